@@ -1,0 +1,60 @@
+"""What every result file says about where its numbers come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import protok
+
+PACKAGES = ("torch", "numpy", "biotite", "gemmi", "pyarrow")
+
+
+def provenance(command: str, packages: Iterable[str] = PACKAGES, **more: Any) -> dict[str, Any]:
+    """Version, command, packages and hardware, with whatever else belongs there."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return {
+        "protok": protok.__version__,
+        "command": command,
+        "packages": found,
+        "python": platform.python_version(),
+        "hardware": {"cpu": cpu_model(), "machine": platform.machine()},
+        **more,
+    }
+
+
+def cpu_model() -> str:
+    """Model of the processor, as the system names it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def digest(files: Iterable[Path]) -> str:
+    """sha256 over names and contents of files, in the order of their names."""
+    total = hashlib.sha256()
+    for file in sorted(files, key=lambda f: f.name):
+        total.update(file.name.encode())
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def write(path: str | Path, result: Mapping[str, Any]) -> None:
+    """Write a result file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"wrote {path}")

@@ -1,0 +1,137 @@
+"""Backbone: the N, CA, C and O atoms of one structure, residue by residue.
+
+The unit of length is Å throughout protok, a missing atom is NaN, and a residue
+is never dropped or invented: residues are what the file lists, in its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+ATOMS = ("N", "CA", "C", "O")
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """Backbone atoms of one structure of one or more chains.
+
+    Attributes
+    ----------
+    coords : (L, 4, 3) float32
+        N, CA, C, O in Å; NaN where an atom is missing.
+    sequence : str
+        One letter a residue, modified residues as their parent, `X` if unknown.
+    chain : (L,) str
+        Chain id of each residue, as in the file.
+    index : (L,) int32
+        Residue number of each residue, as in the file (author numbering).
+    icode : (L,) str
+        Insertion code, empty where there is none.
+    bfactor : (L,) float32
+        B-factor (or pLDDT) of the CA atom, NaN where the file has none.
+    name : str
+        Name of the structure, usually the stem of its file.
+    notes : tuple of str
+        What a reader left out or mended, in words.
+    """
+
+    coords: np.ndarray
+    sequence: str
+    chain: np.ndarray
+    index: np.ndarray
+    icode: np.ndarray
+    bfactor: np.ndarray
+    name: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        n = len(self.sequence)
+        if self.coords.shape != (n, 4, 3):
+            raise ValueError(
+                f"coords of {n} residues must have shape ({n}, 4, 3), not {self.coords.shape}"
+            )
+        for key in ("chain", "index", "icode", "bfactor"):
+            if len(getattr(self, key)) != n:
+                raise ValueError(f"{key} has {len(getattr(self, key))} entries for {n} residues")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        coords: np.ndarray,
+        sequence: str | None = None,
+        *,
+        chain: str | np.ndarray = "A",
+        index: np.ndarray | None = None,
+        name: str = "",
+    ) -> Backbone:
+        """Build a Backbone from coordinates, with defaults for the rest.
+
+        Parameters
+        ----------
+        coords : (L, 4, 3) or (L, 3, 3)
+            N, CA, C and (if given) O in Å.
+        sequence
+            `X` throughout if not given.
+        chain
+            One id for all residues, or one a residue.
+        index
+            1..L if not given.
+        """
+        coords = np.asarray(coords, dtype=np.float32)
+        n = len(coords)
+        if coords.shape[1:] == (3, 3):
+            coords = np.concatenate([coords, np.full((n, 1, 3), np.nan, np.float32)], axis=1)
+        return cls(
+            coords=coords,
+            sequence=sequence if sequence is not None else "X" * n,
+            chain=np.full(n, chain) if isinstance(chain, str) else np.asarray(chain),
+            index=np.arange(1, n + 1, dtype=np.int32)
+            if index is None
+            else np.asarray(index, np.int32),
+            icode=np.full(n, "", dtype="<U1"),
+            bfactor=np.full(n, np.nan, np.float32),
+            name=name,
+        )
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def __repr__(self) -> str:
+        missing = len(self) - int(self.mask.sum())
+        parts = [f"{len(self)} residues", f"chains {','.join(self.chains)}"]
+        if missing:
+            parts.append(f"{missing} incomplete")
+        return f"Backbone({self.name or 'unnamed'}, {', '.join(parts)})"
+
+    def __getitem__(self, key: slice | np.ndarray) -> Backbone:
+        """Select residues by slice, boolean mask or integer array."""
+        picked = np.arange(len(self))[key]
+        if picked.ndim != 1:
+            raise TypeError("select residues by slice, mask or list of integers")
+        return replace(
+            self,
+            coords=self.coords[picked],
+            sequence="".join(self.sequence[i] for i in picked),
+            chain=self.chain[picked],
+            index=self.index[picked],
+            icode=self.icode[picked],
+            bfactor=self.bfactor[picked],
+        )
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(L,) bool: N, CA and C are all present, so the residue has a frame."""
+        return np.isfinite(self.coords[:, :3]).all(axis=(1, 2))
+
+    @property
+    def chains(self) -> list[str]:
+        """Chain ids in order of first appearance."""
+        return list(dict.fromkeys(self.chain.tolist()))
+
+    def split(self) -> Iterator[Backbone]:
+        """Yield the chains one by one, each under the same `name`."""
+        for chain in self.chains:
+            yield self[self.chain == chain]

@@ -1,0 +1,76 @@
+"""Typed errors: each says where, what was found, and how to mend it.
+
+Everything that protok raises on purpose derives from `ProtokError`, so a batch
+job can turn it into a row of its error table and go on.
+"""
+
+from __future__ import annotations
+
+
+class ProtokError(ValueError):
+    """Base of all errors that protok raises on purpose.
+
+    Parameters
+    ----------
+    found
+        What was found, in one clause.
+    remedy
+        What the user can do about it, in one clause.
+    file, chain
+        Where, if known; they can be filled in later by a caller that knows
+        more than the function that failed.
+    """
+
+    def __init__(self, found: str, remedy: str = "", *, file: str = "", chain: str = ""):
+        super().__init__(found)
+        self.found = found
+        self.remedy = remedy
+        self.file = str(file)
+        self.chain = chain
+
+    @property
+    def reason(self) -> str:
+        """What was found and the remedy, without the place: a cell of the error table."""
+        return f"{self.found}; {self.remedy}" if self.remedy else self.found
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.chain:
+            place += f"{', ' if place else ''}chain {self.chain}"
+        return f"{place}: {self.reason}" if place else self.reason
+
+    def __reduce__(self):
+        # Errors cross process borders in batch jobs; keyword-only state needs help.
+        return _rebuild, (type(self), self.found, self.remedy, self.file, self.chain)
+
+
+def _rebuild(cls, found, remedy, file, chain):
+    return cls(found, remedy, file=file, chain=chain)
+
+
+class FormatError(ProtokError):
+    """The bytes are not a format that protok reads."""
+
+
+class CorruptFile(ProtokError):
+    """The format is known, but the content is damaged."""
+
+
+class TruncatedFile(CorruptFile):
+    """The file ends before its own end."""
+
+
+class NoProtein(ProtokError):
+    """The file is sound, but holds no protein residue."""
+
+
+class ChainNotFound(ProtokError):
+    """A chain or model was asked for that the file does not have."""
+
+
+class CodebookMismatch(ProtokError):
+    """Tokens of one codebook were given to a tokenizer with another."""
+
+
+class Unsupported(ProtokError):
+    """The tokenizer cannot do this, e.g. decode an alphabet that has no decoder."""

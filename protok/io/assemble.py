@@ -1,0 +1,335 @@
+"""From the table of a file to a Backbone: polymer, chains, alternate locations."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.errors import ChainNotFound, CorruptFile, NoProtein
+from protok.io.numbers import floats
+from protok.io.residues import FORCE_FIELD, LETTERS, NUCLEOTIDES, THREE, WATER
+from protok.io.table import UNREADABLE, Table
+
+_BOND = 2.0
+"""Å; C and N of two residues nearer than this are bonded (a peptide bond has 1.33)."""
+
+
+def assemble(table: Table, chains: str | None, name: str) -> Backbone:
+    """Choose the protein residues and one conformer of each.
+
+    Parameters
+    ----------
+    chains
+        Ids separated by commas, or None for all.
+
+    Raises
+    ------
+    NoProtein, ChainNotFound
+        If nothing is left.
+    CorruptFile
+        If the residues that are left have no coordinates or no readable number.
+    """
+    notes = list(table.notes)
+    letter, keep = _protein(table, notes)
+    rows = np.flatnonzero(_wanted(table.chain, keep, chains, notes))
+    number = table.number[rows]
+    if (number == UNREADABLE).any():
+        raise CorruptFile("has residue numbers that are no numbers", "write it as mmCIF")
+
+    local = np.full(len(keep), -1)
+    local[rows] = np.arange(len(rows))
+    residue = local[table.residue]
+    picked = np.flatnonzero(residue >= 0)
+    residue, slot = residue[picked], table.slot[picked]
+    owner = np.arange(len(rows))
+    key = table.key[rows]
+    if len(set(key.tolist())) < len(rows):
+        owner = _merge(key, table, rows, picked, residue)
+    chosen, source = _conformers(table, rows, owner, picked, residue, slot, notes)
+
+    own = owner == np.arange(len(rows))
+    heads = np.flatnonzero(own)
+    at, slot = (np.cumsum(own) - 1)[owner[residue[chosen]]], slot[chosen]
+    picked = picked[chosen]
+    coords = np.full((len(heads), 4, 3), np.nan)
+    coords[at, slot] = table.xyz[picked]
+    _blank_placeholders(coords, coords[at, slot], notes)
+    bfactor = np.full(len(heads), np.nan, np.float32)
+    alpha = np.flatnonzero(slot == 1)
+    with np.errstate(over="ignore"):
+        bfactor[at[alpha]] = floats(table.bfactor[picked[alpha]], np.nan, "B-factor")
+    return Backbone(
+        coords=coords.astype(np.float32),
+        sequence=letter[rows[source[heads]]].tobytes().decode(),
+        chain=_decode(table.chain[rows[heads]]),
+        index=number[heads],
+        icode=_decode(table.icode[rows[heads]]),
+        bfactor=bfactor,
+        name=name,
+        notes=tuple(notes),
+    )
+
+
+def _decode(text: np.ndarray) -> np.ndarray:
+    """Bytes to str, the few distinct values once each."""
+    values = text.tolist()
+    words = {value: _word(value) for value in set(values)}
+    if len(words) == 1:
+        return np.full(len(values), words[values[0]])
+    return np.array([words[value] for value in values])
+
+
+def _word(value: bytes) -> str:
+    return value.strip().decode("utf-8", "replace")
+
+
+_OTHER, _NUCLEOTIDE, _WATER, _UNKNOWN = range(4)
+
+
+class _Codes(dict):
+    """Residue name as in the file to its class or, if it is an amino acid, its letter."""
+
+    def __init__(self, *letters: dict[str, str]):
+        self.letters = letters
+
+    def __missing__(self, given: bytes) -> int:
+        name = _name(given)
+        letter = next((letters[name] for letters in self.letters if name in letters), "")
+        if name == "UNK":
+            code = _UNKNOWN
+        elif letter:
+            code = ord(letter)
+        else:
+            code = _NUCLEOTIDE if name in NUCLEOTIDES else _WATER if name in WATER else _OTHER
+        if len(self) < 10_000:
+            self[given] = code
+        return code
+
+    def of(self, names: list[bytes]) -> np.ndarray:
+        return np.frombuffer(bytes(map(self.__getitem__, names)), np.uint8)
+
+
+_ATOM, _HETATM = _Codes(FORCE_FIELD, LETTERS), _Codes(LETTERS)
+
+
+def _name(given: bytes) -> str:
+    return given.strip().upper().decode("latin-1")
+
+
+def _protein(table: Table, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return each residue's letter (bytes) and whether it is part of a protein chain."""
+    names = table.name.tolist()
+    code = _ATOM.of(names)
+    if not table.hetero.any():
+        if code.min(initial=255) > _UNKNOWN and (table.polymer != 0).all():
+            return code, np.ones(len(code), bool)  # amino acids and nothing else
+    else:
+        code = np.where(table.hetero, _HETATM.of(names), code)
+
+    present = np.zeros((len(code), 4), bool)
+    present[table.residue, table.slot] = True
+    alpha = present[:, 1]
+    unsaid = table.polymer < 0
+    # UNK is also what drawing programs call any molecule.
+    known = (code > _UNKNOWN) | (code == _UNKNOWN) & alpha
+    nucleic, water = code == _NUCLEOTIDE, code == _WATER
+    full = alpha & present[:, 0] & present[:, 2]
+    other = ~known & ~nucleic & ~water & np.where(unsaid, full, alpha)
+    letter = np.where(other | (code == _UNKNOWN), np.uint8(ord("X")), code)
+    candidate = known | other
+    keep = candidate & (table.polymer != 0)
+    doubtful = keep & unsaid & table.hetero
+    if doubtful.any():
+        keep[doubtful] = _joined(table, keep)[doubtful]
+        _note_names(notes, "unbonded HETATM amino acids", names, doubtful & ~keep)
+
+    lost = ~keep & ~nucleic & ~water & (~table.hetero | (table.polymer == 1))
+    if nucleic.any():
+        protein = set(table.chain[keep].tolist())
+        strands = list(set(table.chain[nucleic].tolist()) - protein)
+        inside = np.isin(table.chain, strands)
+        _note(notes, len(strands), "nucleic chain{s} skipped")
+        _note(notes, int((nucleic & ~inside).sum()), "nucleotide{s} in protein chains skipped")
+        lost &= ~inside
+    _note_names(notes, "residues that are no amino acids", names, lost)
+    return letter, keep
+
+
+def _note_names(notes: list[str], what: str, names: list[bytes], which: np.ndarray) -> None:
+    if which.any():
+        counts = Counter(_name(names[i]) for i in np.flatnonzero(which).tolist()).most_common()
+        listed = ", ".join(f"{n} {name}" for name, n in counts[:5])
+        notes.append(f"{what} left out: {listed}{', ...' if len(counts) > 5 else ''}")
+
+
+def _joined(table: Table, candidate: np.ndarray) -> np.ndarray:
+    """(R,) bool: HETATM residues that belong to a chain, where the file does not say.
+
+    A residue belongs if it lies between ATOM residues of its chain, if a TER
+    record follows that closes its chain (modified residues only: a standard one
+    would be ATOM), or if a peptide bond joins it to its neighbour.
+    """
+    joined = table.closed & [_name(name) not in THREE for name in table.name.tolist()]
+    solid = np.flatnonzero(candidate & ~table.hetero)
+    for chain in np.unique(table.chain[table.hetero & candidate]).tolist():
+        own = solid[table.chain[solid] == chain]
+        if len(own):
+            joined[own[0] : own[-1]] |= table.chain[own[0] : own[-1]] == chain
+    first = np.full((len(candidate), 4, 3), np.nan)
+    first[table.residue[::-1], table.slot[::-1]] = table.xyz[::-1]
+    rows = np.flatnonzero(candidate)
+    with np.errstate(all="ignore"):  # whatever a damaged file may hold
+        gap = np.linalg.norm(first[rows[:-1], 2] - first[rows[1:], 0], axis=1)
+    bonded = (gap < _BOND) & (table.chain[rows[:-1]] == table.chain[rows[1:]])
+    joined[rows[:-1]] |= bonded
+    joined[rows[1:]] |= bonded
+    return joined
+
+
+def _wanted(
+    chain: np.ndarray, keep: np.ndarray, chains: str | None, notes: list[str]
+) -> np.ndarray:
+    """(R,) bool: protein residues of the chains asked for; raise if there is none."""
+    if chains is None:
+        if not keep.any():
+            found = "; ".join(["holds no protein residue", *notes])
+            raise NoProtein(found, "give a file with a protein chain")
+        return keep
+    wanted = {part.strip() for part in chains.split(",")}
+    protein = list(dict.fromkeys(_word(value) for value in chain[keep].tolist()))
+    for name in sorted(wanted.difference(protein)):
+        listed = ", ".join(map(repr, protein[:20])) or "none"
+        remedy = f"choose one of its protein chains: {listed}"
+        if name in map(_word, chain.tolist()):
+            raise NoProtein("holds no protein residue", remedy, chain=name)
+        raise ChainNotFound("no such chain", remedy, chain=name)
+    return keep & np.isin(chain, [value for value in set(chain.tolist()) if _word(value) in wanted])
+
+
+def _merge(
+    key: np.ndarray, table: Table, rows: np.ndarray, picked: np.ndarray, residue: np.ndarray
+) -> np.ndarray:
+    """Return for each run of lines the run that its residue begins with.
+
+    Runs at one position are one residue if they are its parts (same name, no
+    atom twice) or its conformers (different names, all atoms under different
+    alternate locations). Otherwise the file uses a number for two residues.
+    """
+    owner = np.arange(len(rows))
+    atoms: list[set] = [set() for _ in rows]
+    for run, atom in zip(residue.tolist(), picked.tolist(), strict=True):
+        atoms[run].add((int(table.slot[atom]), table.alt[atom]))
+    _, which = np.unique(key, return_inverse=True)
+    repeated = np.bincount(which)[which] > 1
+    names = table.name[rows].tolist()
+    # Position to its residues, each as the atoms of every name that occurs in it.
+    places: dict[int, list[tuple[int, dict[bytes, set]]]] = {}
+    for run in np.flatnonzero(repeated).tolist():
+        residues = places.setdefault(which[run], [])
+        for head, content in residues:
+            alts = {alt for _, alt in atoms[run]}
+            others = {alt for name in content if name != names[run] for _, alt in content[name]}
+            double = atoms[run] & content.get(names[run], set())
+            mixed = b"" in alts | others or alts & others if others else False
+            if not atoms[run] or not (double or mixed):
+                owner[run] = head
+                content.setdefault(names[run], set()).update(atoms[run])
+                break
+        else:
+            residues.append((run, {names[run]: set(atoms[run])}))
+    return owner
+
+
+def _conformers(
+    table: Table,
+    rows: np.ndarray,
+    owner: np.ndarray,
+    picked: np.ndarray,
+    residue: np.ndarray,
+    slot: np.ndarray,
+    notes: list[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose one atom a residue and slot.
+
+    The alternate location with the highest summed backbone occupancy is taken
+    for all atoms of a residue, the first of equals; atoms without one go with
+    any. Of several residues at one position the same sum decides.
+
+    Returns
+    -------
+    chosen : positions in `picked`
+    source : for each run, the run that gives its residue's name
+    """
+    source = np.arange(len(rows))
+    home = owner[residue]
+    alt, names = table.alt[picked], table.name[rows]
+    place = home * 4 + slot
+    crowded = np.bincount(place, minlength=4 * len(rows)).reshape(-1, 4).max(axis=1, initial=0) > 1
+    crowded[home[alt != b""]] = True
+    crowded[owner[owner != np.arange(len(rows))]] = True
+    if not crowded.any():
+        return np.arange(len(picked)), source
+    hard = crowded[home]
+    chosen = [np.flatnonzero(~hard)]
+    groups: dict[int, list[int]] = {}
+    for atom in np.flatnonzero(hard).tolist():
+        groups.setdefault(home[atom], []).append(atom)
+    occupancy = np.ones(len(picked))
+    occupancy[hard] = np.nan_to_num(floats(table.occupancy[picked[hard]], 1.0, "occupancy"))
+    alternates = mixtures = doubles = 0
+    taken = []
+    for head, atoms in groups.items():
+        weight: dict[tuple, float] = {}
+        for atom in atoms:
+            if alt[atom]:
+                conformer = (names[residue[atom]], alt[atom])
+                weight[conformer] = weight.get(conformer, 0.0) + float(occupancy[atom])
+        kind, best = max(weight, key=weight.get) if weight else (names[residue[atoms[0]]], b"")
+        kept: dict[int, int] = {}
+        for atom in sorted(atoms, key=lambda a: alt[a] == b""):
+            if names[residue[atom]] == kind and alt[atom] in (best, b""):
+                doubles += kept.setdefault(int(slot[atom]), atom) != atom
+                source[head] = residue[atom]
+        taken.extend(kept.values())
+        alternates += len(weight) > 1 and len({kind for kind, _ in weight}) == 1
+        mixtures += len({kind for kind, _ in weight}) > 1
+    chosen.append(np.array(taken, int))
+    for count, text in (
+        (alternates, "residue{s} with alternate locations, the most occupied kept"),
+        (mixtures, "residue{s} of several kinds in one place, the most occupied kept"),
+        (doubles, "atom{s} listed twice, the first kept"),
+    ):
+        _note(notes, count, text)
+    return np.concatenate(chosen), source
+
+
+def _blank_placeholders(coords: np.ndarray, listed: np.ndarray, notes: list[str]) -> None:
+    """Turn coordinates that stand for "unknown" into NaN: 9999, or several atoms at 0, 0, 0.
+
+    Parameters
+    ----------
+    coords : (L, 4, 3)
+        Changed in place.
+    listed : (A, 3)
+        Those of the atoms that the file lists.
+    """
+    if len(listed) and np.abs(listed).max() < 9999 and (listed != 0).all():
+        return  # as nearly always; NaN fails the comparison
+    zero = (coords == 0).all(axis=2)
+    false = (np.abs(coords) >= 9999).any(axis=2) | (zero & (zero.sum(axis=1) > 1)[:, None])
+    unread = ~np.isfinite(listed).all(axis=1)
+    coords[false | ~np.isfinite(coords).all(axis=2)] = np.nan
+    if not np.isfinite(coords).any():
+        raise CorruptFile(
+            "all atoms lie at the origin" if false.any() else "no backbone atom has coordinates",
+            "give a file with coordinates",
+        )
+    _note(notes, int(unread.sum()), "backbone atom{s} without readable coordinates")
+    _note(notes, int(false.sum()), "backbone atom{s} at the origin or at 9999 taken as missing")
+
+
+def _note(notes: list[str], count: int, text: str) -> None:
+    if count:
+        notes.append(f"{count} {text.format(s='s' if count > 1 else '')}")

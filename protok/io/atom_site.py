@@ -1,0 +1,239 @@
+"""The atom_site category, text or binary, into a table of residues and backbone atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from protok.errors import ChainNotFound, CorruptFile, NoProtein
+from protok.io.numbers import floats
+from protok.io.residues import WATER
+from protok.io.table import UNREADABLE, Table
+
+Column = Callable[[str, np.ndarray | None], np.ndarray | None]
+"""Gives the values of one item (lower-case tag) in the rows asked for, None if
+the file lacks it: text as bytes arrays with `.` and `?` as they are, or numbers
+with `UNREADABLE` or NaN where there is no value."""
+
+# Names and numbers of a residue; which of them a file has differs.
+_RESIDUE = (
+    "auth_seq_id label_seq_id label_comp_id auth_comp_id auth_asym_id label_asym_id "
+    "pdbx_pdb_ins_code"
+).split()
+_ATOM = ("label_alt_id", "occupancy", "b_iso_or_equiv")
+_WATER = {name.encode() for name in WATER}
+_SLOTS = (b"N", b"CA", b"C", b"O")
+
+
+def read_atom_site(blocks: Iterable[Column], model: int, labels: bool) -> Table:
+    """Build the table of one model from the blocks of rows of an atom_site category.
+
+    Parameters
+    ----------
+    blocks
+        Accessors to stretches of the category, in order.
+    labels
+        Whether the chain id is `label_asym_id` rather than `auth_asym_id`.
+    """
+    models: list = []
+    parts: list[dict[str, np.ndarray | None]] = []
+    count = 0
+    informed = None  # whether label_seq_id says what is polymer
+    others = False
+    for column in blocks:
+        rows = _model_rows(column, model, models)
+        if rows is not None and not len(rows):
+            if len(models) > model:
+                others = True
+                break  # models follow each other: the rest is of no interest
+            continue
+        part, informed = _rows(column, rows, informed)
+        part["residue"] += count
+        count += len(part["hetero"])
+        parts.append(part)
+    count = max(len(models), 1)
+    if not 1 <= model <= count:
+        some = f"{count} model{'s' if count > 1 else ''}"
+        raise ChainNotFound(f"has {some}, no model {model}", "choose one that it has")
+    if not parts:
+        raise NoProtein("holds no atoms", "give a file with coordinates")
+    whole = {
+        name: None if first is None else np.concatenate([part[name] for part in parts])
+        for name, first in parts[0].items()
+    }
+    table = _table(whole, labels)
+    if others or len(models) > 1:
+        table.notes.append(f"model {model} read, others left out")
+    return table
+
+
+def _model_rows(column: Column, model: int, models: list) -> np.ndarray | None:
+    """Rows of the block that are of the model, None for all; `models` collects the ids."""
+    number = column("pdbx_pdb_model_num", None)
+    if number is None:
+        return None
+    turns = np.flatnonzero(number[1:] != number[:-1]) + 1
+    for value in number[np.concatenate(([0], turns)).astype(int)].tolist():
+        if value not in models:
+            models.append(value)
+    if len(models) < model:
+        return np.empty(0, int)
+    if not len(turns) and models[model - 1] == number[0]:
+        return None
+    return np.flatnonzero(number == models[model - 1])
+
+
+def _rows(
+    column: Column, rows: np.ndarray | None, informed: bool | None
+) -> tuple[dict[str, np.ndarray | None], bool | None]:
+    """Columns of the residue rows of a block, and of its backbone atoms."""
+    group = column("group_pdb", rows)
+    atom = column("label_atom_id", rows)
+    if atom is None:
+        atom = column("auth_atom_id", rows)
+    if atom is None:
+        raise CorruptFile("has no atom names in _atom_site", "write it with label_atom_id")
+    hetero = np.zeros(len(atom), bool) if group is None else _is(group, b"HETATM")
+    seq = column("label_seq_id", rows)
+    if seq is not None:
+        empty = _null(seq)
+        if informed is None:
+            informed = not empty.all()
+        if informed:
+            # Ligands and water, often half of the file, end here.
+            use = np.flatnonzero(~(hetero & empty))
+            if len(use) < len(atom):
+                rows = use if rows is None else rows[use]
+                atom, hetero = atom[use], hetero[use]
+    slot = np.full(len(atom), -1, np.int8)
+    for place, name in enumerate(_SLOTS):
+        slot[_is(atom, name)] = place
+    backbone = np.flatnonzero(slot >= 0)
+    atoms = backbone if rows is None else rows[backbone]
+    part: dict[str, np.ndarray | None] = {"hetero": hetero, "residue": backbone}
+    part["slot"] = slot[backbone]
+    part |= {tag: column(tag, rows) for tag in _RESIDUE}
+    part |= {tag: column(tag, atoms) for tag in _ATOM}
+    for axis in "xyz":
+        values = column(f"cartn_{axis}", atoms)
+        if values is None:
+            raise NoProtein(
+                "has no Cartesian coordinates in _atom_site", "a small-molecule CIF is no protein"
+            )
+        part[axis] = floats(values, np.nan, "coordinate")
+    return part, informed
+
+
+def _comparable(values: np.ndarray) -> np.ndarray:
+    """Short text as integers, which compare ten times faster."""
+    short = values.dtype.kind == "S" and values.dtype.itemsize == 8
+    return values.view(np.uint64) if short else values
+
+
+def _is(values: np.ndarray, word: bytes) -> np.ndarray:
+    return _comparable(values) == _comparable(np.array([word], values.dtype))[0]
+
+
+def _null(values: np.ndarray) -> np.ndarray:
+    """(n,) bool: there is no value."""
+    if values.dtype.kind == "S":
+        return _is(values, b".") | _is(values, b"?") | _is(values, b"")
+    return values == UNREADABLE
+
+
+def _text(run: dict[str, np.ndarray | None], *tags: str) -> np.ndarray | None:
+    """The first of the columns that there is, its gaps filled from the next; "" for none."""
+    columns = [run[tag] for tag in tags if run[tag] is not None]
+    if not columns:
+        return None
+    values, *others = map(_as_text, columns)
+    for more in others:
+        values = np.where(_null(values), more, values)
+    return np.where(_null(values), b"", values)
+
+
+def _as_text(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype.kind == "S" else np.where(_null(values), b"", values.astype("S"))
+
+
+def _integers(values: np.ndarray | None, count: int) -> np.ndarray:
+    """Numbers of a column, `UNREADABLE` where there are none."""
+    if values is None:
+        return np.full(count, UNREADABLE, np.int64)
+    if values.dtype.kind == "i":
+        return values.astype(np.int64)
+    numbers = np.full(count, UNREADABLE, np.int64)
+    given = np.flatnonzero(~_null(values))
+    try:
+        numbers[given] = values[given].astype(np.int32)
+    except (ValueError, OverflowError):
+        numbers[given] = [_integer(item) for item in values[given].tolist()]
+    return numbers
+
+
+def _integer(text: bytes) -> int:
+    try:
+        value = int(text)
+    except (ValueError, TypeError):
+        return UNREADABLE
+    return value if abs(value) < 2**31 else UNREADABLE
+
+
+def _table(part: dict[str, np.ndarray | None], labels: bool) -> Table:
+    fresh = np.zeros(len(part["hetero"]), bool)
+    fresh[:1] = True
+    for tag in _RESIDUE:
+        if part[tag] is not None:
+            values = _comparable(part[tag])
+            fresh[1:] |= values[1:] != values[:-1]
+    begins = np.flatnonzero(fresh)
+    count = len(begins)
+    run = {tag: None if part[tag] is None else part[tag][begins] for tag in _RESIDUE}
+    hetero = part["hetero"][begins]
+    name = _text(run, "label_comp_id", "auth_comp_id")
+    author = _text(run, "auth_asym_id", "label_asym_id")
+    label = _text(run, "label_asym_id", "auth_asym_id")
+    icode = _text(run, "pdbx_pdb_ins_code")
+    seq = _integers(run["label_seq_id"], count)
+    number = _integers(run["auth_seq_id"], count)
+    number = np.where(number == UNREADABLE, seq, number)
+    if name is None or author is None:
+        raise CorruptFile("lacks residue names or chains in _atom_site", "write it with both")
+    if icode is None:
+        icode = np.zeros(count, "S8")
+
+    placed = seq != UNREADABLE
+    if not _WATER.isdisjoint(np.where(placed, name, b"").tolist()):
+        # PyMOL and others number everything: then it says nothing of polymers.
+        placed[:] = False
+    polymer = np.where(placed, 1, np.where(hetero & placed.any(), 0, -1)).astype(np.int8)
+    key = np.zeros(count, np.uint64)
+    for values in (author, label, icode, seq, number):
+        key = _mix(key, values)
+    occupancy, bfactor = part["occupancy"], part["b_iso_or_equiv"]
+    atoms = len(part["residue"])
+    return Table(
+        name=name,
+        chain=label if labels else author,
+        icode=icode,
+        number=number.astype(np.int32),
+        key=key,
+        hetero=hetero,
+        polymer=polymer,
+        closed=np.zeros(count, bool),
+        residue=np.cumsum(fresh)[part["residue"]] - 1,
+        slot=part["slot"],
+        alt=np.zeros(atoms, "S8") if part["label_alt_id"] is None else _text(part, "label_alt_id"),
+        occupancy=np.ones(atoms) if occupancy is None else occupancy,
+        bfactor=np.full(atoms, np.nan) if bfactor is None else bfactor,
+        xyz=np.stack([part[axis] for axis in "xyz"], axis=1),
+    )
+
+
+def _mix(key: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A hash of both; a collision would need billions of residues."""
+    values = _comparable(values)
+    if values.dtype.kind == "S":
+        values = np.unique(values, return_inverse=True)[1]
+    return (key ^ values.view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)

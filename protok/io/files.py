@@ -1,0 +1,235 @@
+"""Paths and bytes: which files to read, what is packed in them, which format it is.
+
+The content decides, never the suffix: a gzip stream named `.pdb` and a plain
+file named `.pdb.gz` are both read.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from protok.errors import CorruptFile, FormatError, ProtokError
+
+LIMIT = 2**31
+"""Bytes of structure data that are read at most, after decompression."""
+
+_RATIO = 250  # coordinates pack 4 to 20 times; a bomb 1,000 times and more
+_STEP = 2**26  # bytes decompressed between two looks at the limits
+
+FORMATS = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
+PACKED = (".gz", ".zst", ".bz2")
+
+
+def stem(path: str | os.PathLike) -> str:
+    """Name of a structure: its file name without format and compression suffix.
+
+    >>> stem("x/1aki.cif.gz"), stem("7dz2.C.pdb.gz")
+    ('1aki', '7dz2.C')
+    """
+    name = Path(path).name
+    for suffixes in (PACKED, FORMATS):
+        for suffix in suffixes:
+            if name.lower().endswith(suffix) and len(name) > len(suffix):
+                name = name[: -len(suffix)]
+                break
+    return name
+
+
+def iter_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> Iterator[Path]:
+    """Yield structure files named by files, folders and glob patterns, each once.
+
+    A file is taken whatever its suffix. A folder is searched to the bottom for
+    .pdb, .ent, .cif, .mmcif and .bcif, plain or .gz, .zst, .bz2; hidden names
+    are passed over. Files of one folder or pattern come sorted.
+
+    Raises
+    ------
+    ProtokError
+        If a path does not exist or a pattern matches nothing.
+    """
+    seen = set()
+    for given in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+        for path in _expand(Path(given)):
+            if path not in seen:
+                seen.add(path)
+                yield path
+
+
+def _expand(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        # Names only: a stat of each of a million files would take longer than the walk.
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith(".") and _is_structure(name):
+                    yield Path(folder, name)
+    elif path.exists():
+        yield path
+    else:
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise ProtokError("no such file or folder", "check the path", file=str(path))
+        for match in map(Path, matches):
+            yield from _expand(match) if match.is_dir() else (match,)
+
+
+def _is_structure(name: str) -> bool:
+    name = name.lower()
+    for suffix in PACKED:
+        name = name.removesuffix(suffix)
+    return name.endswith(FORMATS)
+
+
+def load(path: Path) -> tuple[bytes, bool]:
+    """Return the unpacked content of a file and whether its stream was cut short."""
+    try:
+        status = os.stat(path)
+        # To open a pipe would wait for ever; what is too large is not read at all.
+        if stat.S_ISREG(status.st_mode) and status.st_size <= LIMIT:
+            with open(path, "rb") as file:
+                data = file.read()
+        else:
+            data = None
+    except FileNotFoundError as error:
+        raise ProtokError("no such file", "check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ProtokError(f"cannot be read ({error})", "check the path") from error
+    if data is None:
+        if stat.S_ISREG(status.st_mode):
+            raise CorruptFile(f"holds more than {LIMIT >> 20} MiB", "split it")
+        raise ProtokError("is not a regular file", "check the path")
+    cut = False
+    for _ in range(3):  # packed twice happens; deeper is a trick
+        unpack = next((f for magic, f in _UNPACK if data.startswith(magic)), None)
+        if unpack is None:
+            break
+        pieces: list[bytes] = []
+        cut |= not unpack(data, _keeper(pieces, len(data)))
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return data.removeprefix(b"\xef\xbb\xbf"), cut
+
+
+def _keeper(pieces: list[bytes], packed: int) -> Callable[[bytes], None]:
+    """Return a function that appends to `pieces` and refuses decompression bombs."""
+    total = 0
+
+    def keep(piece: bytes) -> None:
+        nonlocal total
+        total += len(piece)
+        if total > LIMIT or (total > _STEP and total > _RATIO * packed):
+            raise CorruptFile(
+                f"{packed} compressed bytes unpack to more than {total >> 20} MiB",
+                "unpack it by hand if it is what it should be",
+            )
+        pieces.append(piece)
+
+    return keep
+
+
+def _gunzip(data: bytes, keep: Callable[[bytes], None]) -> bool:
+    while data.startswith(b"\x1f\x8b"):  # members may follow each other; padding may follow them
+        stream = zlib.decompressobj(31)
+        while not stream.eof:
+            try:
+                piece = stream.decompress(data, _STEP)
+            except zlib.error as error:
+                raise CorruptFile(f"damaged gzip stream ({error})", "fetch it again") from error
+            keep(piece)
+            data = stream.unconsumed_tail
+            if not data and not stream.eof and len(piece) < _STEP:
+                return False
+        data = stream.unused_data
+    return True
+
+
+def _bunzip(data: bytes, keep: Callable[[bytes], None]) -> bool:
+    import bz2
+
+    while data.startswith(b"BZh"):
+        stream = bz2.BZ2Decompressor()
+        try:
+            keep(stream.decompress(data, _STEP))
+            while not stream.eof:
+                if stream.needs_input:
+                    return False
+                keep(stream.decompress(b"", _STEP))
+        except OSError as error:
+            raise CorruptFile(f"damaged bzip2 stream ({error})", "fetch it again") from error
+        data = stream.unused_data
+    return True
+
+
+def _unzstd(data: bytes, keep: Callable[[bytes], None]) -> bool:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise FormatError("Zstandard-compressed", "pip install zstandard") from error
+    while data.startswith(b"\x28\xb5\x2f\xfd"):
+        stream = zstandard.ZstdDecompressor().decompressobj()
+        position = 0
+        try:
+            # A block of 4 bytes unpacks to 128 KiB at most, so a step to 128 MiB.
+            while not stream.eof and position < len(data):
+                keep(stream.decompress(data[position : position + 4096]))
+                position += 4096
+        except zstandard.ZstdError as error:
+            raise CorruptFile(f"damaged Zstandard stream ({error})", "fetch it again") from error
+        if not stream.eof:
+            return False
+        data = stream.unused_data + data[position:]
+    return True
+
+
+_UNPACK = ((b"\x1f\x8b", _gunzip), (b"\x28\xb5\x2f\xfd", _unzstd), (b"BZh", _bunzip))
+
+_FOREIGN = (
+    (0, b"FCMP", "Foldcomp data", "unpack it with foldcomp"),
+    (0, b"PK\x03\x04", "a zip archive", "unpack it"),
+    (257, b"ustar", "a tar archive", "unpack it"),
+    (0, b"\xfd7zXZ", "xz-compressed", "unpack it with xz"),
+    (0, b"\xff\xfe", "UTF-16 text", "save it as UTF-8"),
+    (0, b"\xfe\xff", "UTF-16 text", "save it as UTF-8"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run git lfs pull"),
+    (0, b"<", "a web page or XML", "download the file itself, as PDB, mmCIF or BinaryCIF"),
+    (0, b"{", "JSON", "give a PDB, mmCIF or BinaryCIF file"),
+)
+_SUFFIXES = {
+    ".pqr": ("PQR, whose columns are free", "give the PDB file that it was made from"),
+    ".pdbqt": ("PDBQT, which reorders atoms", "give the PDB file that it was made from"),
+    ".mmtf": ("MMTF, which the PDB gave up in 2024", "fetch the entry as BinaryCIF"),
+}
+_CIF_START = re.compile(rb"(?:\s|#[^\r\n]*+)*+(?:data_|loop_|_\w+[.\s])", re.IGNORECASE)
+_PDB_RECORD = re.compile(
+    rb"(?:^|[\r\n])(?:ATOM  |HETATM|ATOM\t|HEADER|TITLE |COMPND|REMARK|CRYST1|MODEL |SEQRES)"
+)
+
+
+def sniff(data: bytes, path: Path) -> str:
+    """Return "pdb", "mmcif" or "bcif" for the unpacked content of a file."""
+    if not data or data.isspace():
+        raise CorruptFile("is empty", "fetch it again")
+    head = data[:4096]
+    for offset, magic, found, remedy in _FOREIGN:
+        if head.startswith(magic, offset):
+            raise FormatError(found, remedy)
+    binary = head[0] & 0xF0 == 0x80 or head[0] in b"\xde\xdf"  # a MessagePack map
+    if binary and b"dataBlocks" in head:
+        return "bcif"
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if binary and b"mmtfVersion" in head:
+        suffix = ".mmtf"
+    if suffix in _SUFFIXES:
+        raise FormatError(*_SUFFIXES[suffix])
+    if _CIF_START.match(data) or b"\n_atom_site." in data:
+        return "mmcif"
+    if _PDB_RECORD.search(data):
+        return "pdb"
+    raise FormatError(
+        f"neither PDB nor mmCIF nor BinaryCIF (begins {head[:16]!r})", "convert it to one of them"
+    )

@@ -1,0 +1,100 @@
+"""read: a structure file into a Backbone, or a refusal that says why."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from protok.backbone import Backbone
+from protok.errors import ProtokError, TruncatedFile
+from protok.io.assemble import assemble
+from protok.io.bcif import read_bcif
+from protok.io.files import load, sniff, stem
+from protok.io.mmcif import read_mmcif
+from protok.io.pdb import read_pdb
+
+
+def read(
+    path: str | os.PathLike,
+    *,
+    chain: str | None = None,
+    model: int = 1,
+    chain_ids: Literal["author", "label"] = "author",
+    truncated: Literal["error", "keep"] = "error",
+) -> Backbone:
+    """Read the protein chains of one model of a structure file.
+
+    PDB, mmCIF and BinaryCIF, plain or compressed with gzip, Zstandard or bzip2;
+    the content decides, not the suffix. Amino-acid residues of polymers are
+    kept whatever their record, modified ones under the letter of their parent;
+    nucleic acids, ligands and water are not. A residue without some of its
+    backbone atoms stays, with NaN. Of alternate locations the one with the
+    highest summed occupancy is taken for the whole residue.
+
+    Parameters
+    ----------
+    path
+        The file.
+    chain
+        Id of the chain, or several separated by commas; all protein chains if None.
+    model
+        Which model, counted from 1 in the order of the file.
+    chain_ids
+        Whether chains go by author id (`auth_asym_id`) or by label id
+        (`label_asym_id`). PDB files have author ids only. Residue numbers are
+        the author's either way.
+    truncated
+        What to do with a file that ends before its own end: refuse it, or keep
+        what is there and say so in `notes`.
+
+    Returns
+    -------
+    Backbone
+        Residues in the order of the file; `notes` says what was left out.
+
+    Raises
+    ------
+    FormatError
+        The file is of another format.
+    TruncatedFile, CorruptFile
+        The file is damaged.
+    NoProtein, ChainNotFound
+        It does not hold what was asked for.
+    ProtokError
+        It cannot be opened, and base of all the above; the message names the file.
+
+    Examples
+    --------
+    >>> import protok
+    >>> protok.read("1aki.cif", chain="A")  # doctest: +SKIP
+    Backbone(1aki, 129 residues, chains A)
+    """
+    if chain_ids not in ("author", "label"):
+        raise ValueError(f"chain_ids is 'author' or 'label', not {chain_ids!r}")
+    if truncated not in ("error", "keep"):
+        raise ValueError(f"truncated is 'error' or 'keep', not {truncated!r}")
+    path = Path(path)
+    try:
+        data, cut = load(path)
+        keep = truncated == "keep"
+        if cut and not keep:
+            raise TruncatedFile(
+                "the compressed stream ends early",
+                "fetch it again, or read it with truncated='keep'",
+            )
+        kind = sniff(data, path)
+        if kind == "pdb":
+            table = read_pdb(data, model, keep)
+            if chain_ids == "label":
+                table.notes.append("a PDB file has no label ids: chains go by author id")
+        elif kind == "mmcif":
+            table = read_mmcif(data, model, chain_ids == "label", keep)
+        else:
+            table = read_bcif(data, model, chain_ids == "label")
+        if cut and not any(note.startswith("truncated") for note in table.notes):
+            table.notes.append("truncated: the compressed stream ends early")
+        return assemble(table, chain, stem(path))
+    except ProtokError as error:
+        error.file = error.file or str(path)
+        raise

@@ -1,0 +1,32 @@
+"""Fixtures: where the real data lies, and the skip that says so when it does not."""
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and dtypes in the signatures of tensor code are checked in tests, and only there.
+SHAPED = ("geometry", "quantize", "encoder", "decoder", "model", "reconcile")
+install_import_hook([f"protok.{name}" for name in SHAPED], "beartype.beartype")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Return a function from a relative path to the shared data, or skip."""
+    base = ROOT.parent / "shared"
+
+    def find(relative: str = ".") -> Path:
+        path = base / relative
+        if not path.exists():
+            pytest.skip(f"needs the project's data folder: {relative} is not beside the repository")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """Folder of the bundled example structures."""
+    return ROOT / "data"
