@@ -1,0 +1,441 @@
+"""Backbones from and to the structures of biotite, Biopython (Bio.PDB) and PyTorch Geometric.
+
+What is a residue, its letter, and which alternate location counts is decided as for files
+(`protok.read`), whatever the object's own library makes of it.
+
+On the way out missing atoms are left out, since those libraries expect finite coordinates;
+only CA is always there, with NaN coordinates if it is missing, so that no residue is lost
+and the way back gives the same Backbone.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from protok.backbone import ATOMS, Backbone
+from protok.errors import FormatError, NoProtein, ProtokError, Unsupported
+from protok.io.assemble import assemble
+from protok.io.residues import NAMES
+from protok.io.table import Table
+
+if TYPE_CHECKING:
+    from Bio.PDB.Chain import Chain
+    from Bio.PDB.Model import Model
+    from Bio.PDB.Structure import Structure
+    from biotite.structure import AtomArray
+    from torch_geometric.data import Data
+
+_SLOTS = {name: slot for slot, name in enumerate(ATOMS)}
+
+
+def as_backbone(structure: Any) -> Backbone:
+    """Make a Backbone of whatever holds one.
+
+    Parameters
+    ----------
+    structure
+        A Backbone (returned as it is), the path of a file, a biotite AtomArray, a Bio.PDB
+        Structure, Model or Chain, or a PyG Data with `pos`.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    ProtokError
+        If it holds no protein, or is damaged.
+    """
+    if isinstance(structure, Backbone):
+        return structure
+    if isinstance(structure, (str, os.PathLike)):
+        from protok.io import read
+
+        return read(structure)
+    # By name, so that no library is loaded that the object does not come from.
+    libraries = {cls.__module__.partition(".")[0] for cls in type(structure).__mro__}
+    if "biotite" in libraries and hasattr(structure, "atom_name"):
+        return from_biotite(structure)
+    if "Bio" in libraries and hasattr(structure, "level"):
+        return from_biopython(structure)
+    if "torch_geometric" in libraries and hasattr(structure, "keys"):
+        return from_pyg(structure)
+    raise TypeError(
+        f"cannot make a Backbone of a {type(structure).__module__}.{type(structure).__name__}: "
+        "give a Backbone, a path, a biotite AtomArray, a Bio.PDB Structure, Model or Chain, "
+        "or a PyG Data"
+    )
+
+
+def to_biotite(backbone: Backbone) -> AtomArray:
+    """Make a biotite AtomArray of N, CA, C and O.
+
+    Returns
+    -------
+    AtomArray
+        With `b_factor` if the Backbone has B-factors. Residues are named by their letter:
+        a modified residue by its parent, `X` UNK. A missing CA has NaN coordinates, other
+        missing atoms are left out.
+
+    Raises
+    ------
+    Unsupported
+        If neighbouring residues share chain, number and insertion code: biotite would take
+        them for one.
+    """
+    from biotite.structure import AtomArray
+
+    labels = _labels(backbone)
+    for here, there in zip(labels, labels[1:], strict=False):
+        if here == there:
+            raise Unsupported(
+                f"two residues in a row are number {here[1]}{here[2]}",
+                "number them apart (dataclasses.replace(backbone, index=...))",
+                file=backbone.name,
+                chain=here[0],
+            )
+    residue, slot = _present(backbone)
+    array = AtomArray(len(residue))
+    array.coord = backbone.coords[residue, slot]
+    array.set_annotation("chain_id", backbone.chain[residue].astype(str))
+    array.res_id = backbone.index[residue]
+    array.ins_code = backbone.icode[residue].astype(str)
+    array.res_name = np.array(_names(backbone), dtype="U3")[residue]
+    array.atom_name = np.array(ATOMS)[slot]
+    array.element = np.array(list("NCCO"))[slot]
+    array.hetero[:] = False
+    if np.isfinite(backbone.bfactor).any():
+        array.set_annotation("b_factor", backbone.bfactor[residue].astype(float))
+    return array
+
+
+def from_biotite(array: AtomArray, name: str = "") -> Backbone:
+    """Take the protein residues of a biotite AtomArray.
+
+    Parameters
+    ----------
+    array
+        With all its atoms: ligands, waters and nucleic acids are told apart here. `b_factor`,
+        `occupancy` and `altloc_id` are used if present; biotite reads them on request
+        (``extra_fields``, ``altloc="all"``).
+    name
+        Of the Backbone.
+
+    Raises
+    ------
+    Unsupported
+        If it is an AtomArrayStack.
+    ProtokError
+        If there is no protein.
+    """
+    if array.coord.ndim != 2:
+        raise Unsupported(
+            f"an AtomArrayStack of {len(array.coord)} models",
+            "give one of them, such as stack[0]",
+            file=name,
+        )
+    kinds = set(array.get_annotation_categories())
+    chain, number, icode, residue_name, hetero = (
+        np.asarray(array.get_annotation(kind))
+        for kind in ("chain_id", "res_id", "ins_code", "res_name", "hetero")
+    )
+    fresh = np.ones(len(chain), bool)
+    fresh[1:] = np.any(
+        [label[1:] != label[:-1] for label in (chain, number, icode, residue_name)], axis=0
+    )
+    begins = np.flatnonzero(fresh)
+    slot = np.array([_SLOTS.get(atom, -1) for atom in array.atom_name.tolist()], int)
+    atoms = np.flatnonzero(slot >= 0)
+
+    def column(kind: str, default: Any) -> np.ndarray:
+        if kind not in kinds:
+            return np.full(len(atoms), default)
+        return np.asarray(array.get_annotation(kind))[atoms]
+
+    table = _table(
+        name=residue_name[begins],
+        chain=chain[begins],
+        number=number[begins],
+        icode=icode[begins],
+        hetero=hetero[begins],
+        residue=(np.cumsum(fresh) - 1)[atoms],
+        slot=slot[atoms],
+        alt=column("altloc_id", ""),
+        occupancy=column("occupancy", 1.0),
+        bfactor=column("b_factor", np.nan),
+        xyz=array.coord[atoms],
+    )
+    return _assembled(table, name)
+
+
+def to_biopython(backbone: Backbone) -> Structure:
+    """Make a Bio.PDB Structure of one model.
+
+    Returns
+    -------
+    Structure
+        Its id is the Backbone's name. Residues are named by their letter, a modified residue
+        by its parent, and grouped by chain. A missing CA has NaN coordinates, other missing
+        atoms are left out. The B-factor is NaN where it is not known.
+
+    Raises
+    ------
+    Unsupported
+        If two residues share chain, number and insertion code, which Bio.PDB cannot hold.
+    """
+    from Bio.PDB.Atom import Atom
+    from Bio.PDB.Chain import Chain
+    from Bio.PDB.Model import Model
+    from Bio.PDB.Residue import Residue
+    from Bio.PDB.Structure import Structure
+
+    structure, model = Structure(backbone.name), Model(0)
+    structure.add(model)
+    seen: set[tuple[str, int, str]] = set()
+    residues = []
+    for label, residue_name in zip(_labels(backbone), _names(backbone), strict=True):
+        chain, number, icode = label
+        if label in seen:
+            raise Unsupported(
+                f"two residues are number {number}{icode}",
+                "number them apart (dataclasses.replace(backbone, index=...))",
+                file=backbone.name,
+                chain=chain,
+            )
+        seen.add(label)
+        if chain not in model:
+            model.add(Chain(chain))
+        residues.append(Residue((" ", number, icode or " "), residue_name, ""))
+        model[chain].add(residues[-1])
+    rows = zip(*(column.tolist() for column in _present(backbone)), strict=True)
+    for serial, (residue, slot) in enumerate(rows, start=1):
+        residues[residue].add(
+            Atom(
+                ATOMS[slot],
+                backbone.coords[residue, slot].copy(),
+                float(backbone.bfactor[residue]),
+                1.0,
+                " ",
+                f" {ATOMS[slot]:<3}",
+                serial,
+                element=ATOMS[slot][0],
+            )
+        )
+    return structure
+
+
+def from_biopython(entity: Structure | Model | Chain, model: int = 1) -> Backbone:
+    """Take the protein residues of a Bio.PDB Structure, Model or Chain.
+
+    Alternate locations are chosen by their occupancy over the whole residue, not by what is
+    selected in the object.
+
+    Parameters
+    ----------
+    entity
+        Structure, Model or Chain.
+    model
+        Which model of a Structure, counted from 1.
+
+    Raises
+    ------
+    TypeError
+        If it is a Residue or an Atom.
+    ProtokError
+        If there is no such model, or no protein in it.
+    """
+    if entity.level not in ("S", "M", "C"):
+        raise TypeError(
+            f"cannot make a Backbone of a Bio.PDB {type(entity).__name__}: "
+            "give a Structure, Model or Chain"
+        )
+    whole = entity
+    while whole.get_parent() is not None:
+        whole = whole.get_parent()
+    name = str(whole.id) if whole.level == "S" else ""
+    notes = []
+    if entity.level == "S":
+        models = list(entity)
+        if not 1 <= model <= len(models):
+            raise FormatError(f"holds {len(models)} models, not {model}", "choose one", file=name)
+        if len(models) > 1:
+            notes.append(f"model {model} read, others left out")
+        entity = models[model - 1]
+    residues, atoms = [], []
+    for chain in [entity] if entity.level == "C" else entity:
+        for place in chain:
+            # At a point mutation every kind of residue is an alternative.
+            kinds = place.disordered_get_list() if place.is_disordered() == 2 else [place]
+            for residue in kinds:
+                hetero, number, icode = residue.id
+                for atom in residue.get_unpacked_list():
+                    if atom.get_name() in _SLOTS:
+                        atoms.append((len(residues), atom))
+                residues.append((residue.resname, str(chain.id), number, icode, hetero != " "))
+    columns = zip(*residues, strict=True) if residues else ([],) * 5
+    residue_name, chains, number, icode, hetero = columns
+    table = _table(
+        name=np.array(residue_name, str),
+        chain=np.array(chains, str),
+        number=np.array(number, np.int64),
+        icode=np.array(icode, str),
+        hetero=np.array(hetero, bool),
+        residue=np.array([residue for residue, _ in atoms], int),
+        slot=np.array([_SLOTS[atom.get_name()] for _, atom in atoms], int),
+        alt=np.array([atom.get_altloc() for _, atom in atoms], str),
+        occupancy=_numbers([atom.get_occupancy() for _, atom in atoms], 1.0),
+        bfactor=_numbers([atom.get_bfactor() for _, atom in atoms], np.nan),
+        xyz=np.array([atom.get_coord() for _, atom in atoms], float).reshape(-1, 3),
+    )
+    table.notes.extend(notes)
+    return _assembled(table, name)
+
+
+def to_pyg(backbone: Backbone) -> Data:
+    """Make a PyTorch Geometric Data without edges.
+
+    Returns
+    -------
+    Data
+        `pos` (L, 4, 3) float32 in Å with NaN for missing atoms, `mask` (L,) bool where N, CA
+        and C are present, `bfactor` (L,) float32; `chain`, `index` and `icode` as numpy
+        arrays, `sequence` and `name` as str. `index` is no tensor because PyG adds node
+        offsets to tensors of that name when it batches.
+    """
+    import torch
+    from torch_geometric.data import Data
+
+    return Data(
+        pos=torch.tensor(backbone.coords, dtype=torch.float32),
+        mask=torch.tensor(backbone.mask),
+        bfactor=torch.tensor(backbone.bfactor, dtype=torch.float32),
+        sequence=backbone.sequence,
+        chain=backbone.chain.copy(),
+        index=backbone.index.copy(),
+        icode=backbone.icode.copy(),
+        name=backbone.name,
+    )
+
+
+def from_pyg(data: Data) -> Backbone:
+    """Take the Backbone of a PyTorch Geometric Data.
+
+    Parameters
+    ----------
+    data
+        With `pos` (L, 4, 3) or (L, 3, 3): N, CA, C and (if given) O in Å, NaN where missing.
+        The other fields of `to_pyg` are used if present; `mask` is not, since `pos` says it.
+
+    Raises
+    ------
+    FormatError
+        If `pos` is missing or of another shape, or a field does not fit it.
+    Unsupported
+        If it is a batch of several graphs.
+    """
+    pos = getattr(data, "pos", None)
+    name = getattr(data, "name", None) or ""
+    if getattr(data, "batch", None) is not None or not isinstance(name, str):
+        raise Unsupported("a batch of graphs", "give its graphs, as batch.to_data_list() does")
+    if pos is None or pos.ndim != 3 or tuple(pos.shape[1:]) not in ((4, 3), (3, 3)):
+        shape = "missing" if pos is None else f"of shape {tuple(pos.shape)}"
+        raise FormatError(
+            f"pos is {shape}",
+            "give N, CA, C and O of each residue as (L, 4, 3), NaN where missing",
+            file=name,
+        )
+    chain, index = getattr(data, "chain", "A"), getattr(data, "index", None)
+    try:
+        backbone = Backbone.from_arrays(
+            _array(pos),
+            getattr(data, "sequence", None),
+            chain=chain if isinstance(chain, str) else _array(chain),
+            index=None if index is None else _array(index),
+            name=name,
+        )
+        others = {
+            key: _array(value).astype(kind)
+            for key, kind in (("icode", str), ("bfactor", np.float32))
+            if (value := getattr(data, key, None)) is not None
+        }
+        return replace(backbone, **others)
+    except ValueError as error:
+        raise FormatError(str(error), "give one entry a residue", file=name) from error
+
+
+def _array(value: Any) -> np.ndarray:
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+
+
+def _labels(backbone: Backbone) -> list[tuple[str, int, str]]:
+    columns = (backbone.chain.tolist(), backbone.index.tolist(), backbone.icode.tolist())
+    return list(zip(*columns, strict=True))
+
+
+def _names(backbone: Backbone) -> list[str]:
+    return [NAMES.get(letter, "UNK") for letter in backbone.sequence]
+
+
+def _present(backbone: Backbone) -> tuple[np.ndarray, np.ndarray]:
+    """Residue and slot of the atoms that are written: those present, and every CA."""
+    present = np.isfinite(backbone.coords).all(axis=2)
+    present[:, ATOMS.index("CA")] = True
+    return np.nonzero(present)
+
+
+def _numbers(values: list[float | None], default: float) -> np.ndarray:
+    return np.array([default if value is None else value for value in values], np.float32)
+
+
+def _bytes(text: np.ndarray) -> np.ndarray:
+    return np.char.strip(np.char.encode(text.astype(str), "utf-8"))
+
+
+def _table(
+    name: np.ndarray,
+    chain: np.ndarray,
+    number: np.ndarray,
+    icode: np.ndarray,
+    hetero: np.ndarray,
+    residue: np.ndarray,
+    slot: np.ndarray,
+    alt: np.ndarray,
+    occupancy: np.ndarray,
+    bfactor: np.ndarray,
+    xyz: np.ndarray,
+) -> Table:
+    """The table that a file with these residues and atoms would give."""
+    chain, icode, alt = _bytes(chain), _bytes(icode), _bytes(alt)
+    alt[np.isin(alt, (b".", b"?"))] = b""
+    columns = [np.unique(column, return_inverse=True)[1] for column in (chain, number, icode)]
+    sizes = [int(column.max(initial=0)) + 1 for column in columns]
+    key = (columns[0] * sizes[1] + columns[1]) * sizes[2] + columns[2]
+    return Table(
+        name=_bytes(name),
+        chain=chain,
+        icode=icode,
+        number=number.astype(np.int32),
+        key=key,
+        hetero=hetero.astype(bool),
+        # Neither library says which HETATM belong to a polymer, nor where TER stood.
+        polymer=np.full(len(name), -1, np.int8),
+        closed=np.zeros(len(name), bool),
+        residue=residue,
+        slot=slot,
+        alt=alt.astype("S1"),
+        occupancy=occupancy.astype(np.float32),
+        bfactor=bfactor.astype(np.float32),
+        xyz=xyz.astype(np.float64),
+    )
+
+
+def _assembled(table: Table, name: str) -> Backbone:
+    if not len(table.name):
+        raise NoProtein("holds no atoms", "give a structure with a protein chain", file=name)
+    try:
+        return assemble(table, None, name)
+    except ProtokError as error:
+        error.file = error.file or name
+        raise

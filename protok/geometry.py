@@ -1,0 +1,214 @@
+"""Geometry of protein backbones: frames, neighbours, dihedrals, superposition.
+
+Torch only, no I/O, no classes. Lengths are in Å. Every function is batched over
+leading dimensions and differentiable unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+#: Ideal N, CA and C of a residue in its own frame (Engh & Huber 1991 bond lengths and angle).
+IDEAL_RESIDUE = ((-0.525, 1.363, 0.0), (0.0, 0.0, 0.0), (1.526, 0.0, 0.0))
+#: Peptide bond geometry in Å and radians (Engh & Huber 1991).
+C_N, CA_C_N, C_N_CA, C_O, CA_C_O = 1.329, 2.035, 2.124, 1.231, 2.108
+
+
+def frames(
+    n: Float[Tensor, "*b 3"], ca: Float[Tensor, "*b 3"], c: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b 3 3"]:
+    """Orientation of residues by Gram-Schmidt (Jumper et al. 2021, algorithm 21).
+
+    Columns are x along CA->C, y towards N in the N-CA-C plane, z = x cross y:
+    right-handed, so that mirror images have different local coordinates. The
+    origin of the frame is the CA atom.
+    """
+    x = F.normalize(c - ca, dim=-1, eps=1e-6)
+    v = n - ca
+    y = F.normalize(v - (v * x).sum(-1, keepdim=True) * x, dim=-1, eps=1e-6)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
+
+
+def residue_atoms(
+    rotation: Float[Tensor, "*b 3 3"], ca: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b 3 3"]:
+    """N, CA and C of ideal residues placed at frames; rows are atoms."""
+    ideal = torch.tensor(IDEAL_RESIDUE, dtype=ca.dtype, device=ca.device)
+    return ideal @ rotation.transpose(-1, -2) + ca.unsqueeze(-2)
+
+
+def dihedral(
+    a: Float[Tensor, "*b 3"],
+    b: Float[Tensor, "*b 3"],
+    c: Float[Tensor, "*b 3"],
+    d: Float[Tensor, "*b 3"],
+) -> Float[Tensor, "*b"]:
+    """Dihedral angle a-b-c-d in radians, IUPAC sign, in (-pi, pi]."""
+    u, v, w = b - a, c - b, d - c
+    m, n = torch.linalg.cross(u, v), torch.linalg.cross(v, w)
+    y = (torch.linalg.cross(m, n) * F.normalize(v, dim=-1, eps=1e-9)).sum(-1)
+    return torch.atan2(y, (m * n).sum(-1))
+
+
+def place(
+    a: Float[Tensor, "*b 3"],
+    b: Float[Tensor, "*b 3"],
+    c: Float[Tensor, "*b 3"],
+    length: float,
+    angle: float,
+    torsion: Float[Tensor, "*b"],
+) -> Float[Tensor, "*b 3"]:
+    """Place d so that |c-d| = length, angle b-c-d and dihedral a-b-c-d are as given (NeRF)."""
+    x = F.normalize(c - b, dim=-1, eps=1e-9)
+    z = F.normalize(torch.linalg.cross(b - a, x), dim=-1, eps=1e-9)
+    y = torch.linalg.cross(z, x)
+    angle_t = torch.as_tensor(angle, dtype=c.dtype, device=c.device)
+    return c + length * (
+        -torch.cos(angle_t) * x
+        + torch.sin(angle_t)
+        * (torch.cos(torsion)[..., None] * y + torch.sin(torsion)[..., None] * z)
+    )
+
+
+def torsions(
+    coords: Float[Tensor, "n 4 3"], linked: Bool[Tensor, "m"]
+) -> tuple[Float[Tensor, "n 3"], Bool[Tensor, "n 3"]]:
+    """phi, psi and omega (of the bond to the next residue) with what is defined.
+
+    Parameters
+    ----------
+    coords
+        N, CA, C, O of consecutive residues; only the first three are used.
+    linked : (n-1,)
+        True where residue i is bonded to i+1.
+
+    Returns
+    -------
+    angles, defined
+        Radians, zero where undefined; and a mask of the same shape.
+    """
+    n, ca, c = coords[:, 0], coords[:, 1], coords[:, 2]
+    angles = coords.new_zeros(len(coords), 3)
+    defined = torch.zeros_like(angles, dtype=torch.bool)
+    if len(coords) > 1:
+        angles[1:, 0] = dihedral(c[:-1], n[1:], ca[1:], c[1:])
+        angles[:-1, 1] = dihedral(n[:-1], ca[:-1], c[:-1], n[1:])
+        angles[:-1, 2] = dihedral(ca[:-1], c[:-1], n[1:], ca[1:])
+        defined[1:, 0] = linked
+        defined[:-1, 1:] = linked[:, None]
+    return torch.where(defined, angles, 0.0), defined
+
+
+def linked(coords: Float[Tensor, "n 4 3"], mask: Bool[Tensor, "n"]) -> Bool[Tensor, "m"]:
+    """Whether residue i is bonded to i+1: both complete and C-N below 2.5 Å; shape (n-1,)."""
+    gap = (coords[:-1, 2] - coords[1:, 0]).norm(dim=-1)
+    return (gap < 2.5) & mask[:-1] & mask[1:]
+
+
+def neighbours(
+    ca: Float[Tensor, "n 3"], mask: Bool[Tensor, "n"], k: int, chunk: int = 1024
+) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+    """The k nearest residues of each residue, itself excluded, nearest first.
+
+    Distances are explicit differences (`cdist` without its matrix-product
+    path, which is imprecise beyond 25 points). Rows are worked in chunks, so
+    memory is O(n * chunk). Where there are fewer than k, the second result is
+    False and the index is the residue's own.
+    """
+    n = len(ca)
+    index = torch.arange(n, device=ca.device)[:, None].repeat(1, k)
+    valid = torch.zeros(n, k, dtype=torch.bool, device=ca.device)
+    take = min(k, n - 1)
+    if take < 1:
+        return index, valid
+    for start in range(0, n, chunk):
+        stop = min(start + chunk, n)
+        d = torch.cdist(ca[start:stop], ca, compute_mode="donot_use_mm_for_euclid_dist")
+        d = d.masked_fill(~mask, torch.inf)
+        d[torch.arange(stop - start), torch.arange(start, stop)] = torch.inf
+        near = d.topk(take, largest=False, sorted=True)
+        ok = near.values.isfinite() & mask[start:stop, None]
+        valid[start:stop, :take] = ok
+        index[start:stop, :take] = torch.where(ok, near.indices, index[start:stop, :take])
+    return index, valid
+
+
+def density_moments(
+    ca: Float[Tensor, "n 3"],
+    rotation: Float[Tensor, "n 3 3"],
+    mask: Bool[Tensor, "n"],
+    radii: tuple[float, ...],
+    chunk: int = 1024,
+) -> Float[Tensor, "n f"]:
+    """Where the rest of the chain lies, seen from each residue: smooth invariants.
+
+    For each radius r the CA atoms are weighted with (1 - (d/r)^2)^2 inside r and
+    nothing outside. Returned per radius: the logarithm of the summed weight, the
+    weighted mean position (3) and second moment (6) in the residue's own frame,
+    in units of r. Compact support keeps a code local: an atom farther than
+    max(radii) cannot change it.
+    """
+    centred = torch.where(mask[:, None], ca, 0.0)
+    centred = centred - centred.sum(0) / mask.sum().clamp(min=1)
+    pairs = torch.tensor([[0, 0], [0, 1], [0, 2], [1, 1], [1, 2], [2, 2]], device=ca.device)
+    out = []
+    for start in range(0, len(ca), chunk):
+        stop = min(start + chunk, len(ca))
+        here, turn = centred[start:stop], rotation[start:stop]
+        d2 = torch.cdist(here, centred, compute_mode="donot_use_mm_for_euclid_dist").square()
+        features = []
+        for r in radii:
+            w = (1 - d2 / r**2).clamp(min=0).square() * mask
+            total = w.sum(-1)
+            # Moments about the residue itself, by the shift rule, in float64: the
+            # difference of two large sums would lose the last digits in float32.
+            p = centred.double()
+            first = (w.double() @ p) - total.double()[:, None] * here.double()
+            outer = p[:, pairs[:, 0]] * p[:, pairs[:, 1]]
+            raw = torch.zeros(stop - start, 3, 3, dtype=torch.float64, device=ca.device)
+            raw[:, pairs[:, 0], pairs[:, 1]] = w.double() @ outer
+            raw[:, pairs[:, 1], pairs[:, 0]] = raw[:, pairs[:, 0], pairs[:, 1]]
+            x = here.double()
+            cross = first[:, :, None] * x[:, None, :]
+            second = raw - cross - cross.transpose(1, 2)
+            second = second - total.double()[:, None, None] * x[:, :, None] * x[:, None, :]
+            scale = total.clamp(min=1.0)
+            mean = torch.einsum("nji,nj->ni", turn, first.to(ca.dtype)) / (scale[:, None] * r)
+            shape = (
+                turn.transpose(1, 2) @ second.to(ca.dtype) @ turn / (scale[:, None, None] * r**2)
+            )
+            features += [
+                torch.log1p(total)[:, None],
+                mean,
+                shape[:, pairs[:, 0], pairs[:, 1]],
+            ]
+        out.append(torch.cat(features, dim=-1))
+    return torch.cat(out) * mask[:, None]
+
+
+def polar_rotation(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
+    """The proper rotation nearest to each matrix (Kabsch 1976; no reflections)."""
+    u, _, vt = torch.linalg.svd(matrix)
+    sign = torch.linalg.det(u @ vt)
+    fix = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=-1)
+    return (u * fix.unsqueeze(-2)) @ vt
+
+
+def superpose(
+    mobile: Float[Tensor, "*b n 3"],
+    target: Float[Tensor, "*b n 3"],
+    weight: Float[Tensor, "*b n"] | None = None,
+) -> tuple[Float[Tensor, "*b 3 3"], Float[Tensor, "*b 3"]]:
+    """Weighted least-squares superposition (Kabsch 1976): rotation R and shift t.
+
+    ``mobile @ R.mT + t`` is as close to `target` as a proper motion brings it.
+    """
+    w = torch.ones_like(mobile[..., 0]) if weight is None else weight
+    w = (w / w.sum(-1, keepdim=True).clamp(min=1e-9)).unsqueeze(-1)
+    cm, ct = (w * mobile).sum(-2, keepdim=True), (w * target).sum(-2, keepdim=True)
+    rotation = polar_rotation(((target - ct) * w).transpose(-1, -2) @ (mobile - cm))
+    shift = ct.squeeze(-2) - (rotation @ cm.transpose(-1, -2)).squeeze(-1)
+    return rotation, shift

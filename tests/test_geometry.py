@@ -1,0 +1,130 @@
+"""Geometry against closed forms, other programs, and its own invariances."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from protok import geometry as g
+from protok.testing import random_backbone
+
+
+@pytest.fixture(scope="module")
+def coords():
+    return torch.from_numpy(random_backbone(60, seed=3).coords).double()
+
+
+def rotation(seed: int) -> torch.Tensor:
+    q, _ = torch.linalg.qr(
+        torch.randn(3, 3, generator=torch.Generator().manual_seed(seed)).double()
+    )
+    return q * torch.linalg.det(q)
+
+
+def test_frames_are_right_handed_and_turn_with_the_chain(coords):
+    r = rotation(0)
+    frames = g.frames(*coords[:, :3].unbind(1))
+    turned = g.frames(*(coords[:, :3] @ r.T + 5).unbind(1))
+    assert torch.allclose(torch.linalg.det(frames), torch.ones(60).double())
+    assert torch.allclose(turned, r @ frames, atol=1e-9)
+
+
+def test_ideal_residue_is_its_own_frame():
+    atoms = g.residue_atoms(torch.eye(3), torch.zeros(3))
+    assert torch.allclose(g.frames(*atoms.unbind(0)), torch.eye(3), atol=1e-6)
+    assert math.isclose((atoms[0] - atoms[1]).norm(), 1.461, abs_tol=2e-3)
+    assert math.isclose((atoms[2] - atoms[1]).norm(), 1.526, abs_tol=2e-3)
+
+
+@pytest.mark.parametrize("degrees", [-170, -60, 0, 45, 120, 180])
+def test_place_and_dihedral_are_inverse(degrees):
+    a, b, c = torch.tensor([[0.0, 1.0, 0.2], [0.0, 0.0, 0.0], [1.5, 0.0, 0.0]]).double()
+    d = g.place(a, b, c, 1.33, 2.0, torch.tensor(math.radians(degrees), dtype=torch.float64))
+    assert math.isclose((d - c).norm(), 1.33, abs_tol=1e-9)
+    found = math.degrees(g.dihedral(a, b, c, d))
+    assert abs((found - degrees + 180) % 360 - 180) < 1e-6
+
+
+def test_torsions_equal_those_of_biotite(coords):
+    import biotite.structure as struc
+
+    array = struc.AtomArray(180)
+    array.coord = coords[:, :3].reshape(-1, 3).numpy().astype(np.float32)
+    array.atom_name = np.tile(["N", "CA", "C"], 60)
+    array.res_id = np.repeat(np.arange(60), 3)
+    array.res_name[:] = "ALA"
+    array.chain_id[:] = "A"
+    expected = np.stack(struc.dihedral_backbone(array), axis=-1)
+    angles, defined = g.torsions(coords, torch.ones(59, dtype=torch.bool))
+    shown = np.isfinite(expected)
+    assert (defined.numpy() == shown).all()
+    gap = np.angle(np.exp(1j * (angles.numpy() - np.nan_to_num(expected))))
+    assert np.abs(gap[shown]).max() < 1e-3
+
+
+def test_neighbours_equal_a_sorted_distance_matrix(coords):
+    ca, mask = coords[:, 1], torch.ones(60, dtype=torch.bool)
+    mask[7] = False
+    index, valid = g.neighbours(ca, mask, 8, chunk=13)
+    far = (ca[:, None] - ca).norm(dim=-1)
+    far[:, 7] = torch.inf
+    far.fill_diagonal_(torch.inf)
+    expected = far.argsort(dim=1)[:, :8]
+    keep = torch.arange(60) != 7
+    assert torch.equal(index[keep], expected[keep])
+    assert valid[keep].all() and not valid[7].any()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_neighbours_of_few_residues(n):
+    index, valid = g.neighbours(torch.randn(n, 3), torch.ones(n, dtype=torch.bool), 4)
+    assert index.shape == valid.shape == (n, 4)
+    assert valid.sum() == n * max(0, n - 1) and (n == 0 or index.max() < n)
+
+
+def test_density_moments_equal_their_definition(coords):
+    ca, turn = coords[:, 1], g.frames(*coords[:, :3].unbind(1))
+    mask = torch.ones(60, dtype=torch.bool)
+    r = 18.0
+    found = g.density_moments(ca, turn, mask, (r,), chunk=17)
+    for i in (0, 31):
+        local = (ca - ca[i]) @ turn[i] / r
+        w = (1 - local.square().sum(-1)).clamp(min=0).square()
+        shape = (w[:, None, None] * local[:, :, None] * local[:, None]).sum(0) / w.sum()
+        expected = torch.cat([
+            w.sum().log1p()[None], (w[:, None] * local).sum(0) / w.sum(),
+            shape[(0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)],
+        ])  # fmt: skip
+        assert torch.allclose(found[i], expected, atol=1e-8)
+
+
+def test_density_moments_ignore_what_is_beyond_the_radius(coords):
+    ca, turn = coords[:, 1].clone(), g.frames(*coords[:, :3].unbind(1))
+    mask = torch.ones(60, dtype=torch.bool)
+    before = g.density_moments(ca, turn, mask, (10.0,))
+    far = (ca - ca[0]).norm(dim=-1) > 12
+    ca[far] += 50 * torch.nn.functional.normalize(ca[far] - ca[0], dim=-1)
+    after = g.density_moments(ca, turn, mask, (10.0,))
+    assert far.any() and torch.allclose(before[0], after[0], atol=1e-9)
+
+
+def test_superpose_undoes_a_motion_and_refuses_a_mirror(coords):
+    ca, r = coords[:, 1], rotation(1)
+    target = ca @ r.T + torch.tensor([3.0, -2.0, 9.0]).double()
+    turn, shift = g.superpose(ca, target)
+    assert torch.allclose(ca @ turn.T + shift, target, atol=1e-9)
+    mirror = ca * torch.tensor([-1.0, 1.0, 1.0]).double()
+    turn, shift = g.superpose(mirror, ca)
+    assert math.isclose(torch.linalg.det(turn), 1, abs_tol=1e-9)
+    assert (mirror @ turn.T + shift - ca).norm(dim=-1).mean() > 1
+
+
+def test_superpose_weighs(coords):
+    ca = coords[:20, 1]
+    target = ca.clone()
+    target[0] += 30
+    weight = torch.ones(20).double()
+    weight[0] = 0
+    turn, shift = g.superpose(ca, target, weight)
+    assert torch.allclose((ca @ turn.T + shift)[1:], ca[1:], atol=1e-9)
