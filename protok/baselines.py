@@ -1,0 +1,239 @@
+"""Structural alphabets of others behind the verbs of a protok tokenizer: 3Di, Protein Blocks.
+
+Both are computed by biotite from N, CA and C, chain by chain, and neither can be decoded:
+they were made to be compared, not to be turned back into coordinates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from .backbone import Backbone
+from .errors import Unsupported
+from .tokens import Tokens
+
+# C(i) to N(i+1): 1.33 Å in a peptide bond; beyond this the chain is broken.
+BREAK = 2.5
+
+
+class _Alphabet:
+    """What both alphabets share: one letter a residue, chains alone, no decoder."""
+
+    name: str
+    alphabet: str
+    version = "1"  # of the algorithm: changes when the same structure would give other letters
+
+    @property
+    def size(self) -> int:
+        """Number of codes."""
+        return len(self.alphabet)
+
+    @property
+    def codebook(self) -> str:
+        """`name@fingerprint`, the fingerprint taken over version and letters."""
+        said = f"{self.name} {self.version} {self.alphabet}"
+        return f"{self.name}@{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.codebook}, {self.size} codes, no decoder)"
+
+    def encode_batch(self, structures, *, across_chains: bool = False) -> list[Tokens]:
+        """Encode several structures, each as `encode` does."""
+        return [self.encode(one, across_chains=across_chains) for one in structures]
+
+    def decode(self, tokens: Tokens) -> Backbone:
+        """Refuse: the alphabet has no decoder.
+
+        Raises
+        ------
+        Unsupported
+            Always.
+        """
+        raise Unsupported(
+            f"{self.name} is an alphabet without a decoder", "decode tokens of a learned tokenizer"
+        )
+
+    def embed(
+        self, structure, *, quantized: bool = False, across_chains: bool = False
+    ) -> np.ndarray:
+        """Return the letters as one-hot vectors.
+
+        Parameters
+        ----------
+        structure, across_chains
+            As for `encode`.
+        quantized
+            Makes no difference here: an alphabet has nothing finer than its letters.
+
+        Returns
+        -------
+        (L, size) float32
+            One-hot rows; NaN rows where the token is missing.
+        """
+        ids = self.encode(structure, across_chains=across_chains).ids
+        vectors = np.zeros((len(ids), self.size), np.float32)
+        vectors[np.arange(len(ids)), ids] = 1
+        vectors[ids < 0] = np.nan
+        return vectors
+
+    def _tokens(self, backbone: Backbone, ids: np.ndarray) -> Tokens:
+        return Tokens.like(backbone, ids, self.size, self.codebook, self.alphabet)
+
+    def _refuse_across(self, across_chains: bool) -> None:
+        if across_chains:
+            raise Unsupported(f"{self.name} is defined on single chains", "leave across_chains off")
+
+
+class ThreeDi(_Alphabet):
+    """3Di, the alphabet of Foldseek: how a residue lies to its nearest neighbour in space.
+
+    Twenty letters; the implementation is biotite's, a port of Foldseek's by way of mini3di,
+    and equals mini3di where both are given the same atoms. Method: van Kempen et al.,
+    Nature Biotechnology 2024, https://doi.org/10.1038/s41587-023-01773-0.
+    """
+
+    name = "3di"
+    alphabet = "ACDEFGHIKLMNPQRSTVWY"
+
+    def encode(
+        self, structure, *, cb: np.ndarray | None = None, across_chains: bool = False
+    ) -> Tokens:
+        """Give each residue its 3Di letter.
+
+        Parameters
+        ----------
+        structure
+            A Backbone, or anything `protok.as_backbone` takes.
+        cb : (L, 3)
+            CB atoms in Å, NaN where a residue has none. A Backbone carries no side chains;
+            without `cb` every CB is placed from N, CA and C, as Foldseek does for glycine.
+            That changes 3 to 6 % of the letters: give `cb` where they must be Foldseek's own.
+        across_chains
+            Must stay off.
+
+        Returns
+        -------
+        Tokens
+            -1 where N, CA or C is missing. A letter that rests on such a residue, and those of
+            the first and last residue of a chain, is `D`: Foldseek's own convention.
+
+        Raises
+        ------
+        Unsupported
+            With `across_chains`.
+        """
+        self._refuse_across(across_chains)
+        backbone = _backbone(structure)
+        atoms = backbone.coords[:, :3]
+        if cb is not None:
+            cb = np.asarray(cb, np.float32)
+            if cb.shape != (len(backbone), 3):
+                raise ValueError(
+                    f"cb of {len(backbone)} residues must have shape ({len(backbone)}, 3), "
+                    f"not {cb.shape}"
+                )
+            atoms = np.concatenate([atoms, cb[:, None]], axis=1)
+        ids = np.full(len(backbone), -1, np.int32)
+        for rows in _complete_chains(backbone):
+            ids[rows] = _three_di(atoms[rows])
+        ids[~backbone.mask] = -1
+        return self._tokens(backbone, ids)
+
+
+class ProteinBlocks(_Alphabet):
+    """Protein Blocks: the nearest of sixteen prototypes of five residues, by dihedral angles.
+
+    The implementation is biotite's. Method: de Brevern, Etchebest & Hazout, Proteins 2000,
+    https://doi.org/10.1002/1097-0134(20001115)41:3<271::AID-PROT10>3.0.CO;2-Z; the letters
+    are those of PBxplore, whose `Z` is a missing token here.
+    """
+
+    name = "protein-blocks"
+    alphabet = "abcdefghijklmnop"
+
+    def encode(self, structure, *, across_chains: bool = False) -> Tokens:
+        """Give each residue its Protein Block.
+
+        Parameters
+        ----------
+        structure
+            A Backbone, or anything `protok.as_backbone` takes.
+        across_chains
+            Must stay off.
+
+        Returns
+        -------
+        Tokens
+            A block spans five residues, so the token is -1 in the two residues at each end of
+            a chain, on either side of a chain break (C to N beyond 2.5 Å), and within two
+            residues of one with a missing N, CA or C.
+
+        Raises
+        ------
+        Unsupported
+            With `across_chains`.
+        """
+        self._refuse_across(across_chains)
+        backbone = _backbone(structure)
+        ids = np.full(len(backbone), -1, np.int32)
+        for rows in _complete_chains(backbone):
+            ids[rows] = _protein_blocks(backbone.coords[rows, :3])
+        return self._tokens(backbone, ids)
+
+
+def _backbone(structure) -> Backbone:
+    if isinstance(structure, Backbone):
+        return structure
+    from .convert import as_backbone
+
+    return as_backbone(structure)
+
+
+def _complete_chains(backbone: Backbone):
+    """Yield the rows of each chain that has at least one complete residue."""
+    mask = backbone.mask
+    for chain in backbone.chains:
+        rows = np.flatnonzero(backbone.chain == chain)
+        if mask[rows].any():
+            yield rows
+
+
+def _three_di(atoms: np.ndarray) -> np.ndarray:
+    from biotite.structure.alphabet import to_3di
+
+    # biotite finds neighbours by |a|² - 2ab + |b|² in float32, which loses several Å² far
+    # from the origin; around the chain's own centre nothing is lost.
+    centred = atoms - np.nanmean(atoms[:, 1], axis=0, dtype=np.float64)
+    sequences, _ = to_3di(_atom_array(centred))
+    return sequences[0].code
+
+
+def _protein_blocks(atoms: np.ndarray) -> np.ndarray:
+    from biotite.structure.alphabet import to_protein_blocks
+
+    # An empty residue in each break makes the dihedrals across it NaN, which biotite respects.
+    gap = np.linalg.norm(atoms[1:, 0] - atoms[:-1, 2], axis=-1) > BREAK
+    before = np.flatnonzero(gap) + 1
+    real = np.delete(np.arange(len(atoms) + len(before)), before + np.arange(len(before)))
+    with np.errstate(divide="ignore", invalid="ignore"):  # atoms on one point have no dihedral
+        sequences, _ = to_protein_blocks(_atom_array(np.insert(atoms, before, np.nan, axis=0)))
+    ids = sequences[0].code[real].astype(np.int32)
+    ids[ids == len(ProteinBlocks.alphabet)] = -1
+    return ids
+
+
+def _atom_array(atoms: np.ndarray):
+    """Dress (L, 3 or 4, 3) coordinates of one chain as a biotite AtomArray."""
+    from biotite.structure import AtomArray
+
+    n, kinds = atoms.shape[:2]
+    array = AtomArray(n * kinds)
+    array.coord = atoms.reshape(-1, 3).astype(np.float32)
+    array.atom_name = np.tile(np.array(["N", "CA", "C", "CB"][:kinds], "U6"), n)
+    # biotite starts a new chain where numbers fall, and takes dihedrals of amino acids only:
+    # the numbers and names of the file must not matter here.
+    array.res_id = np.repeat(np.arange(n), kinds)
+    array.res_name[:] = "ALA"
+    return array
