@@ -1,0 +1,50 @@
+"""Vector quantization of any tensor of shape (..., d), with a hardness curriculum.
+
+Knows nothing of proteins or images. Five kinds of codebook, `VQ`, `SimVQ`, `FSQ`, `LFQ`
+and `ResidualVQ`, and `ProVQ`, a schedule around any of them that starts continuous and
+ends discrete: an independent implementation of the progressive-quantization idea of
+arXiv 2603.22304, of which no code is public; the schedule family and the estimators are
+ours. All state is in buffers and parameters; everything is computed in float32 under
+autocast; nothing changes in eval; data-parallel processes keep the same codebook.
+"""
+
+from protok.quantize.base import Quantized, Quantizer
+from protok.quantize.codebook import VQ, SimVQ
+from protok.quantize.diagnostics import (
+    CollapseWarning,
+    Diagnostics,
+    diagnose,
+    draw,
+    effective_dimension,
+    perplexity,
+    reconstruction_gap,
+    relative_error,
+)
+from protok.quantize.lattice import FSQ, LFQ, fsq_levels
+from protok.quantize.provq import ProVQ
+from protok.quantize.residual import ResidualVQ
+from protok.quantize.schedule import Schedule
+from protok.quantize.search import kmeans, nearest
+
+__all__ = [
+    "FSQ",
+    "LFQ",
+    "VQ",
+    "CollapseWarning",
+    "Diagnostics",
+    "ProVQ",
+    "Quantized",
+    "Quantizer",
+    "ResidualVQ",
+    "Schedule",
+    "SimVQ",
+    "diagnose",
+    "draw",
+    "effective_dimension",
+    "fsq_levels",
+    "kmeans",
+    "nearest",
+    "perplexity",
+    "reconstruction_gap",
+    "relative_error",
+]

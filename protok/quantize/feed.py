@@ -1,0 +1,65 @@
+"""What the decoder is fed between continuous and discrete, and the gradient that comes back."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+MIXES = ("bernoulli", "ste", "mix", "rotation", "soft")
+
+
+def feed(
+    quantizer: nn.Module,
+    c: Float[Tensor, "n e"],
+    q: Float[Tensor, "n e"],
+    hardness: float,
+    mix: str,
+) -> Float[Tensor, "n e"]:
+    """Vectors between their latent and their code.
+
+    Parameters
+    ----------
+    quantizer
+        Whose codes they are; only ``soft`` asks it, for its table.
+    c, q
+        Latents and their codes.
+    hardness
+        In (0, 1]; at 1 every kind but ``rotation`` is the straight-through estimator.
+    mix
+        ``ste``: moved that share of the way, gradient as if not moved.
+        ``bernoulli``: discrete with that probability, each vector for itself, gradient
+        as if not moved. ``mix``: moved that share of the way, with its true gradient.
+        ``rotation``: moved that share of the way, gradient rotated and scaled as the
+        vector was (the rotation trick, Fifty et al. 2024, arXiv 2410.06424, towards the
+        point between). ``soft``: mean of the codes weighted by exp(-distance^2/t), with
+        its true gradient; t falls from the mean squared distance to the nearest code to
+        zero (Agustsson et al. 2017, arXiv 1704.00648).
+    """
+    if mix == "rotation":
+        return _rotated(c, c + hardness * (q - c).detach())
+    if hardness >= 1 or mix == "ste":
+        return c + hardness * (q - c).detach()
+    if mix == "bernoulli":
+        share = torch.bernoulli(torch.full_like(c[:, :1], hardness))
+        return c + share * (q - c).detach()
+    if mix == "mix":
+        return torch.lerp(c, q, hardness)
+    # A copy: moving averages change the codebook before the backward pass reads it.
+    table = quantizer.table().clone()
+    distance = (c.square().sum(-1, keepdim=True) + table.square().sum(-1)) - 2 * c @ table.T
+    scale = (c - q).detach().square().sum(-1).mean() if len(c) else c.new_ones(())
+    temperature = (1 - hardness) * scale.clamp(min=1e-12)
+    return torch.softmax(-distance / temperature, dim=-1) @ table
+
+
+def _rotated(c: Tensor, target: Tensor) -> Tensor:
+    """`target`, with the gradient of the rotation and scaling that takes c to it."""
+    with torch.no_grad():
+        size = c.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        reach = target.norm(dim=-1, keepdim=True)
+        u, v = c / size, target / reach.clamp(min=1e-6)
+        w = torch.nn.functional.normalize(u + v, dim=-1, eps=1e-6)
+    turned = c - 2 * (c * w).sum(-1, keepdim=True) * w + 2 * (c * u).sum(-1, keepdim=True) * v
+    turned = turned * (reach / size)
+    return target.detach() + (turned - turned.detach())

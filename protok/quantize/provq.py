@@ -1,0 +1,181 @@
+"""Continuous first, discrete last: `ProVQ`."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from protok.quantize.base import Quantized, Quantizer
+from protok.quantize.collective import gather, total
+from protok.quantize.diagnostics import spread
+from protok.quantize.feed import MIXES
+from protok.quantize.schedule import Schedule
+
+#: Share of the end of training in which ids settle: no more respawn.
+SETTLE = 0.2
+#: `adaptive` looks at the latents at every such share of training,
+EVERY = 0.01
+#: and starts the ramp when their dimension has not grown by this share of itself
+GROWTH = 0.01
+#: in so many looks, the first of them after this share of the warm-up: the dimension
+#: of an untrained encoder says little.
+PATIENCE = 5
+FIRST = 0.25
+
+
+class ProVQ(Quantizer):
+    """A hardness schedule around a quantizer, which learns as ever once hardness exceeds 0.
+
+    While hardness is 0 latents pass unchanged and a reservoir keeps the most recent ones;
+    when it first exceeds 0 the codebook is anchored on the reservoir by k-means, if it has
+    any; while it rises, vectors lie between their latent and their code; at 1, and always
+    in eval, this is the inner quantizer. In the last fifth of training dead codes stay
+    where they are, so that ids settle. An independent implementation of the idea of
+    arXiv 2603.22304; anchoring as in arXiv 2605.06870.
+
+    Call `progress` before each training step.
+
+    Parameters
+    ----------
+    inner
+        The quantizer that does the work: any but another `ProVQ`.
+    schedule
+        Hardness over training progress.
+    mix
+        ``bernoulli``, ``ste``, ``mix``, ``rotation`` or ``soft`` (see
+        `protok.quantize.feed.feed`); ``soft`` needs a `VQ` or `SimVQ`.
+    reservoir
+        How many recent latents to keep for the anchoring, in each process.
+    anchor
+        False leaves the codebook where its initialisation put it.
+    """
+
+    def __init__(
+        self,
+        inner: Quantizer,
+        schedule: Schedule | None = None,
+        mix: str = "bernoulli",
+        reservoir: int = 32768,
+        anchor: bool = True,
+    ):
+        if mix not in MIXES:
+            raise ValueError(f"mix {mix!r} is not one of {', '.join(MIXES)}")
+        if isinstance(inner, ProVQ):
+            raise ValueError("a schedule around a schedule has no meaning")
+        if mix == "soft":
+            inner.table()
+        self.code_shape = inner.code_shape
+        super().__init__(inner.size, inner.dim, inner.width, inner.beta)
+        self.inner = inner
+        self.schedule = schedule or Schedule()
+        self.mix, self.anchors = mix, anchor
+        self.register_buffer("recent", torch.zeros(reservoir, inner.width))
+        # How many latents the reservoir has seen; -1 once the ids settle.
+        self.register_buffer("seen", torch.tensor(0))
+        if self.schedule.kind == "adaptive":
+            # Progress, start of the ramp, next look, largest dimension, looks without growth.
+            start = self.schedule.warmup
+            watch = torch.tensor([0.0, start, FIRST * start, 0.0, 0.0], dtype=torch.float64)
+            self.register_buffer("watch", watch)
+        self.progress(0.0)
+
+    def progress(self, fraction: float) -> float:
+        """Set the training progress in [0, 1]; returns the hardness that follows."""
+        start = None
+        if self.schedule.kind == "adaptive":
+            self.watch[0] = fraction
+            start = float(self.watch[1])
+        self.hardness.fill_(self.schedule.hardness(fraction, start))
+        if fraction >= 1 - SETTLE and bool(self.initialised):
+            self.seen.fill_(-1)
+        else:
+            self.seen.clamp_(min=0)
+        return float(self.hardness)
+
+    def inward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+        """As the inner quantizer."""
+        return self.inner.inward(z)
+
+    def outward(self, c: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
+        """As the inner quantizer."""
+        return self.inner.outward(c)
+
+    def nearest(self, c: Float[Tensor, "n e"]) -> Int[Tensor, "n *l"]:
+        """Ids of the inner quantizer."""
+        return self.inner.nearest(c)
+
+    def codes(self, ids: Int[Tensor, "n *l"]) -> Float[Tensor, "n e"]:
+        """Codes of the inner quantizer."""
+        return self.inner.codes(ids)
+
+    def table(self) -> Float[Tensor, "k e"]:
+        """All codes of the inner quantizer, where they can be listed."""
+        return self.inner.table()
+
+    def anchor(self, c: Float[Tensor, "n e"]) -> None:
+        """Anchor the inner codebook on vectors of the code space."""
+        self.inner.anchor(c)
+        self.initialised.fill_(True)
+
+    def forward(
+        self, z: Float[Tensor, "*b d"], mask: Bool[Tensor, "*b"] | None = None
+    ) -> Quantized:
+        """Quantize as hard as the present hardness says (see `Quantizer.forward`)."""
+        if not self.training:
+            return self.inner.run(z, mask)
+        hardness = float(self.hardness)
+        if hardness == 0:
+            return self._pass(z, mask)
+        if not self.initialised:
+            with torch.autocast(z.device.type, enabled=False):
+                self._anchor_on_recent()
+        out = self.inner.run(z, mask, hardness, self.mix, settled=bool(self.seen < 0))
+        self.usage.copy_(self.inner.usage)
+        return out
+
+    def _pass(self, z: Tensor, mask: Tensor | None) -> Quantized:
+        with torch.autocast(z.device.type, enabled=False):
+            c, keep = self.enter(z, mask)
+            self._remember(c.detach())
+            if self.schedule.kind == "adaptive" and self.watch[0] >= self.watch[2]:
+                self._look()
+            # Data-parallel training wants every parameter to take part in every step.
+            loss = c.new_zeros(()) + sum(0 * p.sum() for p in self.inner.parameters())
+            return self.leave(z, keep, c, self.nearest(c.detach()), loss, c.new_zeros(()))
+
+    def perplexity(self) -> float:
+        """exp(entropy) of the running usage of the inner quantizer."""
+        return self.inner.perplexity()
+
+    @torch.no_grad()
+    def _remember(self, c: Tensor) -> None:
+        room = len(self.recent)
+        c = c[-room:]
+        where = (int(self.seen.clamp(min=0)) + torch.arange(len(c), device=c.device)) % room
+        self.recent[where] = c
+        self.seen.clamp_(min=0).add_(len(c))
+
+    def _held(self) -> Tensor:
+        return self.recent[: min(max(int(self.seen), 0), len(self.recent))]
+
+    @torch.no_grad()
+    def _look(self) -> None:
+        """Bring the start of the ramp forward to now if the latents have stopped spreading."""
+        held = self._held().double()
+        n, first, second = total(held.new_tensor([float(len(held))]), held.sum(0), held.T @ held)
+        mean = first / n.clamp(min=1)
+        dimension = spread(second / n.clamp(min=1) - mean.outer(mean))
+        if dimension > float(self.watch[3]) * (1 + GROWTH):
+            self.watch[3], self.watch[4] = dimension, 0
+        else:
+            self.watch[4] += 1
+        self.watch[2] = self.watch[0] + EVERY
+        if self.watch[4] >= PATIENCE:
+            self.watch[1] = torch.minimum(self.watch[1], self.watch[0])
+
+    def _anchor_on_recent(self) -> None:
+        held = self._held()
+        if self.anchors and len(gather(held[:1])):
+            self.anchor(held)
+        self.initialised.fill_(True)

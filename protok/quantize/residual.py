@@ -1,0 +1,109 @@
+"""Codes of what earlier codes left: `ResidualVQ`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from protok.quantize.base import Quantizer
+from protok.quantize.codebook import VQ, SimVQ
+from protok.quantize.collective import from_first
+from protok.quantize.diagnostics import perplexity
+
+
+class ResidualVQ(Quantizer):
+    """Each level codes what the levels before left over and learns its codebook as its kind does.
+
+    Ids have a trailing dimension of levels, and ``lookup(ids[..., :m])`` decodes the first
+    m of them. Source: Zeghidour et al. 2021, SoundStream (arXiv 2107.03312), with its
+    quantizer dropout, which is what makes every prefix decode well.
+
+    Parameters
+    ----------
+    levels
+        A `VQ` (Euclidean) or `SimVQ` each, of one size and dimension.
+    prefix
+        Probability that a training step feeds only a prefix, of random length; all levels
+        learn nevertheless.
+    """
+
+    def __init__(self, levels: Sequence[Quantizer], prefix: float = 0.5):
+        shapes = {(q.size, q.dim) for q in levels}
+        if len(shapes) != 1:
+            raise ValueError(f"levels of one size and dimension are needed, not {sorted(shapes)}")
+        if len({id(q) for q in levels}) != len(levels):
+            raise ValueError("levels must not share a quantizer; build one for each")
+        for q in levels:
+            if not isinstance(q, VQ | SimVQ) or getattr(q, "metric", "") == "cosine":
+                raise ValueError("a level is a Euclidean VQ or a SimVQ: others change the residual")
+        self.code_shape = (len(levels),)
+        super().__init__(levels[0].size, levels[0].dim)
+        self.prefix = prefix
+        self.levels = nn.ModuleList(levels)
+
+    def nearest(self, c: Float[Tensor, "n d"]) -> Int[Tensor, "n l"]:
+        """Level by level, the code nearest to what is left."""
+        ids = []
+        for level in self.levels:
+            ids.append(level.nearest(c))
+            c = c - level.codes(ids[-1]).detach()
+        return torch.stack(ids, dim=-1)
+
+    def codes(self, ids: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+        """Sum of the codes of as many levels as there are ids."""
+        return sum(self._parts(ids))
+
+    def _parts(self, ids: Tensor) -> list[Tensor]:
+        return [level.codes(ids[:, i]) for i, level in enumerate(self.levels) if i < ids.shape[-1]]
+
+    def shorten(self, q: Float[Tensor, "n d"], ids: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+        """In some training steps, only the codes of a random prefix of the levels."""
+        if not self.prefix:
+            return q
+        # Drawn in every step and alike in all processes: a step has one prefix.
+        chance, length = from_first(torch.rand(2, device=q.device))[0].tolist()
+        kept = 1 + int(length * len(self.levels))
+        return self.codes(ids[:, :kept]) if chance < self.prefix else q
+
+    def penalty(
+        self,
+        c: Float[Tensor, "n d"],
+        ids: Int[Tensor, "n l"],
+        q: Float[Tensor, "n d"],
+        hardness: float,
+    ) -> Float[Tensor, ""]:
+        """Sum of what the levels ask for."""
+        loss = c.new_zeros(())
+        for level, part, own in zip(self.levels, self._parts(ids), ids.unbind(-1), strict=True):
+            loss = loss + level.penalty(c, own, part, hardness)
+            c = c - part.detach()
+        return loss
+
+    @torch.no_grad()
+    def anchor(self, c: Float[Tensor, "n d"]) -> None:
+        """Anchor level by level, each on what the earlier ones left."""
+        for level in self.levels:
+            level.anchor(c)
+            c = c - level.codes(level.nearest(c))
+        self._tell()
+
+    @torch.no_grad()
+    def update(
+        self, c: Float[Tensor, "n d"], ids: Int[Tensor, "n l"], settled: bool = False
+    ) -> None:
+        """Each level learns from its own residuals."""
+        for level, part, own in zip(self.levels, self._parts(ids), ids.unbind(-1), strict=True):
+            level.update(c, own, settled)
+            c = c - part
+        self._tell()
+
+    def _tell(self) -> None:
+        self.usage.copy_(torch.stack([level.usage for level in self.levels]))
+        self.initialised.fill_(True)
+
+    def perplexity(self) -> float:
+        """Mean over levels of exp(entropy) of the running usage."""
+        return sum(perplexity(row) for row in self.usage) / len(self.levels)

@@ -1,0 +1,469 @@
+"""The contracts themselves: a sound toy keeps them all, and each can be broken."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from protok import geometry, testing
+from protok.backbone import Backbone
+from protok.errors import CodebookMismatch, FormatError, Unsupported
+from protok.quantize import VQ
+from protok.tokens import Tokens
+
+# Random structures --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 40, 150])
+def test_random_backbone_has_ideal_geometry(n):
+    backbone = testing.random_backbone(n, seed=5)
+    assert len(backbone) == n and np.isfinite(backbone.coords).all()
+    atoms = backbone.coords.astype(float)
+    lengths = np.linalg.norm(np.diff(atoms[:, :3], axis=1), axis=-1)
+    ideal = np.linalg.norm(np.diff(np.array(geometry.IDEAL_RESIDUE), axis=0), axis=-1)
+    np.testing.assert_allclose(lengths, np.tile(ideal, (n, 1)), atol=1e-4)
+    carbonyl = np.linalg.norm(atoms[:, 3] - atoms[:, 2], axis=-1)
+    np.testing.assert_allclose(carbonyl, geometry.C_O, atol=1e-4)
+    peptide = np.linalg.norm(atoms[1:, 0] - atoms[:-1, 2], axis=-1)
+    np.testing.assert_allclose(peptide, geometry.C_N, atol=1e-4)
+    trace = np.linalg.norm(np.diff(atoms[:, 1], axis=0), axis=-1)
+    np.testing.assert_allclose(trace, 3.8, atol=0.05)  # trans
+    assert np.abs(atoms[:, 1].mean(axis=0)).max() < 1e-3
+
+
+def test_random_backbone_has_the_natural_hand():
+    from biotite.structure import annotate_sse
+
+    from protok.convert import to_biotite
+
+    backbone = testing.random_backbone(300, seed=6)
+    coords = torch.from_numpy(backbone.coords).double()
+    angles, defined = geometry.torsions(coords, geometry.linked(coords, torch.ones(300).bool()))
+    assert (angles[1:, 0] < 0).double().mean() > 0.9
+    elements = annotate_sse(to_biotite(backbone))
+    assert (elements == "a").mean() > 0.2 and (elements == "b").mean() > 0.05
+    # Along a right-handed helix the CA trace turns by +50 degrees a residue.
+    for structure, low, high in ((backbone, 0.25, 1), (testing.mirrored(backbone), 0, 0.1)):
+        ca = torch.from_numpy(structure.coords[:, 1]).double()
+        turn = torch.rad2deg(geometry.dihedral(ca[:-3], ca[1:-2], ca[2:-1], ca[3:]))
+        assert low <= ((turn > 30) & (turn < 70)).double().mean() <= high
+
+
+def test_random_backbone_rarely_overlaps_and_is_reproducible():
+    close = 0
+    for seed in range(8):
+        ca = testing.random_backbone(120, seed).coords[:, 1]
+        distance = np.linalg.norm(ca[:, None] - ca[None], axis=-1)
+        close += int((distance[np.triu_indices(120, 3)] < 4.0).sum())
+    assert close <= 4
+    one, two = testing.random_backbone(50, 7), testing.random_backbone(50, 7)
+    assert np.array_equal(one.coords, two.coords) and one.sequence == two.sequence
+    assert np.array_equal(one.bfactor, two.bfactor) and np.isfinite(one.bfactor).all()
+    assert not np.allclose(one.coords, testing.random_backbone(50, 8).coords)
+    with pytest.raises(ValueError, match="0 residues"):
+        testing.random_backbone(0)
+
+
+def test_random_complex_touches():
+    whole = testing.random_complex([30, 20, 25], seed=9)
+    assert whole.chains == ["A", "B", "C"] and len(whole) == 75
+    for chain in ("B", "C"):
+        here = whole.coords[whole.chain == chain, 1]
+        before = whole.coords[whole.chain < chain, 1]
+        nearest = np.linalg.norm(here[:, None] - before[None], axis=-1).min()
+        assert 4.9 < nearest < 6.0
+
+
+def test_moves():
+    backbone = testing.random_backbone(20, 10)
+    rotation = testing.random_rotation(11)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(rotation) == pytest.approx(1.0)
+    turned = testing.moved(backbone, rotation, (1.0, 2.0, 3.0))
+    expected = backbone.coords @ rotation.T + [1, 2, 3]
+    np.testing.assert_allclose(turned.coords, expected, atol=1e-4)
+    twice = testing.mirrored(testing.mirrored(backbone))
+    assert np.array_equal(twice.coords, backbone.coords)
+    hollow = testing.without(backbone, [3, 5], atoms=[1, 2])
+    assert np.argwhere(np.isnan(hollow.coords).all(axis=2)).tolist() == [
+        [3, 1],
+        [3, 2],
+        [5, 1],
+        [5, 2],
+    ]
+    assert np.isfinite(backbone.coords).all()
+
+
+def test_random_rotations_cover_all_directions():
+    images = np.array([testing.random_rotation(seed)[:, 0] for seed in range(400)])
+    assert np.abs(images.mean(axis=0)).max() < 0.15
+    np.testing.assert_allclose((images**2).mean(axis=0), 1 / 3, atol=0.06)
+
+
+# A toy tokenizer and its broken kin ---------------------------------------------------
+
+
+class Toy:
+    """Bins of phi and psi, 8 by 8, each chain alone; decodes to a straight line."""
+
+    name, size, codebook = "toy", 64, "toy@00c0ffee"
+    shift = 0.1
+
+    def encode(self, structure):
+        ids = np.full(len(structure), -1)
+        for chain in structure.chains:
+            rows = structure.chain == chain
+            ids[rows] = self.ids(structure[rows])
+        return Tokens.like(structure, ids, self.size, self.codebook)
+
+    def ids(self, part: Backbone):
+        coords, mask = torch.from_numpy(part.coords).double(), torch.from_numpy(part.mask)
+        angles, _ = geometry.torsions(coords, geometry.linked(coords, mask))
+        bins = ((angles[:, :2].numpy() + np.pi + self.shift) / (2 * np.pi) * 8).astype(int) % 8
+        return np.where(part.mask, bins @ [8, 1], -1)
+
+    def embed(self, structure, quantized=False):
+        ids = self.encode(structure).ids
+        return np.where(ids[:, None] < 0, np.nan, np.stack([ids // 8, ids % 8], axis=1))
+
+    def encode_batch(self, structures):
+        return [self.encode(s) for s in structures]
+
+    def decode(self, tokens):
+        if tokens.codebook != self.codebook:
+            raise CodebookMismatch(f"tokens are of {tokens.codebook}", "use the other")
+        if (tokens.ids >= self.size).any():
+            raise FormatError("ids are too large")
+        coords = np.arange(len(tokens) * 12).reshape(-1, 4, 3) + np.zeros((1, 1, 1), np.float32)
+        coords[tokens.ids < 0] = np.nan
+        bfactor = np.where(tokens.ids < 0, np.nan, 50).astype(np.float32)
+        return Backbone(coords, tokens.sequence, tokens.chain, tokens.index, tokens.icode, bfactor)
+
+    def save_pretrained(self, folder):
+        Path(folder, "config.json").write_text(json.dumps({"shift": self.shift}))
+
+    @classmethod
+    def load(cls, folder):
+        toy = cls()
+        toy.shift = json.loads(Path(folder, "config.json").read_text())["shift"]
+        return toy
+
+
+@pytest.mark.parametrize("contract", [*testing.TOKENIZER_CONTRACTS, testing.check_batch])
+def test_a_sound_tokenizer_keeps(contract):
+    contract(Toy())
+
+
+def test_a_sound_tokenizer_saves_and_loads():
+    testing.check_save_load(Toy(), load=Toy.load)
+
+
+def test_contracts_take_structures():
+    seen = []
+
+    class Watched(Toy):
+        def encode(self, structure):
+            seen.append(structure)
+            return super().encode(structure)
+
+    given = [testing.random_backbone(20, 12)]
+    testing.check_deterministic(Watched(), given)
+    assert seen and all(s is given[0] for s in seen)
+
+
+def broken(contract, said, **kwargs):
+    """Decorate a broken tokenizer with the contract that must catch it, and the words."""
+
+    def keep(cls):
+        BROKEN.append(pytest.param(cls, contract, said, kwargs, id=cls.__name__))
+        return cls
+
+    return keep
+
+
+BROKEN: list = []
+
+
+@broken(testing.check_length, r"\d+ tokens for \d+ residues")
+class DropsResidues(Toy):
+    def encode(self, structure):
+        return super().encode(structure[structure.mask])
+
+
+@broken(testing.check_length, r"\d+ of \d+ incomplete residues have a code")
+class CodesIncomplete(Toy):
+    def ids(self, part):
+        return np.maximum(super().ids(part), 0)
+
+
+@broken(testing.check_length, "another index")
+class Renumbers(Toy):
+    def encode(self, structure):
+        tokens = super().encode(structure)
+        return replace(tokens, index=np.arange(len(tokens)))
+
+
+@broken(testing.check_length, r"ids span \d+..64, allowed are -1..63")
+class CountsFromOne(Toy):
+    def encode(self, structure):
+        tokens = super().encode(structure)
+        ids = np.where(tokens.ids < 0, -1, 64)
+        fields = {k: getattr(tokens, k) for k in ("sequence", "chain", "index", "icode")}
+        return Short(ids, 64, tokens.codebook, fields)
+
+
+class Short(SimpleNamespace):
+    """Tokens that check nothing."""
+
+    def __init__(self, ids, size, codebook, fields):
+        super().__init__(ids=ids, size=size, codebook=codebook, **fields)
+
+    def __len__(self):
+        return len(self.ids)
+
+
+@broken(testing.check_length, "integers")
+class FloatIds(Toy):
+    def encode(self, structure):
+        tokens = super().encode(structure)
+        fields = {k: getattr(tokens, k) for k in ("sequence", "chain", "index", "icode")}
+        return Short(tokens.ids.astype(float), 64, tokens.codebook, fields)
+
+
+@broken(testing.check_length, "tokens say other@1, size 64; the tokenizer toy@00c0ffee, size 64")
+class ForgetsItsCodebook(Toy):
+    def encode(self, structure):
+        return replace(super().encode(structure), codebook="other@1")
+
+
+@broken(testing.check_embed, r"\d+ of \d+ rows are NaN with a code, or not without")
+class EmbedsMissing(Toy):
+    def embed(self, structure, quantized=False):
+        z = super().embed(structure)
+        return np.nan_to_num(z) if quantized else z
+
+
+@broken(testing.check_embed, r"embed\(quantized=False\) of \d+ residues has shape")
+class EmbedsComplete(Toy):
+    def embed(self, structure, quantized=False):
+        return super().embed(structure)[structure.mask]
+
+
+@broken(testing.check_invariance, r"rotation and translation change \d+ of \d+ codes \(\d")
+class SeesDirection(Toy):
+    def ids(self, part):
+        upwards = part.coords[:, 2, 2] > part.coords[:, 1, 2]
+        return np.where(part.mask, upwards, -1)
+
+
+@broken(testing.check_invariance, r"rotation and translation change \d+ of \d+ codes \(\d")
+class SeesPosition(Toy):
+    def ids(self, part):
+        far = np.linalg.norm(part.coords[:, 1], axis=1) > 60
+        return np.where(part.mask, (super().ids(part) + far) % 64, -1)
+
+
+@broken(testing.check_mirror, r"the mirror image changes 0 of \d+ codes \(0.0%, at least 60.0%")
+class SeesNoHand(Toy):
+    def ids(self, part):
+        step = np.linalg.norm(part.coords[:, 1] - np.roll(part.coords[:, 1], 3, axis=0), axis=1)
+        return np.where(part.mask, np.nan_to_num(step).astype(int) % 64, -1)
+
+
+@broken(testing.check_mirror, r"at least 60.0% must")
+class SeesHandAtEveryOther(Toy):
+    def ids(self, part):
+        even = np.arange(len(part)) % 2 == 0
+        return np.where(part.mask & even, 0, super().ids(part))
+
+
+@broken(testing.check_batch, r"batching changes \d+ of \d+ codes \(\d+.\d+%, allowed are 0.00%")
+class SeesPadding(Toy):
+    def encode_batch(self, structures):
+        longest = max(map(len, structures))
+        tokens = super().encode_batch(structures)
+        return [
+            replace(t, ids=np.where(t.ids < 0, -1, (t.ids + (longest > len(t))) % 64))
+            for t in tokens
+        ]
+
+
+@broken(testing.check_batch, "holds another structure's tokens")
+class SortsBatches(Toy):
+    def encode_batch(self, structures):
+        return super().encode_batch(sorted(structures, key=len))
+
+
+@broken(testing.check_batch, r"\d+ results for a batch of \d+")
+class LosesShort(Toy):
+    def encode_batch(self, structures):
+        return super().encode_batch([s for s in structures if len(s) > 5])
+
+
+@broken(testing.check_chains, r"\d+ of 60 codes of chain A change beside the others")
+class CountsChains(Toy):
+    def encode(self, structure):
+        tokens = super().encode(structure)
+        ids = np.where(tokens.ids < 0, -1, (tokens.ids + len(structure.chains)) % 64)
+        return replace(tokens, ids=ids)
+
+
+@broken(testing.check_chains, r"codes of chain \w change beside the others, in the order")
+class SeesOtherChains(Toy):
+    def encode(self, structure):
+        gap = np.linalg.norm(structure.coords[:, None, 1] - structure.coords[None, :, 1], axis=-1)
+        ids = np.where(structure.mask, np.nansum(gap < 12, axis=1) % 64, -1)
+        return Tokens.like(structure, ids, self.size, self.codebook)
+
+
+@broken(testing.check_missing, r"codes beyond 40.0 Å change, up to \d\d\d?\.\d Å away")
+class SeesFar(Toy):
+    def ids(self, part):
+        return np.where(part.mask, (super().ids(part) + part.mask.sum()) % 64, -1)
+
+
+@broken(testing.check_missing, "a residue that loses its C has code 5")
+class NeedsOnlyCa(Toy):
+    def ids(self, part):
+        alpha = np.isfinite(part.coords[:, 1, 0])
+        return np.where(alpha, np.where(part.mask, super().ids(part), 5), -1)
+
+
+@broken(testing.check_missing, r"\d+ tokens for \d+ residues, one missing")
+class DropsMissing(Toy):
+    def encode(self, structure):
+        return super().encode(structure[structure.mask])
+
+
+@broken(testing.check_missing, "no residue lies beyond 900 Å: give larger", radius=900)
+class FineButNothingToSee(Toy):
+    pass
+
+
+@broken(testing.check_deterministic, r"\d+ of \d+ codes differ at the second time")
+class Random(Toy):
+    def ids(self, part):
+        return np.where(part.mask, np.random.randint(0, 64, len(part)), -1)
+
+
+@broken(testing.check_deterministic, r"\d+ of \d+ codes differ at the second time")
+class RandomOfTorch(Toy):
+    def ids(self, part):
+        return np.where(part.mask, torch.randint(0, 64, (len(part),)).numpy(), -1)
+
+
+@broken(testing.check_deterministic, r"\d+ of \d+ codes differ at the second time")
+class Counts(Toy):
+    calls = 0
+
+    def ids(self, part):
+        self.calls += 1
+        return np.where(part.mask, self.calls % 64, -1)
+
+
+@broken(testing.check_save_load, r"\d+ of \d+ codes differ after loading", load=Toy.load)
+class ForgetsItsShift(Toy):
+    shift = 0.5
+
+    def save_pretrained(self, folder):
+        Path(folder, "config.json").write_text('{"shift": 0.1}')
+
+
+class OtherName(Toy):
+    codebook = "other@1"
+
+
+class OtherDecoder(Toy):
+    def decode(self, tokens):
+        back = super().decode(tokens)
+        return replace(back, coords=back.coords + np.float32(0.5))
+
+
+@broken(testing.check_save_load, "saved toy@00c0ffee, .*; loaded other@1", load=OtherName.load)
+class LoadsAnother(Toy):
+    pass
+
+
+@broken(testing.check_save_load, "differ by up to 0.5 Å", load=OtherDecoder.load)
+class LoadsAnotherDecoder(Toy):
+    pass
+
+
+@broken(testing.check_decode, r"\d+ tokens decode to \d+ residues")
+class DecodesComplete(Toy):
+    def decode(self, tokens):
+        return super().decode(tokens)[tokens.ids >= 0]
+
+
+@broken(testing.check_decode, r"\d+ of \d+ missing residues get atoms")
+class InventsResidues(Toy):
+    def decode(self, tokens):
+        back = super().decode(tokens)
+        return replace(back, coords=np.nan_to_num(back.coords))
+
+
+@broken(testing.check_decode, r"\d+ of \d+ coded residues lack atoms")
+class DecodesNoOxygen(Toy):
+    def decode(self, tokens):
+        return testing.without(super().decode(tokens), slice(None), atoms=3)
+
+
+@broken(testing.check_decode, "tokens of another@00000000 are decoded by toy@00c0ffee")
+class DecodesAnything(Toy):
+    def decode(self, tokens):
+        return super().decode(replace(tokens, codebook=self.codebook))
+
+
+@broken(testing.check_decode, "id 64 is decoded, though ids end at 63")
+class DecodesLargeIds(Toy):
+    def decode(self, tokens):
+        return super().decode(replace(tokens, ids=np.minimum(tokens.ids, 63)))
+
+
+@broken(testing.check_decode, r"\d+ of \d+ confidences are outside 0..100, such as \[500")
+class OverConfident(Toy):
+    def decode(self, tokens):
+        back = super().decode(tokens)
+        return replace(back, bfactor=np.full(len(back), 500, np.float32))
+
+
+@broken(testing.check_decode, "decoding changes chain")
+class RenamesChains(Toy):
+    def decode(self, tokens):
+        back = super().decode(tokens)
+        return replace(back, chain=np.full(len(back), "Z"))
+
+
+@pytest.mark.parametrize("tokenizer, contract, said, kwargs", BROKEN)
+def test_a_broken_tokenizer_is_caught(tokenizer, contract, said, kwargs):
+    with pytest.raises(AssertionError, match=said):
+        contract(tokenizer(), **kwargs)
+
+
+def test_every_tokenizer_contract_was_broken_by_some():
+    caught = {parameter.values[1] for parameter in BROKEN}
+    assert caught == {*testing.TOKENIZER_CONTRACTS, *testing.LEARNED_CONTRACTS}
+
+
+def test_a_tokenizer_without_a_decoder_may_say_so():
+    class Alphabet(Toy):
+        def decode(self, tokens):
+            raise Unsupported("an alphabet has no decoder")
+
+    testing.check_decode(Alphabet())
+
+
+def test_contracts_leave_the_random_state():
+    np.random.seed(1)
+    torch.manual_seed(1)
+    testing.check_deterministic(Toy())
+    testing.check_quantizer_mask(VQ(16, 4))
+    after = np.random.rand(), float(torch.rand(()))
+    np.random.seed(1)
+    torch.manual_seed(1)
+    VQ(16, 4)
+    assert after[0] == np.random.rand() and after[1] == float(torch.rand(()))
