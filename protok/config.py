@@ -1,0 +1,59 @@
+"""Shapes of a model: plain dataclasses, so that a recipe or a checkpoint is read without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Shape of the encoder (see `protok.encoder.Encoder`)."""
+
+    hidden: int = 128
+    layers: int = 3
+    neighbours: int = 16
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """The codebook and its curriculum (see `protok.quantize`).
+
+    ``kind`` is ``provq``, a bare ``vq``, ``simvq``, ``fsq`` or ``lfq``, or ``none`` for
+    continuous latents. ``inner`` is the kind inside ``provq``. ``fsq`` and ``lfq`` need a
+    power of two as ``size``. ``learn`` (``ema`` or ``gradient``), ``metric`` and ``upkeep`` are
+    those of `protok.quantize.VQ`, ``bias`` is that of `protok.quantize.SimVQ`.
+    """
+
+    kind: str = "provq"
+    size: int = 512
+    dim: int = 32
+    beta: float = 0.25
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    ramp: float = 0.3
+    mix: str = "bernoulli"
+    inner: str = "vq"
+    learn: str = "ema"
+    metric: str = "euclidean"
+    upkeep: str = "kmeans+respawn"
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Shape of the decoder (see `protok.decoder.Decoder`)."""
+
+    width: int = 256
+    layers: int = 8
+    heads: int = 4
+    pair: int = 96
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that a checkpoint needs to rebuild its network."""
+
+    name: str = "protok-512"
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)

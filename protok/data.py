@@ -1,0 +1,253 @@
+"""Structure stores and the stream of training batches.
+
+A store is one Parquet file, a row a chain: ``id``; ``seq``; ``xyz``, the N, CA, C
+and O coordinates as int16 hundredths of an Å about the chain's mean CA, flattened,
+-32768 where missing; optionally ``resnum`` and ``bfac``. A ``manifest.csv`` beside
+it with columns id, split and cluster30 gives homology clusters.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.errors import FormatError, NoProtein, ProtokError
+
+MISSING = -32768
+#: Batches that are planned together, so that chains of a batch are alike in length.
+PLAN = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """Chains in memory as int16, with sampling weights.
+
+    Attributes
+    ----------
+    ids : list of str
+        One a chain.
+    xyz : (n, 4, 3) int16
+        All residues end to end, in hundredths of an Å.
+    start : (chains + 1,)
+        Where each chain begins.
+    sequence : list of str
+        One a chain.
+    weight : (chains,)
+        Sampling weights; they sum to 1.
+    digest : str
+        sha256 of the file the store was read from.
+    """
+
+    ids: list[str]
+    xyz: np.ndarray
+    start: np.ndarray
+    sequence: list[str]
+    weight: np.ndarray
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def lengths(self) -> np.ndarray:
+        """Residues of each chain."""
+        return np.diff(self.start)
+
+    def coords(self, i: int, begin: int = 0, stop: int | None = None) -> np.ndarray:
+        """Coordinates of residues begin..stop of chain i: (l, 4, 3) float32 in Å, NaN missing."""
+        end = self.start[i + 1] if stop is None else self.start[i] + stop
+        raw = self.xyz[self.start[i] + begin : end]
+        return np.where(raw == MISSING, np.float32(np.nan), raw.astype(np.float32) / 100)
+
+    def backbone(self, i: int) -> Backbone:
+        """Chain i as a Backbone; residues are numbered from 1."""
+        return Backbone.from_arrays(self.coords(i), self.sequence[i], name=self.ids[i])
+
+
+def read_store(path: str | Path, *, manifest: str | Path | None = None) -> Store:
+    """Read a store; weights are 1 / (size of the chain's cluster in this store).
+
+    Raises
+    ------
+    FormatError
+        If the file is not such a Parquet file.
+    """
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    try:
+        table = pq.read_table(path, columns=["id", "seq", "xyz"])
+    except Exception as error:
+        raise FormatError(
+            f"not a structure store ({error})",
+            "build one with protok train --structures FOLDER",
+            file=str(path),
+        ) from error
+    ids = table["id"].to_pylist()
+    sequence = table["seq"].to_pylist()
+    xyz = table["xyz"].combine_chunks().flatten().to_numpy().astype(np.int16).reshape(-1, 4, 3)
+    start = np.concatenate([[0], np.cumsum([len(s) for s in sequence])]).astype(np.int64)
+    if start[-1] != len(xyz):
+        raise FormatError(
+            f"{len(xyz)} residues of coordinates for {start[-1]} of sequence",
+            "rebuild the store",
+            file=str(path),
+        )
+    weight = np.ones(len(ids))
+    manifest = Path(manifest) if manifest else path.with_name("manifest.csv")
+    if manifest.exists():
+        cluster = _clusters(manifest, path.stem)
+        size = Counter(cluster.get(i, i) for i in ids)
+        weight = np.array([1.0 / size[cluster.get(i, i)] for i in ids])
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Store(ids, xyz, start, sequence, weight / weight.sum(), digest)
+
+
+def _clusters(manifest: Path, split: str) -> dict[str, str]:
+    with manifest.open(newline="") as lines:
+        rows = csv.DictReader(lines)
+        return {row["id"]: row["cluster30"] for row in rows if row.get("split", split) == split}
+
+
+def write_store(backbones: Iterable[Backbone], path: str | Path) -> int:
+    """Write chains of Backbones as a store; returns how many."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows: dict[str, list] = {"id": [], "seq": [], "xyz": [], "resnum": [], "bfac": []}
+    for backbone in backbones:
+        for chain in backbone.split():
+            if not chain.mask.any():
+                continue
+            centred = chain.coords - np.nanmean(chain.coords[:, 1], axis=0)
+            fixed = np.where(np.isfinite(centred), np.round(centred * 100), MISSING)
+            if np.abs(np.where(fixed == MISSING, 0, fixed)).max() > 32767:
+                raise FormatError(
+                    "a chain is wider than 650 Å",
+                    "leave it out",
+                    file=chain.name,
+                    chain=chain.chains[0],
+                )
+            rows["id"].append(f"{chain.name}_{chain.chains[0]}")
+            rows["seq"].append(chain.sequence)
+            rows["xyz"].append(fixed.astype(np.int16).ravel())
+            rows["resnum"].append(chain.index)
+            rows["bfac"].append(np.nan_to_num(chain.bfactor))
+    types = {
+        "id": pa.string(),
+        "seq": pa.string(),
+        "xyz": pa.list_(pa.int16()),
+        "resnum": pa.list_(pa.int32()),
+        "bfac": pa.list_(pa.float32()),
+    }
+    table = pa.table({key: pa.array(rows[key], types[key]) for key in rows})
+    partial = Path(path).with_suffix(".partial")
+    pq.write_table(table, partial, compression="zstd")
+    partial.replace(path)
+    return len(rows["id"])
+
+
+def open_store(source: str | Path, cache: str | Path) -> Store:
+    """A store from a Parquet file, or from a folder of structures, parsed once into `cache`.
+
+    The cache is used again while the folder's files keep names, sizes and times;
+    files that cannot be read are listed in ``<cache>.errors.tsv``.
+    """
+    source, cache = Path(source), Path(cache)
+    if source.is_file() and source.suffix == ".parquet":
+        return read_store(source)
+    from protok.io import iter_files, read
+
+    files = list(iter_files([source]))
+    if not files:
+        raise NoProtein(
+            "no structure files", "give a folder of PDB or mmCIF files", file=str(source)
+        )
+    state = "\n".join(f"{f}\t{f.stat().st_size}\t{f.stat().st_mtime_ns}" for f in files)
+    stamp = cache.with_suffix(".state")
+    if not (cache.exists() and stamp.exists() and stamp.read_text() == state):
+        errors: list[str] = []
+
+        def good() -> Iterable[Backbone]:
+            for file in files:
+                try:
+                    yield read(file)
+                except ProtokError as error:
+                    errors.append(f"{file}\t{error.chain}\t{error.reason}")
+
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        if not write_store(good(), cache):
+            raise NoProtein(
+                f"none of {len(files)} files holds a readable protein chain",
+                f"the first: {errors[0] if errors else 'empty'}",
+                file=str(source),
+            )
+        cache.with_suffix(".errors.tsv").write_text(
+            "\n".join(["file\tchain\treason", *errors]) + "\n"
+        )
+        stamp.write_text(state)
+    return read_store(cache)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A stretch of one chain."""
+
+    chain: int
+    begin: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The training batches, as a function of the step: a resumed run sees the same ones.
+
+    Attributes
+    ----------
+    store
+        The chains; drawn with their weights.
+    residues
+        About so many a batch.
+    curriculum
+        Pairs (progress, crop length): from that share of the training on, crops are at
+        most so long.
+    seed
+        Of the draws.
+    """
+
+    store: Store
+    residues: int
+    curriculum: tuple[tuple[float, int], ...]
+    seed: int
+
+    def longest(self, progress: float) -> int:
+        """Crop length at a training progress in [0, 1]."""
+        return [n for at, n in self.curriculum if progress >= at][-1]
+
+    def batch(self, step: int, steps: int) -> list[Crop]:
+        """Crops of one training step of `steps`."""
+        block, part = divmod(step, PLAN)
+        rng = np.random.default_rng([self.seed, block])
+        longest = self.longest(block * PLAN / steps)
+        length = np.minimum(self.store.lengths(), longest)
+        mean = float((length * self.store.weight).sum())
+        draws = rng.choice(
+            len(self.store), size=max(PLAN, round(PLAN * self.residues / mean)), p=self.store.weight
+        )
+        crops = []
+        for chain in draws:
+            spare = self.store.lengths()[chain] - length[chain]
+            begin = int(rng.integers(spare + 1))
+            crops.append(Crop(int(chain), begin, begin + int(length[chain])))
+        crops.sort(key=lambda crop: crop.stop - crop.begin)
+        edges = np.cumsum([crop.stop - crop.begin for crop in crops])
+        cut = np.searchsorted(edges, edges[-1] * np.arange(PLAN + 1) / PLAN, side="left")
+        order = rng.permutation(PLAN)
+        low, high = cut[order[part]], cut[order[part] + 1]
+        return crops[low:high] or crops[:1]

@@ -1,0 +1,229 @@
+"""Encoder: backbones to one invariant latent a residue.
+
+A message-passing network over the k nearest residues in three dimensions. All
+inputs are written in the residues' own right-handed frames, so that latents do
+not change under rotation and translation and do change under reflection. The
+messages are those of ProteinMPNN (Dauparas et al. 2022) with the first layer
+factored, so that the matrix products run over residues instead of edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from protok.backbone import Backbone
+from protok.geometry import density_moments, frames, linked, neighbours, torsions
+
+#: Radii in Å of the density moments; beyond the last a residue is not seen directly.
+RADII = (10.0, 18.0, 30.0)
+#: Sequence separations beyond this are one class; another stands for other chains.
+FAR = 32
+RBF = 16
+NODE = 6 + 3 + 2 + 10 * len(RADII)
+EDGE = 3 + 3 + 9 + 3 + RBF
+
+
+@dataclass
+class Batch:
+    """Residues of several structures laid end to end.
+
+    Attributes
+    ----------
+    coords : (n, 4, 3)
+        N, CA, C, O in Å; zero where the residue is incomplete.
+    mask : (n,)
+        Residue has N, CA and C.
+    sizes : list of int
+        Residues of each structure; neighbourhoods do not cross structures.
+    chain : (n,)
+        Integer chain label; messages know whether they cross chains.
+    """
+
+    coords: Float[Tensor, "n 4 3"]
+    mask: Bool[Tensor, "n"]
+    sizes: list[int]
+    chain: Int[Tensor, "n"]
+
+    @classmethod
+    def of(cls, backbones: Sequence[Backbone]) -> Batch:
+        """Join Backbones; each is one neighbourhood, whatever chains it has."""
+        coords = np.concatenate([b.coords for b in backbones]) if backbones else np.zeros((0, 4, 3))
+        chain = [np.unique(b.chain, return_inverse=True)[1] for b in backbones]
+        return cls.from_coords(
+            torch.from_numpy(np.ascontiguousarray(coords, dtype=np.float32)),
+            [len(b) for b in backbones],
+            torch.from_numpy(np.concatenate(chain)).long() if chain else None,
+        )
+
+    @classmethod
+    def from_coords(
+        cls, coords: Float[Tensor, "n 4 3"], sizes: list[int], chain: Tensor | None = None
+    ) -> Batch:
+        """Build from coordinates with NaN for missing atoms."""
+        mask = coords[:, :3].isfinite().all(-1).all(-1)
+        if chain is None:
+            chain = torch.zeros(len(coords), dtype=torch.long, device=coords.device)
+        return cls(torch.where(mask[:, None, None], coords, 0.0).nan_to_num(), mask, sizes, chain)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Move to a device."""
+        return Batch(
+            self.coords.to(device), self.mask.to(device), self.sizes, self.chain.to(device)
+        )
+
+
+@dataclass
+class Graph:
+    """Invariant features of a batch and its neighbour lists (see `featurize`)."""
+
+    node: Float[Tensor, "n f"]
+    edge: Float[Tensor, "n k e"]
+    separation: Int[Tensor, "n k"]
+    index: Int[Tensor, "n k"]
+    valid: Bool[Tensor, "n k"]
+
+
+@torch.no_grad()
+def featurize(batch: Batch, k: int) -> Graph:
+    """Neighbour graph and SE(3)-invariant features of a batch, in float32.
+
+    Node features: sine and cosine of phi, psi and omega with their presence, bonds
+    to both sequence neighbours, density moments. Edge features: the neighbour's CA
+    in the residue's frame (scaled, and as a direction), its relative orientation,
+    the residue's direction in the neighbour's frame, radial basis of the distance.
+    """
+    parts = []
+    start = 0
+    for size in batch.sizes:
+        stop = start + size
+        parts.append(
+            _featurize_one(
+                batch.coords[start:stop], batch.mask[start:stop], batch.chain[start:stop], k, start
+            )
+        )
+        start = stop
+    if not parts:
+        device = batch.coords.device
+        ints = torch.zeros(0, k, dtype=torch.long, device=device)
+        return Graph(
+            torch.zeros(0, NODE, device=device),
+            torch.zeros(0, k, EDGE, device=device),
+            ints,
+            ints,
+            ints.bool(),
+        )
+    return Graph(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _featurize_one(
+    coords: Tensor, mask: Tensor, chain: Tensor, k: int, offset: int
+) -> tuple[Tensor, ...]:
+    n, ca, c = coords[:, 0], coords[:, 1], coords[:, 2]
+    turn = frames(n, ca, c)
+    bond = linked(coords, mask) & (chain[1:] == chain[:-1])
+    angles, defined = torsions(coords, bond)
+    pad = F.pad(bond, (1, 1))
+    node = torch.cat(
+        [
+            angles.sin() * defined,
+            angles.cos() * defined,
+            defined.float(),
+            pad[:-1, None].float(),
+            pad[1:, None].float(),
+            density_moments(ca, turn, mask, RADII),
+        ],
+        dim=-1,
+    )
+    index, valid = neighbours(ca, mask, k)
+    shift = ca[index] - ca[:, None]
+    distance = shift.norm(dim=-1, keepdim=True).clamp(min=1e-4)
+    local = torch.einsum("nji,nkj->nki", turn, shift)
+    relative = torch.einsum("nji,nkjl->nkil", turn, turn[index])
+    back = -torch.einsum("nkji,nkj->nki", turn[index], shift)
+    centres = torch.linspace(2.0, 22.0, RBF, device=ca.device)
+    edge = torch.cat(
+        [
+            local / 10.0,
+            local / distance,
+            relative.flatten(-2),
+            back / distance,
+            torch.exp(-(((distance - centres) / 1.5) ** 2)),
+        ],
+        dim=-1,
+    )
+    here = torch.arange(len(ca), device=ca.device)[:, None]
+    separation = (index - here).clamp(-FAR, FAR) + FAR
+    separation = torch.where(chain[index] == chain[:, None], separation, 2 * FAR + 1)
+    return node * mask[:, None], edge * valid[..., None], separation, index + offset, valid
+
+
+class Message(nn.Module):
+    """One round of messages and a feed-forward layer, both residual."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.here = nn.Linear(hidden, hidden)
+        self.there = nn.Linear(hidden, hidden, bias=False)
+        self.edge = nn.Linear(EDGE, hidden, bias=False)
+        self.separation = nn.Embedding(2 * FAR + 2, hidden)
+        self.out = nn.Linear(hidden, hidden)
+        self.feed = nn.Sequential(
+            nn.LayerNorm(hidden),
+            nn.Linear(hidden, 3 * hidden),
+            nn.GELU(),
+            nn.Linear(3 * hidden, hidden),
+        )
+
+    def forward(self, h: Float[Tensor, "n h"], graph: Graph) -> Float[Tensor, "n h"]:
+        """Update the residues' states from their neighbours'."""
+        x = self.norm(h)
+        there = self.there(x)
+        gathered = there.index_select(0, graph.index.flatten()).view(
+            *graph.index.shape, x.shape[-1]
+        )
+        edge = self.edge(graph.edge) + self.separation(graph.separation).to(there.dtype)
+        message = F.gelu(self.here(x)[:, None] + gathered + edge)
+        message = (message * graph.valid[..., None].to(message.dtype)).sum(1)
+        h = h + self.out(message) / graph.index.shape[1]
+        return h + self.feed(h)
+
+
+class Encoder(nn.Module):
+    """Local SE(3)-invariant encoder; see the module docstring.
+
+    Parameters
+    ----------
+    dim
+        Dimension of the latents. They are normalised to zero mean and unit
+        variance a residue, so that their scale cannot be used to soften a codebook.
+    hidden, layers, neighbours
+        Width, rounds of messages, neighbours a residue.
+    """
+
+    def __init__(self, dim: int = 32, hidden: int = 128, layers: int = 3, neighbours: int = 16):
+        super().__init__()
+        self.neighbours = neighbours
+        self.inputs = nn.Linear(NODE, hidden)
+        self.messages = nn.ModuleList(Message(hidden) for _ in range(layers))
+        self.outputs = nn.Sequential(
+            nn.LayerNorm(hidden),
+            nn.Linear(hidden, dim),
+            nn.LayerNorm(dim, elementwise_affine=False),
+        )
+
+    def forward(self, batch: Batch) -> Float[Tensor, "n d"]:
+        """Latents of all residues; those of incomplete residues mean nothing."""
+        graph = featurize(batch, self.neighbours)
+        # The residual stream stays in float32 under autocast.
+        h = self.inputs(graph.node).float()
+        for message in self.messages:
+            h = message(h, graph)
+        return self.outputs(h)

@@ -1,0 +1,139 @@
+"""The network of a tokenizer: encoder, quantizer and decoder, and its training loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from protok.config import ModelConfig, QuantizerConfig
+from protok.decoder import Decoder, Views, pad, view_loss
+from protok.encoder import Batch, Encoder
+from protok.geometry import frames, linked, torsions
+from protok.quantize import (
+    FSQ,
+    LFQ,
+    VQ,
+    ProVQ,
+    Quantized,
+    Quantizer,
+    Schedule,
+    SimVQ,
+    fsq_levels,
+)
+
+
+def build_quantizer(config: QuantizerConfig) -> Quantizer | None:
+    """The quantizer that a configuration names; None for continuous latents.
+
+    Raises
+    ------
+    ValueError
+        If the kind, or a setting of it, is unknown.
+    """
+    if config.kind == "none":
+        return None
+    size, dim, beta = config.size, config.dim, config.beta
+    if config.learn not in ("ema", "gradient"):
+        raise ValueError(f"learn {config.learn!r} is not one of ema, gradient")
+    decay = 0.99 if config.learn == "ema" else None
+    kinds: dict[str, Callable[[], Quantizer]] = {
+        "vq": lambda: VQ(size, dim, beta, decay, config.metric, config.upkeep),
+        "simvq": lambda: SimVQ(size, dim, beta, config.bias),
+        "fsq": lambda: FSQ(fsq_levels(size), dim),
+        "lfq": lambda: LFQ(sum(n.bit_length() - 1 for n in fsq_levels(size)), dim, beta),
+    }
+    kind = config.inner if config.kind == "provq" else config.kind
+    if kind not in kinds:
+        known = [*kinds] if config.kind == "provq" else ["provq", *kinds, "none"]
+        raise ValueError(f"quantizer kind {kind!r} is not one of {', '.join(known)}")
+    quantizer = kinds[kind]()
+    if config.kind == "provq":
+        schedule = Schedule(config.schedule, config.warmup, config.ramp)
+        return ProVQ(quantizer, schedule, config.mix)
+    return quantizer
+
+
+@dataclass
+class Losses:
+    """The training loss and its parts, all scalars; `quantized` is None without a codebook."""
+
+    total: Tensor
+    view: Tensor
+    error: Tensor
+    torsion: Tensor
+    quantized: Quantized | None
+
+
+class Network(nn.Module):
+    """Encoder, quantizer and decoder of a configuration."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        dim = config.quantizer.dim
+        self.encoder = Encoder(dim, **asdict(config.encoder))
+        self.quantizer = build_quantizer(config.quantizer)
+        self.decoder = Decoder(dim, **asdict(config.decoder))
+
+    def forward(self, batch: Batch, rows: int) -> Losses:
+        """Training loss of a batch of crops.
+
+        Parameters
+        ----------
+        batch
+            Crops, one chain each.
+        rows
+            How many residues a chain, drawn anew each time, whose views are scored:
+            memory and time of the pair head grow with rows, not with length squared.
+        """
+        z = self.encoder(batch)
+        quantized = self.quantizer(z, batch.mask) if self.quantizer is not None else None
+        flat = z if quantized is None else quantized.z
+        padded, keep = pad(flat, batch.sizes)
+        present, _ = pad(batch.mask[:, None], batch.sizes)
+        present = present[..., 0]
+        h = self.decoder.trunk(padded, present, keep)
+        coords, _ = pad(batch.coords.flatten(1), batch.sizes)
+        coords = coords.unflatten(-1, (4, 3))
+
+        draw = torch.rand(present.shape, device=h.device).masked_fill(~present, -1.0)
+        chosen = draw.topk(min(rows, present.shape[1]), dim=1).indices
+        views = self.decoder.views(h, chosen)
+        view, error = _view_loss(views, coords, present, chosen)
+        torsion, bond = self._local_loss(h, batch, keep)
+        total = view + 0.1 * error + torsion + bond
+        if quantized is not None:
+            total = total + quantized.loss
+        return Losses(total, view, error, torsion, quantized)
+
+    def _local_loss(self, h: Tensor, batch: Batch, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """1 - cos of the angle between predicted and true torsions; cross-entropy of bonds."""
+        predicted, bonded = self.decoder.backbone(h[keep])
+        bond = linked(batch.coords, batch.mask)
+        ends = torch.tensor(batch.sizes, device=bond.device).cumsum(0)[:-1] - 1
+        bond[ends] = False
+        angles, defined = torsions(batch.coords, bond)
+        true = torch.stack([angles.sin(), angles.cos()], dim=-1)
+        gap = 1 - (predicted * true).sum(-1)
+        inside = batch.mask[:-1].clone()
+        inside[ends] = False
+        bce = F.binary_cross_entropy_with_logits(bonded[:-1][inside], bond[inside].float())
+        return (gap * defined).sum() / defined.sum().clamp(min=1), bce
+
+
+def _view_loss(
+    views: Views, coords: Tensor, present: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    ca = coords[:, :, 1]
+    turn = frames(coords[:, :, 0], ca, coords[:, :, 2])
+    b = torch.arange(len(ca), device=ca.device)[:, None]
+    shift = ca[:, None] - ca[b, rows][:, :, None]
+    target = torch.einsum("brji,brlj->brli", turn[b, rows], shift)
+    weight = present[b, rows][:, :, None] & present[:, None]
+    # Each chain counts by its residues, whatever share of its rows was drawn.
+    scale = present.sum(1) / weight.sum((1, 2)).clamp(min=1)
+    return view_loss(views, target, weight * scale[:, None, None])

@@ -1,0 +1,330 @@
+"""The learned tokenizer: two verbs, encode and decode, around a trained network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from protok.backbone import Backbone
+from protok.config import ModelConfig
+from protok.convert import as_backbone
+from protok.encoder import Batch
+from protok.errors import CodebookMismatch, FormatError, Unsupported
+from protok.geometry import residue_atoms
+from protok.model import Network
+from protok.quantize import ProVQ
+from protok.recipe import from_dict
+from protok.reconcile import Trace, add_oxygen, reconcile, relax
+from protok.tokens import Tokens
+
+#: Residues that are encoded at once; small batches suit a CPU's caches.
+RESIDUES = 1024
+#: Buffers that only training needs.
+TRANSIENT = ("quantizer.recent", "quantizer.seen")
+
+
+class StructureTokenizer:
+    """Backbones to codes and back.
+
+    Parameters
+    ----------
+    network
+        In eval mode, except inside its own training.
+    steps
+        Of relaxation after decoding; 0 leaves the reconciled frames as they are.
+    provenance
+        What is known of the weights' origin; kept in the saved configuration.
+    """
+
+    def __init__(
+        self, network: Network, *, steps: int = 150, provenance: Mapping[str, Any] | None = None
+    ):
+        self.network = network
+        self.steps = steps
+        self.provenance = dict(provenance or {})
+        self.name = network.config.name
+        self.size = network.config.quantizer.size
+        self.codebook = f"{self.name}@{self._fingerprint()}"
+
+    def __repr__(self) -> str:
+        return f"StructureTokenizer({self.codebook}, {self.size} codes)"
+
+    def _fingerprint(self) -> str:
+        if self.network.quantizer is None:
+            return "continuous"
+        vectors = self.code_vectors()
+        return hashlib.sha256(np.ascontiguousarray(vectors, dtype="<f4").tobytes()).hexdigest()[:8]
+
+    def code_vectors(self) -> np.ndarray:
+        """The codebook, (size, d) float32.
+
+        Raises
+        ------
+        Unsupported
+            If the model is continuous.
+        """
+        quantizer = self.network.quantizer
+        if quantizer is None:
+            raise Unsupported(f"{self.name} is continuous and has no codes", "use embed")
+        device = next(self.network.parameters()).device
+        with torch.no_grad():
+            return quantizer.lookup(torch.arange(self.size, device=device)).cpu().numpy()
+
+    def encode(self, structure: Any, *, across_chains: bool = False) -> Tokens:
+        """Codes of a structure, one a residue.
+
+        Parameters
+        ----------
+        structure
+            A `Backbone`, or anything that `protok.as_backbone` takes: a path, a
+            biotite array, a Bio.PDB structure or chain, a PyG object.
+        across_chains
+            Let neighbourhoods cross chains. By default each chain is tokenized
+            alone, as in training.
+
+        Raises
+        ------
+        ProtokError
+            If the structure cannot be read, or the model has no codebook.
+        """
+        return self.encode_batch([as_backbone(structure)], across_chains=across_chains)[0]
+
+    def encode_batch(
+        self, structures: Sequence[Backbone], *, across_chains: bool = False
+    ) -> list[Tokens]:
+        """Codes of several structures; the same as one by one, and faster for short chains."""
+        if self.network.quantizer is None:
+            self.code_vectors()
+        tokens = []
+        for structure, z in zip(structures, self._latents(structures, across_chains), strict=True):
+            ids = self.network.quantizer.assign(z).cpu().numpy().astype(np.int32)
+            ids[~structure.mask] = -1
+            tokens.append(Tokens.like(structure, ids, self.size, self.codebook))
+        return tokens
+
+    def embed(
+        self, structure: Any, *, quantized: bool = False, across_chains: bool = False
+    ) -> np.ndarray:
+        """Latents of a structure, (L, d) float32; NaN where a residue is incomplete.
+
+        Parameters
+        ----------
+        structure, across_chains
+            As for `encode`.
+        quantized
+            Give the vector of each residue's code instead.
+        """
+        backbone = as_backbone(structure)
+        (z,) = self._latents([backbone], across_chains)
+        if quantized:
+            self.code_vectors()
+            z = self.network.quantizer.lookup(self.network.quantizer.assign(z))
+        out = z.cpu().numpy().astype(np.float32)
+        out[~backbone.mask] = np.nan
+        return out
+
+    @torch.no_grad()
+    def _latents(self, structures: Sequence[Backbone], across_chains: bool) -> list[Tensor]:
+        device = next(self.network.parameters()).device
+        out = [
+            torch.zeros(len(s), self.network.config.quantizer.dim, device=device)
+            for s in structures
+        ]
+        for group in _groups(_wholes(structures, across_chains)):
+            batch = Batch.of([structures[i][rows] for i, rows in group]).to(device)
+            # Codes must not depend on a caller's autocast.
+            with torch.autocast(device.type, enabled=False):
+                z = self.network.encoder(batch)
+            for (i, rows), part in zip(group, z.split(batch.sizes), strict=True):
+                out[i][torch.from_numpy(rows).to(device)] = part
+        return out
+
+    def decode(self, tokens: Tokens) -> Backbone:
+        """Backbone of tokens: N, CA, C, O in Å, with a confidence in `bfactor`.
+
+        The confidence, 0..100, is the CA lDDT that single views promise (see
+        `protok.reconcile.predicted_lddt`); the consensus is better. Chains are decoded
+        one by one, each about its own origin: codes of a chain do not say where other
+        chains lie. Residues without a token are NaN.
+
+        Raises
+        ------
+        CodebookMismatch
+            If the tokens were made with another codebook.
+        """
+        if tokens.codebook != self.codebook:
+            raise CodebookMismatch(
+                f"the tokens are of {tokens.codebook}, the decoder of {self.codebook}",
+                "decode with the model that made them",
+                file=tokens.name,
+            )
+        if len(tokens) and not -1 <= tokens.ids.min() <= tokens.ids.max() < self.size:
+            raise CodebookMismatch(
+                f"ids span {tokens.ids.min()}..{tokens.ids.max()} of {self.size} codes",
+                "give ids in 0..size-1, or -1 for a missing token",
+                file=tokens.name,
+            )
+        device = next(self.network.parameters()).device
+        ids = torch.from_numpy(tokens.ids.astype(np.int64)).to(device)
+        with torch.no_grad():
+            z = self.network.quantizer.lookup(ids)
+        return self._build(tokens, z, tokens.ids >= 0)
+
+    def reconstruct(self, structure: Any) -> Backbone:
+        """Encode and decode without quantizing: what the codebook costs is the difference."""
+        backbone = as_backbone(structure)
+        (z,) = self._latents([backbone], False)
+        return self._build(backbone, z, backbone.mask)
+
+    def _build(self, like: Backbone | Tokens, z: Tensor, present: np.ndarray) -> Backbone:
+        n = len(like)
+        coords = np.full((n, 4, 3), np.nan, np.float32)
+        confidence = np.full(n, np.nan, np.float32)
+        for chain in dict.fromkeys(like.chain.tolist()):
+            rows = np.flatnonzero(like.chain == chain)
+            here = torch.from_numpy(present[rows]).to(z.device)
+            if not here.any():
+                continue
+            built, sure = self._build_chain(z[torch.from_numpy(rows).to(z.device)], here)
+            coords[rows], confidence[rows] = built.cpu().numpy(), sure.cpu().numpy()
+        coords[~present], confidence[~present] = np.nan, np.nan
+        return Backbone(
+            coords, like.sequence, like.chain, like.index, like.icode, confidence, like.name
+        )
+
+    def _build_chain(self, z: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        decoder = self.network.decoder
+        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+            keep = torch.ones_like(present)[None]
+            h = decoder.trunk(z[None], present[None], keep)[0]
+            torsion, bond = decoder.backbone(h)
+            bonded = (bond[:-1] > 0) & present[:-1] & present[1:]
+            trace = reconcile(decoder, h)
+        ca, rotation = trace.ca, trace.rotation
+        if self.steps and len(ca) > 1:
+            ca, rotation = relax(Trace(ca, rotation, trace.confidence), torsion, bonded, self.steps)
+        return add_oxygen(residue_atoms(rotation, ca), torsion, bonded), trace.confidence
+
+    def save_pretrained(
+        self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Write ``config.json`` and ``model.safetensors``, which need nothing else.
+
+        Encoder and codebook are kept in float32, since rounding would change codes;
+        the decoder in float16.
+        """
+        from safetensors.torch import save
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {}
+        for key, value in self.network.state_dict().items():
+            if key not in TRANSIENT:
+                half = key.startswith("decoder.") and value.is_floating_point()
+                state[key] = (value.half() if half else value).contiguous().cpu()
+        (folder / "model.safetensors").write_bytes(save(state))
+        config = {
+            "codebook": self.codebook,
+            "model": asdict(self.network.config),
+            "provenance": {**self.provenance, **(provenance or {})},
+        }
+        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> StructureTokenizer:
+        """Load a model by the name of one that protok ships, or from a folder.
+
+        Raises
+        ------
+        FormatError
+            If there is no such model, or the folder is not one.
+        """
+        from safetensors.torch import load_file
+
+        folder = find_model(name)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            state = load_file(folder / "model.safetensors")
+            network = Network(from_dict(ModelConfig, config["model"], str(folder)))
+        except (OSError, KeyError, ValueError) as error:
+            raise FormatError(
+                f"not a protok model ({error})",
+                "a model folder holds config.json and model.safetensors",
+                file=str(folder),
+            ) from error
+        _load(
+            network,
+            {
+                key: value.float() if value.is_floating_point() else value
+                for key, value in state.items()
+            },
+            folder,
+        )
+        return cls(network.eval(), provenance=config.get("provenance"))
+
+
+def _load(network: Network, state: Mapping[str, Tensor], folder: Path) -> None:
+    found = network.load_state_dict(state, strict=False)
+    missing = [key for key in found.missing_keys if key not in TRANSIENT]
+    if missing or found.unexpected_keys:
+        odd = (missing + found.unexpected_keys)[0]
+        raise FormatError(
+            f"weights do not fit config.json ({odd})", "save the model again", file=str(folder)
+        )
+
+
+#: Residues of one neighbourhood: the number of a structure, and its rows.
+Whole = tuple[int, np.ndarray]
+
+
+def _wholes(structures: Sequence[Backbone], across_chains: bool) -> Iterator[Whole]:
+    for i, structure in enumerate(structures):
+        if across_chains:
+            yield i, np.arange(len(structure))
+        else:
+            for chain in structure.chains:
+                yield i, np.flatnonzero(structure.chain == chain)
+
+
+def _groups(wholes: Iterable[Whole]) -> Iterator[list[Whole]]:
+    group: list[Whole] = []
+    for whole in wholes:
+        if group and sum(len(rows) for _, rows in group) + len(whole[1]) > RESIDUES:
+            yield group
+            group = []
+        group.append(whole)
+    if group:
+        yield group
+
+
+def find_model(name: str | Path) -> Path:
+    """Folder of a shipped model or of a model on disk.
+
+    Raises
+    ------
+    FormatError
+        If there is neither, naming the models that are shipped.
+    """
+    shipped = Path(__file__).with_name("weights")
+    for folder in (Path(name), shipped / str(name)):
+        if (folder / "config.json").exists():
+            return folder
+    names = sorted(p.parent.name for p in shipped.glob("*/config.json"))
+    raise FormatError(
+        f"no model {str(name)!r}",
+        f"give a folder with config.json, or one of {', '.join([*names, '3di', 'protein-blocks'])}",
+    )
+
+
+def is_settled(network: Network) -> bool:
+    """Whether the codes of a network mean something: its curriculum has reached the codebook."""
+    return not isinstance(network.quantizer, ProVQ) or bool(network.quantizer.initialised)

@@ -1,0 +1,92 @@
+"""Stores and the stream of batches."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import protok
+from protok.data import PLAN, Stream, open_store, read_store, write_store
+from protok.errors import FormatError, NoProtein
+from protok.testing import random_backbone, random_complex, without
+
+CURRICULUM = ((0.0, 16), (0.5, 64))
+
+
+@pytest.fixture
+def store(tmp_path):
+    chains = [
+        dataclasses.replace(random_backbone(n, seed=n), name=f"c{n}") for n in (10, 20, 40, 70, 90)
+    ]
+    write_store(chains, tmp_path / "s.parquet")
+    return read_store(tmp_path / "s.parquet")
+
+
+def test_a_store_gives_back_what_went_in(tmp_path):
+    chain = without(random_backbone(30, seed=1), [4])
+    complexed = random_complex([12, 9], seed=2)
+    assert write_store([chain, complexed], tmp_path / "s.parquet") == 3
+    store = read_store(tmp_path / "s.parquet")
+    assert store.sequence[0] == chain.sequence and list(store.lengths()) == [30, 12, 9]
+    again = store.backbone(0)
+    assert (again.mask == chain.mask).all()
+    centred = chain.coords - np.nanmean(chain.coords[:, 1], axis=0)
+    assert np.nanmax(np.abs(again.coords - centred)) <= 0.0051
+
+
+def test_clusters_share_their_weight(store, tmp_path):
+    rows = ["id,split,cluster30", "c10_A,s,1", "c20_A,s,1", "c40_A,s,2", "c70_A,s,3"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    weight = read_store(tmp_path / "s.parquet").weight
+    assert np.allclose(weight / weight[4], [0.5, 0.5, 1, 1, 1])
+
+
+def test_what_is_not_a_store_is_refused(tmp_path):
+    (tmp_path / "s.parquet").write_text("no")
+    with pytest.raises(FormatError, match="s.parquet.*not a structure store"):
+        read_store(tmp_path / "s.parquet")
+
+
+def test_batches_follow_from_the_step(store):
+    stream = Stream(store, 100, CURRICULUM, seed=3)
+    assert stream.batch(21, 100) == Stream(store, 100, CURRICULUM, seed=3).batch(21, 100)
+    assert stream.batch(21, 100) != Stream(store, 100, CURRICULUM, seed=4).batch(21, 100)
+    assert stream.batch(21, 100) != stream.batch(22, 100)
+
+
+def test_batches_keep_to_curriculum_and_size(store):
+    stream = Stream(store, 100, CURRICULUM, seed=0)
+    for step in range(0, 10 * PLAN):
+        crops = stream.batch(step, 10 * PLAN)
+        longest = 16 if step < 5 * PLAN else 64
+        sizes = [c.stop - c.begin for c in crops]
+        assert crops and max(sizes) <= longest and sum(sizes) <= 100 + 2 * longest
+        for c in crops:
+            assert 0 <= c.begin < c.stop <= store.lengths()[c.chain]
+
+
+def test_chains_are_drawn_by_weight(store):
+    weight = np.array([0.0, 0.5, 0.5, 0.0, 0.0])
+    stream = Stream(dataclasses.replace(store, weight=weight), 60, CURRICULUM, seed=0)
+    drawn = [c.chain for step in range(4 * PLAN) for c in stream.batch(step, 4 * PLAN)]
+    share = np.bincount(drawn, minlength=5) / len(drawn)
+    assert share[[0, 3, 4]].sum() == 0 and abs(share[1] - 0.5) < 0.1
+
+
+def test_a_folder_is_parsed_once(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n in (12, 15):
+        protok.write(random_backbone(n, seed=n), folder / f"x{n}.pdb")
+    (folder / "bad.pdb").write_text("nothing of the kind\n")
+    store = open_store(folder, tmp_path / "cache" / "train.parquet")
+    assert sorted(store.lengths()) == [12, 15]
+    errors = (tmp_path / "cache" / "train.errors.tsv").read_text().splitlines()
+    assert len(errors) == 2 and "bad.pdb" in errors[1]
+    monkeypatch.setattr("protok.io.read", lambda *_: pytest.fail("parsed again"))
+    assert open_store(folder, tmp_path / "cache" / "train.parquet").ids == store.ids
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(NoProtein, match="no structure files"):
+        open_store(tmp_path, tmp_path / "c.parquet")
