@@ -1,0 +1,8 @@
+"""`python -m protok`: the command line."""
+
+import sys
+
+from protok.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

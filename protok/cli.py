@@ -1,0 +1,376 @@
+"""The command line: `protok encode | decode | train | info`.
+
+Arguments are parsed and results printed here; the work is done by the modules that are imported
+when a command needs them, so that `protok --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+MODEL = "protok-512"
+
+EXIT_CODES = """\
+exit codes: 0 all well; 1 some inputs failed (see the error table); 2 wrong use; 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code."""
+    arguments = parser().parse_args(argv)
+    from .errors import ProtokError
+
+    try:
+        return arguments.run(arguments)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+    except ProtokError as error:
+        _say(f"error: {error}")
+        return USAGE
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _say(f"error: {place}{error.strerror or error}")
+        return USAGE
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="protok",
+        description="Protein backbones to discrete codes and back.",
+        epilog=EXIT_CODES,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action=_Version)
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _encode_arguments(_command(commands, "encode", "structure files to tokens", _encode))
+    _decode_arguments(_command(commands, "decode", "tokens to structure files", _decode))
+    _train_arguments(_command(commands, "train", "train or fine-tune a tokenizer", _train))
+    info = _command(commands, "info", "say what a model, token file or structure file is", _info)
+    info.add_argument("what", help="name or folder of a model, a token file, or a structure file")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    return top
+
+
+def _command(commands, name: str, what: str, run) -> argparse.ArgumentParser:
+    one = commands.add_parser(
+        name, help=what, description=what[0].upper() + what[1:] + ".", epilog=EXIT_CODES,
+        allow_abbrev=False,
+    )  # fmt: skip
+    one.set_defaults(run=run)
+    return one
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings, dest, **_):
+        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from . import __version__
+
+        print(f"protok {__version__}")
+        parser.exit()
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: 1 or more")
+    return int(text)
+
+
+def _reading_arguments(one: argparse.ArgumentParser) -> None:
+    group = one.add_argument_group("how structure files are read")
+    group.add_argument(
+        "--model-number", type=int, default=1, metavar="N",
+        help="which model of a file, counted from 1 (default: 1)",
+    )  # fmt: skip
+    group.add_argument(
+        "--chain-ids", choices=("author", "label"), default="author",
+        help="which chain ids of an mmCIF file (default: author)",
+    )  # fmt: skip
+    group.add_argument(
+        "--keep-truncated", action="store_true",
+        help="take what there is of a file that was cut off, instead of refusing it",
+    )  # fmt: skip
+
+
+def _reading(arguments: argparse.Namespace) -> dict:
+    return {
+        "model": arguments.model_number,
+        "chain_ids": arguments.chain_ids,
+        "truncated": "keep" if arguments.keep_truncated else "error",
+    }
+
+
+def _encode_arguments(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "inputs", nargs="+", metavar="INPUT",
+        help="structure files (.pdb .cif .bcif, also .gz .zst), folders, patterns",
+    )  # fmt: skip
+    one.add_argument(
+        "-o", "--out", metavar="FILE",
+        help=".parquet, .fasta, .csv or .npz; without it FASTA goes to the standard output",
+    )  # fmt: skip
+    one.add_argument(
+        "--model", default=MODEL,
+        help=f"{MODEL} (default), 3di, protein-blocks, or the folder of a model",
+    )  # fmt: skip
+    one.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="processes (default: 1)")
+    one.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
+    one.add_argument(
+        "--across-chains", action="store_true",
+        help="let neighbourhoods cross chains (default: each chain alone, as in training)",
+    )  # fmt: skip
+    one.add_argument(
+        "--on-error", choices=("skip", "stop"), default="skip",
+        help="after an input that failed: go on (default), or stop",
+    )  # fmt: skip
+    one.add_argument(
+        "--errors", metavar="FILE",
+        help="table of failed inputs: file, chain, reason (default: errors.tsv beside the output)",
+    )  # fmt: skip
+    one.add_argument(
+        "--overwrite", action="store_true",
+        help="replace an output that was made of something else, drop unfinished work",
+    )  # fmt: skip
+    one.add_argument("--json", action="store_true", help="print a summary as JSON; needs -o")
+    _reading_arguments(one)
+
+
+def _encode(arguments: argparse.Namespace) -> int:
+    reading = _reading(arguments) | {
+        "chain": arguments.chain,
+        "across_chains": arguments.across_chains,
+    }
+    if arguments.out is None:
+        return _encode_to_stdout(arguments, reading)
+    from .scale import Stopped, encode_all
+
+    try:
+        summary = encode_all(
+            arguments.inputs, arguments.model, arguments.out, jobs=arguments.jobs,
+            errors=arguments.errors, overwrite=arguments.overwrite, on_error=arguments.on_error,
+            **reading,
+        )  # fmt: skip
+    except Stopped as error:
+        _say(f"stopped: {error}")
+        return FAILED
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on where it stopped")
+        return INTERRUPTED
+    if arguments.json:
+        from dataclasses import asdict
+
+        _print_json(asdict(summary))
+    state = ""
+    if summary.resumed == summary.files:
+        state = ", complete before"
+    elif summary.resumed:
+        state = f", {summary.resumed} files done before"
+    _say(
+        f"{_count(summary.files - summary.failed, 'file')}, {_count(summary.chains, 'chain')}, "
+        f"{_count(summary.residues, 'residue')} in {summary.out} ({summary.codebook}), "
+        f"{summary.seconds:.1f} s{state}"
+    )
+    if summary.notes:
+        noted = len({file for file, _ in summary.notes})
+        _say(f"readers left out or mended something in {_count(noted, 'file')}: see --json")
+    if not summary.failed:
+        return OK
+    table = arguments.errors or Path(summary.out).parent / "errors.tsv"
+    _say(f"{_count(summary.failed, 'file')} failed, listed in {table}; the first: "
+         f"{_row(*summary.errors[0])}")  # fmt: skip
+    return FAILED
+
+
+def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
+    if arguments.json or arguments.overwrite:
+        _say("error: --json and --overwrite need an output file, -o")
+        return USAGE
+    from .batch import encode_files
+    from .scale import write_errors
+    from .token_formats import fasta
+
+    rows: list[tuple[str, str, str]] = []
+    for result in encode_files(
+        arguments.inputs, arguments.model, jobs=arguments.jobs, **reading
+    ):  # fmt: skip
+        for one in result.tokens:
+            sys.stdout.write(fasta(one))
+        for error in result.errors:
+            rows.append((result.path, error.chain, error.reason))
+            _say(f"error: {error}")
+        if rows and arguments.on_error == "stop":
+            break
+    sys.stdout.flush()
+    if arguments.errors is not None:
+        write_errors(rows, Path(arguments.errors))
+    return FAILED if rows else OK
+
+
+def _decode_arguments(one: argparse.ArgumentParser) -> None:
+    one.add_argument("tokens", metavar="TOKENS", help=".parquet, .fasta, .csv or .npz")
+    one.add_argument("-o", "--out", required=True, metavar="FOLDER", help="for NAME_CHAIN.pdb")
+    one.add_argument(
+        "--model", help="name or folder of the model (default: the one that the tokens name)"
+    )
+    one.add_argument("--format", choices=("pdb", "cif"), default="pdb", help="default: pdb")
+    one.add_argument(
+        "--compare", nargs="+", metavar="PATH",
+        help="originals: print RMSD, TM-score and lDDT of each chain, and the means",
+    )  # fmt: skip
+    one.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="processes (default: 1)")
+    one.add_argument("--table", metavar="FILE", help="write the table as CSV")
+    one.add_argument("--json", action="store_true", help="print the table as JSON")
+    _reading_arguments(one)
+
+
+def _decode(arguments: argparse.Namespace) -> int:
+    from .rebuild import decode_all
+
+    result = decode_all(
+        arguments.tokens, arguments.out, arguments.model, compare=arguments.compare,
+        suffix=f".{arguments.format}", jobs=arguments.jobs, **_reading(arguments),
+    )  # fmt: skip
+    if arguments.table is not None:
+        _write_table(result, Path(arguments.table))
+    if arguments.json:
+        from dataclasses import asdict
+
+        _print_json({**asdict(result), "means": result.means()})
+    elif arguments.compare is not None:
+        _print_table(result)
+    _say(f"{_count(len(result.chains), 'chain')} in {arguments.out} ({result.codebook})")
+    for name, chain, reason in result.errors[:10]:
+        _say(f"error: {_row(name, chain, reason)}")
+    if len(result.errors) > 10:
+        _say(f"and {len(result.errors) - 10} more failed: see --json")
+    return FAILED if result.errors else OK
+
+
+def _print_table(result) -> None:
+    width = max([len("name"), *(len(one.name) for one in result.chains)])
+    line = f"{{:{width}}}  {{:5}}  {{:>6}}  {{:>6}}  {{:>8}}  {{:>5}}"
+    print(line.format("name", "chain", "length", "RMSD", "TM-score", "lDDT"))
+    for one in result.chains:
+        scores = f"{one.rmsd:.2f}", f"{one.tm_score:.3f}", f"{one.lddt:.3f}"
+        print(line.format(one.name, one.chain, one.length, *scores))
+    means = result.means()
+    scores = f"{means['rmsd']:.2f}", f"{means['tm_score']:.3f}", f"{means['lddt']:.3f}"
+    print(line.format("mean", "", means["chains"], *scores).rstrip() + "   (length: chains)")
+
+
+def _write_table(result, path: Path) -> None:
+    import csv
+    from dataclasses import asdict, fields
+
+    from .rebuild import Rebuilt
+
+    with open(path, "w", newline="", encoding="utf-8") as handle:
+        table = csv.DictWriter(handle, [field.name for field in fields(Rebuilt)])
+        table.writeheader()
+        table.writerows(asdict(one) for one in result.chains)
+
+
+def _train_arguments(one: argparse.ArgumentParser) -> None:
+    one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
+    one.add_argument(
+        "--structures", metavar="PATH", help="folder of structures, or a parsed store (.parquet)"
+    )
+    one.add_argument("--init", metavar="MODEL", help="start from this model's weights")
+    one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
+    one.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change a key of the recipe, e.g. optim.lr=1e-4 (may be repeated)",
+    )  # fmt: skip
+    one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    overrides = {}
+    for setting in arguments.overrides:
+        key, equals, value = setting.partition("=")
+        if not key or not equals:
+            _say(f"error: --set {setting}: give KEY=VALUE")
+            return USAGE
+        overrides[key] = _toml_value(value)
+    try:
+        from . import train
+    except ModuleNotFoundError as error:
+        _say(f"error: training needs {error.name}: pip install 'protok[train]'")
+        return USAGE
+    train.run(
+        arguments.recipe, structures=arguments.structures, init=arguments.init,
+        out=arguments.out, overrides=overrides, resume=arguments.resume,
+    )  # fmt: skip
+    return OK
+
+
+def _toml_value(text: str):
+    """A value as in a recipe; what is no TOML is a string that nobody quoted."""
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from .describe import describe
+
+    said = describe(arguments.what)
+    if arguments.json:
+        _print_json(said)
+    else:
+        _print_nested(said)
+    return OK
+
+
+def _print_nested(said: dict, indent: str = "") -> None:
+    for key, value in said.items():
+        if isinstance(value, dict) and value:
+            print(f"{indent}{key}:")
+            _print_nested(value, indent + "  ")
+        elif isinstance(value, list) and value:
+            print(f"{indent}{key}: {'; '.join(map(str, value))}")
+        elif value not in ({}, []):
+            print(f"{indent}{key}: {value}")
+
+
+def _print_json(value) -> None:
+    print(json.dumps(_finite(value), indent=1))
+
+
+def _finite(value):
+    """JSON has no NaN: null."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _row(file: str, chain: str, reason: str) -> str:
+    return f"{file}{', chain ' + chain if chain else ''}: {reason}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _say(text: str) -> None:
+    print(f"protok: {text}", file=sys.stderr)

@@ -1,0 +1,117 @@
+"""What a model, a token file or a structure file is, as a dictionary of plain values."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import ProtokError
+
+TOKEN_SUFFIXES = (".parquet", ".fasta", ".fa", ".csv", ".npz", ".fasta.gz", ".fa.gz", ".csv.gz")
+
+
+def describe(what: str | Path) -> dict[str, Any]:
+    """Describe a model by name or folder, a token file, or a structure file.
+
+    Returns
+    -------
+    dict
+        `kind` is `"model"`, `"tokens"` or `"structure"`; the rest depends on it.
+
+    Raises
+    ------
+    ProtokError
+        If it is none of these.
+    """
+    path = Path(what)
+    if path.is_file():
+        named = path.name.lower().endswith(TOKEN_SUFFIXES)
+        return _tokens(path) if named else _structure(path)
+    if not path.exists() and (path.suffix or len(path.parts) > 1):
+        raise ProtokError("no such file or folder", "check the path", file=str(what))
+    return _model(str(what))
+
+
+def _model(name: str) -> dict[str, Any]:
+    from . import load
+
+    tokenizer = load(name)
+    said: dict[str, Any] = {
+        "kind": "model",
+        "name": tokenizer.name,
+        "codebook": tokenizer.codebook,
+        "codes": tokenizer.size,
+    }
+    if getattr(tokenizer, "alphabet", ""):
+        return said | {"alphabet": tokenizer.alphabet, "decodes": False}
+    network = getattr(tokenizer, "network", None)
+    if network is not None:
+        said["parameters"] = sum(weight.numel() for weight in network.parameters())
+        said["decodes"] = True
+    provenance = getattr(tokenizer, "provenance", {})
+    return said | json.loads(json.dumps(provenance, default=str))
+
+
+def _tokens(path: Path) -> dict[str, Any]:
+    from .tokens import scan
+
+    counts: dict[str, np.ndarray] = {}
+    names, chains, residues = set(), 0, 0
+    for one in scan(path):
+        names.add(one.name)
+        chains += 1
+        residues += len(one)
+        count = counts.setdefault(one.codebook, np.zeros(one.size, np.int64))
+        count += np.bincount(one.ids[one.ids >= 0], minlength=one.size)
+    present = sum(int(count.sum()) for count in counts.values())
+    return {
+        "kind": "tokens",
+        "structures": len(names),
+        "chains": chains,
+        "residues": residues,
+        "missing tokens": residues - present,
+        "codebooks": {codebook: _usage(count) for codebook, count in counts.items()},
+    }
+
+
+def _usage(count: np.ndarray) -> dict[str, Any]:
+    share = count[count > 0] / max(1, count.sum())
+    return {
+        "codes": len(count),
+        "codes used": int((count > 0).sum()),
+        "perplexity": round(float(np.exp(-(share * np.log(share)).sum())), 1),
+    }
+
+
+def _structure(path: Path) -> dict[str, Any]:
+    from .io import read
+
+    backbone = read(path)
+    said: dict[str, Any] = {
+        "kind": "structure",
+        "name": backbone.name,
+        "residues": len(backbone),
+        "incomplete residues": len(backbone) - int(backbone.mask.sum()),
+        "chains": {},
+        "notes": list(backbone.notes),
+    }
+    for chain in backbone.split():
+        letters = Counter(chain.sequence)
+        said["chains"][chain.chain[0]] = {
+            "residues": len(chain),
+            "from": f"{chain.index[0]}{chain.icode[0]}",
+            "to": f"{chain.index[-1]}{chain.icode[-1]}",
+            "chain breaks": _breaks(chain),
+            "unknown residues": letters["X"],
+        }
+    return said
+
+
+def _breaks(chain) -> int:
+    """Count successive complete residues that no peptide bond joins."""
+    gap = np.linalg.norm(chain.coords[1:, 0] - chain.coords[:-1, 2], axis=-1)
+    return int((gap > 2.5).sum())

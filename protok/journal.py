@@ -1,0 +1,215 @@
+"""The unfinished work of a batch job on disk, whole after a kill at any instant.
+
+A folder holds parts (token Parquet files) and `journal.jsonl`, one line a finished input, which
+says in which rows of which part its chains lie. A line is written after its part; what a kill
+leaves half done (a torn last line, a part that no line names) is as if it had not been begun.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from .errors import ProtokError
+from .tokens import Tokens, save
+
+# A part is written when it has so many chains, or when the oldest result waited so many seconds:
+# that much work is done again after a kill.
+PART_ROWS = 1024
+PART_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file as it was found: a change of size or time makes it another."""
+
+    path: str
+    name: str
+    size: int
+    mtime: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one input: rows `start` to `start + rows` of a part, errors, notes."""
+
+    source: Source
+    part: str = ""
+    start: int = 0
+    rows: int = 0
+    residues: int = 0
+    errors: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Journal:
+    """Results of a batch job, added as they come and read back in the order of the inputs.
+
+    Parameters
+    ----------
+    folder
+        Where parts and journal lie; made if needed.
+    job
+        What the results depend on besides the inputs: the codebook and the options.
+    fresh
+        Drop what an interrupted run left.
+
+    Attributes
+    ----------
+    done : dict of Source to Entry
+        All that was added, in this run or in an interrupted one.
+
+    Raises
+    ------
+    ProtokError
+        If the folder holds results of another job, or another process works in it.
+    """
+
+    def __init__(self, folder: Path, job: dict, fresh: bool = False):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(folder / "lock")
+        if fresh:
+            for path in folder.iterdir():
+                if path.name != "lock":
+                    path.unlink()
+        self._same_job(job)
+        self.done = self._read()
+        numbers = [int(Path(entry.part).stem) for entry in self.done.values() if entry.part]
+        self._next = max(numbers, default=-1) + 1
+        self._tokens: list[Tokens] = []
+        self._entries: list[Entry] = []
+        self._since = time.monotonic()
+
+    def _same_job(self, job: dict) -> None:
+        path = self.folder / "job.json"
+        if not path.exists():
+            draft = path.with_suffix(".draft")
+            draft.write_text(json.dumps(job))
+            os.replace(draft, path)
+            return
+        before = json.loads(path.read_text())
+        if before != job:
+            self.close()
+            raise ProtokError(
+                f"holds unfinished work of another kind: {difference(before, job)}",
+                "go on with the same model and options, write elsewhere, or overwrite",
+                file=str(self.folder),
+            )
+
+    def _read(self) -> dict[Source, Entry]:
+        path = self.folder / "journal.jsonl"
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            os.truncate(path, len(whole))
+        parts = set(os.listdir(self.folder))
+        entries = {}
+        for line in whole.splitlines():
+            fields = json.loads(line)
+            entry = Entry(
+                **fields
+                | {
+                    "source": Source(**fields["source"]),
+                    "errors": tuple((chain, reason) for chain, reason in fields["errors"]),
+                    "notes": tuple(fields["notes"]),
+                }
+            )
+            if not entry.part or entry.part in parts:
+                entries[entry.source] = entry
+        return entries
+
+    def add(
+        self,
+        source: Source,
+        tokens: Sequence[Tokens],
+        errors: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Add the chains of one input; they are on disk after the next `flush`."""
+        if not self._entries:
+            self._since = time.monotonic()
+        entry = Entry(
+            source,
+            part=f"{self._next:06}.parquet" if tokens else "",
+            start=len(self._tokens),
+            rows=len(tokens),
+            residues=sum(len(one) for one in tokens),
+            errors=tuple(errors),
+            notes=tuple(notes),
+        )
+        self._entries.append(entry)
+        self._tokens.extend(tokens)
+        if len(self._tokens) >= PART_ROWS or time.monotonic() - self._since > PART_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring what was added to disk."""
+        if not self._entries:
+            return
+        if self._tokens:
+            part = self.folder / f"{self._next:06}.parquet"
+            save(self._tokens, part)
+            with open(part, "rb") as handle:
+                os.fsync(handle.fileno())
+            self._next += 1
+        lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in self._entries)
+        with open(self.folder / "journal.jsonl", "a") as handle:
+            handle.write(lines)
+            handle.flush()
+            os.fsync(handle.fileno())
+        self.done.update((entry.source, entry) for entry in self._entries)
+        self._tokens, self._entries = [], []
+
+    def tables(self, sources: Sequence[Source]) -> Iterator:
+        """Yield the rows of each source as an Arrow table, in the order of `sources`."""
+        import pyarrow.parquet as pq
+
+        # Workers finish nearly in order, so that a few parts are enough to have at hand.
+        read = lru_cache(maxsize=8)(lambda part: pq.read_table(self.folder / part))
+        for source in sources:
+            entry = self.done[source]
+            if entry.rows:
+                yield read(entry.part).slice(entry.start, entry.rows)
+
+    def close(self) -> None:
+        """Let other processes work in the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def remove(self) -> None:
+        """Delete the folder: its content has become the output."""
+        self.close()
+        shutil.rmtree(self.folder)
+
+
+def difference(before: dict, now: dict) -> str:
+    """Name what differs between two jobs, for a message."""
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return ", ".join(f"{key} {before.get(key)!r}, now {now.get(key)!r}" for key in keys)
+
+
+def _lock(path: Path) -> int | None:
+    """Hold a lock that ends with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return None
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise ProtokError(
+            "another process is working on this output",
+            "wait for it, or write elsewhere",
+            file=str(path.parent),
+        ) from None
+    return handle

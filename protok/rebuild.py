@@ -1,0 +1,292 @@
+"""Token files back to structure files, each chain compared with the original if there is one."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import workers
+from .batch import Reading, as_tokenizer
+from .errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
+from .tokens import Tokens, load
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """One decoded chain.
+
+    Attributes
+    ----------
+    name, chain : str
+        Of the tokens.
+    length : int
+        Residues, those without a token included.
+    file : str
+        Where it was written.
+    confidence : float
+        Mean over the residues, 0 to 100, as in the B-factor column.
+    rmsd, tm_score, lddt : float
+        Against the original: CA RMSD in Å, TM-score, CA lDDT; NaN where nothing was compared.
+    """
+
+    name: str
+    chain: str
+    length: int
+    file: str
+    confidence: float
+    rmsd: float = float("nan")
+    tm_score: float = float("nan")
+    lddt: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """All decoded chains, in the order of the tokens, and (name, chain, reason) of the others."""
+
+    codebook: str
+    chains: tuple[Rebuilt, ...]
+    errors: tuple[tuple[str, str, str], ...]
+
+    def means(self) -> dict[str, float]:
+        """Mean RMSD, TM-score and lDDT over the compared chains, each chain counting the same."""
+        keys = ("rmsd", "tm_score", "lddt")
+        scores = np.array([[getattr(one, key) for key in keys] for one in self.chains])
+        compared = scores[np.isfinite(scores).all(axis=1)] if len(scores) else scores
+        values = compared.mean(axis=0).tolist() if len(compared) else [float("nan")] * 3
+        return {"chains": len(compared), **dict(zip(keys, values, strict=True))}
+
+
+@dataclass(frozen=True)
+class _Task:
+    tokens: Tokens
+    target: Path
+    references: tuple[Path, ...]
+
+
+def decode_all(
+    tokens: str | Path | Iterable[Tokens],
+    out: str | Path,
+    tokenizer: Any = None,
+    *,
+    compare: str | Path | Iterable[str | Path] | None = None,
+    suffix: str = ".pdb",
+    jobs: int = 1,
+    progress: bool | None = None,
+    **reading,
+) -> Reconstruction:
+    """Decode tokens into a folder, one file a chain: `<name>_<chain>.pdb`.
+
+    Chains are decoded one by one, because the codes of a chain do not say where other chains
+    lie. Files of these names in the folder are replaced.
+
+    Parameters
+    ----------
+    tokens
+        A token file, or Tokens.
+    out
+        The folder, made if needed.
+    tokenizer
+        A tokenizer, or the name or folder of one; by default the one that the tokens name.
+    compare
+        Original structures (files, folders, patterns), found by the names of the tokens.
+    suffix
+        `.pdb` or `.cif`.
+    jobs
+        Worker processes of one thread each; with 1 all happens in this process.
+    progress
+        Show a progress bar; by default if the standard error is a terminal.
+    **reading
+        How the originals are read: model, chain_ids, truncated, as when they were encoded.
+
+    Raises
+    ------
+    CodebookMismatch
+        If the tokens are of another codebook than the tokenizer's, or of several.
+    Unsupported
+        If the tokenizer has no decoder.
+    """
+    if suffix not in (".pdb", ".cif"):
+        raise ValueError(f"suffix is '.pdb' or '.cif', not {suffix!r}")
+    source = str(tokens) if isinstance(tokens, str | Path) else ""
+    given = load(tokens) if source else tokens
+    chains = [chain for one in given for chain in one.split() if len(chain)]
+    tokenizer = _decoder_of(chains, tokenizer, source)
+    originals = _Originals(compare, {one.name for one in chains}) if compare is not None else None
+    out = Path(out)
+    names = file_names(chains)
+    tasks = [
+        _Task(one, out / f"{name}{suffix}", originals.find(one.name) if originals else ())
+        for one, name in zip(chains, names, strict=True)
+    ]
+    place = {task.target: number for number, task in enumerate(tasks)}
+    rebuilt: list[Rebuilt | None] = [None] * len(tasks)
+    errors: list[tuple[int, tuple[str, str, str]]] = []
+    payload = tokenizer if jobs == 1 else pickle.dumps(tokenizer)
+    arguments = (payload, compare is not None, Reading(**reading))
+    with (
+        workers.show_progress("decoding", len(tasks), progress) as advance,
+        closing(workers.run(_decoder, arguments, _batches(tasks), jobs=jobs)) as results,
+    ):
+        for task, result in results:
+            if isinstance(result, Unsupported):
+                raise result
+            number = place[task.target]
+            if isinstance(result, Rebuilt):
+                rebuilt[number] = result
+            else:
+                errors.append((number, (task.tokens.name, _chain(task.tokens), result.reason)))
+            advance(1, not isinstance(result, Rebuilt))
+    return Reconstruction(
+        tokenizer.codebook,
+        tuple(one for one in rebuilt if one is not None),
+        tuple(row for _, row in sorted(errors)),
+    )
+
+
+def file_names(chains: Sequence[Tokens]) -> list[str]:
+    """Different file names without suffix for chains, safe whatever the tokens are called.
+
+    A `/` in a name makes a folder; a name can not lead out of the output folder.
+    """
+    names: dict[str, str] = {}
+    for one in chains:
+        folders = [_safe(part) for part in one.name.split("/") if part not in ("", ".", "..")]
+        stem = "/".join(folders) or "unnamed"
+        chain = _safe(_chain(one).strip())
+        wanted = name = f"{stem}_{chain}" if chain else stem
+        again = 1
+        while name.lower() in names:  # some file systems do not tell `a` from `A`
+            again += 1
+            name = f"{wanted}-{again}"
+        names[name.lower()] = name
+    return list(names.values())
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^\w.+=@,-]", "-", text)
+
+
+def _chain(tokens: Tokens) -> str:
+    return str(tokens.chain[0])
+
+
+def _decoder_of(chains: Sequence[Tokens], tokenizer: Any, file: str) -> Any:
+    codebooks = list(dict.fromkeys(one.codebook for one in chains))
+    if not codebooks:
+        raise NoProtein("holds no tokens", "encode some structures first", file=file)
+    if tokenizer is None:
+        name = codebooks[0].rpartition("@")[0]
+        try:
+            tokenizer = as_tokenizer(name)
+        except ProtokError as error:
+            raise CodebookMismatch(
+                f"the tokens are of {codebooks[0]}, and no model of that name is known",
+                "give the folder of the model that made them",
+                file=file,
+            ) from error
+    tokenizer = as_tokenizer(tokenizer)
+    for codebook in codebooks:
+        if codebook != tokenizer.codebook:
+            raise CodebookMismatch(
+                f"the tokens are of {codebook}, the decoder of {tokenizer.codebook}",
+                "decode with the model that made them",
+                file=file,
+            )
+    return tokenizer
+
+
+class _Originals:
+    """Structure files, found by the names that `batch.unique_names` may have given them."""
+
+    def __init__(self, paths: Any, names: set[str]):
+        from .io import iter_files, stem
+
+        self._files = list(iter_files(paths))
+        self._only = len(self._files) == 1 and len(names) == 1
+        self._by_name: dict[str, list[Path]] = {}
+        for file in self._files:
+            for name in {stem(file), file.name}:
+                self._by_name.setdefault(name, []).append(file)
+
+    def find(self, name: str) -> tuple[Path, ...]:
+        if self._only:
+            return tuple(self._files)
+        found = self._by_name.get(name.rpartition("/")[2], [])
+        if "/" in name:
+            found = [file for file in found if f"/{file.as_posix()}".endswith(f"/{name}")]
+        return tuple(found)
+
+
+def _batches(tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
+    """Chains of one original together, so that it is read once."""
+    for _, group in groupby(tasks, key=lambda task: task.references or task.target):
+        yield list(group)
+
+
+def _decoder(payload: Any, compared: bool, options: Reading):
+    """Make the function that a worker applies to its batches."""
+    tokenizer = pickle.loads(payload) if isinstance(payload, bytes) else payload
+    from .io import read
+
+    @lru_cache(maxsize=2)
+    def original(path: Path):
+        return read(
+            path, model=options.model, chain_ids=options.chain_ids, truncated=options.truncated
+        )
+
+    def work(tasks: Sequence[_Task]) -> list[Rebuilt | ProtokError]:
+        results: list[Rebuilt | ProtokError] = []
+        for task in tasks:
+            try:
+                results.append(_rebuild(task, tokenizer, original if compared else None))
+            except ProtokError as error:
+                results.append(error)
+        return results
+
+    return work
+
+
+def _rebuild(task: _Task, tokenizer: Any, original: Any) -> Rebuilt:
+    from .io import write
+
+    tokens = task.tokens
+    if (tokens.ids < 0).all():
+        raise NoProtein("no residue has a token", "the original lacks backbone atoms")
+    model = tokenizer.decode(tokens)
+    task.target.parent.mkdir(parents=True, exist_ok=True)
+    write(model, task.target)
+    scores = {}
+    if original is not None:
+        from .metrics import compare
+
+        comparison = compare(model, _match(tokens, task.references, original))
+        scores = {key: getattr(comparison, key) for key in ("rmsd", "tm_score", "lddt")}
+    confidence = float(np.nanmean(model.bfactor)) if np.isfinite(model.bfactor).any() else np.nan
+    return Rebuilt(tokens.name, _chain(tokens), len(tokens), str(task.target), confidence, **scores)
+
+
+def _match(tokens: Tokens, references: Sequence[Path], original: Any):
+    """Return the chain of the tokens from the first original that has it, residue for residue."""
+    if not references:
+        raise ProtokError("no original of this name to compare with", "see --compare")
+    seen = []
+    for path in references:
+        backbone = original(path)
+        chain = backbone[backbone.chain == _chain(tokens)]
+        unknown = set(tokens.sequence) == {"X"}
+        if len(chain) == len(tokens) and (unknown or chain.sequence == tokens.sequence):
+            return chain
+        seen.append(f"{len(chain)} residues of this chain in {path}")
+    raise ProtokError(
+        f"{len(tokens)} tokens, but {' and '.join(seen)}: not the structure that was encoded",
+        "read it with the options of `encode`, or compare with the right file",
+    )

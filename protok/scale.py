@@ -1,0 +1,277 @@
+"""Many structures at once: folders of files to token files, on all cores, resumable.
+
+A file that cannot be read costs a row in the error table, a worker that dies costs the file it
+was at, and a killed run costs the last seconds: the same call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import workers
+from .batch import Reading, as_tokenizer, check_across, encode_sources, find_sources
+from .errors import ProtokError
+from .journal import PART_ROWS, Entry, Journal, Source, difference
+from .tokens import save, scan
+
+# Key of an output's Parquet metadata under which it says what it was made of.
+MADE_OF = b"protok.made_of"
+
+
+class Stopped(ProtokError):
+    """An input failed, and the job was to stop then; the input's own error is the cause."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a batch job came to.
+
+    Attributes
+    ----------
+    out : str
+        The output file.
+    codebook : str
+        `name@fingerprint` of the tokenizer.
+    files, chains, residues : int
+        Inputs; chains and residues in the output.
+    failed : int
+        Inputs of which something is missing in the output: those in `errors`.
+    errors : tuple of (file, chain, reason)
+        The error table; chain is empty where the whole file failed.
+    notes : tuple of (file, note)
+        What readers left out or mended.
+    resumed : int
+        Inputs taken over from an interrupted run; all of them if the output was complete.
+    seconds : float
+        Wall time of this call.
+    """
+
+    out: str
+    codebook: str
+    files: int
+    chains: int
+    residues: int
+    failed: int
+    errors: tuple[tuple[str, str, str], ...]
+    notes: tuple[tuple[str, str], ...]
+    resumed: int
+    seconds: float
+
+
+def encode_all(
+    paths: str | Path | Iterable[str | Path],
+    tokenizer: Any,
+    out: str | Path,
+    *,
+    jobs: int = 1,
+    on_error: str = "skip",
+    errors: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    **reading,
+) -> Summary:
+    """Tokenize structure files into one token file, one record a chain, in the order of the inputs.
+
+    While it works, results lie in the folder `<out>.parts`; the output appears at the end. After
+    a kill the same call goes on; inputs that changed meanwhile are done again. A finished Parquet
+    file knows what it was made of: the same call does nothing then. In each chain's `name` stands
+    the stem of its file, or as much of the path as tells files of the same stem apart.
+
+    Parameters
+    ----------
+    paths
+        Files, folders (searched to the bottom) and glob patterns.
+    tokenizer
+        A tokenizer, or the name or folder of one.
+    out
+        `.parquet`, `.fasta`, `.csv` or `.npz`.
+    jobs
+        Worker processes of one thread each. With 1 all happens in this process; a file that
+        kills it is then met again when the call is repeated.
+    on_error
+        `"skip"` to go on after a failed input, `"stop"` to raise its error.
+    errors
+        Table of failed inputs: file, chain, reason. By default `errors.tsv` beside `out`.
+    overwrite
+        Replace an output of other inputs, model or options, and drop unfinished work.
+    progress
+        Show a progress bar; by default if the standard error is a terminal.
+    **reading
+        Fields of `Reading`: chain, model, chain_ids, truncated, across_chains.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    ProtokError
+        If an input path does not exist, no structure file is found, the output exists and was
+        not made by this very call, or unfinished work of another model or options is in the way.
+    Stopped
+        With `on_error="stop"`, when an input fails.
+    FormatError
+        If the suffix of `out` is none of these.
+    """
+    if on_error not in ("skip", "stop"):
+        raise ValueError(f"on_error is 'skip' or 'stop', not {on_error!r}")
+    began = time.monotonic()
+    out, options = Path(out), Reading(**reading)
+    _check_suffix(out)
+    sources = find_sources(paths)
+    tokenizer = as_tokenizer(tokenizer)
+    check_across(tokenizer, options)
+    job = {"codebook": tokenizer.codebook, **asdict(options)}
+    table = Path(errors) if errors is not None else out.parent / "errors.tsv"
+    parts = out.with_name(out.name + ".parts")
+
+    if out.exists() and not overwrite:
+        stored = _finished(out, job, sources)
+        if parts.exists():  # killed after the last step but one
+            Journal(parts, job).remove()
+        summary = _summary(out, job, stored, len(sources), began)
+        write_errors(summary.errors, table)
+        return summary
+    out.parent.mkdir(parents=True, exist_ok=True)
+    journal = Journal(parts, job, fresh=overwrite)
+    try:
+        done = [source for source in sources if source in journal.done]
+        todo = [source for source in sources if source not in journal.done]
+        known = _rows(journal.done[source] for source in done)
+        write_errors(known, table)
+        with (
+            workers.show_progress("encoding", len(sources), progress) as advance,
+            contextlib.closing(encode_sources(todo, tokenizer, options, jobs)) as results,
+        ):
+            advance(len(done), len({file for file, _, _ in known}))
+            for source, result in results:
+                if result.errors and on_error == "stop":
+                    error = result.errors[0]
+                    raise Stopped(
+                        error.found, error.remedy, file=error.file, chain=error.chain
+                    ) from error
+                failed = tuple((error.chain, error.reason) for error in result.errors)
+                journal.add(source, result.tokens, failed, result.notes)
+                write_errors([(source.path, *row) for row in failed], table, append=True)
+                advance(1, bool(failed))
+        journal.flush()
+        stored = _made_of(job, sources, [journal.done[source] for source in sources])
+        _finish(journal, sources, out, stored)
+        journal.remove()
+    finally:
+        # What was finished before an error or Ctrl-C is kept for the next call.
+        journal.flush()
+        journal.close()
+    summary = _summary(out, job, stored, len(done), began)
+    write_errors(summary.errors, table)
+    return summary
+
+
+def _check_suffix(out: Path) -> None:
+    """Refuse an unknown suffix before the work, not after it."""
+    with tempfile.TemporaryDirectory() as folder:
+        save([], Path(folder, out.name))
+
+
+def _rows(entries: Iterable[Entry]) -> list[tuple[str, str, str]]:
+    return [(entry.source.path, *row) for entry in entries for row in entry.errors]
+
+
+def _inputs(sources: Sequence[Source]) -> str:
+    said = json.dumps([asdict(source) for source in sources])
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _made_of(job: dict, sources: Sequence[Source], entries: Sequence[Entry]) -> dict:
+    """What an output file says about itself, so that the same call finds its work done."""
+    return {
+        "job": job,
+        "inputs": _inputs(sources),
+        "files": len(sources),
+        "chains": sum(entry.rows for entry in entries),
+        "residues": sum(entry.residues for entry in entries),
+        "errors": _rows(entries),
+        "notes": [(entry.source.path, note) for entry in entries for note in entry.notes],
+    }
+
+
+def _finish(journal: Journal, sources: Sequence[Source], out: Path, stored: dict) -> None:
+    """Join the parts in the order of the inputs, and let the output appear at once."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    joined = journal.folder / "joined.parquet"
+    save([], joined)
+    schema = pq.read_schema(joined)
+    schema = schema.with_metadata({**(schema.metadata or {}), MADE_OF: json.dumps(stored)})
+    with pq.ParquetWriter(joined, schema, compression="zstd") as writer:
+        held, rows = [], 0
+        for table in journal.tables(sources):
+            held.append(table.replace_schema_metadata(schema.metadata))
+            rows += len(table)
+            if rows >= PART_ROWS:
+                writer.write_table(pa.concat_tables(held))
+                held, rows = [], 0
+        if held:
+            writer.write_table(pa.concat_tables(held))
+    if out.suffix.lower() == ".parquet":
+        os.replace(joined, out)
+    else:
+        save(scan(joined), out)
+
+
+def _finished(out: Path, job: dict, sources: Sequence[Source]) -> dict:
+    """Return what a finished output was made of, if that is this job; else refuse."""
+    stored = None
+    if out.suffix.lower() == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with contextlib.suppress(pa.ArrowException, OSError):
+            stored = (pq.read_schema(out).metadata or {}).get(MADE_OF)
+    stored = json.loads(stored) if stored else {}
+    if stored.get("job") == job and stored.get("inputs") == _inputs(sources):
+        return stored
+    if not stored:
+        found = "exists and does not say what it was made of"
+    elif stored["job"] != job:
+        found = f"exists and was made otherwise: {difference(stored['job'], job)}"
+    else:
+        found = (
+            f"exists and was made of other inputs: {stored['files']} files then, "
+            f"{len(sources)} now, or with other content"
+        )
+    raise ProtokError(found, "write elsewhere, or overwrite it (--overwrite)", file=str(out))
+
+
+def _summary(out: Path, job: dict, stored: dict, resumed: int, began: float) -> Summary:
+    errors = tuple((file, chain, reason) for file, chain, reason in stored["errors"])
+    return Summary(
+        out=str(out),
+        codebook=job["codebook"],
+        files=stored["files"],
+        chains=stored["chains"],
+        residues=stored["residues"],
+        failed=len({file for file, _, _ in errors}),
+        errors=errors,
+        notes=tuple((file, note) for file, note in stored["notes"]),
+        resumed=resumed,
+        seconds=time.monotonic() - began,
+    )
+
+
+def write_errors(rows: Sequence[tuple[str, str, str]], path: Path, append: bool = False) -> None:
+    """Write the error table; with only its header it says that all went well."""
+    with open(path, "a" if append else "w", newline="", encoding="utf-8") as handle:
+        if not append:
+            handle.write("file\tchain\treason\n")
+        handle.writelines("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)

@@ -1,0 +1,245 @@
+"""Worker processes that may die: what one was doing is retried, the others go on.
+
+`concurrent.futures` gives up the whole pool when a process is killed, and does not say which
+task did it. A batch job over files of strangers needs the opposite.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any
+
+# One thread a process: the processes are the parallelism.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Stands for the result of an item that brought its worker down."""
+
+    reason: str
+
+
+def run(
+    factory: Callable[..., Callable[[Sequence[Any]], Sequence[Any]]],
+    arguments: tuple,
+    batches: Iterable[Sequence[Any]],
+    *,
+    jobs: int,
+) -> Iterator[tuple[Any, Any]]:
+    """Yield `(item, result)` for every item of every batch, in the order of completion.
+
+    Parameters
+    ----------
+    factory, arguments
+        `factory(*arguments)` is called once in each process and returns the function that
+        turns a batch of items into as many results. All of it must pickle; the function should
+        turn the errors that it expects into results.
+    batches
+        Consumed as the workers get to them.
+    jobs
+        Worker processes; with 1 everything happens in this process, unprotected.
+
+    Yields
+    ------
+    item, result
+        The result is `Lost` where a worker died of the item (a segmentation fault, memory), or
+        its function raised. The items of a batch that was lost are first tried again one by one.
+
+    Raises
+    ------
+    RuntimeError
+        If a worker dies before it starts to work, as all others then would too.
+    """
+    if jobs == 1:
+        work = factory(*arguments)
+        for batch in batches:
+            yield from _attempt(work, batch)
+        return
+    source, again = iter(batches), deque()
+    idle: list[_Worker] = []
+    busy: dict[Any, _Worker] = {}
+
+    def take():
+        return again.popleft() if again else next(source, None)
+
+    try:
+        while True:
+            while len(busy) < jobs and (batch := take()) is not None:
+                worker = idle.pop() if idle else _Worker(factory, arguments)
+                worker.give(batch)
+                busy[worker.pipe] = worker
+            if not busy:
+                return
+            for pipe in wait(list(busy)):
+                worker = busy[pipe]
+                kind, content = worker.receive()
+                if kind == "ready":
+                    continue
+                del busy[pipe]
+                if kind != "died":
+                    idle.append(worker)
+                if kind == "done":
+                    yield from zip(worker.batch, content, strict=True)
+                elif len(worker.batch) == 1:
+                    yield worker.batch[0], Lost(content)
+                else:
+                    again.extend([item] for item in worker.batch)
+    finally:
+        for worker in [*idle, *busy.values()]:
+            worker.stop()
+
+
+def _attempt(work, batch: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """Work in this process; when the function raises, item by item."""
+    try:
+        results = work(batch)
+    except Exception as error:
+        if len(batch) == 1:
+            yield batch[0], Lost(_said(error))
+            return
+        for item in batch:
+            yield from _attempt(work, [item])
+        return
+    yield from zip(batch, results, strict=True)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+class _Worker:
+    """One process and the batch it is at."""
+
+    def __init__(self, factory, arguments):
+        # A forked copy of a process that has used torch's threads can hang: spawn.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(
+            target=_serve, args=(theirs, factory, arguments), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+        self.ready = False
+        self.batch: Sequence[Any] = ()
+
+    def give(self, batch: Sequence[Any]) -> None:
+        """Send a batch, at once or as soon as the process is ready for it."""
+        self.batch = batch
+        if self.ready:
+            try:
+                self.pipe.send(batch)
+            except OSError:
+                pass  # it has died; receive() finds that out and says so
+
+    def receive(self) -> tuple[str, Any]:
+        """Return what the process says: ready, done, raised; or died, which it cannot say."""
+        try:
+            kind, content = self.pipe.recv()
+        except (EOFError, OSError):
+            return "died", self._obituary()
+        if kind == "unready":
+            raise RuntimeError(f"a worker process could not start: {content}")
+        if kind == "ready":
+            self.ready = True
+            self.give(self.batch)
+        return kind, content
+
+    def _obituary(self) -> str:
+        self.process.join()
+        code = self.process.exitcode
+        if not self.ready:
+            raise RuntimeError(
+                f"a worker process ended before it began (exit code {code}); in a script, call "
+                "this below `if __name__ == '__main__':`, or use jobs=1"
+            )
+        if code >= 0:
+            return f"the worker process ended with exit code {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hint = ", often for lack of memory" if name == "SIGKILL" else ""
+        return f"the worker process was ended by {name}{hint}"
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.terminate()
+        self.process.join()
+
+
+def _serve(pipe, factory, arguments) -> None:
+    """Work for the parent until it closes the pipe."""
+    # Ctrl-C reaches the whole process group; the parent answers it for all.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = "1"
+    try:
+        work = factory(*arguments)
+    except Exception as error:
+        pipe.send(("unready", _said(error)))
+        return
+    if "torch" in sys.modules:  # the program's own module may have imported it before
+        sys.modules["torch"].set_num_threads(1)
+    pipe.send(("ready", None))
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
+        while True:
+            batch = pipe.recv()
+            try:
+                answer = "done", work(batch)
+            except Exception as error:
+                answer = "raised", _said(error)
+            pipe.send(answer)
+
+
+@contextlib.contextmanager
+def show_progress(what: str, total: int, show: bool | None = None):
+    """Show a progress bar on the standard error, if that is a terminal.
+
+    Parameters
+    ----------
+    what, total
+        The work and how many pieces it has.
+    show
+        Show the bar or not, whatever the standard error is.
+
+    Yields
+    ------
+    callable
+        `advance(pieces, failed)`, to be called as they get done.
+    """
+    if show is None:
+        show = sys.stderr.isatty()
+    if not show:
+        yield lambda pieces, failed=0: None
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    failures = 0
+    with bars.Progress(
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeElapsedColumn(),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("[red]{task.fields[failed]}"),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(what, total=total, failed="")
+
+        def advance(pieces: int, failed: int = 0) -> None:
+            nonlocal failures
+            failures += failed
+            bar.update(task, advance=pieces, failed=f"{failures} failed" if failures else "")
+
+        yield advance

@@ -1,0 +1,71 @@
+"""A tokenizer of a few lines, which does as its structures' names say: for tests of batch jobs."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+import protok
+from protok.errors import ProtokError
+from protok.tokens import Tokens
+
+
+class Tiny:
+    """Eight codes by residue number; decodes to the coordinates of the originals, moved.
+
+    A structure named `killer` ends the process, `raiser` raises, `refuser` is refused.
+
+    Parameters
+    ----------
+    log
+        File to which the name of every structure that is encoded is added.
+    seconds
+        Time that a structure takes.
+    originals
+        Folder of the structures that `decode` knows.
+    """
+
+    name, size = "tiny", 8
+
+    def __init__(self, log=None, seconds=0.0, version="00000001", originals=None):
+        self.codebook = f"tiny@{version}"
+        self.log, self.seconds, self.originals = log, seconds, originals
+
+    def encode(self, structure):
+        if structure.name == "killer":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if structure.name == "raiser":
+            raise KeyError("a fault")
+        if structure.name == "refuser":
+            raise ProtokError("is refused", "give another")
+        time.sleep(self.seconds)
+        if self.log is not None:
+            with open(self.log, "a") as handle:
+                handle.write(structure.name + "\n")
+        ids = np.where(structure.mask, structure.index % self.size, -1)
+        return Tokens.like(structure, ids, self.size, self.codebook)
+
+    def decode(self, tokens):
+        backbone = protok.read(Path(self.originals, f"{tokens.name}.pdb"))
+        chain = backbone[backbone.chain == tokens.chain[0]]
+        chain.coords[...] += 1
+        chain.bfactor[...] = 50
+        return chain
+
+
+class TinyBatch(Tiny):
+    """The same with `encode_batch`, which fails as a whole if one structure does."""
+
+    def encode_batch(self, structures):
+        return [self.encode(one) for one in structures]
+
+
+class TinyAcross(Tiny):
+    """The same, able to cross chains; says in the codes whether it did."""
+
+    def encode(self, structure, *, across_chains=False):
+        tokens = super().encode(structure)
+        tokens.ids[...] = across_chains
+        return tokens
