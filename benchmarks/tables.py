@@ -1,0 +1,124 @@
+"""Write the README's tables from the result files.
+
+python benchmarks/tables.py            # rewrite README.md
+python benchmarks/tables.py --check    # exit 1 if it would change
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def load(name: str) -> dict:
+    """One result file."""
+    return json.loads((RESULTS / name).read_text())
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def reconstruction() -> str:
+    """Mean (median) over targets, and what codes do under motion, reflection and noise."""
+    result = load("reconstruction-protok-512.json")
+    names = {"casp14": "CASP14", "cameo2022": "CAMEO 2022"}
+    rows = []
+    for key, found in result["sets"].items():
+        mean, median = found["mean"], found["median"]
+        rows.append([
+            f"{names.get(key, key)} ({len(found['targets'])})",
+            f"{mean['rmsd']:.2f} ({median['rmsd']:.2f})",
+            f"{mean['tm_score']:.3f} ({median['tm_score']:.3f})",
+            f"{mean['lddt']:.3f} ({median['lddt']:.3f})",
+            f"{mean['rmsd_continuous']:.2f} ({median['rmsd_continuous']:.2f})",
+            f"{found['codes_used']:.1%}",
+            f"{found['perplexity']:.0f}",
+        ])  # fmt: skip
+    head = [
+        "set (targets)",
+        "CA RMSD, Å",
+        "TM-score",
+        "lDDT",
+        "continuous RMSD, Å",
+        "codes used",
+        "perplexity",
+    ]
+    text = f"`{result['codebook']}`, mean (median) over targets:\n\n" + table(head, rows)
+    rows = []
+    others = [("protok-512", result)]
+    for name in ("3di", "protein-blocks"):
+        if (RESULTS / f"reconstruction-{name}.json").exists():
+            others.append((name, load(f"reconstruction-{name}.json")))
+    for name, other in others:
+        for key, found in other["sets"].items():
+            rows.append([
+                name, names.get(key, key), f"{found['changed_by_motion']:.3%}",
+                f"{found['changed_by_mirror']:.1%}",
+                *(f"{found['kept_under_noise'][s]:.1%}" for s in ("0.1", "0.2", "0.5")),
+            ])  # fmt: skip
+    head = [
+        "tokenizer", "set", "changed by a motion", "changed by reflection",
+        "kept at 0.1 Å noise", "at 0.2 Å", "at 0.5 Å",
+    ]  # fmt: skip
+    text += "\n\nStability of codes:\n\n" + table(head, rows)
+    rows = []
+    for key, found in result["sets"].items():
+        for kind in ("built", "real"):
+            shape = found["geometry"][kind]
+            rows.append(
+                [names.get(key, key), kind]
+                + [f"{shape[k]['mean']:.2f} ± {shape[k]['sd']:.2f}" for k in ("C-N", "CA-CA")]
+                + [f"{shape[k]['mean']:.1f} ± {shape[k]['sd']:.1f}" for k in ("CA-C-N", "C-N-CA")]
+                + [f"{shape['phi>0']['mean']:.1%}"]
+            )
+    head = ["set", "backbones", "C-N, Å", "CA-CA, Å", "CA-C-N, °", "C-N-CA, °", "phi > 0"]
+    return text + "\n\nGeometry across peptide bonds, mean ± sd:\n\n" + table(head, rows)
+
+
+def reading() -> str:
+    """Readers side by side, thousands of residues per CPU-second."""
+    result = load("reading.json")
+    readers = list(
+        dict.fromkeys(r for s in result["results"].values() for k in s.values() for r in k)
+    )
+    rows = []
+    for name, kinds in result["results"].items():
+        for kind, found in kinds.items():
+            cells = []
+            for reader in readers:
+                got = found.get(reader)
+                failed = f" ({got['failed']} failed)" if got and got["failed"] else ""
+                rate = got and got["residues_per_cpu_second"]
+                cells.append(f"{rate / 1000:.0f}k{failed}" if rate else "fails" if got else "")
+            rows.append([name, kind, *cells])
+    notes = [f"{name}: {data['origin']}" for name, data in result["data"].items()]
+    return table(["files", "format", *readers], rows) + "\n\n" + "; ".join(notes) + "."
+
+
+def fill(text: str) -> str:
+    """Put every table between its marks."""
+    for name, make in (("reconstruction", reconstruction), ("reading", reading)):
+        body = f"<!-- {name} -->\n{make()}\n<!-- end -->"
+        text, found = re.subn(
+            rf"<!-- {name} -->.*?<!-- end -->", lambda _, body=body: body, text, flags=re.S
+        )
+        if not found:
+            raise SystemExit(f"README.md has no marks for the table {name}")
+    return text
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    old = readme.read_text()
+    new = fill(old)
+    if "--check" in sys.argv:
+        raise SystemExit(0 if new == old else "README.md is not what the result files give")
+    readme.write_text(new)

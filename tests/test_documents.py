@@ -1,0 +1,50 @@
+"""What the documents say is run: notebooks, the README's Python, its generated tables."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebook_runs_from_top_to_bottom(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    space = {}
+    for cell in json.loads(path.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), space)
+    assert len(space["tokens"]) == len(space["structure"])
+
+
+def test_the_readmes_python_runs(monkeypatch, tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    space = {}
+    exec(code, space)
+    assert space["z"].shape == (len(space["s"]), 32)
+    assert (tmp_path / "tokens.parquet").exists()
+
+
+def test_the_readmes_tables_are_those_of_the_results():
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "tables.py", "--check"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_result_file_says_where_it_comes_from():
+    files = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    assert files
+    for file in files:
+        result = json.loads(file.read_text())
+        for key in ("protok", "command", "packages", "hardware"):
+            assert result.get(key), (file.name, key)
+        assert "sha256" in file.read_text()

@@ -1,0 +1,94 @@
+"""The contracts of protok.testing, for every tokenizer that is shipped."""
+
+from functools import lru_cache, partial
+
+import numpy as np
+import pytest
+
+import protok
+from protok import testing
+from protok.errors import CodebookMismatch, FormatError
+
+#: 3Di barely sees chirality: in real chains a mirror image changes 4 % of its letters.
+MIRROR = {"3di": 0.01}
+#: How far in Å a missing residue may be felt: density moments to 30 Å, then three rounds
+#: of messages; one 3Di letter depends on a partner's neighbourhood.
+REACH = {"protok-512": 80.0}
+NAMES = ("protok-512", "3di", "protein-blocks")
+
+load = lru_cache(protok.load)
+
+
+def contracts():
+    """Every contract for every tokenizer, with the options that the tokenizer needs."""
+    for name in NAMES:
+        for contract in testing.TOKENIZER_CONTRACTS:
+            options = {}
+            if contract is testing.check_mirror and name in MIRROR:
+                options["share"] = MIRROR[name]
+            if contract is testing.check_missing and name in REACH:
+                options["radius"] = REACH[name]
+            yield pytest.param(name, partial(contract, **options), id=f"{name}-{contract.__name__}")
+
+
+@pytest.mark.parametrize(("name", "contract"), list(contracts()))
+def test_contract(name, contract):
+    contract(load(name))
+
+
+@pytest.mark.parametrize("contract", testing.LEARNED_CONTRACTS, ids=lambda c: c.__name__)
+def test_learned_contract(contract):
+    contract(load("protok-512"))
+
+
+def test_round_trip_of_the_examples(examples):
+    tok = load("protok-512")
+    for file in sorted(examples.glob("*.pdb")):
+        chain = protok.read(file)
+        again = tok.decode(tok.encode(chain))
+        found = protok.compare(again, chain)
+        assert found.rmsd < 8 and found.lddt > 0.3, (file.name, found)
+        assert np.nanmin(again.bfactor) >= 0 and np.nanmax(again.bfactor) <= 100
+
+
+def test_built_backbones_have_peptide_geometry(examples):
+    tok = load("protok-512")
+    chain = protok.read(sorted(examples.glob("*.pdb"))[0])
+    again = tok.decode(tok.encode(chain))
+    n, ca, c, o = again.coords.transpose(1, 0, 2)
+    bonds = {"N-CA": (n, ca, 1.46), "CA-C": (ca, c, 1.53), "C-O": (c, o, 1.23)}
+    for a, b, length in bonds.values():
+        assert np.abs(np.linalg.norm(a - b, axis=1) - length).max() < 0.02
+    peptide = np.linalg.norm(c[:-1] - n[1:], axis=1)
+    assert abs(np.median(peptide) - 1.33) < 0.05 and (np.abs(peptide - 1.33) < 0.2).mean() > 0.9
+
+
+def test_a_chain_is_read_alone_unless_asked_otherwise():
+    tok = load("protok-512")
+    both = testing.random_complex([60, 60], seed=3)
+    alone, joint = tok.encode(both), tok.encode(both, across_chains=True)
+    first = tok.encode(next(iter(both.split())))
+    assert (alone.ids[:60] == first.ids).all()
+    assert (alone.ids != joint.ids).any()
+
+
+def test_quantized_embedding_is_the_code_vector():
+    tok = load("protok-512")
+    chain = testing.without(testing.random_backbone(50, seed=9), [10])
+    z, q, ids = tok.embed(chain), tok.embed(chain, quantized=True), tok.encode(chain).ids
+    assert np.isnan(z[10]).all() and np.isnan(q[10]).all()
+    kept = ids >= 0
+    assert np.array_equal(q[kept], tok.code_vectors()[ids[kept]])
+    assert z.shape == q.shape and not np.array_equal(z[kept], q[kept])
+
+
+def test_tokens_of_another_codebook_are_refused():
+    chain = testing.random_backbone(20, seed=1)
+    tokens = load("3di").encode(chain)
+    with pytest.raises(CodebookMismatch, match="3di@.*protok-512@"):
+        load("protok-512").decode(tokens)
+
+
+def test_an_unknown_model_is_refused_with_the_names_of_known_ones():
+    with pytest.raises(FormatError, match="protok-513.*protok-512.*3di"):
+        protok.load("protok-513")
