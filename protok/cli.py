@@ -310,10 +310,11 @@ def _train(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         _say(f"error: training needs {error.name}: pip install 'protok[train]'")
         return USAGE
-    train.run(
+    model = train.run(
         arguments.recipe, structures=arguments.structures, init=arguments.init,
         out=arguments.out, overrides=overrides, resume=arguments.resume,
     )  # fmt: skip
+    _say(f"the model is in {model}; use it with --model {model}")
     return OK
 
 

@@ -15,7 +15,25 @@ METRICS = ("euclidean", "cosine")
 UPKEEP = ("kmeans+respawn", "kmeans", "respawn", "none")
 
 
-class VQ(Quantizer):
+class Tabled(Quantizer):
+    """What quantizers with a table of codes share: search in it, and the losses."""
+
+    def nearest(self, c: Float[Tensor, "n d"]) -> Int[Tensor, "n"]:
+        """Nearest code of each vector, in chunks that bound the memory."""
+        return nearest(c, self.table())
+
+    def penalty(
+        self,
+        c: Float[Tensor, "n d"],
+        ids: Int[Tensor, "n"],
+        q: Float[Tensor, "n d"],
+        hardness: float,
+    ) -> Float[Tensor, ""]:
+        """Commitment, in proportion to hardness, and |sg z - q|^2 where the table is learned."""
+        return commitment(c, q, self.beta * hardness)
+
+
+class VQ(Tabled):
     """A table of codes; a moving average of the latents updates it after each training step.
 
     Source: van den Oord et al. 2017 (arXiv 1711.00937, appendix A.1). With ``decay=None``
@@ -83,23 +101,9 @@ class VQ(Quantizer):
         # The optimiser does not keep a parameter on the sphere.
         return self.codebook if self.moving else self._normal(self.codebook)
 
-    def nearest(self, c: Float[Tensor, "n d"]) -> Int[Tensor, "n"]:
-        """Nearest code of each vector, in chunks that bound the memory."""
-        return nearest(c, self.table())
-
     def codes(self, ids: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
         """Rows of the table."""
         return self.codebook[ids] if self.moving else self._normal(self.codebook[ids])
-
-    def penalty(
-        self,
-        c: Float[Tensor, "n d"],
-        ids: Int[Tensor, "n"],
-        q: Float[Tensor, "n d"],
-        hardness: float,
-    ) -> Float[Tensor, ""]:
-        """Commitment, in proportion to hardness, and the table's own loss if it is a parameter."""
-        return commitment(c, q, self.beta * hardness)
 
     @torch.no_grad()
     def anchor(self, c: Float[Tensor, "n d"]) -> None:
@@ -146,7 +150,7 @@ class VQ(Quantizer):
             self.sums[dead] = 0.5 * c[pick]
 
 
-class SimVQ(Quantizer):
+class SimVQ(Tabled):
     """A frozen random basis seen through a learned linear map, which the optimiser updates.
 
     The whole table moves with each step of the optimiser, also codes that no latent
@@ -181,23 +185,9 @@ class SimVQ(Quantizer):
         """All codes, as the map stands."""
         return self.map(self.basis)
 
-    def nearest(self, c: Float[Tensor, "n d"]) -> Int[Tensor, "n"]:
-        """Nearest code of each vector, in chunks that bound the memory."""
-        return nearest(c, self.table())
-
     def codes(self, ids: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
         """Mapped rows of the basis."""
         return self.map(self.basis[ids])
-
-    def penalty(
-        self,
-        c: Float[Tensor, "n d"],
-        ids: Int[Tensor, "n"],
-        q: Float[Tensor, "n d"],
-        hardness: float,
-    ) -> Float[Tensor, ""]:
-        """|sg z - q|^2, which teaches the map, and commitment in proportion to hardness."""
-        return commitment(c, q, self.beta * hardness)
 
     @torch.no_grad()
     def anchor(self, c: Float[Tensor, "n d"]) -> None:
