@@ -1,6 +1,6 @@
-"""Write the README's tables from the result files.
+"""Write the tables of the README and of benchmarks/README.md from the result files.
 
-python benchmarks/tables.py            # rewrite README.md
+python benchmarks/tables.py            # rewrite the pages
 python benchmarks/tables.py --check    # exit 1 if it would change
 """
 
@@ -103,22 +103,89 @@ def reading() -> str:
     return table(["files", "format", *readers], rows) + "\n\n" + "; ".join(notes) + "."
 
 
-def fill(text: str) -> str:
-    """Put every table between its marks."""
-    for name, make in (("reconstruction", reconstruction), ("reading", reading)):
+def quantizers() -> str:
+    """Settings of the quantizer sweep by held-out error, with paired differences to controls."""
+    parts = []
+    for path in sorted((RESULTS / "quantizers").glob("*-summary.json")):
+        summary = json.loads(path.read_text())
+        controls = list(dict.fromkeys(c for r in summary["rows"] for c in r["less_error_than"]))
+        rows = []
+        for row in summary["rows"]:
+            cells = []
+            for control in controls:
+                gap = row["less_error_than"].get(control)
+                cells.append(
+                    f"{gap['mean']:.4f} [{gap['low']:.4f}, {gap['high']:.4f}]" if gap else ""
+                )
+            rows.append([
+                row["setting"], str(row["seeds"]), f"{row['quantized']:.4f}",
+                f"{row['continuous']:.4f}", f"{row['usage']:.1%}", f"{row['perplexity']:.0f}",
+                f"{row['latent_dimension']:.1f}", f"{row['code_dimension']:.1f}", *cells,
+            ])  # fmt: skip
+        head = [
+            "setting", "seeds", "error", "continuous", "usage", "perplexity",
+            "latent dimension", "code dimension", *(f"less error than {c}" for c in controls),
+        ]  # fmt: skip
+        task = summary["task"]
+        figures = "\n".join(
+            f"![{task}: {what}](results/quantizers/{task}-{what}.svg)"
+            for what in ("error", "dimension")
+        )
+        parts.append(f"### {task}\n\n{summary['error']}\n\n{table(head, rows)}\n\n{figures}")
+    return "\n\n".join(parts)
+
+
+def speed() -> str:
+    """Assignment, forward pass and training step of VQ beside vector-quantize-pytorch."""
+    cells: dict[int, dict[str, dict]] = {}
+    for path in (RESULTS / "quantizers").glob("speed-*.json"):
+        what, size, _ = path.stem.removeprefix("speed-").split("-")
+        cells.setdefault(int(size), {})[what] = json.loads(path.read_text())
+    rows = []
+    for size, found in sorted(cells.items()):
+        row = [str(size), "", ""]
+        if "assign" in found:
+            row[1:] = [
+                f"{found['assign']['seconds']:.1f}",
+                f"{found['assign']['extra_mebibytes']:.0f}",
+            ]
+        for what in ("forward", "step"):
+            took = found.get(what, {}).get("milliseconds")
+            if took:
+                ours, theirs = took["protok"], took["vector-quantize-pytorch"]
+                row.append(f"{ours:.0f} / {theirs:.0f} ({theirs / ours:.1f}x)")
+            else:
+                row.append("")
+        rows.append(row)
+    head = [
+        "codes", "1 M vectors, s", "extra memory, MiB",
+        "forward, ms: protok / vector-quantize-pytorch", "training step, ms",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+PAGES = {
+    "README.md": {"reconstruction": reconstruction, "reading": reading},
+    "benchmarks/README.md": {"quantizers": quantizers, "speed": speed},
+}
+
+
+def fill(text: str, makers: dict) -> str:
+    """Put every table of a page between its marks."""
+    for name, make in makers.items():
         body = f"<!-- {name} -->\n{make()}\n<!-- end -->"
         text, found = re.subn(
             rf"<!-- {name} -->.*?<!-- end -->", lambda _, body=body: body, text, flags=re.S
         )
         if not found:
-            raise SystemExit(f"README.md has no marks for the table {name}")
+            raise SystemExit(f"no marks for the table {name}")
     return text
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    old = readme.read_text()
-    new = fill(old)
-    if "--check" in sys.argv:
-        raise SystemExit(0 if new == old else "README.md is not what the result files give")
-    readme.write_text(new)
+    for page, makers in PAGES.items():
+        old = (ROOT / page).read_text()
+        new = fill(old, makers)
+        if "--check" in sys.argv and new != old:
+            raise SystemExit(f"{page} is not what the result files give")
+        (ROOT / page).write_text(new)

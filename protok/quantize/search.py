@@ -19,10 +19,17 @@ def nearest(
     """
     z, codebook = z.detach(), codebook.detach()
     half = codebook.square().sum(-1) / 2
-    rows = max(1, budget // len(codebook))
+    rows = min(max(1, budget // len(codebook)), len(z))
+    # One block of scores, used again: freed blocks with small results between them are
+    # not reused by the C allocator, and memory would grow to that of all the scores.
+    scores = z.new_empty(rows, len(codebook))
+    ids = torch.empty(len(z), dtype=torch.long, device=z.device)
     with torch.autocast(z.device.type, enabled=False):
-        parts = [(chunk @ codebook.T).sub_(half).argmax(-1) for chunk in z.split(rows)]
-    return torch.cat(parts) if parts else z.new_zeros(0, dtype=torch.long)
+        for chunk, found in zip(z.split(rows or 1), ids.split(rows or 1), strict=True):
+            block = scores[: len(chunk)]
+            torch.mm(chunk, codebook.T, out=block)
+            torch.argmax(block.sub_(half), dim=-1, out=found)
+    return ids
 
 
 @torch.no_grad()
