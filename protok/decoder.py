@@ -64,8 +64,8 @@ class Block(nn.Module):
         cos, sin = rope
         q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
         if self.training:
-            # On a CPU the backward pass of the fused kernel takes three times as long
-            # as that of plain products; crops are short enough to hold the scores.
+            # On a CPU plain products have the faster backward pass, and crops are short
+            # enough to hold the scores; the fused kernel bounds the memory of long chains.
             scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
             if keep is not None:
                 scores = scores.masked_fill(~keep, -1e4)

@@ -20,8 +20,8 @@ from protok.geometry import C_O, CA_C_O, dihedral, place, residue_atoms, superpo
 #: Views kept at once, and residues whose views are computed at once: memory is
 #: O(MOST * length), not O(length squared).
 MOST, ROWS = 384, 64
-#: Power of 1/scale in a view's weight. 2 would be right for independent errors; views err
-#: alike far away, and 3 rebuilt held-out chains best (TM-score, of 2, 3, 4 and 6).
+#: Power of 1/scale in a view's weight. 2 would be right for independent errors, but views
+#: err alike far away; benchmarks/reconciliation.py compares powers on held-out chains.
 TRUST = 3.0
 #: Target distances across a peptide bond in Å (Engh & Huber 1991): C-N, CA-N, C-CA, CA-CA.
 ACROSS = (1.329, 2.425, 2.435, 3.80)
@@ -48,7 +48,9 @@ class Trace:
 
 
 @torch.no_grad()
-def reconcile(decoder: Decoder, h: Float[Tensor, "l w"], rounds: int = 12) -> Trace:
+def reconcile(
+    decoder: Decoder, h: Float[Tensor, "l w"], rounds: int = 12, trust: float = TRUST
+) -> Trace:
     """Reconcile the views of one chain.
 
     Parameters
@@ -59,12 +61,14 @@ def reconcile(decoder: Decoder, h: Float[Tensor, "l w"], rounds: int = 12) -> Tr
         States of the chain's residues.
     rounds
         Of Procrustes analysis.
+    trust
+        Power of 1/scale in the weights of views.
     """
     n = len(h)
     every = torch.arange(n, device=h.device)
     kept = every if n <= MOST else torch.linspace(0, n - 1, MOST, device=h.device).long()
     position, sigma = _views(decoder, h, kept)
-    weight = sigma.pow(-TRUST)
+    weight = sigma.pow(-trust)
     start = int(sigma.log().mean(1).argmin())
     consensus = position[start]
     for _ in range(rounds):
@@ -77,7 +81,7 @@ def reconcile(decoder: Decoder, h: Float[Tensor, "l w"], rounds: int = 12) -> Tr
     turns = []
     for rows in every.split(ROWS):
         position, sigma = _views(decoder, h, rows)
-        turn, _ = superpose(position, consensus.expand_as(position), sigma.pow(-TRUST))
+        turn, _ = superpose(position, consensus.expand_as(position), sigma.pow(-trust))
         turns.append(turn)
     return Trace(consensus, torch.cat(turns), confidence)
 
