@@ -24,7 +24,7 @@ A tokenizer of protein backbones: one of {size} codes a residue, and a decoder f
 - **Command**: `protok train benchmarks/recipes/{name}.toml --out runs/{name}`; seed {seed}, {steps} steps.
   The recipe as resolved is in `config.json`.
 - **Hardware and time**: {hardware}; {hours} hours. torch {torch}.{note}
-- **Network**: {layers} rounds of messages over {neighbours} neighbours (width {hidden}) to {dim} dimensions;
+- **Network**: {layers} rounds of messages over {neighbours} neighbours (width {hidden}){sight}, to {dim} dimensions;
   `{kind}` with {size} codes, {schedule} schedule, warm-up {warmup}, ramp {ramp}, mix `{mix}`; decoder of
   {blocks} transformer blocks of width {width}. Encoder and codebook are kept in float32, the decoder in float16.
 - **Validation** (held-out clusters, {valid_n} chains of at most {valid_l} residues): {valid}.
@@ -36,10 +36,15 @@ Test sets, codes only, mean over targets (`{command}`):
 **Licence**: Apache-2.0.
 
 **Limits**: trained on single chains and crops of at most {crop} residues; longer chains are rebuilt less
-well, and chains are never placed relative to each other. Codes do not see amino acid types. The confidence in
-the B-factor column, 0 to 100, is the lDDT that single views promise; the reconciled chain is better than that, so
-it reads low. Over these targets it correlates with the true lDDT at r = {corr}.
+well, and chains are never placed relative to each other. Codes do not see amino acid types. {limits}The
+confidence in the B-factor column, 0 to 100, is the lDDT that single views promise; the reconciled chain is
+better than that, so it reads low. Over these targets it correlates with the true lDDT at r = {corr}.
 """
+#: What a model whose encoder sees the whole chain has to say for itself.
+SIGHT = ", which see where a residue lies and how it is turned in the frame of its chain"
+LIMITS = """A code
+says where a residue lies in the frame of its whole chain as well as what is around it: a chain that is cut, or
+has another domain, has other codes everywhere. """
 
 
 def main() -> None:
@@ -67,6 +72,7 @@ def main() -> None:
         codebook=config["codebook"], name=shape["name"], size=shape["quantizer"]["size"],
         chains=found["train_chains"], data=found["train_sha256"], seed=found["seed"],
         steps=found["steps"], torch=found["torch"], hardware=options.hardware, hours=options.hours,
+        sight=SIGHT * shape["encoder"]["placed"], limits=LIMITS * shape["encoder"]["placed"],
         note=options.note and f"\n- **The run**: {options.note}",
         **shape["encoder"], **{k: shape["quantizer"][k] for k in ("dim", "kind", "schedule", "warmup", "ramp", "mix")},
         blocks=shape["decoder"]["layers"], width=shape["decoder"]["width"],

@@ -20,7 +20,7 @@ from provenance import provenance, write
 import protok
 from protok.backbone import Backbone
 from protok.data import read_store
-from protok.reconcile import TRUST, reconcile
+from protok.views import TRUST, reconcile
 
 POWERS = (2.0, 3.0, 4.0, 6.0)
 LENGTHS = ((0, 100), (100, 200), (200, 300), (300, 500))

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Shape of the encoder (see `protok.encoder.Encoder`)."""
+    """Shape of the encoder (see `protok.encoder.Encoder`).
+
+    ``placed``: it sees where a residue lies in the frame of its chain, not only its surroundings.
+    """
 
     hidden: int = 128
     layers: int = 3
     neighbours: int = 16
+    placed: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class QuantizerConfig:
     dim: int = 32
     beta: float = 0.25
     schedule: str = "cosine"
-    warmup: float = 0.1
-    ramp: float = 0.3
+    warmup: float = 0.2
+    ramp: float = 0.4
     mix: str = "bernoulli"
     inner: str = "vq"
     learn: str = "ema"
@@ -41,12 +45,17 @@ class QuantizerConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shape of the decoder (see `protok.decoder.Decoder`)."""
+    """Shape of the decoder.
+
+    ``placed`` chooses `protok.decoder.Decoder`, for codes that say where in the chain a residue
+    lies; otherwise it is `protok.views.ViewDecoder`, whose pair head has ``pair`` hidden units.
+    """
 
     width: int = 256
     layers: int = 8
     heads: int = 4
     pair: int = 96
+    placed: bool = False
 
 
 @dataclass(frozen=True)

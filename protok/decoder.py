@@ -1,10 +1,11 @@
-"""Decoder: code vectors to every residue's view of the chain.
+"""Decoder: code vectors to the residues of a chain.
 
-A transformer over the sequence of code vectors gives one state a residue. A pair
-head then predicts, for residues i and j, where the CA of j lies in the frame of i,
-and how sure that is. The views of all residues are made to agree afterwards
-(`protok.reconcile`). Supervision is pairwise in local frames, like FAPE (Jumper et
-al. 2021) but without the demand that one global frame set explain all views.
+A transformer over the sequence of code vectors gives one state a residue, and heads read
+from it where the residue lies and how it is turned in the frame of its chain
+(`protok.geometry.chain_frame`), its torsions, whether it is bonded to the next, and how far
+all that can be trusted. Supervision is in the chain's frame and, as in FAPE (Jumper et al. 2021),
+in the residues' own. `protok.views` holds the decoder for codes that do not say where
+in the chain a residue lies.
 """
 
 from __future__ import annotations
@@ -13,29 +14,34 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-#: Sequence separations beyond this share one embedding in the pair head.
-FAR = 32
-#: Å per unit of the network's output, and the least scale it may claim.
-SCALE, LEAST = 10.0, 0.1
+from protok.geometry import chain_frame, frames
+
+#: Å per unit of the network's output.
+SCALE = 10.0
+#: Å within which an error of a view counts in full, beyond by its logarithm.
+FINE = 0.25
 
 
 @dataclass
-class Views:
-    """What residues see.
+class Trace:
+    """A decoded chain before its bonds are mended.
 
     Attributes
     ----------
-    position : (b, r, l, 3)
-        CA of residue j in the frame of residue i (r rows of i), in Å.
-    sigma : (b, r, l)
-        Scale of the expected error in Å.
+    ca : (l, 3)
+        CA positions in Å.
+    rotation : (l, 3, 3)
+        Frames of residues.
+    confidence : (l,)
+        Predicted CA lDDT in 0..100.
     """
 
-    position: Float[Tensor, "b r l 3"]
-    sigma: Float[Tensor, "b r l"]
+    ca: Float[Tensor, "l 3"]
+    rotation: Float[Tensor, "l 3 3"]
+    confidence: Float[Tensor, "l"]
 
 
 class Block(nn.Module):
@@ -82,40 +88,31 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-class Decoder(nn.Module):
-    """Transformer trunk, pair head, and a head for torsions and chain breaks.
+class Trunk(nn.Module):
+    """Transformer over code vectors, and a head for torsions and chain breaks.
 
     Parameters
     ----------
     dim
         Dimension of the code vectors.
     width, layers, heads
-        Of the trunk.
-    pair
-        Hidden units of the pair head.
+        Of the transformer.
+    sized
+        Whether it is told the length of the chain.
     """
 
-    def __init__(
-        self, dim: int = 32, width: int = 256, layers: int = 8, heads: int = 4, pair: int = 96
-    ):
+    def __init__(self, dim: int, width: int, layers: int, heads: int, sized: bool):
         super().__init__()
-        self.width, self.heads, self.pair = width, heads, pair
+        self.width, self.heads = width, heads
         self.inputs = nn.Linear(dim, width)
         self.absent = nn.Parameter(torch.zeros(width))
+        self.length = nn.Linear(1, width) if sized else None
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         for block in self.blocks:
             for last in (block.out, block.feed[-1]):
                 nn.init.normal_(last.weight, std=0.02 / (2 * layers) ** 0.5)
         self.norm = nn.RMSNorm(width)
-        self.row = nn.Linear(width, 2 * pair)
-        self.column = nn.Linear(width, 2 * pair)
-        self.separation = nn.Embedding(2 * FAR + 1, pair)
-        self.view = nn.Linear(pair, 4)
-        self.basis = nn.Linear(width, 3 * 32)
-        self.place = nn.Linear(width, 32)
         self.local = nn.Linear(width, 7)
-        for last in (self.view, self.place):
-            nn.init.normal_(last.weight, std=0.02)
 
     def trunk(
         self, z: Float[Tensor, "b l d"], present: Bool[Tensor, "b l"], keep: Bool[Tensor, "b l"]
@@ -133,6 +130,9 @@ class Decoder(nn.Module):
         """
         # The residual stream stays in float32 under autocast.
         x = torch.where(present[..., None], self.inputs(z).float(), self.absent)
+        if self.length is not None:
+            count = present.sum(1).clamp(min=1).float().log()
+            x = x + self.length(count[:, None, None] - 5.0).float()
         half = self.width // self.heads // 2
         speed = 1.0 / 10000 ** (torch.arange(half, device=z.device) / half)
         angle = torch.arange(z.shape[1], device=z.device)[:, None] * speed
@@ -141,23 +141,6 @@ class Decoder(nn.Module):
         for block in self.blocks:
             x = block(x, rope, attend)
         return self.norm(x)
-
-    def views(self, h: Float[Tensor, "b l w"], rows: Int[Tensor, "b r"] | None = None) -> Views:
-        """What the residues `rows` (all, if None) see of the chain."""
-        n = h.shape[1]
-        if rows is None:
-            rows = torch.arange(n, device=h.device).expand(h.shape[0], n)
-        at = h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1]))
-        add_i, mul_i = self.row(at).chunk(2, dim=-1)
-        add_j, mul_j = self.column(h).chunk(2, dim=-1)
-        gap = (torch.arange(n, device=h.device) - rows[..., None]).clamp(-FAR, FAR) + FAR
-        x = mul_i[:, :, None] * mul_j[:, None]
-        x = x + add_i[:, :, None] + add_j[:, None] + self.separation(gap).to(x.dtype)
-        out = self.view(F.gelu(x)).float()
-        basis = self.basis(at).view(*at.shape[:2], 3, 32)
-        linear = torch.einsum("brcm,blm->brlc", basis, self.place(h)).float()
-        position = SCALE * (out[..., :3] + linear)
-        return Views(position, F.softplus(out[..., 3]) * SCALE / 4 + LEAST)
 
     def backbone(
         self, h: Float[Tensor, "*b w"]
@@ -168,18 +151,109 @@ class Decoder(nn.Module):
         return F.normalize(pairs, dim=-1, eps=1e-4), out[..., 6]
 
 
-def view_loss(
-    views: Views, target: Float[Tensor, "b r l 3"], weight: Float[Tensor, "b r l"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Negative log-likelihood of views, and their mean error in Å.
+class Decoder(Trunk):
+    """Places every residue in the frame of the whole chain; memory is linear in the length.
 
-    The error is exponential in its length with the predicted scale, in three
-    dimensions: |e| / sigma + 3 log sigma.
+    Parameters
+    ----------
+    dim
+        Dimension of the code vectors.
+    width, layers, heads
+        Of the transformer.
     """
-    error = ((views.position - target).square().sum(-1) + 1e-3).sqrt()
-    likelihood = error / views.sigma + 3 * views.sigma.log()
-    total = weight.sum().clamp(min=1)
-    return (likelihood * weight).sum() / total, (error * weight).sum() / total
+
+    def __init__(self, dim: int = 5, width: int = 256, layers: int = 6, heads: int = 4):
+        super().__init__(dim, width, layers, heads, sized=True)
+        self.whole = nn.Linear(width, 9)
+        nn.init.normal_(self.whole.weight, std=0.02)
+        self.whole.bias.data = torch.tensor([0.0] * 3 + [1, 0, 0] + [0, 1, 0])
+        self.sure = nn.Linear(width, 1)
+
+    def placement(
+        self, h: Float[Tensor, "*b w"]
+    ) -> tuple[Float[Tensor, "*b 3 3"], Float[Tensor, "*b 3"]]:
+        """Frames of residues and their CA in Å, in the frame of the whole chain."""
+        # Places would be rounded to tenths of an Å in bfloat16.
+        with torch.autocast(h.device.type, enabled=False):
+            out = self.whole(h.float())
+            x = F.normalize(out[..., 3:6], dim=-1, eps=1e-4)
+            y = out[..., 6:]
+            y = F.normalize(y - (y * x).sum(-1, keepdim=True) * x, dim=-1, eps=1e-4)
+            return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1), SCALE * out[..., :3]
+
+    def trace(self, h: Float[Tensor, "l w"]) -> Trace:
+        """The chain that the states of its residues say."""
+        turn, ca = self.placement(h)
+        return Trace(ca, turn, 100 * self.sure(h.float())[:, 0].sigmoid())
+
+    def losses(
+        self,
+        h: Float[Tensor, "b l w"],
+        coords: Float[Tensor, "b l 4 3"],
+        present: Bool[Tensor, "b l"],
+        rows: int,
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Training loss of chains, and the mean error in Å of what `rows` residues see.
+
+        The loss sums the distance of CA from its place in units of 5 Å, half the squared
+        error of the axes, thrice the logarithm of the error with which each of `rows` residues
+        sees the others from its own frame, and the squared error of the predicted lDDT.
+        """
+        turn, ca = self.placement(h)
+        whole = [chain_frame(c[:, 1], keep) for c, keep in zip(coords, present, strict=True)]
+        axes = torch.stack([axes for axes, _ in whole])
+        centre = torch.stack([centre for _, centre in whole])
+        true = torch.einsum("bji,blj->bli", axes, coords[:, :, 1] - centre[:, None])
+        frame = axes.transpose(1, 2)[:, None] @ frames(*coords[:, :, :3].unbind(2))
+        total = present.sum().clamp(min=1)
+        away = ((ca - true).square().sum(-1) + 1e-3).sqrt() / 5.0
+        twist = (turn - frame).square().sum((-1, -2)) / 2.0
+        place = ((away + twist) * present).sum() / total
+
+        chosen = draw_rows(present, rows)
+        seen, aim = seen_from(turn, ca, chosen), seen_from(frame, true, chosen)
+        error = ((seen - aim).square().sum(-1) + 1e-3).sqrt()
+        weight = row_weights(present, chosen)
+        # Three times: as the likelihood of an error in space of unknown scale.
+        view = 3 * ((error / FINE).log1p() * weight).sum() / total
+        at = h.gather(1, chosen[..., None].expand(-1, -1, h.shape[-1]))
+        sure = self.sure(at.float())[..., 0].sigmoid()
+        good = _local_agreement(seen.detach().norm(dim=-1), aim.norm(dim=-1), weight > 0)
+        doubt = ((sure - good).square() * weight.sum(-1)).sum() / total
+        return place + view + doubt, (error.detach() * weight).sum() / total
+
+
+def draw_rows(present: Bool[Tensor, "b l"], rows: int) -> Shaped[Tensor, "b r"]:
+    """At most `rows` residues of each chain, present ones first, drawn anew each time."""
+    draw = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
+    return draw.topk(min(rows, present.shape[1]), dim=1).indices
+
+
+def row_weights(
+    present: Bool[Tensor, "b l"], rows: Shaped[Tensor, "b r"]
+) -> Float[Tensor, "b r l"]:
+    """Weights of pairs; each chain counts by its residues, whatever share of rows was drawn."""
+    b = torch.arange(len(present), device=present.device)[:, None]
+    weight = present[b, rows][:, :, None] & present[:, None]
+    scale = present.sum(1) / weight.sum((1, 2)).clamp(min=1)
+    return weight * scale[:, None, None]
+
+
+def seen_from(
+    turn: Float[Tensor, "b l 3 3"], ca: Float[Tensor, "b l 3"], rows: Shaped[Tensor, "b r"]
+) -> Float[Tensor, "b r l 3"]:
+    """CA positions in the frames of the residues `rows`."""
+    b = torch.arange(len(ca), device=ca.device)[:, None]
+    shift = ca[:, None] - ca[b, rows][:, :, None]
+    return torch.einsum("brji,brlj->brli", turn[b, rows], shift)
+
+
+def _local_agreement(found: Tensor, true: Tensor, keep: Tensor) -> Tensor:
+    """CA lDDT of residues from distances to the others (Mariani et al. 2013)."""
+    near = (true < 15.0) & (true > 0) & keep
+    off = (found - true).abs()
+    kept = sum((off < t).float() for t in (0.5, 1.0, 2.0, 4.0)) / 4
+    return (kept * near).sum(-1) / near.sum(-1).clamp(min=1)
 
 
 def pad(

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from protok.backbone import Backbone
-from protok.geometry import density_moments, frames, linked, neighbours, torsions
+from protok.geometry import chain_frame, density_moments, frames, linked, neighbours, torsions
 
 #: Radii in Å of the density moments; beyond the last a residue is not seen directly.
 RADII = (10.0, 18.0, 30.0)
@@ -27,7 +27,14 @@ RADII = (10.0, 18.0, 30.0)
 FAR = 32
 RBF = 16
 NODE = 6 + 3 + 2 + 10 * len(RADII)
+#: What placed encoders see beyond: position 3, orientation 9, length and extent of the chain.
+PLACE = 3 + 9 + 2
 EDGE = 3 + 3 + 9 + 3 + RBF
+
+
+def node_features(placed: bool) -> int:
+    """Node features of an encoder, with or without the place in the whole chain."""
+    return NODE + PLACE * placed
 
 
 @dataclass
@@ -91,7 +98,7 @@ class Graph:
 
 
 @torch.no_grad()
-def featurize(batch: Batch, k: int) -> Graph:
+def featurize(batch: Batch, k: int, placed: bool = False) -> Graph:
     """Neighbour graph and SE(3)-invariant features of a batch, in float32.
 
     Node features: sine and cosine of phi, psi and omega with their presence, bonds
@@ -102,18 +109,15 @@ def featurize(batch: Batch, k: int) -> Graph:
     parts = []
     start = 0
     for size in batch.sizes:
-        stop = start + size
-        parts.append(
-            _featurize_one(
-                batch.coords[start:stop], batch.mask[start:stop], batch.chain[start:stop], k, start
-            )
-        )
-        start = stop
+        rows = slice(start, start + size)
+        found = (batch.coords[rows], batch.mask[rows], batch.chain[rows])
+        parts.append(_featurize_one(*found, k, start, placed))
+        start += size
     if not parts:
         device = batch.coords.device
         ints = torch.zeros(0, k, dtype=torch.long, device=device)
         return Graph(
-            torch.zeros(0, NODE, device=device),
+            torch.zeros(0, node_features(placed), device=device),
             torch.zeros(0, k, EDGE, device=device),
             ints,
             ints,
@@ -123,7 +127,7 @@ def featurize(batch: Batch, k: int) -> Graph:
 
 
 def _featurize_one(
-    coords: Tensor, mask: Tensor, chain: Tensor, k: int, offset: int
+    coords: Tensor, mask: Tensor, chain: Tensor, k: int, offset: int, placed: bool
 ) -> tuple[Tensor, ...]:
     n, ca, c = coords[:, 0], coords[:, 1], coords[:, 2]
     turn = frames(n, ca, c)
@@ -141,6 +145,8 @@ def _featurize_one(
         ],
         dim=-1,
     )
+    if placed:
+        node = torch.cat([node, _placement(ca, turn, mask, chain)], dim=-1)
     index, valid = neighbours(ca, mask, k)
     shift = ca[index] - ca[:, None]
     distance = shift.norm(dim=-1, keepdim=True).clamp(min=1e-4)
@@ -162,6 +168,22 @@ def _featurize_one(
     separation = (index - here).clamp(-FAR, FAR) + FAR
     separation = torch.where(chain[index] == chain[:, None], separation, 2 * FAR + 1)
     return node * mask[:, None], edge * valid[..., None], separation, index + offset, valid
+
+
+def _placement(ca: Tensor, turn: Tensor, mask: Tensor, chain: Tensor) -> Tensor:
+    """Position and orientation of residues in the frames of their chains; the chains' size."""
+    found = ca.new_zeros(len(ca), PLACE)
+    for label in chain.unique():
+        rows = (chain == label).nonzero()[:, 0]
+        axes, centre = chain_frame(ca[rows], mask[rows])
+        keep = mask[rows]
+        here = (ca[rows] - centre) @ axes / 10.0
+        # Length and radius of gyration: how finely the chain must be divided.
+        count = keep.sum().clamp(min=1)
+        radius = (here[keep].square().sum() / count).clamp(min=1e-4).sqrt()
+        size = torch.stack([count.to(ca.dtype), radius]).log().expand(len(rows), 2)
+        found[rows] = torch.cat([here, (axes.T @ turn[rows]).flatten(1), size], dim=-1)
+    return found
 
 
 class Message(nn.Module):
@@ -208,10 +230,17 @@ class Encoder(nn.Module):
         Width, rounds of messages, neighbours a residue.
     """
 
-    def __init__(self, dim: int = 32, hidden: int = 128, layers: int = 3, neighbours: int = 16):
+    def __init__(
+        self,
+        dim: int = 32,
+        hidden: int = 128,
+        layers: int = 3,
+        neighbours: int = 16,
+        placed: bool = False,
+    ):
         super().__init__()
-        self.neighbours = neighbours
-        self.inputs = nn.Linear(NODE, hidden)
+        self.neighbours, self.placed = neighbours, placed
+        self.inputs = nn.Linear(node_features(placed), hidden)
         self.messages = nn.ModuleList(Message(hidden) for _ in range(layers))
         self.outputs = nn.Sequential(
             nn.LayerNorm(hidden),
@@ -221,7 +250,8 @@ class Encoder(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "n d"]:
         """Latents of all residues; those of incomplete residues mean nothing."""
-        graph = featurize(batch, self.neighbours)
+        with torch.autocast(batch.coords.device.type, enabled=False):
+            graph = featurize(batch, self.neighbours, self.placed)
         # The residual stream stays in float32 under autocast.
         h = self.inputs(graph.node).float()
         for message in self.messages:

@@ -189,6 +189,28 @@ def density_moments(
     return torch.cat(out) * mask[:, None]
 
 
+def chain_frame(
+    ca: Float[Tensor, "n 3"], mask: Bool[Tensor, "n"]
+) -> tuple[Float[Tensor, "3 3"], Float[Tensor, "3"]]:
+    """A right-handed frame of a chain as a whole: axes as columns, and its centre.
+
+    The axes are the first two cosine modes of the CA trace (the discrete cosine transform
+    of the coordinates along the chain, type II), orthonormalised, and their cross product.
+    Unlike principal axes they have signs, they say which end is which, and noise on single
+    atoms averages out in them. The frame turns with the structure; a mirror image has the
+    mirrored frame with its third axis inverted. The cost is linear in the length.
+    """
+    kept = mask.to(ca.dtype)
+    total = kept.sum().clamp(min=1)
+    centre = (ca * kept[:, None]).sum(0) / total
+    x = torch.where(mask[:, None], ca - centre, 0.0)
+    phase = (kept.cumsum(0) - 0.5) / total * torch.pi
+    first, second = phase.cos() @ x, (2 * phase).cos() @ x
+    u = F.normalize(first, dim=-1, eps=1e-6)
+    v = F.normalize(second - (second @ u) * u, dim=-1, eps=1e-6)
+    return torch.stack([u, v, torch.linalg.cross(u, v)], dim=-1), centre
+
+
 def polar_rotation(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
     """The proper rotation nearest to each matrix (Kabsch 1976; no reflections)."""
     u, _, vt = torch.linalg.svd(matrix)

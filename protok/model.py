@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from protok.config import ModelConfig, QuantizerConfig
-from protok.decoder import Decoder, Views, pad, view_loss
+from protok.decoder import Decoder, pad
 from protok.encoder import Batch, Encoder
-from protok.geometry import frames, linked, torsions
+from protok.geometry import linked, torsions
 from protok.quantize import (
     FSQ,
     LFQ,
@@ -24,6 +24,7 @@ from protok.quantize import (
     SimVQ,
     fsq_levels,
 )
+from protok.views import ViewDecoder
 
 
 def build_quantizer(config: QuantizerConfig) -> Quantizer | None:
@@ -62,7 +63,7 @@ class Losses:
     """The training loss and its parts, all scalars; `quantized` is None without a codebook."""
 
     total: Tensor
-    view: Tensor
+    shape: Tensor
     error: Tensor
     torsion: Tensor
     quantized: Quantized | None
@@ -77,9 +78,13 @@ class Network(nn.Module):
         dim = config.quantizer.dim
         self.encoder = Encoder(dim, **asdict(config.encoder))
         self.quantizer = build_quantizer(config.quantizer)
-        self.decoder = Decoder(dim, **asdict(config.decoder))
+        own = config.decoder
+        form = (dim, own.width, own.layers, own.heads)
+        self.decoder = Decoder(*form) if own.placed else ViewDecoder(*form, own.pair)
 
-    def forward(self, batch: Batch, rows: int) -> Losses:
+    def forward(
+        self, batch: Batch, rows: int, seen: Batch | None = None, steady: float = 0.0
+    ) -> Losses:
         """Training loss of a batch of crops.
 
         Parameters
@@ -89,8 +94,15 @@ class Network(nn.Module):
         rows
             How many residues a chain, drawn anew each time, whose views are scored:
             memory and time of the pair head grow with rows, not with length squared.
+        seen
+            What the encoder sees, if that is not the batch itself but the batch with noise.
+        steady
+            Weight of the squared difference between latents of `seen` and of `batch`.
         """
-        z = self.encoder(batch)
+        z = self.encoder(batch if seen is None else seen)
+        drift = z.new_zeros(())
+        if seen is not None and steady:
+            drift = (z - self.encoder(batch))[batch.mask].square().mean()
         quantized = self.quantizer(z, batch.mask) if self.quantizer is not None else None
         flat = z if quantized is None else quantized.z
         padded, keep = pad(flat, batch.sizes)
@@ -99,16 +111,13 @@ class Network(nn.Module):
         h = self.decoder.trunk(padded, present, keep)
         coords, _ = pad(batch.coords.flatten(1), batch.sizes)
         coords = coords.unflatten(-1, (4, 3))
-
-        draw = torch.rand(present.shape, device=h.device).masked_fill(~present, -1.0)
-        chosen = draw.topk(min(rows, present.shape[1]), dim=1).indices
-        views = self.decoder.views(h, chosen)
-        view, error = _view_loss(views, coords, present, chosen)
         torsion, bond = self._local_loss(h, batch, keep)
-        total = view + 0.1 * error + torsion + bond
+        with torch.autocast(h.device.type, enabled=False):
+            shape, error = self.decoder.losses(h, coords, present, rows)
+            total = shape + torsion + bond + steady * drift.float()
         if quantized is not None:
             total = total + quantized.loss
-        return Losses(total, view, error, torsion, quantized)
+        return Losses(total, shape, error, torsion, quantized)
 
     def _local_loss(self, h: Tensor, batch: Batch, keep: Tensor) -> tuple[Tensor, Tensor]:
         """1 - cos of the angle between predicted and true torsions; cross-entropy of bonds."""
@@ -123,17 +132,3 @@ class Network(nn.Module):
         inside[ends] = False
         bce = F.binary_cross_entropy_with_logits(bonded[:-1][inside], bond[inside].float())
         return (gap * defined).sum() / defined.sum().clamp(min=1), bce
-
-
-def _view_loss(
-    views: Views, coords: Tensor, present: Tensor, rows: Tensor
-) -> tuple[Tensor, Tensor]:
-    ca = coords[:, :, 1]
-    turn = frames(coords[:, :, 0], ca, coords[:, :, 2])
-    b = torch.arange(len(ca), device=ca.device)[:, None]
-    shift = ca[:, None] - ca[b, rows][:, :, None]
-    target = torch.einsum("brji,brlj->brli", turn[b, rows], shift)
-    weight = present[b, rows][:, :, None] & present[:, None]
-    # Each chain counts by its residues, whatever share of its rows was drawn.
-    scale = present.sum(1) / weight.sum((1, 2)).clamp(min=1)
-    return view_loss(views, target, weight * scale[:, None, None])

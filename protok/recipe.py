@@ -40,7 +40,9 @@ class OptimConfig:
     """How to train.
 
     ``rows``: residues a chain whose views are scored in a step. ``precision``:
-    ``bf16-mixed`` or ``32``.
+    ``bf16-mixed`` or ``32``. ``noise``: the encoder sees chains with Gaussian noise of up to
+    so many Å on every atom, the decoder must restore them without it. ``steady``: weight of
+    the squared difference between latents with and without that noise.
     """
 
     steps: int = 6000
@@ -49,6 +51,8 @@ class OptimConfig:
     warmup: int = 200
     clip: float = 1.0
     rows: int = 64
+    noise: float = 0.0
+    steady: float = 0.0
     precision: str = "bf16-mixed"
     seed: int = 0
 

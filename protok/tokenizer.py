@@ -22,7 +22,7 @@ from protok.geometry import residue_atoms
 from protok.model import Network
 from protok.quantize import ProVQ
 from protok.recipe import from_dict
-from protok.reconcile import Trace, add_oxygen, reconcile, relax
+from protok.relax import add_oxygen, relax
 from protok.tokens import Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches.
@@ -39,7 +39,7 @@ class StructureTokenizer:
     network
         In eval mode, except inside its own training.
     steps
-        Of relaxation after decoding; 0 leaves the reconciled frames as they are.
+        Of relaxation after decoding; 0 leaves the decoded frames as they are.
     provenance
         What is known of the weights' origin; kept in the saved configuration.
     """
@@ -150,8 +150,7 @@ class StructureTokenizer:
     def decode(self, tokens: Tokens) -> Backbone:
         """Backbone of tokens: N, CA, C, O in Å, with a confidence in `bfactor`.
 
-        The confidence, 0..100, is the CA lDDT that single views promise (see
-        `protok.reconcile.predicted_lddt`); the consensus is better. Chains are decoded
+        The confidence, 0..100, is the CA lDDT that the decoder expects. Chains are decoded
         one by one, each about its own origin: codes of a chain do not say where other
         chains lie. Residues without a token are NaN.
 
@@ -207,10 +206,10 @@ class StructureTokenizer:
             h = decoder.trunk(z[None], present[None], keep)[0]
             torsion, bond = decoder.backbone(h)
             bonded = (bond[:-1] > 0) & present[:-1] & present[1:]
-            trace = reconcile(decoder, h)
+            trace = decoder.trace(h)
         ca, rotation = trace.ca, trace.rotation
         if self.steps and len(ca) > 1:
-            ca, rotation = relax(Trace(ca, rotation, trace.confidence), torsion, bonded, self.steps)
+            ca, rotation = relax(trace, torsion, bonded, self.steps)
         return add_oxygen(residue_atoms(rotation, ca), torsion, bonded), trace.confidence
 
     def save_pretrained(

@@ -68,7 +68,14 @@ class Training(lightning.LightningModule):
         quantizer = self.network.quantizer
         if isinstance(quantizer, ProVQ):
             self.log("hardness", quantizer.progress(progress), prog_bar=True)
-        losses = self.network(batch, optim.rows)
+        seen = None
+        if optim.noise:
+            # Each chain has noise of its own strength, from none to the most.
+            size = torch.cat([torch.rand(1).expand(n) for n in batch.sizes]).to(batch.coords)
+            shift = optim.noise * (size * batch.mask)[:, None, None]
+            noise = shift * torch.randn_like(batch.coords)
+            seen = dataclasses.replace(batch, coords=batch.coords + noise)
+        losses = self.network(batch, optim.rows, seen, optim.steady)
         self.log("loss", losses.total, prog_bar=True)
         self.log("view_error", losses.error, prog_bar=True)
         self.log("torsion", losses.torsion)

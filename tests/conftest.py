@@ -6,7 +6,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Shapes and dtypes in the signatures of tensor code are checked in tests, and only there.
-SHAPED = ("geometry", "quantize", "encoder", "decoder", "model", "reconcile")
+SHAPED = ("geometry", "quantize", "image.network", "encoder", "decoder", "model", "views", "relax")
 install_import_hook([f"protok.{name}" for name in SHAPED], "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parents[1]

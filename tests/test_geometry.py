@@ -128,3 +128,36 @@ def test_superpose_weighs(coords):
     weight[0] = 0
     turn, shift = g.superpose(ca, target, weight)
     assert torch.allclose((ca @ turn.T + shift)[1:], ca[1:], atol=1e-9)
+
+
+def test_chain_frame_turns_with_the_chain_and_not_with_the_noise(coords):
+    ca, every = coords[:, 1].float(), torch.ones(len(coords), dtype=torch.bool)
+    axes, centre = g.chain_frame(ca, every)
+    assert torch.allclose(axes.T @ axes, torch.eye(3), atol=1e-5)
+    assert torch.linalg.det(axes) > 0.99
+    assert torch.allclose(centre, ca.mean(0), atol=1e-4)
+    turn = g.polar_rotation(torch.randn(3, 3))
+    shift = torch.tensor([30.0, -5.0, 12.0])
+    axes2, centre2 = g.chain_frame(ca @ turn.T + shift, every)
+    assert torch.allclose(axes2, turn @ axes, atol=1e-4)
+    assert torch.allclose(centre2, turn @ centre + shift, atol=1e-3)
+    noisy, _ = g.chain_frame(ca + 0.2 * torch.randn_like(ca), every)
+    assert (noisy - axes).abs().max() < 0.1
+
+
+def test_chain_frame_is_that_of_the_present_residues(coords):
+    mask = torch.ones(len(coords), dtype=torch.bool)
+    mask[5:9] = False
+    wild = coords[:, 1].clone()
+    wild[5:9] = 1e4
+    for a, b in zip(
+        g.chain_frame(wild, mask), g.chain_frame(coords[mask, 1], mask[mask]), strict=True
+    ):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_chain_frame_of_degenerate_chains_is_finite(n):
+    line = torch.arange(n)[:, None] * torch.ones(1, 3)
+    for mask in (torch.ones(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)):
+        assert all(x.isfinite().all() for x in g.chain_frame(line, mask))

@@ -8,12 +8,20 @@ import torch
 
 import protok
 from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
-from protok.decoder import Decoder, Views, pad, view_loss
-from protok.encoder import Batch, Encoder, featurize
+from protok.decoder import Trace, pad
+from protok.encoder import PLACE, Batch, Encoder, featurize
 from protok.geometry import frames, linked, torsions
 from protok.model import Network
-from protok.reconcile import MOST, Trace, add_oxygen, predicted_lddt, reconcile, relax
-from protok.testing import mirrored, moved, random_backbone, random_rotation, without
+from protok.relax import add_oxygen, relax
+from protok.testing import (
+    mirrored,
+    moved,
+    random_backbone,
+    random_complex,
+    random_rotation,
+    without,
+)
+from protok.views import MOST, ViewDecoder, Views, predicted_lddt, reconcile, view_loss
 
 SMALL = ModelConfig(
     name="small",
@@ -23,27 +31,37 @@ SMALL = ModelConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def network():
+PLACED = dataclasses.replace(
+    SMALL,
+    encoder=dataclasses.replace(SMALL.encoder, placed=True),
+    decoder=dataclasses.replace(SMALL.decoder, placed=True),
+)
+both = pytest.mark.parametrize("placed", [False, True], ids=["local", "placed"])
+
+
+@pytest.fixture(scope="module", params=[SMALL, PLACED], ids=["local", "placed"])
+def network(request):
     torch.manual_seed(0)
-    return Network(SMALL)
+    return Network(request.param)
 
 
-def test_features_are_invariant_and_see_the_mirror():
+@both
+def test_features_are_invariant_and_see_the_mirror(placed):
     one = random_backbone(50, seed=1)
-    graph = featurize(Batch.of([one]), 8)
-    turned = featurize(Batch.of([moved(one, random_rotation(2), [50.0, -20.0, 10.0])]), 8)
+    graph = featurize(Batch.of([one]), 8, placed)
+    turned = featurize(Batch.of([moved(one, random_rotation(2), [50.0, -20.0, 10.0])]), 8, placed)
     # The bonded neighbours are equally far, so only their order may differ.
     assert torch.equal(graph.index.sort().values, turned.index.sort().values)
     assert torch.allclose(graph.node, turned.node, atol=2e-3)
     assert torch.allclose(graph.edge.sum(1), turned.edge.sum(1), atol=1e-2)
-    mirror = featurize(Batch.of([mirrored(one)]), 8)
+    mirror = featurize(Batch.of([mirrored(one)]), 8, placed)
     assert (graph.edge.sum(1) - mirror.edge.sum(1)).abs().max() > 0.5
 
 
-def test_latents_do_not_depend_on_the_rest_of_a_batch():
+@both
+def test_latents_do_not_depend_on_the_rest_of_a_batch(placed):
     torch.manual_seed(0)
-    encoder = Encoder(8, hidden=32).eval()
+    encoder = Encoder(8, hidden=32, placed=placed).eval()
     parts = [random_backbone(n, seed=n) for n in (3, 40, 1, 25)]
     with torch.no_grad():
         joint = encoder(Batch.of(parts)).split([len(p) for p in parts])
@@ -51,9 +69,17 @@ def test_latents_do_not_depend_on_the_rest_of_a_batch():
             assert torch.allclose(z, encoder(Batch.of([part])), atol=1e-5)
 
 
-def test_incomplete_residues_are_not_seen():
+def test_each_chain_of_a_structure_has_its_own_place_features():
+    pair = random_complex([30, 40], seed=4)
+    joint = featurize(Batch.of([pair]), 8, True).node[:, -PLACE:]
+    alone = [featurize(Batch.of([part]), 8, True).node[:, -PLACE:] for part in pair.split()]
+    assert torch.allclose(joint, torch.cat(alone), atol=1e-4)
+
+
+@both
+def test_incomplete_residues_are_not_seen(placed):
     torch.manual_seed(0)
-    encoder = Encoder(8, hidden=32).eval()
+    encoder = Encoder(8, hidden=32, placed=placed).eval()
     gap = without(random_backbone(40, seed=1), [20])
     moved_gap = dataclasses.replace(gap, coords=gap.coords.copy())
     moved_gap.coords[20, 3] = 99.0
@@ -97,13 +123,14 @@ def test_view_loss_is_least_at_the_truth_and_knows_its_scale():
     assert view_loss(Views(torch.zeros_like(target), sigma), target, weight)[1] < 10
 
 
-def test_a_network_learns_one_chain(network):
+@pytest.mark.parametrize("config", [SMALL, PLACED], ids=["local", "placed"])
+def test_a_network_learns_one_chain(config):
+    torch.manual_seed(0)
     network = Network(
-        dataclasses.replace(SMALL, quantizer=dataclasses.replace(SMALL.quantizer, kind="none"))
+        dataclasses.replace(config, quantizer=dataclasses.replace(config.quantizer, kind="none"))
     )
     batch = Batch.of([random_backbone(24, seed=5)])
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
-    torch.manual_seed(0)
     errors = []
     for _ in range(200):
         losses = network(batch, 24)
@@ -127,7 +154,18 @@ def test_loss_reaches_every_weight(network):
     assert idle == []
 
 
-class Knowing(Decoder):
+def test_noise_on_what_is_seen_costs_steadiness(network):
+    clean = Batch.of([random_backbone(40, seed=3)])
+    noisy = dataclasses.replace(clean, coords=clean.coords + 0.3 * torch.randn_like(clean.coords))
+    network.eval()
+    losses = []
+    for seen, steady in ((None, 5.0), (clean, 5.0), (noisy, 0.0), (noisy, 5.0)):
+        torch.manual_seed(0)
+        losses.append(float(network(clean, 8, seen, steady).total.detach()))
+    assert losses[0] == losses[1] and losses[3] > losses[2] + 0.1
+
+
+class Knowing(ViewDecoder):
     """A pair head that knows the answer, plus noise that grows with distance."""
 
     def __init__(self, backbone, noise):
