@@ -24,6 +24,8 @@ class Task:
 
     #: Unit of the error.
     unit = ""
+    #: Data files it reads.
+    files: tuple[Path, ...] = ()
 
     def __init__(self, parts: nn.Module):
         self.parts = parts
@@ -96,8 +98,9 @@ class Images(Task):
 
     def __init__(self, recipe: Mapping[str, Any], data: Path, seed: int):
         own, dim = recipe["task"], recipe["dim"]
-        self.train = _pixels(data / own["file"], "train", None)
-        self.valid = _pixels(data / own["file"], "valid", own["held_out"])
+        self.files = (data / own["file"],)
+        self.train = _pixels(self.files[0], "train", None)
+        self.valid = _pixels(self.files[0], "valid", own["held_out"])
         w = own["width"]
         torch.manual_seed(seed)
         down = [nn.Conv2d(3, w, 4, 2, 1), nn.GELU(), nn.Conv2d(w, 2 * w, 4, 2, 1), nn.GELU()]
@@ -168,17 +171,18 @@ class Proteins(Task):
         own = recipe["task"]
         config = ModelConfig(
             "benchmark",
-            EncoderConfig(own["hidden"], own["layers"]),
+            EncoderConfig(own["hidden"], own["layers"], placed=True),
             QuantizerConfig(kind="none", size=recipe["size"], dim=recipe["dim"]),
-            DecoderConfig(own["width"], own["decoder_layers"], pair=own["width"] // 2),
+            DecoderConfig(own["width"], own["decoder_layers"], pair=own["width"] // 2, placed=True),
         )
         torch.manual_seed(seed)
         self.network = Network(config)
         super().__init__(self.network)
         self.rows = own["rows"]
         curriculum = tuple(tuple(stage) for stage in own["curriculum"])
-        self.stream = Stream(_store(data / own["train"]), recipe["batch"], curriculum, seed)
-        valid = _store(data / own["valid"])
+        self.files = (data / own["train"], data / own["valid"])
+        self.stream = Stream(_store(self.files[0]), recipe["batch"], curriculum, seed)
+        valid = _store(self.files[1])
         fits = np.flatnonzero((valid.lengths() <= 200) & (valid.lengths() >= 40))
         chosen = np.random.default_rng(0).permutation(fits)[: own["chains"]]
         self.chains = [valid.backbone(int(i)) for i in chosen]

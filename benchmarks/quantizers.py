@@ -29,8 +29,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 TASKS = ("synthetic", "proteins", "images", "speed")
-#: What every setting is compared with.
-CONTROLS = ("step", "plain-tuned")
+#: What every setting is compared with, where these have several seeds.
+CONTROLS = ("step-w20", "step-w40", "step-w60", "plain-tuned")
 #: Student's t at 97.5 % for 1, 2, ... degrees of freedom.
 T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 PACKAGES = ("torch", "numpy", "vector-quantize-pytorch")
@@ -78,6 +78,7 @@ def cells(task: str, recipe: Mapping[str, Any]) -> Iterator[Cell]:
 def measure(cell: Cell, recipe: Mapping[str, Any], data: Path) -> dict[str, Any]:
     """Train one cell; what it reached and how."""
     import torch
+    from provenance import digest
     from quantizer_tasks import TASKS as BUILD
     from quantizer_tasks import evaluate
 
@@ -104,9 +105,11 @@ def measure(cell: Cell, recipe: Mapping[str, Any], data: Path) -> dict[str, Any]
         if isinstance(quantizer, ProVQ):
             quantizer.progress(step / steps)
         x = task.batch(step, steps)
-        z, mask = task.encode(x)
-        out = quantizer(z, mask)
-        loss = task.losses(out.z, x)[0] + out.loss
+        # Assignment stays in float32 under autocast; held-out errors are float32 throughout.
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.get("bf16", False)):
+            z, mask = task.encode(x)
+            out = quantizer(z, mask)
+            loss = task.losses(out.z, x)[0] + out.loss
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -118,6 +121,7 @@ def measure(cell: Cell, recipe: Mapping[str, Any], data: Path) -> dict[str, Any]
         final |= task.report(quantizer)
     return {
         "setting": setting, "unit": task.unit, "final": final, "rows": rows,
+        "data_sha256": {file.name: digest([file]) for file in task.files},
         "cpu_seconds": round(time.process_time() - began, 1),
     }  # fmt: skip
 
@@ -265,7 +269,8 @@ def summarize(task: str, recipe: Mapping[str, Any], out: Path) -> dict[str, Any]
             **{k: statistics.mean(f[k] for f in finals) for k in keys},
             "less_error_than": {
                 control: paired(errors[control], errors[name])
-                for control in CONTROLS if control != name
+                for control in CONTROLS
+                if control != name and control in recipe["claims"]
             },
         })  # fmt: skip
     rows.sort(key=lambda row: row["quantized"])

@@ -23,6 +23,7 @@ from protok.quantize import (
     nearest,
     perplexity,
     reconstruction_gap,
+    search,
 )
 
 
@@ -34,12 +35,15 @@ def blobs(k: int = 8, n: int = 2000, seed: int = 0) -> tuple[torch.Tensor, torch
     )
 
 
-def test_nearest_equals_distances_in_any_chunk():
+def test_nearest_equals_distances_in_any_tile(monkeypatch):
     z, book = torch.randn(50, 6), torch.randn(9, 6)
+    book[7] = book[2]
     expected = torch.cdist(z, book).argmin(1)
     assert torch.equal(nearest(z, book), expected)
-    assert torch.equal(nearest(z, book, budget=20), expected)
-    assert nearest(z[:0], book).shape == (0,)
+    for tile in (1, 4, 9, 49):
+        monkeypatch.setitem(search.TILE, "cpu", tile)
+        assert torch.equal(nearest(z, book), expected)
+        assert nearest(z[:0], book).shape == (0,)
 
 
 def test_kmeans_on_more_centres_than_vectors_is_finite():

@@ -27,8 +27,8 @@ class Schedule:
     """
 
     kind: str = "cosine"
-    warmup: float = 0.1
-    ramp: float = 0.3
+    warmup: float = 0.2
+    ramp: float = 0.4
     power: float = 2.0
 
     def __post_init__(self) -> None:

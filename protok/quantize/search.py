@@ -8,27 +8,38 @@ from torch import Tensor
 
 from protok.quantize.collective import from_first
 
+#: Vectors and codes compared at once: on a CPU their scores stay in its caches.
+TILE = {"cpu": 1024, "other": 8192}
 
-def nearest(
-    z: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], budget: int = 1 << 22
-) -> Int[Tensor, "n"]:
-    """Index of the nearest code, at most `budget` scores in memory at a time.
 
-    The nearest in Euclidean distance; for vectors of unit length also in angle. Under
-    autocast too the scores are in the precision of the vectors.
+def nearest(z: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tensor, "n"]:
+    """Index of the nearest code; memory is that of one tile of scores.
+
+    The nearest in Euclidean distance; for vectors of unit length also in angle; the
+    first of equal ones. Under autocast too the scores are in the precision of the vectors.
     """
     z, codebook = z.detach(), codebook.detach()
-    half = codebook.square().sum(-1) / 2
-    rows = min(max(1, budget // len(codebook)), len(z))
+    tile = TILE.get(z.device.type, TILE["other"])
+    codes = codebook.T.split(tile, dim=1)
+    offsets = (codebook.square().sum(-1) / -2).split(tile)
     # One block of scores, used again: freed blocks with small results between them are
     # not reused by the C allocator, and memory would grow to that of all the scores.
-    scores = z.new_empty(rows, len(codebook))
-    ids = torch.empty(len(z), dtype=torch.long, device=z.device)
+    scores = z.new_empty(min(tile, len(z)) * min(tile, len(codebook)))
+    ids = torch.zeros(len(z), dtype=torch.long, device=z.device)
     with torch.autocast(z.device.type, enabled=False):
-        for chunk, found in zip(z.split(rows or 1), ids.split(rows or 1), strict=True):
-            block = scores[: len(chunk)]
-            torch.mm(chunk, codebook.T, out=block)
-            torch.argmax(block.sub_(half), dim=-1, out=found)
+        for chunk, found in zip(z.split(tile), ids.split(tile), strict=True):
+            best = None
+            for i, (part, offset) in enumerate(zip(codes, offsets, strict=True)):
+                block = scores[: len(chunk) * len(offset)].view(len(chunk), len(offset))
+                torch.addmm(offset, chunk, part, out=block)
+                score, index = block.max(-1)
+                if best is None:
+                    best = score
+                    found.copy_(index)
+                else:
+                    nearer = score > best
+                    best = torch.where(nearer, score, best)
+                    found.copy_(torch.where(nearer, index + i * tile, found))
     return ids
 
 
