@@ -1,4 +1,4 @@
-"""The command line: `protok encode | decode | train | info`.
+"""The command line: `protok encode | decode | train | bench | image | info`.
 
 Arguments are parsed and results printed here; the work is done by the modules that are imported
 when a command needs them, so that `protok --help` answers at once.
@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
+    from .bench import command as bench
+    from .image.command import add_image
+
     top = argparse.ArgumentParser(
         prog="protok",
         description="Protein backbones to discrete codes and back.",
@@ -57,9 +60,11 @@ def parser() -> argparse.ArgumentParser:
     _encode_arguments(_command(commands, "encode", "structure files to tokens", _encode))
     _decode_arguments(_command(commands, "decode", "tokens to structure files", _decode))
     _train_arguments(_command(commands, "train", "train or fine-tune a tokenizer", _train))
+    bench.arguments(_command(commands, "bench", "measure how good tokenizers are", bench.run))
     info = _command(commands, "info", "say what a model, token file or structure file is", _info)
     info.add_argument("what", help="name or folder of a model, a token file, or a structure file")
     info.add_argument("--json", action="store_true", help="print JSON")
+    add_image(commands, _command)
     return top
 
 

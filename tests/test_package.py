@@ -15,8 +15,10 @@ import protok
 ROOT = Path(__file__).resolve().parents[1]
 # Distributions whose module has another name.
 MODULE_OF = {"biopython": "Bio", "pillow": "PIL", "torch-geometric": "torch_geometric"}
-# Modules that an extra brings; all others must do with the core.
+# Modules that an extra brings, by file or folder; all others must do with the core.
 EXTRA = {
+    "bench": {"matplotlib", "tmtools"},
+    "image": {"PIL", "lightning", "matplotlib", "torchmetrics"},
     "train.py": {"lightning"},
     "convert.py": {"Bio", "torch_geometric"},
     "diagnostics.py": {"matplotlib"},
@@ -51,7 +53,7 @@ def test_every_import_is_a_declared_dependency(config):
     core = modules(config["options"]["install_requires"])
     used = set()
     for path in (ROOT / "protok").rglob("*.py"):
-        allowed = core | EXTRA.get(path.name, set())
+        allowed = core | EXTRA.get(path.name, set()) | EXTRA.get(path.parent.name, set())
         found = imports(path)
         if "testing" in path.parts:
             allowed = core | modules(config["options.extras_require"]["test"])
@@ -63,7 +65,7 @@ def test_every_import_is_a_declared_dependency(config):
 def test_tests_import_what_the_test_extra_brings(config):
     extras = config["options.extras_require"]
     allowed = modules(config["options"]["install_requires"]) | modules(extras["test"])
-    local = {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    local = {path.stem for name in ("tests", "benchmarks") for path in (ROOT / name).rglob("*.py")}
     for path in (ROOT / "tests").glob("*.py"):
         assert imports(path) - local <= allowed, path.name
 

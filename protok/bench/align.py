@@ -1,0 +1,202 @@
+"""Alignment of code strings: sensitivity to conformation, and retrieval of folds.
+
+The substitution score of two codes is 100 times the cosine of their vectors, rounded to an
+integer as biotite demands; embeddings are compared residue by residue in the same way. A
+one-hot alphabet thus scores 100 for equal letters and 0 otherwise: Foldseek's own matrix for
+3Di is not used, so that all tokenizers are treated alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from protok.bench.folder import Domain, Folder
+from protok.bench.scores import Score, bootstrap, pearson, spearman
+from protok.bench.subjects import Subject
+
+GAP = -10  # of the paper's protocol
+#: Retrieval aligns locally, which needs scores that are negative on average and a dearer gap.
+LOCAL_GAP = -60
+#: Domains that are compared with one another in retrieval, at most.
+DOMAINS = 250
+
+
+def unit_vectors(subject: Subject, out: np.ndarray) -> np.ndarray:
+    """(n, d) vectors of norm 1 of the residues that have a token or embedding."""
+    if subject.vectors is not None:
+        out = subject.vectors[out[out >= 0]]
+    else:
+        out = out[np.isfinite(out).all(1)]
+    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+
+
+def alignment_score(similarity: np.ndarray, *, gap: int = GAP, local: bool = False) -> int:
+    """Best score of an alignment, with a linear gap penalty; terminal gaps are penalised too.
+
+    Parameters
+    ----------
+    similarity : (n, m)
+        Score of aligning residue i of one with residue j of the other; rounded to integers.
+    gap
+        Of a residue that is not aligned; negative.
+    local
+        Align the best matching stretches only.
+    """
+    import biotite.sequence as seq
+    import biotite.sequence.align as align
+
+    n, m = similarity.shape
+    if not n or not m:
+        return 0 if local else gap * (n + m)
+    # Each residue is a letter of its own, so one code path serves codes and embeddings.
+    one, two = seq.Alphabet(range(n)), seq.Alphabet(range(m))
+    matrix = align.SubstitutionMatrix(one, two, np.rint(similarity).astype(np.int32))
+    first, second = seq.GeneralSequence(one), seq.GeneralSequence(two)
+    first.code, second.code = np.arange(n), np.arange(m)
+    found = align.align_optimal(
+        first, second, matrix, gap_penalty=gap, terminal_penalty=True, local=local, max_number=1
+    )
+    return int(found[0].score) if found else 0
+
+
+def tm_align(one, two) -> float:
+    """TM-score of two Backbones of any lengths: the mean of TM-align's two normalisations.
+
+    Raises
+    ------
+    ImportError
+        Without `tmtools`.
+    """
+    import tmtools
+
+    coords = [
+        b.coords[np.isfinite(b.coords[:, 1]).all(1), 1].astype(np.float64) for b in (one, two)
+    ]
+    letters = [
+        "".join(np.array(list(b.sequence))[np.isfinite(b.coords[:, 1]).all(1)]) for b in (one, two)
+    ]
+    found = tmtools.tm_align(*coords, *letters)
+    return (found.tm_norm_chain1 + found.tm_norm_chain2) / 2
+
+
+def sensitivity(
+    subject: Subject, folder: Folder, pairs: Sequence[tuple[str, str, float]]
+) -> tuple[dict[str, Score], dict]:
+    """Correlation of alignment score and TM-score over pairs of conformations.
+
+    Returns
+    -------
+    scores
+        `pearson`, `spearman` as in the paper, and both for the score over the longer length,
+        since a sum over residues grows with the protein.
+    points
+        `tm` and `score` of each pair, for plots.
+    """
+    got, target, length = [], [], []
+    for one, two, tm in pairs:
+        a, b = (
+            unit_vectors(subject, out)
+            for out in subject.outputs([folder.structure(one), folder.structure(two)])
+        )
+        got.append(alignment_score(100 * a @ b.T))
+        target.append(tm)
+        length.append(max(len(a), len(b), 1))
+    got, target = np.array(got, float), np.array(target)
+    relative = got / np.array(length)
+    out = {}
+    for suffix, values in (("", got), ("_per_residue", relative)):
+        out[f"pearson{suffix}"] = _scored(pearson, values, target)
+        out[f"spearman{suffix}"] = _scored(spearman, values, target)
+    points = {"tm": target.tolist(), "score": got.tolist(), "per_residue": relative.tolist()}
+    return out, points
+
+
+def _scored(correlation, x: np.ndarray, y: np.ndarray) -> Score:
+    def resampled(weight):
+        rows = np.repeat(np.arange(len(x)), weight.astype(int))
+        return correlation(x[rows], y[rows])
+
+    return Score(correlation(x, y), bootstrap(resampled, len(x)))
+
+
+def representatives(domains: Sequence[Domain]) -> list[Domain]:
+    """The domains that retrieval uses: one a sequence cluster, of folds with at least two.
+
+    Spread evenly where there are more than `DOMAINS`, in an order that does not depend on the
+    file's.
+    """
+    first: dict[str, Domain] = {}
+    for domain in sorted(domains, key=lambda d: (d.id, d.rows)):
+        if domain.fold:
+            first.setdefault(f"{domain.cluster} {domain.fold}", domain)
+    chosen = sorted(first.values(), key=lambda d: (d.fold, d.superfamily, d.id))
+    if len(chosen) > DOMAINS:
+        picked = np.random.default_rng(0).choice(len(chosen), DOMAINS, replace=False)
+        chosen = [chosen[i] for i in sorted(picked)]
+    count: dict[str, int] = {}
+    for domain in chosen:
+        count[domain.fold] = count.get(domain.fold, 0) + 1
+    return [domain for domain in chosen if count[domain.fold] > 1]
+
+
+def retrieval(
+    subject: Subject, folder: Folder, domains: Sequence[Domain]
+) -> tuple[dict[str, Score], dict]:
+    """Share of domains whose best hit among the others has their fold.
+
+    Returns
+    -------
+    scores
+        `top1`, `average_precision` (mean over queries), and `chance` of top1.
+    points
+        Number of domains and folds.
+    """
+    vectors = []
+    for domain in domains:
+        # Tokens of the whole chain, as in the supervised tasks.
+        whole = subject.outputs([folder.structure(domain.id)])[0]
+        vectors.append(unit_vectors(subject, whole[slice(*domain.rows)]))
+    # Scores are about their mean over random residues, so that unrelated stretches score below 0.
+    every = np.concatenate(vectors)
+    mean = float((every.mean(0) ** 2).sum())
+    n = len(domains)
+    score = np.zeros((n, n))
+    for i in range(n):
+        for j in range(i, n):
+            similarity = 100 * (vectors[i] @ vectors[j].T - mean)
+            score[i, j] = score[j, i] = alignment_score(similarity, gap=LOCAL_GAP, local=True)
+    own = np.sqrt(np.maximum(np.diag(score), 1))
+    score = score / own[:, None] / own
+    fold, family = (np.array([getattr(d, key) for d in domains]) for key in ("fold", "family"))
+    superfamily = np.array([d.superfamily for d in domains])
+    top, precision, chance = [], [], []
+    for i in range(n):
+        # Families that only repeat the superfamily's name say nothing.
+        same = (family == family[i]) & (family != "") & (family != superfamily)
+        same[i] = True
+        others = np.flatnonzero(~same)
+        hits = fold[others] == fold[i]
+        if not hits.any():
+            continue
+        order = np.argsort(-score[i, others], kind="stable")
+        ranked = hits[order]
+        top.append(float(ranked[0]))
+        rank = np.flatnonzero(ranked) + 1
+        precision.append(float((np.arange(1, len(rank) + 1) / rank).mean()))
+        chance.append(hits.mean())
+    if not top:
+        raise ValueError("no fold has domains of different families")
+    points = {"queries": len(top), "domains": n, "folds": len(set(fold.tolist()))}
+    return {
+        "top1": _mean(top),
+        "average_precision": _mean(precision),
+        "chance": _mean(chance),
+    }, points
+
+
+def _mean(values: Sequence[float]) -> Score:
+    values = np.asarray(values, float)
+    se = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return Score(float(values.mean()), float(se))

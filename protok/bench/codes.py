@@ -1,0 +1,224 @@
+"""Measures without training on codes and structures.
+
+Codebook: distinctiveness and utilization. Robustness: mirror, rotation, noise. And the
+reconstruction of those tokenizers that decode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.bench.scores import Score
+from protok.bench.subjects import Subject
+from protok.errors import ProtokError, Unsupported
+
+NOISE = (0.05, 0.1, 0.2, 0.5)  # Å
+#: Bins of the distribution of pair cosines that results keep.
+BINS = 100
+
+Measured = tuple[dict[str, Score], dict]
+
+
+def _mean(values: Sequence[float]) -> Score:
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return Score(float("nan"))
+    se = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return Score(float(values.mean()), float(se))
+
+
+def _discrete(subject: Subject) -> None:
+    if subject.continuous:
+        raise Unsupported(f"{subject.name} has no codes", "measure a discrete tokenizer")
+
+
+def counts(subject: Subject, structures: Sequence[Backbone]) -> np.ndarray:
+    """How often each code occurs, (K,) int."""
+    _discrete(subject)
+    ids = np.concatenate(subject.outputs(structures))
+    return np.bincount(ids[ids >= 0], minlength=subject.size)
+
+
+def distinctiveness(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+    """Cosines of all pairs of code vectors, plain and weighted by usage on the structures.
+
+    Returns
+    -------
+    scores
+        `mean_cosine` over all pairs with the diagonal, as the paper's violin; `off_diagonal`;
+        `weighted`: pairs counted n_i n_j times; `mean_abs_cosine`.
+    points
+        Histograms of the cosines over [-1, 1], plain and weighted, for a violin.
+    """
+    _discrete(subject)
+    unit = subject.vectors / np.maximum(
+        np.linalg.norm(subject.vectors, axis=1, keepdims=True), 1e-12
+    )
+    used = counts(subject, structures).astype(float)
+    k = subject.size
+    plain, weighted = np.zeros(BINS), np.zeros(BINS)
+    total = absolute = by_use = trace = 0.0
+    for begin in range(0, k, 1024):  # a codebook of 65,536 has 4 billion pairs
+        cosine = (unit[begin : begin + 1024] @ unit.T).clip(-1, 1)
+        share = used[begin : begin + 1024, None] * used
+        total += cosine.sum()
+        absolute += np.abs(cosine).sum()
+        by_use += (cosine * share).sum()
+        trace += np.trace(cosine[:, begin:])
+        at = np.minimum(((cosine + 1) / 2 * BINS).astype(int), BINS - 1).ravel()
+        plain += np.bincount(at, minlength=BINS)
+        weighted += np.bincount(at, share.ravel(), BINS)
+    pairs = used.sum() ** 2
+    scores = {
+        "mean_cosine": Score(float(total / k**2)),
+        "mean_abs_cosine": Score(float(absolute / k**2)),
+        "off_diagonal": Score(float((total - trace) / max(k * (k - 1), 1))),
+        "weighted": Score(float(by_use / pairs) if pairs else float("nan")),
+    }
+    histogram = {"plain": (plain / plain.sum()).tolist()}
+    if pairs:
+        histogram["weighted"] = (weighted / weighted.sum()).tolist()
+    return scores, histogram
+
+
+def utilization(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+    """How much of the codebook is used, per protein and pooled.
+
+    Returns
+    -------
+    scores
+        `use` (share of codes), `perplexity`, `perplexity_share` (over K, as the reference
+        shows it), `entropy_bits`, all means over proteins; `pooled_use` and
+        `pooled_perplexity` of all residues together; `bits` a residue (log2 K);
+        `compression_ratio` as in the reference: digits of the codes over 72 L.
+    points
+        `counts` of codes over all structures.
+    """
+    _discrete(subject)
+    use, entropy, ratio = [], [], []
+    total = np.zeros(subject.size)
+    for ids in subject.outputs(structures):
+        ids = ids[ids >= 0]
+        if not len(ids):
+            continue
+        count = np.bincount(ids, minlength=subject.size)
+        total += count
+        use.append((count > 0).mean())
+        entropy.append(_entropy(count))
+        digits = np.char.str_len(ids.astype(str)).sum()
+        ratio.append(digits / (len(ids) * 4 * 3 * 6))
+    if not use:
+        raise ProtokError("no structure has a token", "give complete backbones")
+    perplexity = np.exp(entropy)
+    scores = {
+        "perplexity": _mean(perplexity),
+        "perplexity_share": _mean(perplexity / subject.size),
+        "use": _mean(use),
+        "entropy_bits": _mean(np.array(entropy) / np.log(2)),
+        "pooled_perplexity": Score(float(np.exp(_entropy(total)))),
+        "pooled_use": Score(float((total > 0).mean())),
+        "bits": Score(float(np.log2(subject.size))),
+        "compression_ratio": _mean(ratio),
+    }
+    return scores, {"counts": total.astype(int).tolist()}
+
+
+def _entropy(count: np.ndarray) -> float:
+    p = count[count > 0] / count.sum()
+    return float(-(p * np.log(p)).sum())
+
+
+def reconstruction(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+    """RMSD, TM-score and lDDT of decoded codes against the original, means over structures.
+
+    Raises
+    ------
+    Unsupported
+        If the tokenizer does not decode.
+    """
+    from protok.metrics import compare
+
+    _discrete(subject)
+    if not hasattr(subject.tokenizer, "decode"):
+        raise Unsupported(f"{subject.name} does not decode", "measure a learned tokenizer")
+    found = []
+    for structure in structures:
+        for chain in structure.split():
+            tokens = subject.tokenizer.encode(chain)
+            found.append(compare(subject.tokenizer.decode(tokens), chain))
+    columns = {key: [getattr(one, key) for one in found] for key in ("tm_score", "rmsd", "lddt")}
+    scores = {key: _mean(values) for key, values in columns.items()}
+    scores["rmsd_median"] = Score(float(np.nanmedian(columns["rmsd"])))
+    return scores, {key: np.round(values, 4).tolist() for key, values in columns.items()}
+
+
+def mirror(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+    """Share of codes that change in the mirror image."""
+    flip = np.array([-1, 1, 1], np.float32)
+    changed = [1 - same for same in _same(subject, structures, lambda x, random: x * flip)]
+    return {"changed": _mean(changed)}, {}
+
+
+def rotation(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+    """Share of codes that are the same after a random rotation and translation."""
+
+    def moved(x, random):
+        q, r = np.linalg.qr(random.normal(size=(3, 3)))
+        q = q * np.sign(np.diag(r))
+        q[:, 0] *= np.sign(np.linalg.det(q))
+        return x @ q.T + random.uniform(-100, 100, 3)
+
+    return {"same": _mean(_same(subject, structures, moved))}, {}
+
+
+def stability(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+    """Share of codes that are the same under Gaussian noise of several sizes."""
+    scores = {}
+    for sigma in NOISE:
+        same = _same(subject, structures, lambda x, r, s=sigma: x + r.normal(scale=s, size=x.shape))
+        scores[f"same_{sigma:g}"] = _mean(same)
+    return scores, {}
+
+
+def _same(subject: Subject, structures: Sequence[Backbone], change) -> list[float]:
+    """Of each structure: the share of residues with the same output after a change of coordinates.
+
+    For embeddings it is 1 minus the root mean square change over that of two random residues,
+    at least 0.
+    """
+    if getattr(subject.tokenizer, "precomputed", False):
+        # They go by the structure's name and would seem invariant to anything.
+        raise Unsupported(
+            f"{subject.name} is precomputed", "measure the program that computes the tokens"
+        )
+    random = np.random.default_rng(0)
+    shares = []
+    for structure in structures:
+        coords = change(structure.coords.astype(np.float64), random).astype(np.float32)
+        before = subject.outputs([structure])[0]
+        # Not remembered: nobody asks for a changed structure twice.
+        after = subject.run([replace(structure, coords=coords)])[0]
+        if not subject.continuous:
+            there = before >= 0
+            shares.append(float((before == after)[there].mean()) if there.any() else np.nan)
+            continue
+        there = np.isfinite(before).all(1) & np.isfinite(after).all(1)
+        moved = ((before - after)[there] ** 2).sum(1).mean() if there.any() else np.nan
+        typical = 2 * before[there].var(0).sum() if there.any() else np.nan
+        shares.append(float(max(0.0, 1 - np.sqrt(moved / max(typical, 1e-12)))))
+    return shares
+
+
+MEASURES = {
+    "distinctiveness": distinctiveness,
+    "utilization": utilization,
+    "reconstruction": reconstruction,
+    "mirror": mirror,
+    "rotation": rotation,
+    "stability": stability,
+}

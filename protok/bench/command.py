@@ -1,0 +1,141 @@
+"""`protok bench`: arguments and printing only."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+OK, FAILED, USAGE = 0, 1, 2
+
+EPILOG = """\
+also: protok bench prepare STRUCTURES... -o FOLDER   make a data folder
+      protok bench report RESULTS -o report.html     one page of tables and plots
+exit codes: 0 all well; 1 some tasks failed (they are rows of the table); 2 wrong use
+"""
+
+
+def arguments(one: argparse.ArgumentParser) -> None:
+    """Add the arguments of `protok bench` to its parser."""
+    one.formatter_class = argparse.RawDescriptionHelpFormatter
+    one.epilog = EPILOG
+    one.set_defaults(action="evaluate")
+    _evaluate_arguments(one)
+    # Without a second word the command measures, so its own options must not be required.
+    actions = one.add_subparsers(metavar="{prepare,report}")
+    prepare = actions.add_parser("prepare", help="make a data folder", allow_abbrev=False)
+    prepare.set_defaults(action="prepare")
+    prepare.add_argument("structures", nargs="+", help="structure files, folders, patterns")
+    prepare.add_argument("-o", "--out", required=True, metavar="FOLDER")
+    prepare.add_argument(
+        "--labels", nargs="+", default=[], metavar="CSV", help="a table of labels each"
+    )
+    prepare.add_argument("--pairs", metavar="CSV", help="id1, id2, optional set and tm")
+    prepare.add_argument(
+        "--unlisted", choices=("auto", "0", "x"), default="auto",
+        help="label of residues that a table with a row a residue does not list",
+    )  # fmt: skip
+    prepare.add_argument("--no-ligands", action="store_true", help="no table of ligand contacts")
+    report = actions.add_parser("report", help="write an HTML page", allow_abbrev=False)
+    report.set_defaults(action="report")
+    report.add_argument("results", metavar="RESULTS", help="folder of result files")
+    report.add_argument("-o", "--html", default="report.html", metavar="FILE")
+
+
+def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--list", action="store_true", help="list tasks (of --data, if given)")
+    one.add_argument(
+        "--model", action="append", default=[], metavar="NAME",
+        help="tokenizer: a name, a folder, a .npz of precomputed tokens; NAME:continuous for "
+        "embeddings, NAME:kmeans64 for k-means codes of them (may be repeated)",
+    )  # fmt: skip
+    one.add_argument("--tasks", default="all", metavar="A,B", help="default: all there is data for")
+    one.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="data folder, official release, folder of structure files, or mini (default)",
+    )
+    one.add_argument("-o", "--out", metavar="FOLDER", help="for result files; reused if unchanged")
+    one.add_argument(
+        "--probe", choices=("fast", "paper", "linear"), default="fast", help="default: fast"
+    )
+    one.add_argument("--seeds", metavar="N,N", help="repeat probes with these seeds")
+    one.add_argument("--json", action="store_true", help="print results as JSON")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Do what was asked; return the exit code."""
+    return {"evaluate": _evaluate, "prepare": _prepare, "report": _report}[given.action](given)
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    if given.list:
+        return _list(given)
+    if not given.model:
+        _say("error: give --model NAME, or --list")
+        return USAGE
+    try:
+        seeds = [int(one) for one in given.seeds.split(",")] if given.seeds else None
+    except ValueError:
+        _say(f"error: --seeds {given.seeds}: give whole numbers, 1,2,3")
+        return USAGE
+    from protok.bench.run import evaluate
+
+    done = evaluate(
+        given.model, given.tasks.split(","), given.data or "mini", out=given.out,
+        probe=given.probe, seeds=seeds, progress=_say,
+    )  # fmt: skip
+    if given.json:
+        import json
+
+        from protok.bench.results import plain
+
+        print(json.dumps(plain(list(done)), indent=1))
+    else:
+        print(done)
+    for row in done.failed:
+        _say(f"failed: {row['tokenizer']['name']}, {row['task']['name']}: {row['error']}")
+    return FAILED if done.failed else OK
+
+
+def _list(given: argparse.Namespace) -> int:
+    from protok.bench.tasks import TASKS
+
+    if given.data is None:
+        for task in TASKS.values():
+            splits = f" ({', '.join(task.splits)})" if task.splits else ""
+            print(f"{task.name:16} {task.metric:12} {task.what}{splits}")
+        return OK
+    from protok.bench.run import available, open_data
+
+    for name in available(open_data(given.data)):
+        print(name)
+    return OK
+
+
+def _prepare(given: argparse.Namespace) -> int:
+    from protok.bench.tidy import prepare
+
+    made = prepare(
+        given.structures, given.out, labels=given.labels, pairs=given.pairs,
+        unlisted=given.unlisted, ligands=not given.no_ligands,
+    )  # fmt: skip
+    for name, splits in made.tables.items():
+        print(f"{name}: {', '.join(f'{n} {split}' for split, n in splits.items())}")
+    _say(f"{made.structures} chains, {made.pairs} pairs in {made.out}")
+    for path, reason in made.errors:
+        _say(f"error: {path}: {reason}")
+    return FAILED if made.errors else OK
+
+
+def _report(given: argparse.Namespace) -> int:
+    from protok.bench.report import write
+    from protok.bench.results import load
+
+    write(load(given.results), Path(given.html))
+    _say(f"the report is in {given.html}")
+    return OK
+
+
+def _say(text: str) -> None:
+    print(f"protok: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,85 @@
+"""Tokenizers that know little, to tell what a score is worth.
+
+`residue-type` sees the sequence and no structure, `neighbour-count` how buried a residue is,
+`random-code` nothing at all: its scores are chance. A structure tokenizer that does not beat
+them carries nothing for the task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.tokens import Tokens
+
+RADIUS = 10.0  # Å, of CA atoms that are counted
+MOST = 39  # neighbours; more count as this many
+
+
+class _Control:
+    name: str
+    size: int
+    version = "1"
+
+    @property
+    def codebook(self) -> str:
+        said = f"{self.name} {self.version} {self.size}"
+        return f"{self.name}@{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+
+    def code_vectors(self) -> np.ndarray:
+        return np.eye(self.size, dtype=np.float32)
+
+    def encode(self, structure: Backbone) -> Tokens:
+        ids = np.where(structure.mask, self.ids(structure), -1)
+        return Tokens.like(structure, ids, self.size, self.codebook)
+
+    def embed(self, structure: Backbone) -> np.ndarray:
+        ids = self.encode(structure).ids
+        return np.where(ids[:, None] < 0, np.nan, self.code_vectors()[ids]).astype(np.float32)
+
+
+class ResidueType(_Control):
+    """The amino acid: twenty letters and unknown."""
+
+    name, size = "residue-type", 21
+    letters = "ACDEFGHIKLMNPQRSTVWY"
+
+    def ids(self, structure: Backbone) -> np.ndarray:
+        return np.array([self.letters.find(one) % self.size for one in structure.sequence], int)
+
+
+class RandomCode(_Control):
+    """One of 64 codes by lot, drawn from a hash of the coordinates: the same every time."""
+
+    name, size = "random-code", 64
+
+    def ids(self, structure: Backbone) -> np.ndarray:
+        atoms = np.round(np.nan_to_num(structure.coords[:, :3], nan=0.0) * 100).astype("<i4")
+        seed = hashlib.sha256(np.ascontiguousarray(atoms).tobytes()).digest()[:8]
+        random = np.random.default_rng(int.from_bytes(seed, "little"))
+        return random.integers(0, self.size, len(structure))
+
+    def code_vectors(self) -> np.ndarray:
+        return np.random.default_rng(0).normal(size=(self.size, 32)).astype(np.float32)
+
+
+class NeighbourCount(_Control):
+    """How many CA atoms of the chain lie within 10 Å: 0 to 39."""
+
+    name, size = "neighbour-count", MOST + 1
+
+    def ids(self, structure: Backbone) -> np.ndarray:
+        count = np.zeros(len(structure), int)
+        for chain in structure.chains:
+            rows = np.flatnonzero(structure.chain == chain)
+            ca = structure.coords[rows, 1].astype(np.float64)
+            for begin in range(0, len(rows), 512):  # bounds memory for long chains
+                apart = ((ca[begin : begin + 512, None] - ca) ** 2).sum(2)
+                with np.errstate(invalid="ignore"):
+                    count[rows[begin : begin + 512]] = (apart < RADIUS**2).sum(1) - 1
+        return np.clip(count, 0, MOST)
+
+
+CONTROLS = {one.name: one for one in (ResidueType, RandomCode, NeighbourCount)}

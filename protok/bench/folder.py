@@ -1,0 +1,369 @@
+"""A data folder: structures and labels in Parquet, which any lab can write.
+
+| file | columns |
+|---|---|
+| `*.parquet` with `xyz` | `id`; `seq`; `xyz`: N, CA, C, O as int16 hundredths of an Å, flattened, -32768 missing; optional `resnum`, `icode` (a character a residue, blank for none), `bfac` |
+| `tasks/NAME.parquet` | `id`; `split`; `label`: a string of 0, 1 and x (unlabelled) or a list of numbers, one a residue; or instead `fold` (a class a domain), with optional `superfamily`, `family`, and `start`, `end` (residues counted from 1) or `region` (author numbers, `A:2-129`); optional `cluster`, `system` |
+| `*pairs.parquet` | `set`, `id1` and `id2` (or `file1`, `file2`), `tm` |
+| `*sets.parquet` | `set`, `id` |
+
+Splits are named train, valid and anything else for tests.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.errors import FormatError
+
+MISSING = -32768
+TRAIN, VALID = "train", "valid"
+#: A class needs this many domains to be kept; fewer cannot be learnt and tested.
+CLASS_SIZE = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One labelled structure.
+
+    Attributes
+    ----------
+    id
+        Of the structure.
+    split
+        train, valid, or the name of a test split.
+    target : (n,) float32 or int
+        A value a residue, NaN where unlabelled; or the class.
+    rows : (n,) int or None
+        The labelled residues of the structure, counted from 0; None is all of them.
+    """
+
+    id: str
+    split: str
+    target: np.ndarray | int
+    rows: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The labels of one task: `kind` is `site`, `value` or `class`."""
+
+    name: str
+    kind: str
+    entries: list[Entry]
+    classes: tuple[str, ...] = ()
+    about: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """Test splits, in order of first appearance."""
+        seen = dict.fromkeys(entry.split for entry in self.entries)
+        return tuple(split for split in seen if split not in (TRAIN, VALID))
+
+    def split(self, name: str) -> list[Entry]:
+        """The entries of one split."""
+        return [entry for entry in self.entries if entry.split == name]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A stretch of a structure with its place in a classification, for retrieval."""
+
+    id: str
+    rows: tuple[int, int]
+    fold: str
+    superfamily: str
+    family: str
+    cluster: str
+
+
+class Folder:
+    """A data folder in the layout of this module.
+
+    Parameters
+    ----------
+    path
+        The folder. Files are read when they are asked for.
+
+    Raises
+    ------
+    FormatError
+        If there is no Parquet file of structures in it.
+    """
+
+    def __init__(self, path: str | Path):
+        import pyarrow.parquet as pq
+
+        self.path = Path(path)
+        found = sorted(self.path.glob("*.parquet"))
+        columns = {file: set(pq.ParquetFile(file).schema_arrow.names) for file in found}
+        self._files = [file for file in found if {"id", "seq", "xyz"} <= columns[file]]
+        self._pairs = [f for f in found if f.stem.endswith("pairs") and "tm" in columns[f]]
+        self._sets = [f for f in found if f.stem.endswith("sets") and "set" in columns[f]]
+        if not self._files:
+            raise FormatError(
+                "no Parquet file with the columns id, seq and xyz",
+                "give a folder that `protok bench prepare` made, the official release, or mini",
+                file=str(self.path),
+            )
+        self._tables = {file.stem: file for file in sorted((self.path / "tasks").glob("*.parquet"))}
+        self._where: dict[str, tuple[int, int]] | None = None
+        self._read: dict[int, object] = {}
+        self._known: dict[str, Table] = {}
+
+    # Structures
+
+    def _index(self) -> dict[str, tuple[int, int]]:
+        if self._where is None:
+            import pyarrow.parquet as pq
+
+            self._where = {}
+            for number, file in enumerate(self._files):
+                ids = pq.read_table(file, columns=["id"])["id"].to_pylist()
+                for row, one in enumerate(ids):
+                    if one in self._where:
+                        raise FormatError(
+                            f"structure {one!r} stands twice", "give ids once", file=str(file)
+                        )
+                    self._where[one] = (number, row)
+        return self._where
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._index()
+
+    def ids(self) -> list[str]:
+        """All structures."""
+        return list(self._index())
+
+    def structure(self, id: str) -> Backbone:
+        """One structure.
+
+        Raises
+        ------
+        FormatError
+            If the folder does not have it, or its columns disagree.
+        """
+        if id not in self._index():
+            raise FormatError(
+                f"no structure {id!r}", "add it, or drop its label", file=str(self.path)
+            )
+        number, row = self._index()[id]
+        if number not in self._read:
+            import pyarrow.parquet as pq
+
+            columns = ("id", "seq", "xyz", "resnum", "icode", "bfac", "chain")
+            names = pq.ParquetFile(self._files[number]).schema_arrow.names
+            table = pq.read_table(self._files[number], columns=[c for c in columns if c in names])
+            self._read[number] = table
+        table = self._read[number]
+        one = {name: table[name][row] for name in table.column_names}
+        sequence = one["seq"].as_py()
+        raw = one["xyz"].values.to_numpy(zero_copy_only=False).astype(np.int32)
+        if len(raw) != 12 * len(sequence):
+            raise FormatError(
+                f"{id}: {len(raw)} coordinates for {len(sequence)} residues",
+                "xyz holds 12 a residue", file=str(self._files[number]),
+            )  # fmt: skip
+        xyz = np.where(raw == MISSING, np.nan, raw / 100).astype(np.float32).reshape(-1, 4, 3)
+        index = one["resnum"].values.to_numpy() if "resnum" in one else None
+        chain = one["chain"].as_py() if "chain" in one else "A"
+        made = Backbone.from_arrays(xyz, sequence, chain=chain or "A", index=index, name=id)
+        if "icode" in one:
+            made.icode[:] = np.char.strip(np.array(list(one["icode"].as_py())))
+        if "bfac" in one:
+            made.bfactor[:] = one["bfac"].values.to_numpy()
+        return made
+
+    # Labels
+
+    def tables(self) -> list[str]:
+        """Names of the labelled tasks; a table with a `system` column is one task a system."""
+        import pyarrow.parquet as pq
+
+        names: list[str] = []
+        for name, file in self._tables.items():
+            if "system" in pq.ParquetFile(file).schema_arrow.names:
+                systems = pq.read_table(file, columns=["system"])["system"].to_pylist()
+                names += [f"{name}.{system}" for system in sorted(set(systems))]
+            else:
+                names.append(name)
+        return names
+
+    def table(self, name: str) -> Table:
+        """The labels of a task.
+
+        Raises
+        ------
+        FormatError
+            If a label does not fit its structure, or columns are missing.
+        """
+        if name not in self._known:
+            self._known[name] = self._table(name)
+        return self._known[name]
+
+    def _table(self, name: str) -> Table:
+        rows, about, file = self._rows(name)
+        if (
+            not rows
+            or not {"id", "split"} <= rows[0].keys()
+            or not {"label", "fold"} & rows[0].keys()
+        ):
+            raise FormatError(
+                "a table needs the columns id, split, and label or fold", "see protok.bench.folder",
+                file=str(file),
+            )  # fmt: skip
+        if "label" not in rows[0]:
+            return self._classes(name, rows, about, file)
+        site = isinstance(rows[0]["label"], str)
+        entries = []
+        for row in rows:
+            target = _vector(row["label"], site, row["id"], file)
+            entries.append(Entry(row["id"], row["split"], target))
+        return Table(name, "site" if site else "value", entries, about=about)
+
+    def _rows(self, name: str):
+        import pyarrow.parquet as pq
+
+        stem, _, system = name.partition(".")
+        file = self._tables.get(name) or self._tables.get(stem)
+        if file is None:
+            raise FormatError(
+                f"no table {name!r}", f"it has {', '.join(self.tables()) or 'none'}",
+                file=str(self.path / "tasks"),
+            )  # fmt: skip
+        table = pq.read_table(file)
+        said = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        about = tuple((k[6:], v) for k, v in sorted(said.items()) if k.startswith("bench:"))
+        rows = table.drop_columns(["seq"] if "seq" in table.column_names else []).to_pylist()
+        if system and file.stem == stem:
+            rows = [row for row in rows if row.get("system") == system]
+        return rows, about, file
+
+    def _classes(self, name, rows, about, file) -> Table:
+        count = Counter(row["fold"] for row in rows)
+        trained = {row["fold"] for row in rows if row["split"] == TRAIN}
+        kept = sorted(c for c, n in count.items() if c and n >= CLASS_SIZE and c in trained)
+        number = {fold: i for i, fold in enumerate(kept)}
+        known = {row.get("superfamily") for row in rows if row["split"] == TRAIN}
+        entries = []
+        for row in rows:
+            if row["fold"] not in number:
+                continue
+            stretch = self._stretch(row, file)
+            entries.append(Entry(row["id"], row["split"], number[row["fold"]], stretch))
+            # Domains whose superfamily was never seen: the fold itself must be recognised.
+            tested = row["split"] not in (TRAIN, VALID)
+            if tested and row.get("superfamily") and row["superfamily"] not in known:
+                split = f"{row['split']}_new_superfamily"
+                entries.append(Entry(row["id"], split, number[row["fold"]], stretch))
+        return Table(name, "class", entries, tuple(kept), about)
+
+    def _stretch(self, row, file) -> np.ndarray | None:
+        if row.get("start") is not None:
+            return np.arange(row["start"] - 1, row["end"])
+        if not row.get("region"):
+            return None
+        index = self.structure(row["id"]).index
+        keep = np.zeros(len(index), bool)
+        for part in row["region"].split(","):
+            keep |= in_range(index, part.rpartition(":")[2])
+        if not keep.any():
+            raise FormatError(
+                f"{row['id']} has no residue in {row['region']}", "correct the region",
+                file=str(file),
+            )  # fmt: skip
+        return np.flatnonzero(keep)
+
+    def domains(self) -> list[Domain]:
+        """Domains with a fold, for retrieval; of the first system where tables overlap."""
+        for name in sorted(self.tables(), key=lambda n: ("SCOP2" not in n, n)):
+            rows, _, file = self._rows(name)
+            if not rows or not {"fold", "superfamily", "family"} <= rows[0].keys():
+                continue
+            out = []
+            for row in rows:
+                picked = self._stretch(row, file)
+                if picked is None:
+                    picked = np.arange(len(self.structure(row["id"])))
+                rows_ = (int(picked[0]), int(picked[-1]) + 1)
+                out.append(
+                    Domain(row["id"], rows_, row["fold"], row["superfamily"] or "",
+                           row["family"] or "", row.get("cluster") or row["id"])
+                )  # fmt: skip
+            return out
+        return []
+
+    # Pairs and sets
+
+    def pairs(self) -> dict[str, list[tuple[str, str, float]]]:
+        """Pairs of conformations by set: two structures and their TM-score."""
+        import pyarrow.parquet as pq
+
+        out: dict[str, list[tuple[str, str, float]]] = {}
+        for file in self._pairs:
+            for row in pq.read_table(file).to_pylist():
+                one = row.get("file1") or row["id1"], row.get("file2") or row["id2"]
+                out.setdefault(row["set"], []).append((*one, float(row["tm"])))
+        return out
+
+    def sets(self) -> dict[str, list[str]]:
+        """Named sets of structures; all of them as `all` where the folder names none."""
+        import pyarrow.parquet as pq
+
+        out: dict[str, list[str]] = {}
+        for file in self._sets:
+            for row in pq.read_table(file).to_pylist():
+                out.setdefault(row["set"], []).append(row["id"])
+        return out or {"all": self.ids()}
+
+    # Provenance
+
+    def digest(self, entries: Iterable[object], ids: Sequence[str]) -> str:
+        """sha256 over labels and the coordinates of the structures they refer to."""
+        digest = hashlib.sha256()
+        for entry in entries:
+            if isinstance(entry, Entry):
+                digest.update(f"{entry.id}|{entry.split}|".encode())
+                digest.update(np.asarray(entry.target, np.float32).tobytes())
+                digest.update(b"" if entry.rows is None else entry.rows.astype("<i4").tobytes())
+            else:
+                digest.update(repr(entry).encode())
+        for id in dict.fromkeys(ids):
+            structure = self.structure(id)
+            digest.update(np.round(structure.coords, 2).astype("<f4").tobytes())
+            digest.update(structure.index.astype("<i4").tobytes())
+            digest.update(structure.sequence.encode())
+        return digest.hexdigest()
+
+
+def in_range(index: np.ndarray, text: str) -> np.ndarray:
+    """Residues whose number lies in `2-129`; numbers may be negative, an empty text is all."""
+    if not text:
+        return np.ones(len(index), bool)
+    dash = text.index("-", 1) if "-" in text[1:] else len(text)
+    begin, end = text[:dash], text[dash + 1 :] or text[:dash]
+    try:
+        low, high = (int("".join(c for c in part if c in "-0123456789")) for part in (begin, end))
+    except ValueError as error:
+        raise FormatError(f"{text!r} is no range of residues", "write it as 2-129") from error
+    return (index >= low) & (index <= high)
+
+
+def _vector(label, site: bool, id: str, file) -> np.ndarray:
+    if not site:
+        return np.array([np.nan if one is None else one for one in label], np.float32)
+    odd = set(label) - set("01x")
+    if odd:
+        raise FormatError(
+            f"{id}: label holds {sorted(odd)[0]!r}", "use 0, 1, and x for unlabelled",
+            file=str(file),
+        )  # fmt: skip
+    value = {"0": 0.0, "1": 1.0, "x": np.nan}
+    return np.array([value[one] for one in label], np.float32)

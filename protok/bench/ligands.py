@@ -1,0 +1,90 @@
+"""Which residues touch a ligand: labels that a structure file carries itself."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.io.files import load, sniff
+
+CONTACT = 4.5  # Å between heavy atoms
+SMALLEST = 7  # heavy atoms of a ligand: ions, water and most buffers have fewer
+#: Crystallisation aids and buffers that are large enough to pass for ligands.
+AIDS = {"PEG", "PG4", "PGE", "1PE", "P6G", "2PE", "MES", "EPE", "TRS", "BTB", "CIT", "FLC", "MPD",
+        "GOL", "EDO", "BOG", "LDA", "LMT", "OLC", "OLA", "PLM"}  # fmt: skip
+#: Sugars that are bound to the protein by a glycosylation.
+GLYCANS = {"NAG", "NDG", "BMA", "MAN", "FUC", "FUL", "GAL", "SIA", "XYP"}
+
+
+def contacts(path: str | Path, chain: Backbone, *, model: int = 1) -> np.ndarray | None:
+    """Residues with a heavy atom within 4.5 Å of a ligand.
+
+    Ligands are HETATM residues of at least 7 heavy atoms that are neither amino acids nor
+    nucleotides, water, buffer nor glycan.
+
+    Parameters
+    ----------
+    path
+        The file that `chain` was read from, by author chain ids and numbers.
+    chain
+        One chain of it.
+
+    Returns
+    -------
+    (L,) float32 of 0 and 1, or None if no ligand touches the chain.
+    """
+    atoms = _atoms(Path(path), model)
+    protein = (atoms.chain_id == chain.chain[0]) & (atoms.element != "H")
+    ligand = _ligands(atoms)
+    if not ligand.any():
+        return None
+    name = {
+        (int(number), str(code)): i
+        for i, (number, code) in enumerate(zip(chain.index, chain.icode, strict=True))
+    }
+    rows = np.array(
+        [
+            name.get((int(number), code.strip()), -1)
+            for number, code in zip(atoms.res_id, atoms.ins_code, strict=True)
+        ]
+    )
+    near = np.flatnonzero(protein & ~ligand & (rows >= 0))
+    label = np.zeros(len(chain), np.float32)
+    for xyz in atoms.coord[ligand]:
+        close = ((atoms.coord[near] - xyz) ** 2).sum(1) < CONTACT**2
+        label[rows[near[close]]] = 1
+    return label if label.any() else None
+
+
+def _atoms(path: Path, model: int):
+    from biotite.structure.io import pdb, pdbx
+
+    data, _ = load(path)
+    kind = sniff(data, path)
+    if kind == "pdb":
+        file = pdb.PDBFile.read(io.StringIO(data.decode("latin-1")))
+        return pdb.get_structure(file, model=model, altloc="first")
+    if kind == "bcif":
+        file = pdbx.BinaryCIFFile.read(io.BytesIO(data))
+    else:
+        file = pdbx.CIFFile.read(io.StringIO(data.decode("utf-8", "replace")))
+    return pdbx.get_structure(file, model=model, altloc="first", use_author_fields=True)
+
+
+def _ligands(atoms) -> np.ndarray:
+    import biotite.structure as struc
+
+    heavy = atoms.hetero & (atoms.element != "H") & (atoms.element != "D")
+    heavy &= ~struc.filter_amino_acids(atoms) & ~struc.filter_nucleotides(atoms)
+    heavy &= ~np.isin(atoms.res_name, sorted(AIDS | GLYCANS | {"HOH", "DOD"}))
+    names = np.char.add(
+        np.char.add(atoms.chain_id.astype(str), " "),
+        np.char.add(atoms.res_id.astype(str), np.char.add(" ", atoms.res_name.astype(str))),
+    )
+    _, which, size = np.unique(names[heavy], return_inverse=True, return_counts=True)
+    out = np.zeros(len(atoms), bool)
+    out[np.flatnonzero(heavy)] = size[which] >= SMALLEST
+    return out

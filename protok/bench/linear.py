@@ -1,0 +1,112 @@
+"""The second opinion: ridge and logistic regression on the vectors alone, in seconds.
+
+Sites: logistic regression with balanced classes by Newton's method. Values: ridge regression.
+Classes: ridge regression onto one-hot classes from mean vectors. The penalty is swept on
+validation. Where residues have codes, training runs over codes with counts instead of residues.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from protok.bench.probe import Fit, Samples, labelled, scored, validity
+
+PENALTIES = (1e-4, 1e-2, 1.0, 100.0)
+NEWTON = 25
+
+
+def fit(kind: str, train: Samples, valid: Samples, tests: dict[str, Samples], classes: int) -> Fit:
+    """Fit with each penalty, keep the best on validation, score on the test splits."""
+    x, y, weight = _design(kind, train, classes)
+    mean = np.average(x, axis=0, weights=weight)
+    spread = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight)) + 1e-6
+    x = _bordered((x - mean) / spread)
+    best, value, chosen = None, -np.inf, PENALTIES[0]
+    for penalty in PENALTIES:
+        solve = _logistic if kind == "site" else _ridge
+        found = solve(x, y, weight, penalty)
+        now = validity(kind, _predict(kind, found, mean, spread, valid), valid, "auroc")
+        if best is None or now > value:
+            best, value, chosen = found, now, penalty
+    result = {
+        name: scored(kind, _predict(kind, best, mean, spread, samples), samples)
+        for name, samples in tests.items()
+    }
+    return Fit(result, chosen, 0, float(value))
+
+
+def _bordered(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([x, np.ones((len(x), 1))], axis=1)
+
+
+def _vectors(samples: Samples) -> np.ndarray:
+    x = samples.x if samples.vectors is None else samples.vectors[samples.x]
+    return x.numpy().astype(np.float64)
+
+
+def _pooled(samples: Samples) -> np.ndarray:
+    x = _vectors(samples)
+    return np.stack([x[rows.numpy()].mean(0) for rows in labelled("class", samples)])
+
+
+def _design(kind: str, train: Samples, classes: int):
+    if kind == "class":
+        y = np.eye(classes)[train.y.numpy()]
+        return _pooled(train), y - y.mean(0), np.ones(len(y))
+    y = train.y.numpy().astype(np.float64)
+    known = np.isfinite(y)
+    if train.vectors is None:
+        return _vectors(train)[known], y[known, None], np.ones(int(known.sum()))
+    # One row a (code, target) pair, or a code with its mean target: the same normal equations.
+    codes, size = train.x.numpy()[known], len(train.vectors)
+    y = y[known]
+    count = np.bincount(codes, minlength=size).astype(float)
+    vectors = train.vectors.numpy().astype(np.float64)
+    if kind == "value":
+        used = count > 0
+        means = np.bincount(codes, y, size)[used] / count[used]
+        return vectors[used], means[:, None], count[used]
+    positive = np.bincount(codes, y, size)
+    x = np.concatenate([vectors, vectors])
+    weight = np.concatenate([positive, count - positive])
+    label = np.repeat([1.0, 0.0], size)[:, None]
+    return x[weight > 0], label[weight > 0], weight[weight > 0]
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
+    gram = (x * weight[:, None]).T @ x
+    gram[np.diag_indices(len(gram) - 1)] += penalty * weight.sum() / 1000
+    gram[-1, -1] += 1e-9
+    return np.linalg.solve(gram, (x * weight[:, None]).T @ y)
+
+
+def _logistic(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
+    y = y[:, 0]
+    positive = weight @ y
+    half = weight.sum() / 2
+    balance = np.where(y > 0, half / max(positive, 1), half / max(2 * half - positive, 1))
+    weight = weight * balance
+    ridge = np.full(x.shape[1], penalty * weight.sum() / 1000)
+    ridge[-1] = 1e-9
+    beta = np.zeros(x.shape[1])
+    for _ in range(NEWTON):
+        p = 1 / (1 + np.exp(-np.clip(x @ beta, -30, 30)))
+        gradient = x.T @ (weight * (p - y)) + ridge * beta
+        curvature = np.maximum(weight * p * (1 - p), 1e-9)
+        hessian = (x * curvature[:, None]).T @ x
+        hessian[np.diag_indices(len(hessian))] += ridge + 1e-9
+        move = np.linalg.solve(hessian, gradient)
+        # Separable data would run away: a Newton step is bounded.
+        beta -= move * min(1.0, 5 / (np.abs(move).max() + 1e-12))
+        if np.abs(move).max() < 1e-6:
+            break
+    return beta[:, None]
+
+
+def _predict(kind: str, beta: np.ndarray, mean, spread, samples: Samples) -> np.ndarray:
+    if kind == "class":
+        return _bordered((_pooled(samples) - mean) / spread) @ beta
+    if samples.vectors is None:
+        return _bordered((_vectors(samples) - mean) / spread) @ beta
+    vectors = samples.vectors.numpy().astype(np.float64)
+    return (_bordered((vectors - mean) / spread) @ beta)[samples.x.numpy()]

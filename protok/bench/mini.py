@@ -1,0 +1,43 @@
+"""Folders of plain structure files, among them the bundled mini set for a first look offline.
+
+They are turned into a data folder in a temporary place every time; `protok bench prepare` does
+that once, and takes labels. The mini set, some sixty PDB chains, lies in `structures` beside
+this file.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+from protok.bench.folder import Folder
+from protok.bench.tidy import prepare
+
+
+def mini_files() -> Path:
+    """Folder of the mini set, which is part of the package."""
+    return Path(__file__).with_name("structures")
+
+
+def mini_folder() -> Folder:
+    """The mini set as a data folder."""
+    return from_files(mini_files())
+
+
+def from_files(path: Path) -> Folder:
+    """A folder of structure files as a data folder, which lasts as long as the object.
+
+    `pairs.csv` in it, if there is one, gives the pairs of conformations.
+    """
+    temporary = tempfile.mkdtemp(prefix="protok-bench-")
+    try:
+        pairs = path / "pairs.csv"
+        prepare(path, temporary, pairs=pairs if pairs.exists() else None)
+        folder = Folder(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    weakref.finalize(folder, shutil.rmtree, temporary, ignore_errors=True)
+    return folder

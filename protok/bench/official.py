@@ -1,0 +1,340 @@
+"""The official release of StructTokenBench as a data folder: its tree, its files, its rules.
+
+The root is the folder that holds `functional`, `physicochemical`, `structural`, `sensitivity`
+and `utility` (below `struct_token_bench_release_data/data` in the release). Read are the lists
+that the reference code saved, `processed_structured_<field>_<split>`, and where there is only
+the list before structures, `<field>_<split>`, those of InterPro together with the mmCIF dump
+(`pdb_data/mmcif_files/mmcif_files/xxxx.cif`, beside or above the root). The files are pickles:
+they are read by an unpickler that makes arrays, tensors and plain values, and nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.bench.folder import TRAIN, VALID, Domain, Entry, Folder, Table, in_range
+from protok.bench.tasks import TASKS
+from protok.errors import FormatError, ProtokError
+
+INTERPRO = "functional/local/interpro"
+BIOLIP = "functional/local/biolip2"
+ATLAS = "physicochemical/atlas"
+#: Folder and label of each task.
+PLACES = {
+    "BindInt": (INTERPRO, "binding_label"),
+    "BindBio": (BIOLIP, "binding_label"),
+    "BindShake": ("functional/local/proteinshake_bindingsite", "binding_site"),
+    "CatInt": (INTERPRO, "activesite_label"),
+    "CatBio": (BIOLIP, "catalytic_label"),
+    "Con": (INTERPRO, "conservedsite_label"),
+    "Rep": (INTERPRO, "repeat_label"),
+    "Ept": ("functional/local/proteinglue_epitoperegion", "epitope_label"),
+    "FlexRMSF": (ATLAS, "rmsf_score"),
+    "FlexBFactor": (ATLAS, "bfactor_score"),
+    "FlexNEQ": (ATLAS, "neq_score"),
+    "Homo": ("structural/remote_homology", "fold_label"),
+}
+#: Names that files give to the two splits that are not tests.
+SPLITS = {TRAIN: ("train",), VALID: ("validation", "valid", "val")}
+PAIRS = {"fold_switching_test": "codnas.csv", "apo_holo_test": "apo.csv"}
+#: The reference skips this pair of codnas.csv, counted from 0.
+SKIPPED = {"codnas.csv": 2}
+#: N, CA, C and O in the order of atom37.
+ATOM37 = [0, 1, 2, 4]
+LONGEST = 600  # residues of an example; longer ones the reference leaves out
+DUMP = "pdb_data/mmcif_files/mmcif_files"
+
+
+def is_release(path: Path) -> bool:
+    """Whether a folder is the release, its root or a folder above it."""
+    return _root(path) is not None
+
+
+def _root(path: Path) -> Path | None:
+    for root in (path, path / "data", path / "struct_token_bench_release_data" / "data"):
+        if any((root / place).is_dir() for place, _ in PLACES.values()):
+            return root
+    return None
+
+
+class Release:
+    """The release with the methods of `protok.bench.folder.Folder`.
+
+    Raises
+    ------
+    FormatError
+        If the folder is not the release.
+    """
+
+    digest = Folder.digest
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        root = _root(self.path)
+        if root is None:
+            raise FormatError(
+                "not the release of StructTokenBench", "give the folder that holds `functional`",
+                file=str(path),
+            )  # fmt: skip
+        self.root = root
+        parents = (root, *root.parents[:3])
+        self._dump = next((p / DUMP for p in parents if (p / DUMP).is_dir()), None)
+        self._structures: dict[str, Backbone] = {}
+        self._known: dict[str, Table] = {}
+
+    def ids(self) -> list[str]:
+        """Structures read so far; the release has no list of all."""
+        return list(self._structures)
+
+    def structure(self, id: str) -> Backbone:
+        """A structure that a table, a pair or a set named."""
+        if id not in self._structures:
+            raise FormatError(
+                f"no structure {id!r}", "ask for its table first", file=str(self.path)
+            )
+        return self._structures[id]
+
+    def domains(self) -> list[Domain]:
+        """None: the release gives fold numbers without superfamilies."""
+        return []
+
+    def tables(self) -> list[str]:
+        """Tasks that have a training list."""
+        return [name for name in PLACES if self._file(name, TRAIN) is not None]
+
+    def _file(self, name: str, split: str) -> Path | None:
+        place, field = PLACES[name]
+        for word in SPLITS.get(split, (split,)):
+            names = [f"processed_structured_{field}_{word}"]
+            if place == ATLAS:
+                names.append(f"processed_structured_{word}")
+            if place == INTERPRO:
+                names.append(f"{field}_{word}")
+            for one in names:
+                if (self.root / place / one).is_file():
+                    return self.root / place / one
+        return None
+
+    def table(self, name: str) -> Table:
+        """The labels of a task, as the lists give them."""
+        if name not in PLACES:
+            raise FormatError(f"no table {name!r}", f"it has {', '.join(self.tables())}")
+        if name not in self._known:
+            task, entries, skipped = TASKS[name], [], []
+            for split in (TRAIN, VALID, *task.splits):
+                file = self._file(name, split)
+                for item in _items(file) if file else []:
+                    try:
+                        entries.append(self._entry(item, PLACES[name][1], task.kind, split))
+                    except _Left as why:
+                        skipped.append(f"{item.get('pdb_id')}: {why}")
+                    except ProtokError as error:
+                        error.file = error.file or str(file)
+                        raise
+            classes = sorted({e.target for e in entries}) if task.kind == "class" else []
+            number = {one: i for i, one in enumerate(classes)}
+            if classes:
+                entries = [replace(entry, target=number[entry.target]) for entry in entries]
+            said = (("left_out", str(len(skipped))), ("first_left_out", (skipped or [""])[0]))
+            self._known[name] = Table(name, task.kind, entries, tuple(map(str, classes)), said)
+        return self._known[name]
+
+    def _entry(self, item: dict[str, Any], field: str, kind: str, split: str) -> Entry:
+        id = f"{item['pdb_id']}_{item['chain_id']}"
+        chain = item.get("pdb_chain")
+        structure = _backbone(chain, id) if chain is not None else self._from_dump(item, id)
+        ranges = [one for one in item.get("residue_range") or [""] if one]
+        rows = None
+        if ranges:
+            inside = [in_range(structure.index, one.rpartition(":")[2]) for one in ranges]
+            rows = np.flatnonzero(np.any(inside, axis=0))
+        n = len(structure) if rows is None else len(rows)
+        if not 0 < n <= LONGEST:
+            raise _Left(f"{n} residues")
+        if kind == "class":
+            target: Any = int(item[field])
+        elif field in item:
+            target = np.array([np.nan if v is None else v for v in item[field]], np.float32)
+            target[target == -100] = np.nan
+            if len(target) == len(structure) and rows is not None:
+                target = target[rows]
+            if len(target) != n:
+                raise FormatError(
+                    f"{id}: {len(target)} labels for {n} residues", "process the release again"
+                )
+        else:
+            target = _by_range(item, structure)
+        return Entry(self._register(id, structure), split, target, rows)
+
+    def _register(self, id: str, structure: Backbone) -> str:
+        """Name of a structure; the same chain of another file is another structure."""
+        name, n = id, 1
+        while name in self._structures and not _equal(self._structures[name], structure):
+            n += 1
+            name = f"{id}#{n}"
+        self._structures.setdefault(name, replace(structure, name=name))
+        return name
+
+    def _from_dump(self, item: dict[str, Any], id: str) -> Backbone:
+        if "fragments" not in item and "fragment" not in item:
+            raise FormatError(
+                f"{id} has neither a structure nor a fragment",
+                "give the lists that the reference saved with structures (processed_structured_*)",
+            )
+        return self._chain(str(item["pdb_id"]), str(item["chain_id"]))
+
+    def _chain(self, entry: str, chain: str) -> Backbone:
+        if self._dump is None:
+            raise FormatError(
+                "there is no mmCIF dump",
+                f"put it at {DUMP} beside the release",
+                file=str(self.path),
+            )
+        path = self._dump / f"{entry.lower()}.cif"
+        if not path.is_file():
+            raise _Left("not in the mmCIF dump")
+        return _from_mmcif(path, chain)
+
+    def pairs(self) -> dict[str, list[tuple[str, str, float]]]:
+        """Pairs of conformations with the TM-score of TM-align, as the reference computes it."""
+        from protok.bench.align import tm_align
+
+        out: dict[str, list[tuple[str, str, float]]] = {}
+        for split, file in PAIRS.items():
+            path = self.root / "sensitivity" / "conformational" / file
+            if not path.is_file() or self._dump is None:
+                continue
+            with path.open(newline="") as lines:
+                rows = list(csv.reader(lines))[1:]
+            for i, row in enumerate(rows):
+                if i == SKIPPED.get(file):
+                    continue
+                try:
+                    both = [self._pair(text) for text in (row[0], row[-1])]
+                except _Left:
+                    continue
+                tm = tm_align(*(self._structures[id] for id in both))
+                out.setdefault(split, []).append((*both, tm))
+        return out
+
+    def _pair(self, text: str) -> str:
+        entry, chain = text.removesuffix(".pdb").split(".")[:2]
+        return self._register(f"{entry}.{chain}", self._chain(entry, chain))
+
+    def sets(self) -> dict[str, list[str]]:
+        """CASP14 and CAMEO, by `chain_data_cache.json` and the mmCIF files beside it."""
+        out: dict[str, list[str]] = {}
+        for name in ("casp14", "cameo"):
+            for cache in sorted((self.root / "utility" / name).rglob("chain_data_cache.json")):
+                files = {file.stem: file for file in sorted(cache.parent.rglob("*.cif"))}
+                for key in json.loads(cache.read_text()):
+                    entry, _, chain = key.rpartition("_")
+                    if entry in files:
+                        try:
+                            structure = _from_mmcif(files[entry], chain)
+                        except _Left:
+                            continue
+                        out.setdefault(name, []).append(self._register(key, structure))
+        return out
+
+
+class _Left(Exception):
+    """Why an example is left out, as the reference would."""
+
+
+def _by_range(item: dict[str, Any], structure: Backbone) -> np.ndarray:
+    """The rule of InterPro: numbers of the first fragment's UniProt range, as author numbers."""
+    text = str(item.get("fragments", item.get("fragment")))
+    inside = in_range(structure.index, text.split(",")[0])
+    if not inside.any():
+        raise _Left("no positive residue")
+    return inside.astype(np.float32)
+
+
+def _equal(one: Backbone, two: Backbone) -> bool:
+    return len(one) == len(two) and np.array_equal(one.coords, two.coords, equal_nan=True)
+
+
+def _backbone(chain: Any, id: str) -> Backbone:
+    """A Backbone of the saved ProteinChain."""
+    try:
+        atoms = np.asarray(chain.atom37_positions, np.float32)[:, ATOM37].copy()
+        atoms[~np.asarray(chain.atom37_mask, bool)[:, ATOM37]] = np.nan
+        made = Backbone.from_arrays(
+            atoms, chain.sequence, chain=str(chain.chain_id),
+            index=np.asarray(chain.residue_index), name=id,
+        )  # fmt: skip
+        codes = [str(code).strip(" .?") for code in np.asarray(chain.insertion_code).tolist()]
+    except (AttributeError, IndexError, ValueError) as error:
+        raise FormatError(f"{id}: {error}", "process the release again") from error
+    return replace(made, icode=np.array(codes))
+
+
+def _from_mmcif(path: Path, chain: str) -> Backbone:
+    """One chain as the reference reads it: ATOM records of model 1, author id, then label id."""
+    import biotite.structure as struc
+    from biotite.structure.io import pdbx
+
+    block = pdbx.CIFFile.read(path)
+    for author in (True, False):
+        atoms = pdbx.get_structure(
+            block, model=1, altloc="first", use_author_fields=author, extra_fields=["b_factor"]
+        )
+        keep = struc.filter_amino_acids(atoms) & ~atoms.hetero & (atoms.chain_id == chain)
+        if keep.any():
+            break
+    else:
+        raise _Left(f"no chain {chain}")
+    # Numbers stay those of the author even where the chain was found by its label.
+    from protok.convert import from_biotite
+
+    return replace(from_biotite(atoms[keep]), name=f"{path.stem}_{chain}")
+
+
+class ProteinChain:
+    """Stands for the class of that name, whose package is not needed to read the lists."""
+
+
+_TORCH = {"_rebuild_tensor_v2", "FloatStorage", "DoubleStorage", "LongStorage", "IntStorage",
+          "BoolStorage", "HalfStorage", "BFloat16Storage"}  # fmt: skip
+_NUMPY = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if name == "ProteinChain":
+            return ProteinChain
+        allowed = (
+            (module.partition(".")[0] == "numpy" and name in _NUMPY)
+            or (module in ("torch", "torch._utils") and name in _TORCH)
+            or (module, name) in {("collections", "OrderedDict"), ("_codecs", "encode")}
+        )
+        if not allowed:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _items(file: Path) -> Iterator[dict[str, Any]]:
+    import torch
+
+    safe = SimpleNamespace(Unpickler=_Unpickler, load=lambda f, **k: _Unpickler(f, **k).load(),
+                           __name__="protok.bench.official")  # fmt: skip
+    try:
+        held = torch.load(file, map_location="cpu", pickle_module=safe, weights_only=False)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise FormatError(
+            f"no list of the release ({error})", "fetch it again", file=str(file)
+        ) from error
+    if not isinstance(held, list) or not all(isinstance(item, dict) for item in held):
+        raise FormatError("not a list of examples", "fetch it again", file=str(file))
+    yield from held

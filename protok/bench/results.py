@@ -1,0 +1,185 @@
+"""Result files: one JSON a (tokenizer, task), with all that is needed to trust the number.
+
+A result is served again only if its key is the same, which covers the tokenizer's fingerprint,
+task and version, the data's sha256, and the settings. A task that failed stays as a row that
+says why, and no average is taken over it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from protok.errors import FormatError
+
+#: Of the harness: part of every key, goes up when the same settings give other numbers.
+HARNESS = 1
+OK, FAILED, UNSUPPORTED = "ok", "failed", "unsupported"
+
+
+def key_of(**parts: Any) -> str:
+    """Cache key: 24 hex digits over everything a number depends on."""
+    said = json.dumps({"harness": HARNESS, **parts}, sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:24]
+
+
+def path_of(out: Path, subject: str, task: str) -> Path:
+    """Where a result lies; two names that differ never share a file."""
+    return out / _safe(subject) / f"{_safe(task)}.json"
+
+
+def _safe(name: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.")[-60:]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def save(result: dict[str, Any], path: Path) -> None:
+    """Write a result; NaN becomes null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(plain(result), indent=1) + "\n")
+    part.replace(path)
+
+
+def plain(value: Any) -> Any:
+    """The same with NaN and infinities as None, which JSON has instead."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def cached(path: Path, key: str) -> dict[str, Any] | None:
+    """The result at a path if it is of this key and did not fail."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    same = isinstance(found, dict) and found.get("key") == key
+    return found if same and found.get("status") != FAILED else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    import biotite
+    import numpy
+    import torch
+
+    from protok import __version__
+
+    return {
+        "protok": __version__, "python": platform.python_version(), "torch": torch.__version__,
+        "numpy": numpy.__version__, "biotite": biotite.__version__,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of several tokenizers and tasks; prints as a table of main metrics."""
+
+    rows: tuple[dict[str, Any], ...]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """Rows of tasks that failed."""
+        return [row for row in self.rows if row["status"] == FAILED]
+
+    def subjects(self) -> list[str]:
+        """Tokenizers, in order of first appearance."""
+        return list(dict.fromkeys(row["tokenizer"]["name"] for row in self.rows))
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        """(task, split, metric) of every line of a table, in order of first appearance."""
+        seen: dict[tuple[str, str, str], None] = {}
+        for row in self.rows:
+            for split in row["scores"] or {"": None}:
+                seen[row["task"]["name"], split, row["task"]["metric"]] = None
+        measured = {task for task, split, _ in seen if split}
+        return [line for line in seen if line[1] or line[0] not in measured]
+
+    def cell(self, subject: str, task: str, split: str, metric: str) -> tuple[str, dict | None]:
+        """Status and score of one cell: status is `absent` where nobody measured it."""
+        for row in self.rows:
+            if row["tokenizer"]["name"] == subject and row["task"]["name"] == task:
+                return row["status"], row["scores"].get(split, {}).get(metric)
+        return "absent", None
+
+    def means(self) -> dict[str, dict[str, float | None]]:
+        """Mean main metric of each kind of supervised task; None if any cell is missing."""
+        kinds: dict[str, list[tuple[str, str, str]]] = {}
+        for row in self.rows:
+            if row["task"]["kind"] in ("site", "value", "class"):
+                kinds.setdefault(row["task"]["kind"], [])
+        kind_of = {row["task"]["name"]: row["task"]["kind"] for row in self.rows}
+        for line in self.lines():
+            if kind_of[line[0]] in kinds:
+                kinds[kind_of[line[0]]].append(line)
+        out: dict[str, dict[str, float | None]] = {}
+        for kind, lines in kinds.items():
+            for subject in self.subjects():
+                found = [self.cell(subject, *line)[1] for line in lines]
+                values = [one["value"] for one in found if one and one["value"] is not None]
+                whole = len(values) == len(lines)
+                out.setdefault(kind, {})[subject] = sum(values) / len(values) if whole else None
+        return out
+
+    def __str__(self) -> str:
+        subjects = self.subjects()
+        table = [["task", "split", "metric", *subjects]]
+        for line in self.lines():
+            row = [line[0], line[1], line[2]]
+            for subject in subjects:
+                status, score = self.cell(subject, *line)
+                row.append(_cell(status, score))
+            table.append(row)
+        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+        return "\n".join(
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        )
+
+
+def _cell(status: str, score: dict | None) -> str:
+    if not score or score["value"] is None:
+        return {OK: "-", "absent": "", UNSUPPORTED: "n/a"}.get(status, status)
+    error = f" ± {score['se']:.3f}" if score.get("se") is not None else ""
+    return f"{score['value']:.3f}{error}"
+
+
+def load(folder: str | Path) -> Results:
+    """All results below a folder.
+
+    Raises
+    ------
+    FormatError
+        If there is none.
+    """
+    rows = []
+    for path in sorted(Path(folder).glob("*/*.json")):
+        try:
+            row = json.loads(path.read_text())
+        except ValueError as error:
+            raise FormatError("damaged result", "delete it", file=str(path)) from error
+        if isinstance(row, dict) and {"key", "task", "tokenizer", "status"} <= row.keys():
+            rows.append(row)
+    if not rows:
+        raise FormatError(
+            "no results", "write some with `protok bench ... -o FOLDER`", file=str(folder)
+        )
+    return Results(tuple(rows))

@@ -1,0 +1,315 @@
+"""Put every task to every tokenizer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protok.bench import align, codes, results, tasks
+from protok.bench.folder import TRAIN, VALID, Entry, Folder, Table
+from protok.bench.probe import PRESETS, Samples, Settings
+from protok.bench.subjects import Subject, subject
+from protok.errors import FormatError, Unsupported
+
+#: Structures of a set that robustness is measured on, at most; reconstruction takes all.
+STRUCTURES = 40
+#: Structures that k-means centres come from.
+CENTRES = 150
+
+
+def evaluate(
+    tokenizers: Any, tasks: str | Sequence[str] = "all", data: str | Path = "mini", *,
+    out: str | Path | None = None, probe: str | Settings = "fast",
+    seeds: Iterable[int] | None = None, progress: Callable[[str], None] | None = None,
+) -> results.Results:  # fmt: skip
+    """Measure tokenizers on tasks.
+
+    Parameters
+    ----------
+    tokenizers
+        Names or objects, see `protok.bench.subjects`; one or several.
+    tasks
+        Names, or `all` that the data folder can supply.
+    data
+        A tidy folder (see `protok.bench.folder`), the official release, a folder of structure
+        files (for the tasks that need no labels), or `mini`.
+    out
+        Folder of result files; a result that is there is not computed again.
+    probe
+        `fast`, `paper`, `linear`, or settings of your own.
+    seeds
+        Instead of the one seed of the preset.
+    progress
+        Called with a line for every result.
+
+    Returns
+    -------
+    Results
+        A row a (tokenizer, task). A task that fails is a row that says why.
+
+    Raises
+    ------
+    FormatError
+        If data or tokenizer are not there, or a task is not in the data.
+    """
+    folder = data if hasattr(data, "tables") else open_data(data)
+    settings = PRESETS[probe] if isinstance(probe, str) else probe
+    if seeds is not None:
+        settings = replace(settings, seeds=tuple(seeds))
+    chosen = _chosen(tasks, folder)
+    given = [tokenizers] if isinstance(tokenizers, str | Path) else list(tokenizers)
+    rows = []
+    parts: dict[str, tuple] = {}
+    for one in given:
+        who = subject(one, _centres(one, folder))
+        for name in chosen:
+            row = _measured(who, name, folder, settings, Path(out) if out else None, parts)
+            rows.append(row)
+            if progress is not None:
+                progress(_line(row))
+    return results.Results(tuple(rows))
+
+
+def open_data(data: str | Path) -> Any:
+    """The data of a folder, tidy, official, or of structure files; or the set named `mini`."""
+    path = Path(data)
+    if str(data) == "mini" and not path.is_dir():
+        from protok.bench.mini import mini_folder
+
+        return mini_folder()
+    if not path.is_dir():
+        raise FormatError("no such folder", "give a data folder, or mini", file=str(data))
+    from protok.bench import official
+
+    if official.is_release(path):
+        return official.Release(path)
+    if not any(path.glob("*.parquet")):
+        from protok.io import iter_files
+
+        if next(iter_files(path), None) is not None:
+            from protok.bench.mini import from_files
+
+            return from_files(path)
+    return Folder(path)
+
+
+def available(folder: Any) -> list[str]:
+    """Tasks that a data folder can supply."""
+    names = folder.tables()
+    if folder.pairs():
+        names.append("sensitivity")
+    if folder.sets():
+        names += list(codes.MEASURES)
+    if len(align.representatives(folder.domains())) > 1:
+        names.append("retrieval")
+    return names
+
+
+def _chosen(wanted: str | Sequence[str], folder: Any) -> list[str]:
+    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+    has = available(folder)
+    if wanted == ["all"]:
+        return has
+    for name in wanted:
+        if name not in has:
+            known = " (a task of protok, but its data is not there)" if name in tasks.TASKS else ""
+            raise FormatError(f"no task {name!r}{known}", f"the data has {', '.join(has)}")
+    return wanted
+
+
+def _centres(given: Any, folder: Any) -> list:
+    if ":kmeans" not in str(given):
+        return []
+    ids = sorted({id for ids in folder.sets().values() for id in ids})
+    for name in folder.tables()[:1]:
+        ids = sorted({entry.id for entry in folder.table(name).split(TRAIN)}) or ids
+    step = max(1, len(ids) // CENTRES)
+    return [folder.structure(id) for id in ids[::step][:CENTRES]]
+
+
+def _measured(
+    who: Subject, name: str, folder: Any, settings: Settings, out: Path | None, parts: dict
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    row: dict[str, Any] = {
+        "tokenizer": {
+            "name": who.name, "codebook": who.codebook, "fingerprint": who.fingerprint,
+            "view": "continuous" if who.continuous else "discrete", "size": who.size,
+        },
+        "task": {"name": name}, "status": results.OK, "error": "", "scores": {}, "points": {},
+    }  # fmt: skip
+    path = results.path_of(out, who.name, name) if out else None
+    try:
+        if name not in parts:  # the same for every tokenizer
+            parts[name] = _prepare(name, folder)
+        task, given, described, digest = parts[name]
+        row["task"] = asdict(task)
+        used = settings.to_dict() if task.supervised else {"structures": STRUCTURES}
+        row["key"] = results.key_of(
+            fingerprint=who.fingerprint, task=name, version=task.version, data=digest, settings=used
+        )
+        found = results.cached(path, row["key"]) if path else None
+        if found is not None:
+            return found
+        row["data"] = {"sha256": digest, **described}
+        row["settings"] = used
+        scored, row["points"], row["chosen"] = _work(who, name, given, folder, settings)
+        row["scores"] = {
+            split: {metric: asdict(score) for metric, score in of.items()}
+            for split, of in scored.items()
+        }
+    except Unsupported as error:
+        row |= {"status": results.UNSUPPORTED, "error": error.reason}
+    except Exception as error:  # a tokenizer of others may raise anything: the row says what
+        row |= {"status": results.FAILED, "error": f"{type(error).__name__}: {error}"}
+    row["task"].setdefault("metric", "")
+    row["task"].setdefault("kind", "")
+    row.setdefault("key", "")
+    row["tokenizer"]["residues_per_second"] = who.residues_per_second
+    row["seconds"] = round(time.perf_counter() - started, 2)
+    row["device"], row["versions"] = "cpu", results.versions()
+    if path:
+        results.save(row, path)
+    return row
+
+
+def _line(row: dict[str, Any]) -> str:
+    said = row["error"]
+    if row["status"] == results.OK:
+        metric = row["task"]["metric"]
+        parts = []
+        for split, scored in row["scores"].items():
+            value = scored.get(metric, {}).get("value")
+            parts.append(f"{split} {'-' if value is None else format(value, '.3f')}")
+        said = f"{metric} {', '.join(parts)}"
+    return f"{row['tokenizer']['name']}  {row['task']['name']}: {row['status']}, {said}"
+
+
+def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], str]:
+    """The task, what it works on, a description of that, and its digest."""
+    if name == "sensitivity":
+        pairs = folder.pairs()
+        flat = [(kind, *pair) for kind, of in pairs.items() for pair in of]
+        digest = folder.digest(flat, [id for one in flat for id in one[1:3]])
+        described = {"pairs": {kind: len(of) for kind, of in pairs.items()}}
+        return tasks.TASKS[name], pairs, described, digest
+    if name == "retrieval":
+        domains = align.representatives(folder.domains())
+        digest = folder.digest(domains, [domain.id for domain in domains])
+        return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, digest
+    if name in codes.MEASURES:
+        sets = {kind: _some(name, ids) for kind, ids in folder.sets().items()}
+        digest = folder.digest(sorted(sets.items()), [id for ids in sets.values() for id in ids])
+        described = {"structures": {kind: len(ids) for kind, ids in sets.items()}}
+        return tasks.TASKS[name], sets, described, digest
+    table = folder.table(name)
+    task = tasks.of_table(name, table.kind, table.tests, dict(table.about))
+    digest = folder.digest(table.entries, [entry.id for entry in table.entries])
+    described = {"proteins": {s: len(table.split(s)) for s in (TRAIN, VALID, *table.tests)}}
+    return task, table, described, digest
+
+
+def _work(who: Subject, name: str, given: Any, folder: Any, settings: Settings):
+    """Scores by split, points for plots by split, and what a probe chose."""
+    if isinstance(given, Table):
+        return _probed(who, given, folder, settings)
+    if name == "sensitivity":
+        done = {kind: align.sensitivity(who, folder, pairs) for kind, pairs in given.items()}
+    elif name == "retrieval":
+        done = {kind: align.retrieval(who, folder, domains) for kind, domains in given.items()}
+    else:
+        measure = codes.MEASURES[name]
+        done = {
+            kind: measure(who, [folder.structure(id) for id in ids]) for kind, ids in given.items()
+        }
+    return {k: v[0] for k, v in done.items()}, {k: v[1] for k, v in done.items()}, {}
+
+
+def _some(name: str, ids: Sequence[str]) -> list[str]:
+    if name not in ("mirror", "rotation", "stability") or len(ids) <= STRUCTURES:
+        return list(ids)
+    return [ids[i] for i in np.linspace(0, len(ids) - 1, STRUCTURES).astype(int)]
+
+
+def _probed(who: Subject, table: Table, folder: Any, settings: Settings):
+    from protok.bench import probe
+
+    train = _limited(table.split(TRAIN), folder, settings.train_residues)
+    valid = _limited(table.split(VALID), folder, settings.valid_residues)
+    if not train or not valid or not table.tests:
+        raise FormatError(
+            f"{table.name} has {len(train)} training, {len(valid)} validation proteins and "
+            f"{len(table.tests)} test splits", "a probe needs all three",
+        )  # fmt: skip
+    made = {split: samples(who, table, table.split(split), folder) for split in table.tests}
+    fit = probe.fit(
+        table.kind, samples(who, table, train, folder), samples(who, table, valid, folder),
+        made, len(table.classes), settings,
+    )  # fmt: skip
+    chosen = {
+        "rate": fit.rate, "step": fit.steps, "valid": fit.valid,
+        "train_proteins": len(train), "valid_proteins": len(valid),
+    }  # fmt: skip
+    return fit.scores, {}, chosen
+
+
+def _limited(entries: list[Entry], folder: Any, residues: int) -> list[Entry]:
+    """Whole proteins, drawn at random until they have this many residues; in the given order."""
+    if not residues:
+        return entries
+    order = np.random.default_rng(0).permutation(len(entries))
+    kept, n = [], 0
+    for i in order:
+        if n >= residues:
+            break
+        kept.append(i)
+        target = entries[i].target
+        n += len(target) if isinstance(target, np.ndarray) else 200
+    return [entries[i] for i in sorted(kept)]
+
+
+def samples(who: Subject, table: Table, entries: Sequence[Entry], folder: Any) -> Samples:
+    """Residues of labelled structures with codes or embeddings, end to end.
+
+    Every labelled residue is kept: one without a token has a vector of zeros, since leaving
+    out what a tokenizer refuses would flatter it.
+
+    Raises
+    ------
+    FormatError
+        If a label is not as long as its structure.
+    """
+    import torch
+
+    structures = [folder.structure(entry.id) for entry in entries]
+    outs = who.outputs(structures)
+    x, position, owner, y = [], [], [], []
+    for i, (entry, structure, out) in enumerate(zip(entries, structures, outs, strict=True)):
+        rows = np.arange(len(structure)) if entry.rows is None else entry.rows
+        if table.kind != "class" and len(entry.target) != len(rows):
+            raise FormatError(
+                f"label of {entry.id} has {len(entry.target)} entries for {len(rows)} residues",
+                "give one a residue of the structure", file=table.name,
+            )  # fmt: skip
+        x.append(out[rows])
+        position.append(np.arange(len(rows)))
+        owner.append(np.full(len(rows), i))
+        y.append(np.atleast_1d(entry.target))
+    x = np.concatenate(x)
+    vectors = None
+    if who.continuous:
+        x = torch.from_numpy(np.nan_to_num(x, nan=0.0).astype(np.float32))
+    else:
+        x = torch.from_numpy(np.where(x < 0, who.size, x).astype(np.int64))
+        nothing = np.zeros((1, who.vectors.shape[1]), np.float32)
+        vectors = torch.from_numpy(np.concatenate([who.vectors, nothing]))
+    kind = np.int64 if table.kind == "class" else np.float32
+    return Samples(
+        x, vectors, torch.from_numpy(np.concatenate(position)),
+        torch.from_numpy(np.concatenate(owner)), torch.from_numpy(np.concatenate(y).astype(kind)),
+    )  # fmt: skip

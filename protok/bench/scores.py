@@ -1,0 +1,189 @@
+"""Scores of predictions, with standard errors by bootstrap over proteins.
+
+Residues of one protein are not independent, so whole proteins are drawn with replacement.
+All scores take a weight a residue (how often its protein was drawn), which makes a resample
+one pass over values that were sorted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 200
+#: Proteins of a mini-batch in the reference, whose metrics are means over mini-batches.
+PARITY_BATCH = {"site": 8, "class": 64}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A value, its standard error over proteins, and the mean over mini-batches."""
+
+    value: float
+    se: float = float("nan")
+    parity: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ± {self.se:.3f}"
+
+
+class _Ranks:
+    """Weighted mid-ranks of values that do not change while their weights do."""
+
+    def __init__(self, x: np.ndarray):
+        self.order = np.argsort(x, kind="stable")
+        ordered = x[self.order]
+        self.starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        self.group = np.empty(len(x), np.int64)
+        self.group[self.order] = np.repeat(
+            np.arange(len(self.starts)), np.diff(np.r_[self.starts, len(x)])
+        )
+
+    def sums(self, weight: np.ndarray) -> np.ndarray:
+        """Weight of each group of equal values, in rising order."""
+        return np.add.reduceat(weight[self.order], self.starts)
+
+    def __call__(self, weight: np.ndarray) -> np.ndarray:
+        total = self.sums(weight)
+        return (np.cumsum(total) - total / 2)[self.group]
+
+
+def auroc(score: np.ndarray, label: np.ndarray) -> float:
+    """Area under the ROC curve, ties half; NaN where only one class is present."""
+    return _auroc(_Ranks(score), label, np.ones(len(score)))
+
+
+def _auroc(ranks: _Ranks, label: np.ndarray, weight: np.ndarray) -> float:
+    positive = ranks.sums(weight * label)
+    negative = ranks.sums(weight * (1 - label))
+    p, n = positive.sum(), negative.sum()
+    if not p or not n:
+        return float("nan")
+    below = np.cumsum(negative) - negative / 2
+    return float((positive * below).sum() / (p * n))
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Rank correlation with mid-ranks; NaN where one side is constant."""
+    one = np.ones(len(x))
+    return _correlation(_Ranks(x)(one), _Ranks(y)(one), one)
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Linear correlation; NaN where one side is constant."""
+    return _correlation(np.asarray(x, float), np.asarray(y, float), np.ones(len(x)))
+
+
+def _correlation(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
+    total = weight.sum()
+    x = x - (weight * x).sum() / total
+    y = y - (weight * y).sum() / total
+    spread = np.sqrt((weight * x * x).sum() * (weight * y * y).sum())
+    # Relative to the size of the values: a constant leaves only rounding behind.
+    return float((weight * x * y).sum() / spread) if spread > 1e-12 * total else float("nan")
+
+
+def macro_f1(predicted: np.ndarray, label: np.ndarray) -> float:
+    """Mean F1 over the classes that occur in labels or predictions."""
+    return _macro_f1(predicted, label, np.ones(len(label)))
+
+
+def _macro_f1(predicted: np.ndarray, label: np.ndarray, weight: np.ndarray) -> float:
+    size = int(max(predicted.max(), label.max())) + 1
+    right = np.bincount(label, weight * (predicted == label), size)
+    either = np.bincount(label, weight, size) + np.bincount(predicted, weight, size)
+    return float((2 * right[either > 0] / either[either > 0]).mean())
+
+
+def bootstrap(
+    value: Callable[[np.ndarray], float], proteins: int, seed: int = 0, resamples: int = RESAMPLES
+) -> float:
+    """Standard error of `value(weights)`, weights the times each of the proteins was drawn."""
+    if proteins < 2:
+        return float("nan")
+    random = np.random.default_rng(seed)
+    values = [
+        value(np.bincount(random.integers(0, proteins, proteins), minlength=proteins).astype(float))
+        for _ in range(resamples)
+    ]
+    values = [one for one in values if np.isfinite(one)]
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def site_scores(score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> dict[str, Score]:
+    """AUROC and average precision over residues; `protein` numbers them from 0.
+
+    `parity` of the AUROC is the mean over mini-batches of 8 proteins in file order, as the
+    reference reports it; batches with one class only are left out.
+    """
+    n = int(protein.max()) + 1
+    ranks = _Ranks(score)
+    whole = _auroc(ranks, label, np.ones(len(label)))
+    area = Score(
+        whole,
+        bootstrap(lambda w: _auroc(ranks, label, w[protein]), n),
+        _by_batches(lambda m: auroc(score[m], label[m]), protein, PARITY_BATCH["site"]),
+    )
+    precision = Score(
+        _precision(ranks, label, np.ones(len(label))),
+        bootstrap(lambda w: _precision(ranks, label, w[protein]), n),
+    )
+    return {"auroc": area, "average_precision": precision}
+
+
+def _precision(ranks: _Ranks, label: np.ndarray, weight: np.ndarray) -> float:
+    positive = ranks.sums(weight * label)[::-1]
+    every = ranks.sums(weight)[::-1]
+    if not positive.sum():
+        return float("nan")
+    taken = np.cumsum(every)
+    precision = np.divide(np.cumsum(positive), taken, out=np.zeros_like(taken), where=taken > 0)
+    return float((positive * precision).sum() / positive.sum())
+
+
+def value_scores(score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> dict[str, Score]:
+    """Spearman over all residues (as the reference), and the mean of it over proteins."""
+    n = int(protein.max()) + 1
+    x, y = _Ranks(score), _Ranks(label)
+    whole = Score(
+        spearman(score, label),
+        bootstrap(lambda w: _weighted_spearman(x, y, w[protein]), n),
+    )
+    each = np.array([spearman(score[protein == i], label[protein == i]) for i in range(n)])
+    each = each[np.isfinite(each)]
+    se = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
+    mean = float(each.mean()) if len(each) else float("nan")
+    return {"spearman": whole, "spearman_per_protein": Score(mean, se)}
+
+
+def _weighted_spearman(x: _Ranks, y: _Ranks, weight: np.ndarray) -> float:
+    return _correlation(x(weight), y(weight), weight)
+
+
+def class_scores(logits: np.ndarray, label: np.ndarray) -> dict[str, Score]:
+    """Macro F1 and accuracy over domains; `parity` is the mean over mini-batches of 64."""
+    predicted, n = logits.argmax(1), len(label)
+    right = (predicted == label).astype(float)
+    batch = np.arange(n)
+    f1 = Score(
+        macro_f1(predicted, label),
+        bootstrap(lambda w: _macro_f1(predicted, label, w), n),
+        _by_batches(lambda m: macro_f1(predicted[m], label[m]), batch, PARITY_BATCH["class"]),
+    )
+    se = float(right.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return {"macro_f1": f1, "accuracy": Score(float(right.mean()), se)}
+
+
+def _by_batches(value: Callable[[np.ndarray], float], protein: np.ndarray, size: int) -> float:
+    values = [value(protein // size == i) for i in range(int(protein.max()) // size + 1)]
+    values = [one for one in values if np.isfinite(one)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def of(kind: str, score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> dict[str, Score]:
+    """The scores of a kind of table: `site`, `value` or `class`."""
+    if kind == "class":
+        return class_scores(score, label)
+    return (site_scores if kind == "site" else value_scores)(score, label, protein)

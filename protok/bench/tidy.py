@@ -1,0 +1,300 @@
+"""Make a data folder (`protok.bench.folder`) from structure files and a CSV of labels.
+
+A CSV of labels has the column `id` (a chain of the folder: file stem and chain, `1aki_A`) and
+one of
+
+* `residue`, `label`: a row a residue, by its number in the file, `52` or `52A`;
+* `label`: a row a chain, a string of 0, 1 and x, or numbers separated by blanks;
+* `fold`, optionally `superfamily`, `family`, `region` (`2-129`): a row a domain;
+
+and optionally `split` (train, valid, any test) or `cluster` (members stay together). Without
+`label` files the tasks that structures carry themselves are still made.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.bench import splits
+from protok.bench.folder import MISSING
+from protok.errors import FormatError, ProtokError
+
+#: Chains shorter than this are left out: no tokenizer says much of them.
+SHORTEST = 20
+
+
+@dataclass
+class Prepared:
+    """What `prepare` wrote, and what it left out."""
+
+    out: Path
+    structures: int = 0
+    tables: dict[str, dict[str, int]] = field(default_factory=dict)
+    pairs: int = 0
+    errors: list[tuple[str, str]] = field(default_factory=list)
+
+
+def prepare(
+    structures: str | Path | Iterable[str | Path], out: str | Path, *,
+    labels: Sequence[str | Path] = (), pairs: str | Path | None = None,
+    unlisted: str = "auto", ligands: bool = True, bfactors: bool = True,
+) -> Prepared:  # fmt: skip
+    """Write a data folder.
+
+    Parameters
+    ----------
+    structures
+        Files, folders or patterns, as for `protok encode`.
+    out
+        Folder to write to.
+    labels
+        CSV files; a table is named after its file.
+    pairs
+        CSV with `id1`, `id2`, optional `set` and `tm`; a TM-score that is not given is
+        computed by TM-align, which needs `tmtools`.
+    unlisted
+        Label of a residue that a CSV with `residue` does not list: `0`, `x` (unlabelled), or
+        `auto`: 0 for labels of 0 and 1, unlabelled for numbers.
+    ligands, bfactors
+        Make `bind_hetatm` (residues within 4.5 Å of a ligand, by `protok.bench.ligands`) and
+        `flex_bfactor` (CA B-factors, z-scores in each chain; constant ones are left out).
+
+    Raises
+    ------
+    FormatError
+        If a CSV is not as above, or names what the structures do not have.
+    """
+    from protok.io import iter_files
+
+    made = Prepared(Path(out))
+    chains: dict[str, Backbone] = {}
+    bound: dict[str, np.ndarray] = {}
+    for path in iter_files(structures):
+        try:
+            for id, chain in _chains(path):
+                if id in chains:
+                    raise ProtokError(f"second chain with the id {id}", "rename the file")
+                chains[id] = chain
+                if ligands:
+                    label = _contacts(path, chain)
+                    if label is not None:
+                        bound[id] = label
+        except ProtokError as error:
+            made.errors.append((str(path), error.reason))
+    if not chains:
+        raise FormatError("no chain could be read", "give structure files", file=str(structures))
+    (made.out / "tasks").mkdir(parents=True, exist_ok=True)
+    write_structures(chains.values(), made.out / "structures.parquet", list(chains))
+    made.structures = len(chains)
+    group = dict(zip(chains, splits.clusters([c.sequence for c in chains.values()]), strict=True))
+
+    def add(name: str, rows: list[dict[str, Any]], about: dict[str, str]) -> None:
+        _split(rows, group)
+        write_table(rows, made.out / "tasks" / f"{name}.parquet", about)
+        made.tables[name] = dict(Counter(row["split"] for row in rows))
+
+    flexible = {id: c.bfactor for id, c in chains.items() if _varies(c.bfactor)}
+    if bfactors and len(flexible) > 2:
+        rows = [{"id": id, "label": _standard(b).tolist()} for id, b in flexible.items()]
+        add("flex_bfactor", rows,
+            {"what": "flexibility: CA B-factor", "licence": "that of the structures",
+             "labels": "CA B-factors of the files, as z-scores in each chain: their level says "
+                       "more of the experiment than of the structure"})  # fmt: skip
+    if len(bound) > 2:
+        add("bind_hetatm", [{"id": id, "label": _letters(b)} for id, b in bound.items()],
+            {"what": "residues that touch a ligand", "licence": "that of the structures",
+             "labels": "heavy atom within 4.5 Å of a HETATM residue of >= 7 heavy atoms that is "
+                       "no water, buffer or glycan"})  # fmt: skip
+    for file in labels:
+        add(Path(file).stem, _labelled(Path(file), chains, unlisted), {"labels": "given"})
+    if pairs is not None:
+        rows = _pairs(Path(pairs), chains)
+        _write(rows, made.out / "pairs.parquet", {})
+        made.pairs = len(rows)
+    return made
+
+
+def _chains(path: Path):
+    from protok.io import read
+    from protok.io.files import stem
+
+    whole = read(path)
+    name = stem(path)
+    for chain in whole.split():
+        if len(chain) < SHORTEST:
+            continue
+        letter = str(chain.chain[0])
+        # `1aki_A.pdb` and `7dz2.C.pdb` name their chain already.
+        own = name.endswith((f"_{letter}", f".{letter}")) and len(whole.chains) == 1
+        yield (name if own or not letter.strip() else f"{name}_{letter}"), chain
+
+
+def _contacts(path: Path, chain: Backbone) -> np.ndarray | None:
+    from biotite.file import InvalidFileError
+    from biotite.structure import BadStructureError
+
+    from protok.bench.ligands import contacts
+
+    try:
+        return contacts(path, chain)
+    except (InvalidFileError, BadStructureError, ValueError, KeyError):
+        # biotite is stricter than protok: such a file has a backbone, but no ligand labels.
+        return None
+
+
+def _varies(bfactor: np.ndarray) -> bool:
+    known = bfactor[np.isfinite(bfactor)]
+    return len(known) > 0 and float(np.ptp(known)) > 1e-3
+
+
+def _standard(bfactor: np.ndarray) -> np.ndarray:
+    return (bfactor - np.nanmean(bfactor)) / np.nanstd(bfactor)
+
+
+def _letters(label: np.ndarray) -> str:
+    return "".join("x" if np.isnan(one) else str(int(one)) for one in label)
+
+
+def _split(rows: list[dict[str, Any]], group: dict[str, int]) -> None:
+    if all(row.get("split") for row in rows):
+        return
+    for row in rows:
+        row["cluster"] = str(row.get("cluster") or group[row["id"]])
+    for row, split in zip(rows, splits.assign([r["cluster"] for r in rows]), strict=True):
+        row["split"] = split
+
+
+def _read(path: Path, needed: set[str]) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        rows = list(csv.DictReader(lines))
+    if not rows or not needed <= rows[0].keys():
+        raise FormatError(
+            f"columns {', '.join(rows[0]) if rows else 'of an empty file'}",
+            f"it needs {', '.join(sorted(needed))}; see protok.bench.tidy", file=str(path),
+        )  # fmt: skip
+    return rows
+
+
+def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[dict[str, Any]]:
+    given = _read(path, {"id"})
+    columns = given[0].keys()
+    for row in given:
+        if row["id"] not in chains:
+            raise FormatError(
+                f"label of {row['id']!r}, which is no chain of the structures",
+                f"chains are named like {next(iter(chains))}", file=str(path),
+            )  # fmt: skip
+    keep = [key for key in ("split", "cluster") if key in columns]
+    if "fold" in columns:
+        keep += [key for key in ("fold", "superfamily", "family", "region") if key in columns]
+        return [{"id": row["id"], **{key: row[key] for key in keep}} for row in given]
+    if "label" not in columns:
+        raise FormatError("no column label or fold", "see protok.bench.tidy", file=str(path))
+    if "residue" in columns:
+        return _by_residue(given, chains, unlisted, keep, path)
+    site = all(set(row["label"].strip()) <= set("01x") for row in given)
+    rows = []
+    for row in given:
+        text = row["label"].strip()
+        label = text if site else [_number(one, path) for one in text.split()]
+        if len(label) != len(chains[row["id"]]):
+            raise FormatError(
+                f"{row['id']}: {len(label)} labels for {len(chains[row['id']])} residues",
+                "give one a residue that the file lists", file=str(path),
+            )  # fmt: skip
+        rows.append({"id": row["id"], "label": label, **{key: row[key] for key in keep}})
+    return rows
+
+
+def _by_residue(given, chains, unlisted, keep, path) -> list[dict[str, Any]]:
+    site = all(row["label"].strip() in ("0", "1", "x") for row in given)
+    rest = {"auto": 0.0 if site else np.nan, "0": 0.0, "x": np.nan}[unlisted]
+    values: dict[str, np.ndarray] = {}
+    first: dict[str, dict[str, str]] = {}
+    where: dict[str, dict[str, int]] = {}
+    for row in given:
+        id = row["id"]
+        if id not in values:
+            chain = chains[id]
+            values[id] = np.full(len(chain), rest, np.float32)
+            first[id] = row
+            where[id] = {
+                f"{number}{code}": i
+                for i, (number, code) in enumerate(zip(chain.index, chain.icode, strict=True))
+            }
+        at = where[id].get(row["residue"].strip())
+        if at is None:
+            raise FormatError(
+                f"{id} has no residue {row['residue']!r}",
+                "use the numbers of the structure file, 52 or 52A", file=str(path),
+            )  # fmt: skip
+        values[id][at] = np.nan if row["label"].strip() == "x" else _number(row["label"], path)
+    return [
+        {"id": id, "label": _letters(v) if site else v.tolist(), **{k: first[id][k] for k in keep}}
+        for id, v in values.items()
+    ]
+
+
+def _number(text: str, path: Path) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise FormatError(f"label {text!r}", "give 0, 1, x or a number", file=str(path)) from error
+
+
+def _pairs(path: Path, chains: dict[str, Backbone]) -> list[dict[str, Any]]:
+    rows = []
+    for row in _read(path, {"id1", "id2"}):
+        one, two = row["id1"], row["id2"]
+        for id in (one, two):
+            if id not in chains:
+                raise FormatError(f"no chain {id!r}", "add its file", file=str(path))
+        if row.get("tm"):
+            tm = _number(row["tm"], path)
+        else:
+            from protok.bench.align import tm_align
+
+            tm = tm_align(chains[one], chains[two])
+        rows.append({"set": row.get("set") or "pairs", "id1": one, "id2": two, "tm": tm})
+    return rows
+
+
+def write_structures(structures: Iterable[Backbone], path: Path, ids: Sequence[str] = ()) -> None:
+    """Write Backbones as a structure file of a data folder, under `ids` or their own names."""
+    rows = []
+    for i, one in enumerate(structures):
+        centre = np.nanmean(one.coords[:, 1], axis=0) if one.mask.any() else np.zeros(3)
+        xyz = np.round((one.coords - centre) * 100)
+        rows.append(
+            {
+                "id": ids[i] if ids else one.name,
+                "seq": one.sequence,
+                "chain": str(one.chain[0]),
+                "xyz": np.where(np.isfinite(xyz), xyz, MISSING).astype(np.int16).ravel(),
+                "resnum": one.index.astype(np.int32),
+                "icode": "".join(code or " " for code in one.icode.tolist()),
+                "bfac": one.bfactor.astype(np.float32),
+            }
+        )
+    _write(rows, path, {})
+
+
+def write_table(rows: list[dict[str, Any]], path: Path, about: dict[str, str]) -> None:
+    """Write a table of labels; what it says of itself goes into the file's metadata."""
+    _write(rows, path, {f"bench:{key}": value for key, value in about.items()})
+
+
+def _write(rows: list[dict[str, Any]], path: Path, metadata: dict[str, str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")

@@ -1,0 +1,242 @@
+"""The command line of images: `protok image encode | decode | train | score | info`.
+
+Arguments are parsed and results printed here; torch is imported when a command needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from protok.cli import FAILED, OK, USAGE, _count, _print_json, _print_nested, _say
+from protok.cli import _toml_value as toml_value
+
+MODEL = "protok-image"
+#: Images that are encoded or scored together.
+BATCH = 32
+
+
+def add_image(commands, command: Callable) -> None:
+    """Add `image` and its verbs to the commands; `command` makes a parser of one."""
+    top = commands.add_parser(
+        "image", help="the same for images: encode, decode, train, score, info",
+        description="Images to discrete codes and back.", allow_abbrev=False,
+    )  # fmt: skip
+    verbs = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    one = command(verbs, "encode", "image files to codes", _encode)
+    one.add_argument("inputs", nargs="+", metavar="INPUT", help="image files and folders")
+    one.add_argument("-o", "--out", required=True, metavar="FILE.npz", help="for the codes")
+    _model_argument(one)
+    one.add_argument(
+        "--size", type=_number, metavar="N",
+        help="scale images first, so that the shorter side has N pixels (default: as they are)",
+    )  # fmt: skip
+    one.add_argument("--levels", type=_number, metavar="M", help="keep the first M levels only")
+    one.add_argument("--json", action="store_true", help="print a summary as JSON")
+
+    one = command(verbs, "decode", "codes to PNG files", _decode)
+    one.add_argument("codes", metavar="CODES.npz", help="as written by protok image encode")
+    one.add_argument("-o", "--out", required=True, type=Path, metavar="FOLDER", help="for NAME.png")
+    one.add_argument("--model", help="name or folder (default: the model that the codes name)")
+    one.add_argument("--levels", type=_number, metavar="M", help="use the first M levels only")
+    one.add_argument("--json", action="store_true", help="print a summary as JSON")
+
+    one = command(verbs, "train", "train or fine-tune an image tokenizer", _train)
+    one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
+    one.add_argument(
+        "--images", metavar="DIR",
+        help="folder of images, of one folder a class, or of train/ and val/; or an .npz file",
+    )  # fmt: skip
+    one.add_argument("--init", metavar="MODEL", help="start from this model's weights")
+    one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
+    one.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change a key of the recipe, e.g. optim.lr=1e-4 (may be repeated)",
+    )  # fmt: skip
+    one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+
+    one = command(verbs, "score", "reconstruct images and say how well", _score)
+    one.add_argument("images", metavar="DIR", help="folder or .npz of images; its val/ if it has")
+    _model_argument(one)
+    one.add_argument("--size", type=_number, metavar="N", help="squares of N pixels (needed "
+                     "unless all images are alike)")  # fmt: skip
+    one.add_argument("--levels", type=_number, metavar="M", help="use the first M levels only")
+    one.add_argument("--most", type=_number, metavar="N", help="at most N images, evenly spread")
+    one.add_argument(
+        "--inception", metavar="FILE", help="Inception weights of torch-fidelity: rFID too"
+    )
+    one.add_argument(
+        "--sheet", metavar="FILE.png", help="write originals above reconstructions of the first 12"
+    )
+    one.add_argument("--json", action="store_true", help="print JSON")
+
+    one = command(verbs, "info", "say what an image model or a file of codes is", _info)
+    one.add_argument("what", nargs="?", default=MODEL, help=f"default: the model {MODEL}")
+    one.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _model_argument(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--model", default=MODEL, help=f"name or folder (default: {MODEL})")
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 1 or more")
+    return int(text)
+
+
+def _encode(arguments: argparse.Namespace) -> int:
+    from protok.errors import ProtokError
+    from protok.image.pictures import find_images
+    from protok.image.pixels import as_pixels
+    from protok.image.tokenizer import ImageTokenizer
+    from protok.image.tokens import save_codes
+
+    if not arguments.out.endswith(".npz"):
+        _say(f"error: {arguments.out}: codes of images are written to .npz files")
+        return USAGE
+    tokenizer = ImageTokenizer.from_pretrained(arguments.model)
+    if not _levels_fit(arguments.levels, tokenizer.levels):
+        return USAGE
+    found, failed = [], []
+    images = find_images(arguments.inputs)
+    for start in range(0, len(images), BATCH):
+        names, pixels = [], []
+        for name, path in images[start : start + BATCH]:
+            try:
+                pixels.append(as_pixels(path, size=arguments.size))
+                names.append(name)
+            except ProtokError as error:
+                failed.append({"file": str(path), "reason": error.reason})
+                _say(f"error: {error}")
+        found += tokenizer.encode_batch(pixels, names=names)
+    if arguments.levels is not None:
+        found = [one.prefix(arguments.levels) for one in found]
+    if found:
+        save_codes(found, arguments.out)
+        bits = sum(one.bits_per_pixel for one in found) / len(found)
+        if arguments.json:
+            _print_json(_summary(found) | {"failed": failed})
+        _say(
+            f"{_count(len(found), 'image')}, {_count(sum(map(len, found)), 'code')} in "
+            f"{arguments.out} ({tokenizer.codebook}), {bits:.3g} bits per pixel"
+        )
+    return FAILED if failed else OK
+
+
+def _levels_fit(levels: int | None, there: int) -> bool:
+    if levels is None or levels <= there:
+        return True
+    _say(f"error: --levels {levels}: the codes have {_count(there, 'level')}")
+    return False
+
+
+def _summary(found: list) -> dict:
+    n = max(1, len(found))
+    return {
+        "images": len(found),
+        "codes": sum(map(len, found)),
+        "codebook": sorted({one.codebook for one in found}),
+        "size": sorted({one.size for one in found}),
+        "levels": sorted({one.levels for one in found}),
+        "bits_per_pixel": sum(one.bits_per_pixel for one in found) / n,
+    }
+
+
+def _decode(arguments: argparse.Namespace) -> int:
+    from protok.image.pixels import write_pixels
+    from protok.image.tokenizer import ImageTokenizer
+    from protok.image.tokens import load_codes
+
+    tokens = load_codes(arguments.codes)
+    if not tokens:
+        _say(f"error: {arguments.codes}: holds no images")
+        return USAGE
+    if not _levels_fit(arguments.levels, min(one.levels for one in tokens)):
+        return USAGE
+    name = arguments.model or tokens[0].codebook.split("@")[0]
+    tokenizer = ImageTokenizer.from_pretrained(name)
+    written = []
+    for start in range(0, len(tokens), BATCH):
+        part = tokens[start : start + BATCH]
+        for one, pixels in zip(
+            part, tokenizer.decode_batch(part, levels=arguments.levels), strict=True
+        ):
+            path = _inside(arguments.out, f"{one.name or len(written)}.png")
+            written.append(str(write_pixels(pixels, path)))
+    if arguments.json:
+        _print_json({"codebook": tokenizer.codebook, "files": written})
+    _say(f"{_count(len(written), 'image')} in {arguments.out} ({tokenizer.codebook})")
+    return OK
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A path below a folder, whatever the name in a file of codes says."""
+    parts = [part for part in Path(name).parts if part not in ("..", "/", "\\")]
+    return folder.joinpath(*parts)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    overrides = {}
+    for setting in arguments.overrides:
+        key, equals, value = setting.partition("=")
+        if not key or not equals:
+            _say(f"error: --set {setting}: give KEY=VALUE")
+            return USAGE
+        overrides[key] = toml_value(value)
+    try:
+        from protok.image import training
+    except ModuleNotFoundError as error:
+        _say(f"error: training needs {error.name}: pip install 'protok[train,image]'")
+        return USAGE
+    model = training.run(
+        arguments.recipe, images=arguments.images, init=arguments.init, out=arguments.out,
+        overrides=overrides, resume=arguments.resume,
+    )  # fmt: skip
+    _say(f"the model is in {model}; use it with --model {model}")
+    return OK
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from protok.image.scoring import score
+    from protok.image.tokenizer import ImageTokenizer
+
+    tokenizer = ImageTokenizer.from_pretrained(arguments.model)
+    if not _levels_fit(arguments.levels, tokenizer.levels):
+        return USAGE
+    found = score(
+        tokenizer, arguments.images, size=arguments.size, levels=arguments.levels,
+        most=arguments.most, inception=arguments.inception, sheet=arguments.sheet,
+    )  # fmt: skip
+    if arguments.json:
+        _print_json(found)
+    else:
+        _print_nested({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in found.items()})
+    return OK
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    said: dict
+    if Path(arguments.what).is_file():
+        from protok.image.tokens import load_codes
+
+        said = {"kind": "codes of images", **_summary(load_codes(arguments.what))}
+    else:
+        from protok.image.tokenizer import ImageTokenizer
+
+        tokenizer = ImageTokenizer.from_pretrained(arguments.what)
+        bits = tokenizer.levels * (tokenizer.size - 1).bit_length() / tokenizer.factor**2
+        said = {
+            "kind": "image model", "name": tokenizer.name, "codebook": tokenizer.codebook,
+            "codes": tokenizer.size, "levels": tokenizer.levels,
+            "pixels along a code": tokenizer.factor, "bits per pixel": bits,
+            "parameters": sum(p.numel() for p in tokenizer.network.parameters()),
+            **tokenizer.provenance,
+        }  # fmt: skip
+    if arguments.json:
+        _print_json(said)
+    else:
+        _print_nested(said)
+    return OK

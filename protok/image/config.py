@@ -1,0 +1,199 @@
+"""Shapes and recipes of image tokenizers: plain dataclasses, readable without torch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from protok.recipe import RecipeError, from_dict
+
+FACTORS = (4, 8, 16)
+
+
+@dataclass(frozen=True)
+class CodebookConfig:
+    """The codebook and its curriculum (see `protok.quantize`).
+
+    ``kind`` is ``provq``, a bare ``vq``, ``simvq``, ``fsq``, ``lfq`` or ``residual``, or
+    ``none`` for continuous latents; ``inner`` is the kind inside ``provq``. ``levels`` and
+    ``prefix`` are those of `protok.quantize.ResidualVQ`; the rest is as for proteins.
+    """
+
+    kind: str = "provq"
+    size: int = 1024
+    dim: int = 16
+    beta: float = 0.25
+    schedule: str = "cosine"
+    warmup: float = 0.2
+    ramp: float = 0.4
+    mix: str = "bernoulli"
+    inner: str = "vq"
+    learn: str = "ema"
+    metric: str = "euclidean"
+    upkeep: str = "kmeans+respawn"
+    bias: bool = False
+    levels: int = 4
+    prefix: float = 0.5
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Everything that a checkpoint needs to rebuild its network.
+
+    ``factor``: pixels along the side of a token, 4, 8 or 16. ``patch``: pixels along the
+    side that are folded into channels before the first convolution; 1 is the published
+    VQGAN, 2 or 4 spare the convolutions at full resolution. ``multiples``: width of each
+    resolution in units of ``width`` (``decoder_width`` in the decoder), finest first; one
+    for each halving from ``patch`` to ``factor``, and one more. ``blocks``: residual blocks
+    at each resolution. ``attention``: at the coarsest resolution.
+    """
+
+    name: str = "protok-image"
+    factor: int = 8
+    patch: int = 4
+    width: int = 48
+    decoder_width: int = 64
+    multiples: tuple[int, ...] = (1, 2)
+    blocks: int = 1
+    attention: bool = False
+    quantizer: CodebookConfig = field(default_factory=CodebookConfig)
+
+    def __post_init__(self) -> None:
+        if self.factor not in FACTORS:
+            raise RecipeError(f"factor {self.factor} is not one of 4, 8, 16")
+        if self.patch not in (1, 2, 4) or self.patch > self.factor:
+            raise RecipeError(f"patch {self.patch} is not one of 1, 2, 4 up to the factor")
+        stages = (self.factor // self.patch).bit_length()
+        if len(self.multiples) != stages:
+            raise RecipeError(
+                f"{len(self.multiples)} multiples for {stages} resolutions",
+                f"factor {self.factor} with patch {self.patch} has {stages}, finest first",
+            )
+
+
+@dataclass(frozen=True)
+class ImageDataConfig:
+    """What to train on (see `protok.image.pictures.open_pictures`).
+
+    ``train`` and ``valid`` are folders or .npz files; without ``valid`` it is the
+    validation part of ``train`` if there is one, else every twentieth image is held out.
+    ``classes``: text file of the classes to keep, one a line, as for ImageNet-100.
+    ``size``: side of the square crops in pixels; images are scaled so that their shorter
+    side has it. ``flip``: mirror half of the training images. ``workers``: processes that
+    read images.
+    """
+
+    train: str = ""
+    valid: str = ""
+    classes: str = ""
+    size: int = 64
+    flip: bool = True
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What a reconstruction is trained for, beside the loss of the quantizer.
+
+    ``pixel``: ``l1`` or ``l2``, in units of half the range of a pixel. ``perceptual``:
+    weight of the distance of VGG-16 features; ``perceptual_weights`` is the file that they
+    come from and must be given then. ``adversarial``: weight of a patch discriminator
+    trained along from the share ``adversarial_start`` of the steps on, relative to the other
+    losses' gradient; ``discriminator_width`` and ``discriminator_lr`` are its own.
+    """
+
+    pixel: str = "l1"
+    perceptual: float = 0.0
+    perceptual_weights: str = ""
+    adversarial: float = 0.0
+    adversarial_start: float = 0.5
+    discriminator_width: int = 64
+    discriminator_layers: int = 3
+    discriminator_lr: float = 1e-4
+
+
+@dataclass(frozen=True)
+class ImageOptimConfig:
+    """How to train; ``batch`` is that of one process, ``precision`` ``bf16-mixed`` or ``32``."""
+
+    steps: int = 6000
+    batch: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    warmup: int = 200
+    clip: float = 1.0
+    precision: str = "bf16-mixed"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ImageValidConfig:
+    """What is measured on the way: every so many steps, on so many held-out images."""
+
+    every: int = 500
+    images: int = 256
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """A whole training run; reads from and writes to TOML sections of these names."""
+
+    model: ImageConfig = field(default_factory=ImageConfig)
+    data: ImageDataConfig = field(default_factory=ImageDataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: ImageOptimConfig = field(default_factory=ImageOptimConfig)
+    valid: ImageValidConfig = field(default_factory=ImageValidConfig)
+
+
+def read_image_recipe(
+    path: str | Path | None, overrides: Mapping[str, Any] | None = None
+) -> ImageRecipe:
+    """Read a recipe from TOML and apply ``{"optim.steps": 100}`` overrides.
+
+    Raises
+    ------
+    RecipeError
+        For an unknown key, naming near ones, a value of the wrong type, or settings that
+        do not fit each other.
+    """
+    raw: dict[str, Any] = {}
+    if path is not None:
+        try:
+            raw = tomllib.loads(Path(path).read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise RecipeError(f"cannot read the recipe ({error})", file=str(path)) from error
+    for key, value in (overrides or {}).items():
+        table = raw
+        *sections, last = key.split(".")
+        for section in sections:
+            table = table.setdefault(section, {})
+        table[last] = value
+    where = str(path or "recipe")
+    try:
+        recipe = from_dict(ImageRecipe, raw, where)
+    except RecipeError as error:
+        error.file = error.file or where
+        raise
+    check(recipe, where)
+    return recipe
+
+
+def check(recipe: ImageRecipe, where: str = "recipe") -> None:
+    """Refuse settings that do not fit each other (`RecipeError`)."""
+    if recipe.data.size % recipe.model.factor:
+        raise RecipeError(
+            f"data.size {recipe.data.size} is no multiple of model.factor {recipe.model.factor}",
+            file=where,
+        )
+    if recipe.loss.pixel not in ("l1", "l2"):
+        raise RecipeError(f"loss.pixel {recipe.loss.pixel!r} is not l1 or l2", file=where)
+    if recipe.loss.perceptual and not recipe.loss.perceptual_weights:
+        raise RecipeError(
+            "loss.perceptual needs weights",
+            "give loss.perceptual_weights, a file with the state of torchvision's vgg16 or of "
+            "LPIPS; protok downloads nothing",
+            file=where,
+        )

@@ -1,0 +1,202 @@
+"""How good reconstructions are: PSNR, SSIM, MSE, and a distance between distributions.
+
+The Fréchet distance between features of reconstructions and originals is called rFID only
+with the Inception weights of its evaluator, which the caller gives. Without them the
+features are those of `Gist`, and the number is called ``frechet_gist``: it compares models
+with each other on one set of images and with nothing published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from protok.errors import ProtokError
+
+#: Side of the window of SSIM; smaller images have none.
+WINDOW = 11
+
+
+def torchmetrics() -> Any:
+    """The module ``torchmetrics.image``, which an extra brings.
+
+    Raises
+    ------
+    ProtokError
+        If it is not installed.
+    """
+    try:
+        import torchmetrics.image
+    except ModuleNotFoundError as error:
+        raise ProtokError(
+            f"scores of images need {error.name}", "pip install 'protok[image]'"
+        ) from error
+    return torchmetrics.image
+
+
+class Gist(nn.Module):
+    """Strength of edges by orientation, scale and place, and colours: 132 features.
+
+    Energies of Gabor filters in six orientations at three scales: of lightness in 2 x 2
+    cells, of two opponent colours over the image; mean and deviation of each channel in the
+    cells. After the gist of Oliva and Torralba (2001), with fewer cells, so that a few
+    hundred images give a covariance. Nothing is learned or random.
+    """
+
+    num_features = 132
+    #: Of an image, so that the coarsest scale has room for a filter.
+    smallest = 20
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("filters", _gabor(), persistent=False)
+
+    def forward(self, x: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 132"]:
+        """Features in units of pixel values.
+
+        Raises
+        ------
+        ValueError
+            If a side has less than 20 pixels.
+        """
+        if min(x.shape[2:]) < self.smallest:
+            raise ValueError(f"images of {tuple(x.shape[2:])} pixels; at least 20 are needed")
+        r, g, b = x.float().unbind(1)
+        x = torch.stack([0.299 * r + 0.587 * g + 0.114 * b, r - g, (r + g) / 2 - b], dim=1)
+        mean = F.adaptive_avg_pool2d(x, 2)
+        spread = (F.adaptive_avg_pool2d(x.square(), 2) - mean.square()).clamp(min=0).sqrt()
+        found = [mean.flatten(1), spread.flatten(1)]
+        for _ in range(3):
+            energy = self._energy(x)
+            found.append(F.adaptive_avg_pool2d(energy[:, 0], 2).flatten(1))
+            found.append(energy[:, 1:].mean((-1, -2)).flatten(1))
+            x = F.avg_pool2d(x, 2)
+        return torch.cat(found, dim=1)
+
+    def _energy(self, x: Tensor) -> Tensor:
+        flat = F.pad(x.flatten(0, 1)[:, None], (4, 4, 4, 4), mode="reflect")
+        even, odd = F.conv2d(flat, self.filters).unflatten(0, x.shape[:2]).chunk(2, dim=2)
+        return (even.square() + odd.square()).sqrt()
+
+
+def _gabor() -> Tensor:
+    """Even and odd filters (12, 1, 9, 9), six orientations, a wavelength of 4 pixels."""
+    y, x = torch.meshgrid(torch.arange(-4.0, 5), torch.arange(-4.0, 5), indexing="ij")
+    window = torch.exp(-(x.square() + y.square()) / (2 * 2.0**2))
+    window = window / window.sum()
+    angles = torch.arange(6) * math.pi / 6
+    phase = [2 * math.pi / 4 * (x * math.cos(a) + y * math.sin(a)) for a in angles]
+    even = [window * p.cos() for p in phase]
+    # Flat regions must have no energy.
+    even = [f - window * f.sum() for f in even]
+    return torch.stack(even + [window * p.sin() for p in phase])[:, None]
+
+
+class Scorer:
+    """Scores of reconstructions, added batch by batch; images may differ in size.
+
+    PSNR (in decibels, 100 for an exact copy) and SSIM (Wang et al. 2004, Gaussian window; of
+    images of at least 11 pixels) are means over images, MSE is of pixels in 0..1.
+
+    Parameters
+    ----------
+    frechet
+        Whether to measure a Fréchet distance: of images of at least 20 pixels, nan without.
+    inception
+        File of the Inception weights of torch-fidelity
+        (``weights-inception-2015-12-05-6726825d.pth``): the distance is rFID then.
+    """
+
+    def __init__(self, *, frechet: bool = True, inception: str | Path | None = None):
+        tools = torchmetrics()
+        self.n, self.with_ssim, self.with_features = 0, 0, 0
+        self.sums = {"psnr": 0.0, "ssim": 0.0, "mse": 0.0}
+        self._ssim: Callable[..., Tensor] = tools.StructuralSimilarityIndexMeasure(
+            data_range=255.0, reduction="none"
+        )
+        self._psnr: Callable[..., Tensor] = tools.PeakSignalNoiseRatio(
+            data_range=255.0, reduction="none", dim=(1, 2, 3)
+        )
+        self.evaluator, self._distance, self._smallest = "", None, 1
+        if inception is not None:
+            self.key, self._distance, self.evaluator = _inception(tools, Path(inception))
+        elif frechet:
+            self.key, self.evaluator = "frechet_gist", "protok.image.metrics.Gist"
+            from torchmetrics.image.fid import FrechetInceptionDistance
+
+            self._distance, self._smallest = FrechetInceptionDistance(Gist()), Gist.smallest
+
+    @torch.no_grad()
+    def add(self, images: np.ndarray, originals: np.ndarray) -> None:
+        """Count reconstructions and their originals, (n, h, w, 3) uint8 each.
+
+        Raises
+        ------
+        ValueError
+            If they differ in shape.
+        """
+        if images.shape != originals.shape or images.ndim != 4:
+            raise ValueError(f"shapes {images.shape} and {originals.shape} are not alike")
+        x, y = (torch.from_numpy(a).movedim(-1, 1).contiguous() for a in (images, originals))
+        self.n += len(x)
+        a, b = x.float(), y.float()
+        error = (a - b).square().mean((1, 2, 3)) / 255**2
+        self.sums["mse"] += float(error.double().sum())
+        self._psnr.reset()
+        self.sums["psnr"] += float(self._psnr(a, b).nan_to_num(100.0).clamp(max=100.0).sum())
+        if min(x.shape[2:]) >= WINDOW:
+            self._ssim.reset()
+            self.sums["ssim"] += float(self._ssim(a, b).sum())
+            self.with_ssim += len(x)
+        if self._distance is not None and min(x.shape[2:]) >= self._smallest:
+            self._distance.update(y, real=True)
+            self._distance.update(x, real=False)
+            self.with_features += len(x)
+
+    def result(self) -> dict[str, Any]:
+        """``n``, ``psnr``, ``ssim``, ``mse``, and the distance by its name with its evaluator.
+
+        Raises
+        ------
+        ValueError
+            Without images.
+        """
+        if not self.n:
+            raise ValueError("no images were added")
+        n = {"psnr": self.n, "mse": self.n, "ssim": self.with_ssim}
+        means = {k: self.sums[k] / n[k] if n[k] else math.nan for k in n}
+        found: dict[str, Any] = {"n": self.n, **means}
+        if self._distance is not None:
+            enough = self.with_features > 1
+            found[self.key] = float(self._distance.compute()) if enough else math.nan
+            found["evaluator"] = f"{self.evaluator}; reference: {self.with_features} originals"
+        return found
+
+
+def _inception(tools: Any, weights: Path) -> tuple[str, Any, str]:
+    if not weights.is_file():
+        raise ProtokError("no such file of Inception weights", "check the path", file=str(weights))
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    try:
+        distance = FrechetInceptionDistance(2048, feature_extractor_weights_path=str(weights))
+    except ModuleNotFoundError as error:
+        raise ProtokError("rFID needs torch-fidelity", "pip install torch-fidelity") from error
+    except Exception as error:
+        # Whatever the reader of the weights stumbles over.
+        raise ProtokError(
+            f"not the Inception weights of torch-fidelity ({error})",
+            "they are called weights-inception-2015-12-05-6726825d.pth",
+            file=str(weights),
+        ) from error
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    return "rfid", distance, f"torch-fidelity InceptionV3, 2048 features, weights sha256 {digest}"

@@ -1,0 +1,246 @@
+"""Collections of images: ImageNet's layout, flat folders, lists of classes, .npz files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protok.errors import FormatError
+from protok.image.pixels import SUFFIXES, as_pixels, pillow, read_pixels
+
+#: Names of the folders that hold the two parts of a data set, and of the parts in .npz files.
+PARTS = {"train": ("train",), "valid": ("val", "valid", "validation", "test")}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images that are read when asked for.
+
+    Attributes
+    ----------
+    source
+        Of each image a path, the bytes of a file, or its pixels.
+    names
+        Of each image, for errors and results: its path below the folder, or a number.
+    labels : (n,) int
+        Class of each image, -1 without classes.
+    classes
+        Their names.
+    """
+
+    source: Sequence[Any]
+    names: Sequence[str]
+    labels: np.ndarray
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, rows: Any) -> Pictures:
+        """Some of them, by slice, mask or numbers."""
+        rows = np.arange(len(self))[rows]
+        return replace(
+            self, source=[self.source[i] for i in rows], names=[self.names[i] for i in rows],
+            labels=self.labels[rows],
+        )  # fmt: skip
+
+    def pixels(self, i: int, size: int | None = None) -> np.ndarray:
+        """Pixels of one image, (h, w, 3) uint8, the shorter side scaled to `size`.
+
+        Raises
+        ------
+        ProtokError
+            If it cannot be read, naming the file.
+        """
+        one = self.source[i]
+        if isinstance(one, np.ndarray):
+            return as_pixels(one, size=size)
+        return read_pixels(one, size=size, name="" if isinstance(one, Path) else self.names[i])
+
+    def square(self, i: int, size: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """A square of `size` pixels out of the scaled image: the middle, or a random place."""
+        x = self.pixels(i, size)
+        room = np.array(x.shape[:2]) - size
+        top, left = room // 2 if rng is None else rng.integers(room + 1)
+        return x[top : top + size, left : left + size]
+
+    def squares(self, size: int, most: int | None = None) -> np.ndarray:
+        """Middle squares, (n, size, size, 3); of more than `most` images some, evenly spread."""
+        n = len(self)
+        rows = range(n) if most is None or most >= n else np.linspace(0, n - 1, most).astype(int)
+        return np.stack([self.square(int(i), size) for i in rows])
+
+    def digest(self) -> str:
+        """sha256 over names, and contents or sizes: says whether two runs saw the same files."""
+        found = hashlib.sha256()
+        for name, one in zip(self.names, self.source, strict=True):
+            # Hundreds of gigabytes of files are told apart by their sizes.
+            content = str(one.stat().st_size) if isinstance(one, Path) else _content(one)
+            found.update(f"{name}\0{content}\n".encode())
+        return found.hexdigest()
+
+
+def _content(one: Any) -> str:
+    raw = one if isinstance(one, bytes) else np.ascontiguousarray(one).tobytes()
+    return hashlib.sha256(raw).hexdigest()
+
+
+def open_pictures(path: str | Path, part: str = "train", classes: str | Path = "") -> Pictures:
+    """Open a collection of images.
+
+    Parameters
+    ----------
+    path
+        A folder of images, or of one folder of images a class, or of both parts as ``train/``
+        and ``val/`` of these; an image file; or an .npz file with uint8 pixels ``x`` (n, h, w,
+        3), or with the bytes of image files end to end, ``train_bytes`` with ends
+        ``train_off``, classes ``train_y`` and their names ``wnids``, ``valid_...`` likewise.
+    part
+        ``train`` or ``valid``, where both are there.
+    classes
+        Text file of the classes to keep, the first word of each line; ``#`` starts a comment.
+
+    Raises
+    ------
+    FormatError
+        If there are no images, or a class of the list is not there.
+    """
+    path = Path(path)
+    if part not in PARTS:
+        raise ValueError(f"part {part!r} is not one of {', '.join(PARTS)}")
+    if path.is_dir():
+        found = _folder(path, part)
+    elif path.suffix == ".npz" and path.exists():
+        found = _npz(path, part)
+    elif path.is_file():
+        found = Pictures([path], [path.name], np.array([-1]))
+    else:
+        raise FormatError("no such file or folder", "check the path", file=str(path))
+    if not len(found):
+        raise FormatError("holds no images", f"images end in {' '.join(SUFFIXES)}", file=str(path))
+    return _only(found, _listed(Path(classes)), str(classes)) if str(classes) else found
+
+
+def has_part(path: str | Path, part: str) -> bool:
+    """Whether a collection keeps this part apart."""
+    path = Path(path)
+    if path.is_dir():
+        return any((path / name).is_dir() for name in PARTS[part])
+    if path.suffix == ".npz" and path.exists():
+        with np.load(path) as held:
+            return f"{part}_bytes" in held
+    return False
+
+
+def _folder(path: Path, part: str) -> Pictures:
+    for name in PARTS[part]:
+        if (path / name).is_dir():
+            path = path / name
+            break
+    files = _images_in(path)
+    names = [one.relative_to(path).as_posix() for one in files]
+    parents = [name.split("/")[0] if "/" in name else "" for name in names]
+    if "" in parents:
+        # Images beside folders: no folder is a class then.
+        return Pictures(files, names, np.full(len(files), -1))
+    classes = sorted(set(parents))
+    number = {name: i for i, name in enumerate(classes)}
+    return Pictures(files, names, np.array([number[p] for p in parents], int), tuple(classes))
+
+
+def _images_in(path: Path) -> list[Path]:
+    return sorted(
+        one for one in path.rglob("*")
+        if one.suffix.lower() in SUFFIXES and not one.name.startswith(".") and one.is_file()
+    )  # fmt: skip
+
+
+def _npz(path: Path, part: str) -> Pictures:
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            if f"{part}_bytes" in held:
+                raw, ends = held[f"{part}_bytes"].tobytes(), held[f"{part}_off"]
+                pairs = zip(ends[:-1], ends[1:], strict=True)
+                source: list[Any] = [raw[a:b] for a, b in pairs]
+                labels = held.get(f"{part}_y", np.full(len(source), -1))
+                classes = held.get("wnids", np.array([], str))
+            elif "x" in held:
+                source = list(held["x"])
+                labels, classes = np.full(len(source), -1), np.array([], str)
+            else:
+                raise FormatError(
+                    f"holds {', '.join(held) or 'nothing'}, no images",
+                    f"give x (n, h, w, 3), or {part}_bytes and {part}_off",
+                    file=str(path),
+                )
+    except (OSError, EOFError, KeyError, ValueError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(
+            f"cannot be read ({error})", "write it with numpy.savez", file=str(path)
+        ) from error
+    names = [f"{path.name}[{i}]" for i in range(len(source))]
+    return Pictures(source, names, np.asarray(labels).astype(int), tuple(map(str, classes)))
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(
+            f"cannot read the list of classes ({error})", "one class a line", file=str(path)
+        ) from error
+    return [words[0] for line in lines if (words := line.split("#")[0].split())]
+
+
+def _only(found: Pictures, wanted: list[str], where: str) -> Pictures:
+    number = {name: i for i, name in enumerate(found.classes)}
+    absent = [name for name in wanted if name not in number]
+    if absent or not wanted:
+        raise FormatError(
+            f"{len(absent)} of {len(wanted)} classes are not among the images: "
+            f"{', '.join(absent[:5])}",
+            "a class is the name of a folder of images",
+            file=where,
+        )
+    # The order of the list, so that labels do not depend on what else is there.
+    new = np.full(len(found.classes), -1)
+    new[[number[name] for name in wanted]] = np.arange(len(wanted))
+    labels = np.where(found.labels >= 0, new[found.labels], -1)
+    kept = found[labels >= 0]
+    return replace(kept, labels=labels[labels >= 0], classes=tuple(wanted))
+
+
+def find_images(inputs: Sequence[str | Path]) -> list[tuple[str, Path]]:
+    """Names and paths of image files, folders searched through; names are unique.
+
+    Raises
+    ------
+    FormatError
+        If an input does not exist or a folder holds no image.
+    """
+    pillow()
+    found: list[tuple[str, Path]] = []
+    for one in map(Path, inputs):
+        if one.is_dir():
+            inside = _images_in(one)
+            if not inside:
+                raise FormatError(
+                    "holds no images", f"images end in {' '.join(SUFFIXES)}", file=str(one)
+                )
+            found += [(p.relative_to(one).with_suffix("").as_posix(), p) for p in inside]
+        elif one.is_file():
+            found.append((one.stem, one))
+        else:
+            raise FormatError("no such file or folder", "check the path", file=str(one))
+    taken: dict[str, int] = {}
+    unique = []
+    for name, path in found:
+        taken[name] = taken.get(name, 0) + 1
+        unique.append((name if taken[name] == 1 else f"{name}-{taken[name]}", path))
+    return unique

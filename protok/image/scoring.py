@@ -1,0 +1,115 @@
+"""A whole collection of images through a tokenizer, and what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from protok.errors import FormatError
+from protok.image.metrics import Scorer
+from protok.image.pictures import Pictures, has_part, open_pictures
+from protok.image.pixels import contact_sheet, write_pixels
+from protok.image.tokenizer import ImageTokenizer
+from protok.quantize import perplexity
+from protok.quantize.diagnostics import spread
+
+#: Images that go through together.
+BATCH = 64
+#: Images on a sheet.
+SHOWN = 12
+
+
+def score(
+    tokenizer: ImageTokenizer,
+    images: str | Path | Pictures,
+    *,
+    size: int | None = None,
+    levels: int | None = None,
+    most: int | None = None,
+    inception: str | Path | None = None,
+    sheet: str | Path | None = None,
+) -> dict[str, Any]:
+    """Reconstruct images from their codes and score the result.
+
+    Parameters
+    ----------
+    tokenizer
+        With a codebook.
+    images
+        A collection (see `protok.image.open_pictures`); of one with parts the held-out one.
+    size
+        Score squares of so many pixels; without it the images as they are.
+    levels
+        Decode only the first levels.
+    most
+        At most so many images, evenly spread over the collection.
+    inception
+        File of Inception weights, for rFID (see `protok.image.Scorer`).
+    sheet
+        Where to write the first 12 images above their reconstructions.
+
+    Returns
+    -------
+    dict
+        Of `Scorer.result`, and over all codes ``usage`` (share of the codes), ``perplexity``
+        and ``code_dimension``, means over levels, and ``bits_per_pixel``.
+
+    Raises
+    ------
+    FormatError
+        If there are no images, or they differ in size and `size` is not given.
+    """
+    if isinstance(images, str | Path):
+        images = open_pictures(images, "valid" if has_part(images, "valid") else "train")
+    if most is not None and most < len(images):
+        images = images[np.linspace(0, len(images) - 1, most).astype(int)]
+    scorer = Scorer(inception=inception)
+    counts = np.zeros((levels or tokenizer.levels, tokenizer.size), np.int64)
+    shown: list[list[np.ndarray]] = [[], []]
+    bits = 0.0
+    for start in range(0, len(images), BATCH):
+        rows = range(start, min(start + BATCH, len(images)))
+        x = [images.square(i, size) if size else images.pixels(i) for i in rows]
+        if len({one.shape for one in x}) > 1:
+            raise FormatError("the images differ in size", "give --size, or size=")
+        tokens = tokenizer.encode_batch(x)
+        if levels is not None:
+            tokens = [one.prefix(levels) for one in tokens]
+        again = tokenizer.decode_batch(tokens)
+        scorer.add(np.stack(again), np.stack(x))
+        for one in tokens:
+            bits += one.bits_per_pixel
+            for level, ids in enumerate(one.ids.reshape(-1, one.levels).T):
+                counts[level] += np.bincount(ids, minlength=tokenizer.size)
+        room = max(0, SHOWN - len(shown[0]))
+        shown[0] += x[:room]
+        shown[1] += again[:room]
+    if sheet is not None:
+        write_pixels(contact_sheet(shown, zoom=max(1, 96 // shown[0][0].shape[0])), sheet)
+    return {
+        **scorer.result(), "codebook": tokenizer.codebook, "codes": tokenizer.size,
+        "levels": len(counts), "bits_per_pixel": bits / len(images),
+        **usage(tokenizer, counts),
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def usage(tokenizer: ImageTokenizer, counts: np.ndarray) -> dict[str, float]:
+    """Share of the codes in use, their perplexity and effective dimension, means over levels."""
+    n = len(counts)
+    quantizer = tokenizer.quantizer
+    tables = list(quantizer.levels) if tokenizer.levels > 1 else [quantizer]
+    dimension = 0.0
+    for table, count in zip(tables, counts, strict=False):
+        share = torch.from_numpy(count / count.sum())
+        codes = table.lookup(torch.arange(len(count), device=table.usage.device)).cpu().double()
+        codes = codes - share @ codes
+        dimension += spread(codes.T @ (share[:, None] * codes)) / n
+    return {
+        "usage": float((counts > 0).mean()),
+        "perplexity": sum(perplexity(torch.from_numpy(c).double()) for c in counts) / n,
+        "code_dimension": dimension,
+    }

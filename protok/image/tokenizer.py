@@ -1,0 +1,321 @@
+"""The image tokenizer: encode and decode around a trained network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from protok.errors import CodebookMismatch, FormatError, Unsupported
+from protok.image.config import ImageConfig
+from protok.image.network import ImageNetwork
+from protok.image.pixels import as_pixels
+from protok.image.tokens import ImageTokens
+from protok.quantize import ProVQ, ResidualVQ
+from protok.recipe import from_dict
+
+#: Pixels that go through the network at once, unless one image has more.
+PIXELS = 1 << 18
+#: Buffers that only training needs.
+TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
+KIND = "image-tokenizer"
+DEFAULT = "protok-image"
+
+
+class ImageTokenizer:
+    """Images to codes and back.
+
+    Parameters
+    ----------
+    network
+        In eval mode, except inside its own training.
+    provenance
+        What is known of the weights' origin; kept in the saved configuration.
+    """
+
+    def __init__(self, network: ImageNetwork, *, provenance: Mapping[str, Any] | None = None):
+        self.network = network
+        self.provenance = dict(provenance or {})
+        self.name = network.config.name
+        self.size = network.config.quantizer.size
+        self.factor = network.config.factor
+        self.codebook = f"{self.name}@{self._fingerprint()}"
+
+    def __repr__(self) -> str:
+        levels = f"{self.levels} levels of " if self.levels > 1 else ""
+        return f"ImageTokenizer({self.codebook}, f={self.factor}, {levels}{self.size} codes)"
+
+    @property
+    def quantizer(self) -> Any:
+        """The quantizer, out of its curriculum.
+
+        Raises
+        ------
+        Unsupported
+            If the model is continuous.
+        """
+        quantizer = self.network.quantizer
+        if quantizer is None:
+            raise Unsupported(f"{self.name} is continuous and has no codes", "use embed")
+        return quantizer.inner if isinstance(quantizer, ProVQ) else quantizer
+
+    @property
+    def levels(self) -> int:
+        """Ids at each place; 1 but for a residual quantizer."""
+        residual = self.network.quantizer is not None and isinstance(self.quantizer, ResidualVQ)
+        return len(self.quantizer.levels) if residual else 1
+
+    def _fingerprint(self) -> str:
+        """Of everything that ids depend on: encoder and codebook, both saved exactly."""
+        if self.network.quantizer is None:
+            return "continuous"
+        found = hashlib.sha256()
+        levels = self.quantizer.levels if self.levels > 1 else [self.quantizer]
+        with torch.no_grad():
+            parts = dict(self.network.encoder.state_dict())
+            for i, level in enumerate(levels):
+                every = torch.arange(self.size, device=level.usage.device)
+                parts[f"codes.{i}"] = level.lookup(every)
+        for key, value in parts.items():
+            found.update(key.encode())
+            found.update(value.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
+        return found.hexdigest()[:8]
+
+    def encode(self, image: Any, *, name: str = "") -> ImageTokens:
+        """Codes of an image.
+
+        Parameters
+        ----------
+        image
+            Whatever `protok.image.as_pixels` takes: a path, a Pillow image, an array or
+            tensor. Sides that are no multiple of the factor are filled up by repeating
+            the border; decoding cuts that off again.
+        name
+            Kept in the tokens; the file's stem by default.
+
+        Raises
+        ------
+        ProtokError
+            If the image cannot be read, or the model has no codebook.
+        """
+        if not name and isinstance(image, str | Path):
+            name = Path(image).stem
+        return self.encode_batch([image], names=[name])[0]
+
+    def encode_batch(
+        self, images: Iterable[Any], *, names: Iterable[str] | None = None
+    ) -> list[ImageTokens]:
+        """Codes of several images of any sizes; those of one size go through together."""
+        quantizer = self.quantizer
+        pixels = [as_pixels(one) for one in images]
+        called = [""] * len(pixels) if names is None else list(names)
+        ids: list[np.ndarray] = [np.zeros(0)] * len(pixels)
+        for rows, z in self._latents(pixels):
+            found = quantizer.assign(z.reshape(-1, z.shape[-1])).cpu().numpy().astype(np.int32)
+            found = found.reshape(*z.shape[:-1], *quantizer.code_shape)
+            for row, one in zip(rows, found, strict=True):
+                ids[row] = one
+        return [
+            ImageTokens(one, self.size, self.codebook, *x.shape[:2], self.factor, name)
+            for one, x, name in zip(ids, pixels, called, strict=True)
+        ]
+
+    def decode(self, tokens: ImageTokens, *, levels: int | None = None) -> np.ndarray:
+        """Pixels of codes, (height, width, 3) uint8.
+
+        Parameters
+        ----------
+        tokens
+            With all levels or a prefix of them.
+        levels
+            Use only so many, coarse first.
+
+        Raises
+        ------
+        CodebookMismatch
+            If the tokens were made with another encoder or codebook.
+        """
+        return self.decode_batch([tokens], levels=levels)[0]
+
+    def decode_batch(
+        self, tokens: Iterable[ImageTokens], *, levels: int | None = None
+    ) -> list[np.ndarray]:
+        """Pixels of several images' codes."""
+        tokens = [one if levels is None else one.prefix(levels) for one in tokens]
+        for one in tokens:
+            self._check(one)
+        out: list[np.ndarray] = [np.zeros(0)] * len(tokens)
+        for rows in _alike([one.ids.shape for one in tokens], self.factor**2):
+            ids = np.stack([tokens[i].ids for i in rows]).astype(np.int64)
+            with torch.no_grad():
+                z = self.quantizer.lookup(torch.from_numpy(ids).to(self._device))
+            for row, x in zip(rows, self.pixels(z), strict=True):
+                out[row] = x[: tokens[row].height, : tokens[row].width]
+        return out
+
+    def _check(self, tokens: ImageTokens) -> None:
+        if tokens.codebook != self.codebook:
+            raise CodebookMismatch(
+                f"the codes are of {tokens.codebook}, the decoder of {self.codebook}",
+                "decode with the model that made them",
+                file=tokens.name,
+            )
+        dims = 2 + len(self.quantizer.code_shape)
+        if (
+            tokens.ids.ndim != dims
+            or tokens.levels > self.levels
+            or (len(tokens) and not 0 <= tokens.ids.min() <= tokens.ids.max() < self.size)
+        ):
+            raise CodebookMismatch(
+                f"ids of shape {tokens.ids.shape} in {tokens.ids.min(initial=0)}.."
+                f"{tokens.ids.max(initial=0)}",
+                f"give ids in 0..{self.size - 1}, with at most {self.levels} levels",
+                file=tokens.name,
+            )
+
+    def embed(self, image: Any, *, quantized: bool = False) -> np.ndarray:
+        """Latents of an image, (h, w, d) float32, or the vectors of its codes."""
+        ((_, z),) = self._latents([as_pixels(image)])
+        if quantized:
+            with torch.no_grad():
+                shape, flat = z.shape, z.reshape(-1, z.shape[-1])
+                z = self.quantizer.lookup(self.quantizer.assign(flat)).reshape(shape)
+        return z[0].cpu().numpy()
+
+    def reconstruct(self, image: Any) -> np.ndarray:
+        """Encode and decode without quantizing: what the codebook costs is the difference."""
+        x = as_pixels(image)
+        ((_, z),) = self._latents([x])
+        return self.pixels(z)[0][: x.shape[0], : x.shape[1]]
+
+    @torch.no_grad()
+    def pixels(self, z: Tensor) -> np.ndarray:
+        """Pixels (n, h, w, 3) uint8 of latents or code vectors (n, i, j, d)."""
+        with torch.autocast(z.device.type, enabled=False):
+            x = self.network.pixels(z.float())
+        return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @torch.no_grad()
+    def _latents(self, pixels: list[np.ndarray]) -> Iterable[tuple[list[int], Tensor]]:
+        for rows in _alike([x.shape for x in pixels], 1):
+            x = to_unit(np.stack([pixels[i] for i in rows])).to(self._device)
+            down, right = (-side % self.factor for side in x.shape[2:])
+            if down or right:
+                x = F.pad(x, (0, right, 0, down), mode="replicate")
+            # Codes must not depend on a caller's autocast.
+            with torch.autocast(x.device.type, enabled=False):
+                yield rows, self.network.latents(x)
+
+    def save_pretrained(
+        self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Write ``config.json`` and ``model.safetensors``, which need nothing else.
+
+        Encoder and codebook are kept in float32, since rounding would change codes;
+        the decoder in float16.
+        """
+        from safetensors.torch import save
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {}
+        for key, value in self.network.state_dict().items():
+            if key not in TRANSIENT:
+                half = key.startswith("decoder.") and value.is_floating_point()
+                state[key] = (value.half() if half else value).contiguous().cpu()
+        (folder / "model.safetensors").write_bytes(save(state))
+        config = {
+            "kind": KIND,
+            "codebook": self.codebook,
+            "model": asdict(self.network.config),
+            "provenance": {**self.provenance, **(provenance or {})},
+        }
+        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = DEFAULT) -> ImageTokenizer:
+        """Load a model by the name of one that protok ships, or from a folder.
+
+        Raises
+        ------
+        FormatError
+            If there is no such model, or the folder is not one.
+        """
+        from safetensors.torch import load_file
+
+        folder = find_image_model(name)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            if config.get("kind") != KIND:
+                raise ValueError(f"config.json does not say kind {KIND}")
+            network = ImageNetwork(from_dict(ImageConfig, config["model"], str(folder)))
+            state = load_file(folder / "model.safetensors")
+        except Exception as error:
+            # safetensors has an error class of its own, for which a cut file is enough.
+            raise FormatError(
+                f"not an image tokenizer ({error})",
+                "a model folder holds config.json and model.safetensors",
+                file=str(folder),
+            ) from error
+        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        try:
+            found = network.load_state_dict(state, strict=False)
+            odd = [k for k in found.missing_keys if k not in TRANSIENT] + found.unexpected_keys
+        except RuntimeError as error:
+            odd = [str(error)]
+        if odd:
+            raise FormatError(
+                f"weights do not fit config.json ({odd[0]})", "save the model again",
+                file=str(folder),
+            )  # fmt: skip
+        return cls(network.eval(), provenance=config.get("provenance"))
+
+
+def to_unit(x: np.ndarray) -> Tensor:
+    """Pixels (n, h, w, 3) uint8 as (n, 3, h, w) in -1..1."""
+    return torch.from_numpy(x).movedim(-1, 1).float() / 127.5 - 1
+
+
+def _alike(shapes: list[tuple[int, ...]], each: int) -> Iterable[list[int]]:
+    """Numbers of images of one shape, as many as go through at once; `each`: pixels a place."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, shape in enumerate(shapes):
+        groups.setdefault(tuple(shape), []).append(i)
+    for (h, w, *_), rows in groups.items():
+        most = max(1, PIXELS // (h * w * each))
+        yield from (rows[a : a + most] for a in range(0, len(rows), most))
+
+
+def find_image_model(name: str | Path) -> Path:
+    """Folder of a shipped model or of a model on disk.
+
+    Raises
+    ------
+    FormatError
+        If there is neither; the message says where to get one.
+    """
+    shipped = Path(__file__).parents[1] / "weights"
+    for folder in (Path(name), shipped / str(name)):
+        if (folder / "config.json").exists():
+            return folder
+    absent = f"no model {str(name)!r}"
+    if str(name) == DEFAULT:
+        absent = f"this installation has no weights of {DEFAULT}"
+    raise FormatError(
+        absent,
+        "train one, protok image train RECIPE.toml --images DIR --out RUN, "
+        "and give its folder, --model RUN/model",
+    )

@@ -1,0 +1,346 @@
+"""Training of an image tokenizer: a Lightning module, and the run that ties it together.
+
+Everything random in a step follows from the seed and the step's number, so a run that is
+killed and resumed goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from protok.image.config import ImageRecipe, check, read_image_recipe
+from protok.image.losses import (
+    Discriminator,
+    Perceptual,
+    balance,
+    discriminator_loss,
+    pixel_loss,
+    smallest_side,
+)
+from protok.image.metrics import Scorer
+from protok.image.network import ImageNetwork
+from protok.image.pictures import Pictures, has_part, open_pictures
+from protok.image.tokenizer import ImageTokenizer, to_unit
+from protok.quantize import ProVQ, diagnose
+from protok.recipe import RecipeError
+
+
+class Crops(Dataset):
+    """Squares of training images: place and mirroring follow from the key's second number."""
+
+    def __init__(self, pictures: Pictures, size: int, flip: bool):
+        self.pictures, self.size, self.flip = pictures, size, flip
+
+    def __getitem__(self, key: tuple[int, int]) -> Tensor:
+        rng = np.random.default_rng(key[1])
+        x = self.pictures.square(key[0], self.size, rng)
+        if self.flip and rng.random() < 0.5:
+            x = x[:, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(x))
+
+
+class Draws(Sampler):
+    """Keys of the batches from the module's present step to the last, each rank its own.
+
+    Every pass over the images is a new permutation of them.
+    """
+
+    def __init__(self, module: ImageTraining, images: int):
+        self.module, self.images = module, images
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        world, rank = 1, 0
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        optim = self.module.recipe.optim
+        order: tuple[int, np.ndarray] = (-1, np.zeros(0, int))
+        for step in range(self.module.global_step, optim.steps):
+            first = (step * world + rank) * optim.batch
+            keys = []
+            for place in range(first, first + optim.batch):
+                turn, at = divmod(place, self.images)
+                if turn != order[0]:
+                    rng = np.random.default_rng((optim.seed, turn))
+                    order = turn, rng.permutation(self.images)
+                keys.append((int(order[1][at]), optim.seed * 1_000_003_000 + place))
+            yield keys
+
+
+class ImageTraining(lightning.LightningModule):
+    """The network in training: losses, optimisers, curriculum, validation."""
+
+    def __init__(self, recipe: ImageRecipe, held_out: np.ndarray):
+        super().__init__()
+        # Two optimisers in one step, which Lightning leaves to us.
+        self.automatic_optimization = False
+        self.recipe, self.held_out = recipe, held_out
+        self.network = ImageNetwork(recipe.model)
+        loss = recipe.loss
+        self.discriminator = None
+        if loss.adversarial:
+            self.discriminator = Discriminator(loss.discriminator_width, loss.discriminator_layers)
+        # Not a submodule: given weights have no place in a checkpoint.
+        self._perceptual = [Perceptual(loss.perceptual_weights)] if loss.perceptual else []
+
+    def training_step(self, batch: Tensor, index: int) -> None:
+        """One step of the network, then one of the discriminator."""
+        optim, loss = self.recipe.optim, self.recipe.loss
+        torch.manual_seed(optim.seed * 1_000_003 + self.global_step)
+        progress = self.global_step / optim.steps
+        x = batch.movedim(-1, 1).float() / 127.5 - 1
+        quantizer = self.network.quantizer
+        if isinstance(quantizer, ProVQ):
+            self.log("hardness", quantizer.progress(progress), prog_bar=True)
+        out = self.network(x)
+        y = out.x.float()
+        faithful = pixel_loss(y, x, loss.pixel)
+        self.log("pixel", faithful, prog_bar=True)
+        if self._perceptual:
+            seen = self._perceptual[0].to(x.device)(y, x).float()
+            self.log("perceptual", seen)
+            faithful = faithful + loss.perceptual * seen
+        total = faithful
+        contest = self.discriminator is not None and progress >= loss.adversarial_start
+        if contest:
+            lifelike = -self.discriminator(y).float().mean()
+            weight = balance(faithful, lifelike, self.network.decoder.last)
+            total = total + loss.adversarial * weight * lifelike
+            self.log("lifelike", lifelike)
+        if out.quantized is not None:
+            total = total + out.quantized.loss
+            self.log("commitment", out.quantized.loss)
+            self.log("relative_error", out.quantized.error)
+            self.log("perplexity", quantizer.perplexity())
+        self.log("loss", total)
+        optimisers, schedules = _listed(self.optimizers()), _listed(self.lr_schedulers())
+        main, rate = optimisers[0], schedules[0]
+        self.log("lr", rate.get_last_lr()[0])
+        main.zero_grad()
+        self.manual_backward(total)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), optim.clip)
+        main.step()
+        rate.step()
+        if contest:
+            self._contest(optimisers[1], x, y.detach())
+            schedules[1].step()
+
+    def _contest(self, optimiser: Any, x: Tensor, y: Tensor) -> None:
+        loss = discriminator_loss(self.discriminator(x).float(), self.discriminator(y).float())
+        self.log("discriminator", loss)
+        optimiser.zero_grad()
+        self.manual_backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.recipe.optim.clip)
+        # The bare optimiser: Lightning counts the steps of its wrappers as steps of the run.
+        optimiser.optimizer.step()
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        """Held-out images: scores from hard codes, what the codes cost, and their use."""
+        tokenizer = ImageTokenizer(self.network)
+        quantizer = self.network.quantizer
+        scorer, plain = Scorer(frechet=False), Scorer(frechet=False)
+        latents = []
+        for start in range(0, len(self.held_out), 32):
+            x = self.held_out[start : start + 32]
+            with torch.autocast(self.device.type, enabled=False):
+                z = self.network.latents(to_unit(x).to(self.device))
+                plain.add(tokenizer.pixels(z), x)
+                if quantizer is not None:
+                    scorer.add(tokenizer.pixels(quantizer.lookup(quantizer(z).ids)), x)
+            latents.append(z.reshape(-1, z.shape[-1]))
+        n = len(self.held_out)
+        scores = plain.result() if quantizer is None else scorer.result()
+        for key in ("psnr", "ssim", "mse"):
+            self.log(f"valid_{key}", scores[key], prog_bar=key == "psnr", batch_size=n)
+        self.log("valid_continuous_mse", plain.result()["mse"], batch_size=n)
+        if quantizer is not None:
+            for key, value in asdict(diagnose(quantizer, torch.cat(latents))).items():
+                self.log(f"valid_{key}", value, batch_size=n)
+
+    def configure_optimizers(self) -> tuple[list, list]:
+        """AdamW for the network, whose rate rises and falls as a cosine; Adam for the other."""
+        optim = self.recipe.optim
+        matrices = [p for p in self.network.parameters() if p.ndim > 1]
+        others = [p for p in self.network.parameters() if p.ndim <= 1]
+        main = torch.optim.AdamW(
+            [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
+            lr=optim.lr, weight_decay=optim.weight_decay, betas=(0.9, 0.98),
+        )  # fmt: skip
+
+        def rate(step: int) -> float:
+            rest = (step - optim.warmup) / max(1, optim.steps - optim.warmup)
+            return min(
+                (step + 1) / max(1, optim.warmup),
+                0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, rest)))),
+            )
+
+        optimisers, rates = [main], [torch.optim.lr_scheduler.LambdaLR(main, rate)]
+        if self.discriminator is not None:
+            other = torch.optim.Adam(
+                self.discriminator.parameters(), self.recipe.loss.discriminator_lr, (0.5, 0.9)
+            )
+            optimisers.append(other)
+            rates.append(torch.optim.lr_scheduler.LambdaLR(other, lambda step: 1.0))
+        return optimisers, [{"scheduler": one, "interval": "step"} for one in rates]
+
+
+def _listed(found: Any) -> list:
+    """Lightning gives one thing for one and a list for several."""
+    return found if isinstance(found, list) else [found]
+
+
+def run(
+    recipe: str | Path | None = None,
+    *,
+    images: str | Path | None = None,
+    init: str | Path | None = None,
+    out: str | Path = "runs/image",
+    overrides: Mapping[str, Any] | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train an image tokenizer; returns the folder of the finished model.
+
+    Parameters
+    ----------
+    recipe
+        TOML file; defaults throughout without one.
+    images
+        Folder or .npz file of images; goes before ``data.train``.
+    init
+        Name or folder of a model to start from; its shape goes before the recipe's.
+    out
+        Folder for the recipe as resolved, checkpoints, metrics and the model.
+    overrides
+        Dotted keys and values.
+    resume
+        Go on from the last checkpoint in `out`, if there is one.
+    """
+    plan = read_image_recipe(recipe, overrides)
+    out = Path(out)
+    if images is not None:
+        data = dataclasses.replace(plan.data, train=str(images), valid="")
+        plan = dataclasses.replace(plan, data=data)
+    if not plan.data.train:
+        raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
+    start = None
+    if init is not None:
+        start = ImageTokenizer.from_pretrained(init)
+        plan = dataclasses.replace(plan, model=start.network.config)
+        check(plan, str(init))
+    if plan.data.size < smallest_side(plan.loss):
+        raise RecipeError(
+            f"images of {plan.data.size} pixels are too small for the chosen losses",
+            f"they need {smallest_side(plan.loss)}",
+        )
+    last = out / "checkpoints" / "last.ckpt"
+    if last.exists() and not resume:
+        raise RecipeError("holds a run already", "give --resume or another --out", file=str(out))
+    train, valid = parts(plan)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.json").write_text(json.dumps(asdict(plan), indent=1))
+
+    lightning.seed_everything(plan.optim.seed, verbose=False)
+    module = ImageTraining(plan, valid.squares(plan.data.size, plan.valid.images))
+    if start is not None:
+        module.network.load_state_dict(start.network.state_dict())
+    trainer = _trainer(plan, out)
+    began = time.time()
+    trainer.fit(
+        module,
+        DataLoader(
+            Crops(train, plan.data.size, plan.data.flip),
+            batch_sampler=Draws(module, len(train)),
+            num_workers=plan.data.workers,
+            persistent_workers=plan.data.workers > 0,
+        ),
+        DataLoader([0], batch_size=None),
+        ckpt_path=str(last) if resume and last.exists() else None,
+        weights_only=True,
+    )
+    provenance = {
+        "seed": plan.optim.seed,
+        "steps": trainer.global_step,
+        "train_sha256": train.digest(),
+        "train_images": len(train),
+        "valid_sha256": valid.digest(),
+        "torch": torch.__version__,
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "seconds_of_last_start": round(time.time() - began),
+        "validation": {
+            k: round(float(v), 5) for k, v in trainer.callback_metrics.items() if "valid" in k
+        },
+        "recipe": asdict(plan),
+    }
+    ImageTokenizer(module.network.eval()).save_pretrained(out / "model", provenance=provenance)
+    return out / "model"
+
+
+def parts(plan: ImageRecipe) -> tuple[Pictures, Pictures]:
+    """Images to train on, and images that are held out."""
+    data = plan.data
+    train = open_pictures(data.train, "train", data.classes)
+    if data.valid:
+        return train, open_pictures(data.valid, "valid", data.classes)
+    if has_part(data.train, "valid"):
+        return train, open_pictures(data.train, "valid", data.classes)
+    if len(train) < 2:
+        raise RecipeError("too few images to hold any out", "give at least two", file=data.train)
+    held = np.arange(len(train)) % 20 == min(19, len(train) - 1)
+    return train[~held], train[held]
+
+
+def _trainer(plan: ImageRecipe, out: Path) -> lightning.Trainer:
+    import logging
+    import sys
+    import warnings
+
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger
+
+    # How many workers to use is the recipe's choice; a resumed run finds its folder.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    # A checkpoint holds the state after its step, which is where a resumed run goes on.
+    warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    every = max(1, min(plan.valid.every, plan.optim.steps))
+    # The two losses reach different parameters, which several processes must be told.
+    several = torch.cuda.device_count() > 1
+    unused = "ddp_find_unused_parameters_true" if several and plan.loss.adversarial else "auto"
+    return lightning.Trainer(
+        max_steps=plan.optim.steps,
+        precision=plan.optim.precision,
+        strategy=unused,
+        use_distributed_sampler=False,
+        val_check_interval=every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        limit_val_batches=1,
+        log_every_n_steps=20,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+        logger=CSVLogger(out, name="metrics", flush_logs_every_n_steps=20),
+        callbacks=[
+            ModelCheckpoint(
+                out / "checkpoints",
+                filename="checkpoint",
+                every_n_train_steps=max(1, every // 2),
+                save_last=True,
+                enable_version_counter=False,
+            )
+        ],
+    )  # fmt: skip

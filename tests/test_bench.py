@@ -1,0 +1,470 @@
+"""The harness from structures and labels to numbers, files, table and page."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import protok
+from protok import bench
+from protok.bench import align, codes, probe, results, splits, tasks
+from protok.bench.subjects import Precomputed, Subject, subject
+from protok.cli import main
+from protok.errors import FormatError, ProtokError, Unsupported
+from protok.testing import random_backbone
+
+TINY = replace(probe.FAST, steps=30, every=10, warmup=3, hidden=8, residues=600, rates=(1e-2, 1e-3))
+
+
+def chains(n, length=40):
+    return [replace(random_backbone(length, seed), name=f"x{seed}_A") for seed in range(n)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data folder by way of `prepare`: 24 random chains, labelled by their 3Di letters."""
+    files = tmp_path_factory.mktemp("files")
+    tokenizer = protok.load("3di")
+    seen, rows, folds, vectors = [], ["id,residue,label"], ["id,fold,superfamily,family"], []
+    vectors.append("id,split,label")
+    random = np.random.default_rng(0)
+    for i, chain in enumerate(chains(24)):
+        chain.bfactor[:] = random.normal(30, 5, len(chain))
+        protok.write(chain, files / f"x{i}.pdb")
+        ids = tokenizer.encode(protok.read(files / f"x{i}.pdb")).ids
+        seen.append(ids)
+        rows += [f"x{i}_A,{n},1" for n in chain.index[ids < 6]]
+        folds.append(f"x{i}_A,f{i % 2},f{i % 2}.{i % 4},f{i % 2}.{i % 4}.{i}")
+        split = "train" if i < 14 else "valid" if i < 18 else "hard" if i < 21 else "easy"
+        vectors.append(f"x{i}_A,{split},{' '.join(f'{v:.1f}' for v in 1.5 * ids)}")
+    (files / "letters.csv").write_text("\n".join(rows))
+    (files / "folds.csv").write_text("\n".join(folds))
+    (files / "values.csv").write_text("\n".join(vectors))
+    (files / "pairs.csv").write_text("id1,id2,tm\nx0_A,x1_A,0.3\nx2_A,x2_A,1\nx3_A,x4_A,0.2\n")
+    out = tmp_path_factory.mktemp("data")
+    tables = [files / f"{name}.csv" for name in ("letters", "folds", "values")]
+    made = bench.prepare([files], out, labels=tables, pairs=files / "pairs.csv")
+    assert (made.structures, made.pairs, made.errors) == (24, 3, [])
+    return out
+
+
+# Tasks
+
+
+def test_the_papers_tasks_are_all_there():
+    assert tasks.test_splits() == 24
+    assert len(tasks.SUPERVISED) == 12
+    for task in tasks.TASKS.values():
+        assert task.labels and task.licence and task.metric and task.version >= 1
+        assert task.better in ("higher", "lower")
+
+
+# The data folder
+
+
+def test_prepare_keeps_residues_and_labels(data):
+    folder = bench.Folder(data)
+    assert folder.tables() == ["flex_bfactor", "folds", "letters", "values"]
+    letters = folder.table("letters")
+    assert letters.kind == "site" and folder.table("values").kind == "value"
+    for entry in letters.entries:
+        structure = folder.structure(entry.id)
+        ids = protok.load("3di").encode(structure).ids
+        # Coordinates are kept to 0.01 Å: a letter may change here and there.
+        assert np.mean((ids < 6) == entry.target) > 0.95
+        np.testing.assert_array_equal(structure.index, np.arange(1, 41))
+    assert set(folder.table("values").tests) == {"hard", "easy"}
+
+
+def test_splits_keep_relatives_together():
+    random = np.random.default_rng(0)
+    parents = ["".join(random.choice(list("ACDEFGHIKLMNPQRSTVWY"), 120)) for _ in range(12)]
+    family = [list(p) for p in parents for _ in range(3)]
+    for member in family:  # about 85 % identity
+        for i in random.choice(120, 18, replace=False):
+            member[i] = "A"
+    groups = splits.clusters(["".join(m) for m in family])
+    assert groups == [groups[3 * (i // 3)] for i in range(36)]
+    assert len(set(groups)) == 12
+    chosen = splits.assign(list(map(str, groups)))
+    assert all(len(set(chosen[i : i + 3])) == 1 for i in range(0, 36, 3))
+    assert set(chosen) == {"train", "valid", "test"}
+    assert 0.55 < chosen.count("train") / 36 < 0.8
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("id,residue,label\nx0_A,999,1\n", "no residue '999'"),
+        ("id,residue,label\nnobody,1,1\n", "nobody"),
+        ("id,label\nx0_A,0101\n", "4 labels for 40"),
+        ("id,residue,label\nx0_A,1,maybe\n", "maybe"),
+        ("who\nx\n", "who"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(tmp_path, text, found):
+    protok.write(chains(1)[0], tmp_path / "x0.pdb")
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(FormatError, match=found) as error:
+        bench.prepare([tmp_path / "x0.pdb"], tmp_path / "out", labels=[tmp_path / "bad.csv"])
+    assert "bad.csv" in str(error.value)
+
+
+def test_ligand_contacts_are_those_within_reach(tmp_path):
+    from protok.bench.ligands import contacts
+
+    chain = chains(1)[0]
+    protok.write(chain, tmp_path / "x.pdb")
+    centre = chain.coords[20, 1]
+    away = [centre + np.float32([0, 0, 0.1 * i]) + np.float32([2.5, 0, 0]) for i in range(7)]
+    lines = [
+        f"HETATM{900 + i:5}  C{i}  LIG A 900    {x:8.3f}{y:8.3f}{z:8.3f}  1.00 10.00           C  "
+        for i, (x, y, z) in enumerate(away)
+    ]
+    text = (tmp_path / "x.pdb").read_text().replace("END", "")
+    (tmp_path / "x.pdb").write_text(text.rstrip() + "\n" + "\n".join(lines) + "\nEND\n")
+    read = protok.read(tmp_path / "x.pdb")
+    label = contacts(tmp_path / "x.pdb", read)
+    apart = np.linalg.norm(read.coords[:, :, None] - np.array(away), axis=-1).min((1, 2))
+    np.testing.assert_array_equal(label, apart < 4.5)
+    assert 1 <= label.sum() < 40
+    small = "\n".join(lines[:6])  # six atoms are no ligand
+    (tmp_path / "y.pdb").write_text(text.rstrip() + "\n" + small + "\nEND\n")
+    assert contacts(tmp_path / "y.pdb", read) is None
+
+
+# Tokenizers
+
+
+def test_fingerprint_sees_any_change_of_weights():
+    class Shifted(bench_tokenizer()):
+        shift = 1
+
+    one, same, other = (Subject(kind()) for kind in (bench_tokenizer(), bench_tokenizer(), Shifted))
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    assert one.codebook == other.codebook  # the name alone would not have told
+
+
+def bench_tokenizer():
+    class Numbers:
+        name, size, codebook, shift = "numbers", 8, "numbers@0", 0
+
+        def encode(self, structure):
+            ids = (np.arange(len(structure)) + self.shift) % 8
+            return protok.Tokens.like(structure, ids, 8, self.codebook)
+
+    return Numbers
+
+
+def test_precomputed_tokens_are_a_tokenizer(data, tmp_path):
+    folder, tokenizer = bench.Folder(data), protok.load("3di")
+    ids = [tokenizer.encode(folder.structure(id)).ids for id in folder.ids()]
+    bench.save_precomputed(tmp_path / "mine.npz", folder.ids(), ids=ids, vectors=np.eye(20))
+    names = ["letters", "sensitivity", "utilization", "rotation"]
+    got = bench.evaluate(["3di", str(tmp_path / "mine.npz")], names, data, probe=TINY)
+    for name in names[:3]:
+        one, two = (row["scores"] for row in got if row["task"]["name"] == name)
+        assert one == two and one
+    # They are looked up by name, so nobody knows what a rotated structure would get.
+    assert got.cell("mine", "rotation", "all", "same")[0] == results.UNSUPPORTED
+    assert got.cell("3di", "rotation", "all", "same")[1]["value"] > 0.98
+    with pytest.raises(Unsupported, match="x0_A"):
+        Precomputed(tmp_path / "mine.npz").encode(folder.structure("x0_A")[:10])
+    with pytest.raises(FormatError):
+        bench.save_precomputed(tmp_path / "bad.npz", ["a"], ids=[np.array([7])], vectors=np.eye(3))
+        Precomputed(tmp_path / "bad.npz")
+
+
+def test_kmeans_codes_of_one_hot_letters_are_the_letters(data):
+    folder = bench.Folder(data)
+    structures = [folder.structure(id) for id in folder.ids()]
+    plain = subject("3di")
+    seen = np.unique(np.concatenate(plain.outputs(structures)))
+    made = subject(f"3di:kmeans{len(seen)}", structures)
+    assert made.name == f"3di:kmeans{len(seen)}" and made.size == len(seen)
+    pairs = set()
+    for a, b in zip(plain.outputs(structures), made.outputs(structures), strict=True):
+        pairs |= set(zip(a.tolist(), b.tolist(), strict=True))
+    assert len({b for _, b in pairs}) > 0.7 * len(seen)
+    assert len(pairs) == len(seen)  # each letter has one centre
+
+
+# Measures
+
+
+def test_alignment_score_by_hand():
+    same = 100 * np.eye(4)
+    assert align.alignment_score(same) == 400
+    assert align.alignment_score(same[:, 1:]) == 300 - 10  # one residue without a partner
+    assert align.alignment_score(np.full((2, 2), -50.0)) == -40  # four gaps beat two mismatches
+    assert align.alignment_score(same[:, :0]) == -40
+    shifted = np.full((3, 5), -100.0)
+    shifted[[0, 1, 2], [2, 3, 4]] = 70.4
+    assert align.alignment_score(shifted, local=True) == 210
+
+
+def test_official_tm_scores_come_out(shared):
+    pytest.importorskip("tmtools")
+    import pyarrow.parquet as pq
+
+    folder = bench.Folder(shared("structtokenbench"))
+    pairs = pq.read_table(shared("structtokenbench/sensitivity_pairs.parquet")).to_pylist()
+    pairs = [row for row in pairs if row["set"].startswith("STB")]
+    assert len(pairs) == 164
+    # The smallest, for time; `benchmarks` do all.
+    pairs = sorted(pairs, key=lambda row: max(row["n1"], row["n2"]))[:25]
+    apart = []
+    for row in pairs:
+        one, two = (folder.structure(row[key]) for key in ("file1", "file2"))
+        apart.append(abs(align.tm_align(one, two) - row["stb_tm"]))
+    assert np.mean(apart) < 1e-3
+
+
+def test_utilization_by_hand():
+    class Two(bench_tokenizer()):
+        def encode(self, structure):
+            ids = np.zeros(len(structure), int) + (structure.name == "x1_A")
+            ids[: len(ids) // 2] = 7
+            ids[0] = -1
+            return protok.Tokens.like(structure, ids, 8, self.codebook)
+
+    scores, points = codes.utilization(Subject(Two()), chains(2, 41))
+    assert scores["use"].value == pytest.approx(2 / 8)
+    assert scores["pooled_use"].value == pytest.approx(3 / 8)
+    p = np.array([19, 21]) / 40
+    assert scores["perplexity"].value == pytest.approx(np.exp(-(p * np.log(p)).sum()))
+    assert scores["compression_ratio"].value == pytest.approx(1 / 72)
+    assert points["counts"] == [21, 21, 0, 0, 0, 0, 0, 38]
+
+
+def test_distinctiveness_by_hand():
+    class Three(bench_tokenizer()):
+        size = 3
+
+        def code_vectors(self):
+            return np.array([[2.0, 0], [0, 1], [-1, 0]])
+
+        def encode(self, structure):
+            ids = np.arange(len(structure)) % 2
+            return protok.Tokens.like(structure, ids, 3, self.codebook)
+
+    scores, points = codes.distinctiveness(Subject(Three()), chains(1))
+    assert scores["mean_cosine"].value == pytest.approx((3 - 2) / 9)
+    assert scores["off_diagonal"].value == pytest.approx(-2 / 6)
+    assert scores["weighted"].value == pytest.approx(0.5)
+    assert sum(points["plain"]) == pytest.approx(1)
+
+
+def test_robustness_tells_invariant_codes_from_others():
+    some = chains(4)
+    got = {
+        (who, name): measure(subject(who), some)[0]
+        for who in ("3di", "random-code")
+        for name, measure in (("rotation", codes.rotation), ("mirror", codes.mirror))
+    }
+    assert got["3di", "rotation"]["same"].value > 0.98
+    assert got["random-code", "rotation"]["same"].value < 0.1
+    assert got["random-code", "mirror"]["changed"].value > 0.9
+    noise = codes.stability(subject("3di"), some)[0]
+    values = [noise[f"same_{sigma:g}"].value for sigma in codes.NOISE]
+    assert values == sorted(values, reverse=True) and values[0] > values[-1] + 0.1
+
+
+def test_reconstruction_of_a_perfect_decoder_is_perfect():
+    some = chains(2)
+
+    class Perfect(bench_tokenizer()):
+        def decode(self, tokens):
+            return next(one for one in some if one.name == tokens.name)
+
+    scores, _ = codes.reconstruction(Subject(Perfect()), some)
+    assert scores["tm_score"].value == pytest.approx(1)
+    assert scores["rmsd"].value == pytest.approx(0, abs=1e-3)
+    with pytest.raises(Unsupported):
+        codes.reconstruction(subject("3di"), some)
+
+
+def test_retrieval_finds_copies_and_random_codes_do_not():
+    from protok.bench.folder import Domain
+
+    some = chains(8, 60)
+    # Each fold is a chain and its noisy copy.
+    random = np.random.default_rng(0)
+    copies = [
+        replace(c, name=c.name + "'", coords=c.coords + random.normal(0, 0.1, c.coords.shape)
+                .astype(np.float32)) for c in some
+    ]  # fmt: skip
+    held = {c.name: c for c in some + copies}
+    folder = type("Held", (), {"structure": lambda self, id: held[id]})()
+    domains = [
+        Domain(name, (5, 60), f"f{name[1]}", f"f{name[1]}.1", f"f{name[1]}.1.{len(name)}", name)
+        for name in held
+    ]
+    found, _ = align.retrieval(subject("3di"), folder, domains)
+    assert found["top1"].value > 0.9
+    assert found["chance"].value == pytest.approx(1 / 15)
+    lost, _ = align.retrieval(subject("random-code"), folder, domains)
+    assert lost["top1"].value < 0.5
+
+
+# From data to numbers
+
+
+def test_a_label_that_codes_give_is_found_and_its_shuffle_is_not(data, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    settings = replace(TINY, steps=80)
+    got = bench.evaluate(["3di", "random-code"], ["letters", "values"], data, probe=settings)
+    assert got.cell("3di", "letters", "test", "auroc")[1]["value"] > 0.9
+    assert abs(got.cell("random-code", "letters", "test", "auroc")[1]["value"] - 0.5) < 0.12
+    assert got.cell("3di", "values", "easy", "spearman")[1]["value"] > 0.7
+    # The leak test: labels that are shuffled over all residues are beyond anyone.
+    leak = tmp_path / "leak"
+    (leak / "tasks").mkdir(parents=True)
+    (leak / "structures.parquet").write_bytes((data / "structures.parquet").read_bytes())
+    table = pq.read_table(data / "tasks" / "letters.parquet").to_pylist()
+    random = np.random.default_rng(0)
+    mixed = random.permutation(list("".join(row["label"] for row in table)))
+    for i, row in enumerate(table):
+        row["label"] = "".join(mixed[40 * i : 40 * i + 40])
+    pq.write_table(pa.Table.from_pylist(table), leak / "tasks" / "letters.parquet")
+    lost = bench.evaluate(["3di", "3di:continuous"], ["letters"], leak, probe=settings)
+    for name in lost.subjects():
+        assert abs(lost.cell(name, "letters", "test", "auroc")[1]["value"] - 0.5) < 0.12
+
+
+def test_results_are_reused_only_while_nothing_changed(data, tmp_path):
+    out = tmp_path / "results"
+    first = bench.evaluate("3di", ["letters", "utilization"], data, out=out, probe=TINY)
+    path = out / "3di" / "letters.json"
+    held = json.loads(path.read_text())
+    assert held["tokenizer"]["fingerprint"] and held["data"]["sha256"] and held["versions"]["torch"]
+    held["scores"]["test"]["auroc"]["value"] = 0.123
+    path.write_text(json.dumps(held))
+
+    def value(**options):
+        given = {"data": data, "probe": TINY, "out": out} | options
+        got = bench.evaluate("3di", ["letters"], **given)
+        return got.cell("3di", "letters", "test", "auroc")[1]["value"]
+
+    assert value() == 0.123  # served
+    assert value(out=None) == first.cell("3di", "letters", "test", "auroc")[1]["value"]
+    assert value(probe=replace(TINY, steps=20)) != 0.123
+    path.write_text(json.dumps(held))
+    moved = tmp_path / "moved"
+    structures = [bench.Folder(data).structure(id) for id in bench.Folder(data).ids()]
+    structures[0].coords[3] += 0.5
+    (moved / "tasks").mkdir(parents=True)
+    (moved / "tasks" / "letters.parquet").write_bytes(
+        (data / "tasks" / "letters.parquet").read_bytes()
+    )
+    from protok.bench.tidy import write_structures
+
+    write_structures(structures, moved / "structures.parquet")
+    assert value(data=moved) != 0.123
+
+
+def test_what_fails_stays_as_a_row_and_no_mean_hides_it(data):
+    class Failing(bench_tokenizer()):
+        name = "failing"
+
+        def encode(self, structure):
+            if structure.name == "x20_A":
+                raise ProtokError("cannot", "help it", file=structure.name)
+            return super().encode(structure)
+
+    got = bench.evaluate([Failing(), "3di"], ["letters", "values"], data, probe=TINY)
+    assert len(got) == 4
+    assert {row["task"]["name"] for row in got.failed} == {"letters", "values"}
+    assert all("x20_A" in row["error"] for row in got.failed)
+    assert got.means()["site"]["failing"] is None
+    assert got.means()["site"]["3di"] == got.cell("3di", "letters", "test", "auroc")[1]["value"]
+    assert "failed" in str(got)
+    with pytest.raises(FormatError, match="BindInt"):
+        bench.evaluate("3di", ["BindInt"], data)
+
+
+def test_folds_are_learnt_with_their_hold_outs(data):
+    got = bench.evaluate(["residue-type"], ["folds"], data, probe="linear")
+    row = next(iter(got))
+    assert row["status"] == results.OK, row["error"]
+    assert row["task"]["metric"] == "macro_f1" and row["scores"]["test"]["macro_f1"]["value"] >= 0
+
+
+# The command and the page
+
+
+def test_command_and_report(data, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    out, page = tmp_path / "results", tmp_path / "report.html"
+    names = "letters,sensitivity,distinctiveness,utilization,reconstruction"
+    code = main(
+        ["bench", "--model", "3di", "--model", "neighbour-count", "--tasks", names,
+         "--data", str(data), "-o", str(out), "--probe", "linear"]
+    )  # fmt: skip
+    said = capsys.readouterr().out
+    assert code == 0 and "letters" in said and "n/a" in said  # 3di does not decode
+    assert len(list(out.glob("*/*.json"))) == 10
+    assert main(["bench", "report", str(out), "-o", str(page)]) == 0
+    text = page.read_text()
+    assert text.count("<svg") >= 4 and "neighbour-count" in text
+    assert "http" not in text.replace("http://www.w3.org", "").replace(
+        "https://www.w3.org", ""
+    ).replace("http://purl.org", "").replace("http://creativecommons.org", "").replace(
+        "https://matplotlib.org", ""
+    )  # nothing is fetched
+    assert main(["bench", "report", str(tmp_path / "none")]) == 2
+
+
+def test_command_lists_and_refuses(data, capsys):
+    assert main(["bench", "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert "FlexNEQ" in listed and "fold_test" in listed
+    assert main(["bench", "--list", "--data", str(data)]) == 0
+    assert "letters" in capsys.readouterr().out
+    assert main(["bench"]) == 2
+    assert main(["bench", "--model", "3di", "--tasks", "nothing", "--data", str(data)]) == 2
+    assert main(["bench", "--model", "3di", "--data", "nowhere"]) == 2
+
+
+def test_command_prepares(tmp_path, capsys):
+    for chain in chains(4):
+        protok.write(chain, tmp_path / f"{chain.name}.pdb")
+    (tmp_path / "site.csv").write_text("id,residue,label\nx0_A,3,1\nx1_A,4,1\nx2_A,5,1\n")
+    (tmp_path / "broken.pdb").write_text("ATOM  nonsense\n")
+    out = tmp_path / "out"
+    code = main(
+        ["bench", "prepare", str(tmp_path), "-o", str(out), "--labels", str(tmp_path / "site.csv"),
+         "--unlisted", "x"]
+    )  # fmt: skip
+    said = capsys.readouterr()
+    assert code == 1 and "broken.pdb" in said.err  # and the rest was done
+    assert "site: 1 " in said.out
+    table = bench.Folder(out).table("site")
+    assert {entry.split for entry in table.entries} == {"train", "valid", "test"}
+    for entry in table.entries:
+        assert np.isfinite(entry.target).sum() == 1 and np.nansum(entry.target) == 1
+
+
+def test_a_folder_of_files_is_data_for_what_needs_no_labels(tmp_path):
+    for chain in chains(3):
+        protok.write(chain, tmp_path / f"{chain.name}.pdb")
+    folder = bench.open_data(tmp_path)
+    assert folder.ids() == ["x0_A", "x1_A", "x2_A"]
+    got = bench.evaluate("3di", ["utilization", "rotation"], folder)
+    assert [row["status"] for row in got] == ["ok", "ok"]
+    where = folder.path
+    del folder
+    assert not where.exists()
+
+
+def test_mini_set_is_complete_and_small():
+    from protok.bench.mini import mini_files
+
+    folder = bench.open_data("mini")
+    assert {"flex_bfactor", "sensitivity", "reconstruction"} <= set(bench.available(folder))
+    assert set(folder.table("flex_bfactor").tests) == {"test"}
+    assert sum(map(len, folder.pairs().values())) == 10
+    assert sum(file.stat().st_size for file in mini_files().iterdir()) < 1_500_000

@@ -1,0 +1,147 @@
+"""The probe learns what is there, finds nothing where nothing is, and the same way twice."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from protok.bench import probe
+
+TINY = replace(
+    probe.FAST, steps=60, every=15, warmup=5, hidden=16, residues=600, rates=(1e-2, 1e-3)
+)
+LINEAR = probe.LINEAR
+CODES = 8
+
+
+def made(kind, proteins, seed, *, shuffled=False, continuous=False, length=40):
+    """Samples whose targets follow from the codes, or from nothing."""
+    random = np.random.default_rng(seed)
+    n = proteins * length
+    owner = np.repeat(np.arange(proteins), length)
+    ids = random.integers(0, CODES, n)
+    level = np.arange(CODES) / CODES
+    if kind == "class":
+        y = random.integers(0, 3, proteins)
+        ids = np.where(random.random(n) < 0.5, np.repeat(y, length), ids)
+    elif kind == "site":
+        y = (random.random(n) < level[ids] ** 2).astype(np.float32)
+    else:
+        y = (50 * level[ids] + 5 * random.normal(size=n)).astype(np.float32)
+        y[::7] = np.nan
+    if shuffled:
+        y = random.permutation(y)
+    vectors = torch.from_numpy(
+        np.r_[np.random.default_rng(9).normal(size=(CODES, 6)), np.zeros((1, 6))].astype(np.float32)
+    )
+    x = torch.from_numpy(ids)
+    return probe.Samples(
+        vectors[x] if continuous else x, None if continuous else vectors,
+        torch.arange(n) % length, torch.from_numpy(owner), torch.from_numpy(y),
+    )  # fmt: skip
+
+
+def fitted(kind, settings, **options):
+    parts = [made(kind, n, seed, **options) for seed, n in enumerate((60, 20, 40))]
+    return probe.fit(kind, parts[0], parts[1], {"test": parts[2]}, 3, settings)
+
+
+METRIC = {"site": "auroc", "value": "spearman", "class": "macro_f1"}
+#: What knowing the code is worth here, and what knowing nothing is.
+KNOWING = {"site": 0.75, "value": 0.85, "class": 0.85}
+CHANCE = {"site": 0.5, "value": 0.0, "class": 1 / 3}
+
+
+@pytest.mark.parametrize("settings", [TINY, LINEAR], ids=["mlp", "linear"])
+@pytest.mark.parametrize("kind", METRIC)
+def test_what_is_there_is_found(kind, settings):
+    score = fitted(kind, settings).scores["test"][METRIC[kind]]
+    assert score.value > KNOWING[kind]
+
+
+@pytest.mark.parametrize("settings", [TINY, LINEAR], ids=["mlp", "linear"])
+@pytest.mark.parametrize("kind", METRIC)
+def test_shuffled_labels_are_at_chance(kind, settings):
+    score = fitted(kind, settings, shuffled=True).scores["test"][METRIC[kind]]
+    assert abs(score.value - CHANCE[kind]) < (0.2 if kind == "class" else 0.08)
+
+
+@pytest.mark.parametrize("kind", METRIC)
+def test_embeddings_that_are_code_vectors_give_the_same_numbers(kind):
+    one, two = fitted(kind, TINY), fitted(kind, TINY, continuous=True)
+    metric = METRIC[kind]
+    assert one.scores["test"][metric].value == two.scores["test"][metric].value
+
+
+def test_twice_is_the_same_and_another_seed_is_not():
+    one, two = fitted("site", TINY), fitted("site", TINY)
+    assert one == two
+    other = fitted("site", replace(TINY, seeds=(7,)))
+    assert other.scores["test"]["auroc"].value != one.scores["test"]["auroc"].value
+
+
+def test_a_rate_alone_trains_as_it_does_among_others():
+    # Clipping and moments are a rate's own, so its neighbours must not matter.
+    alone = fitted("site", replace(TINY, rates=(1e-2,)))
+    among = fitted("site", replace(TINY, rates=(1e-2, 1e-12)))
+    got, wanted = (f.scores["test"]["auroc"].value for f in (among, alone))
+    assert got == pytest.approx(wanted, abs=1e-6)
+    assert among.rate == 1e-2
+
+
+def test_a_rate_that_diverges_is_not_chosen():
+    assert fitted("value", replace(TINY, rates=(1e30, 1e-2))).rate == 1e-2
+
+
+def test_one_step_is_that_of_torch():
+    settings = replace(TINY, rates=(1e-3,), warmup=1, dropout=0.0)
+    stack = probe._Stack(4, 1, settings, torch.Generator().manual_seed(0))
+    start = {key: value[0].detach().clone() for key, value in stack.parameters.items()}
+    copies = {key: value.clone().requires_grad_() for key, value in start.items()}
+    decayed = [copies[key] for key in ("w1", "w2", "position")]
+    rest = [copies[key] for key in ("b1", "b2", "scale", "shift")]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}],
+        lr=1e-3, betas=(0.9, 0.98), eps=1e-8,
+    )  # fmt: skip
+    x = torch.randn(10, 4, generator=torch.Generator().manual_seed(1))
+    for _ in range(3):
+        samples = probe.Samples(x, None, torch.arange(10), torch.zeros(10).long(), torch.zeros(10))
+        rows = torch.arange(10)
+        out = stack.head(stack.trunk(samples, rows, stack.parameters, True), stack.parameters, True)
+        stack.step(10 * out.square().mean((1, 2)))
+        h = torch.nn.functional.layer_norm(x + copies["position"][:10], (4,), eps=1e-12)
+        h = torch.relu((h * copies["scale"] + copies["shift"]) @ copies["w1"] + copies["b1"])
+        optimiser.zero_grad()
+        (10 * (h @ copies["w2"] + copies["b2"]).square().mean()).backward()
+        torch.nn.utils.clip_grad_norm_(list(copies.values()), 1.0)
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * probe.schedule(stack.count, settings)
+        optimiser.step()
+    for key, value in copies.items():
+        torch.testing.assert_close(stack.parameters[key][0], value, rtol=1e-4, atol=1e-6)
+
+
+def test_paper_protocol_is_the_papers():
+    paper = probe.PAPER
+    assert (paper.steps, paper.warmup, paper.proteins, paper.domains) == (10_000, 200, 8, 64)
+    assert len(paper.rates) == 8 and paper.hidden == 512 and paper.clip == 1.0
+    rates = [probe.schedule(step, paper) for step in (1, 200, 1200, 10_000)]
+    assert rates == pytest.approx([1 / 200, 1, 1, 0.1])
+    # Once an epoch, batches of 8 proteins, the rest dropped.
+    short = replace(paper, steps=14, warmup=2, hidden=8, rates=(1e-2,))
+    fit = probe.fit("site", made("site", 60, 0), made("site", 20, 1), {"t": made("site", 9, 2)}, 0,
+                    short)  # fmt: skip
+    assert fit.steps in (7, 14)
+
+
+def test_balanced_loss_weighs_both_classes_alike():
+    y = torch.tensor([1.0, 0, 0, 0])
+    out = torch.zeros(1, 4, 1)
+    assert probe.loss_of("site", out, y).item() == pytest.approx(np.log(2))
+    out[0, 0, 0] = -5  # the one positive, quite wrong
+    wrong_positive = probe.loss_of("site", out, y).item()
+    out = torch.zeros(1, 4, 1)
+    out[0, 1:, 0] = 5  # all three negatives, as wrong
+    assert probe.loss_of("site", out, y).item() == pytest.approx(wrong_positive, rel=1e-4)
