@@ -24,6 +24,8 @@ A tokenizer of protein backbones: one of {size} codes a residue, and a decoder f
 - **Command**: `protok train benchmarks/recipes/{name}.toml --out runs/{name}`; seed {seed}, {steps} steps.
   The recipe as resolved is in `config.json`.
 - **Hardware and time**: {hardware}; {hours} hours. torch {torch}.{note}
+- **Training signal**: coordinates with noise of up to {noise} Å are encoded and the clean ones decoded; the latents' drift under
+  the noise has weight {steady}.
 - **Network**: {layers} rounds of messages over {neighbours} neighbours (width {hidden}){sight}, to {dim} dimensions;
   `{kind}` with {size} codes, {schedule} schedule, warm-up {warmup}, ramp {ramp}, mix `{mix}`; decoder of
   {blocks} transformer blocks of width {width}. Encoder and codebook are kept in float32, the decoder in float16.
@@ -37,8 +39,8 @@ Test sets, codes only, mean over targets (`{command}`):
 
 **Limits**: trained on single chains and crops of at most {crop} residues; longer chains are rebuilt less
 well, and chains are never placed relative to each other. Codes do not see amino acid types. {limits}The
-confidence in the B-factor column, 0 to 100, is the lDDT that single views promise; the reconciled chain is
-better than that, so it reads low. Over these targets it correlates with the true lDDT at r = {corr}.
+confidence in the B-factor column, 0 to 100, is the CA lDDT that the decoder expects; its mean over these
+targets is {sure}, the true mean {lddt}, and it correlates with the true lDDT at r = {corr}.
 """
 #: What a model whose encoder sees the whole chain has to say for itself.
 SIGHT = ", which see where a residue lies and how it is turned in the frame of its chain"
@@ -73,12 +75,15 @@ def main() -> None:
         chains=found["train_chains"], data=found["train_sha256"], seed=found["seed"],
         steps=found["steps"], torch=found["torch"], hardware=options.hardware, hours=options.hours,
         sight=SIGHT * shape["encoder"]["placed"], limits=LIMITS * shape["encoder"]["placed"],
+        noise=recipe["optim"]["noise"], steady=recipe["optim"]["steady"],
         note=options.note and f"\n- **The run**: {options.note}",
         **shape["encoder"], **{k: shape["quantizer"][k] for k in ("dim", "kind", "schedule", "warmup", "ramp", "mix")},
         blocks=shape["decoder"]["layers"], width=shape["decoder"]["width"],
         valid_n=recipe["valid"]["chains"], valid_l=recipe["valid"]["longest"],
         valid=", ".join(f"{k.removeprefix('valid_')} {v}" for k, v in found["validation"].items()),
         command=result["command"], scores=table(head, rows), crop=recipe["data"]["curriculum"][-1][1],
+        sure=", ".join(f"{s['mean']['confidence']:.0f} ({n})" for n, s in result["sets"].items()),
+        lddt=", ".join(f"{100 * s['mean']['lddt']:.0f} ({n})" for n, s in result["sets"].items()),
         corr=", ".join(f"{s['confidence_correlates_with_lddt']} ({n})" for n, s in result["sets"].items()),
     )  # fmt: skip
     (folder / "README.md").write_text(text)

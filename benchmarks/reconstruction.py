@@ -63,7 +63,17 @@ def geometry(backbone: Backbone) -> dict[str, np.ndarray]:
         "CA-C-N": angle(ca[:-1], c[:-1], n[1:])[bond],
         "C-N-CA": angle(c[:-1], n[1:], ca[1:])[bond],
         "phi>0": (angles[:, 0].numpy() > 0)[defined[:, 0].numpy()].astype(float),
+        "phi, psi": np.degrees(angles[:, :2].numpy())[defined[:, :2].all(1).numpy()],
     }
+
+
+def plausible(built: np.ndarray, real: np.ndarray, share: float = 0.98) -> float:
+    """Share of built (phi, psi) in the densest cells of 10° that hold `share` of the real ones."""
+    cells = [np.clip((angles + 180) // 10, 0, 35).astype(int) @ (36, 1) for angles in (built, real)]
+    count = np.bincount(cells[1], minlength=1296)
+    order = np.argsort(-count, kind="stable")
+    kept = np.cumsum(count[order]) <= share * count.sum()
+    return float(np.isin(cells[0], order[kept]).mean())
 
 
 def measure(tokenizer, folder: Path, seed: int) -> dict:
@@ -130,12 +140,20 @@ def measure(tokenizer, folder: Path, seed: int) -> dict:
         result["confidence_correlates_with_lddt"] = round(
             float(np.corrcoef(columns["confidence"], columns["lddt"])[0, 1]), 3
         )
+        joined = {
+            kind: {k: np.concatenate(v) for k, v in found.items()} for kind, found in shapes.items()
+        }
+        real = joined["real"].pop("phi, psi")
+        result["phi_psi_in_98%_of_real"] = {
+            "built": round(plausible(joined["built"].pop("phi, psi"), real), 4),
+            "real": round(plausible(real, real), 4),
+        }
         result["geometry"] = {
             kind: {
                 key: {"mean": round(float(x.mean()), 3), "sd": round(float(x.std()), 3)}
-                for key, x in ((k, np.concatenate(v)) for k, v in found.items())
+                for key, x in found.items()
             }
-            for kind, found in shapes.items()
+            for kind, found in joined.items()
         }
         result["targets"] = targets
     return result

@@ -26,41 +26,40 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+SETS = {"casp14": "CASP14", "cameo2022": "CAMEO 2022"}
+MODELS = ("protok-512", "protok-4096")
+
+
 def reconstruction() -> str:
     """Mean (median) over targets, and what codes do under motion, reflection and noise."""
-    result = load("reconstruction-protok-512.json")
-    names = {"casp14": "CASP14", "cameo2022": "CAMEO 2022"}
+    results = {name: load(f"reconstruction-{name}.json") for name in MODELS}
     rows = []
-    for key, found in result["sets"].items():
-        mean, median = found["mean"], found["median"]
-        rows.append([
-            f"{names.get(key, key)} ({len(found['targets'])})",
-            f"{mean['rmsd']:.2f} ({median['rmsd']:.2f})",
-            f"{mean['tm_score']:.3f} ({median['tm_score']:.3f})",
-            f"{mean['lddt']:.3f} ({median['lddt']:.3f})",
-            f"{mean['rmsd_continuous']:.2f} ({median['rmsd_continuous']:.2f})",
-            f"{found['codes_used']:.1%}",
-            f"{found['perplexity']:.0f}",
-        ])  # fmt: skip
+    for result in results.values():
+        for key, found in result["sets"].items():
+            mean, median = found["mean"], found["median"]
+            rows.append([
+                f"{result['codebook']}",
+                f"{SETS[key]} ({len(found['targets'])})",
+                *(
+                    f"{mean[k]:.{d}f} ({median[k]:.{d}f})"
+                    for k, d in (("rmsd", 2), ("tm_score", 3), ("lddt", 3), ("rmsd_continuous", 2))
+                ),
+                f"{found['codes_used']:.1%}",
+                f"{found['perplexity']:.0f}",
+            ])  # fmt: skip
     head = [
-        "set (targets)",
-        "CA RMSD, Å",
-        "TM-score",
-        "lDDT",
-        "continuous RMSD, Å",
-        "codes used",
-        "perplexity",
-    ]
-    text = f"`{result['codebook']}`, mean (median) over targets:\n\n" + table(head, rows)
+        "tokenizer", "set (targets)", "CA RMSD, Å", "TM-score", "lDDT", "continuous RMSD, Å",
+        "codes used", "perplexity",
+    ]  # fmt: skip
+    text = "Mean (median) over targets:\n\n" + table(head, rows)
     rows = []
-    others = [("protok-512", result)]
-    for name in ("3di", "protein-blocks"):
-        if (RESULTS / f"reconstruction-{name}.json").exists():
-            others.append((name, load(f"reconstruction-{name}.json")))
-    for name, other in others:
+    others = results | {
+        name: load(f"reconstruction-{name}.json") for name in ("3di", "protein-blocks")
+    }
+    for name, other in others.items():
         for key, found in other["sets"].items():
             rows.append([
-                name, names.get(key, key), f"{found['changed_by_motion']:.3%}",
+                name, SETS[key], f"{found['changed_by_motion']:.3%}",
                 f"{found['changed_by_mirror']:.1%}",
                 *(f"{found['kept_under_noise'][s]:.1%}" for s in ("0.1", "0.2", "0.5")),
             ])  # fmt: skip
@@ -70,17 +69,73 @@ def reconstruction() -> str:
     ]  # fmt: skip
     text += "\n\nStability of codes:\n\n" + table(head, rows)
     rows = []
-    for key, found in result["sets"].items():
-        for kind in ("built", "real"):
-            shape = found["geometry"][kind]
+    kinds = [("real", results[MODELS[0]], "real")]
+    kinds += [(name, result, "built") for name, result in results.items()]
+    for key, title in SETS.items():
+        for name, result, kind in kinds:
+            shape = result["sets"][key]["geometry"][kind]
             rows.append(
-                [names.get(key, key), kind]
+                [title, name]
                 + [f"{shape[k]['mean']:.2f} ± {shape[k]['sd']:.2f}" for k in ("C-N", "CA-CA")]
                 + [f"{shape[k]['mean']:.1f} ± {shape[k]['sd']:.1f}" for k in ("CA-C-N", "C-N-CA")]
                 + [f"{shape['phi>0']['mean']:.1%}"]
+                + [f"{result['sets'][key]['phi_psi_in_98%_of_real'][kind]:.1%}"]
             )
-    head = ["set", "backbones", "C-N, Å", "CA-CA, Å", "CA-C-N, °", "C-N-CA, °", "phi > 0"]
+    head = [
+        "set", "backbones", "C-N, Å", "CA-CA, Å", "CA-C-N, °", "C-N-CA, °", "phi > 0",
+        "phi, psi where 98 % of real ones are",
+    ]  # fmt: skip
     return text + "\n\nGeometry across peptide bonds, mean ± sd:\n\n" + table(head, rows)
+
+
+def controls() -> str:
+    """protok-512 and what was trained beside it, and the differences target by target."""
+    result = load("controls.json")
+    rows = []
+    for name, model in result["models"].items():
+        for key, found in model["sets"].items():
+            mean = found["mean"]
+            row = [
+                name, SETS[key], f"{mean['rmsd']:.2f}", f"{mean['tm_score']:.3f}",
+                f"{mean['lddt']:.3f}",
+                f"{found['codes_used']:.1%}" if "codes_used" in found else "",
+                f"{found['perplexity']:.0f}" if "perplexity" in found else "",
+                f"{found['kept_under_noise']['0.2']:.1%}" if "kept_under_noise" in found else "",
+            ]  # fmt: skip
+            gaps = result["control_less_ours"].get(name, {}).get(key)
+            for measure, digits in (("rmsd", 2), ("tm_score", 3)):
+                gap = gaps and gaps[measure]
+                row.append(
+                    f"{gap['mean']:+.{digits}f} [{gap['interval'][0]:+.{digits}f}, "
+                    f"{gap['interval'][1]:+.{digits}f}], {gap['control_better_in']} of "
+                    f"{gaps['targets']} better" if gap else ""
+                )  # fmt: skip
+            rows.append(row)
+    head = [
+        "tokenizer", "set", "CA RMSD, Å", "TM-score", "lDDT", "codes used", "perplexity",
+        "kept at 0.2 Å noise", "RMSD less protok-512's", "TM-score less protok-512's",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def design() -> str:
+    """Variants of the design search by length of chain."""
+    files = [json.loads(p.read_text()) for p in (RESULTS / "design").glob("*.json")]
+    lengths = list(files[0]["by_length"])
+    rows = []
+    for found in sorted(files, key=lambda f: (f["name"] != "base", f["name"])):
+        cells = [found["by_length"][length] for length in lengths]
+        kept = found["kept_at_0.2"]
+        changes = ", ".join(
+            f"{k.removeprefix('model.')} {v}" for k, v in found["changes"].items() if k != "about"
+        )
+        rows.append([
+            found["name"], changes.replace("True", "true").replace("False", "false"),
+            *(f"{c['rmsd']:.2f} / {c['tm_score']:.2f}" for c in cells),
+            f"{kept:.0%}" if kept is not None else "", str(found["training_cpu_seconds"]),
+        ])  # fmt: skip
+    head = ["variant", "changes", *lengths, "kept at 0.2 Å noise", "CPU-seconds of training"]
+    return "CA RMSD in Å / TM-score by residues of the chain:\n\n" + table(head, rows)
 
 
 def reading() -> str:
@@ -166,7 +221,10 @@ def speed() -> str:
 
 PAGES = {
     "README.md": {"reconstruction": reconstruction, "reading": reading},
-    "benchmarks/README.md": {"quantizers": quantizers, "speed": speed},
+    "benchmarks/README.md": {
+        "quantizers": quantizers,
+        "speed": speed,
+    },
 }
 
 

@@ -18,7 +18,7 @@ def relax(
     trace: Trace,
     torsion: Float[Tensor, "l 3 2"],
     bonded: Bool[Tensor, "m"],
-    steps: int = 150,
+    steps: int = 60,
 ) -> tuple[Float[Tensor, "l 3"], Float[Tensor, "l 3 3"]]:
     """Move rigid residues as little as will give their bonds the right lengths and angles.
 
@@ -43,10 +43,10 @@ def relax(
         target = torch.tensor(ACROSS, device=ca.device).expand(len(ca) - 1, 4).clone()
         cis = torsion[:-1, 2, 1] > 0
         target[cis, 3] = CIS
-        strength = torch.tensor([30.0, 15.0, 15.0, 10.0], device=ca.device)
-        optimiser = torch.optim.Adam([{"params": [turn], "lr": 0.03}, {"params": [ca], "lr": 0.05}])
+        strength = torch.tensor([60.0, 60.0, 60.0, 10.0], device=ca.device)
+        optimiser = torch.optim.Adam([{"params": [turn]}, {"params": [ca]}])
         for step in range(steps):
-            for group, rate in zip(optimiser.param_groups, (0.03, 0.05), strict=True):
+            for group, rate in zip(optimiser.param_groups, (0.06, 0.1), strict=True):
                 group["lr"] = rate * (1 - step / steps)
             optimiser.zero_grad()
             rotation = trace.rotation @ torch.matrix_exp(_skew(turn))

@@ -45,7 +45,7 @@ class StructureTokenizer:
     """
 
     def __init__(
-        self, network: Network, *, steps: int = 150, provenance: Mapping[str, Any] | None = None
+        self, network: Network, *, steps: int = 60, provenance: Mapping[str, Any] | None = None
     ):
         self.network = network
         self.steps = steps

@@ -27,7 +27,7 @@ def test_the_readmes_python_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     space = {}
     exec(code, space)
-    assert space["z"].shape == (len(space["s"]), 32)
+    assert space["z"].shape == (len(space["s"]), 5)
     assert str(space["t"]) in code
     assert (tmp_path / "tokens.parquet").exists()
 
