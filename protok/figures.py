@@ -36,8 +36,12 @@ def draw_training(rows: Sequence[Mapping[str, float]], path: str | Path) -> None
         return
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(4 * columns, 2.8 * lines), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    figure = Figure(figsize=(4 * columns, 2.8 * lines))
+    # A layout that is worked out would draw everything twice.
+    spaces = {"left": 0.22 / columns, "right": 0.98, "top": 1 - 0.15 / lines, "wspace": 0.3}
+    grid = figure.subplots(
+        lines, columns, squeeze=False, gridspec_kw=spaces | {"bottom": 0.2 / lines, "hspace": 0.6}
+    ).ravel()
     for axes in grid[len(shown) :]:
         axes.set_visible(False)
     for axes, (title, keys) in zip(grid, shown, strict=False):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ from protok.errors import ProtokError
 from protok.recipe import Recipe, RecipeError
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+#: Seconds between figures of a run.
+DRAW = 60
 #: What `Best` and `Patience` look at.
 MONITOR = "valid_rmsd"
 
@@ -156,15 +159,21 @@ class Patience(EarlyStopping):
 
 
 class Figures(Callback):
-    """Draw the run after each validation, where matplotlib is installed."""
+    """Draw the run as it goes and when it ends, where matplotlib is installed."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.drawn = path, time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Not too often, for it takes a second."""
+        if time.monotonic() - self.drawn > DRAW:
+            self.on_fit_end(trainer, module)
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """On the first process only."""
         if trainer.is_global_zero:
             draw_if_possible(module.metrics.rows, self.path)
+            self.drawn = time.monotonic()
 
 
 def draw_if_possible(rows: list[dict[str, float]], path: Path) -> None:
