@@ -219,12 +219,44 @@ def speed() -> str:
     return table(head, rows)
 
 
+def finetune() -> str:
+    """RMSD before and after fine-tuning on one family, and what it cost elsewhere."""
+    paths = sorted(RESULTS.glob("finetune-*.json"))
+    if not paths:
+        return "The command above writes the result that is shown here."
+    parts = []
+    for path in paths:
+        result = json.loads(path.read_text())
+        family, rows = result["family"], []
+        for mode, report in result["modes"].items():
+            for found in report["sets"]:
+                rmsd, kept = found["rmsd"], found.get("codes_kept")
+                low, high = rmsd["interval"]
+                rows.append([
+                    mode, f"{found['name']} ({len(found['chains'])})",
+                    f"{rmsd['before']:.2f}", f"{rmsd['after']:.2f}",
+                    f"{rmsd['change']:+.2f} [{low:+.2f}, {high:+.2f}]", str(rmsd["improved"]),
+                    f"{found['lddt']['before']:.3f}", f"{found['lddt']['after']:.3f}",
+                    "" if kept is None else f"{kept:.1%}",
+                    f"{report['best_step']} of {report['recipe']['optim']['steps']}",
+                    f"{report['cpu_seconds'] / 60:.0f}",
+                ])  # fmt: skip
+        head = [
+            "codebook", "set (chains)", "CA RMSD before, Å", "after", "change", "better in",
+            "lDDT before", "after", "codes kept", "best step", "CPU minutes",
+        ]  # fmt: skip
+        parts.append(
+            f"`{result['codebook']}` on cluster {family['cluster30']}: {family['chains']} chains, "
+            f"none of them, nor of their cluster at 30 % identity, in its training; held-out ones "
+            f"are at most about {family['identity']:.0%} identical to trained ones. "
+            f"{result['hardware']['cpu']}.\n\n" + table(head, rows)
+        )
+    return "\n\n".join(parts)
+
+
 PAGES = {
     "README.md": {"reconstruction": reconstruction, "reading": reading},
-    "benchmarks/README.md": {
-        "quantizers": quantizers,
-        "speed": speed,
-    },
+    "benchmarks/README.md": {"finetune": finetune, "quantizers": quantizers, "speed": speed},
 }
 
 

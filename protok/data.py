@@ -9,9 +9,11 @@ it with columns id, split and cluster30 gives homology clusters.
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from protok.errors import FormatError, NoProtein, ProtokError
 MISSING = -32768
 #: Batches that are planned together, so that chains of a batch are alike in length.
 PLAN = 16
+#: Chains with fewer complete residues have no shape to learn, and are left out of stores.
+SHORTEST = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,8 @@ class Store:
         Sampling weights; they sum to 1.
     digest : str
         sha256 of the file the store was read from.
+    cluster : tuple of str
+        Homology cluster of each chain, where a manifest names them; else empty.
     """
 
     ids: list[str]
@@ -51,6 +57,7 @@ class Store:
     sequence: list[str]
     weight: np.ndarray
     digest: str
+    cluster: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,13 +107,15 @@ def read_store(path: str | Path, *, manifest: str | Path | None = None) -> Store
             file=str(path),
         )
     weight = np.ones(len(ids))
+    cluster: tuple[str, ...] = ()
     manifest = Path(manifest) if manifest else path.with_name("manifest.csv")
     if manifest.exists():
-        cluster = _clusters(manifest, path.stem)
-        size = Counter(cluster.get(i, i) for i in ids)
-        weight = np.array([1.0 / size[cluster.get(i, i)] for i in ids])
+        known = _clusters(manifest, path.stem)
+        cluster = tuple(known.get(i, i) for i in ids)
+        size = Counter(cluster)
+        weight = np.array([1.0 / size[c] for c in cluster])
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Store(ids, xyz, start, sequence, weight / weight.sum(), digest)
+    return Store(ids, xyz, start, sequence, weight / weight.sum(), digest, cluster)
 
 
 def _clusters(manifest: Path, split: str) -> dict[str, str]:
@@ -116,27 +125,30 @@ def _clusters(manifest: Path, split: str) -> dict[str, str]:
 
 
 def write_store(backbones: Iterable[Backbone], path: str | Path) -> int:
-    """Write chains of Backbones as a store; returns how many."""
+    """Write chains of Backbones as a store; returns how many.
+
+    Chains with fewer than three complete residues are left out; names that come again get a
+    number.
+
+    Raises
+    ------
+    FormatError
+        If a chain is too wide for int16.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rows: dict[str, list] = {"id": [], "seq": [], "xyz": [], "resnum": [], "bfac": []}
+    named: Counter[str] = Counter()
     for backbone in backbones:
         for chain in backbone.split():
-            if not chain.mask.any():
+            if chain.mask.sum() < SHORTEST:
                 continue
-            centred = chain.coords - np.nanmean(chain.coords[:, 1], axis=0)
-            fixed = np.where(np.isfinite(centred), np.round(centred * 100), MISSING)
-            if np.abs(np.where(fixed == MISSING, 0, fixed)).max() > 32767:
-                raise FormatError(
-                    "a chain is wider than 650 Å",
-                    "leave it out",
-                    file=chain.name,
-                    chain=chain.chains[0],
-                )
-            rows["id"].append(f"{chain.name}_{chain.chains[0]}")
+            name = f"{chain.name}_{chain.chains[0]}"
+            named[name] += 1
+            rows["id"].append(name if named[name] == 1 else f"{name}-{named[name]}")
             rows["seq"].append(chain.sequence)
-            rows["xyz"].append(fixed.astype(np.int16).ravel())
+            rows["xyz"].append(_fixed(chain).ravel())
             rows["resnum"].append(chain.index)
             rows["bfac"].append(np.nan_to_num(chain.bfactor))
     types = {
@@ -153,16 +165,33 @@ def write_store(backbones: Iterable[Backbone], path: str | Path) -> int:
     return len(rows["id"])
 
 
+def _fixed(chain: Backbone) -> np.ndarray:
+    """Coordinates as int16 hundredths of an Å about the mean CA."""
+    centred = chain.coords - np.nanmean(chain.coords[:, 1], axis=0)
+    fixed = np.where(np.isfinite(centred), np.round(centred * 100), MISSING)
+    if np.abs(np.where(fixed == MISSING, 0, fixed)).max() > 32767:
+        raise FormatError(
+            "a chain is wider than 650 Å", "leave it out", file=chain.name, chain=chain.chains[0]
+        )
+    return fixed.astype(np.int16)
+
+
 def open_store(source: str | Path, cache: str | Path) -> Store:
     """A store from a Parquet file, or from a folder of structures, parsed once into `cache`.
 
-    The cache is used again while the folder's files keep names, sizes and times;
-    files that cannot be read are listed in ``<cache>.errors.tsv``.
+    The cache is used again while the folder's files keep names, sizes and times. What cannot
+    be read is a row of ``<cache>.errors.tsv`` (file, chain, reason; see `unread`); the rest
+    is used. Processes that open the same cache at a time wait for the first of them.
+
+    Raises
+    ------
+    NoProtein
+        If there are no structure files, or none can be read.
     """
     source, cache = Path(source), Path(cache)
     if source.is_file() and source.suffix == ".parquet":
         return read_store(source)
-    from protok.io import iter_files, read
+    from protok.io import iter_files
 
     files = list(iter_files([source]))
     if not files:
@@ -171,28 +200,64 @@ def open_store(source: str | Path, cache: str | Path) -> Store:
         )
     state = "\n".join(f"{f}\t{f.stat().st_size}\t{f.stat().st_mtime_ns}" for f in files)
     stamp = cache.with_suffix(".state")
-    if not (cache.exists() and stamp.exists() and stamp.read_text() == state):
-        errors: list[str] = []
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(cache.with_suffix(".lock")):
+        if not (cache.exists() and stamp.exists() and stamp.read_text() == state):
+            stamp.unlink(missing_ok=True)
+            _parse(files, cache, source)
+            stamp.write_text(state)
+        return read_store(cache)
 
-        def good() -> Iterable[Backbone]:
-            for file in files:
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, however that ends."""
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _parse(files: list[Path], cache: Path, source: Path) -> None:
+    from protok.io import read
+
+    rows: list[tuple[str, str, str]] = []
+
+    def good() -> Iterator[Backbone]:
+        for file in files:
+            try:
+                backbone = read(file)
+            except ProtokError as error:
+                rows.append((str(file), error.chain, error.reason))
+                continue
+            # One bad file of thousands must not end a run, whatever is wrong with it.
+            except Exception as error:
+                rows.append((str(file), "", f"{type(error).__name__}: {error}"))
+                continue
+            whole = [chain for chain in backbone.split() if chain.mask.sum() >= SHORTEST]
+            if not whole:
+                rows.append((str(file), "", f"no chain has {SHORTEST} complete residues"))
+            for chain in whole:
                 try:
-                    yield read(file)
+                    _fixed(chain)
                 except ProtokError as error:
-                    errors.append(f"{file}\t{error.chain}\t{error.reason}")
+                    rows.append((str(file), error.chain, error.reason))
+                    continue
+                yield chain
 
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        if not write_store(good(), cache):
-            raise NoProtein(
-                f"none of {len(files)} files holds a readable protein chain",
-                f"the first: {errors[0] if errors else 'empty'}",
-                file=str(source),
-            )
-        cache.with_suffix(".errors.tsv").write_text(
-            "\n".join(["file\tchain\treason", *errors]) + "\n"
+    if not write_store(good(), cache):
+        raise NoProtein(
+            f"none of {len(files)} files holds a readable protein chain",
+            f"the first: {': '.join(rows[0][::2]) if rows else 'empty'}",
+            file=str(source),
         )
-        stamp.write_text(state)
-    return read_store(cache)
+    lines = ["\t".join(" ".join(cell.split()) for cell in row) for row in rows]
+    cache.with_suffix(".errors.tsv").write_text("\n".join(["file\tchain\treason", *lines]) + "\n")
+
+
+def unread(cache: str | Path) -> list[str]:
+    """Rows of the error table of a cache (see `open_store`), without the head."""
+    table = Path(cache).with_suffix(".errors.tsv")
+    return table.read_text().splitlines()[1:] if table.exists() else []
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ class RecipeError(ProtokError):
 class DataConfig:
     """What to train on.
 
-    ``train`` and ``valid`` are stores or folders of structures; without ``valid``
-    every twentieth chain of ``train`` is held out. ``curriculum`` holds pairs
+    ``train`` and ``valid`` are stores or folders of structures; without ``valid`` part of
+    ``train`` is held out (see `SplitConfig`). In fine-tuning ``valid`` is what forgetting is
+    measured on. ``residues``: about so many a step and process. ``curriculum`` holds pairs
     (progress, longest crop).
     """
 
@@ -42,7 +43,9 @@ class OptimConfig:
     ``rows``: residues a chain whose views are scored in a step. ``precision``:
     ``bf16-mixed`` or ``32``. ``noise``: the encoder sees chains with Gaussian noise of up to
     so many Å on every atom, the decoder must restore them without it. ``steady``: weight of
-    the squared difference between latents with and without that noise.
+    the squared difference between latents with and without that noise. ``devices``: how many
+    processes train together, each with batches of its own; 0 is one for each GPU, or one on
+    the CPU.
     """
 
     steps: int = 6000
@@ -55,15 +58,55 @@ class OptimConfig:
     steady: float = 0.0
     precision: str = "bf16-mixed"
     seed: int = 0
+    devices: int = 0
 
 
 @dataclass(frozen=True)
 class ValidConfig:
-    """What is measured on the way: every so many steps, so many chains, at most so long."""
+    """What is measured on the way: every so many steps, so many chains, at most so long.
+
+    ``patience``: the run ends when the held-out RMSD has not improved in so many validations,
+    and the model is the best one; 0 trains to the end, and the model is the last one.
+    """
 
     every: int = 500
     chains: int = 48
     longest: int = 256
+    patience: int = 0
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How chains are held out of ``data.train``: by clusters of sequences (`protok.split`).
+
+    ``valid`` and ``test``: shares of the chains; only fine-tuning, which reports on it, makes a
+    test side. ``identity``: chains alike to that extent are in one cluster. ``method``:
+    ``mmseqs``, ``kmers`` or ``auto``. ``table``: a CSV with columns id and split, used instead.
+    """
+
+    valid: float = 0.1
+    test: float = 0.1
+    identity: float = 0.3
+    method: str = "auto"
+    table: str = ""
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Fine-tuning of a model (see `protok.finetune`).
+
+    ``init``: name or folder of the model to start from; empty trains from scratch.
+    ``codebook``: ``frozen``, ``adapted`` or ``new``. ``encoder``: False keeps the encoder as
+    it is. ``forgetting``: store or folder on which forgetting is measured. ``chains``: of each
+    set in the report, at most. ``longest``: residues of a chain in the report, at most.
+    """
+
+    init: str = ""
+    codebook: str = "frozen"
+    encoder: bool = True
+    forgetting: str = ""
+    chains: int = 64
+    longest: int = 1024
 
 
 @dataclass(frozen=True)
@@ -74,20 +117,35 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     valid: ValidConfig = field(default_factory=ValidConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    finetune: TuneConfig = field(default_factory=TuneConfig)
 
 
-def read_recipe(path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def read_recipe(
+    path: str | Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Recipe:
     """Read a recipe from TOML and apply ``{"optim.steps": 100}`` overrides.
+
+    Parameters
+    ----------
+    path
+        TOML file; None for none.
+    overrides
+        Dotted keys and values, before those of the file.
+    defaults
+        Nested tables, for what neither says, before the defaults of the dataclasses.
 
     Raises
     ------
     RecipeError
         For an unknown key, naming near ones, or a value of the wrong type.
     """
-    raw: dict[str, Any] = {}
+    raw: dict[str, Any] = _merged({}, defaults or {})
     if path is not None:
         try:
-            raw = tomllib.loads(Path(path).read_text())
+            raw = _merged(raw, tomllib.loads(Path(path).read_text()))
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise RecipeError(f"cannot read the recipe ({error})", file=str(path)) from error
     for key, value in (overrides or {}).items():
@@ -97,6 +155,16 @@ def read_recipe(path: str | Path | None, overrides: Mapping[str, Any] | None = N
             table = table.setdefault(section, {})
         table[last] = value
     return from_dict(Recipe, raw, str(path or "recipe"))
+
+
+def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables as one; where both have a value, that of `high`."""
+    out = {k: _merged({}, v) if isinstance(v, Mapping) else v for k, v in low.items()}
+    for key, value in high.items():
+        if isinstance(value, Mapping) and isinstance(out.get(key, {}), Mapping):
+            value = _merged(out.get(key, {}), value)
+        out[key] = value
+    return out
 
 
 def from_dict(cls: type, raw: Mapping[str, Any], where: str) -> Any:
@@ -126,7 +194,7 @@ def _default(f: dataclasses.Field) -> Any:
 
 
 def _coerce(key: str, value: Any, default: Any, where: str) -> Any:
-    if isinstance(default, tuple):
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
         return tuple(tuple(v) if isinstance(v, list) else v for v in value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -1,7 +1,7 @@
 """Training: a recipe, a Lightning module, and the run that ties them together.
 
 Everything random in a step follows from the seed and the step's number, so a run
-that is killed and resumed goes on as if nothing had happened.
+that is killed and resumed goes on as if nothing had happened (see `protok.survive`).
 """
 
 from __future__ import annotations
@@ -9,25 +9,36 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, IterableDataset
 
-from protok.data import Store, Stream, open_store
+from protok import finetune, survive
+from protok.backbone import Backbone
+from protok.data import Store, Stream
 from protok.encoder import Batch
+from protok.holdout import held_out, sides_of
 from protok.metrics import compare
 from protok.model import Network
 from protok.quantize import ProVQ, effective_dimension
-from protok.recipe import Recipe, RecipeError, ValidConfig, read_recipe
+from protok.recipe import Recipe, RecipeError, read_recipe
+from protok.report import report_tuning
 from protok.tokenizer import StructureTokenizer, is_settled
+
+#: Steps between rows of training metrics.
+LOG = 20
 
 
 class Steps(IterableDataset):
@@ -49,45 +60,73 @@ class Steps(IterableDataset):
 
 
 class Training(lightning.LightningModule):
-    """The network in training: loss, optimiser, curriculum, validation."""
+    """The network in training: loss, optimiser, curriculum, validation.
 
-    def __init__(self, recipe: Recipe, held_out: list):
+    Attributes
+    ----------
+    metrics : MetricsFile or None
+        Where the first process writes what it measures.
+    frozen : FrozenCodes or None
+        What keeps the codebook where it is.
+    measuring : bool
+        Whether it is at a validation; stays true if that fails.
+    """
+
+    def __init__(self, recipe: Recipe, held_out: list[Backbone], data_sha256: str = ""):
         super().__init__()
-        self.recipe, self.held_out = recipe, held_out
+        self.recipe, self.held_out, self.data_sha256 = recipe, held_out, data_sha256
         self.network = Network(recipe.model)
+        self.metrics: survive.MetricsFile | None = None
+        self.frozen: finetune.FrozenCodes | None = None
+        self.measuring = False
+
+    @property
+    def hard(self) -> bool:
+        """Whether the decoder is trained on codes alone, as it is used."""
+        quantizer = self.network.quantizer
+        return not isinstance(quantizer, ProVQ) or (
+            bool(quantizer.initialised) and float(quantizer.hardness) == 1
+        )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
         """Move a `Batch`, which Lightning does not know."""
         return batch.to(device) if isinstance(batch, Batch) else batch
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint knows its data, which must be the same when it is resumed."""
+        checkpoint["data_sha256"] = self.data_sha256
+
+    def on_train_start(self) -> None:
+        """Where a model starts from is the first point of its curve."""
+        if self.global_step == 0 and self.hard and self.recipe.finetune.init and self.metrics:
+            self.network.eval()
+            self.metrics.write(0, self.measure())
+            self.network.train()
+
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         """Loss of one batch of crops, at the hardness that the progress demands."""
-        optim = self.recipe.optim
+        optim, quantizer = self.recipe.optim, self.network.quantizer
         torch.manual_seed(optim.seed * 1_000_003 + self.global_step)
-        progress = self.global_step / optim.steps
-        quantizer = self.network.quantizer
+        found: dict[str, Any] = {}
         if isinstance(quantizer, ProVQ):
-            self.log("hardness", quantizer.progress(progress), prog_bar=True)
-        seen = None
-        if optim.noise:
-            # Each chain has noise of its own strength, from none to the most.
-            size = torch.cat([torch.rand(1).expand(n) for n in batch.sizes]).to(batch.coords)
-            shift = optim.noise * (size * batch.mask)[:, None, None]
-            noise = shift * torch.randn_like(batch.coords)
-            seen = dataclasses.replace(batch, coords=batch.coords + noise)
-        losses = self.network(batch, optim.rows, seen, optim.steady)
-        self.log("loss", losses.total, prog_bar=True)
-        self.log("view_error", losses.error, prog_bar=True)
-        self.log("torsion", losses.torsion)
-        self.log("lr", self.lr_schedulers().get_last_lr()[0])
+            found["hardness"] = quantizer.progress(self.global_step / optim.steps)
+        losses = self.network(batch, optim.rows, _noisy(batch, optim.noise), optim.steady)
+        found |= {"loss": losses.total, "view_error": losses.error, "torsion": losses.torsion}
+        found["lr"] = self.lr_schedulers().get_last_lr()[0]
         if losses.quantized is not None:
-            self.log("commitment", losses.quantized.loss)
-            self.log("relative_error", losses.quantized.error)
-            self.log("perplexity", quantizer.perplexity())
+            found["commitment"] = losses.quantized.loss
+            found["relative_error"] = losses.quantized.error
+            found["perplexity"] = quantizer.perplexity()
+        for key, value in found.items():
+            self.log(key, value, prog_bar=key in ("hardness", "loss", "view_error"))
+        if self.metrics and (self.global_step + 1) % LOG == 0:
+            values = {k: float(torch.as_tensor(v).detach()) for k, v in found.items()}
+            self.metrics.write(self.global_step + 1, values)
         return losses.total
 
-    def validation_step(self, batch: list[int], index: int) -> None:
+    def measure(self) -> dict[str, float]:
         """Round trip of held-out chains: mean CA RMSD, TM-score, lDDT, and the codes used."""
+        self.measuring = True
         tokenizer = StructureTokenizer(self.network, steps=0)
         mean: dict[str, list[float]] = {"rmsd": [], "tm_score": [], "lddt": []}
         codes, latents = [], []
@@ -99,29 +138,34 @@ class Training(lightning.LightningModule):
                 codes.append(tokens.ids[tokens.ids >= 0])
                 again = tokenizer.decode(tokens)
             latents.append(tokenizer.embed(backbone)[backbone.mask])
-            found = compare(again, backbone)
+            compared = compare(again, backbone)
             for key, values in mean.items():
-                values.append(getattr(found, key))
-        size = len(self.held_out)
-        for key, values in mean.items():
-            self.log(
-                f"valid_{key}", float(np.nanmean(values)), prog_bar=key == "rmsd", batch_size=size
-            )
-        self.log("valid_rmsd_median", float(np.nanmedian(mean["rmsd"])), batch_size=size)
-        dimension = effective_dimension(torch.from_numpy(np.concatenate(latents)))
-        self.log("valid_dimension", dimension, batch_size=size)
+                values.append(getattr(compared, key))
+        found = {f"valid_{key}": float(np.nanmean(values)) for key, values in mean.items()}
+        found["valid_rmsd_median"] = float(np.nanmedian(mean["rmsd"]))
+        found["valid_dimension"] = effective_dimension(torch.from_numpy(np.concatenate(latents)))
         if codes:
             p = np.bincount(np.concatenate(codes), minlength=self.network.quantizer.size)
             p = p / p.sum()
-            self.log("valid_usage", float((p > 0).mean()), batch_size=size)
-            entropy = -(p[p > 0] * np.log(p[p > 0])).sum()
-            self.log("valid_perplexity", float(np.exp(entropy)), batch_size=size)
+            found["valid_usage"] = float((p > 0).mean())
+            found["valid_perplexity"] = float(np.exp(-(p[p > 0] * np.log(p[p > 0])).sum()))
+        self.measuring = False
+        return found
+
+    def validation_step(self, batch: list[int], index: int) -> None:
+        """`measure`; every process finds the same."""
+        found = self.measure()
+        for key, value in found.items():
+            self.log(key, value, prog_bar=key == "valid_rmsd", batch_size=len(self.held_out))
+        if self.metrics:
+            self.metrics.write(self.global_step, found)
 
     def configure_optimizers(self) -> dict:
         """AdamW; the rate rises over the warm-up and falls to zero as a cosine."""
         optim = self.recipe.optim
-        matrices = [p for p in self.parameters() if p.ndim > 1]
-        others = [p for p in self.parameters() if p.ndim <= 1]
+        trained = [p for p in self.parameters() if p.requires_grad]
+        matrices = [p for p in trained if p.ndim > 1]
+        others = [p for p in trained if p.ndim <= 1]
         optimiser = torch.optim.AdamW(
             [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
             lr=optim.lr, weight_decay=optim.weight_decay, betas=(0.9, 0.98),
@@ -130,11 +174,21 @@ class Training(lightning.LightningModule):
         def rate(step: int) -> float:
             rest = (step - optim.warmup) / max(1, optim.steps - optim.warmup)
             return min(
-                (step + 1) / optim.warmup, 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, rest))))
+                (step + 1) / max(1, optim.warmup),
+                0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, rest)))),
             )
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _noisy(batch: Batch, most: float) -> Batch | None:
+    """The batch with Gaussian noise on every atom, each chain's of a strength up to `most` Å."""
+    if not most:
+        return None
+    size = [most * torch.rand(1).expand(n) for n in batch.sizes]
+    noise = torch.cat(size)[:, None, None].to(batch.coords) * torch.randn_like(batch.coords)
+    return dataclasses.replace(batch, coords=batch.coords + noise * batch.mask[:, None, None])
 
 
 def run(
@@ -146,7 +200,7 @@ def run(
     overrides: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> Path:
-    """Train a tokenizer; returns the folder of the finished model.
+    """Train a tokenizer, or fine-tune one; returns the folder of the finished model.
 
     Parameters
     ----------
@@ -155,119 +209,188 @@ def run(
     structures
         Store or folder of structures; goes before ``data.train``.
     init
-        Name or folder of a model to start from; its shape goes before the recipe's.
+        Name or folder of a model to fine-tune; goes before ``finetune.init``. Its shape is
+        kept, and what neither recipe nor overrides say comes from `protok.finetune.defaults`.
     out
-        Folder for the recipe as resolved, checkpoints, metrics and the model.
+        Folder of the run. It gets ``recipe.json`` (as resolved), ``split.csv`` (which chains are
+        held out), ``train.errors.tsv`` (files that could not be read), ``metrics.csv``,
+        ``training.svg``, ``checkpoints/``, ``model/`` and, of fine-tuning, ``report.md``,
+        ``report.json`` and ``report.svg``; ``tensorboard/`` where that is installed.
     overrides
         Dotted keys and values.
     resume
-        Go on from the last checkpoint in `out`, if there is one.
+        Go on from the last checkpoint in `out`, if there is one, with the settings of
+        ``recipe.json`` save those that are given anew.
+
+    Raises
+    ------
+    RecipeError
+        For settings without a meaning, or a run that is in the way.
+    OutOfMemory
+        If memory runs out; says which settings to lower.
     """
-    plan = read_recipe(recipe, overrides)
-    out = Path(out)
-    if structures is not None:
-        plan = dataclasses.replace(plan, data=dataclasses.replace(plan.data, train=str(structures)))
+    out, given = Path(out), dict(overrides or {})
+    for key, value in (("data.train", structures), ("finetune.init", init)):
+        if value is not None:
+            given[key] = str(value)
+    found = survive.latest(out / "checkpoints")
+    if found and not resume:
+        raise RecipeError("holds a run already", "give --resume or another --out", file=str(out))
+    before = out / "recipe.json"
+    said = json.loads(before.read_text()) if resume and before.exists() else {}
+    plan = read_recipe(recipe, given, said)
     if not plan.data.train:
         raise RecipeError(
             "nothing to train on", "give --structures FOLDER or data.train in the recipe"
         )
-    if init is not None:
-        start = StructureTokenizer.from_pretrained(init)
-        plan = dataclasses.replace(plan, model=start.network.config)
-    last = out / "checkpoints" / "last.ckpt"
-    if last.exists() and not resume:
-        raise RecipeError("holds a run already", "give --resume or another --out", file=str(out))
+    odd = [key for key in given if key.startswith("finetune.")]
+    if odd and not plan.finetune.init:
+        raise RecipeError(f"{odd[0]} without a model to fine-tune", "give --init MODEL")
+    start = StructureTokenizer.from_pretrained(plan.finetune.init) if plan.finetune.init else None
     out.mkdir(parents=True, exist_ok=True)
-    train, valid = _stores(plan, out)
-    (out / "recipe.json").write_text(json.dumps(asdict(plan), indent=1))
+    first = rank_zero_only.rank == 0
+    sides = sides_of(plan, out, resumed=found is not None, write=first)
+    if start is not None:
+        lengths = sides.train.lengths()[sides.train.weight > 0]
+        said = said or finetune.defaults(start, plan.finetune.codebook, lengths, out)
+        plan = read_recipe(recipe, given, said)
+        finetune.check(plan, start)
+    digest = sides.train.digest
+    if found and found[1].get("data_sha256", digest) != digest:
+        raise RecipeError(
+            "the training structures have changed since the run began",
+            "restore them, or start again with another --out", file=str(out),
+        )  # fmt: skip
+    if first:
+        partial = before.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(plan), indent=1))
+        partial.replace(before)
+        if found is None:
+            (out / "checkpoints" / survive.BEST).unlink(missing_ok=True)
 
     lightning.seed_everything(plan.optim.seed, verbose=False)
-    module = Training(plan, _held_out(valid, plan.valid))
-    if init is not None:
-        module.network.load_state_dict(start.network.state_dict())
-    stream = Stream(train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
-    trainer = _trainer(plan, out)
+    module = Training(plan, held_out(sides.valid, plan.valid), digest)
+    if start is not None:
+        module.frozen = finetune.begin(module.network, start, plan)
+    done = int(found[1]["global_step"]) if found else 0
+    trainer = _trainer(plan, out, done)
+    if trainer.is_global_zero:
+        module.metrics = survive.MetricsFile(out / "metrics.csv", done)
     began = time.time()
-    trainer.fit(
-        module,
-        DataLoader(Steps(stream, module, plan.optim.steps), batch_size=None),
-        DataLoader([0], batch_size=None),
-        ckpt_path=str(last) if resume and last.exists() else None,
-        weights_only=True,
-    )
+    _fit(trainer, module, sides.train, found[0] if found else None)
+    if not trainer.is_global_zero:
+        return out / "model"
+    best = _take_best(module, start, out, trainer.global_step)
+    if module.frozen is not None:
+        module.frozen.finish()
     provenance = {
         "seed": plan.optim.seed,
         "steps": trainer.global_step,
-        "train_sha256": train.digest,
-        "train_chains": len(train),
-        "valid_sha256": valid.digest,
+        "best_step": best,
+        "train_sha256": digest,
+        "train_chains": int((sides.train.weight > 0).sum()),
+        "valid_sha256": sides.valid.digest,
         "torch": torch.__version__,
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "seconds_of_last_start": round(time.time() - began),
-        "validation": {
-            k: round(float(v), 4) for k, v in trainer.callback_metrics.items() if "valid" in k
-        },
+        "validation": {k: round(v, 4) for k, v in _validation(module.metrics.rows, best).items()},
         "recipe": asdict(plan),
     }
-    StructureTokenizer(module.network).save_pretrained(out / "model", provenance=provenance)
+    tokenizer = StructureTokenizer(module.network.eval())
+    if start is not None:
+        provenance["init"] = {
+            "codebook": start.codebook, "train_sha256": start.provenance.get("train_sha256")
+        }  # fmt: skip
+    tokenizer.save_pretrained(out / "model.partial", provenance=provenance)
+    shutil.rmtree(out / "model", ignore_errors=True)
+    (out / "model.partial").rename(out / "model")
+    if start is not None:
+        report_tuning(start, out, sides, provenance, trainer.strategy.root_device)
     return out / "model"
 
 
-def _stores(plan: Recipe, out: Path) -> tuple[Store, Store]:
-    train = open_store(plan.data.train, out / "train.parquet")
-    if plan.data.valid:
-        return train, open_store(plan.data.valid, out / "valid.parquet")
-    held = np.arange(len(train)) % 20 == 19
-    if not held.any():
-        held[-1] = True
-    weight = np.where(held, 0.0, train.weight)
-    if weight.sum() == 0:
-        raise RecipeError("too few chains to hold any out", "give at least two structures")
-    valid = dataclasses.replace(train, weight=held / held.sum())
-    return dataclasses.replace(train, weight=weight / weight.sum()), valid
+def _fit(
+    trainer: lightning.Trainer, module: Training, train: Store, checkpoint: Path | None
+) -> None:
+    plan = module.recipe
+    stream = Stream(train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
+    try:
+        trainer.fit(
+            module,
+            DataLoader(Steps(stream, module, plan.optim.steps), batch_size=None),
+            DataLoader([0], batch_size=None),
+            ckpt_path=str(checkpoint) if checkpoint else None,
+            weights_only=True,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not survive.is_out_of_memory(error):
+            raise
+        raise survive.memory_advice(plan, module.measuring) from error
 
 
-def _held_out(store: Store, valid: ValidConfig) -> list:
-    fits = np.flatnonzero((store.lengths() <= valid.longest) & (store.weight > 0))
-    rng = np.random.default_rng(0)
-    picked = np.sort(rng.permutation(fits)[: valid.chains])
-    return [store.backbone(int(i)) for i in picked]
+def _take_best(module: Training, start: StructureTokenizer | None, out: Path, done: int) -> int:
+    """Give the module the weights to keep; returns how many steps they have seen.
+
+    They may be those that fine-tuning started from.
+    """
+    path = out / "checkpoints" / survive.BEST
+    if not (module.recipe.valid.patience and path.exists()):
+        return done
+    best = torch.load(path, map_location="cpu", weights_only=True)
+    step, rows = int(best["global_step"]), module.metrics.rows
+    lowest, before = (_validation(rows, n).get(survive.MONITOR) for n in (step, 0))
+    if start is not None and None not in (lowest, before) and before <= lowest:
+        finetune.give(module.network, start)
+        return 0
+    module.load_state_dict(best["state_dict"])
+    return step
 
 
-def _trainer(plan: Recipe, out: Path) -> lightning.Trainer:
+def _validation(rows: list[dict[str, float]], step: int) -> dict[str, float]:
+    """What the validation after so many steps found; empty if there was none."""
+    for row in rows:
+        if row["step"] == step and survive.MONITOR in row:
+            return {k: v for k, v in row.items() if k != "step"}
+    return {}
+
+
+def _trainer(plan: Recipe, out: Path, done: int) -> lightning.Trainer:
     import logging
     import sys
     import warnings
 
-    from lightning.pytorch.callbacks import ModelCheckpoint
-    from lightning.pytorch.loggers import CSVLogger
-
-    # The loader makes a batch in milliseconds and has no length; a resumed run finds its folder.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*IterableDataset.*")
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    # The loader makes a batch in milliseconds and has no length; a resumed run finds its folder;
+    # every process validates all chains and finds the same.
+    for text in (
+        ".*does not have many workers.*", ".*IterableDataset.*", "Checkpoint directory .* exists",
+        ".*LeafSpec.*", ".*recommended to use .*sync_dist.*",
+    ):  # fmt: skip
+        warnings.filterwarnings("ignore", text)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    loggers = []
+    if find_spec("tensorboard") is not None:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(out, "tensorboard", "", purge_step=done or None))
     every = max(1, min(plan.valid.every, plan.optim.steps))
+    folder = out / "checkpoints"
+    callbacks: list[lightning.Callback] = [survive.Figures(out / "training.svg")]
+    if plan.valid.patience:
+        callbacks += [survive.Patience(plan.valid.patience), survive.Best(folder)]
     return lightning.Trainer(
         max_steps=plan.optim.steps,
         precision=plan.optim.precision,
+        # torchrun says how many processes it has started.
+        devices=plan.optim.devices or int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or "auto",
         gradient_clip_val=plan.optim.clip,
         val_check_interval=every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         limit_val_batches=1,
-        log_every_n_steps=20,
+        log_every_n_steps=LOG,
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
-        logger=CSVLogger(out, name="metrics", flush_logs_every_n_steps=20),
-        callbacks=[
-            ModelCheckpoint(
-                out / "checkpoints",
-                filename="checkpoint",
-                every_n_train_steps=max(1, every // 5),
-                save_last=True,
-                enable_version_counter=False,
-            )
-        ],
+        logger=loggers,
+        plugins=[survive.AtomicCheckpoints()],
+        callbacks=[*callbacks, survive.Last(folder, max(1, every // 5), every)],
     )  # fmt: skip

@@ -1,12 +1,13 @@
 """Stores and the stream of batches."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import protok
-from protok.data import PLAN, Stream, open_store, read_store, write_store
+from protok.data import PLAN, Stream, open_store, read_store, unread, write_store
 from protok.errors import FormatError, NoProtein
 from protok.testing import random_backbone, random_complex, without
 
@@ -85,6 +86,58 @@ def test_a_folder_is_parsed_once(tmp_path, monkeypatch):
     assert len(errors) == 2 and "bad.pdb" in errors[1]
     monkeypatch.setattr("protok.io.read", lambda *_: pytest.fail("parsed again"))
     assert open_store(folder, tmp_path / "cache" / "train.parquet").ids == store.ids
+
+
+def test_whatever_is_wrong_with_a_file_it_is_a_row(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        protok.write(random_backbone(12, seed=1), folder / f"{name}.pdb")
+    read = protok.io.read
+
+    def fails(path):
+        if path.name == "b.pdb":
+            raise IndexError("list index\tout of range")
+        return read(path)
+
+    monkeypatch.setattr("protok.io.read", fails)
+    cache = tmp_path / "train.parquet"
+    store = open_store(folder, cache)
+    assert store.ids == ["a_A", "c_A"]
+    assert unread(cache) == [f"{folder / 'b.pdb'}\t\tIndexError: list index out of range"]
+    monkeypatch.undo()
+    protok.write(random_backbone(2, seed=1), folder / "b.pdb")
+    assert len(open_store(folder, cache)) == 2
+    assert unread(cache) == [f"{folder / 'b.pdb'}\t\tno chain has 3 complete residues"]
+    protok.write(random_backbone(3, seed=1), folder / "b.pdb")
+    assert len(open_store(folder, cache)) == 3 and unread(cache) == []
+
+
+def test_a_parse_that_was_killed_is_done_again(tmp_path, monkeypatch):
+    folder, cache = tmp_path / "in", tmp_path / "train.parquet"
+    folder.mkdir()
+    protok.write(random_backbone(12, seed=1), folder / "a.pdb")
+    first = open_store(folder, cache)
+    protok.write(random_backbone(15, seed=2), folder / "b.pdb")
+    write = Path.write_text
+
+    def killed(self, text):
+        if self.suffix == ".state":
+            raise KeyboardInterrupt
+        return write(self, text)
+
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        open_store(folder, cache)
+    monkeypatch.undo()
+    (folder / "b.pdb").unlink()
+    assert open_store(folder, cache).digest == first.digest
+
+
+def test_names_and_very_short_chains(tmp_path):
+    chains = [random_backbone(n, seed=1) for n in (12, 2, 12)]
+    assert write_store(chains, tmp_path / "s.parquet") == 2
+    assert read_store(tmp_path / "s.parquet").ids == ["random1_A", "random1_A-2"]
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -19,6 +19,10 @@ MODULE_OF = {"biopython": "Bio", "pillow": "PIL", "torch-geometric": "torch_geom
 EXTRA = {
     "bench": {"matplotlib", "tmtools"},
     "image": {"PIL", "lightning", "matplotlib", "torchmetrics"},
+    "figures.py": {"matplotlib"},
+    "finetune.py": {"lightning"},
+    "report.py": {"matplotlib"},
+    "survive.py": {"lightning"},
     "train.py": {"lightning"},
     "convert.py": {"Bio", "torch_geometric"},
     "diagnostics.py": {"matplotlib"},

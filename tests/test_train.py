@@ -1,44 +1,31 @@
 """Recipes and whole training runs of tiny models, through the public function."""
 
-import csv
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
+from tiny_runs import TINY, write_structures
 
 import protok
 from protok import train
 from protok.recipe import Recipe, RecipeError, read_recipe
-from protok.testing import random_backbone
-
-TINY = {
-    "model.name": "tiny",
-    "model.encoder.hidden": 16,
-    "model.encoder.layers": 1,
-    "model.encoder.neighbours": 6,
-    "model.quantizer.size": 32,
-    "model.quantizer.dim": 8,
-    "model.decoder.width": 16,
-    "model.decoder.layers": 1,
-    "model.decoder.heads": 2,
-    "model.decoder.pair": 8,
-    "data.residues": 120,
-    "data.curriculum": [[0.0, 24], [0.5, 48]],
-    "optim.steps": 40,
-    "optim.warmup": 4,
-    "optim.rows": 8,
-    "valid.every": 20,
-    "valid.chains": 2,
-}
+from protok.survive import read_metrics
+from protok.tokenizer import TRANSIENT
 
 
 @pytest.fixture(scope="module")
 def structures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pdbs")
-    for n in range(22):
-        protok.write(random_backbone(30 + 2 * n, seed=n), folder / f"s{n:02d}.pdb")
-    return folder
+    return write_structures(tmp_path_factory.mktemp("pdbs"), range(30, 74, 2))
+
+
+@pytest.fixture(scope="module")
+def whole(structures, tmp_path_factory):
+    """Folder of a run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert train.run(structures=structures, out=out, overrides=TINY) == out / "model"
+    return out
 
 
 def test_a_recipe_reads_and_is_strict(tmp_path):
@@ -48,6 +35,11 @@ def test_a_recipe_reads_and_is_strict(tmp_path):
     assert recipe.model.name == "x" and recipe.optim.lr == 1.0 and recipe.optim.steps == 7
     assert recipe.data.curriculum == ((0.0, 32),)
     assert read_recipe(None) == Recipe()
+    low = {"optim": {"lr": 0.5, "warmup": 3}, "model": {"encoder": {"hidden": 8}}}
+    recipe = read_recipe(path, {"model.encoder.layers": 2}, low)
+    assert (recipe.optim.lr, recipe.optim.warmup) == (1.0, 3)
+    assert (recipe.model.encoder.hidden, recipe.model.encoder.layers) == (8, 2)
+    assert low["model"]["encoder"] == {"hidden": 8}, "defaults stay as they are"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +50,7 @@ def test_a_recipe_reads_and_is_strict(tmp_path):
         ("[optim]\nsteps = 2.5", "must be of type int"),
         ("model = 3", "model must be a table"),
         ("[optim", "cannot read the recipe"),
+        ("[data]\ncurriculum = 64", "curriculum = 64 is of type int"),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(tmp_path, text, message):
@@ -68,57 +61,53 @@ def test_mistakes_in_a_recipe_are_named(tmp_path, text, message):
     assert "r.toml" in str(error.value)
 
 
-def rows(out):
-    with (out / "metrics" / "version_0" / "metrics.csv").open() as lines:
-        return list(csv.DictReader(lines))
-
-
-def test_a_run_leaves_a_model_that_loads_and_repeats(structures, tmp_path):
-    model = train.run(structures=structures, out=tmp_path / "a", overrides=TINY)
-    tok = protok.load(model)
+def test_a_run_leaves_a_model_that_loads(structures, whole):
+    tok = protok.load(whole / "model")
     chain = protok.read(structures / "s03.pdb")
     tokens = tok.encode(chain)
     assert len(tokens) == len(chain) and tokens.codebook == tok.codebook
     assert protok.rmsd(tok.decode(tokens), chain) > 0
-    logged = rows(tmp_path / "a")
-    valid = [r for r in logged if r["valid_rmsd"]]
+    checkpoints = sorted(path.name for path in (whole / "checkpoints").iterdir())
+    assert checkpoints == ["last.ckpt", "previous.ckpt"]
+    tensorboard = find_spec("tensorboard") is not None
+    assert (whole / "tensorboard").exists() == tensorboard
+    logged = read_metrics(whole / "metrics.csv")
+    valid = [r for r in logged if "valid_rmsd" in r]
     measured = ("rmsd", "lddt", "usage", "perplexity", "dimension")
-    assert len(valid) == 2 and all(float(valid[-1][f"valid_{k}"]) > 0 for k in measured)
-    provenance = json.loads((model / "config.json").read_text())["provenance"]
+    assert len(valid) == 2 and all(valid[-1][f"valid_{k}"] > 0 for k in measured)
+    provenance = json.loads((whole / "model" / "config.json").read_text())["provenance"]
     assert provenance["steps"] == 40 and provenance["recipe"]["optim"]["lr"] == 1e-3
-
-    again = train.run(structures=structures, out=tmp_path / "b", overrides=TINY)
-    assert protok.load(again).codebook == tok.codebook
     with pytest.raises(RecipeError, match="holds a run already.*resume"):
-        train.run(structures=structures, out=tmp_path / "b", overrides=TINY)
+        train.run(structures=structures, out=whole, overrides=TINY)
 
 
-def test_a_resumed_run_ends_where_the_whole_one_does(structures, tmp_path):
-    whole = protok.load(train.run(structures=structures, out=tmp_path / "whole", overrides=TINY))
-    stop = train.Training.training_step
+def test_a_run_that_fails_in_validation_and_is_resumed_ends_the_same(structures, whole, tmp_path):
+    goes_on = train.Training.measure
 
-    def dies(self, batch, index):
-        if self.global_step == 27:
+    def dies(self):
+        if self.global_step == 20:
             raise KeyboardInterrupt
-        return stop(self, batch, index)
+        return goes_on(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Training, "training_step", dies)
+        patch.setattr(train.Training, "measure", dies)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             train.run(structures=structures, out=tmp_path / "cut", overrides=TINY)
-    cut = protok.load(
-        train.run(structures=structures, out=tmp_path / "cut", overrides=TINY, resume=True)
+    cut = train.run(structures=structures, out=tmp_path / "cut", overrides=TINY, resume=True)
+    curves = [read_metrics(out / "metrics.csv") for out in (tmp_path / "cut", whole)]
+    assert curves[0] == curves[1] and len(curves[0]) == 4
+    one, other = protok.load(cut), protok.load(whole / "model")
+    assert one.codebook == other.codebook
+    mine, theirs = one.network.state_dict(), other.network.state_dict()
+    assert all(torch.equal(mine[k], theirs[k]) for k in theirs if k not in TRANSIENT)
+
+
+def test_training_starts_from_a_model(structures, whole, tmp_path):
+    few = TINY | {"optim.steps": 2, "optim.lr": 1e-9, "finetune.chains": 1}
+    model = train.run(
+        structures=structures, init=whole / "model", out=tmp_path / "second", overrides=few
     )
-    assert cut.codebook == whole.codebook
-    mine, theirs = cut.network.state_dict(), whole.network.state_dict()
-    assert all(torch.equal(mine[k], theirs[k]) for k in theirs if k not in ("quantizer.recent",))
-
-
-def test_training_starts_from_a_model(structures, tmp_path):
-    first = train.run(structures=structures, out=tmp_path / "first", overrides=TINY)
-    few = TINY | {"optim.steps": 2, "optim.lr": 1e-9}
-    second = train.run(structures=structures, init=first, out=tmp_path / "second", overrides=few)
-    a, b = protok.load(first).network, protok.load(second).network
+    a, b = protok.load(whole / "model").network, protok.load(model).network
     drift = max(
         float((p - q).detach().abs().max())
         for (n, p), (_, q) in zip(a.named_parameters(), b.named_parameters(), strict=True)
@@ -132,11 +121,14 @@ def test_nothing_to_train_on_is_said(tmp_path):
 
 
 def test_a_trained_model_beats_an_untrained_one(structures, tmp_path):
-    more = TINY | {"optim.steps": 120, "model.quantizer.kind": "none", "valid.every": 120}
+    more = TINY | {"optim.steps": 120, "model.quantizer.kind": "none", "valid.every": 100}
     more |= {"data.curriculum": [[0.0, 24]]}
     model = train.run(structures=structures, out=tmp_path / "m", overrides=more)
-    errors = [float(r["view_error"]) for r in rows(tmp_path / "m") if r["view_error"]]
+    logged = read_metrics(tmp_path / "m" / "metrics.csv")
+    errors = [row["view_error"] for row in logged if "view_error" in row]
     assert errors[-1] < errors[0]
+    measured = [row["step"] for row in logged if "valid_rmsd" in row]
+    assert measured == [100, 120], "the last step too"
     tok = protok.load(model)
     chain = protok.read(structures / "s00.pdb")
     with pytest.raises(protok.ProtokError, match="continuous"):

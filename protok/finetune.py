@@ -1,0 +1,174 @@
+"""Fine-tuning: a trained model goes on with a user's structures.
+
+What becomes of the codebook is the user's choice:
+
+``frozen``
+    It does not move, and all is discrete from the first step on. The fingerprint, which is
+    of the codebook alone, stays: tokens of the model before decode with the one after, and the
+    other way round. Encoder and decoder are trained; the encoder learns to choose other codes
+    for some residues (the report says for how many), unless ``finetune.encoder`` is false.
+``adapted``
+    It starts where it was and goes on learning, discrete throughout. New fingerprint.
+``new``
+    A codebook of the same shape is placed on the latents of the user's chains by k-means after
+    a short continuous phase, and phased in. New fingerprint; nothing is kept of the old codes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import numpy as np
+
+from protok.config import ModelConfig
+from protok.model import Network
+from protok.quantize import Quantizer
+from protok.recipe import Recipe, RecipeError
+from protok.tokenizer import StructureTokenizer
+
+CODEBOOKS = ("frozen", "adapted", "new")
+#: Settings of a quantizer that are not its shape: they may change from run to run.
+FREE = ("beta", "schedule", "warmup", "ramp", "mix", "upkeep")
+#: Settings of the optimiser that a model is best trained on with.
+KEPT = ("noise", "steady", "rows", "precision")
+
+
+def defaults(
+    start: StructureTokenizer, codebook: str, lengths: np.ndarray, out: Path
+) -> dict[str, Any]:
+    """Settings for fine-tuning on chains of these lengths, as nested tables of a recipe.
+
+    From 20 to 20,000 chains the steps grow with the square root of their number, from 300 to
+    6,000 (twice that for a new codebook), and the peak learning rate from 1e-4 to 3e-4, below the
+    1e-3 of training from scratch. Crops are as long as the chains from the start, up to the longest
+    that the model was trained on; one that can read whole chains need not begin with short ones.
+
+    Parameters
+    ----------
+    start
+        The model; its shape, and the noise it was trained with, are kept.
+    codebook
+        ``frozen``, ``adapted`` or ``new``.
+    lengths
+        Of the training chains.
+    out
+        Folder of the run; gives a model with other codes its name.
+    """
+    n, fresh = len(lengths), codebook == "new"
+    steps = int(np.clip(round(60 * n**0.5, -1), 300, 6000)) * (2 if fresh else 1)
+    known = start.provenance.get("recipe", {})
+    longest = max([n for _, n in known.get("data", {}).get("curriculum", [])], default=512)
+    crop = int(min(longest, max(64, np.quantile(lengths, 0.95))))
+    model = asdict(start.network.config)
+    if start.network.quantizer is not None:
+        if codebook != "frozen":
+            model["name"] = re.sub(r"[^\w.-]+", "-", out.resolve().name).strip("-") or "tuned"
+        ramp = (
+            {"schedule": "cosine", "warmup": 0.05, "ramp": 0.3} if fresh else {"schedule": "none"}
+        )
+        model["quantizer"] |= ramp
+    kept = known.get("optim", {})
+    return {
+        "model": model,
+        "data": {"residues": max(1024, crop), "curriculum": [[0.0, crop]]},
+        "optim": {
+            "steps": steps,
+            "lr": round(1e-4 * float(np.clip(n / 20, 1, 1000)) ** (1 / 6), 6),
+            "warmup": max(10, steps // 20),
+            **{key: kept[key] for key in KEPT if key in kept},
+        },
+        "valid": {"every": max(20, steps // 12), "longest": max(256, crop), "patience": 5},
+    }
+
+
+def check(plan: Recipe, start: StructureTokenizer) -> None:
+    """Whether a plan fits the model that it starts from.
+
+    Raises
+    ------
+    RecipeError
+        If it asks for another shape, an unknown kind of codebook, or what contradicts it.
+    """
+    mode = plan.finetune.codebook
+    if mode not in CODEBOOKS:
+        raise RecipeError(f"codebook {mode!r}", f"it is one of {', '.join(CODEBOOKS)}")
+    if start.network.quantizer is None and mode != "frozen":
+        raise RecipeError(f"{start.name} is continuous", "it has no codebook to adapt or renew")
+    wanted, there = _shape(plan.model), _shape(start.network.config)
+    for key, value in wanted.items():
+        if value != there[key]:
+            raise RecipeError(
+                f"model.{key} = {value!r}, but {start.name} has {there[key]!r}",
+                "leave it out, or train from scratch",
+            )
+    if start.network.quantizer is not None and mode == "frozen":
+        if plan.model.name != start.name:
+            raise RecipeError(
+                f"model.name = {plan.model.name!r}, but frozen codes are those of {start.name}",
+                "leave it out, or use another --codebook",
+            )
+        if plan.model.quantizer.schedule != "none":
+            raise RecipeError(
+                "a frozen codebook is discrete throughout", "leave model.quantizer.schedule out"
+            )
+
+
+def _shape(config: ModelConfig) -> dict[str, Any]:
+    """Dotted names and values of what the weights depend on."""
+    tables = asdict(config)
+    return {
+        f"{part}.{key}": value
+        for part in ("encoder", "quantizer", "decoder")
+        for key, value in tables[part].items()
+        if part != "quantizer" or key not in FREE
+    }
+
+
+class FrozenCodes:
+    """Keeps the codes of a quantizer where they are while it trains around them.
+
+    The quantizer stays in training mode, for its straight-through gradient and the commitment
+    loss. All that it goes on learning is how often its codes are used, for the metrics.
+    """
+
+    def __init__(self, quantizer: Quantizer):
+        quantizer.requires_grad_(False)
+        self.quantizer = quantizer
+        self.whole = {key: value.clone() for key, value in quantizer.state_dict().items()}
+        # The update of the base class only counts.
+        for part in self._parts():
+            part.update = MethodType(Quantizer.update, part)
+
+    def _parts(self) -> list[Quantizer]:
+        return [part for part in self.quantizer.modules() if isinstance(part, Quantizer)]
+
+    def finish(self) -> None:
+        """Let it learn again, as it was before."""
+        for part in self._parts():
+            del part.update
+        self.quantizer.load_state_dict(self.whole)
+
+
+def begin(network: Network, start: StructureTokenizer, plan: Recipe) -> FrozenCodes | None:
+    """Give a network the weights it starts from; returns the keeper of a frozen codebook."""
+    mode = plan.finetune.codebook
+    give(network, start, codes=mode != "new")
+    if not plan.finetune.encoder:
+        network.encoder.requires_grad_(False)
+    if mode == "frozen" and network.quantizer is not None:
+        return FrozenCodes(network.quantizer)
+    return None
+
+
+def give(network: Network, start: StructureTokenizer, codes: bool = True) -> None:
+    """Give a network the weights of a model, with or without those of the quantizer."""
+    state = network.state_dict()
+    for key, value in start.network.state_dict().items():
+        # The state of an adaptive schedule has no place in another schedule.
+        if key in state and (codes or not key.startswith("quantizer.")):
+            state[key] = value
+    network.load_state_dict(state)

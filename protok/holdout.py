@@ -1,0 +1,84 @@
+"""What a run trains on, and what it holds out."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.data import Store, open_store
+from protok.recipe import Recipe, RecipeError, ValidConfig
+from protok.split import Split, assign, cluster, read_split, write_split
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Stores whose weights are those of the side, and what is to be said of the split."""
+
+    train: Store
+    valid: Store
+    test: Store | None = None
+    notes: tuple[str, ...] = ()
+
+
+def sides_of(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> Sides:
+    """Open the stores of a run and split them as the recipe says; writes ``split.csv``.
+
+    From scratch, ``data.valid`` is the validation side. Otherwise, and in fine-tuning always,
+    chains are held out of ``data.train`` by cluster: those of the manifest beside a store, or
+    of `protok.split.cluster`. A resumed run has the split that it began with.
+
+    Raises
+    ------
+    RecipeError
+        If there is nothing to train on or to validate with.
+    """
+    store, tuning = open_store(plan.data.train, out / "train.parquet"), bool(plan.finetune.init)
+    if plan.data.valid and not tuning:
+        return Sides(store, open_store(plan.data.valid, out / "valid.parquet"))
+    if len(store) < 2:
+        raise RecipeError("too few chains to hold any out", "give at least two structures")
+    table = out / "split.csv"
+    wanted = plan.split
+    if wanted.table or (resumed and table.exists()):
+        split = read_split(wanted.table or table, store.ids)
+    else:
+        if store.cluster:
+            clusters, method = np.unique(store.cluster, return_inverse=True)[1], "manifest"
+        else:
+            clusters, method = cluster(store.sequence, wanted.identity, wanted.method)
+        split = Split(
+            store.ids, clusters,
+            assign(clusters, wanted.valid, wanted.test if tuning else 0.0, plan.optim.seed), method,
+        )  # fmt: skip
+    if write:
+        write_split(split, table)
+    counts = {side: len(split.chains(side)) for side in ("train", "valid", "test")}
+    if not counts["train"] or not counts["valid"]:
+        raise RecipeError(
+            f"the split has {counts['train']} training and {counts['valid']} validation chains",
+            "both are needed; see split.csv", file=str(out),
+        )  # fmt: skip
+    note = (
+        f"{len(set(split.cluster.tolist()))} clusters of {len(store)} chains ({split.method}): "
+        + ", ".join(f"{n} {side}" for side, n in counts.items())
+    )
+    parts = [_only(store, split.chains(side)) for side in counts if counts[side]]
+    return Sides(*parts[:2], parts[2] if counts["test"] else None, (note,))
+
+
+def _only(store: Store, rows: np.ndarray) -> Store:
+    weight = np.zeros(len(store))
+    weight[rows] = store.weight[rows]
+    return dataclasses.replace(store, weight=weight / weight.sum())
+
+
+def held_out(store: Store, valid: ValidConfig) -> list[Backbone]:
+    """Chains for validation; where all are too long, their beginnings."""
+    rows = np.flatnonzero(store.weight > 0)
+    fits = rows[store.lengths()[rows] <= valid.longest]
+    picked = np.random.default_rng(0).permutation(fits if len(fits) else rows)[: valid.chains]
+    return [store.backbone(int(i))[: valid.longest] for i in np.sort(picked)]

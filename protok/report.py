@@ -1,0 +1,260 @@
+"""Before and after: what fine-tuning gave on held-out chains, and what it cost elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from protok.backbone import Backbone
+from protok.data import Store, open_store, unread
+from protok.errors import ProtokError
+from protok.holdout import Sides
+from protok.metrics import compare
+from protok.recipe import read_recipe
+from protok.tokenizer import StructureTokenizer
+
+#: Columns of a report: whether more is better, digits, and what it is called.
+MEASURES = {
+    "rmsd": (False, 2, "CA RMSD, Å"),
+    "tm_score": (True, 3, "TM-score"),
+    "lddt": (True, 3, "lDDT"),
+}
+#: Chains by which forgetting is seen when there is no validation set; none was trained on.
+BUNDLED = Path(__file__).with_name("bench") / "structures"
+
+
+@dataclass(frozen=True)
+class ChainSet:
+    """Chains that a report measures, and what they are."""
+
+    name: str
+    about: str
+    chains: list[Backbone]
+
+
+def chains_of(store: Store, rows: np.ndarray, limit: int, longest: int) -> list[Backbone]:
+    """At most so many chains of a store, none longer, the same ones each time."""
+    fits = rows[store.lengths()[rows] <= longest]
+    picked = np.sort(np.random.default_rng(0).permutation(fits)[:limit])
+    return [store.backbone(int(i)) for i in picked]
+
+
+def forgetting_set(
+    asked: str, start: StructureTokenizer, out: Path, limit: int, longest: int
+) -> ChainSet:
+    """The chains on which forgetting is measured.
+
+    Those of `asked`, a store or folder; without it the validation store that the model's
+    provenance names, if that lies where it did and is the same; else the mini set of
+    `protok.bench`.
+    """
+    name, cache = "original validation", out / "forgetting.parquet"
+    if asked:
+        store, about = open_store(asked, cache), asked
+    elif (found := _original(start)) is not None:
+        store, about = found
+    else:
+        name, about = "bundled", "chains of the bundled mini set"
+        store = open_store(BUNDLED, cache)
+    return ChainSet(name, about, chains_of(store, np.flatnonzero(store.weight > 0), limit, longest))
+
+
+def _original(start: StructureTokenizer) -> tuple[Store, str] | None:
+    known = start.provenance
+    path = known.get("recipe", {}).get("data", {}).get("valid", "")
+    if path and Path(path).is_file() and known.get("valid_sha256"):
+        try:
+            store = open_store(path, Path(path))
+        except (ProtokError, OSError):
+            return None
+        if store.digest == known["valid_sha256"]:
+            return store, path
+    return None
+
+
+def measure(tokenizer: StructureTokenizer, chains: Sequence[Backbone]) -> list[dict[str, Any]]:
+    """Scores of the round trip of each chain, and its codes (None from a continuous model)."""
+    found = []
+    for chain in chains:
+        if tokenizer.network.quantizer is None:
+            ids, again = None, tokenizer.reconstruct(chain)
+        else:
+            tokens = tokenizer.encode(chain)
+            ids, again = tokens.ids, tokenizer.decode(tokens)
+        found.append({"ids": ids, **_scores(again, chain)})
+    return found
+
+
+def _scores(again: Backbone, chain: Backbone) -> dict[str, float]:
+    compared = compare(again, chain)
+    return {key: float(getattr(compared, key)) for key in MEASURES}
+
+
+def crossed(
+    writer: StructureTokenizer, reader: StructureTokenizer, chains: Sequence[Backbone]
+) -> dict[str, float]:
+    """Mean scores when one model's codes are decoded by another of the same codebook."""
+    rows = [_scores(reader.decode(writer.encode(chain)), chain) for chain in chains]
+    return {key: round(float(np.mean([row[key] for row in rows])), 4) for key in MEASURES}
+
+
+def change(before: np.ndarray, after: np.ndarray, more_is_better: bool) -> dict[str, Any]:
+    """Means, their difference with its 95 % interval (paired bootstrap), and how many improved."""
+    difference = after - before
+    low = high = math.nan
+    if len(difference) > 2:
+        rng = np.random.default_rng(0)
+        draws = rng.integers(len(difference), size=(4000, len(difference)))
+        low, high = np.quantile(difference[draws].mean(axis=1), (0.025, 0.975))
+    return {
+        "before": round(float(before.mean()), 4),
+        "after": round(float(after.mean()), 4),
+        "change": round(float(difference.mean()), 4),
+        "interval": [None if math.isnan(x) else round(float(x), 4) for x in (low, high)],
+        "improved": int((difference > 0).sum() if more_is_better else (difference < 0).sum()),
+    }
+
+
+def compare_models(
+    before: StructureTokenizer, after: StructureTokenizer, sets: Sequence[ChainSet]
+) -> list[dict[str, Any]]:
+    """What `measure` finds with two models on sets of chains, and how it differs.
+
+    With one codebook it is also said how well each model decodes the other's codes.
+    """
+    out = []
+    for one in sets:
+        if not one.chains:
+            continue
+        old, new = measure(before, one.chains), measure(after, one.chains)
+        found: dict[str, Any] = {"name": one.name, "about": one.about, "chains": [
+            {
+                "name": chain.name, "length": len(chain),
+                "before": {k: round(a[k], 4) for k in MEASURES},
+                "after": {k: round(b[k], 4) for k in MEASURES},
+            }
+            for chain, a, b in zip(one.chains, old, new, strict=True)
+        ]}  # fmt: skip
+        for key, (more, _, _) in MEASURES.items():
+            pair = (np.array([row[key] for row in rows]) for rows in (old, new))
+            found[key] = change(*pair, more)
+        if old[0]["ids"] is not None and before.size == after.size:
+            a, b = (np.concatenate([row["ids"] for row in rows]) for rows in (old, new))
+            both = (a >= 0) & (b >= 0)
+            found["codes_kept"] = round(float((a[both] == b[both]).mean()), 4)
+            found["codes_used"] = [len(np.unique(ids[ids >= 0])) for ids in (a, b)]
+        if before.codebook == after.codebook and before.network.quantizer is not None:
+            found["before_codes_after_decoder"] = crossed(before, after, one.chains)
+            found["after_codes_before_decoder"] = crossed(after, before, one.chains)
+        out.append(found)
+    return out
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The report as a page: tables and what they say."""
+    lines = [
+        f"# Fine-tuning of {report['before']}", "",
+        f"`{report['before']}` → `{report['after']}`, codebook {report['codebook']}; "
+        f"{report['train_chains']} training chains, {report['steps']} steps, "
+        f"best after {report['best_step']}.", "",
+        "| set (chains) | measure | before | after | change | 95 % interval | better in |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for found in report["sets"]:
+        for key, (_, digits, title) in MEASURES.items():
+            row = found[key]
+            low, high = row["interval"]
+            interval = "" if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
+            lines.append(
+                f"| {found['name']} ({len(found['chains'])}) | {title} "
+                f"| {row['before']:.{digits}f} | {row['after']:.{digits}f} "
+                f"| {row['change']:+.{digits}f} | {interval} | {row['improved']} |"
+            )
+    lines.append("")
+    for found in report["sets"]:
+        lines.append(f"**{found['name']}**: {found['about']}.")
+        if "codes_kept" in found:
+            used = " → ".join(map(str, found["codes_used"]))
+            lines.append(f"Codes unchanged: {found['codes_kept']:.1%}; codes used: {used}.")
+        if "before_codes_after_decoder" in found:
+            lines.append(
+                f"Codes from before, decoder from after: "
+                f"{found['before_codes_after_decoder']['rmsd']:.2f} Å; codes from after, decoder "
+                f"from before: {found['after_codes_before_decoder']['rmsd']:.2f} Å."
+            )
+        lines.append("")
+    lines += [f"- {note}" for note in report["notes"]]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def report_tuning(
+    start: StructureTokenizer,
+    out: Path,
+    sides: Sides,
+    provenance: Mapping[str, Any],
+    device: torch.device | str,
+) -> None:
+    """Measure a model before and after fine-tuning, and write the report into the run.
+
+    Parameters
+    ----------
+    start
+        The model before.
+    out
+        The run; the model after is in its folder ``model``.
+    sides
+        What was held out: the test side is reported on, or, without one, the validation side.
+    provenance
+        Of the model after.
+    device
+        To compute on.
+    """
+    recipe = read_recipe(None, defaults=provenance["recipe"])
+    tune = recipe.finetune
+    store = sides.test or sides.valid
+    rows = np.flatnonzero(store.weight > 0)
+    chains = chains_of(store, rows, tune.chains, tune.longest)
+    side = "test" if sides.test else "validation, which also chose the best step,"
+    about = f"chains of the {side} side of split.csv: {len(chains)} of {len(rows)}"
+    original = forgetting_set(
+        tune.forgetting or recipe.data.valid, start, out, tune.chains, recipe.valid.longest
+    )
+    after = StructureTokenizer.from_pretrained(out / "model")
+    for tokenizer in (start, after):
+        tokenizer.network.to(device).eval()
+    report = {
+        "before": start.codebook,
+        "after": after.codebook,
+        "codebook": tune.codebook if start.network.quantizer is not None else "none",
+        "notes": [*sides.notes, *(f"not read: {row}" for row in unread(out / "train.parquet"))],
+        **{k: provenance[k] for k in ("train_chains", "steps", "best_step", "validation")},
+        "seconds_of_last_start": provenance["seconds_of_last_start"],
+        "train_sha256": provenance["train_sha256"],
+        "recipe": provenance["recipe"],
+        "sets": compare_models(start, after, [ChainSet("held out", about, chains), original]),
+    }
+    write_report(report, out)
+
+
+def write_report(report: Mapping[str, Any], out: Path) -> None:
+    """Write ``report.json``, ``report.md`` and, where matplotlib is installed, ``report.svg``."""
+    for name, text in (
+        ("report.json", json.dumps(report, indent=1) + "\n"), ("report.md", markdown(report)),
+    ):  # fmt: skip
+        partial = out / f"{name}.partial"
+        partial.write_text(text)
+        partial.replace(out / name)
+    try:
+        from protok.figures import draw_change
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        return
+    draw_change(report["sets"], out / "report.svg")

@@ -1,0 +1,275 @@
+"""What lets a training run survive: checkpoints, metrics and figures that a kill cannot spoil.
+
+A run may be killed at any moment. Files are written beside themselves and renamed, so each
+is whole, old or new; the checkpoint before the last is kept; a row of metrics is on disk before
+the checkpoint that follows it. `Last` writes a checkpoint only between two steps, after the
+validation that is due, so that a resumed run repeats nothing and leaves nothing out.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from protok.errors import ProtokError
+from protok.recipe import Recipe, RecipeError
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+#: Seconds between figures of a run.
+DRAW = 60
+#: What `Best` and `Patience` look at.
+MONITOR = "valid_rmsd"
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint is damaged; the message says what is used instead."""
+
+
+class OutOfMemory(ProtokError):
+    """Training needs more memory than there is; the message says what to lower."""
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole at any moment.
+
+    Lightning writes to the system's temporary folder and moves the file, which across
+    file systems is a copy that a kill cuts short. Here the new file lies in its own folder, is
+    on disk before it gets its name, and the last checkpoint becomes the previous one.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write, flush to disk, keep the last as the previous, rename."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        try:
+            with partial.open("wb") as handle:
+                torch.save(checkpoint, handle)
+                handle.flush()
+                os.fsync(handle.fileno())
+            if path.name == LAST and path.exists():
+                path.replace(path.with_name(PREVIOUS))
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def latest(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint of a folder that can be read, and what is in it; None without any.
+
+    Raises
+    ------
+    RecipeError
+        If there are checkpoints, but none can be read.
+
+    Warns
+    -----
+    CheckpointWarning
+        If the last is damaged and the one before is used.
+    """
+    paths = [path for name in (LAST, PREVIOUS) if (path := Path(folder, name)).exists()]
+    for path in paths:
+        try:
+            return path, torch.load(path, map_location="cpu", weights_only=True)
+        # A damaged file raises whatever the first unreadable part of it raises.
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            warnings.warn(
+                f"{path} cannot be read ({reason}); trying the checkpoint before it",
+                CheckpointWarning,
+                stacklevel=2,
+            )
+    if paths:
+        raise RecipeError(
+            "no checkpoint of the run can be read", "start again with another --out",
+            file=str(folder),
+        )  # fmt: skip
+    return None
+
+
+class Last(Checkpoint):
+    """Write ``last.ckpt`` every so many steps, and after each validation."""
+
+    def __init__(self, folder: Path, every: int, validate: int):
+        self.path, self.every, self.validate = folder / LAST, every, validate
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Between validations; where one is due it comes first, and its outcome is kept too."""
+        step = trainer.global_step
+        if step >= trainer.max_steps:
+            trainer.should_stop = True  # which has Lightning validate also after the last step
+        elif step % self.every == 0 and step % self.validate != 0:
+            trainer.save_checkpoint(self.path)
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """After `Best` and `Patience` have seen it."""
+        trainer.save_checkpoint(self.path)
+
+
+class Best(Checkpoint):
+    """Keep the weights with the lowest held-out RMSD, once all is discrete."""
+
+    def __init__(self, folder: Path):
+        self.path, self.lowest = folder / BEST, math.inf
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """RMSD of continuous latents would beat that of any codes."""
+        found = float(trainer.callback_metrics[MONITOR])
+        if module.hard and found < self.lowest:
+            self.lowest = found
+            trainer.save_checkpoint(self.path, weights_only=True)
+
+    def state_dict(self) -> dict[str, float]:
+        """The lowest RMSD so far."""
+        return {"lowest": self.lowest}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on from there."""
+        self.lowest = state_dict["lowest"]
+
+
+class Patience(EarlyStopping):
+    """Stop when the held-out RMSD no longer improves, by 0.01 Å; counts once all is discrete."""
+
+    def __init__(self, patience: int):
+        super().__init__(MONITOR, min_delta=0.01, patience=patience)
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """As for `Best`."""
+        if module.hard:
+            super().on_validation_end(trainer, module)
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """A run that had ended is not trained further when it is resumed."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class Figures(Callback):
+    """Draw the run as it goes and when it ends, where matplotlib is installed."""
+
+    def __init__(self, path: Path):
+        self.path, self.drawn = path, time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Not too often, for it takes a second."""
+        if time.monotonic() - self.drawn > DRAW:
+            self.on_fit_end(trainer, module)
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """On the first process only."""
+        if trainer.is_global_zero:
+            draw_if_possible(module.metrics.rows, self.path)
+            self.drawn = time.monotonic()
+
+
+def draw_if_possible(rows: list[dict[str, float]], path: Path) -> None:
+    """`protok.figures.draw_training`; without matplotlib the metrics file alone must do."""
+    try:
+        from protok.figures import draw_training
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        return
+    draw_training(rows, path)
+
+
+class MetricsFile:
+    """Metrics of a run as CSV, a row at a time, each on disk when `write` returns.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    resume
+        Steps that are done; later rows, which a killed run may have left, are dropped. 0 begins
+        anew.
+
+    Attributes
+    ----------
+    rows : list of dict
+        ``step``, how many steps were done, and what was measured then.
+    """
+
+    def __init__(self, path: str | Path, resume: int = 0):
+        self.path = Path(path)
+        self.rows = [row for row in read_metrics(path) if row["step"] <= resume] if resume else []
+        self.columns = list(dict.fromkeys(["step", *(key for row in self.rows for key in row)]))
+        self._rewrite()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a row."""
+        row = {"step": float(step), **{k: float(v) for k, v in values.items()}}
+        self.rows.append(row)
+        fresh = [key for key in row if key not in self.columns]
+        if fresh:
+            self.columns += fresh
+            self._rewrite()
+        else:
+            with self.path.open("a", newline="") as handle:
+                handle.write(self._line(row))
+
+    def _line(self, row: Mapping[str, float]) -> str:
+        cells = (f"{row[key]:.9g}" if key in row else "" for key in self.columns)
+        return ",".join(cells) + "\n"
+
+    def _rewrite(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(",".join(self.columns) + "\n" + "".join(map(self._line, self.rows)))
+        partial.replace(self.path)
+
+
+def read_metrics(path: str | Path) -> list[dict[str, float]]:
+    """Rows of a metrics file, without empty cells; a row that a kill cut short is left out."""
+    if not Path(path).exists():
+        return []
+    with Path(path).open(newline="") as handle:
+        head, *lines = csv.reader(handle)
+    rows = []
+    for line in lines:
+        try:
+            if len(line) == len(head):
+                rows.append({k: float(v) for k, v in zip(head, line, strict=True) if v})
+        except ValueError:
+            continue
+    return [row for row in rows if "step" in row]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        sign in said for sign in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def memory_advice(plan: Recipe, validating: bool) -> OutOfMemory:
+    """What to lower when memory ran out; most effective first."""
+    longest = max(length for _, length in plan.data.curriculum)
+    if validating:
+        return OutOfMemory(
+            "memory ran out in validation",
+            f"lower valid.longest (now {plan.valid.longest}), with --set",
+        )
+    return OutOfMemory(
+        "memory ran out in training",
+        f"lower, with --set: data.residues (now {plan.data.residues}, memory grows with it), the "
+        f"longest crop in data.curriculum (now {longest}, memory grows with its square), "
+        f"optim.rows (now {plan.optim.rows}); --resume goes on from the last checkpoint",
+    )

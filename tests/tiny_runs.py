@@ -1,0 +1,57 @@
+"""Settings of training runs that take a second, and structures for them."""
+
+import dataclasses
+from pathlib import Path
+
+import protok
+from protok.testing import random_backbone
+
+TINY = {
+    "model.name": "tiny",
+    "model.encoder.hidden": 16,
+    "model.encoder.layers": 1,
+    "model.encoder.neighbours": 6,
+    "model.quantizer.size": 32,
+    "model.quantizer.dim": 8,
+    "model.decoder.width": 16,
+    "model.decoder.layers": 1,
+    "model.decoder.heads": 2,
+    "model.decoder.pair": 8,
+    "data.residues": 120,
+    "data.curriculum": [[0.0, 24], [0.5, 48]],
+    "optim.steps": 40,
+    "optim.warmup": 4,
+    "optim.rows": 8,
+    "valid.every": 20,
+    "valid.chains": 2,
+    "split.method": "kmers",
+}
+#: Codes that say where in the chain a residue lies, trained with noise.
+PLACED = {
+    "model.encoder.placed": True,
+    "model.decoder.placed": True,
+    "model.quantizer.dim": 5,
+    "optim.noise": 0.4,
+    "optim.steady": 10.0,
+}
+#: The same for fine-tuning, where the model says its shape.
+TUNE = {
+    key: value
+    for key, value in TINY.items()
+    if key.startswith(("data.residues", "valid.", "split.", "optim.warmup", "optim.rows"))
+} | {
+    "optim.steps": 20,
+    "valid.every": 10,
+    "valid.longest": 60,
+    "valid.patience": 3,
+    "finetune.chains": 2,
+}
+
+
+def write_structures(folder: Path, lengths, names="s{:02d}") -> Path:
+    """Random chains as PDB files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for n, length in enumerate(lengths):
+        chain = dataclasses.replace(random_backbone(length, seed=n), name=names.format(n))
+        protok.write(chain, folder / f"{chain.name}.pdb")
+    return folder
