@@ -9,7 +9,8 @@ import pytest
 import protok
 from protok import bench
 from protok.bench import align, codes, probe, results, splits, tasks
-from protok.bench.subjects import Precomputed, Subject, subject
+from protok.bench.precomputed import Precomputed
+from protok.bench.subjects import Subject, subject
 from protok.cli import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone

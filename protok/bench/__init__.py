@@ -23,7 +23,7 @@ _HOME = {
     "Folder": "folder",
     "Subject": "subjects",
     "subject": "subjects",
-    "save_precomputed": "subjects",
+    "save_precomputed": "precomputed",
     "Settings": "probe",
     "prepare": "tidy",
     "load_results": "results",
@@ -37,11 +37,12 @@ __all__ = [
 
 if TYPE_CHECKING:
     from protok.bench.folder import Folder
+    from protok.bench.precomputed import save_precomputed
     from protok.bench.probe import Settings
     from protok.bench.report import write as write_report
     from protok.bench.results import load as load_results
     from protok.bench.run import available, evaluate, open_data
-    from protok.bench.subjects import Subject, save_precomputed, subject
+    from protok.bench.subjects import Subject, subject
     from protok.bench.tasks import TASKS, Task
     from protok.bench.tidy import prepare
 

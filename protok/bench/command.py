@@ -47,7 +47,8 @@ def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--model", action="append", default=[], metavar="NAME",
         help="tokenizer: a name, a folder, a .npz of precomputed tokens; NAME:continuous for "
-        "embeddings, NAME:kmeans64 for k-means codes of them (may be repeated)",
+        "embeddings, NAME:ids, NAME:kmeans64 for k-means codes (may be repeated); see "
+        "protok/bench/README.md",
     )  # fmt: skip
     one.add_argument("--tasks", default="all", metavar="A,B", help="default: all there is data for")
     one.add_argument(
@@ -59,6 +60,7 @@ def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--probe", choices=("fast", "paper", "linear"), default="fast", help="default: fast"
     )
+    one.add_argument("--cache", metavar="FOLDER", help="for codes and embeddings, to go on later")
     one.add_argument("--seeds", metavar="N,N", help="repeat probes with these seeds")
     one.add_argument("--json", action="store_true", help="print results as JSON")
 
@@ -83,7 +85,7 @@ def _evaluate(given: argparse.Namespace) -> int:
 
     done = evaluate(
         given.model, given.tasks.split(","), given.data or "mini", out=given.out,
-        probe=given.probe, seeds=seeds, progress=_say,
+        probe=given.probe, seeds=seeds, cache=given.cache, progress=_say,
     )  # fmt: skip
     if given.json:
         import json

@@ -1,8 +1,9 @@
 """Tokenizers that know little, to tell what a score is worth.
 
 `residue-type` sees the sequence and no structure, `neighbour-count` how buried a residue is,
-`random-code` nothing at all: its scores are chance. A structure tokenizer that does not beat
-them carries nothing for the task.
+`random-code` nothing at all: its scores are chance. `simple-features` joins what the first two
+see, and is what a regression without any model would use. A structure tokenizer that does not
+beat them carries nothing for the task.
 """
 
 from __future__ import annotations
@@ -71,15 +72,48 @@ class NeighbourCount(_Control):
     name, size = "neighbour-count", MOST + 1
 
     def ids(self, structure: Backbone) -> np.ndarray:
-        count = np.zeros(len(structure), int)
+        return np.clip(neighbours(structure, RADIUS), 0, MOST)
+
+
+class SimpleFeatures:
+    """What needs no model: residue type, neighbours within 8, 10 and 14 Å, distance to the termini.
+
+    Continuous. A tokenizer that gives a probe less than this is not reading the structure, or
+    the harness is not.
+    """
+
+    name, size, continuous = "simple-features", 0, True
+    codebook = "simple-features@1"
+    fingerprint = "1"
+    radii = (8.0, 10.0, 14.0)  # Å
+
+    def embed(self, structure: Backbone) -> np.ndarray:
+        """(L, 26): one-hot type, counts, and ends of the chain on two scales; NaN without CA."""
+        letters = ResidueType().ids(structure)
+        out = [np.eye(ResidueType.size, dtype=np.float32)[letters]]
+        counts = np.stack([neighbours(structure, radius) for radius in self.radii], 1) / 10
+        ends = np.zeros((len(structure), 2), np.float32)
         for chain in structure.chains:
             rows = np.flatnonzero(structure.chain == chain)
-            ca = structure.coords[rows, 1].astype(np.float64)
-            for begin in range(0, len(rows), 512):  # bounds memory for long chains
-                apart = ((ca[begin : begin + 512, None] - ca) ** 2).sum(2)
-                with np.errstate(invalid="ignore"):
-                    count[rows[begin : begin + 512]] = (apart < RADIUS**2).sum(1) - 1
-        return np.clip(count, 0, MOST)
+            along = np.arange(len(rows))
+            nearest = np.minimum(along, len(rows) - 1 - along)
+            ends[rows] = np.stack([np.exp(-nearest / 5), nearest / 100], 1)
+        found = np.concatenate([*out, counts, ends], 1).astype(np.float32)
+        found[~np.isfinite(structure.coords[:, 1]).all(1)] = np.nan
+        return found
 
 
-CONTROLS = {one.name: one for one in (ResidueType, RandomCode, NeighbourCount)}
+def neighbours(structure: Backbone, radius: float) -> np.ndarray:
+    """CA atoms of the same chain within a radius in Å, (L,) int."""
+    count = np.zeros(len(structure), int)
+    for chain in structure.chains:
+        rows = np.flatnonzero(structure.chain == chain)
+        ca = structure.coords[rows, 1].astype(np.float64)
+        for begin in range(0, len(rows), 512):  # bounds memory for long chains
+            apart = ((ca[begin : begin + 512, None] - ca) ** 2).sum(2)
+            with np.errstate(invalid="ignore"):
+                count[rows[begin : begin + 512]] = (apart < radius**2).sum(1) - 1
+    return count
+
+
+CONTROLS = {one.name: one for one in (ResidueType, RandomCode, NeighbourCount, SimpleFeatures)}

@@ -32,25 +32,38 @@ SCALE = 30  # messages are summed and divided by this
 
 
 class _Layer(nn.Module):
-    def __init__(self, width: int):
+    def __init__(self, width: int, last: bool):
         super().__init__()
-        for name, before in (("W1", 3), ("W2", 1), ("W3", 1), ("W11", 3), ("W12", 1), ("W13", 1)):
+        # The edges that the last layer would update are read by nobody.
+        update = () if last else (("W11", 3), ("W12", 1), ("W13", 1))
+        for name, before in (("W1", 3), ("W2", 1), ("W3", 1), *update):
             setattr(self, name, nn.Linear(before * width, width))
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm3 = None if last else nn.LayerNorm(width)
         self.dense = nn.ModuleDict(
             {"W_in": nn.Linear(width, 4 * width), "W_out": nn.Linear(4 * width, width)}
         )
 
     def forward(self, h: Tensor, e: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-        message = self.W3(F.gelu(self.W2(F.gelu(self.W1(_join(h, e, near))))))
-        h = self.norm1(h + message.sum(1) / SCALE)
+        message = F.gelu(self.W2(F.gelu(_joined(self.W1, h, e, near))))
+        # W3 is linear: it is applied after the sum over neighbours, not to each of them.
+        summed = F.linear(message.sum(1), self.W3.weight, near.shape[1] * self.W3.bias)
+        h = self.norm1(h + summed / SCALE)
         h = self.norm2(h + self.dense["W_out"](F.gelu(self.dense["W_in"](h))))
-        update = self.W13(F.gelu(self.W12(F.gelu(self.W11(_join(h, e, near))))))
+        if self.norm3 is None:
+            return h, e
+        update = self.W13(F.gelu(self.W12(F.gelu(_joined(self.W11, h, e, near)))))
         return h, self.norm3(e + update)
 
 
-def _join(h: Tensor, e: Tensor, near: Tensor) -> Tensor:
-    return torch.cat([h[:, None].expand(-1, near.shape[1], -1), e, h[near]], dim=-1)
+def _joined(linear: nn.Linear, h: Tensor, e: Tensor, near: Tensor) -> Tensor:
+    """The linear map of (own state, edge, neighbour's state), each part by itself: (L, k, width).
+
+    States are mapped once a residue instead of once an edge.
+    """
+    own, edge, other = linear.weight.split(h.shape[1], dim=1)
+    h_other = F.linear(h, other).index_select(0, near.flatten()).view(*near.shape, -1)
+    return F.linear(e, edge) + h_other + F.linear(h, own, linear.bias)[:, None]
 
 
 class _Encoder(nn.Module):
@@ -67,7 +80,9 @@ class _Encoder(nn.Module):
             }
         )
         self.W_e = nn.Linear(width, width)
-        self.encoder_layers = nn.ModuleList(_Layer(width) for _ in range(layers))
+        self.encoder_layers = nn.ModuleList(
+            _Layer(width, i == layers - 1) for i in range(layers)
+        )
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
         """States of the residues of one chain.
@@ -136,7 +151,9 @@ class ProteinMPNN:
             width = state["W_e.weight"].shape[0]
             layers = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("encoder_layers."))
             self.network = _Encoder(width, layers, int(checkpoint["num_edges"])).eval()
-            self.network.load_state_dict(state)
+            self.network.load_state_dict(state, strict=False)
+            if not self.network.state_dict().keys() <= state.keys():
+                raise KeyError("weights are missing")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FormatError(
                 f"no checkpoint of ProteinMPNN ({error})", "give one of its .pt files"

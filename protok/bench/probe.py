@@ -92,7 +92,7 @@ PAPER = Settings(
     residues=0, every=0, patience=0, train_residues=0, valid_residues=0, select="f1",
     standardise=False,
 )  # fmt: skip
-#: Ridge or logistic regression on the vectors alone, in closed form or by Newton steps.
+#: Ridge or logistic regression on vectors and places, in closed form or by Newton steps.
 LINEAR = replace(FAST, name="linear", train_residues=60_000)
 PRESETS = {"fast": FAST, "paper": PAPER, "linear": LINEAR}
 

@@ -1,10 +1,16 @@
 """What is measured: tokenizers under one face, discrete or continuous.
 
-A subject is named by a string: what `protok.load` knows (`protok-512`, `3di`, a folder), the
-controls `residue-type`, `random-code` and `neighbour-count`, `proteinmpnn`, or a file of
-precomputed tokens (`.npz`). `NAME:continuous` takes the embeddings instead of the codes,
-`NAME:kmeans64` codes made from the embeddings by k-means. An object with the verbs of a
-protok tokenizer will do as well.
+A subject is named by a string: what `protok.load` knows (`protok-512`, `3di`, a folder), a
+control of `protok.bench.controls`, a model of others (`proteinmpnn`, or `esm3=FILE` with the
+weights, see `protok.bench.adapters`), or a file of precomputed tokens (`.npz`). An object with
+the verbs of a protok tokenizer will do as well. What follows a colon is the view:
+
+* `NAME`: codes, each with the vector of its codebook, as the protocol of the paper has it;
+* `NAME:ids`: codes, each with a vector of its own that says nothing of other codes. A probe
+  then learns what a code means by itself, as a language model's embedding would. For codebooks
+  of few dimensions, whose vectors a LayerNorm robs of two of them, this is the fairer question;
+* `NAME:continuous`: the embeddings before quantization;
+* `NAME:kmeans64`: codes made from the embeddings by k-means.
 """
 
 from __future__ import annotations
@@ -18,12 +24,15 @@ from typing import Any
 import numpy as np
 
 from protok.backbone import Backbone
-from protok.errors import FormatError, ProtokError, Unsupported
+from protok.errors import FormatError, ProtokError
 
 #: Residues that are given to a tokenizer at once.
 RESIDUES = 4096
-#: Bytes of codes and embeddings kept between tasks; beyond, they are computed again.
-KEEP = 512 << 20
+#: Bytes of codes and embeddings kept between tasks; beyond, they are computed again, or read
+#: from `store`.
+KEEP = 1 << 30
+#: Codes of larger books get random vectors of this many dimensions in the view `ids`.
+ONE_HOT = 1024
 
 
 class Subject:
@@ -37,6 +46,8 @@ class Subject:
         Use embeddings.
     name
         As shown in results.
+    ids
+        Give every code a vector of its own instead of that of the codebook.
 
     Attributes
     ----------
@@ -47,9 +58,15 @@ class Subject:
     fingerprint : str
         16 hex digits over the weights, the code vectors and the output for two structures
         that are always the same: another model never has it.
+    store : Path or None
+        Folder that keeps outputs between runs, a file a structure.
+    seconds : float
+        CPU time spent in the tokenizer so far.
     """
 
-    def __init__(self, tokenizer: Any, *, continuous: bool = False, name: str = ""):
+    def __init__(
+        self, tokenizer: Any, *, continuous: bool = False, name: str = "", ids: bool = False
+    ):
         self.tokenizer = tokenizer
         self.codebook = getattr(tokenizer, "codebook", tokenizer.name)
         # Models without a codebook say so themselves, protok's in their codebook's name.
@@ -58,24 +75,33 @@ class Subject:
         self.name = name or tokenizer.name + (":continuous" if continuous and not native else "")
         self.size = 0 if continuous else int(tokenizer.size)
         self.vectors = None if continuous else _vectors(tokenizer)
-        self._seconds = self._residues = 0.0
+        self.store: Path | None = None
+        self.seconds = self._residues = 0.0
         self._kept: dict[str, np.ndarray] = {}
         self._bytes = 0
-        self.fingerprint = self._fingerprint()
-        self._seconds = self._residues = 0.0
+        self.fingerprint = self._origin = self._fingerprint()
+        if ids and not continuous:
+            self.name, self.vectors = f"{self.name}:ids", _own_vectors(self.size)
+            self.fingerprint = hashlib.sha256(f"{self._origin}|ids".encode()).hexdigest()[:16]
+        self.seconds = self._residues = 0.0
 
     def __repr__(self) -> str:
         return f"Subject({self.name}, {self.size or 'continuous'}, {self.fingerprint})"
 
     @property
     def residues_per_second(self) -> float | None:
-        """Speed of what was encoded so far, on one process; None if nothing was."""
-        return round(self._residues / self._seconds, 1) if self._seconds else None
+        """Residues a CPU-second of what was encoded so far; None if nothing was."""
+        return round(self._residues / self.seconds, 1) if self.seconds else None
 
     def outputs(self, structures: Sequence[Backbone]) -> list[np.ndarray]:
         """Codes (L,) int32 with -1 where there is none, or embeddings (L, d) with NaN rows."""
         keys = [_key(structure) for structure in structures]
         found = {key: self._kept[key] for key in keys if key in self._kept}
+        for key in {*keys} - found.keys():
+            path = self._path(key)
+            if path is not None and path.exists():
+                found[key] = np.load(path, allow_pickle=False)
+                self._keep(key, found[key])
         todo = [i for i, key in enumerate(keys) if key not in found]
         group: list[int] = []
         for i in [*todo, -1]:
@@ -84,6 +110,7 @@ class Subject:
                 for j, out in zip(group, self.run([structures[j] for j in group]), strict=True):
                     found[keys[j]] = out
                     self._keep(keys[j], out)
+                    self._write(keys[j], out)
                 group = []
             group.append(i)
         return [found[key] for key in keys]
@@ -93,16 +120,31 @@ class Subject:
             self._kept[key] = out
             self._bytes += out.nbytes
 
+    def _path(self, key: str) -> Path | None:
+        if self.store is None or getattr(self.tokenizer, "precomputed", False):
+            return None
+        return self.store / self._origin / key[:2] / f"{key[2:34]}.npy"
+
+    def _write(self, key: str, out: np.ndarray) -> None:
+        path = self._path(key)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:  # a run that is killed leaves no half array behind
+            np.save(file, out)
+        part.replace(path)
+
     def run(self, structures: list[Backbone]) -> list[np.ndarray]:
         """Codes or embeddings of structures, computed afresh."""
-        started = time.perf_counter()
+        started = time.process_time()
         if self.continuous:
             out = [np.asarray(self.tokenizer.embed(one), np.float32) for one in structures]
         elif hasattr(self.tokenizer, "encode_batch"):
             out = [tokens.ids for tokens in self.tokenizer.encode_batch(structures)]
         else:
             out = [self.tokenizer.encode(one).ids for one in structures]
-        self._seconds += time.perf_counter() - started
+        self.seconds += time.process_time() - started
         self._residues += sum(map(len, structures))
         for one, structure in zip(out, structures, strict=True):
             if len(one) != len(structure):
@@ -144,6 +186,14 @@ def _vectors(tokenizer: Any) -> np.ndarray:
     if hasattr(tokenizer, "code_vectors"):
         return np.asarray(tokenizer.code_vectors(), np.float32)
     return np.eye(tokenizer.size, dtype=np.float32)
+
+
+def _own_vectors(size: int) -> np.ndarray:
+    if size <= ONE_HOT:
+        return np.eye(size, dtype=np.float32)
+    # Nearly orthogonal: a matrix of one-hot rows would be as large as the data.
+    random = np.random.default_rng(0).normal(size=(size, ONE_HOT // 4)) / (ONE_HOT // 4) ** 0.5
+    return random.astype(np.float32)
 
 
 class KMeans:
@@ -209,108 +259,6 @@ def _nearest(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
     )
 
 
-class Precomputed:
-    """Tokens of any other program, from a file: a tokenizer that only knows those structures.
-
-    The `.npz` holds `names` (n,) and `lengths` (n,), and either `ids` (all residues end to end,
-    -1 for none) with `vectors` (K, d), or `embeddings` (all residues, d). Names are those of
-    the structures of the data folder. `protok.bench.save_precomputed` writes one.
-
-    Raises
-    ------
-    FormatError
-        If the file is not such a file.
-    """
-
-    precomputed = True
-
-    def __init__(self, path: str | Path):
-        path = Path(path)
-        try:
-            data = path.read_bytes()
-            with np.load(path, allow_pickle=False) as held:
-                held = dict(held)
-            lengths = held["lengths"].astype(np.int64)
-            start = np.r_[0, np.cumsum(lengths)]
-            names = held["names"].astype(str).tolist()
-            self.continuous = "embeddings" in held
-            self._rows = held["embeddings" if self.continuous else "ids"]
-            self._codes = None if self.continuous else held["vectors"].astype(np.float32)
-        except (OSError, KeyError, ValueError) as error:
-            raise FormatError(
-                f"no file of precomputed tokens ({error})",
-                "it holds names, lengths, and ids and vectors or embeddings", file=str(path),
-            ) from error  # fmt: skip
-        if start[-1] != len(self._rows) or len(names) != len(lengths):
-            raise FormatError(
-                f"{len(self._rows)} residues where lengths say {start[-1]}", "write it again",
-                file=str(path),
-            )  # fmt: skip
-        if self._codes is not None and len(self._rows) and self._rows.max() >= len(self._codes):
-            raise FormatError(
-                f"code {self._rows.max()} of {len(self._codes)} vectors",
-                "vectors has one row a code", file=str(path),
-            )  # fmt: skip
-        self._where = {name: (start[i], start[i + 1]) for i, name in enumerate(names)}
-        self.name = path.stem
-        self.fingerprint = hashlib.sha256(data).hexdigest()[:16]
-        self.codebook = f"{self.name}@{self.fingerprint[:8]}"
-        self.size = 0 if self._codes is None else len(self._codes)
-
-    def code_vectors(self) -> np.ndarray:
-        """The codebook, (K, d) float32."""
-        return self._codes
-
-    def embed(self, structure: Backbone) -> np.ndarray:
-        """The stored rows of a structure, by its name.
-
-        Raises
-        ------
-        Unsupported
-            If the file does not have it, or has it with another length: a rotated, cut or
-            noisy copy cannot be looked up.
-        """
-        begin, end = self._where.get(structure.name, (0, -1))
-        if end - begin != len(structure):
-            raise Unsupported(
-                f"no precomputed tokens of {structure.name!r} with {len(structure)} residues",
-                "compute them for all structures of the data folder",
-            )
-        return self._rows[begin:end]
-
-    def encode(self, structure: Backbone):
-        """The stored codes of a structure, as Tokens."""
-        from protok.tokens import Tokens
-
-        return Tokens.like(structure, self.embed(structure), self.size, self.codebook)
-
-
-def save_precomputed(
-    path: str | Path, names: Sequence[str], *, ids: Sequence[np.ndarray] | None = None,
-    vectors: np.ndarray | None = None, embeddings: Sequence[np.ndarray] | None = None,
-) -> None:  # fmt: skip
-    """Write codes and a codebook, or embeddings, in the layout of `Precomputed`.
-
-    Parameters
-    ----------
-    names
-        Of the structures in the data folder.
-    ids : list of (L,) int, with `vectors` (K, d)
-        Codes, -1 for none.
-    embeddings : list of (L, d)
-        Instead of codes.
-    """
-    rows = embeddings if embeddings is not None else ids
-    if rows is None or (embeddings is None) == (vectors is None):
-        raise ValueError("give ids and vectors, or embeddings")
-    held = {"names": np.array(list(names)), "lengths": np.array([len(one) for one in rows])}
-    if embeddings is not None:
-        held["embeddings"] = np.concatenate(list(rows)).astype(np.float32)
-    else:
-        held |= {"ids": np.concatenate(list(rows)).astype(np.int32), "vectors": vectors}
-    np.savez_compressed(path, **held)
-
-
 def subject(given: Any, structures: Sequence[Backbone] = ()) -> Subject:
     """The subject of a name or an object; `structures` are what k-means centres are made from.
 
@@ -324,9 +272,9 @@ def subject(given: Any, structures: Sequence[Backbone] = ()) -> Subject:
     if not isinstance(given, str | Path):
         return Subject(given)
     name, colon, view = str(given).rpartition(":")
-    if not colon or not (view == "continuous" or view.startswith("kmeans")):
+    if not colon or not (view in ("continuous", "ids") or view.startswith("kmeans")):
         name, view = str(given), ""
-    made = Subject(_load(name), continuous=bool(view))
+    made = Subject(_load(name), continuous=view not in ("", "ids"), ids=view == "ids")
     if view.startswith("kmeans"):
         if not view[6:].isdecimal():
             raise FormatError(f"{given!r} is no tokenizer", "write NAME:kmeans512")
@@ -335,16 +283,19 @@ def subject(given: Any, structures: Sequence[Backbone] = ()) -> Subject:
 
 
 def _load(name: str) -> Any:
-    from protok.bench import controls
+    from protok.bench import adapters, controls
 
     if name in controls.CONTROLS:
         return controls.CONTROLS[name]()
-    if name == "proteinmpnn":
-        from protok.bench.mpnn import ProteinMPNN
-
-        return ProteinMPNN.installed()
+    kind, given, path = name.partition("=")
+    if kind in adapters.ADAPTERS and (given or kind == "proteinmpnn"):
+        return adapters.load(kind, path or None)
     if name.endswith(".npz"):
+        from protok.bench.precomputed import Precomputed
+
         return Precomputed(name)
+    if name in adapters.ADAPTERS:
+        raise FormatError(f"{name} needs its weights", f"write {name}=FILE")
     from protok.models import load
 
     return load(name)

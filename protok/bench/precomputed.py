@@ -1,0 +1,114 @@
+"""Tokens that another program computed, from a file: the door for every tokenizer not named here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.errors import FormatError, Unsupported
+
+
+class Precomputed:
+    """Tokens of any other program, from a file: a tokenizer that only knows those structures.
+
+    The `.npz` holds `names` (n,) and `lengths` (n,), and either `ids` (all residues end to end,
+    -1 for none) with `vectors` (K, d), or `embeddings` (all residues, d). Names are those of
+    the structures of the data folder. `protok.bench.save_precomputed` writes one.
+
+    Raises
+    ------
+    FormatError
+        If the file is not such a file.
+    """
+
+    precomputed = True
+
+    def __init__(self, path: str | Path):
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+            with np.load(path, allow_pickle=False) as held:
+                held = dict(held)
+            lengths = held["lengths"].astype(np.int64)
+            start = np.r_[0, np.cumsum(lengths)]
+            names = held["names"].astype(str).tolist()
+            self.continuous = "embeddings" in held
+            self._rows = held["embeddings" if self.continuous else "ids"]
+            self._codes = None if self.continuous else held["vectors"].astype(np.float32)
+        except (OSError, KeyError, ValueError) as error:
+            raise FormatError(
+                f"no file of precomputed tokens ({error})",
+                "it holds names, lengths, and ids and vectors or embeddings", file=str(path),
+            ) from error  # fmt: skip
+        if start[-1] != len(self._rows) or len(names) != len(lengths):
+            raise FormatError(
+                f"{len(self._rows)} residues where lengths say {start[-1]}", "write it again",
+                file=str(path),
+            )  # fmt: skip
+        if self._codes is not None and len(self._rows) and self._rows.max() >= len(self._codes):
+            raise FormatError(
+                f"code {self._rows.max()} of {len(self._codes)} vectors",
+                "vectors has one row a code", file=str(path),
+            )  # fmt: skip
+        self._where = {name: (start[i], start[i + 1]) for i, name in enumerate(names)}
+        self.name = path.stem
+        self.fingerprint = hashlib.sha256(data).hexdigest()[:16]
+        self.codebook = f"{self.name}@{self.fingerprint[:8]}"
+        self.size = 0 if self._codes is None else len(self._codes)
+
+    def code_vectors(self) -> np.ndarray:
+        """The codebook, (K, d) float32."""
+        return self._codes
+
+    def embed(self, structure: Backbone) -> np.ndarray:
+        """The stored rows of a structure, by its name.
+
+        Raises
+        ------
+        Unsupported
+            If the file does not have it, or has it with another length: a rotated, cut or
+            noisy copy cannot be looked up.
+        """
+        begin, end = self._where.get(structure.name, (0, -1))
+        if end - begin != len(structure):
+            raise Unsupported(
+                f"no precomputed tokens of {structure.name!r} with {len(structure)} residues",
+                "compute them for all structures of the data folder",
+            )
+        return self._rows[begin:end]
+
+    def encode(self, structure: Backbone):
+        """The stored codes of a structure, as Tokens."""
+        from protok.tokens import Tokens
+
+        return Tokens.like(structure, self.embed(structure), self.size, self.codebook)
+
+
+def save_precomputed(
+    path: str | Path, names: Sequence[str], *, ids: Sequence[np.ndarray] | None = None,
+    vectors: np.ndarray | None = None, embeddings: Sequence[np.ndarray] | None = None,
+) -> None:  # fmt: skip
+    """Write codes and a codebook, or embeddings, in the layout of `Precomputed`.
+
+    Parameters
+    ----------
+    names
+        Of the structures in the data folder.
+    ids : list of (L,) int, with `vectors` (K, d)
+        Codes, -1 for none.
+    embeddings : list of (L, d)
+        Instead of codes.
+    """
+    rows = embeddings if embeddings is not None else ids
+    if rows is None or (embeddings is None) == (vectors is None):
+        raise ValueError("give ids and vectors, or embeddings")
+    held = {"names": np.array(list(names)), "lengths": np.array([len(one) for one in rows])}
+    if embeddings is not None:
+        held["embeddings"] = np.concatenate(list(rows)).astype(np.float32)
+    else:
+        held |= {"ids": np.concatenate(list(rows)).astype(np.int32), "vectors": vectors}
+    np.savez_compressed(path, **held)
