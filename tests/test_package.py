@@ -20,6 +20,8 @@ EXTRA = {
     "bench": {"matplotlib", "tmtools"},
     "image": {"PIL", "lightning", "matplotlib", "torchmetrics"},
     "train.py": {"lightning"},
+    "fitting.py": {"lightning"},
+    "prior": {"lightning", "transformers"},
     "convert.py": {"Bio", "torch_geometric"},
     "diagnostics.py": {"matplotlib"},
 }
