@@ -82,16 +82,14 @@ def measure(cell: Cell, recipe: Mapping[str, Any], data: Path) -> dict[str, Any]
     from quantizer_tasks import TASKS as BUILD
     from quantizer_tasks import evaluate
 
-    from protok.config import QuantizerConfig
-    from protok.model import build_quantizer
-    from protok.quantize import ProVQ
+    from protok.quantize import ProVQ, build_quantizer
 
     setting = recipe["settings"][cell.setting]
     began = time.process_time()
     task = BUILD[cell.task](recipe, data, cell.seed)
     torch.manual_seed(cell.seed)
     quantizer = build_quantizer(
-        QuantizerConfig(**{"size": recipe["size"], "dim": recipe["dim"], **setting})
+        **{"kind": "provq", "size": recipe["size"], "dim": recipe["dim"], **setting}
     ).train()
     parameters = [*task.parts.parameters(), *quantizer.parameters()]
     optimiser = torch.optim.AdamW(parameters, recipe["lr"], weight_decay=0.0)

@@ -1,4 +1,4 @@
-"""The command line: `protok encode | decode | train | bench | image | info`.
+"""The command line: `protok encode | decode | train | bench | image | prior | info`.
 
 Arguments are parsed and results printed here; the work is done by the modules that are imported
 when a command needs them, so that `protok --help` answers at once.
@@ -7,14 +7,18 @@ when a command needs them, so that `protok --help` answers at once.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+from .commandline import FAILED, INTERRUPTED, OK, USAGE
+from .commandline import count as _count
+from .commandline import print_json as _print_json
+from .commandline import print_nested as _print_nested
+from .commandline import say as _say
+from .commandline import toml_value as _toml_value
+
 MODEL = "protok-512"
 
 EXIT_CODES = """\
@@ -48,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
     from .bench import command as bench
     from .image.command import add_image
+    from .prior.command import add_prior
 
     top = argparse.ArgumentParser(
         prog="protok",
@@ -65,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("what", help="name or folder of a model, a token file, or a structure file")
     info.add_argument("--json", action="store_true", help="print JSON")
     add_image(commands, _command)
+    add_prior(commands, _command)
     return top
 
 
@@ -121,7 +127,7 @@ def _reading(arguments: argparse.Namespace) -> dict:
 def _encode_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "inputs", nargs="+", metavar="INPUT",
-        help="structure files (.pdb .cif .bcif, also .gz .zst), folders, patterns",
+        help="structure files (.pdb .cif .bcif, also .gz .zst), folders, patterns; or one store",
     )  # fmt: skip
     one.add_argument(
         "-o", "--out", metavar="FILE",
@@ -160,8 +166,16 @@ def _encode(arguments: argparse.Namespace) -> int:
     }
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
-    from .scale import Stopped, encode_all
+    from .scale import Stopped, encode_all, encode_store
 
+    if [Path(one).suffix for one in arguments.inputs] == [".parquet"]:
+        # A store of structures; token files have no coordinates to encode.
+        summary = encode_store(arguments.inputs[0], arguments.model, arguments.out)
+        _say(
+            f"{_count(summary.chains, 'chain')}, {_count(summary.residues, 'residue')} in "
+            f"{summary.out} ({summary.codebook}), {summary.seconds:.1f} s"
+        )
+        return OK
     try:
         summary = encode_all(
             arguments.inputs, arguments.model, arguments.out, jobs=arguments.jobs,
@@ -368,16 +382,6 @@ def _train(arguments: argparse.Namespace) -> int:
     return FAILED if failed else OK
 
 
-def _toml_value(text: str):
-    """A value as in a recipe; what is no TOML is a string that nobody quoted."""
-    import tomllib
-
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
 def _info(arguments: argparse.Namespace) -> int:
     from .describe import describe
 
@@ -389,39 +393,5 @@ def _info(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _print_nested(said: dict, indent: str = "") -> None:
-    for key, value in said.items():
-        if isinstance(value, dict) and value:
-            print(f"{indent}{key}:")
-            _print_nested(value, indent + "  ")
-        elif isinstance(value, list) and value:
-            print(f"{indent}{key}: {'; '.join(map(str, value))}")
-        elif value not in ({}, []):
-            print(f"{indent}{key}: {value}")
-
-
-def _print_json(value) -> None:
-    print(json.dumps(_finite(value), indent=1))
-
-
-def _finite(value):
-    """JSON has no NaN: null."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 def _row(file: str, chain: str, reason: str) -> str:
     return f"{file}{', chain ' + chain if chain else ''}: {reason}"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def _say(text: str) -> None:
-    print(f"protok: {text}", file=sys.stderr)

@@ -2,60 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protok.config import ModelConfig, QuantizerConfig
+from protok.config import ModelConfig
 from protok.decoder import Decoder, pad
 from protok.encoder import Batch, Encoder
 from protok.geometry import linked, torsions
-from protok.quantize import (
-    FSQ,
-    LFQ,
-    VQ,
-    ProVQ,
-    Quantized,
-    Quantizer,
-    Schedule,
-    SimVQ,
-    fsq_levels,
-)
+from protok.quantize import Quantized, build_quantizer
 from protok.views import ViewDecoder
-
-
-def build_quantizer(config: QuantizerConfig) -> Quantizer | None:
-    """The quantizer that a configuration names; None for continuous latents.
-
-    Raises
-    ------
-    ValueError
-        If the kind, or a setting of it, is unknown.
-    """
-    if config.kind == "none":
-        return None
-    size, dim, beta = config.size, config.dim, config.beta
-    if config.learn not in ("ema", "gradient"):
-        raise ValueError(f"learn {config.learn!r} is not one of ema, gradient")
-    decay = 0.99 if config.learn == "ema" else None
-    kinds: dict[str, Callable[[], Quantizer]] = {
-        "vq": lambda: VQ(size, dim, beta, decay, config.metric, config.upkeep),
-        "simvq": lambda: SimVQ(size, dim, beta, config.bias),
-        "fsq": lambda: FSQ(fsq_levels(size), dim),
-        "lfq": lambda: LFQ(sum(n.bit_length() - 1 for n in fsq_levels(size)), dim, beta),
-    }
-    kind = config.inner if config.kind == "provq" else config.kind
-    if kind not in kinds:
-        known = [*kinds] if config.kind == "provq" else ["provq", *kinds, "none"]
-        raise ValueError(f"quantizer kind {kind!r} is not one of {', '.join(known)}")
-    quantizer = kinds[kind]()
-    if config.kind == "provq":
-        schedule = Schedule(config.schedule, config.warmup, config.ramp)
-        return ProVQ(quantizer, schedule, config.mix)
-    return quantizer
 
 
 @dataclass
@@ -77,7 +35,7 @@ class Network(nn.Module):
         self.config = config
         dim = config.quantizer.dim
         self.encoder = Encoder(dim, **asdict(config.encoder))
-        self.quantizer = build_quantizer(config.quantizer)
+        self.quantizer = build_quantizer(**asdict(config.quantizer))
         own = config.decoder
         form = (dim, own.width, own.layers, own.heads)
         self.decoder = Decoder(*form) if own.placed else ViewDecoder(*form, own.pair)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from . import workers
 from .batch import Reading, as_tokenizer, check_across, encode_sources, find_sources
@@ -174,6 +177,58 @@ def encode_all(
     summary = _summary(out, job, stored, len(done), began)
     write_errors(summary.errors, table)
     return summary
+
+
+def encode_store(
+    store: str | Path, tokenizer: Any, out: str | Path, *, progress: bool | None = None
+) -> Summary:
+    """Tokenize a structure store, as training writes and reads it, into one token file.
+
+    Ids of a store are those of its chains, ``name_chain``; residues are numbered from 1. All
+    happens in this process, and a killed call begins anew.
+
+    Parameters
+    ----------
+    store
+        Parquet file (see `protok.data`).
+    tokenizer, out, progress
+        As for `encode_all`.
+
+    Raises
+    ------
+    FormatError
+        If `store` is none, or the suffix of `out` is unknown.
+    ProtokError
+        If `out` exists.
+    """
+    from .batch import BATCH_RESIDUES
+    from .data import read_store
+
+    began = time.monotonic()
+    out, tokenizer = Path(out), as_tokenizer(tokenizer)
+    _check_suffix(out)
+    if out.exists():
+        raise ProtokError("exists already", "write elsewhere, or remove it", file=str(out))
+    held = read_store(store)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Chains of one length go through together faster.
+    order = held.lengths().argsort(kind="stable")
+    room = (held.lengths()[order].cumsum() // BATCH_RESIDUES).tolist()
+    found: list[Any] = [None] * len(held)
+    with workers.show_progress("encoding", len(held), progress) as advance:
+        for _, group in itertools.groupby(zip(room, order, strict=True), key=lambda pair: pair[0]):
+            rows = [int(i) for _, i in group]
+            chains = [held.backbone(i) for i in rows]
+            for i, tokens in zip(rows, tokenizer.encode_batch(chains), strict=True):
+                name, _, chain = held.ids[i].rpartition("_")
+                label = np.full(len(tokens), chain)
+                found[i] = replace(tokens, name=name, chain=label) if name else tokens
+            advance(len(rows), 0)
+    save(found, out)
+    return Summary(
+        str(out), tokenizer.codebook, 1, len(held), int(held.lengths().sum()), 0, (), (), 0,
+        time.monotonic() - began,
+    )  # fmt: skip
 
 
 def _check_suffix(out: Path) -> None:

@@ -21,8 +21,8 @@ from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.geometry import residue_atoms
 from protok.model import Network
 from protok.quantize import ProVQ
-from protok.recipe import from_dict
 from protok.relax import add_oxygen, relax
+from protok.settings import from_dict
 from protok.tokens import Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches.

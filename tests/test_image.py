@@ -13,9 +13,9 @@ from protok.errors import CodebookMismatch, CorruptFile, FormatError, Unsupporte
 from protok.image import ImageConfig, ImageTokenizer, ImageTokens, load_codes, save_codes
 from protok.image.config import CodebookConfig
 from protok.image.losses import Perceptual, balance, discriminator_loss
-from protok.image.network import Attention, ImageNetwork, build_codebook
+from protok.image.network import Attention, ImageNetwork
 from protok.quantize import ProVQ
-from protok.recipe import RecipeError
+from protok.settings import RecipeError
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"factor": 4, "patch": 2, "width": 8, "decoder_width": 8, "multiples": (1, 2)}
@@ -39,8 +39,8 @@ assert "torch" not in sys.modules
 import protok.image.tokenizer, protok.image.pictures, protok.image.metrics, protok.image.scoring
 import protok.image.training
 mine = {m for m in sys.modules if m.startswith("protok.")}
-allowed = ("protok.image", "protok.quantize", "protok.config", "protok.recipe", "protok.errors",
-           "protok.cli")
+allowed = ("protok.image", "protok.quantize", "protok.settings", "protok.errors",
+           "protok.commandline")
 print(*[m for m in mine if not m.startswith(allowed)])
 print(*[m for m in ("biotite", "gemmi", "pyarrow") if m in sys.modules])
 """
@@ -99,9 +99,9 @@ def test_every_quantizer_works_and_trains(kind):
 
 def test_unknown_kinds_are_named():
     with pytest.raises(ValueError, match="'vqq' is not one of provq, vq.*residual"):
-        build_codebook(CodebookConfig(kind="vqq"))
+        ImageNetwork(ImageConfig(quantizer=CodebookConfig(kind="vqq")))
     with pytest.raises(ValueError, match="learn"):
-        build_codebook(CodebookConfig(learn="much"))
+        ImageNetwork(ImageConfig(quantizer=CodebookConfig(learn="much")))
 
 
 def test_a_batch_gives_what_single_images_give():

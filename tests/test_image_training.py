@@ -16,8 +16,8 @@ from protok.image import ImageTokenizer, load_codes, open_pictures, read_image_r
 from protok.image import training as train
 from protok.image.network import ImageNetwork
 from protok.image.pixels import read_pixels, write_pixels
-from protok.image.scoring import score
-from protok.recipe import RecipeError
+from protok.image.scoring import progressive, score
+from protok.settings import RecipeError
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "benchmarks" / "recipes").glob("image-*.toml"))
@@ -92,6 +92,7 @@ def test_more_levels_decode_better(trained, pictures):
     tok = ImageTokenizer.from_pretrained(trained / "model")
     found = [score(tok, pictures, size=16, levels=m) for m in (1, 2, 3)]
     assert found[0]["mse"] > found[1]["mse"] > found[2]["mse"]
+    assert [f["mse"] for f in progressive(tok, pictures, size=16)] == [f["mse"] for f in found]
     bits = [f["bits_per_pixel"] for f in found]
     assert bits == pytest.approx([4 / 16, 8 / 16, 12 / 16])
 
@@ -233,6 +234,9 @@ def test_the_command_line(trained, pictures, tmp_path, capsys):
     assert said["n"] == 8 and said["frechet_gist"] > 0 and said["usage"] > 0.5
     assert "fid" not in json.dumps(said).lower()
     assert read_pixels(sheet).shape[1] > 8 * 20
+    assert cli.main([*scoring[:-1], "--progressive", "--sheet", str(sheet)]) == 0
+    assert "0.75 bits per pixel: psnr" in capsys.readouterr().out
+    assert read_pixels(sheet).shape[0] > 4 * 90
 
 
 def test_wrong_use_is_said(tmp_path, capsys):
@@ -249,10 +253,10 @@ def test_wrong_use_is_said(tmp_path, capsys):
 
 
 def test_names_in_codes_stay_inside_the_folder():
-    from protok.image.command import _inside
+    from protok.image.pixels import inside
 
     for name in ("../../x.png", "/x.png", "a/../../../x.png"):
-        assert _inside(Path("out"), name).resolve().is_relative_to(Path("out").resolve())
+        assert inside(Path("out"), name).resolve().is_relative_to(Path("out").resolve())
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)

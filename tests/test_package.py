@@ -24,6 +24,8 @@ EXTRA = {
     "report.py": {"matplotlib"},
     "survive.py": {"lightning"},
     "train.py": {"lightning"},
+    "fitting.py": {"lightning"},
+    "prior": {"lightning", "transformers"},
     "convert.py": {"Bio", "torch_geometric"},
     "diagnostics.py": {"matplotlib"},
 }

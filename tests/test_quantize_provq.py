@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from protok.quantize import FSQ, LFQ, VQ, ProVQ, ResidualVQ, Schedule, SimVQ
+from protok.quantize import FSQ, LFQ, VQ, ProVQ, ResidualVQ, Schedule, SimVQ, build_quantizer
 from protok.quantize.feed import MIXES, feed
 
 
@@ -292,26 +292,21 @@ def test_two_processes_train_as_one_with_the_joined_batch(tmp_path):
 
 @pytest.mark.parametrize("kind", ["vq", "simvq", "fsq", "lfq"])
 def test_a_configuration_builds_every_kind_bare_and_in_a_curriculum(kind):
-    from protok.config import QuantizerConfig
-    from protok.model import build_quantizer
-
-    bare = build_quantizer(QuantizerConfig(kind=kind, size=64, dim=6, learn="gradient"))
-    inside = build_quantizer(QuantizerConfig(inner=kind, size=64, dim=6, mix="ste"))
+    bare = build_quantizer(kind, 64, 6, learn="gradient")
+    inside = build_quantizer("provq", 64, 6, inner=kind, mix="ste")
     assert type(bare) is type(inside.inner) and isinstance(inside, ProVQ)
     for q in (bare, inside):
         assert (q.size, q.dim) == (64, 6) and q.eval()(torch.randn(5, 6)).ids.shape == (5,)
 
 
 def test_a_configuration_without_sense_is_refused():
-    from protok.config import QuantizerConfig
-    from protok.model import build_quantizer
-
-    assert build_quantizer(QuantizerConfig(kind="none")) is None
+    assert build_quantizer("none", 64, 6) is None
     for wrong, said in (
         ({"kind": "vqq"}, "provq, vq, simvq, fsq, lfq, none"),
         ({"inner": "provq"}, "vq, simvq, fsq, lfq"),
         ({"kind": "fsq", "size": 500}, "power of two"),
+        ({"inner": "residual"}, "vq, simvq, fsq, lfq"),
         ({"learn": "sometimes"}, "ema, gradient"),
     ):
         with pytest.raises(ValueError, match=said):
-            build_quantizer(QuantizerConfig(**wrong))
+            build_quantizer(**{"kind": "provq", "size": 64, "dim": 6, **wrong})

@@ -9,8 +9,17 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from protok.cli import FAILED, OK, USAGE, _count, _print_json, _print_nested, _say
-from protok.cli import _toml_value as toml_value
+from protok.commandline import (
+    FAILED,
+    OK,
+    USAGE,
+    count,
+    number,
+    print_json,
+    print_nested,
+    say,
+    settings,
+)
 
 MODEL = "protok-image"
 #: Images that are encoded or scored together.
@@ -26,21 +35,34 @@ def add_image(commands, command: Callable) -> None:
     verbs = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     one = command(verbs, "encode", "image files to codes", _encode)
-    one.add_argument("inputs", nargs="+", metavar="INPUT", help="image files and folders")
+    one.add_argument(
+        "inputs", nargs="+", metavar="INPUT",
+        help="image files, folders, .npz files; the folder of a class stands in an image's name",
+    )  # fmt: skip
     one.add_argument("-o", "--out", required=True, metavar="FILE.npz", help="for the codes")
     _model_argument(one)
     one.add_argument(
-        "--size", type=_number, metavar="N",
+        "--size", type=number, metavar="N",
         help="scale images first, so that the shorter side has N pixels (default: as they are)",
     )  # fmt: skip
-    one.add_argument("--levels", type=_number, metavar="M", help="keep the first M levels only")
+    one.add_argument(
+        "--square", action="store_true", help="cut the middle square out of scaled images"
+    )
+    one.add_argument(
+        "--mirror", action="store_true", help="encode mirror images too, as NAME-mirrored"
+    )
+    one.add_argument(
+        "--part", choices=("train", "valid"), default="train",
+        help="which images of an .npz file that holds both (default: train)",
+    )  # fmt: skip
+    one.add_argument("--levels", type=number, metavar="M", help="keep the first M levels only")
     one.add_argument("--json", action="store_true", help="print a summary as JSON")
 
     one = command(verbs, "decode", "codes to PNG files", _decode)
     one.add_argument("codes", metavar="CODES.npz", help="as written by protok image encode")
     one.add_argument("-o", "--out", required=True, type=Path, metavar="FOLDER", help="for NAME.png")
     one.add_argument("--model", help="name or folder (default: the model that the codes name)")
-    one.add_argument("--levels", type=_number, metavar="M", help="use the first M levels only")
+    one.add_argument("--levels", type=number, metavar="M", help="use the first M levels only")
     one.add_argument("--json", action="store_true", help="print a summary as JSON")
 
     one = command(verbs, "train", "train or fine-tune an image tokenizer", _train)
@@ -60,15 +82,21 @@ def add_image(commands, command: Callable) -> None:
     one = command(verbs, "score", "reconstruct images and say how well", _score)
     one.add_argument("images", metavar="DIR", help="folder or .npz of images; its val/ if it has")
     _model_argument(one)
-    one.add_argument("--size", type=_number, metavar="N", help="squares of N pixels (needed "
+    one.add_argument("--size", type=number, metavar="N", help="squares of N pixels (needed "
                      "unless all images are alike)")  # fmt: skip
-    one.add_argument("--levels", type=_number, metavar="M", help="use the first M levels only")
-    one.add_argument("--most", type=_number, metavar="N", help="at most N images, evenly spread")
+    one.add_argument("--levels", type=number, metavar="M", help="use the first M levels only")
+    one.add_argument(
+        "--progressive", action="store_true",
+        help="score every prefix of the levels, with its bits per pixel",
+    )  # fmt: skip
+    one.add_argument("--most", type=number, metavar="N", help="at most N images, evenly spread")
     one.add_argument(
         "--inception", metavar="FILE", help="Inception weights of torch-fidelity: rFID too"
     )
     one.add_argument(
-        "--sheet", metavar="FILE.png", help="write originals above reconstructions of the first 12"
+        "--sheet",
+        metavar="FILE.png",
+        help="write 12 originals above their reconstructions (with --progressive: of each prefix)",
     )
     one.add_argument("--json", action="store_true", help="print JSON")
 
@@ -81,36 +109,37 @@ def _model_argument(one: argparse.ArgumentParser) -> None:
     one.add_argument("--model", default=MODEL, help=f"name or folder (default: {MODEL})")
 
 
-def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not 1 or more")
-    return int(text)
-
-
 def _encode(arguments: argparse.Namespace) -> int:
     from protok.errors import ProtokError
     from protok.image.pictures import find_images
-    from protok.image.pixels import as_pixels
+    from protok.image.pixels import as_pixels, middle
     from protok.image.tokenizer import ImageTokenizer
     from protok.image.tokens import save_codes
 
     if not arguments.out.endswith(".npz"):
-        _say(f"error: {arguments.out}: codes of images are written to .npz files")
+        say(f"error: {arguments.out}: codes of images are written to .npz files")
         return USAGE
     tokenizer = ImageTokenizer.from_pretrained(arguments.model)
     if not _levels_fit(arguments.levels, tokenizer.levels):
         return USAGE
     found, failed = [], []
-    images = find_images(arguments.inputs)
+    images = find_images(arguments.inputs, arguments.part)
     for start in range(0, len(images), BATCH):
         names, pixels = [], []
-        for name, path in images[start : start + BATCH]:
+        for name, source in images[start : start + BATCH]:
             try:
-                pixels.append(as_pixels(path, size=arguments.size))
-                names.append(name)
+                x = as_pixels(source, size=arguments.size)
             except ProtokError as error:
-                failed.append({"file": str(path), "reason": error.reason})
-                _say(f"error: {error}")
+                file = str(source) if isinstance(source, Path) else name
+                failed.append({"file": file, "reason": error.reason})
+                say(f"error: {error}" if isinstance(source, Path) else f"error: {name}: {error}")
+                continue
+            x = middle(x, min(x.shape[:2])) if arguments.square else x
+            pixels.append(x)
+            names.append(name)
+            if arguments.mirror:
+                pixels.append(x[:, ::-1])
+                names.append(f"{name}-mirrored")
         found += tokenizer.encode_batch(pixels, names=names)
     if arguments.levels is not None:
         found = [one.prefix(arguments.levels) for one in found]
@@ -118,9 +147,9 @@ def _encode(arguments: argparse.Namespace) -> int:
         save_codes(found, arguments.out)
         bits = sum(one.bits_per_pixel for one in found) / len(found)
         if arguments.json:
-            _print_json(_summary(found) | {"failed": failed})
-        _say(
-            f"{_count(len(found), 'image')}, {_count(sum(map(len, found)), 'code')} in "
+            print_json(_summary(found) | {"failed": failed})
+        say(
+            f"{count(len(found), 'image')}, {count(sum(map(len, found)), 'code')} in "
             f"{arguments.out} ({tokenizer.codebook}), {bits:.3g} bits per pixel"
         )
     return FAILED if failed else OK
@@ -129,7 +158,7 @@ def _encode(arguments: argparse.Namespace) -> int:
 def _levels_fit(levels: int | None, there: int) -> bool:
     if levels is None or levels <= there:
         return True
-    _say(f"error: --levels {levels}: the codes have {_count(there, 'level')}")
+    say(f"error: --levels {levels}: the codes have {count(there, 'level')}")
     return False
 
 
@@ -146,74 +175,75 @@ def _summary(found: list) -> dict:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    from protok.image.pixels import write_pixels
+    from protok.image.pixels import inside, write_pixels
     from protok.image.tokenizer import ImageTokenizer
     from protok.image.tokens import load_codes
 
     tokens = load_codes(arguments.codes)
     if not tokens:
-        _say(f"error: {arguments.codes}: holds no images")
+        say(f"error: {arguments.codes}: holds no images")
         return USAGE
     if not _levels_fit(arguments.levels, min(one.levels for one in tokens)):
         return USAGE
     name = arguments.model or tokens[0].codebook.split("@")[0]
     tokenizer = ImageTokenizer.from_pretrained(name)
-    written = []
+    written, bits = [], 0.0
     for start in range(0, len(tokens), BATCH):
         part = tokens[start : start + BATCH]
         for one, pixels in zip(
             part, tokenizer.decode_batch(part, levels=arguments.levels), strict=True
         ):
-            path = _inside(arguments.out, f"{one.name or len(written)}.png")
+            path = inside(arguments.out, f"{one.name or len(written)}.png")
             written.append(str(write_pixels(pixels, path)))
+            one = one if arguments.levels is None else one.prefix(arguments.levels)
+            bits += one.bits_per_pixel / len(tokens)
     if arguments.json:
-        _print_json({"codebook": tokenizer.codebook, "files": written})
-    _say(f"{_count(len(written), 'image')} in {arguments.out} ({tokenizer.codebook})")
+        print_json({
+            "codebook": tokenizer.codebook, "bits_per_pixel": bits, "files": written
+        })  # fmt: skip
+    say(
+        f"{count(len(written), 'image')} in {arguments.out} ({tokenizer.codebook}), "
+        f"{bits:.3g} bits per pixel"
+    )
     return OK
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """A path below a folder, whatever the name in a file of codes says."""
-    parts = [part for part in Path(name).parts if part not in ("..", "/", "\\")]
-    return folder.joinpath(*parts)
-
-
 def _train(arguments: argparse.Namespace) -> int:
-    overrides = {}
-    for setting in arguments.overrides:
-        key, equals, value = setting.partition("=")
-        if not key or not equals:
-            _say(f"error: --set {setting}: give KEY=VALUE")
-            return USAGE
-        overrides[key] = toml_value(value)
     try:
         from protok.image import training
     except ModuleNotFoundError as error:
-        _say(f"error: training needs {error.name}: pip install 'protok[train,image]'")
+        say(f"error: training needs {error.name}: pip install 'protok[train,image]'")
         return USAGE
     model = training.run(
         arguments.recipe, images=arguments.images, init=arguments.init, out=arguments.out,
-        overrides=overrides, resume=arguments.resume,
+        overrides=settings(arguments.overrides), resume=arguments.resume,
     )  # fmt: skip
-    _say(f"the model is in {model}; use it with --model {model}")
+    say(f"the model is in {model}; use it with --model {model}")
     return OK
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    from protok.image.scoring import score
+    from protok.image.scoring import progressive, score
     from protok.image.tokenizer import ImageTokenizer
 
     tokenizer = ImageTokenizer.from_pretrained(arguments.model)
     if not _levels_fit(arguments.levels, tokenizer.levels):
         return USAGE
-    found = score(
-        tokenizer, arguments.images, size=arguments.size, levels=arguments.levels,
-        most=arguments.most, inception=arguments.inception, sheet=arguments.sheet,
-    )  # fmt: skip
+    given = {key: getattr(arguments, key) for key in ("size", "most", "inception", "sheet")}
+    if arguments.progressive:
+        rows = progressive(tokenizer, arguments.images, **given)
+        if arguments.json:
+            print_json(rows)
+        else:
+            for row in rows:
+                said = ", ".join(f"{k} {row[k]:.4g}" for k in ("psnr", "ssim", "mse"))
+                print(f"{row['bits_per_pixel']:.3g} bits per pixel: {said}")
+        return OK
+    found = score(tokenizer, arguments.images, levels=arguments.levels, **given)
     if arguments.json:
-        _print_json(found)
+        print_json(found)
     else:
-        _print_nested({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in found.items()})
+        print_nested({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in found.items()})
     return OK
 
 
@@ -236,7 +266,7 @@ def _info(arguments: argparse.Namespace) -> int:
             **tokenizer.provenance,
         }  # fmt: skip
     if arguments.json:
-        _print_json(said)
+        print_json(said)
     else:
-        _print_nested(said)
+        print_nested(said)
     return OK

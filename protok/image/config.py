@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protok.recipe import RecipeError, from_dict
+from protok.settings import RecipeError, read_settings
 
 FACTORS = (4, 8, 16)
 
@@ -159,25 +158,8 @@ def read_image_recipe(
         For an unknown key, naming near ones, a value of the wrong type, or settings that
         do not fit each other.
     """
-    raw: dict[str, Any] = {}
-    if path is not None:
-        try:
-            raw = tomllib.loads(Path(path).read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise RecipeError(f"cannot read the recipe ({error})", file=str(path)) from error
-    for key, value in (overrides or {}).items():
-        table = raw
-        *sections, last = key.split(".")
-        for section in sections:
-            table = table.setdefault(section, {})
-        table[last] = value
-    where = str(path or "recipe")
-    try:
-        recipe = from_dict(ImageRecipe, raw, where)
-    except RecipeError as error:
-        error.file = error.file or where
-        raise
-    check(recipe, where)
+    recipe = read_settings(ImageRecipe, path, overrides)
+    check(recipe, str(path or "recipe"))
     return recipe
 
 

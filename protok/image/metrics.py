@@ -127,13 +127,8 @@ class Scorer:
             data_range=255.0, reduction="none", dim=(1, 2, 3)
         )
         self.evaluator, self._distance, self._smallest = "", None, 1
-        if inception is not None:
-            self.key, self._distance, self.evaluator = _inception(tools, Path(inception))
-        elif frechet:
-            self.key, self.evaluator = "frechet_gist", "protok.image.metrics.Gist"
-            from torchmetrics.image.fid import FrechetInceptionDistance
-
-            self._distance, self._smallest = FrechetInceptionDistance(Gist()), Gist.smallest
+        if frechet or inception is not None:
+            self.key, self._distance, self.evaluator, self._smallest = _evaluator(inception)
 
     @torch.no_grad()
     def add(self, images: np.ndarray, originals: np.ndarray) -> None:
@@ -180,6 +175,45 @@ class Scorer:
             found[self.key] = float(self._distance.compute()) if enough else math.nan
             found["evaluator"] = f"{self.evaluator}; reference: {self.with_features} originals"
         return found
+
+
+@torch.no_grad()
+def frechet(
+    images: np.ndarray, originals: np.ndarray, inception: str | Path | None = None
+) -> dict[str, Any]:
+    """Distance between two sets of images, (n, h, w, 3) uint8 each, as of samples and originals.
+
+    It is called ``gfid`` with Inception weights and ``frechet_gist`` without, as for `Scorer`.
+    Both shrink with the number of images: compare equal numbers only.
+
+    Raises
+    ------
+    ValueError
+        If images are too small, or there are fewer than two.
+    """
+    key, distance, evaluator, smallest = _evaluator(inception)
+    for x, real in ((originals, True), (images, False)):
+        if len(x) < 2 or min(x.shape[1:3]) < smallest:
+            raise ValueError(f"{len(x)} images of {x.shape[1:3]} pixels are too few or too small")
+        for start in range(0, len(x), 64):
+            part = torch.from_numpy(np.ascontiguousarray(x[start : start + 64])).movedim(-1, 1)
+            distance.update(part.contiguous(), real=real)
+    return {
+        "gfid" if key == "rfid" else key: float(distance.compute()),
+        "samples": len(images),
+        "evaluator": f"{evaluator}; reference: {len(originals)} originals",
+    }
+
+
+def _evaluator(inception: str | Path | None) -> tuple[str, Any, str, int]:
+    """Name of a distance, the distance, what it is called, smallest side of an image."""
+    tools = torchmetrics()
+    if inception is not None:
+        return *_inception(tools, Path(inception)), 1
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    distance = FrechetInceptionDistance(Gist())
+    return "frechet_gist", distance, "protok.image.metrics.Gist", Gist.smallest
 
 
 def _inception(tools: Any, weights: Path) -> tuple[str, Any, str]:

@@ -8,63 +8,15 @@ coarsest resolution as a choice. Pixels are in -1..1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from protok.image.config import CodebookConfig, ImageConfig
-from protok.quantize import (
-    FSQ,
-    LFQ,
-    VQ,
-    ProVQ,
-    Quantized,
-    Quantizer,
-    ResidualVQ,
-    Schedule,
-    SimVQ,
-    fsq_levels,
-)
-
-
-def build_codebook(config: CodebookConfig) -> Quantizer | None:
-    """The quantizer that a configuration names; None for continuous latents.
-
-    Raises
-    ------
-    ValueError
-        If the kind, or a setting of it, is unknown.
-    """
-    if config.kind == "none":
-        return None
-    size, dim, beta = config.size, config.dim, config.beta
-    if config.learn not in ("ema", "gradient"):
-        raise ValueError(f"learn {config.learn!r} is not one of ema, gradient")
-    decay = 0.99 if config.learn == "ema" else None
-
-    def table() -> VQ:
-        return VQ(size, dim, beta, decay, config.metric, config.upkeep)
-
-    kinds: dict[str, Callable[[], Quantizer]] = {
-        "vq": table,
-        "simvq": lambda: SimVQ(size, dim, beta, config.bias),
-        "fsq": lambda: FSQ(fsq_levels(size), dim),
-        "lfq": lambda: LFQ(sum(n.bit_length() - 1 for n in fsq_levels(size)), dim, beta),
-        "residual": lambda: ResidualVQ([table() for _ in range(config.levels)], config.prefix),
-    }
-    kind = config.inner if config.kind == "provq" else config.kind
-    if kind not in kinds:
-        known = [*kinds] if config.kind == "provq" else ["provq", *kinds, "none"]
-        raise ValueError(f"quantizer kind {kind!r} is not one of {', '.join(known)}")
-    quantizer = kinds[kind]()
-    if config.kind == "provq":
-        schedule = Schedule(config.schedule, config.warmup, config.ramp)
-        return ProVQ(quantizer, schedule, config.mix)
-    return quantizer
+from protok.image.config import ImageConfig
+from protok.quantize import Quantized, build_quantizer
 
 
 def _norm(width: int) -> nn.GroupNorm:
@@ -167,7 +119,7 @@ class ImageNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
-        self.quantizer = build_codebook(config.quantizer)
+        self.quantizer = build_quantizer(**asdict(config.quantizer))
         self.decoder = Decoder(config)
         # Convolutions of a CPU in bfloat16 are several times faster on this layout.
         self.to(memory_format=torch.channels_last)

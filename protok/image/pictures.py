@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from protok.errors import FormatError
-from protok.image.pixels import SUFFIXES, as_pixels, pillow, read_pixels
+from protok.image.pixels import SUFFIXES, as_pixels, middle, pillow, read_pixels
 
 #: Names of the folders that hold the two parts of a data set, and of the parts in .npz files.
 PARTS = {"train": ("train",), "valid": ("val", "valid", "validation", "test")}
@@ -65,8 +65,9 @@ class Pictures:
     def square(self, i: int, size: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """A square of `size` pixels out of the scaled image: the middle, or a random place."""
         x = self.pixels(i, size)
-        room = np.array(x.shape[:2]) - size
-        top, left = room // 2 if rng is None else rng.integers(room + 1)
+        if rng is None:
+            return middle(x, size)
+        top, left = rng.integers(np.array(x.shape[:2]) - size + 1)
         return x[top : top + size, left : left + size]
 
     def squares(self, size: int, most: int | None = None) -> np.ndarray:
@@ -216,18 +217,35 @@ def _only(found: Pictures, wanted: list[str], where: str) -> Pictures:
     return replace(kept, labels=labels[labels >= 0], classes=tuple(wanted))
 
 
-def find_images(inputs: Sequence[str | Path]) -> list[tuple[str, Path]]:
-    """Names and paths of image files, folders searched through; names are unique.
+def find_images(
+    inputs: Sequence[str | Path], part: str = "train"
+) -> list[tuple[str, Path | bytes | np.ndarray]]:
+    """Names and sources of images: files, folders searched through, .npz files.
+
+    Names are unique. They start with the class, ``class/name``, where a folder has one folder a
+    class, or the .npz file names classes.
+
+    Parameters
+    ----------
+    inputs
+        Paths.
+    part
+        ``train`` or ``valid``, of .npz files with both.
 
     Raises
     ------
     FormatError
-        If an input does not exist or a folder holds no image.
+        If an input does not exist or holds no image.
     """
     pillow()
-    found: list[tuple[str, Path]] = []
+    found: list[tuple[str, Any]] = []
     for one in map(Path, inputs):
-        if one.is_dir():
+        if one.suffix == ".npz" and one.is_file():
+            held = open_pictures(one, part)
+            for i, (source, label) in enumerate(zip(held.source, held.labels, strict=True)):
+                folder = f"{held.classes[label]}/" if 0 <= label < len(held.classes) else ""
+                found.append((f"{folder}{one.stem}-{part}-{i:05d}", source))
+        elif one.is_dir():
             inside = _images_in(one)
             if not inside:
                 raise FormatError(
@@ -240,7 +258,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[tuple[str, Path]]:
             raise FormatError("no such file or folder", "check the path", file=str(one))
     taken: dict[str, int] = {}
     unique = []
-    for name, path in found:
+    for name, source in found:
         taken[name] = taken.get(name, 0) + 1
-        unique.append((name if taken[name] == 1 else f"{name}-{taken[name]}", path))
+        unique.append((name if taken[name] == 1 else f"{name}-{taken[name]}", source))
     return unique

@@ -118,8 +118,8 @@ def as_pixels(image: Any, *, size: int | None = None) -> np.ndarray:
     Parameters
     ----------
     image
-        A path, a Pillow image, an array (h, w), (h, w, 1) or (h, w, 3) of uint8 or of
-        floats in 0..1, or a tensor (3, h, w) of the same.
+        A path, the bytes of a file, a Pillow image, an array (h, w), (h, w, 1) or (h, w, 3) of
+        uint8 or of floats in 0..1, or a tensor (3, h, w) of the same.
     size
         Scale so that the shorter side has so many pixels.
 
@@ -128,7 +128,7 @@ def as_pixels(image: Any, *, size: int | None = None) -> np.ndarray:
     FormatError
         If it is none of these.
     """
-    if isinstance(image, str | Path):
+    if isinstance(image, str | Path | bytes):
         return read_pixels(image, size=size)
     if hasattr(image, "getexif") and hasattr(image, "convert"):
         return _array(image, size, "image")
@@ -156,12 +156,24 @@ def as_pixels(image: Any, *, size: int | None = None) -> np.ndarray:
     return x
 
 
+def middle(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The square of `size` pixels in the middle of an image."""
+    top, left = (np.array(pixels.shape[:2]) - size) // 2
+    return pixels[top : top + size, left : left + size]
+
+
 def write_pixels(pixels: np.ndarray, path: str | Path) -> Path:
     """Write pixels (h, w, 3) uint8 to a file; the suffix says the format."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pillow().fromarray(pixels).save(path)
     return path
+
+
+def inside(folder: str | Path, name: str) -> Path:
+    """A path below a folder, whatever the name in a file of codes says."""
+    parts = [part for part in Path(name).parts if part not in ("..", "/", "\\")]
+    return Path(folder).joinpath(*parts)
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray]], gap: int = 2, zoom: int = 1) -> np.ndarray:

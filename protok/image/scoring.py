@@ -63,7 +63,7 @@ def score(
         If there are no images, or they differ in size and `size` is not given.
     """
     if isinstance(images, str | Path):
-        images = open_pictures(images, "valid" if has_part(images, "valid") else "train")
+        images = _held_out(images)
     if most is not None and most < len(images):
         images = images[np.linspace(0, len(images) - 1, most).astype(int)]
     scorer = Scorer(inception=inception)
@@ -94,6 +94,38 @@ def score(
         "levels": len(counts), "bits_per_pixel": bits / len(images),
         **usage(tokenizer, counts),
     }  # fmt: skip
+
+
+def progressive(
+    tokenizer: ImageTokenizer,
+    images: str | Path | Pictures,
+    *,
+    size: int | None = None,
+    most: int | None = None,
+    inception: str | Path | None = None,
+    sheet: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """Score every prefix of the levels, coarse to fine: what each more bit buys.
+
+    Parameters are those of `score`; the sheet has originals in its first row and below them
+    what one level, two levels and so on make of them.
+    """
+    found = [
+        score(tokenizer, images, size=size, levels=m, most=most, inception=inception)
+        for m in range(1, tokenizer.levels + 1)
+    ]
+    if sheet is not None:
+        pictures = images if isinstance(images, Pictures) else _held_out(images)
+        rows = np.linspace(0, len(pictures) - 1, min(SHOWN, len(pictures))).astype(int)
+        x = [pictures.square(int(i), size) if size else pictures.pixels(int(i)) for i in rows]
+        tokens = tokenizer.encode_batch(x)
+        shown = [x] + [tokenizer.decode_batch(tokens, levels=one["levels"]) for one in found]
+        write_pixels(contact_sheet(shown, zoom=max(1, 96 // x[0].shape[0])), sheet)
+    return found
+
+
+def _held_out(path: str | Path) -> Pictures:
+    return open_pictures(path, "valid" if has_part(path, "valid") else "train")
 
 
 @torch.no_grad()

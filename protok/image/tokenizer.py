@@ -20,7 +20,7 @@ from protok.image.network import ImageNetwork
 from protok.image.pixels import as_pixels
 from protok.image.tokens import ImageTokens
 from protok.quantize import ProVQ, ResidualVQ
-from protok.recipe import from_dict
+from protok.settings import from_dict
 
 #: Pixels that go through the network at once, unless one image has more.
 PIXELS = 1 << 18

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from protok.fitting import adamw, last_checkpoint, make_trainer, rise_and_fall
 from protok.image.config import ImageRecipe, check, read_image_recipe
 from protok.image.losses import (
     Discriminator,
@@ -36,7 +36,7 @@ from protok.image.network import ImageNetwork
 from protok.image.pictures import Pictures, has_part, open_pictures
 from protok.image.tokenizer import ImageTokenizer, to_unit
 from protok.quantize import ProVQ, diagnose
-from protok.recipe import RecipeError
+from protok.settings import RecipeError
 
 
 class Crops(Dataset):
@@ -173,20 +173,8 @@ class ImageTraining(lightning.LightningModule):
     def configure_optimizers(self) -> tuple[list, list]:
         """AdamW for the network, whose rate rises and falls as a cosine; Adam for the other."""
         optim = self.recipe.optim
-        matrices = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
-        main = torch.optim.AdamW(
-            [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
-            lr=optim.lr, weight_decay=optim.weight_decay, betas=(0.9, 0.98),
-        )  # fmt: skip
-
-        def rate(step: int) -> float:
-            rest = (step - optim.warmup) / max(1, optim.steps - optim.warmup)
-            return min(
-                (step + 1) / max(1, optim.warmup),
-                0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, rest)))),
-            )
-
+        main = adamw(self.network, optim.lr, optim.weight_decay)
+        rate = rise_and_fall(optim.steps, optim.warmup)
         optimisers, rates = [main], [torch.optim.lr_scheduler.LambdaLR(main, rate)]
         if self.discriminator is not None:
             other = torch.optim.Adam(
@@ -245,9 +233,7 @@ def run(
             f"images of {plan.data.size} pixels are too small for the chosen losses",
             f"they need {smallest_side(plan.loss)}",
         )
-    last = out / "checkpoints" / "last.ckpt"
-    if last.exists() and not resume:
-        raise RecipeError("holds a run already", "give --resume or another --out", file=str(out))
+    last = last_checkpoint(out, resume)
     train, valid = parts(plan)
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.json").write_text(json.dumps(asdict(plan), indent=1))
@@ -256,7 +242,13 @@ def run(
     module = ImageTraining(plan, valid.squares(plan.data.size, plan.valid.images))
     if start is not None:
         module.network.load_state_dict(start.network.state_dict())
-    trainer = _trainer(plan, out)
+    # The two losses reach different parameters, which several processes must be told.
+    several = torch.cuda.device_count() > 1 and plan.loss.adversarial
+    trainer = make_trainer(
+        out, steps=plan.optim.steps, every=plan.valid.every, precision=plan.optim.precision,
+        strategy="ddp_find_unused_parameters_true" if several else "auto",
+        use_distributed_sampler=False,
+    )  # fmt: skip
     began = time.time()
     trainer.fit(
         module,
@@ -267,7 +259,7 @@ def run(
             persistent_workers=plan.data.workers > 0,
         ),
         DataLoader([0], batch_size=None),
-        ckpt_path=str(last) if resume and last.exists() else None,
+        ckpt_path=None if last is None else str(last),
         weights_only=True,
     )
     provenance = {
@@ -300,47 +292,3 @@ def parts(plan: ImageRecipe) -> tuple[Pictures, Pictures]:
         raise RecipeError("too few images to hold any out", "give at least two", file=data.train)
     held = np.arange(len(train)) % 20 == min(19, len(train) - 1)
     return train[~held], train[held]
-
-
-def _trainer(plan: ImageRecipe, out: Path) -> lightning.Trainer:
-    import logging
-    import sys
-    import warnings
-
-    from lightning.pytorch.callbacks import ModelCheckpoint
-    from lightning.pytorch.loggers import CSVLogger
-
-    # How many workers to use is the recipe's choice; a resumed run finds its folder.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    # A checkpoint holds the state after its step, which is where a resumed run goes on.
-    warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    every = max(1, min(plan.valid.every, plan.optim.steps))
-    # The two losses reach different parameters, which several processes must be told.
-    several = torch.cuda.device_count() > 1
-    unused = "ddp_find_unused_parameters_true" if several and plan.loss.adversarial else "auto"
-    return lightning.Trainer(
-        max_steps=plan.optim.steps,
-        precision=plan.optim.precision,
-        strategy=unused,
-        use_distributed_sampler=False,
-        val_check_interval=every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        limit_val_batches=1,
-        log_every_n_steps=20,
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
-        logger=CSVLogger(out, name="metrics", flush_logs_every_n_steps=20),
-        callbacks=[
-            ModelCheckpoint(
-                out / "checkpoints",
-                filename="checkpoint",
-                every_n_train_steps=max(1, every // 2),
-                save_last=True,
-                enable_version_counter=False,
-            )
-        ],
-    )  # fmt: skip

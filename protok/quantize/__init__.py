@@ -9,6 +9,7 @@ autocast; nothing changes in eval; data-parallel processes keep the same codeboo
 """
 
 from protok.quantize.base import Quantized, Quantizer
+from protok.quantize.build import build_quantizer
 from protok.quantize.codebook import VQ, SimVQ
 from protok.quantize.diagnostics import (
     CollapseWarning,
@@ -38,6 +39,7 @@ __all__ = [
     "ResidualVQ",
     "Schedule",
     "SimVQ",
+    "build_quantizer",
     "diagnose",
     "draw",
     "effective_dimension",

@@ -1,0 +1,86 @@
+"""What the commands share: exit codes, and how they read settings and print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def say(text: str) -> None:
+    """Print a message for people, on the standard error."""
+    print(f"protok: {text}", file=sys.stderr)
+
+
+def count(n: int, what: str) -> str:
+    """A number of things, in words."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def number(text: str) -> int:
+    """An argument that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 1 or more")
+    return int(text)
+
+
+def settings(given: Sequence[str]) -> dict[str, Any]:
+    """What ``--set KEY=VALUE`` arguments change in a recipe.
+
+    Raises
+    ------
+    ProtokError
+        If one is not of that form.
+    """
+    from protok.errors import ProtokError
+
+    found = {}
+    for setting in given:
+        key, equals, value = setting.partition("=")
+        if not key or not equals:
+            raise ProtokError(f"--set {setting}", "give KEY=VALUE")
+        found[key] = toml_value(value)
+    return found
+
+
+def toml_value(text: str) -> Any:
+    """A value as in a recipe; what is no TOML is a string that nobody quoted."""
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def print_nested(said: dict, indent: str = "") -> None:
+    """Print a dictionary of plain values, a line a key; empty ones are left out."""
+    for key, value in said.items():
+        if isinstance(value, dict) and value:
+            print(f"{indent}{key}:")
+            print_nested(value, indent + "  ")
+        elif isinstance(value, list) and value:
+            print(f"{indent}{key}: {'; '.join(map(str, value))}")
+        elif value not in ({}, []):
+            print(f"{indent}{key}: {value}")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, which has no NaN: null."""
+    print(json.dumps(finite(value), indent=1))
+
+
+def finite(value: Any) -> Any:
+    """The same value with None for every float that is not finite."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,154 @@
+"""Protein backbones out of a prior: tokens, structure files, and whether they could be proteins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.errors import CodebookMismatch, Unsupported
+from protok.prior.layout import OTHER, Layout
+from protok.prior.sampling import Request
+from protok.tokens import Tokens
+
+#: A C-N distance in Å beyond which a chain is broken.
+BREAK = 2.0
+#: CA atoms in Å that are too close, of residues at least so far apart in the chain.
+CLASH, APART = 3.6, 3
+#: Lengths and angles across a peptide bond (Engh & Huber 1991), and what still counts as sound.
+BOND = {"C-N": (1.329, 0.05), "CA-C-N": (116.6, 10.0), "C-N-CA": (121.7, 10.0)}
+#: Residues in a chain that is valid: share of sound bonds, most clashes.
+SOUND, CLASHES = 0.95, 0.01
+
+
+def as_tokens(
+    layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Request], name: str = "sample"
+) -> list[Tokens]:
+    """Tokens of sampled codes, named sample-0001 and so on, one chain A each.
+
+    Residues are those of the request where the condition is a sequence, else unknown.
+
+    Raises
+    ------
+    Unsupported
+        If the codes are of images.
+    """
+    if layout.grid:
+        raise Unsupported(f"{layout.codebook} codes images", "give a prior over chains")
+    found = []
+    for i, (ids, one) in enumerate(zip(codes, wanted, strict=True)):
+        known = isinstance(one.condition, str) and len(one.condition) == len(ids)
+        n = len(ids)
+        found.append(Tokens(
+            ids, layout.size, layout.codebook, str(one.condition) if known else OTHER * n,
+            np.full(n, "A"), np.arange(1, n + 1, dtype=np.int32), np.full(n, ""),
+            f"{name}-{i + 1:04d}",
+        ))  # fmt: skip
+    return found
+
+
+def decoder(name: Any, layout: Layout) -> Any:
+    """The tokenizer of a prior's codes: a given one, or a name or folder.
+
+    Raises
+    ------
+    CodebookMismatch
+        If it has another codebook.
+    """
+    from protok.models import load
+
+    tokenizer = load(name) if not hasattr(name, "decode") else name
+    if tokenizer.codebook != layout.codebook:
+        raise CodebookMismatch(
+            f"the prior is over codes of {layout.codebook}, the tokenizer is {tokenizer.codebook}",
+            "give the tokenizer that made the training codes",
+        )
+    return tokenizer
+
+
+def soundness(backbone: Backbone) -> dict[str, float]:
+    """Whether one chain could be a protein's: geometry only, no energy and no folding.
+
+    Returns
+    -------
+    dict
+        ``length`` in residues; ``breaks``, bonds longer than 2 Å; ``bonds``, share of peptide
+        bonds of sound C-N length, and ``angles``, of both its angles; ``clashes``, pairs of CA
+        closer than 3.6 Å and at least 3 residues apart, for each residue; ``left_handed``, share
+        of residues with phi > 0, which only glycine likes; ``helix`` and ``strand``, shares by
+        P-SEA (Labesse et al. 1997, in biotite); ``compactness``, the radius of gyration over
+        2.2 n^0.38 Å, which folded domains have; ``confidence`` of the decoder, 0..100.
+    """
+    import torch
+
+    from protok.geometry import torsions
+
+    x = backbone.coords[backbone.mask].astype(np.float64)
+    n, ca, c = x[:, 0], x[:, 1], x[:, 2]
+    gap = np.linalg.norm(c[:-1] - n[1:], axis=-1)
+    bonded = gap < BREAK
+    measured = {
+        "C-N": gap,
+        "CA-C-N": _angle(ca[:-1], c[:-1], n[1:]),
+        "C-N-CA": _angle(c[:-1], n[1:], ca[1:]),
+    }
+    sound = {
+        key: np.abs(measured[key] - ideal)[bonded] <= room for key, (ideal, room) in BOND.items()
+    }
+    distance = np.linalg.norm(ca[:, None] - ca, axis=-1)
+    pairs = np.triu(distance < CLASH, APART).sum()
+    angles, defined = torsions(torch.from_numpy(x), torch.from_numpy(bonded))
+    phi = angles[:, 0].numpy()[defined[:, 0].numpy()]
+    helix, strand = _secondary(backbone)
+    spread = np.sqrt(((ca - ca.mean(0)) ** 2).sum(-1).mean())
+    return {
+        "length": len(x),
+        "breaks": int((~bonded).sum()),
+        "bonds": _mean(sound["C-N"]),
+        "angles": _mean(sound["CA-C-N"] & sound["C-N-CA"]),
+        "clashes": float(pairs / len(x)),
+        "left_handed": _mean(phi > 0),
+        "helix": helix,
+        "strand": strand,
+        "compactness": float(spread / (2.2 * len(x) ** 0.38)),
+        "confidence": _mean(backbone.bfactor[backbone.mask]),
+    }
+
+
+def _angle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    u, v = a - b, c - b
+    cosine = (u * v).sum(-1) / (np.linalg.norm(u, axis=-1) * np.linalg.norm(v, axis=-1))
+    return np.degrees(np.arccos(cosine.clip(-1, 1)))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _secondary(backbone: Backbone) -> tuple[float, float]:
+    import warnings
+
+    from biotite.structure import annotate_sse
+
+    from protok.convert import to_biotite
+
+    with warnings.catch_warnings():
+        # Chains of a few residues have no elements.
+        warnings.simplefilter("ignore")
+        found = annotate_sse(to_biotite(backbone[backbone.mask]))
+    return _mean(found == "a"), _mean(found == "b")
+
+
+def is_valid(found: dict[str, float]) -> bool:
+    """No break, at most one clash for 100 residues, 95 % of the bonds sound."""
+    bonds = found["length"] < 2 or min(found["bonds"], found["angles"]) >= SOUND
+    return found["breaks"] == 0 and found["clashes"] <= CLASHES and bonds
+
+
+def validity(backbones: Sequence[Backbone]) -> dict[str, float]:
+    """Means of `soundness` over chains, and ``valid``, the share that `is_valid`."""
+    rows = [soundness(one) for one in backbones]
+    means = {key: float(np.nanmean([row[key] for row in rows])) for key in rows[0]}
+    return {"chains": len(rows), "valid": float(np.mean([is_valid(row) for row in rows])), **means}

@@ -1,0 +1,260 @@
+"""The command line of priors: `protok prior train | sample | score | info`.
+
+Arguments are parsed and results printed here; torch is imported when a command needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from protok.commandline import (
+    OK,
+    USAGE,
+    count,
+    finite,
+    number,
+    print_json,
+    print_nested,
+    say,
+    settings,
+)
+
+#: Images in a row of a sheet.
+ACROSS = 10
+
+
+def add_prior(commands, command: Callable) -> None:
+    """Add `prior` and its verbs to the commands; `command` makes a parser of one."""
+    top = commands.add_parser(
+        "prior", help="new proteins and images: train, sample, score, info",
+        description="Autoregressive models over codes of proteins or of images.",
+        allow_abbrev=False,
+    )  # fmt: skip
+    verbs = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    one = command(verbs, "train", "learn the codes of a token file", _train)
+    one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
+    one.add_argument(
+        "--tokens", metavar="FILE", help="of protok encode, or .npz of protok image encode"
+    )
+    one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
+    one.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change a key of the recipe, e.g. optim.lr=1e-4 (may be repeated)",
+    )  # fmt: skip
+    one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+
+    one = command(verbs, "sample", "draw new images or protein backbones", _sample)
+    _prior_argument(one)
+    one.add_argument(
+        "-o", "--out", required=True, type=Path, metavar="FOLDER",
+        help="for tokens.parquet and NAME.pdb, or codes.npz, NAME.png and sheet.png",
+    )  # fmt: skip
+    _sampling_arguments(one, 10)
+    one.add_argument("--json", action="store_true", help="print a summary as JSON")
+
+    one = command(verbs, "score", "draw samples and say how good, various and new they are", _score)
+    _prior_argument(one)
+    one.add_argument(
+        "--tokens", metavar="FILE",
+        help="training codes, from which samples should differ (default: those of the recipe)",
+    )  # fmt: skip
+    one.add_argument(
+        "--images", metavar="DIR",
+        help="real images, which samples should be like: a folder or .npz file, its val/ if it has",
+    )  # fmt: skip
+    one.add_argument(
+        "--inception", metavar="FILE", help="Inception weights of torch-fidelity: gFID"
+    )
+    _sampling_arguments(one, 64)
+
+    one = command(verbs, "info", "say what a prior is", _info)
+    _prior_argument(one)
+    one.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _prior_argument(one: argparse.ArgumentParser) -> None:
+    one.add_argument("prior", metavar="PRIOR", help="folder of a prior")
+
+
+def _sampling_arguments(one: argparse.ArgumentParser, n: int) -> None:
+    one.add_argument(
+        "--tokenizer", metavar="MODEL",
+        help="name or folder of the model that decodes (default: the one that the prior names)",
+    )  # fmt: skip
+    one.add_argument("-n", type=number, default=n, metavar="N", help=f"samples (default: {n})")
+    group = one.add_argument_group(
+        "what is drawn", "several are taken in turn; a prior takes what it was conditioned on"
+    )
+    group.add_argument(
+        "--class", nargs="+", default=[], metavar="NAME", dest="classes",
+        help="classes of images (default: all in turn)",
+    )  # fmt: skip
+    group.add_argument(
+        "--length", nargs="+", type=number, default=[], metavar="L",
+        help="lengths of chains (default: as in the training file)",
+    )  # fmt: skip
+    group.add_argument(
+        "--sequence", nargs="+", default=[], metavar="LETTERS", help="sequences to give a backbone"
+    )
+    group.add_argument("--temperature", type=float, default=1.0, help="default: 1")
+    group.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P",
+        help="draw from the likeliest codes of this probability together (default: 1)",
+    )  # fmt: skip
+    group.add_argument(
+        "--guidance", type=float, default=0.0, metavar="W",
+        help="strength of classifier-free guidance (default: 0)",
+    )  # fmt: skip
+    group.add_argument("--seed", type=int, default=0, help="default: 0")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    try:
+        from protok.prior import training
+    except ModuleNotFoundError as error:
+        say(f"error: training needs {error.name}: pip install 'protok[prior]'")
+        return USAGE
+    model = training.run(
+        arguments.recipe, tokens=arguments.tokens, out=arguments.out,
+        overrides=settings(arguments.overrides), resume=arguments.resume,
+    )  # fmt: skip
+    say(f"the prior is in {model}; draw with protok prior sample {model} -o FOLDER")
+    return OK
+
+
+def _drawn(arguments: argparse.Namespace, prior: Any) -> tuple[Any, list, list]:
+    """The tokenizer, the requests, and the codes."""
+    from protok.errors import ProtokError
+    from protok.prior import backbones, drawing
+    from protok.prior.sampling import requests, sample
+
+    layout = prior.layout
+    name = arguments.tokenizer or layout.codebook.rpartition("@")[0]
+    tokenizer = (drawing if layout.grid else backbones).decoder(name, layout)
+    wanted: list[str | int] = [*arguments.classes, *arguments.length, *arguments.sequence]
+    given = {
+        "class": arguments.classes, "length": arguments.length, "sequence": arguments.sequence
+    }  # fmt: skip
+    # Where a chain ends can be told to any prior over chains.
+    fits = {layout.condition} | (set() if layout.grid else {"length"})
+    odd = [key for key, values in given.items() if values and key not in fits]
+    if odd or sum(map(bool, given.values())) > 1:
+        raise ProtokError(
+            f"--{odd[0] if odd else ' and --'.join(k for k, v in given.items() if v)} do not fit "
+            f"this prior, whose condition is {layout.condition}",
+            f"give one of {', '.join(f'--{key}' for key in sorted(fits - {'none'})) or 'none'}",
+        )
+    asked = requests(prior, arguments.n, wanted, arguments.seed)
+    codes = sample(
+        prior, asked, seed=arguments.seed, temperature=arguments.temperature,
+        top_p=arguments.top_p, guidance=arguments.guidance,
+    )  # fmt: skip
+    return tokenizer, asked, codes
+
+
+def _settings(arguments: argparse.Namespace, prior: Any) -> dict:
+    keys = ("n", "seed", "temperature", "top_p", "guidance", "classes", "length", "sequence")
+    return {
+        "prior": prior.config.name, "codebook": prior.layout.codebook,
+        "steps": prior.provenance.get("steps"),
+        "train_sha256": prior.provenance.get("train_sha256"),
+        **{key: getattr(arguments, key) for key in keys},
+    }  # fmt: skip
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    from protok.prior.model import Prior
+
+    prior = Prior.from_pretrained(arguments.prior)
+    tokenizer, asked, codes = _drawn(arguments, prior)
+    out = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    write = _write_images if prior.layout.grid else _write_backbones
+    found = _settings(arguments, prior) | {"samples": write(prior, tokenizer, asked, codes, out)}
+    (out / "samples.json").write_text(json.dumps(finite(found), indent=1) + "\n")
+    if arguments.json:
+        print_json(found)
+    what = "image" if prior.layout.grid else "backbone"
+    say(f"{count(len(codes), what)} in {out} ({prior.layout.codebook})")
+    return OK
+
+
+def _write_images(prior: Any, tokenizer: Any, asked: list, codes: list, out: Path) -> list[dict]:
+    from protok.image.pixels import contact_sheet, inside, write_pixels
+    from protok.image.tokens import save_codes
+    from protok.prior.drawing import as_tokens
+
+    tokens = as_tokens(prior.layout, codes, asked)
+    save_codes(tokens, out / "codes.npz")
+    pixels = tokenizer.decode_batch(tokens)
+    rows = []
+    for one, x in zip(tokens, pixels, strict=True):
+        path = write_pixels(x, inside(out, f"{one.name}.png"))
+        rows.append({"name": one.name, "file": str(path)})
+    grid = [pixels[i : i + ACROSS] for i in range(0, len(pixels), ACROSS)]
+    write_pixels(contact_sheet(grid, zoom=max(1, 96 // pixels[0].shape[0])), out / "sheet.png")
+    return rows
+
+
+def _write_backbones(prior: Any, tokenizer: Any, asked: list, codes: list, out: Path) -> list[dict]:
+    from protok.io import write
+    from protok.prior.backbones import as_tokens, is_valid, soundness
+    from protok.tokens import save
+
+    tokens = as_tokens(prior.layout, codes, asked)
+    save(tokens, out / "tokens.parquet")
+    rows = []
+    for one in tokens:
+        backbone = tokenizer.decode(one)
+        path = out / f"{one.name}.pdb"
+        write(backbone, path)
+        found = soundness(backbone)
+        rows.append({"name": one.name, "file": str(path), "valid": is_valid(found), **found})
+    return rows
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from protok.prior.model import Prior
+    from protok.prior.scoring import score_chains, score_images
+
+    prior = Prior.from_pretrained(arguments.prior)
+    learned = arguments.tokens or prior.provenance.get("recipe", {}).get("data", {}).get("train")
+    if not learned:
+        say("error: give --tokens FILE, the training codes, from which samples should differ")
+        return USAGE
+    tokenizer, asked, codes = _drawn(arguments, prior)
+    if prior.layout.grid:
+        found = score_images(
+            prior, tokenizer, asked, codes, learned, images=arguments.images,
+            inception=arguments.inception,
+        )  # fmt: skip
+    else:
+        found = score_chains(prior, tokenizer, asked, codes, learned)
+    print_json({"settings": _settings(arguments, prior), **found})
+    return OK
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from protok.prior.model import Prior
+
+    prior = Prior.from_pretrained(arguments.prior)
+    layout = prior.layout
+    said = {
+        "kind": "prior", "name": prior.config.name, "architecture": prior.config.architecture,
+        "codebook": layout.codebook, "codes": layout.size,
+        "of": f"images of {' x '.join(map(str, layout.grid))} codes" if layout.grid
+        else f"chains of up to {layout.longest} codes",
+        "condition": layout.condition, **prior.provenance,
+    }  # fmt: skip
+    if layout.condition == "class":
+        said["classes"] = list(layout.labels)
+    if arguments.json:
+        print_json(said)
+    else:
+        print_nested(said)
+    return OK

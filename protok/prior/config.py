@@ -1,0 +1,114 @@
+"""Shapes and recipes of priors: plain dataclasses, readable without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from protok.settings import RecipeError, read_settings
+
+ARCHITECTURES = ("llama", "gpt2")
+CONDITIONS = ("none", "class", "length", "sequence")
+ORDERS = ("level", "place")
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Shape of the transformer, which is that of Hugging Face `transformers`.
+
+    ``architecture``: ``llama`` (rotary positions: chains of any length) or ``gpt2`` (learned
+    positions: images of one size). ``dropout``: of attention, with ``gpt2`` also elsewhere.
+    """
+
+    name: str = "prior"
+    architecture: str = "llama"
+    layers: int = 8
+    width: int = 384
+    heads: int = 6
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise RecipeError(
+                f"architecture {self.architecture!r} is not one of {', '.join(ARCHITECTURES)}"
+            )
+        if self.width % (2 * self.heads):
+            raise RecipeError(
+                f"width {self.width} does not divide into {self.heads} heads",
+                "heads have an even width",
+            )
+
+
+@dataclass(frozen=True)
+class PriorDataConfig:
+    """What to learn.
+
+    ``train`` and ``valid`` are token files of `protok encode` or codes of `protok image
+    encode`; without ``valid`` every twentieth record is held out. ``condition``: ``none``;
+    ``class``, the folder in an image's name; ``length`` of a chain; or ``sequence``, a letter
+    for every code, which the model sees beforehand. ``drop``: share of the training records
+    whose condition is hidden, so that the model also works without. ``order`` of the codes of
+    images with levels: ``level``, all places of the coarsest first, or ``place`` after place.
+    ``longest``: longer chains are left out.
+    """
+
+    train: str = ""
+    valid: str = ""
+    condition: str = "none"
+    drop: float = 0.1
+    order: str = "level"
+    longest: int = 512
+
+    def __post_init__(self) -> None:
+        for key, known in (("condition", CONDITIONS), ("order", ORDERS)):
+            if getattr(self, key) not in known:
+                raise RecipeError(f"{key} {getattr(self, key)!r} is not one of {', '.join(known)}")
+        if not 0 <= self.drop < 1:
+            raise RecipeError(f"drop {self.drop} is not in 0..1")
+
+
+@dataclass(frozen=True)
+class PriorOptimConfig:
+    """How to train; ``batch``: codes a step, ``precision``: ``bf16-mixed`` or ``32``."""
+
+    steps: int = 4000
+    batch: int = 8192
+    lr: float = 6e-4
+    weight_decay: float = 0.1
+    warmup: int = 100
+    clip: float = 1.0
+    precision: str = "bf16-mixed"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PriorValidConfig:
+    """What is measured on the way: every so many steps, on so many held-out records."""
+
+    every: int = 500
+    records: int = 256
+
+
+@dataclass(frozen=True)
+class PriorRecipe:
+    """A whole training run; reads from and writes to TOML sections of these names."""
+
+    model: PriorConfig = field(default_factory=PriorConfig)
+    data: PriorDataConfig = field(default_factory=PriorDataConfig)
+    optim: PriorOptimConfig = field(default_factory=PriorOptimConfig)
+    valid: PriorValidConfig = field(default_factory=PriorValidConfig)
+
+
+def read_prior_recipe(
+    path: str | Path | None, overrides: Mapping[str, Any] | None = None
+) -> PriorRecipe:
+    """Read a recipe from TOML and apply ``{"optim.steps": 100}`` overrides.
+
+    Raises
+    ------
+    RecipeError
+        For an unknown key, naming near ones, or a value of the wrong type.
+    """
+    return read_settings(PriorRecipe, path, overrides)

@@ -1,0 +1,221 @@
+"""Records of codes to learn from: files of `protok encode` and of `protok image encode`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protok.errors import FormatError
+from protok.prior.config import PriorDataConfig
+from protok.prior.layout import OTHER, Layout, Row, length_labels
+
+#: Steps that are planned together, so that the chains of a batch are alike in length.
+PLAN = 16
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Codes in memory, of one codebook.
+
+    Attributes
+    ----------
+    codes
+        Of each record (h, w, levels), all alike, or (n,).
+    names
+        Of each record.
+    texts
+        A letter for each code of a chain; empty for images.
+    classes
+        Of each record the folder in its name, or empty.
+    codebook, size, grid, pixels
+        As in `Layout`.
+    digest
+        sha256 of the file.
+    """
+
+    codes: Sequence[np.ndarray]
+    names: Sequence[str]
+    texts: Sequence[str]
+    classes: Sequence[str]
+    codebook: str
+    size: int
+    grid: tuple[int, ...]
+    pixels: tuple[int, ...]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: Any) -> Corpus:
+        """Some of the records, by slice, mask or numbers."""
+        picked = np.arange(len(self))[rows].tolist()
+        kept = {
+            key: [getattr(self, key)[i] for i in picked]
+            for key in ("codes", "names", "texts", "classes")
+        }
+        return replace(self, **kept)
+
+    def condition(self, i: int, kind: str) -> str | int | None:
+        """What record i is conditioned on."""
+        if kind == "class":
+            return self.classes[i]
+        if kind == "length":
+            return len(self.codes[i])
+        return self.texts[i] if kind == "sequence" else None
+
+    def layout(self, data: PriorDataConfig) -> Layout:
+        """The layout that these records need.
+
+        Raises
+        ------
+        FormatError
+            If the condition is none that they have.
+        """
+        lengths = sorted(len(one) for one in self.codes)
+        labels: tuple[str, ...] = ()
+        if data.condition == "class":
+            labels = tuple(sorted(set(self.classes)))
+            if "" in labels:
+                raise FormatError(
+                    f"{self.names[self.classes.index('')]!r} names no class",
+                    "encode a folder of one folder of images a class, or condition on nothing",
+                )
+        elif data.condition != "none" and self.grid:
+            raise FormatError(f"images have no {data.condition}", "condition on class or none")
+        elif data.condition == "length":
+            labels = length_labels(data.longest)
+        elif data.condition == "sequence":
+            labels = tuple(sorted({OTHER}.union(*map(set, self.texts))))
+        quantiles = np.quantile(lengths, np.linspace(0, 1, 101), method="nearest")
+        return Layout(
+            self.codebook, self.size, self.grid, self.pixels, data.order, data.condition,
+            data.longest, labels, () if self.grid else tuple(int(n) for n in quantiles),
+        )  # fmt: skip
+
+
+def read_corpus(path: str | Path, longest: int | None = None) -> Corpus:
+    """Read a token file, or codes of images.
+
+    Parameters
+    ----------
+    path
+        ``.parquet``, ``.fasta``, ``.csv`` or ``.npz`` of `protok encode`, or ``.npz`` of
+        `protok image encode`.
+    longest
+        Leave out longer chains.
+
+    Raises
+    ------
+    FormatError
+        If it is neither, holds codes of several codebooks, images of several sizes, or nothing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FormatError("no such file of codes", "check the path", file=str(path))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = _images(path, digest) if _holds_images(path) else _chains(path, digest, longest)
+    if not len(found):
+        raise FormatError("holds no codes to learn from", "encode something", file=str(path))
+    return found
+
+
+def _holds_images(path: Path) -> bool:
+    if path.suffix.lower() != ".npz":
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            return "format" in held and str(held["format"]).startswith("protok-image-codes")
+    except (OSError, ValueError):
+        return False
+
+
+def _images(path: Path, digest: str) -> Corpus:
+    from protok.image.tokens import load_codes
+
+    tokens = load_codes(path)
+    _of_one({one.codebook for one in tokens}, "codebooks", path)
+    _of_one({(one.height, one.width, one.ids.shape) for one in tokens}, "sizes of images", path)
+    if not tokens:
+        raise FormatError("holds no images", "encode some", file=str(path))
+    first = tokens[0]
+    names = [one.name for one in tokens]
+    return Corpus(
+        [one.ids.reshape(*one.ids.shape[:2], one.levels) for one in tokens], names,
+        [""] * len(names), [name.split("/")[0] if "/" in name else "" for name in names],
+        first.codebook, first.size, (*first.ids.shape[:2], first.levels),
+        (first.height, first.width, first.factor), digest,
+    )  # fmt: skip
+
+
+def _chains(path: Path, digest: str, longest: int | None) -> Corpus:
+    from protok.tokens import scan
+
+    codes, names, texts = [], [], []
+    books: set[tuple[str, int]] = set()
+    for one in scan(path):
+        books.add((one.codebook, one.size))
+        fits = longest is None or len(one) <= longest
+        if len(one) and fits and (one.ids >= 0).any():
+            codes.append(one.ids)
+            names.append(one.name)
+            texts.append(one.sequence)
+    _of_one(books, "codebooks", path)
+    book, size = next(iter(books), ("", 0))
+    return Corpus(codes, names, texts, [""] * len(names), book, size, (), (), digest)
+
+
+def _of_one(found: set, what: str, path: Path) -> None:
+    if len(found) > 1:
+        raise FormatError(
+            f"holds {len(found)} {what}: {', '.join(map(str, sorted(found)[:3]))}",
+            "a prior learns one", file=str(path),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Training batches as a function of the step: a resumed run sees the same ones.
+
+    Attributes
+    ----------
+    corpus, layout
+        Records, and how they become rows.
+    codes
+        About so many a batch.
+    drop
+        Share of the rows whose condition is hidden.
+    seed
+        Of the draws.
+    """
+
+    corpus: Corpus
+    layout: Layout
+    codes: int
+    drop: float
+    seed: int
+
+    def batch(self, step: int) -> list[Row]:
+        """Rows of one step, alike in length."""
+        block, part = divmod(step, PLAN)
+        rng = np.random.default_rng((self.seed, block))
+        length = np.array([one.size for one in self.corpus.codes])
+        n = max(PLAN, round(PLAN * self.codes / length.mean()))
+        drawn = rng.integers(len(length), size=n)
+        drawn = drawn[np.argsort(length[drawn], kind="stable")]
+        edges = np.cumsum(length[drawn])
+        cut = np.searchsorted(edges, edges[-1] * np.arange(PLAN + 1) / PLAN)
+        place = rng.permutation(PLAN)[part]
+        picked = drawn[cut[place] : cut[place + 1]]
+        hidden = np.random.default_rng((self.seed, step, 1)).random(n) < self.drop
+        kind = self.layout.condition
+        return [
+            self.layout.row(
+                self.corpus.codes[i], None if hide else self.corpus.condition(int(i), kind)
+            )
+            for i, hide in zip(picked if len(picked) else drawn[:1], hidden, strict=False)
+        ]

@@ -1,0 +1,97 @@
+"""Pictures out of a prior: tokens of sampled codes, and how like real images they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protok.errors import CodebookMismatch, Unsupported
+from protok.image.metrics import frechet
+from protok.image.pictures import Pictures
+from protok.image.tokens import ImageTokens
+from protok.prior.corpus import Corpus
+from protok.prior.layout import Layout
+from protok.prior.sampling import Request
+
+
+def as_tokens(
+    layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Request], name: str = "sample"
+) -> list[ImageTokens]:
+    """Tokens of sampled codes, named class/sample-0001 and so on.
+
+    Raises
+    ------
+    Unsupported
+        If the codes are of chains.
+    """
+    if not layout.grid:
+        raise Unsupported(f"{layout.codebook} codes chains", "give a prior over images")
+    height, width, factor = layout.pixels
+    found = []
+    for i, (ids, one) in enumerate(zip(codes, wanted, strict=True)):
+        folder = "" if one.condition is None else f"{one.condition}/"
+        ids = ids if layout.levels > 1 else ids[..., 0]
+        called = f"{folder}{name}-{i + 1:04d}"
+        found.append(ImageTokens(ids, layout.size, layout.codebook, height, width, factor, called))
+    return found
+
+
+def decoder(name: Any, layout: Layout) -> Any:
+    """The image tokenizer of a prior's codes: a given one, or a name or folder.
+
+    Raises
+    ------
+    CodebookMismatch
+        If it has another codebook.
+    """
+    from protok.image.tokenizer import ImageTokenizer
+
+    tokenizer = name if hasattr(name, "decode") else ImageTokenizer.from_pretrained(name)
+    if tokenizer.codebook != layout.codebook:
+        raise CodebookMismatch(
+            f"the prior is over codes of {layout.codebook}, the tokenizer is {tokenizer.codebook}",
+            "give the tokenizer that made the training codes",
+        )
+    return tokenizer
+
+
+def repetition(codes: Sequence[np.ndarray], corpus: Corpus) -> float:
+    """Mean over samples of the share of places whose first code is a training image's.
+
+    Of the training image that shares most: 1 for a sample that was learned by heart.
+    """
+    learned = np.stack([one[..., 0].ravel() for one in corpus.codes])
+    shares = [(learned == one[..., 0].ravel()).mean(1).max() for one in codes]
+    return float(np.mean(shares))
+
+
+def likeness(
+    samples: np.ndarray,
+    originals: Pictures,
+    tokenizer: Any,
+    inception: str | Path | None = None,
+) -> dict[str, Any]:
+    """Fréchet distance of samples from real images, and what reconstructions would have.
+
+    Parameters
+    ----------
+    samples
+        (n, h, w, 3) uint8, squares.
+    originals
+        Real images that were not learned.
+    tokenizer
+        Through which as many real images go, for comparison: what the codes alone cost.
+    inception
+        File of Inception weights of torch-fidelity: the distance is gFID then; see
+        `protok.image.metrics.frechet`.
+    """
+    side = samples.shape[1]
+    real = originals.squares(side)
+    some = originals.squares(side, len(samples))
+    again = np.stack(tokenizer.decode_batch(tokenizer.encode_batch(some)))
+    found = frechet(samples, real, inception)
+    (key,) = (k for k in found if k in ("gfid", "frechet_gist"))
+    return {**found, f"{key}_of_reconstructions": frechet(again, real, inception)[key]}

@@ -1,0 +1,214 @@
+"""How codes and their condition lie in the sequence that a transformer reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from protok.errors import FormatError
+from protok.lm import BOS, BREAK, EOS, MASK, SPECIALS, UNK
+
+#: Lengths that share a label of the condition ``length``.
+STRIDE = 16
+#: Stands for every letter that was not among the training records'.
+OTHER = "X"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence: what the model reads, where each id stands, and which it must foretell.
+
+    Attributes
+    ----------
+    ids : (n,)
+        Prefix, codes, and the end of a chain.
+    positions : (n,)
+        The letters of a condition stand where their codes will.
+    scored : (n,) bool
+        Ids that count in the loss: codes and the end, not the prefix, not missing codes.
+    """
+
+    ids: np.ndarray
+    positions: np.ndarray
+    scored: np.ndarray
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The ids of one codebook, and how a record becomes a row of them.
+
+    After the special tokens of `protok.lm` come the codes, those of each level apart, then the
+    labels of the condition. An image has as many codes as its grid has; a chain ends with
+    ``<eos>``.
+
+    Attributes
+    ----------
+    codebook, size
+        ``name@fingerprint``, and codes (of each level).
+    grid : (h, w, levels)
+        Of images; () for chains.
+    pixels : (height, width, factor)
+        Of images, as in `protok.image.ImageTokens`; () for chains.
+    order, condition, longest
+        See `protok.prior.config.PriorDataConfig`.
+    labels
+        Of the condition: classes, upper ends of lengths, or letters.
+    lengths
+        Quantiles of the training chains' lengths, from which lengths are drawn.
+    """
+
+    codebook: str = ""
+    size: int = 0
+    grid: tuple[int, ...] = ()
+    pixels: tuple[int, ...] = ()
+    order: str = "level"
+    condition: str = "none"
+    longest: int = 512
+    labels: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        """Ids in the vocabulary."""
+        return self.first_label + len(self.labels)
+
+    @property
+    def levels(self) -> int:
+        """Ids at each place."""
+        return self.grid[2] if self.grid else 1
+
+    @property
+    def first_label(self) -> int:
+        """Id of the first label."""
+        return len(SPECIALS) + self.levels * self.size
+
+    @property
+    def context(self) -> int:
+        """Positions that a model needs."""
+        return (math.prod(self.grid) if self.grid else self.longest) + 3
+
+    def row(self, codes: np.ndarray, condition: str | int | None = None) -> Row:
+        """A record as the model reads it.
+
+        Parameters
+        ----------
+        codes
+            (h, w, levels) of an image, or (n,) of a chain, -1 where missing.
+        condition
+            As for `prefix`.
+        """
+        flat = self.flatten(codes)
+        ids, positions = self.prefix(condition)
+        body = np.where(flat < 0, UNK, flat + len(SPECIALS) + self.level_of(len(flat)) * self.size)
+        if not self.grid:
+            body = np.append(body, EOS)
+        start = len(ids)
+        ids = np.concatenate([ids, body])
+        return Row(
+            ids,
+            np.concatenate([positions, positions[-1] + 1 + np.arange(len(body))]),
+            (np.arange(len(ids)) >= start) & (ids != UNK),
+        )
+
+    def prefix(self, condition: str | int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and positions of what stands before the codes.
+
+        Parameters
+        ----------
+        condition
+            A class, a length, or the letters; None where there is none or it is hidden.
+
+        Raises
+        ------
+        FormatError
+            If there is no such class, or a length beyond the longest.
+        """
+        if self.condition == "none" or (self.condition == "sequence" and condition is None):
+            return np.array([BOS]), np.array([0])
+        if self.condition == "sequence":
+            number = {letter: i for i, letter in enumerate(self.labels)}
+            text = str(condition)
+            letters = [self.first_label + number.get(c, number[OTHER]) for c in text]
+            positions = [0, *range(1, len(letters) + 1), 0]
+            return np.array([BOS, *letters, BREAK]), np.array(positions)
+        label = MASK if condition is None else self.first_label + self._label(condition)
+        return np.array([BOS, label]), np.array([0, 1])
+
+    def _label(self, condition: str | int) -> int:
+        if self.condition == "length":
+            if not 1 <= int(condition) <= self.longest:
+                raise FormatError(
+                    f"a length of {condition} was not learned", f"give 1 to {self.longest}"
+                )
+            return (int(condition) - 1) // STRIDE
+        if condition not in self.labels:
+            raise FormatError(
+                f"no class {condition!r} was learned", f"give one of {', '.join(self.labels)}"
+            )
+        return self.labels.index(str(condition))
+
+    def level_of(self, n: int) -> np.ndarray:
+        """Level of each of n codes in a row."""
+        if not self.grid:
+            return np.zeros(n, int)
+        h, w, levels = self.grid
+        every = np.arange(levels)
+        return np.repeat(every, h * w)[:n] if self.order == "level" else np.tile(every, h * w)[:n]
+
+    def flatten(self, codes: np.ndarray) -> np.ndarray:
+        """Codes of a record in the order of the row.
+
+        Raises
+        ------
+        FormatError
+            If they do not fit this layout.
+        """
+        codes = np.asarray(codes)
+        fits = codes.shape == self.grid if self.grid else 1 <= len(codes) <= self.longest
+        if not fits or codes.max() >= self.size:
+            raise FormatError(
+                f"codes of shape {codes.shape} up to {codes.max(initial=0)} do not fit "
+                f"{self.grid or f'1 to {self.longest}'} codes of {self.codebook}",
+                "give what the prior was trained on",
+            )
+        if not self.grid:
+            return codes
+        return codes.transpose(2, 0, 1).ravel() if self.order == "level" else codes.ravel()
+
+    def unflatten(self, ids: Sequence[int]) -> np.ndarray:
+        """Codes of a record from the ids of its row, prefix and end left out."""
+        flat = np.asarray(ids, dtype=np.int64)
+        codes = (flat - len(SPECIALS) - self.level_of(len(flat)) * self.size).astype(np.int32)
+        if not self.grid:
+            return codes
+        h, w, levels = self.grid
+        if self.order == "level":
+            return codes.reshape(levels, h, w).transpose(1, 2, 0)
+        return codes.reshape(h, w, levels)
+
+    def allowed(self, step: int, length: int | None) -> np.ndarray:
+        """Which ids may come next, (vocabulary,) bool.
+
+        Parameters
+        ----------
+        step
+            Codes that are there already.
+        length
+            At which a chain ends; None leaves it to the model, up to the longest.
+        """
+        allowed = np.zeros(len(self), bool)
+        n = math.prod(self.grid) if self.grid else length or self.longest
+        if step < n:
+            level = int(self.level_of(step + 1)[step]) if self.grid else 0
+            begin = len(SPECIALS) + level * self.size
+            allowed[begin : begin + self.size] = True
+        free = not self.grid and length is None and step > 0
+        allowed[EOS] = step >= n or free
+        return allowed
+
+
+def length_labels(longest: int) -> tuple[str, ...]:
+    """Labels of the condition ``length``: the upper end of each stretch of lengths."""
+    return tuple(str(n) for n in range(STRIDE, longest + STRIDE, STRIDE))

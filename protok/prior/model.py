@@ -1,0 +1,196 @@
+"""The prior itself: a transformer of Hugging Face `transformers` over the rows of a layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from protok.errors import FormatError, ProtokError
+from protok.lm import PAD
+from protok.prior.config import PriorConfig
+from protok.prior.layout import Layout, Row
+from protok.settings import from_dict
+
+KIND = "prior"
+#: Of targets that do not count.
+IGNORED = -100
+
+
+def transformers() -> Any:
+    """The module ``transformers``, which an extra brings.
+
+    Raises
+    ------
+    ProtokError
+        If it is not installed.
+    """
+    try:
+        import transformers as found
+    except ModuleNotFoundError as error:
+        raise ProtokError(f"a prior needs {error.name}", "pip install 'protok[prior]'") from error
+    return found
+
+
+def build_network(config: PriorConfig, layout: Layout) -> nn.Module:
+    """A Llama or GPT-2 with random weights, of the vocabulary of a layout."""
+    tools = transformers()
+    shared = {"vocab_size": len(layout), "tie_word_embeddings": True, "pad_token_id": PAD,
+              "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+    if config.architecture == "gpt2":
+        form = tools.GPT2Config(
+            n_embd=config.width, n_layer=config.layers, n_head=config.heads,
+            n_positions=layout.context, resid_pdrop=config.dropout, embd_pdrop=config.dropout,
+            attn_pdrop=config.dropout, **shared,
+        )  # fmt: skip
+        return tools.GPT2LMHeadModel(form)
+    form = tools.LlamaConfig(
+        hidden_size=config.width, num_hidden_layers=config.layers,
+        num_attention_heads=config.heads, num_key_value_heads=config.heads,
+        # Three matrices of this width have the parameters of two of four times the width.
+        intermediate_size=-(-8 * config.width // 3 // 32) * 32,
+        max_position_embeddings=layout.context, attention_dropout=config.dropout, **shared,
+    )  # fmt: skip
+    return tools.LlamaForCausalLM(form)
+
+
+def stack(rows: Sequence[Row]) -> dict[str, Tensor]:
+    """A batch of rows, filled up on the right: ids, positions, mask and targets, (b, n - 1)."""
+    n = max(len(row.ids) for row in rows) - 1
+    ids, positions = np.full((len(rows), n), PAD), np.zeros((len(rows), n), int)
+    mask, targets = np.zeros((len(rows), n), int), np.full((len(rows), n), IGNORED)
+    for i, row in enumerate(rows):
+        k = len(row.ids) - 1
+        ids[i, :k], positions[i, :k], mask[i, :k] = row.ids[:-1], row.positions[:-1], 1
+        targets[i, :k] = np.where(row.scored[1:], row.ids[1:], IGNORED)
+    parts = {"ids": ids, "positions": positions, "mask": mask, "targets": targets}
+    return {key: torch.from_numpy(value) for key, value in parts.items()}
+
+
+class Prior:
+    """A transformer over codes, and how they lie in its rows.
+
+    Parameters
+    ----------
+    config, layout
+        Shape of the transformer, and its vocabulary.
+    network
+        In eval mode, except inside its own training; with random weights if not given.
+    provenance
+        What is known of the weights' origin; kept in the saved configuration.
+    """
+
+    def __init__(
+        self, config: PriorConfig, layout: Layout, network: nn.Module | None = None,
+        *, provenance: Mapping[str, Any] | None = None,
+    ):  # fmt: skip
+        self.config, self.layout = config, layout
+        self.network = build_network(config, layout).eval() if network is None else network
+        self.provenance = dict(provenance or {})
+
+    def __repr__(self) -> str:
+        what = " x ".join(map(str, self.layout.grid)) or f"up to {self.layout.longest}"
+        n = sum(p.numel() for p in self.network.parameters())
+        return (
+            f"Prior({self.config.name}, {self.config.architecture}, {n:,} parameters, {what} "
+            f"codes of {self.layout.codebook}, condition {self.layout.condition})"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def losses(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihood in nats of each row of `stack`, and how many ids it scored."""
+        # Without a mask transformers takes positions that start again for packed sequences.
+        logits = self.network(
+            input_ids=batch["ids"], position_ids=batch["positions"],
+            attention_mask=batch["mask"], use_cache=False,
+        ).logits  # fmt: skip
+        targets = batch["targets"]
+        loss = F.cross_entropy(
+            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        return loss.reshape(targets.shape).sum(1), (targets != IGNORED).sum(1)
+
+    @torch.no_grad()
+    def bits(self, rows: Sequence[Row], batch: int = 8) -> np.ndarray:
+        """Mean bits for a scored id of each row: log2 of what it is as good as choosing from."""
+        found = []
+        for start in range(0, len(rows), batch):
+            parts = {k: v.to(self.device) for k, v in stack(rows[start : start + batch]).items()}
+            total, n = self.losses(parts)
+            found.append((total / n / np.log(2)).cpu().numpy())
+        return np.concatenate(found)
+
+    def save_pretrained(
+        self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Write ``config.json`` and ``model.safetensors``, which need nothing else."""
+        from safetensors.torch import save
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            key: value.detach().contiguous().cpu()
+            for key, value in self.network.state_dict().items()
+            if key != "lm_head.weight"  # tied to the embedding
+        }
+        (folder / "model.safetensors").write_bytes(save(state))
+        config = {
+            "kind": KIND,
+            "codebook": self.layout.codebook,
+            "model": asdict(self.config),
+            "layout": asdict(self.layout),
+            "provenance": {**self.provenance, **(provenance or {})},
+        }
+        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Prior:
+        """Load a prior from its folder.
+
+        Raises
+        ------
+        FormatError
+            If the folder is not one.
+        """
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        try:
+            said = json.loads((folder / "config.json").read_text())
+            if said.get("kind") != KIND:
+                raise ValueError(f"config.json does not say kind {KIND}")
+            config = from_dict(PriorConfig, said["model"], str(folder))
+            layout = from_dict(Layout, said["layout"], str(folder))
+            state = load_file(folder / "model.safetensors")
+        except Exception as error:
+            # safetensors has an error class of its own, for which a cut file is enough.
+            raise FormatError(
+                f"not a prior ({error})",
+                "a prior's folder holds config.json and model.safetensors, as written by "
+                "protok prior train",
+                file=str(folder),
+            ) from error
+        network = build_network(config, layout)
+        try:
+            found = network.load_state_dict(state, strict=False)
+            odd = [k for k in found.missing_keys if k != "lm_head.weight"] + found.unexpected_keys
+        except RuntimeError as error:
+            odd = [str(error)]
+        if odd:
+            raise FormatError(
+                f"weights do not fit config.json ({odd[0]})", "save the prior again",
+                file=str(folder),
+            )  # fmt: skip
+        return cls(config, layout, network.eval(), provenance=said.get("provenance"))

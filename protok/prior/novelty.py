@@ -1,0 +1,184 @@
+"""How various sampled chains are, and how new beside the chains that the prior has learned.
+
+Codes are compared by local alignment: the score of two codes is 100 times the cosine of their
+vectors about its mean over random residues. It is divided by the geometric mean of the two
+chains' scores with themselves, so that 1 is the same chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.bench.align import LOCAL_GAP, alignment_score, tm_align
+from protok.errors import ProtokError
+from protok.prior.corpus import Corpus
+
+#: Pairs of chains whose TM-score is computed, at most.
+PAIRS = 300
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The codebook as alignment sees it: ``score`` (size, size)."""
+
+    score: np.ndarray
+
+    @classmethod
+    def of(cls, tokenizer: Any, usage: np.ndarray) -> Codes:
+        """From the code vectors of a tokenizer and how often each code occurs."""
+        vectors = tokenizer.code_vectors().astype(np.float64)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        mean = (usage / usage.sum()) @ vectors
+        return cls(100 * (vectors @ vectors.T - mean @ mean))
+
+    def align(self, one: np.ndarray, two: np.ndarray) -> float:
+        """Normalised local alignment score of two chains of codes, 0..1."""
+        one, two = one[one >= 0], two[two >= 0]
+        own = np.sqrt(float(self._own(one)) * float(self._own(two)))
+        score = alignment_score(self.score[one][:, two], gap=LOCAL_GAP, local=True)
+        return float(score / own) if own else 0.0
+
+    def _own(self, one: np.ndarray) -> int:
+        # Along the diagonal every residue scores, so no other alignment is better.
+        return int(np.rint(self.score[one, one]).sum())
+
+
+class Library:
+    """Training chains, searched by the pairs of neighbouring codes that they share with others.
+
+    Parameters
+    ----------
+    corpus
+        Of chains.
+    codes
+        For the alignments that follow the search.
+    """
+
+    def __init__(self, corpus: Corpus, codes: Codes):
+        self.corpus, self.codes = corpus, codes
+        pairs = [self._pairs(one) for one in corpus.codes]
+        self._flat = np.concatenate(pairs)
+        self._chain = np.repeat(np.arange(len(pairs)), [len(p) for p in pairs])
+        self._n = np.array([max(1, len(p)) for p in pairs])
+        _, inverse, count = np.unique(self._flat, return_inverse=True, return_counts=True)
+        # What every chain has says little.
+        self._weight = np.log(len(pairs) / count)[inverse] + 1e-6
+
+    def _pairs(self, codes: np.ndarray) -> np.ndarray:
+        kept = codes[codes >= 0].astype(np.int64)
+        return np.unique(kept[:-1] * self.corpus.size + kept[1:])
+
+    def search(self, codes: np.ndarray, most: int = 100) -> list[tuple[int, float]]:
+        """Numbers and alignment scores of the chains that are likest, best first.
+
+        Parameters
+        ----------
+        codes
+            Of one chain.
+        most
+            Chains that are aligned: those that share most pairs of codes.
+        """
+        here = np.isin(self._flat, self._pairs(codes))
+        shared = np.bincount(self._chain[here], self._weight[here], minlength=len(self.corpus))
+        # By chance a long chain shares more.
+        order = np.argsort(-shared / np.sqrt(self._n), kind="stable")[:most]
+        found = [(int(i), self.codes.align(codes, self.corpus.codes[i])) for i in order]
+        return sorted(found, key=lambda hit: -hit[1])
+
+
+def diversity(
+    codes: Sequence[np.ndarray], backbones: Sequence[Backbone], table: Codes, seed: int = 0
+) -> dict[str, float]:
+    """Mean TM-score and code distance of pairs of samples; some 300 pairs where there are more.
+
+    Returns
+    -------
+    dict
+        ``pairs``; ``tm_score``, mean of TM-align's two normalisations; ``code_distance``, 1 minus
+        the alignment score; ``clusters``, share of single-linkage clusters at a TM-score of 0.5
+        among the samples (of all pairs only).
+    """
+    first, second = np.triu_indices(len(codes), 1)
+    every = len(first) <= PAIRS
+    if not every:
+        some = np.random.default_rng(seed).choice(len(first), PAIRS, replace=False)
+        first, second = first[some], second[some]
+    if not len(first):
+        return {"pairs": 0}
+    tm = np.array([_tm(backbones[i], backbones[j]) for i, j in zip(first, second, strict=True)])
+    near = [table.align(codes[i], codes[j]) for i, j in zip(first, second, strict=True)]
+    found = {
+        "pairs": len(first),
+        "tm_score": float(tm.mean()),
+        "code_distance": float(1 - np.mean(near)),
+    }
+    if every:
+        found["clusters"] = _clusters(len(codes), first[tm > 0.5], second[tm > 0.5]) / len(codes)
+    return found
+
+
+def _clusters(n: int, first: np.ndarray, second: np.ndarray) -> int:
+    label = np.arange(n)
+    for i, j in zip(first, second, strict=True):
+        label[label == label[j]] = label[i]
+    return len(np.unique(label))
+
+
+def novelty(
+    codes: Sequence[np.ndarray],
+    backbones: Sequence[Backbone],
+    library: Library,
+    tokenizer: Any,
+    hits: int = 3,
+) -> dict[str, Any]:
+    """How like each sample is to the training chain that it is likest to.
+
+    The search aligns the codes; the training chains that align best are decoded, and the best
+    TM-score of them is that of the sample: a lower bound of the best over all training chains.
+
+    Returns
+    -------
+    dict
+        ``alignment`` and ``tm_score``: means over samples of the best; ``novel``: share of the
+        samples whose TM-score stays below 0.5; ``nearest``: name of each sample's likest chain.
+    """
+    from protok.prior.backbones import as_tokens
+    from protok.prior.layout import Layout
+    from protok.prior.sampling import Request
+
+    layout = Layout(library.corpus.codebook, library.corpus.size)
+    decoded: dict[int, Backbone] = {}
+    best, aligned, nearest = [], [], []
+    for one, backbone in zip(codes, backbones, strict=True):
+        found = library.search(one)[:hits]
+        scores = []
+        for i, _ in found:
+            if i not in decoded:
+                (tokens,) = as_tokens(layout, [library.corpus.codes[i]], [Request()])
+                decoded[i] = tokenizer.decode(tokens)
+            scores.append(_tm(backbone, decoded[i]))
+        at = int(np.argmax(scores))
+        best.append(scores[at])
+        aligned.append(found[0][1])
+        nearest.append(library.corpus.names[found[at][0]])
+    return {
+        "library": len(library.corpus),
+        "alignment": float(np.mean(aligned)),
+        "tm_score": float(np.mean(best)),
+        "novel": float(np.mean(np.array(best) < 0.5)),
+        "nearest": nearest,
+    }
+
+
+def _tm(one: Backbone, two: Backbone) -> float:
+    try:
+        return tm_align(one, two)
+    except ModuleNotFoundError as error:
+        raise ProtokError(
+            f"TM-scores of other chains need {error.name}", "pip install 'protok[prior]'"
+        ) from error

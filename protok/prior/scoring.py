@@ -1,0 +1,126 @@
+"""What samples of a prior are worth, as one dictionary of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protok.errors import CodebookMismatch
+from protok.prior.corpus import Corpus, read_corpus
+from protok.prior.model import Prior
+from protok.prior.sampling import Request
+
+
+def learned_codes(prior: Prior, learned: str | Path) -> Corpus:
+    """The training records of a prior.
+
+    Raises
+    ------
+    CodebookMismatch
+        If the file holds codes of another codebook.
+    """
+    corpus = read_corpus(learned, prior.layout.longest)
+    if corpus.codebook != prior.layout.codebook:
+        raise CodebookMismatch(
+            f"holds codes of {corpus.codebook}, the prior is over {prior.layout.codebook}",
+            "give the file that the prior was trained on", file=str(learned),
+        )  # fmt: skip
+    return corpus
+
+
+def code_use(codes: Sequence[np.ndarray], size: int) -> dict[str, float]:
+    """Share of the codes in use and exp(entropy), over all levels together."""
+    flat = np.concatenate([one.ravel() for one in codes])
+    share = np.bincount(flat[flat >= 0], minlength=size)
+    share = share[share > 0] / share.sum()
+    return {
+        "usage": len(share) / size,
+        "perplexity": float(np.exp(-(share * np.log(share)).sum())),
+    }
+
+
+def score_chains(
+    prior: Prior,
+    tokenizer: Any,
+    wanted: Sequence[Request],
+    codes: Sequence[np.ndarray],
+    learned: str | Path,
+) -> dict[str, Any]:
+    """Validity, diversity and novelty of sampled chains, beside training chains through the codes.
+
+    Parameters
+    ----------
+    prior, tokenizer
+        Of one codebook.
+    wanted, codes
+        Requests and what was sampled for them.
+    learned
+        The training file. As many of its chains, decoded, are scored for comparison: what the
+        decoder does to real chains is not the prior's fault.
+    """
+    from protok.prior.backbones import as_tokens, validity
+    from protok.prior.novelty import Codes, Library, diversity, novelty
+
+    corpus = learned_codes(prior, learned)
+    rows = np.linspace(0, len(corpus) - 1, min(len(codes), len(corpus))).astype(int)
+    real = [corpus.codes[i] for i in rows]
+    usage = np.bincount(
+        np.concatenate([one[one >= 0] for one in corpus.codes]), minlength=corpus.size
+    )
+    table = Codes.of(tokenizer, usage)
+    built = [tokenizer.decode(one) for one in as_tokens(prior.layout, codes, wanted)]
+    again = as_tokens(prior.layout, real, [Request()] * len(real))
+    decoded = [tokenizer.decode(one) for one in again]
+    library = Library(corpus, table)
+    return {
+        "validity": validity(built),
+        "validity_of_training_chains": validity(decoded),
+        "diversity": diversity(codes, built, table),
+        "diversity_of_training_chains": diversity(real, decoded, table),
+        "novelty": novelty(codes, built, library, tokenizer),
+        "codes": code_use(codes, corpus.size),
+        "codes_of_training_chains": code_use(real, corpus.size),
+    }
+
+
+def score_images(
+    prior: Prior,
+    tokenizer: Any,
+    wanted: Sequence[Request],
+    codes: Sequence[np.ndarray],
+    learned: str | Path,
+    *,
+    images: str | Path | None = None,
+    inception: str | Path | None = None,
+) -> dict[str, Any]:
+    """How like real images samples are, and how much of them was learned by heart.
+
+    Parameters
+    ----------
+    prior, tokenizer, wanted, codes, learned
+        As for `score_chains`.
+    images
+        Real images for the Fréchet distance (see `protok.prior.drawing.likeness`); none is
+        measured without.
+    inception
+        File of Inception weights: the distance is gFID then.
+    """
+    from protok.image.pictures import has_part, open_pictures
+    from protok.prior.drawing import as_tokens, likeness, repetition
+
+    corpus = learned_codes(prior, learned)
+    rows = np.linspace(0, len(corpus) - 1, min(len(codes), len(corpus))).astype(int)
+    found: dict[str, Any] = {}
+    if images is not None:
+        pixels = np.stack(tokenizer.decode_batch(as_tokens(prior.layout, codes, wanted)))
+        real = open_pictures(images, "valid" if has_part(images, "valid") else "train")
+        found["likeness"] = likeness(pixels, real, tokenizer, inception)
+    return {
+        **found,
+        "repetition": repetition(codes, corpus),
+        "codes": code_use(codes, corpus.size),
+        "codes_of_training_images": code_use([corpus.codes[i] for i in rows], corpus.size),
+    }

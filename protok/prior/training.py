@@ -1,0 +1,169 @@
+"""Training of a prior: a Lightning module, and the run that ties it together.
+
+Everything random in a step follows from the seed and the step's number, so a run that is
+killed and resumed goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from protok.errors import CodebookMismatch
+from protok.fitting import adamw, last_checkpoint, make_trainer, rise_and_fall
+from protok.prior.config import PriorRecipe, read_prior_recipe
+from protok.prior.corpus import Batches, Corpus, read_corpus
+from protok.prior.layout import Row
+from protok.prior.model import Prior, build_network, stack, transformers
+from protok.settings import RecipeError
+
+
+class Steps(IterableDataset):
+    """Batches from the module's present step to the last; each rank has batches of its own."""
+
+    def __init__(self, batches: Batches, module: PriorTraining):
+        self.batches, self.module = batches, module
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        world, rank = 1, 0
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        for step in range(self.module.global_step, self.module.recipe.optim.steps):
+            yield stack(self.batches.batch(step * world + rank))
+
+
+class PriorTraining(lightning.LightningModule):
+    """The transformer in training: loss, optimiser, validation."""
+
+    def __init__(self, recipe: PriorRecipe, prior: Prior, held_out: Sequence[Row]):
+        super().__init__()
+        self.recipe, self.prior, self.held_out = recipe, prior, held_out
+        self.network = prior.network
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """Mean negative log-likelihood of the codes of a batch."""
+        torch.manual_seed(self.recipe.optim.seed * 1_000_003 + self.global_step)
+        total, n = self.prior.losses(batch)
+        loss = total.sum() / n.sum()
+        self.log("bits", loss / np.log(2), prog_bar=True)
+        self.log("lr", self.lr_schedulers().get_last_lr()[0])
+        return loss
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        """Bits for a code of held-out records."""
+        bits = self.prior.bits(self.held_out)
+        self.log("valid_bits", float(bits.mean()), prog_bar=True, batch_size=len(bits))
+
+    def configure_optimizers(self) -> dict:
+        """AdamW, whose rate rises and falls as a cosine."""
+        optim = self.recipe.optim
+        optimiser = adamw(self.network, optim.lr, optim.weight_decay)
+        rate = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, rise_and_fall(optim.steps, optim.warmup)
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+
+def run(
+    recipe: str | Path | None = None,
+    *,
+    tokens: str | Path | None = None,
+    out: str | Path = "runs/prior",
+    overrides: Mapping[str, Any] | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train a prior; returns the folder of the finished model.
+
+    Parameters
+    ----------
+    recipe
+        TOML file; defaults throughout without one.
+    tokens
+        Token file, or codes of images; goes before ``data.train``.
+    out
+        Folder for the recipe as resolved, checkpoints, metrics and the model.
+    overrides
+        Dotted keys and values.
+    resume
+        Go on from the last checkpoint in `out`, if there is one.
+    """
+    plan, out = read_prior_recipe(recipe, overrides), Path(out)
+    if tokens is not None:
+        data = dataclasses.replace(plan.data, train=str(tokens), valid="")
+        plan = dataclasses.replace(plan, data=data)
+    if not plan.data.train:
+        raise RecipeError("nothing to learn", "give --tokens FILE or data.train in the recipe")
+    last = last_checkpoint(out, resume)
+    train, valid = parts(plan)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.json").write_text(json.dumps(asdict(plan), indent=1))
+
+    lightning.seed_everything(plan.optim.seed, verbose=False)
+    layout = train.layout(plan.data)
+    prior = Prior(plan.model, layout, build_network(plan.model, layout))
+    kind = layout.condition
+    some = np.linspace(0, len(valid) - 1, min(plan.valid.records, len(valid))).astype(int)
+    held_out = [layout.row(valid.codes[i], valid.condition(int(i), kind)) for i in some]
+    module = PriorTraining(plan, prior, held_out)
+    optim = plan.optim
+    trainer = make_trainer(
+        out, steps=optim.steps, every=plan.valid.every, precision=optim.precision,
+        gradient_clip_val=optim.clip,
+    )  # fmt: skip
+    began = time.time()
+    batches = Batches(train, layout, optim.batch, plan.data.drop, optim.seed)
+    trainer.fit(
+        module,
+        DataLoader(Steps(batches, module), batch_size=None),
+        DataLoader([0], batch_size=None),
+        ckpt_path=None if last is None else str(last),
+        weights_only=True,
+    )
+    prior.network.eval()
+    bits = prior.bits(held_out)
+    provenance = {
+        "seed": optim.seed,
+        "steps": trainer.global_step,
+        "train_sha256": train.digest,
+        "train_records": len(train),
+        "valid_sha256": valid.digest,
+        "valid_records": len(held_out),
+        "valid_bits": round(float(bits.mean()), 4),
+        "parameters": sum(p.numel() for p in prior.network.parameters()),
+        "torch": torch.__version__,
+        "transformers": transformers().__version__,
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "seconds_of_last_start": round(time.time() - began),
+        "recipe": asdict(plan),
+    }
+    return prior.save_pretrained(out / "model", provenance=provenance)
+
+
+def parts(plan: PriorRecipe) -> tuple[Corpus, Corpus]:
+    """Records to learn from, and records that are held out."""
+    data = plan.data
+    train = read_corpus(data.train, data.longest)
+    if data.valid:
+        valid = read_corpus(data.valid, data.longest)
+        if (valid.codebook, valid.grid) != (train.codebook, train.grid):
+            raise CodebookMismatch(
+                f"holds codes of {valid.codebook}, the training file of {train.codebook}",
+                "encode both with one model, images at one size", file=data.valid,
+            )  # fmt: skip
+        return train, valid
+    if len(train) < 2:
+        raise RecipeError("too few records to hold any out", "give at least two", file=data.train)
+    held = np.arange(len(train)) % 20 == min(19, len(train) - 1)
+    return train[~held], train[held]

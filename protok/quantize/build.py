@@ -1,0 +1,80 @@
+"""A quantizer from the names and numbers of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from protok.quantize.base import Quantizer
+from protok.quantize.codebook import VQ, SimVQ
+from protok.quantize.lattice import FSQ, LFQ, fsq_levels
+from protok.quantize.provq import ProVQ
+from protok.quantize.residual import ResidualVQ
+from protok.quantize.schedule import Schedule
+
+
+def build_quantizer(
+    kind: str,
+    size: int,
+    dim: int,
+    *,
+    beta: float = 0.25,
+    schedule: str = "cosine",
+    warmup: float = 0.2,
+    ramp: float = 0.4,
+    mix: str = "bernoulli",
+    inner: str = "vq",
+    learn: str = "ema",
+    metric: str = "euclidean",
+    upkeep: str = "kmeans+respawn",
+    bias: bool = False,
+    levels: int = 0,
+    prefix: float = 0.5,
+) -> Quantizer | None:
+    """The quantizer that a configuration names; None for continuous latents.
+
+    Parameters
+    ----------
+    kind
+        ``provq``, a bare ``vq``, ``simvq``, ``fsq``, ``lfq`` or ``residual``, or ``none``.
+    size, dim
+        Number of codes, dimension of the latents; a power of two as size of ``fsq``, ``lfq``.
+    beta
+        Weight of the commitment.
+    schedule, warmup, ramp, mix, inner
+        Of `ProVQ`: its `Schedule`, how it mixes, and the kind inside.
+    learn, metric, upkeep
+        Of `VQ`; ``learn`` is ``ema`` or ``gradient``.
+    bias
+        Of `SimVQ`.
+    levels, prefix
+        Of `ResidualVQ`; with 0 levels, where one code must stand for a latent, ``residual`` is
+        no kind.
+
+    Raises
+    ------
+    ValueError
+        If the kind, or a setting of it, is unknown.
+    """
+    if kind == "none":
+        return None
+    if learn not in ("ema", "gradient"):
+        raise ValueError(f"learn {learn!r} is not one of ema, gradient")
+    decay = 0.99 if learn == "ema" else None
+
+    def table() -> VQ:
+        return VQ(size, dim, beta, decay, metric, upkeep)
+
+    kinds: dict[str, Callable[[], Quantizer]] = {
+        "vq": table,
+        "simvq": lambda: SimVQ(size, dim, beta, bias),
+        "fsq": lambda: FSQ(fsq_levels(size), dim),
+        "lfq": lambda: LFQ(sum(n.bit_length() - 1 for n in fsq_levels(size)), dim, beta),
+    }
+    if levels:
+        kinds["residual"] = lambda: ResidualVQ([table() for _ in range(levels)], prefix)
+    one = inner if kind == "provq" else kind
+    if one not in kinds:
+        known = [*kinds] if kind == "provq" else ["provq", *kinds, "none"]
+        raise ValueError(f"quantizer kind {one!r} is not one of {', '.join(known)}")
+    quantizer = kinds[one]()
+    return ProVQ(quantizer, Schedule(schedule, warmup, ramp), mix) if kind == "provq" else quantizer

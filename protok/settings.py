@@ -1,0 +1,105 @@
+"""From TOML to frozen dataclasses, strictly: what all recipes and saved configurations go through.
+
+Knows no recipe in particular; torch is not needed to read one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from protok.errors import ProtokError
+
+
+class RecipeError(ProtokError):
+    """A recipe has a key or value that means nothing."""
+
+
+def read_settings(
+    cls: type,
+    path: str | Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Any:
+    """Read a configuration dataclass from TOML and apply ``{"optim.steps": 100}`` overrides.
+
+    Nested tables in `defaults` stand in for what the file does not say.
+
+    Raises
+    ------
+    RecipeError
+        For an unknown key, naming near ones, or a value of the wrong type.
+    """
+    raw = _merged({}, defaults or {})
+    if path is not None:
+        try:
+            raw = _merged(raw, tomllib.loads(Path(path).read_text()))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise RecipeError(f"cannot read the recipe ({error})", file=str(path)) from error
+    for key, value in (overrides or {}).items():
+        table = raw
+        *sections, last = key.split(".")
+        for section in sections:
+            table = table.setdefault(section, {})
+        table[last] = value
+    where = str(path or "recipe")
+    try:
+        return from_dict(cls, raw, where)
+    except RecipeError as error:
+        # Dataclasses that check themselves do not know where they come from.
+        error.file = error.file or where
+        raise
+
+
+def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables as one; where both have a value, that of `high`."""
+    out = {k: _merged({}, v) if isinstance(v, Mapping) else v for k, v in low.items()}
+    for key, value in high.items():
+        if isinstance(value, Mapping) and isinstance(out.get(key, {}), Mapping):
+            value = _merged(out.get(key, {}), value)
+        out[key] = value
+    return out
+
+
+def from_dict(cls: type, raw: Mapping[str, Any], where: str) -> Any:
+    """Build a configuration dataclass from nested dictionaries, strictly (see `read_settings`)."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    values = {}
+    for key, value in raw.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=3) or sorted(fields)
+            raise RecipeError(
+                f"unknown key {key!r} in {cls.__name__}",
+                f"did you mean {', '.join(near)}?",
+                file=where,
+            )
+        default = _default(fields[key])
+        if dataclasses.is_dataclass(default):
+            if not isinstance(value, Mapping):
+                raise RecipeError(f"{key} must be a table, not {value!r}", file=where)
+            values[key] = from_dict(type(default), value, where)
+        else:
+            values[key] = _coerce(key, value, default, where)
+    return cls(**values)
+
+
+def _default(f: dataclasses.Field) -> Any:
+    return f.default if f.default is not dataclasses.MISSING else f.default_factory()
+
+
+def _coerce(key: str, value: Any, default: Any, where: str) -> Any:
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(tuple(v) if isinstance(v, list) else v for v in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise RecipeError(
+            f"{key} = {value!r} is of type {type(value).__name__}",
+            f"it must be of type {type(default).__name__}",
+            file=where,
+        )
+    return value
