@@ -20,6 +20,8 @@ EXTRA = {
     "bench": {"matplotlib", "tmtools"},
     "image": {"PIL", "lightning", "matplotlib", "torchmetrics"},
     "train.py": {"lightning"},
+    "foldcomp.py": {"foldcomp"},
+    "fast_onnx.py": {"onnx", "onnxruntime"},
     "convert.py": {"Bio", "torch_geometric"},
     "diagnostics.py": {"matplotlib"},
 }
