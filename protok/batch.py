@@ -8,6 +8,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ class Reading:
         As for `protok.read`.
     across_chains
         Let the neighbourhood of a residue cross chains; by default each chain stands alone.
+    max_bytes
+        Inputs that hold more, packed or unpacked, are refused; 2 GiB by default.
     """
 
     chain: str | None = None
@@ -42,6 +45,7 @@ class Reading:
     chain_ids: str = "author"
     truncated: str = "error"
     across_chains: bool = False
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,28 @@ class Encoded:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Input:
+    """What a worker gets of a source: nothing, where it opens the file itself; or what an
+    archive gave for it, content or error."""
+
+    source: Source
+    data: bytes | ProtokError | None = None
+
+
 def encode_files(
-    paths: str | Path | Iterable[str | Path], tokenizer: Any, *, jobs: int = 1, **reading
+    paths: str | Path | Iterable[str | Path],
+    tokenizer: Any,
+    *,
+    jobs: int = 1,
+    ordered: bool = True,
+    timeout: float | None = None,
+    **reading,
 ) -> Iterator[Encoded]:
-    """Tokenize structure files one by one, in the order of the inputs, without writing anything.
+    """Tokenize structure files one by one without writing anything.
 
     Parameters and names of structures are as for `encode_all`; errors are in the results.
+    Results come in the order of the inputs, or as they are done.
     """
     options = Reading(**reading)
     sources = find_sources(paths)
@@ -68,7 +88,10 @@ def encode_files(
     place = {source: number for number, source in enumerate(sources)}
     early: list[tuple[int, Encoded]] = []
     due = 0
-    for source, result in encode_sources(sources, tokenizer, options, jobs):
+    for source, result in encode_sources(sources, tokenizer, options, jobs, timeout=timeout):
+        if not ordered:
+            yield result
+            continue
         heapq.heappush(early, (place[source], result))
         while early and early[0][0] == due:
             yield heapq.heappop(early)[1]
@@ -78,26 +101,46 @@ def encode_files(
 def find_sources(paths: str | Path | Iterable[str | Path]) -> list[Source]:
     """List the structure files that `paths` name, under names that tell them apart.
 
+    An archive stands for its members, and for itself if it cannot be read to its end.
+
     Raises
     ------
     ProtokError
         If a path does not exist or no structure file is found.
     """
     from .io import iter_files
+    from .io.archives import SEPARATOR, is_archive, list_members
+    from .io.files import is_structure
 
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = list(iter_files(paths))
-    if not files:
+    found: list[tuple[str, int, int, str]] = []
+    for file in iter_files(paths):
+        path = str(file)
+        try:
+            status = file.stat()
+        except OSError:  # on a list, or deleted meanwhile: who opens it says so
+            found.append((path, 0, 0, ""))
+            continue
+        size, mtime = status.st_size, status.st_mtime_ns
+        if is_structure(file.name) or not is_archive(file):
+            found.append((path, size, mtime, ""))
+            continue
+        try:
+            for member in list_members(file):
+                found.append((f"{path}{SEPARATOR}{member.name}", member.size, mtime, path))
+        except ProtokError:
+            found.append((path, size, mtime, path))
+    if not found:
         raise ProtokError(
             "no structure files found",
-            "give files, folders or patterns of .pdb, .cif, .bcif",
+            "give files, folders, patterns, lists or archives of .pdb, .cif, .bcif",
             file=", ".join(map(str, paths)),
         )
-    sources = []
-    for file, name in zip(files, unique_names(files), strict=True):
-        status = file.stat()
-        sources.append(Source(str(file), name, status.st_size, status.st_mtime_ns))
-    return sources
+    names = unique_names([Path(path.replace(SEPARATOR, "/", bool(a))) for path, _, _, a in found])
+    return [
+        Source(path, name, size, mtime, archive)
+        for (path, size, mtime, archive), name in zip(found, names, strict=True)
+    ]
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:
@@ -137,47 +180,78 @@ def check_across(tokenizer: Any, options: Reading) -> None:
 
 
 def encode_sources(
-    sources: Sequence[Source], tokenizer: Any, options: Reading, jobs: int
+    sources: Sequence[Source],
+    tokenizer: Any,
+    options: Reading,
+    jobs: int,
+    *,
+    timeout: float | None = None,
+    protect: bool = False,
 ) -> Iterator[tuple[Source, Encoded]]:
-    """Yield the result of each source as it comes."""
-    payload = tokenizer if jobs == 1 else pickle.dumps(tokenizer)
-    batches = _batches(sources, min(BATCH_FILES, 1 + len(sources) // (4 * jobs)))
-    for source, result in workers.run(_encoder, (payload, options), batches, jobs=jobs):
+    """Yield the result of each source as it comes; `timeout` and `protect` as in `workers.run`."""
+    alone = jobs == 1 and timeout is None and not protect
+    payload = tokenizer if alone else pickle.dumps(tokenizer)
+    most = min(BATCH_FILES, 1 + len(sources) // (4 * jobs))
+    for one, result in workers.run(
+        encoder, (payload, options), batches(open_sources(sources, options), most),
+        jobs=jobs, timeout=timeout, protect=protect,
+    ):  # fmt: skip
+        path = one.source.path
         if isinstance(result, workers.Lost):
-            result = Encoded(source.path, errors=(ProtokError(result.reason, file=source.path),))
-        yield source, result
+            result = Encoded(path, errors=(ProtokError(result.reason, result.remedy, file=path),))
+        yield one.source, result
 
 
-def _batches(sources: Sequence[Source], most: int) -> Iterator[list[Source]]:
-    batch: list[Source] = []
-    for source in sources:
-        if batch and (
-            len(batch) >= most or sum(one.size for one in batch) + source.size > BATCH_BYTES
-        ):
+def open_sources(sources: Iterable[Source], options: Reading) -> Iterator[Input]:
+    """Yield sources ready for a worker; archives are streamed through, one at a time."""
+    from .io.archives import SEPARATOR, read_members
+
+    for archive, group in groupby(sources, key=lambda source: source.archive):
+        if not archive:
+            yield from map(Input, group)
+            continue
+        # The archive itself is a source, of the name "", where it could not be listed to its end.
+        named = {source.path[len(archive + SEPARATOR) :]: source for source in group}
+        for name, content in read_members(archive, named, options.max_bytes):
+            yield Input(named[name], content)
+
+
+def batches(inputs: Iterable[Input], most: int) -> Iterator[list[Input]]:
+    """Group inputs for workers: `most` files and some MB at a time."""
+    batch: list[Input] = []
+    held = 0
+    for one in inputs:
+        size = one.source.size
+        if batch and (len(batch) >= most or held + size > BATCH_BYTES):
             yield batch
-            batch = []
-        batch.append(source)
+            batch, held = [], 0
+        batch.append(one)
+        held += size
     if batch:
         yield batch
 
 
-def _encoder(payload: Any, options: Reading) -> Callable[[Sequence[Source]], list[Encoded]]:
+def encoder(payload: Any, options: Reading) -> Callable[[Sequence[Input]], list[Encoded]]:
     """Make the function that a worker applies to its batches."""
     tokenizer = pickle.loads(payload) if isinstance(payload, bytes) else payload
     return lambda batch: _encode_batch(batch, tokenizer, options)
 
 
-def _encode_batch(batch: Sequence[Source], tokenizer: Any, options: Reading) -> list[Encoded]:
+def _encode_batch(batch: Sequence[Input], tokenizer: Any, options: Reading) -> list[Encoded]:
     from .io import read
 
-    asked = {key: getattr(options, key) for key in ("chain", "model", "chain_ids", "truncated")}
+    keys = ("chain", "model", "chain_ids", "truncated", "max_bytes")
+    asked = {key: getattr(options, key) for key in keys}
     structures: list[Backbone] = []
     owner: list[int] = []
     errors: list[list[ProtokError]] = [[] for _ in batch]
     notes: list[tuple[str, ...]] = [()] * len(batch)
-    for number, source in enumerate(batch):
+    for number, one in enumerate(batch):
+        source = one.source
         try:
-            backbone = replace(read(source.path, **asked), name=source.name)
+            if isinstance(one.data, ProtokError):
+                raise one.data
+            backbone = replace(read(source.path, data=one.data, **asked), name=source.name)
         except Exception as error:
             errors[number].append(_as_error(error, source.path))
             continue
@@ -188,13 +262,13 @@ def _encode_batch(batch: Sequence[Source], tokenizer: Any, options: Reading) -> 
     tokens: list[list[Tokens]] = [[] for _ in batch]
     for number, result in zip(owner, _tokenize(structures, tokenizer, options), strict=True):
         if isinstance(result, ProtokError):
-            result.file = batch[number].path
+            result.file = batch[number].source.path
             errors[number].append(result)
         else:
             tokens[number].extend(result.split())
     return [
-        Encoded(source.path, tuple(tokens[n]), tuple(errors[n]), notes[n])
-        for n, source in enumerate(batch)
+        Encoded(one.source.path, tuple(tokens[n]), tuple(errors[n]), notes[n])
+        for n, one in enumerate(batch)
     ]
 
 

@@ -100,6 +100,22 @@ def _jobs(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        if (value := float(text)) > 0:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+
+
+def _bytes(text: str) -> int:
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "B")
+    if not number.isdecimal() or int(number) < 1 or unit not in "BKMG":
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: a number, or 100K, 500M, 2G")
+    return int(number) << 10 * "BKMG".index(unit)
+
+
 def _reading_arguments(one: argparse.ArgumentParser) -> None:
     group = one.add_argument_group("how structure files are read")
     group.add_argument(
@@ -127,7 +143,9 @@ def _reading(arguments: argparse.Namespace) -> dict:
 def _encode_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "inputs", nargs="+", metavar="INPUT",
-        help="structure files (.pdb .cif .bcif, also .gz .zst), folders, patterns; or one store",
+        help="structure files (.pdb .cif .bcif .fcz, also .gz .zst), folders, patterns; archives "
+        "(.tar .tar.gz .zip, Foldcomp databases); @FILE with a path a line, - for such lines on "
+        "the standard input; or one store of training",
     )  # fmt: skip
     one.add_argument(
         "-o", "--out", metavar="FILE",
@@ -155,6 +173,17 @@ def _encode_arguments(one: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true",
         help="replace an output that was made of something else, drop unfinished work",
     )  # fmt: skip
+    one.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS",
+        help="give up an input that takes longer (default: 600 with several processes, else none)",
+    )  # fmt: skip
+    one.add_argument(
+        "--max-bytes", type=_bytes, metavar="N",
+        help="refuse inputs that hold more, unpacked: 500M, 2G (default: 2G)",
+    )  # fmt: skip
+    one.add_argument(
+        "--unordered", action="store_true", help="records as they are done, not as the inputs"
+    )
     one.add_argument("--json", action="store_true", help="print a summary as JSON; needs -o")
     _reading_arguments(one)
 
@@ -163,7 +192,10 @@ def _encode(arguments: argparse.Namespace) -> int:
     reading = _reading(arguments) | {
         "chain": arguments.chain,
         "across_chains": arguments.across_chains,
+        "max_bytes": arguments.max_bytes,
     }
+    if arguments.timeout is None and arguments.jobs > 1:
+        arguments.timeout = 600.0
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
     from .scale import Stopped, encode_all, encode_store
@@ -180,7 +212,7 @@ def _encode(arguments: argparse.Namespace) -> int:
         summary = encode_all(
             arguments.inputs, arguments.model, arguments.out, jobs=arguments.jobs,
             errors=arguments.errors, overwrite=arguments.overwrite, on_error=arguments.on_error,
-            **reading,
+            ordered=not arguments.unordered, timeout=arguments.timeout, **reading,
         )  # fmt: skip
     except Stopped as error:
         _say(f"stopped: {error}")
@@ -223,7 +255,8 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
 
     rows: list[tuple[str, str, str]] = []
     for result in encode_files(
-        arguments.inputs, arguments.model, jobs=arguments.jobs, **reading
+        arguments.inputs, arguments.model, jobs=arguments.jobs,
+        ordered=not arguments.unordered, timeout=arguments.timeout, **reading,
     ):  # fmt: skip
         for one in result.tokens:
             sys.stdout.write(fasta(one))

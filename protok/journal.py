@@ -27,12 +27,17 @@ PART_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Source:
-    """One input file as it was found: a change of size or time makes it another."""
+    """One input as it was found: a change of size or time makes it another.
+
+    `archive` is the path of the archive that it is a member of, and `path` then that path
+    with the member's name.
+    """
 
     path: str
     name: str
     size: int
     mtime: int
+    archive: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Journal:
     ----------
     done : dict of Source to Entry
         All that was added, in this run or in an interrupted one.
+    resumed : bool
+        Whether an interrupted run was at this work.
 
     Raises
     ------
@@ -79,6 +86,7 @@ class Journal:
             for path in folder.iterdir():
                 if path.name != "lock":
                     path.unlink()
+        self.resumed = (folder / "job.json").exists()
         self._same_job(job)
         self.done = self._read()
         numbers = [int(Path(entry.part).stem) for entry in self.done.values() if entry.part]
@@ -167,9 +175,15 @@ class Journal:
         self.done.update((entry.source, entry) for entry in self._entries)
         self._tokens, self._entries = [], []
 
-    def tables(self, sources: Sequence[Source]) -> Iterator:
-        """Yield the rows of each source as an Arrow table, in the order of `sources`."""
+    def tables(self, sources: Sequence[Source], ordered: bool = True) -> Iterator:
+        """Yield the rows of each source as Arrow tables.
+
+        In the order of `sources`, or as they lie in the parts, which takes less time.
+        """
         import pyarrow.parquet as pq
+
+        if not ordered:
+            sources = sorted(sources, key=lambda s: (self.done[s].part, self.done[s].start))
 
         # Workers finish nearly in order, so that a few parts are enough to have at hand.
         read = lru_cache(maxsize=8)(lambda part: pq.read_table(self.folder / part))

@@ -79,10 +79,12 @@ def encode_all(
     on_error: str = "skip",
     errors: str | Path | None = None,
     overwrite: bool = False,
+    ordered: bool = True,
+    timeout: float | None = None,
     progress: bool | None = None,
     **reading,
 ) -> Summary:
-    """Tokenize structure files into one token file, one record a chain, in the order of the inputs.
+    """Tokenize structure files into one token file, one record a chain.
 
     While it works, results lie in the folder `<out>.parts`; the output appears at the end. After
     a kill the same call goes on; inputs that changed meanwhile are done again. A finished Parquet
@@ -92,24 +94,31 @@ def encode_all(
     Parameters
     ----------
     paths
-        Files, folders (searched to the bottom) and glob patterns.
+        Files, folders (searched to the bottom), glob patterns, lists (``@name``, a path a line;
+        ``-`` for the standard input), and archives, whose members are read as streams and never
+        become files: ``.tar`` (plain, gzip, bzip2, Zstandard), ``.zip``, Foldcomp databases.
     tokenizer
         A tokenizer, or the name or folder of one.
     out
         `.parquet`, `.fasta`, `.csv` or `.npz`.
     jobs
-        Worker processes of one thread each. With 1 all happens in this process; a file that
-        kills it is then met again when the call is repeated.
+        Worker processes of one thread each. With 1 and no `timeout` all happens in this process;
+        if that is killed, the same call goes on in a worker process, so that a file that brings
+        its reader down costs its own row then.
     on_error
         `"skip"` to go on after a failed input, `"stop"` to raise its error.
     errors
         Table of failed inputs: file, chain, reason. By default `errors.tsv` beside `out`.
     overwrite
         Replace an output of other inputs, model or options, and drop unfinished work.
+    ordered
+        Records in the order of the inputs; else as they were done.
+    timeout
+        Seconds that a worker may take for one input; one that takes longer is a failed input.
     progress
         Show a progress bar; by default if the standard error is a terminal.
     **reading
-        Fields of `Reading`: chain, model, chain_ids, truncated, across_chains.
+        Fields of `Reading`: chain, model, chain_ids, truncated, across_chains, max_bytes.
 
     Returns
     -------
@@ -133,12 +142,13 @@ def encode_all(
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
     check_across(tokenizer, options)
-    job = {"codebook": tokenizer.codebook, **asdict(options)}
+    job = job_key(tokenizer, options)
+    made = {**job, "ordered": ordered}
     table = Path(errors) if errors is not None else out.parent / "errors.tsv"
     parts = out.with_name(out.name + ".parts")
 
     if out.exists() and not overwrite:
-        stored = _finished(out, job, sources)
+        stored = _finished(out, made, sources)
         if parts.exists():  # killed after the last step but one
             Journal(parts, job).remove()
         summary = _summary(out, job, stored, len(sources), began)
@@ -146,6 +156,7 @@ def encode_all(
         return summary
     out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(parts, job, fresh=overwrite)
+    protect = journal.resumed  # what ended the last run may be the next input
     try:
         done = [source for source in sources if source in journal.done]
         todo = [source for source in sources if source not in journal.done]
@@ -153,7 +164,9 @@ def encode_all(
         write_errors(known, table)
         with (
             workers.show_progress("encoding", len(sources), progress) as advance,
-            contextlib.closing(encode_sources(todo, tokenizer, options, jobs)) as results,
+            contextlib.closing(
+                encode_sources(todo, tokenizer, options, jobs, timeout=timeout, protect=protect)
+            ) as results,
         ):
             advance(len(done), len({file for file, _, _ in known}))
             for source, result in results:
@@ -167,8 +180,8 @@ def encode_all(
                 write_errors([(source.path, *row) for row in failed], table, append=True)
                 advance(1, bool(failed))
         journal.flush()
-        stored = _made_of(job, sources, [journal.done[source] for source in sources])
-        _finish(journal, sources, out, stored)
+        stored = _made_of(made, sources, [journal.done[source] for source in sources])
+        _finish(journal, sources, out, stored, ordered)
         journal.remove()
     finally:
         # What was finished before an error or Ctrl-C is kept for the next call.
@@ -231,6 +244,12 @@ def encode_store(
     )  # fmt: skip
 
 
+def job_key(tokenizer: Any, options: Reading) -> dict:
+    """What results depend on besides the inputs: the model, all of it, and the options."""
+    encoder = getattr(tokenizer, "encoder_fingerprint", None)
+    return {"codebook": tokenizer.codebook, "encoder": encoder, **asdict(options)}
+
+
 def _check_suffix(out: Path) -> None:
     """Refuse an unknown suffix before the work, not after it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -259,8 +278,10 @@ def _made_of(job: dict, sources: Sequence[Source], entries: Sequence[Entry]) -> 
     }
 
 
-def _finish(journal: Journal, sources: Sequence[Source], out: Path, stored: dict) -> None:
-    """Join the parts in the order of the inputs, and let the output appear at once."""
+def _finish(
+    journal: Journal, sources: Sequence[Source], out: Path, stored: dict, ordered: bool
+) -> None:
+    """Join the parts, and let the output appear at once."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -270,7 +291,7 @@ def _finish(journal: Journal, sources: Sequence[Source], out: Path, stored: dict
     schema = schema.with_metadata({**(schema.metadata or {}), MADE_OF: json.dumps(stored)})
     with pq.ParquetWriter(joined, schema, compression="zstd") as writer:
         held, rows = [], 0
-        for table in journal.tables(sources):
+        for table in journal.tables(sources, ordered):
             held.append(table.replace_schema_metadata(schema.metadata))
             rows += len(table)
             if rows >= PART_ROWS:

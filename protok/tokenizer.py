@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ class StructureTokenizer:
             return "continuous"
         vectors = self.code_vectors()
         return hashlib.sha256(np.ascontiguousarray(vectors, dtype="<f4").tobytes()).hexdigest()[:8]
+
+    @cached_property
+    def encoder_fingerprint(self) -> str:
+        """What makes codes beside the codebook: a digest of the encoder's weights."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.network.state_dict().items()):
+            if not key.startswith("decoder.") and key not in TRANSIENT:
+                digest.update(f"{key} {tuple(value.shape)}".encode())
+                digest.update(value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:8]
 
     def code_vectors(self) -> np.ndarray:
         """The codebook, (size, d) float32.

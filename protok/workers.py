@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Lost:
-    """Stands for the result of an item that brought its worker down."""
+    """Stands for the result of an item that brought its worker down, or kept it too long."""
 
     reason: str
+    remedy: str = ""
 
 
 def run(
@@ -34,6 +36,8 @@ def run(
     batches: Iterable[Sequence[Any]],
     *,
     jobs: int,
+    timeout: float | None = None,
+    protect: bool = False,
 ) -> Iterator[tuple[Any, Any]]:
     """Yield `(item, result)` for every item of every batch, in the order of completion.
 
@@ -46,20 +50,26 @@ def run(
     batches
         Consumed as the workers get to them.
     jobs
-        Worker processes; with 1 everything happens in this process, unprotected.
+        Worker processes; with 1 everything happens in this process, unprotected, unless there
+        is a time limit or protection is asked for.
+    timeout
+        Seconds after which a worker that is at one item is ended; None for no limit.
+    protect
+        Use a worker process even for one job.
 
     Yields
     ------
     item, result
-        The result is `Lost` where a worker died of the item (a segmentation fault, memory), or
-        its function raised. The items of a batch that was lost are first tried again one by one.
+        The result is `Lost` where a worker died of the item (a segmentation fault, memory), took
+        too long for it, or its function raised. The items of a batch that was lost, or that
+        took longer than one item may, are first tried again one by one.
 
     Raises
     ------
     RuntimeError
         If a worker dies before it starts to work, as all others then would too.
     """
-    if jobs == 1:
+    if jobs == 1 and timeout is None and not protect:
         work = factory(*arguments)
         for batch in batches:
             yield from _attempt(work, batch)
@@ -74,28 +84,40 @@ def run(
     try:
         while True:
             while len(busy) < jobs and (batch := take()) is not None:
-                worker = idle.pop() if idle else _Worker(factory, arguments)
+                worker = idle.pop() if idle else _Worker(factory, arguments, timeout)
                 worker.give(batch)
                 busy[worker.pipe] = worker
             if not busy:
                 return
-            for pipe in wait(list(busy)):
+            answers = {pipe: busy[pipe].receive() for pipe in wait(list(busy), _patience(busy))}
+            for pipe, worker in busy.items():
+                if pipe not in answers and worker.patience() == 0:
+                    worker.process.kill()
+                    answers[pipe] = "late", f"it took longer than {timeout:g} s"
+            for pipe, (kind, content) in answers.items():
                 worker = busy[pipe]
-                kind, content = worker.receive()
                 if kind == "ready":
                     continue
                 del busy[pipe]
-                if kind != "died":
+                if kind in ("died", "late"):
+                    worker.stop()
+                else:
                     idle.append(worker)
                 if kind == "done":
                     yield from zip(worker.batch, content, strict=True)
                 elif len(worker.batch) == 1:
-                    yield worker.batch[0], Lost(content)
+                    remedy = "leave it out, or allow more time (timeout)" if kind == "late" else ""
+                    yield worker.batch[0], Lost(content, remedy)
                 else:
                     again.extend([item] for item in worker.batch)
     finally:
         for worker in [*idle, *busy.values()]:
             worker.stop()
+
+
+def _patience(busy: dict[Any, _Worker]) -> float | None:
+    """Seconds until the first of the workers is late; None if none can be."""
+    return min((left for w in busy.values() if (left := w.patience()) is not None), default=None)
 
 
 def _attempt(work, batch: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
@@ -119,7 +141,7 @@ def _said(error: Exception) -> str:
 class _Worker:
     """One process and the batch it is at."""
 
-    def __init__(self, factory, arguments):
+    def __init__(self, factory, arguments, timeout: float | None):
         # A forked copy of a process that has used torch's threads can hang: spawn.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
@@ -130,10 +152,18 @@ class _Worker:
         theirs.close()
         self.ready = False
         self.batch: Sequence[Any] = ()
+        self.timeout, self.since = timeout, 0.0
+
+    def patience(self) -> float | None:
+        """Seconds that the worker has left for its batch; None without a limit."""
+        if self.timeout is None or not self.ready:
+            return None
+        return max(0.0, self.since + self.timeout - time.monotonic())
 
     def give(self, batch: Sequence[Any]) -> None:
         """Send a batch, at once or as soon as the process is ready for it."""
         self.batch = batch
+        self.since = time.monotonic()
         if self.ready:
             try:
                 self.pipe.send(batch)
@@ -172,7 +202,7 @@ class _Worker:
 
     def stop(self) -> None:
         self.pipe.close()
-        self.process.terminate()
+        self.process.kill()  # it has nothing to save
         self.process.join()
 
 

@@ -26,6 +26,8 @@ EXTRA = {
     "train.py": {"lightning"},
     "fitting.py": {"lightning"},
     "prior": {"lightning", "transformers"},
+    "foldcomp.py": {"foldcomp"},
+    "fast_onnx.py": {"onnx", "onnxruntime"},
     "convert.py": {"Bio", "torch_geometric"},
     "diagnostics.py": {"matplotlib"},
 }

@@ -12,15 +12,24 @@ from protok.errors import ProtokError
 from protok.tokens import Tokens
 
 
+def resident() -> int:
+    """Resident memory of this process in KiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * (os.sysconf("SC_PAGE_SIZE") // 1024)
+
+
 class Tiny:
     """Eight codes by residue number; decodes to the coordinates of the originals, moved.
 
-    A structure named `killer` ends the process, `raiser` raises, `refuser` is refused.
+    A structure named `killer` ends the process, `leaver` too, `hanger` takes for ever, `raiser`
+    raises, `refuser` is refused.
 
     Parameters
     ----------
     log
         File to which the name of every structure that is encoded is added.
+    memory
+        Add the resident memory in KiB to the log.
     seconds
         Time that a structure takes.
     originals
@@ -29,13 +38,20 @@ class Tiny:
 
     name, size = "tiny", 8
 
-    def __init__(self, log=None, seconds=0.0, version="00000001", originals=None):
+    def __init__(
+        self, log=None, seconds=0.0, version="00000001", originals=None, memory=False
+    ):  # fmt: skip
         self.codebook = f"tiny@{version}"
         self.log, self.seconds, self.originals = log, seconds, originals
+        self.memory = memory
 
     def encode(self, structure):
         if structure.name == "killer":
             os.kill(os.getpid(), signal.SIGKILL)
+        if structure.name == "leaver":
+            os._exit(3)
+        if structure.name == "hanger":
+            time.sleep(3600)
         if structure.name == "raiser":
             raise KeyError("a fault")
         if structure.name == "refuser":
@@ -43,7 +59,7 @@ class Tiny:
         time.sleep(self.seconds)
         if self.log is not None:
             with open(self.log, "a") as handle:
-                handle.write(structure.name + "\n")
+                handle.write(f"{structure.name}{f' {resident()}' if self.memory else ''}\n")
         ids = np.where(structure.mask, structure.index % self.size, -1)
         return Tokens.like(structure, ids, self.size, self.codebook)
 

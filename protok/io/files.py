@@ -10,6 +10,7 @@ import glob
 import os
 import re
 import stat
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,11 +20,12 @@ from protok.errors import CorruptFile, FormatError, ProtokError
 LIMIT = 2**31
 """Bytes of structure data that are read at most, after decompression."""
 
-_RATIO = 250  # coordinates pack 4 to 20 times; a bomb 1,000 times and more
-_STEP = 2**26  # bytes decompressed between two looks at the limits
+RATIO = 250  # coordinates pack 4 to 20 times; a bomb 1,000 times and more
+STEP = 2**26  # bytes decompressed between two looks at the limits
+TOO_LARGE = "split it, or raise the limit (max_bytes)"
 
 FORMATS = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
-PACKED = (".gz", ".zst", ".bz2")
+PACKED = (".gz", ".zst", ".bz2", ".fcz")
 
 
 def stem(path: str | os.PathLike) -> str:
@@ -42,23 +44,48 @@ def stem(path: str | os.PathLike) -> str:
 
 
 def iter_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> Iterator[Path]:
-    """Yield structure files named by files, folders and glob patterns, each once.
+    """Yield structure files named by files, folders, glob patterns and lists, each once.
 
     A file is taken whatever its suffix. A folder is searched to the bottom for
-    .pdb, .ent, .cif, .mmcif and .bcif, plain or .gz, .zst, .bz2; hidden names
-    are passed over. Files of one folder or pattern come sorted.
+    .pdb, .ent, .cif, .mmcif and .bcif, plain or .gz, .zst, .bz2, and .fcz; hidden
+    names are passed over. Files of one folder or pattern come sorted. ``@name`` is a
+    list: a text file with a file or folder a line; ``-`` reads such lines from the
+    standard input. What a list names is yielded even if it does not exist.
 
     Raises
     ------
     ProtokError
-        If a path does not exist or a pattern matches nothing.
+        If a path does not exist, a pattern matches nothing, or a list cannot be read.
     """
     seen = set()
     for given in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
-        for path in _expand(Path(given)):
+        listed = _listed(str(given))
+        for path in _expand(Path(given)) if listed is None else listed:
             if path not in seen:
                 seen.add(path)
                 yield path
+
+
+def _listed(given: str) -> Iterator[Path] | None:
+    """What a list names, if it is one."""
+    if given == "-":
+        return _lines(sys.stdin.read())
+    if not given.startswith("@") or os.path.exists(given):
+        return None
+    try:
+        return _lines(Path(given[1:]).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ProtokError(
+            f"the list cannot be read ({error})", "check the path", file=given[1:]
+        ) from error
+
+
+def _lines(text: str) -> Iterator[Path]:
+    for name in text.split("\n"):
+        if name := name.rstrip("\r"):
+            path = Path(name)
+            # Of a long list one bad line costs itself: whoever opens the file says so.
+            yield from _expand(path) if path.is_dir() else (path,)
 
 
 def _expand(path: Path) -> Iterator[Path]:
@@ -67,7 +94,7 @@ def _expand(path: Path) -> Iterator[Path]:
         for folder, folders, names in os.walk(path):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
-                if not name.startswith(".") and _is_structure(name):
+                if not name.startswith(".") and is_structure(name):
                     yield Path(folder, name)
     elif path.exists():
         yield path
@@ -79,19 +106,23 @@ def _expand(path: Path) -> Iterator[Path]:
             yield from _expand(match) if match.is_dir() else (match,)
 
 
-def _is_structure(name: str) -> bool:
+def is_structure(name: str) -> bool:
+    """Whether a file name has a suffix of structure files."""
     name = name.lower()
+    if name.endswith(".fcz"):
+        return True
     for suffix in PACKED:
         name = name.removesuffix(suffix)
     return name.endswith(FORMATS)
 
 
-def load(path: Path) -> tuple[bytes, bool]:
+def load(path: Path, max_bytes: int | None = None) -> tuple[bytes, bool]:
     """Return the unpacked content of a file and whether its stream was cut short."""
+    limit = LIMIT if max_bytes is None else max_bytes
     try:
         status = os.stat(path)
         # To open a pipe would wait for ever; what is too large is not read at all.
-        if stat.S_ISREG(status.st_mode) and status.st_size <= LIMIT:
+        if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
             with open(path, "rb") as file:
                 data = file.read()
         else:
@@ -102,34 +133,52 @@ def load(path: Path) -> tuple[bytes, bool]:
         raise ProtokError(f"cannot be read ({error})", "check the path") from error
     if data is None:
         if stat.S_ISREG(status.st_mode):
-            raise CorruptFile(f"holds more than {LIMIT >> 20} MiB", "split it")
+            raise CorruptFile(f"holds more than {said(limit)}", TOO_LARGE)
         raise ProtokError("is not a regular file", "check the path")
+    return unpack(data, limit)
+
+
+def unpack(data: bytes, max_bytes: int | None = None) -> tuple[bytes, bool]:
+    """Return the unpacked content of some bytes and whether their stream was cut short."""
+    limit = LIMIT if max_bytes is None else max_bytes
     cut = False
     for _ in range(3):  # packed twice happens; deeper is a trick
-        unpack = next((f for magic, f in _UNPACK if data.startswith(magic)), None)
-        if unpack is None:
+        unpack_one = next((f for magic, f in _UNPACK if data.startswith(magic)), None)
+        if unpack_one is None:
             break
         pieces: list[bytes] = []
-        cut |= not unpack(data, _keeper(pieces, len(data)))
+        cut |= not unpack_one(data, _keeper(pieces, len(data), limit))
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     return data.removeprefix(b"\xef\xbb\xbf"), cut
 
 
-def _keeper(pieces: list[bytes], packed: int) -> Callable[[bytes], None]:
+def said(size: int) -> str:
+    """A number of bytes in words."""
+    return f"{size >> 20} MiB" if size >= 2**20 else f"{size} bytes"
+
+
+def _keeper(pieces: list[bytes], packed: int, limit: int) -> Callable[[bytes], None]:
     """Return a function that appends to `pieces` and refuses decompression bombs."""
     total = 0
 
     def keep(piece: bytes) -> None:
         nonlocal total
         total += len(piece)
-        if total > LIMIT or (total > _STEP and total > _RATIO * packed):
-            raise CorruptFile(
-                f"{packed} compressed bytes unpack to more than {total >> 20} MiB",
-                "unpack it by hand if it is what it should be",
-            )
+        if total > STEP and total > RATIO * packed:
+            raise bomb(packed, total)
+        if total > limit:
+            raise CorruptFile(f"unpacks to more than {said(limit)}", TOO_LARGE)
         pieces.append(piece)
 
     return keep
+
+
+def bomb(packed: int, unpacked: int) -> CorruptFile:
+    """The refusal of compressed data that unpacks to suspiciously much."""
+    return CorruptFile(
+        f"{packed} compressed bytes unpack to more than {said(unpacked)}",
+        "unpack it by hand if it is what it should be",
+    )
 
 
 def _gunzip(data: bytes, keep: Callable[[bytes], None]) -> bool:
@@ -137,12 +186,12 @@ def _gunzip(data: bytes, keep: Callable[[bytes], None]) -> bool:
         stream = zlib.decompressobj(31)
         while not stream.eof:
             try:
-                piece = stream.decompress(data, _STEP)
+                piece = stream.decompress(data, STEP)
             except zlib.error as error:
                 raise CorruptFile(f"damaged gzip stream ({error})", "fetch it again") from error
             keep(piece)
             data = stream.unconsumed_tail
-            if not data and not stream.eof and len(piece) < _STEP:
+            if not data and not stream.eof and len(piece) < STEP:
                 return False
         data = stream.unused_data
     return True
@@ -154,11 +203,11 @@ def _bunzip(data: bytes, keep: Callable[[bytes], None]) -> bool:
     while data.startswith(b"BZh"):
         stream = bz2.BZ2Decompressor()
         try:
-            keep(stream.decompress(data, _STEP))
+            keep(stream.decompress(data, STEP))
             while not stream.eof:
                 if stream.needs_input:
                     return False
-                keep(stream.decompress(b"", _STEP))
+                keep(stream.decompress(b"", STEP))
         except OSError as error:
             raise CorruptFile(f"damaged bzip2 stream ({error})", "fetch it again") from error
         data = stream.unused_data
@@ -186,10 +235,21 @@ def _unzstd(data: bytes, keep: Callable[[bytes], None]) -> bool:
     return True
 
 
-_UNPACK = ((b"\x1f\x8b", _gunzip), (b"\x28\xb5\x2f\xfd", _unzstd), (b"BZh", _bunzip))
+def _unfold(data: bytes, keep: Callable[[bytes], None]) -> bool:
+    from protok.io.foldcomp import unpack
+
+    keep(unpack(data))
+    return True
+
+
+_UNPACK = (
+    (b"\x1f\x8b", _gunzip),
+    (b"\x28\xb5\x2f\xfd", _unzstd),
+    (b"BZh", _bunzip),
+    (b"FCMP", _unfold),
+)
 
 _FOREIGN = (
-    (0, b"FCMP", "Foldcomp data", "unpack it with foldcomp"),
     (0, b"PK\x03\x04", "a zip archive", "unpack it"),
     (257, b"ustar", "a tar archive", "unpack it"),
     (0, b"\xfd7zXZ", "xz-compressed", "unpack it with xz"),

@@ -10,7 +10,7 @@ from protok.backbone import Backbone
 from protok.errors import ProtokError, TruncatedFile
 from protok.io.assemble import assemble
 from protok.io.bcif import read_bcif
-from protok.io.files import load, sniff, stem
+from protok.io.files import load, sniff, stem, unpack
 from protok.io.mmcif import read_mmcif
 from protok.io.pdb import read_pdb
 
@@ -22,15 +22,17 @@ def read(
     model: int = 1,
     chain_ids: Literal["author", "label"] = "author",
     truncated: Literal["error", "keep"] = "error",
+    max_bytes: int | None = None,
+    data: bytes | None = None,
 ) -> Backbone:
     """Read the protein chains of one model of a structure file.
 
-    PDB, mmCIF and BinaryCIF, plain or compressed with gzip, Zstandard or bzip2;
-    the content decides, not the suffix. Amino-acid residues of polymers are
-    kept whatever their record, modified ones under the letter of their parent;
-    nucleic acids, ligands and water are not. A residue without some of its
-    backbone atoms stays, with NaN. Of alternate locations the one with the
-    highest summed occupancy is taken for the whole residue.
+    PDB, mmCIF and BinaryCIF, plain or compressed with gzip, Zstandard or bzip2, and
+    Foldcomp data if that is installed; the content decides, not the suffix. Amino-acid
+    residues of polymers are kept whatever their record, modified ones under the letter of
+    their parent; nucleic acids, ligands and water are not. A residue without some of its
+    backbone atoms stays, with NaN. Of alternate locations the one with the highest summed
+    occupancy is taken for the whole residue.
 
     Parameters
     ----------
@@ -47,6 +49,10 @@ def read(
     truncated
         What to do with a file that ends before its own end: refuse it, or keep
         what is there and say so in `notes`.
+    max_bytes
+        Refuse files that are larger, packed or unpacked; 2 GiB by default.
+    data
+        The content of the file, e.g. of a member of an archive; `path` then only names it.
 
     Returns
     -------
@@ -76,7 +82,7 @@ def read(
         raise ValueError(f"truncated is 'error' or 'keep', not {truncated!r}")
     path = Path(path)
     try:
-        data, cut = load(path)
+        data, cut = load(path, max_bytes) if data is None else unpack(data, max_bytes)
         keep = truncated == "keep"
         if cut and not keep:
             raise TruncatedFile(

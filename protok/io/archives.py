@@ -1,0 +1,312 @@
+"""Structure files inside of tar and zip archives and Foldcomp databases, read as streams.
+
+Members never become paths on disk, whatever they are called. An archive is walked in its
+own order, twice: once to list what it holds, once to hand out the contents that are wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from protok.errors import CorruptFile, FormatError, ProtokError
+from protok.io import files
+from protok.io.files import RATIO, TOO_LARGE, bomb, is_structure, said
+
+SEPARATOR = "::"
+"""Between the path of an archive and the name of a member, in paths that are shown."""
+
+_BLOCK = 2**20
+#: What the standard library raises on damaged archives, and on encrypted ones.
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError,
+           RuntimeError, NotImplementedError, OverflowError)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Member:
+    """One structure file in an archive: its name, unique there, and its unpacked size."""
+
+    name: str
+    size: int
+
+
+#: A member, and what reads at most so many bytes of it; good until the next member.
+Walk = Iterator[tuple[Member, Callable[[int], bytes]]]
+
+
+def is_archive(path: str | os.PathLike) -> bool:
+    """Whether a file is a tar (plain, .gz, .bz2, .zst) or zip archive or a Foldcomp database.
+
+    The content decides, except that a Foldcomp database is known by the files beside it.
+    """
+    return _kind(Path(path)) is not None
+
+
+def list_members(path: str | os.PathLike) -> Iterator[Member]:
+    """Yield the structure files of an archive: .pdb, .ent, .cif, .mmcif, .bcif, .fcz, also packed.
+
+    Of members of the same name the second is called ``2/name``, and so on. Hidden files
+    and links are passed over.
+
+    Raises
+    ------
+    ProtokError
+        Where the archive turns out to be damaged, after the members before; or if it
+        holds no structure file.
+    """
+    found = False
+    for member, _ in _walk(Path(path)):
+        found = True
+        yield member
+    if not found:
+        raise FormatError("an archive without structure files", "unpack it", file=str(path))
+
+
+def read_members(
+    path: str | os.PathLike, wanted: Collection[str], max_bytes: int | None = None
+) -> Iterator[tuple[str, bytes | ProtokError]]:
+    """Yield name and content of the members that are wanted, in the order of the archive.
+
+    Parameters
+    ----------
+    path
+        The archive.
+    wanted
+        Names as `list_members` gives them.
+    max_bytes
+        Larger members are refused, unread; 2 GiB by default.
+
+    Yields
+    ------
+    name, content
+        The bytes of the member as they lie in the archive, or the error that it costs. Damage
+        of the archive itself comes as an error of every wanted member that was not reached,
+        and of the name ``""`` if that is wanted.
+    """
+    limit = files.LIMIT if max_bytes is None else max_bytes
+    missing = dict.fromkeys(wanted)
+    damage = ProtokError("is not in the archive any more", "run again")
+    try:
+        for member, read in _walk(Path(path)):
+            if member.name not in missing:
+                continue
+            del missing[member.name]
+            try:
+                content: bytes | ProtokError = _bounded(member, read, limit)
+            except ProtokError as error:
+                content = error
+            except _DAMAGE as error:
+                content = _corrupt(error)
+            yield member.name, content
+            if not missing:
+                return
+    except ProtokError as error:
+        damage = error
+    if "" in missing and not isinstance(damage, CorruptFile):
+        damage = FormatError("an archive without structure files", "unpack it")
+    for name in missing:
+        yield name, type(damage)(damage.found, damage.remedy)
+
+
+def _bounded(member: Member, read: Callable[[int], bytes], limit: int) -> bytes:
+    refusal = CorruptFile(f"holds more than {said(limit)}", TOO_LARGE)
+    if member.size > limit:
+        raise refusal
+    content = read(limit + 1)
+    if len(content) > limit:  # the size that the archive states may be a lie
+        raise refusal
+    return content
+
+
+def _corrupt(error: Exception) -> CorruptFile:
+    return CorruptFile(f"damaged archive ({type(error).__name__}: {error})", "fetch it again")
+
+
+def _kind(path: Path) -> Callable[[Path], Walk] | None:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        with open(path, "rb") as file:
+            head = file.read(4)
+            if head == b"FCMP":
+                return _walk_foldcomp if Path(f"{path}.index").exists() else None
+            if head in (b"PK\x03\x04", b"PK\x05\x06"):
+                return _walk_zip
+            file.seek(0)
+            with _unpacked(file) as stream:
+                return _walk_tar if stream.read(512)[257:262] == b"ustar" else None
+    except (*_DAMAGE, ProtokError):
+        return None  # the reader of structure files says what is wrong with it
+
+
+def _walk(path: Path) -> Walk:
+    walk = _kind(path)
+    if walk is None:
+        raise ProtokError("is not an archive any more", "run again", file=str(path))
+    seen: dict[str, int] = {}
+    try:
+        for member, read in walk(path):
+            seen[member.name] = times = seen.get(member.name, 0) + 1
+            yield (Member(f"{times}/{member.name}", member.size) if times > 1 else member), read
+    except ProtokError as error:
+        error.file = error.file or str(path)
+        raise
+    except _DAMAGE as error:
+        found = _corrupt(error)
+        found.file = str(path)
+        raise found from error
+
+
+def _wanted(name: str) -> bool:
+    last = name.rsplit("/", 1)[-1]
+    return is_structure(last) and not last.startswith(".")
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar archive that is refused if damaged, where tarfile would just end."""
+
+    @classmethod
+    def fromtarfile(cls, archive):
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            where = archive.fileobj.tell() >> 10
+            raise CorruptFile(
+                f"the archive is cut off or damaged after {where} KiB", "fetch it again"
+            ) from error
+
+
+def _walk_tar(path: Path) -> Walk:
+    with open(path, "rb") as file, _unpacked(file) as stream:
+        # Only a plain archive can be skipped through; others are a stream.
+        plain = isinstance(stream, _Plain)
+        with tarfile.open(
+            fileobj=stream, mode="r:" if plain else "r|", tarinfo=_Header, bufsize=_BLOCK
+        ) as archive:
+            while (info := archive.next()) is not None:
+                archive.members.clear()  # tarfile keeps all headers otherwise
+                if info.isfile() and _wanted(info.name):
+                    yield Member(info.name, info.size), _tar_reader(archive, info)
+
+
+def _tar_reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[int], bytes]:
+    def read(limit: int) -> bytes:
+        pieces, left = [], min(limit, info.size)
+        with archive.extractfile(info) as file:
+            while left and (piece := file.read(min(left, _BLOCK))):
+                pieces.append(piece)
+                left -= len(piece)
+        if left:
+            raise CorruptFile("the archive ends inside of this member", "fetch it again")
+        return b"".join(pieces)
+
+    return read
+
+
+def _walk_zip(path: Path) -> Walk:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.is_dir() and _wanted(info.filename):
+                yield Member(info.filename, info.file_size), _zip_reader(archive, info)
+
+
+def _zip_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[int], bytes]:
+    def read(limit: int) -> bytes:
+        if info.flag_bits & 1:
+            raise FormatError("encrypted", "unpack the archive by hand")
+        if info.file_size > max(files.STEP, RATIO * info.compress_size):
+            raise bomb(info.compress_size, info.file_size)
+        with archive.open(info) as file:
+            return file.read(limit)
+
+    return read
+
+
+def _walk_foldcomp(path: Path) -> Walk:
+    from protok.io.foldcomp import entries
+
+    with open(path, "rb") as file:
+        for name, offset, size in entries(path):
+
+            def read(limit: int, offset=offset, size=size) -> bytes:
+                file.seek(offset)
+                return file.read(min(limit, size))
+
+            yield Member(name, size), read
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    """Open the stream inside of a compressed file; the file itself if it is not compressed."""
+    head = file.read(4)
+    file.seek(0)
+    if head.startswith(b"\x1f\x8b"):
+        import gzip
+
+        return _Stream(file, gzip.GzipFile(fileobj=file))
+    if head.startswith(b"BZh"):
+        import bz2
+
+        return _Stream(file, bz2.BZ2File(file))
+    if head == b"\x28\xb5\x2f\xfd":
+        import zstandard
+
+        inner = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        return _Stream(file, inner)
+    return _Plain(file)
+
+
+class _Stream:
+    """A decompressed stream that is given up when it turns out to be a bomb."""
+
+    def __init__(self, file: BinaryIO, inner: BinaryIO):
+        self._file, self._inner, self._given = file, inner, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._inner.close()
+
+    def tell(self) -> int:
+        return self._given
+
+    def read(self, size: int) -> bytes:
+        """Read on: small pieces whatever is asked for, as headers can lie; what lies before
+        the damage of a stream still comes."""
+        try:
+            data = self._inner.read1(min(size, _BLOCK))
+        except Exception as error:  # each decompressor has its own
+            raise _corrupt(error) from error
+        self._given += len(data)
+        if self._given > max(files.STEP, RATIO * self._file.tell()):
+            raise bomb(self._file.tell(), self._given)
+        return data
+
+
+class _Plain:
+    """An uncompressed file, of which no header makes us read a great piece at once."""
+
+    most = 2**24
+
+    def __init__(self, file: BinaryIO):
+        self.tell, self.seek, self._read = file.tell, file.seek, file.read
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def read(self, size: int) -> bytes:
+        if size > self.most:
+            raise CorruptFile(f"an archive with a header of {size >> 20} MiB", "fetch it again")
+        return self._read(size)

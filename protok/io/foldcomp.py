@@ -1,0 +1,137 @@
+"""Foldcomp data (Kim et al. 2023): databases of it, and its unpacking in a process of its own.
+
+The library ends the whole process on data that it does not expect, so that it runs in a
+helper process, which serves one request after the other and is replaced when it dies.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import selectors
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from protok.errors import CorruptFile, FormatError
+
+#: Seconds that the helper may take for one structure; it needs milliseconds.
+PATIENCE = 60.0
+_LENGTH = struct.Struct("<bQ")
+_OK, _REFUSED, _MISSING = range(3)
+
+
+def entries(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield name, offset and size of the entries of a database, in the order of its file.
+
+    Raises
+    ------
+    CorruptFile
+        If the index is damaged. Without the ``.lookup`` file entries go by their numbers.
+    """
+    names = {}
+    with contextlib.suppress(FileNotFoundError), open(f"{path}.lookup", encoding="utf-8") as file:
+        for line in file:
+            key, name = line.rstrip("\n").split("\t")[:2]
+            names[key] = name
+    try:
+        with open(f"{path}.index", encoding="ascii") as file:
+            rows = [line.split() for line in file]
+        found = [(int(offset), int(size), key) for key, offset, size in rows]
+    except (OSError, ValueError) as error:
+        raise CorruptFile(
+            f"a Foldcomp database with a damaged index ({error})", "fetch it again"
+        ) from error
+    for offset, size, key in sorted(found):
+        yield names.get(key, key), offset, size
+
+
+def unpack(data: bytes) -> bytes:
+    """Unpack one structure to the text of a PDB file.
+
+    Raises
+    ------
+    FormatError
+        If the library is not installed.
+    CorruptFile
+        If the data is damaged.
+    """
+    global _helper
+    if _helper is None or _helper.owner != os.getpid() or _helper.process.poll() is not None:
+        _helper = _Helper()
+    status, content = _helper.ask(data)
+    if status == _MISSING:
+        raise FormatError("Foldcomp data", "pip install 'protok[foldcomp]'")
+    if status == _REFUSED:
+        raise CorruptFile(f"damaged Foldcomp data ({content.decode()})", "fetch it again")
+    return content
+
+
+class _Helper:
+    """The process, and the pipes to it."""
+
+    def __init__(self):
+        self.owner = os.getpid()
+        script = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as f; f.serve()"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, start_new_session=True,  # Ctrl-C is its parent's affair
+        )  # fmt: skip
+        atexit.register(self.stop)
+
+    def ask(self, data: bytes) -> tuple[int, bytes]:
+        try:
+            self.process.stdin.write(_LENGTH.pack(0, len(data)) + data)
+            self.process.stdin.flush()
+            status, size = _LENGTH.unpack(self._receive(_LENGTH.size))
+            return status, self._receive(size)
+        except (OSError, EOFError, TimeoutError) as error:
+            self.process.kill()
+            code = self.process.wait()
+            said = "it took too long" if isinstance(error, TimeoutError) else f"exit code {code}"
+            return _REFUSED, f"the library broke down on it: {said}".encode()
+
+    def _receive(self, size: int) -> bytes:
+        pieces, handle = [], self.process.stdout.fileno()
+        with selectors.DefaultSelector() as selector:
+            selector.register(handle, selectors.EVENT_READ)
+            while size:
+                if not selector.select(PATIENCE):
+                    raise TimeoutError
+                piece = os.read(handle, min(size, 2**20))
+                if not piece:
+                    raise EOFError
+                pieces.append(piece)
+                size -= len(piece)
+        return b"".join(pieces)
+
+    def stop(self) -> None:
+        if self.owner == os.getpid():
+            self.process.kill()
+            self.process.wait()
+            self.process.stdin.close()
+            self.process.stdout.close()
+
+
+_helper: _Helper | None = None
+
+
+def serve() -> None:
+    """Unpack what comes on the standard input until it ends; what a helper process runs."""
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # the library prints
+    while head := sys.stdin.buffer.read(_LENGTH.size):
+        data = sys.stdin.buffer.read(_LENGTH.unpack(head)[1])
+        try:
+            import foldcomp
+
+            status, content = _OK, foldcomp.decompress(data)[1].encode()
+        except ImportError:
+            status, content = _MISSING, b""
+        except Exception as error:
+            status, content = _REFUSED, str(error).encode()
+        answer.write(_LENGTH.pack(status, len(content)) + content)
+        answer.flush()
