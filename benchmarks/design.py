@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--list", action="store_true", help="variants; + done, - to do")
     parser.add_argument("--run", action="store_true")
-    parser.add_argument("--only", default="", help="variants whose name holds this")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants")
     parser.add_argument("--data", type=Path, default=ROOT.parents[1] / "shared")
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "results" / "design")
     options = parser.parse_args(arguments)
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
         path = options.out / f"{name}.json"
         if not options.run:
             print("+" if path.exists() else "-", name, changes)
-        elif not path.exists() and options.only in name:
+        elif not path.exists() and (options.only is None or name in options.only):
             changes = {k: v for k, v in changes.items() if k != "about"}
             overrides = flat(recipe["base"]) | changes
             found = measure(overrides, options.data)
