@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+import leaderboard_tables
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -165,8 +167,17 @@ def speed() -> str:
 
 
 PAGES = {
-    "README.md": {"reconstruction": reconstruction, "reading": reading},
+    "README.md": {
+        "reconstruction": reconstruction,
+        "reading": reading,
+        "leaderboard": leaderboard_tables.short,
+    },  # fmt: skip
     "benchmarks/README.md": {"quantizers": quantizers, "speed": speed},
+    "benchmarks/LEADERBOARD.md": {
+        "leaderboard": leaderboard_tables.summary,
+        "leaderboard tables": leaderboard_tables.tables,
+        "leaderboard costs": leaderboard_tables.costs,
+    },
 }
 
 

@@ -80,9 +80,7 @@ class _Encoder(nn.Module):
             }
         )
         self.W_e = nn.Linear(width, width)
-        self.encoder_layers = nn.ModuleList(
-            _Layer(width, i == layers - 1) for i in range(layers)
-        )
+        self.encoder_layers = nn.ModuleList(_Layer(width, i == layers - 1) for i in range(layers))
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
         """States of the residues of one chain.
