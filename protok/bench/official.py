@@ -350,7 +350,8 @@ class ProteinChain:
 
 _TORCH = {"_rebuild_tensor_v2", "FloatStorage", "DoubleStorage", "LongStorage", "IntStorage",
           "BoolStorage", "HalfStorage", "BFloat16Storage"}  # fmt: skip
-_PLAIN = {("collections", "OrderedDict"), ("_codecs", "encode"), ("builtins", "slice")}
+_PLAIN = {("collections", "OrderedDict"), ("_codecs", "encode"), ("builtins", "slice"),
+          ("builtins", "bytearray")}  # fmt: skip
 _NUMPY = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
 
 
@@ -363,8 +364,7 @@ class _Unpickler(pickle.Unpickler):
         allowed = (
             (module.partition(".")[0] == "numpy" and name in _NUMPY)
             or (module in ("torch", "torch._utils") and name in _TORCH)
-            or (module, name)
-            in {("collections", "OrderedDict"), ("_codecs", "encode"), ("builtins", "slice")}
+            or (module.replace("__builtin__", "builtins"), name) in _PLAIN
         )
         if not allowed:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
