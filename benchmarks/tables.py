@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+import leaderboard_tables
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -255,8 +257,17 @@ def finetune() -> str:
 
 
 PAGES = {
-    "README.md": {"reconstruction": reconstruction, "reading": reading},
+    "README.md": {
+        "reconstruction": reconstruction,
+        "reading": reading,
+        "leaderboard": leaderboard_tables.short,
+    },  # fmt: skip
     "benchmarks/README.md": {"finetune": finetune, "quantizers": quantizers, "speed": speed},
+    "benchmarks/LEADERBOARD.md": {
+        "leaderboard": leaderboard_tables.summary,
+        "leaderboard tables": leaderboard_tables.tables,
+        "leaderboard costs": leaderboard_tables.costs,
+    },
 }
 
 

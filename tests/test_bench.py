@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from protok.cli import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = replace(probe.FAST, steps=30, every=10, warmup=3, hidden=8, residues=600, rates=(1e-2, 1e-3))
 
 
@@ -189,6 +191,53 @@ def test_kmeans_codes_of_one_hot_letters_are_the_letters(data):
         pairs |= set(zip(a.tolist(), b.tolist(), strict=True))
     assert len({b for _, b in pairs}) > 0.7 * len(seen)
     assert len(pairs) == len(seen)  # each letter has one centre
+
+
+def test_a_view_by_id_says_nothing_of_other_codes():
+    some = chains(3)
+    plain, own = subject("neighbour-count"), subject("neighbour-count:ids")
+    assert own.name == "neighbour-count:ids" and own.fingerprint != plain.fingerprint
+    for one, two in zip(plain.outputs(some), own.outputs(some), strict=True):
+        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(own.vectors, np.eye(40))
+    from protok.bench.subjects import _own_vectors
+
+    large = _own_vectors(3000)
+    cosine = large @ large.T
+    assert np.abs(cosine - np.eye(3000)).max() < 0.5 and large.shape[1] < 512
+
+
+def test_outputs_are_kept_between_runs(data, tmp_path):
+    calls = []
+
+    class Counting(bench_tokenizer()):
+        def encode(self, structure):
+            calls.append(structure.name)
+            return super().encode(structure)
+
+    first = bench.evaluate(Counting(), ["utilization"], data, cache=tmp_path)
+    seen = len(calls)
+    again = bench.evaluate(Counting(), ["utilization"], data, cache=tmp_path)
+    assert seen >= 24 and len(calls) == seen + 2  # the two structures of the fingerprint
+    assert next(iter(first))["scores"] == next(iter(again))["scores"]
+    Counting.shift = 1  # another model finds nothing of it
+    bench.evaluate(Counting(), ["utilization"], data, cache=tmp_path)
+    assert len(calls) > seen + 24
+
+
+def test_simple_features_are_what_they_say():
+    from protok.bench.controls import SimpleFeatures
+
+    chain = chains(1)[0]
+    chain.coords[5] = np.nan
+    z = SimpleFeatures().embed(chain)
+    assert z.shape == (40, 26) and np.isnan(z[5]).all()
+    apart = np.linalg.norm(chain.coords[:, None, 1] - chain.coords[:, 1], axis=-1)
+    others = (apart < 10).sum(1) - 1  # NaN is not near
+    np.testing.assert_allclose(np.delete(10 * z[:, 22], 5), np.delete(others, 5), atol=1e-4)
+    letters = "ACDEFGHIKLMNPQRSTVWY"
+    assert all(z[i, letters.index(c)] == 1 for i, c in enumerate(chain.sequence) if i != 5)
+    assert z[0, 24] == z[39, 24] == 1  # the ends
 
 
 # Measures
@@ -367,6 +416,58 @@ def test_results_are_reused_only_while_nothing_changed(data, tmp_path):
     assert value(data=moved) != 0.123
 
 
+def test_a_result_says_what_it_cost_and_where_it_comes_from(data):
+    about = {"command": "this test", "status": "never overwritten"}
+    (row,) = bench.evaluate("3di", ["letters"], data, probe="linear", about=about)
+    assert set(row["cpu_seconds"]) == {"encoding", "rest"}
+    assert all(value >= 0 for value in row["cpu_seconds"].values())
+    assert row["tokenizer"]["residues_per_second"] > 0
+    assert row["command"] == "this test" and row["status"] == results.OK
+
+
+def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import leaderboard
+    import leaderboard_tables
+
+    (data / "tasks" / "BASELINE.tsv").write_text(
+        "letters\t14\t5\tAUROC 0.500\nvalues\t1\t1\tSpearman pooled 0.9999, per chain 0.5\n"
+    )
+    out = tmp_path / "cells"
+    monkeypatch.setattr(leaderboard, "OUT", out)
+    assert "No cell" in leaderboard_tables.summary()
+    given = [
+        "leaderboard.py",
+        "--data",
+        str(data),
+        "--probe",
+        "linear",
+        "-o",
+        str(out),
+        "--tasks",
+        "letters,values,utilization",
+        "--model",
+        "3di",
+        "--model",
+        "random-code",
+    ]
+    monkeypatch.setattr("sys.argv", [*given, "--minutes", "0.0001"])
+    with pytest.raises(SystemExit, match="goes on"):
+        leaderboard.main()
+    assert len(list(out.glob("linear/*/*.json"))) == 1
+    monkeypatch.setattr("sys.argv", given)
+    leaderboard.main()
+    assert len(list(out.glob("linear/*/*.json"))) == 6
+    summary = leaderboard_tables.summary()
+    first = next(line for line in summary.splitlines() if line.startswith("| `"))
+    assert "`3di`" in first and "1 of 3" in first  # above the floor of letters only
+    text = leaderboard_tables.tables()
+    assert "letters (test)" in text and "0.500" in text and "**" in text
+    assert "`3di`" in leaderboard_tables.costs() and "3di" in leaderboard_tables.short()
+    found = leaderboard.load("linear")
+    assert all(row["hardware"] and row["command"] for row in found)
+
+
 def test_what_fails_stays_as_a_row_and_no_mean_hides_it(data):
     class Failing(bench_tokenizer()):
         name = "failing"
@@ -465,7 +566,14 @@ def test_mini_set_is_complete_and_small():
     from protok.bench.mini import mini_files
 
     folder = bench.open_data("mini")
-    assert {"flex_bfactor", "sensitivity", "reconstruction"} <= set(bench.available(folder))
-    assert set(folder.table("flex_bfactor").tests) == {"test"}
+    wanted = {"bind_hetatm", "flex_bfactor", "sensitivity", "reconstruction"}
+    assert wanted <= set(bench.available(folder))
+    for name in ("bind_hetatm", "flex_bfactor"):
+        splits = {entry.split for entry in folder.table(name).entries}
+        assert splits == {"train", "valid", "test"}
+    # The retinoid of 1cbs lies in its barrel, behind Arg 132 and Tyr 134 that hold its acid.
+    (label,) = (e.target for e in folder.table("bind_hetatm").entries if e.id == "1cbs_A")
+    bound = folder.structure("1cbs_A").index[label > 0]
+    assert {132, 134} <= set(bound.tolist()) and len(bound) < 40
     assert sum(map(len, folder.pairs().values())) == 10
     assert sum(file.stat().st_size for file in mini_files().iterdir()) < 1_500_000

@@ -62,9 +62,8 @@ def test_checkpoints_of_the_benchmark_are_read(golden, weights, chain, linear):
     ids = np.delete(model.encode(chain).ids, 20)
     np.testing.assert_array_equal(ids, np.delete(golden["ids"], 20))
     # AminoAseed's code vectors are those after its linear map.
-    np.testing.assert_allclose(
-        model.code_vectors(), golden["weight:codebook.embeddings"], atol=1e-5
-    )
+    codes = golden["weight:codebook.embeddings"]
+    np.testing.assert_allclose(model.code_vectors(), codes, atol=1e-5)
 
 
 def test_codes_do_not_depend_on_the_frame_and_do_on_the_hand(weights, chain):

@@ -150,6 +150,167 @@ def test_interpro_ranges_become_labels_with_the_mmcif_dump(shared, tmp_path):
         np.testing.assert_array_equal(entry.target, label)
 
 
+@pytest.fixture
+def dump(tmp_path):
+    """Write chains as the mmCIF files of the dump."""
+    folder = tmp_path / "pdb_data" / "mmcif_files" / "mmcif_files"
+    folder.mkdir(parents=True)
+
+    def put(structure, entry, chain):
+        structure.chain[:] = chain
+        protok.write(structure, folder / f"{entry}.cif")
+
+    return put
+
+
+def numbered(structure):
+    return not (structure.icode != "").any() and structure.mask.all()
+
+
+def listed(tmp_path, task, items, words=("train",)):
+    place, field = PLACES_OF_LISTS[task]
+    for word in words:
+        save(items, tmp_path / "data" / place / f"{field}{word}")
+    return open_data(tmp_path).table(task)
+
+
+PLACES_OF_LISTS = {
+    "BindBio": ("functional/local/biolip2", "binding_label_"),
+    "BindShake": ("functional/local/proteinshake_bindingsite", "binding_site_"),
+    "Ept": ("functional/local/proteinglue_epitoperegion", "epitope_label_"),
+    "FlexRMSF": ("physicochemical/atlas", ""),
+    "Homo": ("structural/remote_homology", "fold_label_"),
+}
+
+
+def vector(label):
+    return np.array([{"0": 0, "1": 1, "x": np.nan}[one] for one in label], np.float32)
+
+
+def test_lists_of_biolip_before_structures_give_the_official_labels(shared, dump, tmp_path):
+    import pyarrow.parquet as pq
+
+    here = Folder(shared("structtokenbench"))
+    rows = official(shared, "BindBio", "superfamily_test", most=40)
+    raw = pq.read_table(shared("structtokenbench/stb_labels/BindBio.parquet")).to_pylist()
+    items, wanted = [], []
+    for row in rows:
+        structure = here.structure(row["id"])
+        sites = [
+            r["sites"] for r in raw
+            if (r["pdb"], r["chain"], r["ligand"]) == (row["pdb"], row["chain"], row["extra"])
+        ]  # fmt: skip
+        # One example a site: rows of one chain and ligand cannot be told apart here.
+        if (
+            len(sites) != 1
+            or not numbered(structure)
+            or any(r["pdb_id"] == row["pdb"] for r in items)
+        ):
+            continue
+        dump(structure, row["pdb"], row["chain"])
+        items.append({"pdb_id": row["pdb"], "receptor_chain": row["chain"]})
+        items[-1]["binding_site_residues_pdb_numbered"] = sites[0]
+        wanted.append(vector(row["label"]))
+    assert len(items) > 3
+    missing = items[0] | {"binding_site_residues_pdb_numbered": "?"}
+    table = listed(tmp_path, "BindBio", [*items, missing])
+    assert dict(table.about)["left_out"] == "1"
+    for entry, label in zip(table.split("train"), wanted, strict=True):
+        np.testing.assert_array_equal(entry.target, label)
+        assert label.any()
+
+
+def test_lists_of_proteinshake_need_the_same_coordinates(shared, dump, tmp_path):
+    here = Folder(shared("structtokenbench"))
+    items, wanted = [], []
+    for row in official(shared, "BindShake", "test", most=42)[:20]:
+        structure = here.structure(row["id"])
+        if not numbered(structure) or "x" in row["label"]:
+            continue
+        dump(structure, row["pdb"], row["chain"])
+        x, y, z = structure.coords[:, 1].T.astype(float)
+        items.append(
+            {"pdb_id": row["pdb"], "chain_id": [row["chain"]] * len(structure),
+             "residue_index": structure.index.tolist(),
+             "binding_site": [int(one) for one in row["label"]],
+             "residue_coord_x": x, "residue_coord_y": y, "residue_coord_z": z}
+        )  # fmt: skip
+        wanted.append(vector(row["label"]))
+    assert items
+    moved = items[0] | {"residue_coord_x": items[0]["residue_coord_x"] + 0.01}
+    table = listed(tmp_path, "BindShake", [*items, moved])
+    assert "coordinates" in dict(table.about)["first_left_out"]
+    for entry, label in zip(table.split("train"), wanted, strict=True):
+        np.testing.assert_array_equal(entry.target, label)
+
+
+def test_lists_of_proteinglue_are_aligned(shared, dump, tmp_path):
+    here = Folder(shared("structtokenbench"))
+    row = official(shared, "Ept", "fold_test", most=1)[0]
+    structure = here.structure(row["id"])
+    dump(structure, row["pdb"], row["chain"])
+    label = np.nan_to_num(vector(row["label"]))
+    # The annotated sequence has a tail that the structure lacks, and lacks the structure's head.
+    item = {"pdb_id": row["pdb"], "chain_id": row["chain"],
+            "annot_seq": structure.sequence[7:] + "GSHHHHHH",
+            "annot_label": [*label[7:].astype(int), *[1] * 8]}  # fmt: skip
+    (entry,) = listed(tmp_path, "Ept", [item]).split("train")
+    label[:7] = 0
+    np.testing.assert_array_equal(entry.target, label)
+
+
+def test_lists_of_atlas_take_its_own_files(shared, tmp_path):
+    import pandas as pd
+
+    here = Folder(shared("structtokenbench"))
+    items, wanted = [], []
+    for row in official(shared, "FlexRMSF", "fold_test", most=3):
+        name, structure = f"{row['pdb']}_{row['chain']}", here.structure(row["id"])
+        folder = tmp_path / "data" / "physicochemical" / "atlas" / "analysis" / name
+        folder.mkdir(parents=True)
+        protok.write(structure, folder / f"{name}.pdb")
+        values = np.array([np.nan if v is None else v for v in row["label"]], np.float32)
+        frame = pd.DataFrame(
+            {"seq": list(structure.sequence), "RMSF": values, "Neq": 1.0, "Bfactor": 20.0}
+        )
+        frame.to_csv(folder / f"{name}_per_residue_labels.csv")
+        items.append({"pdb_id_chain_id": name, "annot_df": frame})
+        wanted.append(values)
+    table = listed(tmp_path, "FlexRMSF", items)
+    for entry, values in zip(table.split("train"), wanted, strict=True):
+        np.testing.assert_allclose(entry.target, values, rtol=1e-6)
+    (first, *_) = open_data(tmp_path).table("FlexNEQ").split("train")
+    np.testing.assert_allclose(first.target, 0.1)
+
+
+def test_lists_of_tape_find_their_domains_in_scop(shared, dump, tmp_path):
+    here = Folder(shared("structtokenbench"))
+    rows = [r for r in official(shared, "Homo", "test_family_holdout", 60) if r["residue_range"]]
+    row = next(r for r in rows if "," not in r["residue_range"])
+    structure = here.structure(row["id"])
+    dump(structure, row["pdb"], row["chain"])
+    place = tmp_path / "data" / "structural" / "remote_homology"
+    place.mkdir(parents=True)
+    (place / "dir.cla.scop.1.75.txt").write_text(
+        "# a comment\n"
+        f"d1old__\t1old\t{row['chain']}:{row['residue_range']}\tb.1.1.1\t1\tx\n"
+        f"d2new__\t{row['pdb']}\t{row['chain']}:\tb.1.1.1\t2\tx\n"
+    )
+    (tmp_path / "pdb_data" / "mmcif_files" / "obsolete.dat").write_text(
+        f" LIST OF OBSOLETE\nOBSLTE    31-JUL-94 1OLD     {row['pdb'].upper()}\n"
+    )
+    domain, whole = ({"id": name, "fold_label": 7} for name in (b"d1old__", "d2new__"))
+    rare, lost = {"id": "d2new__", "fold_label": 900}, {"id": "d9zzz__", "fold_label": 7}
+    table = listed(tmp_path, "Homo", [domain, *[whole] * 50, rare, lost])
+    assert table.classes == ("7",)  # 900 has fewer than 50 training proteins
+    assert dict(table.about)["left_out"] == "1"
+    first, second, *_ = table.split("train")
+    low, high = map(int, row["residue_range"].split("-"))
+    inside = (structure.index >= low) & (structure.index <= high)
+    np.testing.assert_array_equal(first.rows, np.flatnonzero(inside))
+    assert second.rows is None and len(table.split("train")) == 51
+
+
 def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):

@@ -14,10 +14,12 @@ import protok
 
 ROOT = Path(__file__).resolve().parents[1]
 # Distributions whose module has another name.
-MODULE_OF = {"biopython": "Bio", "pillow": "PIL", "torch-geometric": "torch_geometric"}
+MODULE_OF = {
+    "biopython": "Bio", "fair-esm": "esm", "pillow": "PIL", "torch-geometric": "torch_geometric",
+}  # fmt: skip
 # Modules that an extra brings, by file or folder; all others must do with the core.
 EXTRA = {
-    "bench": {"matplotlib", "tmtools"},
+    "bench": {"esm", "matplotlib", "tmtools", "torch_geometric"},
     "image": {"PIL", "lightning", "matplotlib", "torchmetrics"},
     "figures.py": {"matplotlib"},
     "finetune.py": {"lightning"},

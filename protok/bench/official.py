@@ -3,9 +3,10 @@
 The root is the folder that holds `functional`, `physicochemical`, `structural`, `sensitivity`
 and `utility` (below `struct_token_bench_release_data/data` in the release). Read are the lists
 that the reference code saved, `processed_structured_<field>_<split>`, and where there is only
-the list before structures, `<field>_<split>`, those of InterPro together with the mmCIF dump
-(`pdb_data/mmcif_files/mmcif_files/xxxx.cif`, beside or above the root). The files are pickles:
-they are read by an unpickler that makes arrays, tensors and plain values, and nothing else.
+the list before structures, `<field>_<split>`, that together with the mmCIF dump
+(`pdb_data/mmcif_files/mmcif_files/xxxx.cif`, beside or above the root), by the rules of
+`protok.bench.official_lists`. The files are pickles: they are read by an unpickler that makes
+arrays, tensors and plain values, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +24,16 @@ from typing import Any
 import numpy as np
 
 from protok.backbone import Backbone
+from protok.bench import official_lists as lists
 from protok.bench.folder import TRAIN, VALID, Domain, Entry, Folder, Table, in_range
+from protok.bench.official_lists import Left
 from protok.bench.tasks import TASKS
 from protok.errors import FormatError, ProtokError
 
 INTERPRO = "functional/local/interpro"
 BIOLIP = "functional/local/biolip2"
 ATLAS = "physicochemical/atlas"
+HOMOLOGY = "structural/remote_homology"
 #: Folder and label of each task.
 PLACES = {
     "BindInt": (INTERPRO, "binding_label"),
@@ -42,7 +47,7 @@ PLACES = {
     "FlexRMSF": (ATLAS, "rmsf_score"),
     "FlexBFactor": (ATLAS, "bfactor_score"),
     "FlexNEQ": (ATLAS, "neq_score"),
-    "Homo": ("structural/remote_homology", "fold_label"),
+    "Homo": (HOMOLOGY, "fold_label"),
 }
 #: Names that files give to the two splits that are not tests.
 SPLITS = {TRAIN: ("train",), VALID: ("validation", "valid", "val")}
@@ -91,6 +96,7 @@ class Release:
         self._dump = next((p / DUMP for p in parents if (p / DUMP).is_dir()), None)
         self._structures: dict[str, Backbone] = {}
         self._known: dict[str, Table] = {}
+        self._obsolete: dict[str, str] | None = None
 
     def ids(self) -> list[str]:
         """Structures read so far; the release has no list of all."""
@@ -114,15 +120,15 @@ class Release:
 
     def _file(self, name: str, split: str) -> Path | None:
         place, field = PLACES[name]
-        for word in SPLITS.get(split, (split,)):
-            names = [f"processed_structured_{field}_{word}"]
-            if place == ATLAS:
-                names.append(f"processed_structured_{word}")
-            if place == INTERPRO:
-                names.append(f"{field}_{word}")
-            for one in names:
-                if (self.root / place / one).is_file():
-                    return self.root / place / one
+        # Versions of the reference differ in how they name what they saved.
+        fields = [f"{field}_", *(["epitope_region_"] if name == "Ept" else [])]
+        fields += [""] if place in (ATLAS, HOMOLOGY) else []
+        for start in ("processed_structured_", ""):
+            for word in SPLITS.get(split, (split,)):
+                for one in fields:
+                    path = self.root / place / f"{start}{one}{word}"
+                    if path.is_file():
+                        return path
         return None
 
     def table(self, name: str) -> Table:
@@ -135,46 +141,74 @@ class Release:
                 file = self._file(name, split)
                 for item in _items(file) if file else []:
                     try:
-                        entries.append(self._entry(item, PLACES[name][1], task.kind, split))
-                    except _Left as why:
-                        skipped.append(f"{item.get('pdb_id')}: {why}")
+                        entries.append(self._entry(item, name, task.kind, split))
+                    except Left as why:
+                        skipped.append(f"{_named(item)}: {why}")
                     except ProtokError as error:
                         error.file = error.file or str(file)
                         raise
-            classes = sorted({e.target for e in entries}) if task.kind == "class" else []
+            classes = self._classes(entries) if task.kind == "class" else []
             number = {one: i for i, one in enumerate(classes)}
             if classes:
-                entries = [replace(entry, target=number[entry.target]) for entry in entries]
+                entries = [
+                    replace(entry, target=number[entry.target])
+                    for entry in entries if entry.target in number
+                ]  # fmt: skip
             said = (("left_out", str(len(skipped))), ("first_left_out", (skipped or [""])[0]))
             self._known[name] = Table(name, task.kind, entries, tuple(map(str, classes)), said)
         return self._known[name]
 
-    def _entry(self, item: dict[str, Any], field: str, kind: str, split: str) -> Entry:
-        id = f"{item['pdb_id']}_{item['chain_id']}"
-        chain = item.get("pdb_chain")
-        structure = _backbone(chain, id) if chain is not None else self._from_dump(item, id)
-        ranges = [one for one in item.get("residue_range") or [""] if one]
+    def _classes(self, entries: list[Entry]) -> list[int]:
+        """Folds, without those that the reference drops from lists of TAPE itself."""
+        raw = self._file("Homo", TRAIN)
+        least = 1 if raw is None or raw.name.startswith("processed") else lists.PROTEINS
+        count = Counter(entry.target for entry in entries if entry.split == TRAIN)
+        known = {entry.target for entry in entries}
+        return sorted(one for one in known if least == 1 or count[one] >= least)
+
+    def _entry(self, item: dict[str, Any], name: str, kind: str, split: str) -> Entry:
+        place, field = PLACES[name]
+        folder = self.root / place
+        entry, chain, ranges = lists.where(item, folder)
+        saved = item.get("pdb_chain")
+        if saved is not None:
+            structure = _backbone(saved, f"{entry}_{chain}")
+        elif place == ATLAS:
+            structure = self._of_atlas(item, folder)
+        else:
+            structure = self._chain(entry, chain)
         rows = None
         if ranges:
             inside = [in_range(structure.index, one.rpartition(":")[2]) for one in ranges]
             rows = np.flatnonzero(np.any(inside, axis=0))
         n = len(structure) if rows is None else len(rows)
         if not 0 < n <= LONGEST:
-            raise _Left(f"{n} residues")
+            raise Left(f"{n} residues")
         if kind == "class":
             target: Any = int(item[field])
-        elif field in item:
+        elif saved is not None and field in item:
             target = np.array([np.nan if v is None else v for v in item[field]], np.float32)
+        else:
+            target = lists.label(item, field, structure, folder)
+        if kind != "class":
             target[target == -100] = np.nan
             if len(target) == len(structure) and rows is not None:
                 target = target[rows]
             if len(target) != n:
                 raise FormatError(
-                    f"{id}: {len(target)} labels for {n} residues", "process the release again"
+                    f"{entry}_{chain}: {len(target)} labels for {n} residues",
+                    "process the release again",
                 )
-        else:
-            target = _by_range(item, structure)
-        return Entry(self._register(id, structure), split, target, rows)
+        return Entry(self._register(f"{entry}_{chain}", structure), split, target, rows)
+
+    def _of_atlas(self, item: dict[str, Any], folder: Path) -> Backbone:
+        """ATLAS has its own PDB files, prepared for simulation."""
+        from protok.io import read
+
+        path = lists.atlas_file(item, folder, ".pdb")
+        if not path.is_file():
+            raise Left("no structure of ATLAS")
+        return read(path)
 
     def _register(self, id: str, structure: Backbone) -> str:
         """Name of a structure; the same chain of another file is another structure."""
@@ -185,14 +219,6 @@ class Release:
         self._structures.setdefault(name, replace(structure, name=name))
         return name
 
-    def _from_dump(self, item: dict[str, Any], id: str) -> Backbone:
-        if "fragments" not in item and "fragment" not in item:
-            raise FormatError(
-                f"{id} has neither a structure nor a fragment",
-                "give the lists that the reference saved with structures (processed_structured_*)",
-            )
-        return self._chain(str(item["pdb_id"]), str(item["chain_id"]))
-
     def _chain(self, entry: str, chain: str) -> Backbone:
         if self._dump is None:
             raise FormatError(
@@ -200,10 +226,23 @@ class Release:
                 f"put it at {DUMP} beside the release",
                 file=str(self.path),
             )
-        path = self._dump / f"{entry.lower()}.cif"
+        entry = self._newest(entry.lower())
+        path = self._dump / f"{entry}.cif"
         if not path.is_file():
-            raise _Left("not in the mmCIF dump")
+            raise Left("not in the mmCIF dump")
         return _from_mmcif(path, chain)
+
+    def _newest(self, entry: str) -> str:
+        """The entry that took the place of an obsolete one, by `obsolete.dat` of the dump."""
+        if self._obsolete is None:
+            self._obsolete = {}
+            for place in (self._dump, self._dump.parent):
+                path = place / "obsolete.dat"
+                for line in path.read_text().splitlines()[1:] if path.is_file() else []:
+                    words = line.split()  # OBSLTE date old new
+                    if len(words) > 3:
+                        self._obsolete[words[2].lower()] = words[3].lower()
+        return self._obsolete.get(entry, entry)
 
     def pairs(self) -> dict[str, list[tuple[str, str, float]]]:
         """Pairs of conformations with the TM-score of TM-align, as the reference computes it."""
@@ -221,7 +260,7 @@ class Release:
                     continue
                 try:
                     both = [self._pair(text) for text in (row[0], row[-1])]
-                except _Left:
+                except Left:
                     continue
                 tm = tm_align(*(self._structures[id] for id in both))
                 out.setdefault(split, []).append((*both, tm))
@@ -242,23 +281,14 @@ class Release:
                     if entry in files:
                         try:
                             structure = _from_mmcif(files[entry], chain)
-                        except _Left:
+                        except Left:
                             continue
                         out.setdefault(name, []).append(self._register(key, structure))
         return out
 
 
-class _Left(Exception):
-    """Why an example is left out, as the reference would."""
-
-
-def _by_range(item: dict[str, Any], structure: Backbone) -> np.ndarray:
-    """The rule of InterPro: numbers of the first fragment's UniProt range, as author numbers."""
-    text = str(item.get("fragments", item.get("fragment")))
-    inside = in_range(structure.index, text.split(",")[0])
-    if not inside.any():
-        raise _Left("no positive residue")
-    return inside.astype(np.float32)
+def _named(item: dict[str, Any]) -> str:
+    return str(item.get("pdb_id") or item.get("pdb_id_chain_id") or item.get("id"))
 
 
 def _equal(one: Backbone, two: Backbone) -> bool:
@@ -294,11 +324,24 @@ def _from_mmcif(path: Path, chain: str) -> Backbone:
         if keep.any():
             break
     else:
-        raise _Left(f"no chain {chain}")
+        raise Left(f"no chain {chain}")
     # Numbers stay those of the author even where the chain was found by its label.
     from protok.convert import from_biotite
 
     return replace(from_biotite(atoms[keep]), name=f"{path.stem}_{chain}")
+
+
+class Inert:
+    """Takes the place of what is not read: it keeps nothing and does nothing."""
+
+    def __new__(cls, *given: Any, **named: Any) -> Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *given: Any, **named: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 class ProteinChain:
@@ -307,6 +350,8 @@ class ProteinChain:
 
 _TORCH = {"_rebuild_tensor_v2", "FloatStorage", "DoubleStorage", "LongStorage", "IntStorage",
           "BoolStorage", "HalfStorage", "BFloat16Storage"}  # fmt: skip
+_PLAIN = {("collections", "OrderedDict"), ("_codecs", "encode"), ("builtins", "slice"),
+          ("builtins", "bytearray")}  # fmt: skip
 _NUMPY = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
 
 
@@ -314,10 +359,12 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if name == "ProteinChain":
             return ProteinChain
+        if module.partition(".")[0] in ("pandas", "pyarrow"):
+            return Inert  # ATLAS' lists carry tables, which are not read
         allowed = (
             (module.partition(".")[0] == "numpy" and name in _NUMPY)
             or (module in ("torch", "torch._utils") and name in _TORCH)
-            or (module, name) in {("collections", "OrderedDict"), ("_codecs", "encode")}
+            or (module.replace("__builtin__", "builtins"), name) in _PLAIN
         )
         if not allowed:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")

@@ -1,4 +1,4 @@
-"""Tokens that another program computed, from a file: the door for every tokenizer not named here."""
+"""Tokens that another program computed, from a file: the door for all other tokenizers."""
 
 from __future__ import annotations
 

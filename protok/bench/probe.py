@@ -8,9 +8,9 @@ batches and dropout masks, so their differences are the rate's own.
 `PAPER` is the protocol of arXiv:2503.00089: 10,000 steps, eight rates, batches of 8 proteins
 (64 domains), best checkpoint by validation F1 or Spearman once an epoch. `FAST`, the default,
 differs by what its fields say: four rates, batches of about 2048 residues, at most 600 steps,
-no more than 250,000 training and 40,000 validation residues (whole proteins, drawn at random),
-checkpoints by validation AUROC, targets of regressions standardised, and an end once no rate
-has improved for 5 validations. What neither does is use the sequence.
+no more than 160,000 training, 40,000 validation and 100,000 test residues (whole proteins, drawn
+at random), checkpoints by validation AUROC, targets of regressions standardised, and an end once
+no rate has improved for 5 validations. What neither does is use the sequence.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Settings:
     every, patience
         Steps between validations, and validations without a gain for any rate that end the
         training; 0 is once an epoch, and never.
-    train_residues, valid_residues
-        Residues used at most; 0 is all.
+    train_residues, valid_residues, test_residues
+        Residues used at most, in whole proteins drawn at random; 0 is all.
     select
         Metric of the checkpoint of sites, `f1` or `auroc`.
     standardise
@@ -71,8 +71,9 @@ class Settings:
     residues: int = 2048
     every: int = 40
     patience: int = 5
-    train_residues: int = 250_000
+    train_residues: int = 160_000
     valid_residues: int = 40_000
+    test_residues: int = 100_000
     select: str = "auroc"
     standardise: bool = True
     hidden: int = 512
@@ -89,8 +90,8 @@ class Settings:
 FAST = Settings()
 PAPER = Settings(
     name="paper", rates=(0.1, 0.01, 1e-3, 1e-4, 5e-5, 1e-5, 5e-6, 1e-6), steps=10_000, warmup=200,
-    residues=0, every=0, patience=0, train_residues=0, valid_residues=0, select="f1",
-    standardise=False,
+    residues=0, every=0, patience=0, train_residues=0, valid_residues=0, test_residues=0,
+    select="f1", standardise=False,
 )  # fmt: skip
 #: Ridge or logistic regression on vectors and places, in closed form or by Newton steps.
 LINEAR = replace(FAST, name="linear", train_residues=60_000)

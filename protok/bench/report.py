@@ -129,10 +129,14 @@ def _provenance(results: Results) -> str:
         cells = (
             row["tokenizer"]["name"], row["tokenizer"]["fingerprint"], row["task"]["name"],
             row["task"].get("version", ""), row.get("data", {}).get("sha256", "")[:12],
-            row["seconds"], row["versions"]["protok"], row["task"].get("licence", ""),
+            row["cpu_seconds"]["encoding"], row["cpu_seconds"]["rest"],
+            row["versions"]["protok"], row["task"].get("licence", ""),
         )  # fmt: skip
         lines.append("<tr>" + "".join(f"<td>{_said(one)}</td>" for one in cells) + "</tr>")
-    head = "tokenizer fingerprint task version data seconds protok licence".split()
+    head = (
+        "tokenizer", "fingerprint", "task", "version", "data", "encoding, CPU s", "rest, CPU s",
+        "protok", "licence",
+    )  # fmt: skip
     top = "".join(f"<th>{one}</th>" for one in head)
     return f"<details><summary>{len(lines)} results</summary><table><tr>{top}</tr>\
 {''.join(lines)}</table></details>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def evaluate(
     tokenizers: Any, tasks: str | Sequence[str] = "all", data: str | Path = "mini", *,
     out: str | Path | None = None, probe: str | Settings = "fast",
     seeds: Iterable[int] | None = None, cache: str | Path | None = None,
-    progress: Callable[[str], None] | None = None,
+    about: Mapping[str, Any] | None = None, progress: Callable[[str], None] | None = None,
 ) -> results.Results:  # fmt: skip
     """Measure tokenizers on tasks.
 
@@ -47,6 +47,8 @@ def evaluate(
         Instead of the one seed of the preset.
     cache
         Folder that keeps codes and embeddings, for runs that go on later.
+    about
+        What result files shall say besides: command, hardware.
     progress
         Called with a line for every result.
 
@@ -69,14 +71,20 @@ def evaluate(
     rows = []
     parts: dict[str, tuple] = {}
     for one in given:
-        who = subject(one, _centres(one, folder))
-        who.store = Path(cache) if cache else None
+        who = named(one, folder, cache)
         for name in chosen:
-            row = _measured(who, name, folder, settings, Path(out) if out else None, parts)
+            row = _measured(
+                who, name, folder, settings, Path(out) if out else None, parts, dict(about or {})
+            )
             rows.append(row)
             if progress is not None:
                 progress(_line(row))
     return results.Results(tuple(rows))
+
+
+def named(given: Any, folder: Any, cache: str | Path | None = None) -> Subject:
+    """The subject of a name or object; k-means centres are made from structures of the folder."""
+    return subject(given, _centres(given, folder), store=Path(cache) if cache else None)
 
 
 def open_data(data: str | Path) -> Any:
@@ -137,8 +145,9 @@ def _centres(given: Any, folder: Any) -> list:
 
 
 def _measured(
-    who: Subject, name: str, folder: Any, settings: Settings, out: Path | None, parts: dict
-) -> dict[str, Any]:
+    who: Subject, name: str, folder: Any, settings: Settings, out: Path | None, parts: dict,
+    about: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     started, spent, encoding = time.perf_counter(), time.process_time(), who.seconds
     row: dict[str, Any] = {
         "tokenizer": {
@@ -183,6 +192,7 @@ def _measured(
         "rest": round(time.process_time() - spent - encoding, 2),
     }
     row["device"], row["versions"] = "cpu", results.versions()
+    row |= {key: value for key, value in about.items() if key not in row}
     if path:
         results.save(row, path)
     return row
@@ -249,26 +259,29 @@ def _some(name: str, ids: Sequence[str]) -> list[str]:
 def _probed(who: Subject, table: Table, folder: Any, settings: Settings):
     from protok.bench import probe
 
-    train = _limited(table.split(TRAIN), folder, settings.train_residues)
-    valid = _limited(table.split(VALID), folder, settings.valid_residues)
+    train = _limited(table.split(TRAIN), settings.train_residues)
+    valid = _limited(table.split(VALID), settings.valid_residues)
     if not train or not valid or not table.tests:
         raise FormatError(
             f"{table.name} has {len(train)} training, {len(valid)} validation proteins and "
             f"{len(table.tests)} test splits", "a probe needs all three",
         )  # fmt: skip
-    made = {split: samples(who, table, table.split(split), folder) for split in table.tests}
+    made, n = {}, {}
+    for split in table.tests:
+        tested = _limited(table.split(split), settings.test_residues)
+        made[split], n[split] = samples(who, table, tested, folder), len(tested)
     fit = probe.fit(
         table.kind, samples(who, table, train, folder), samples(who, table, valid, folder),
         made, len(table.classes), settings,
     )  # fmt: skip
     chosen = {
         "rate": fit.rate, "step": fit.steps, "valid": fit.valid,
-        "train_proteins": len(train), "valid_proteins": len(valid),
+        "train_proteins": len(train), "valid_proteins": len(valid), "test_proteins": n,
     }  # fmt: skip
     return fit.scores, {}, chosen
 
 
-def _limited(entries: list[Entry], folder: Any, residues: int) -> list[Entry]:
+def _limited(entries: list[Entry], residues: int) -> list[Entry]:
     """Whole proteins, drawn at random until they have this many residues; in the given order."""
     if not residues:
         return entries

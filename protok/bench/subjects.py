@@ -259,8 +259,17 @@ def _nearest(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
     )
 
 
-def subject(given: Any, structures: Sequence[Backbone] = ()) -> Subject:
-    """The subject of a name or an object; `structures` are what k-means centres are made from.
+def subject(
+    given: Any, structures: Sequence[Backbone] = (), *, store: Path | None = None
+) -> Subject:
+    """The subject of a name or an object.
+
+    Parameters
+    ----------
+    structures
+        What k-means centres are made from.
+    store
+        Folder that keeps outputs between runs.
 
     Raises
     ------
@@ -270,11 +279,14 @@ def subject(given: Any, structures: Sequence[Backbone] = ()) -> Subject:
     if isinstance(given, Subject):
         return given
     if not isinstance(given, str | Path):
-        return Subject(given)
+        made = Subject(given)
+        made.store = store
+        return made
     name, colon, view = str(given).rpartition(":")
     if not colon or not (view in ("continuous", "ids") or view.startswith("kmeans")):
         name, view = str(given), ""
     made = Subject(_load(name), continuous=view not in ("", "ids"), ids=view == "ids")
+    made.store = store
     if view.startswith("kmeans"):
         if not view[6:].isdecimal():
             raise FormatError(f"{given!r} is no tokenizer", "write NAME:kmeans512")

@@ -33,10 +33,9 @@ with torch.no_grad():
     z = latents[0][0]
     model.codebook.embeddings.copy_(z[torch.randperm(len(z))[:CODES]] + 0.05)
     _, ids = model.encode(x[None].float(), residue_index=torch.from_numpy(index)[None])
-kept = {
-    k: v.numpy() for k, v in model.state_dict().items() if k not in ("codebook.N", "codebook.z_avg")
-}  # noqa: E501
+spare = ("codebook.N", "codebook.z_avg")
+kept = {f"weight:{k}": v.numpy() for k, v in model.state_dict().items() if k not in spare}
 np.savez_compressed(
     Path(__file__).with_name("bench_esm3.npz"), coords=coords, index=index,
-    latents=latents[-1][0].numpy(), ids=ids[0].numpy(), **{f"weight:{k}": v for k, v in kept.items()},
+    latents=latents[-1][0].numpy(), ids=ids[0].numpy(), **kept,
 )  # fmt: skip

