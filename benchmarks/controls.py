@@ -62,9 +62,9 @@ def scores(tokenizer, folder: Path) -> dict:
             found = protok.compare(tokenizer.reconstruct(chain), chain)
             targets.append({
                 "name": chain.name, "chain": chain.chains[0], "length": len(chain),
-                **{key: round(getattr(found, key), 4) for key in MEASURES},
+                **{key: round(getattr(found, key), 6) for key in MEASURES},
             })  # fmt: skip
-    mean = {key: round(float(np.mean([t[key] for t in targets])), 3) for key in MEASURES}
+    mean = {key: round(float(np.mean([t[key] for t in targets])), 6) for key in MEASURES}
     return {"targets": targets, "mean": mean}
 
 

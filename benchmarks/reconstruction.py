@@ -111,9 +111,9 @@ def measure(tokenizer, folder: Path, seed: int) -> dict:
             sure = float(np.nanmean(again.bfactor))
             targets.append({
                 "name": chain.name, "chain": chain.chains[0], "length": len(chain),
-                "rmsd": round(found.rmsd, 4), "tm_score": round(found.tm_score, 4),
-                "lddt": round(found.lddt, 4), "confidence": round(sure, 2),
-                "rmsd_continuous": round(continuous.rmsd, 4),
+                "rmsd": round(found.rmsd, 6), "tm_score": round(found.tm_score, 6),
+                "lddt": round(found.lddt, 6), "confidence": round(sure, 2),
+                "rmsd_continuous": round(continuous.rmsd, 6),
             })  # fmt: skip
             for kind, backbone in (("built", again), ("real", chain)):
                 for key, values in geometry(backbone).items():
@@ -135,8 +135,8 @@ def measure(tokenizer, folder: Path, seed: int) -> dict:
         columns = {
             k: np.array([t[k] for t in targets]) for k in targets[0] if k not in ("name", "chain")
         }
-        result["mean"] = {k: round(float(np.mean(v)), 3) for k, v in columns.items()}
-        result["median"] = {k: round(float(np.median(v)), 3) for k, v in columns.items()}
+        result["mean"] = {k: round(float(np.mean(v)), 6) for k, v in columns.items()}
+        result["median"] = {k: round(float(np.median(v)), 6) for k, v in columns.items()}
         result["confidence_correlates_with_lddt"] = round(
             float(np.corrcoef(columns["confidence"], columns["lddt"])[0, 1]), 3
         )

@@ -2,7 +2,7 @@
 
 | file | columns |
 |---|---|
-| `*.parquet` with `xyz` | `id`; `seq`; `xyz`: N, CA, C, O as int16 hundredths of an Å, flattened, -32768 missing; optional `resnum`, `icode` (a character a residue, blank for none), `bfac` |
+| `*.parquet` with `xyz` | `id`; `seq`; `xyz`: N, CA, C, O flattened, as float32 in Å, NaN missing, or as int16 hundredths of an Å, -32768 missing; optional `resnum`, `icode` (a character a residue, blank for none), `bfac` |
 | `tasks/NAME.parquet` | `id`; `split`; `label`: a string of 0, 1 and x (unlabelled) or a list of numbers, one a residue; or instead `fold` (a class a domain), with optional `superfamily`, `family`, and `start`, `end` (residues counted from 1) or `region` (author numbers, `A:2-129`); optional `cluster`, `system` |
 | `*pairs.parquet` | `set`, `id1` and `id2` (or `file1`, `file2`), `tm` |
 | `*sets.parquet` | `set`, `id` |
@@ -165,13 +165,15 @@ class Folder:
         table = self._read[number]
         one = {name: table[name][row] for name in table.column_names}
         sequence = one["seq"].as_py()
-        raw = one["xyz"].values.to_numpy(zero_copy_only=False).astype(np.int32)
+        raw = one["xyz"].values.to_numpy(zero_copy_only=False)
         if len(raw) != 12 * len(sequence):
             raise FormatError(
                 f"{id}: {len(raw)} coordinates for {len(sequence)} residues",
                 "xyz holds 12 a residue", file=str(self._files[number]),
             )  # fmt: skip
-        xyz = np.where(raw == MISSING, np.nan, raw / 100).astype(np.float32).reshape(-1, 4, 3)
+        if raw.dtype.kind == "i":
+            raw = np.where(raw == MISSING, np.nan, raw.astype(np.int32) / 100)
+        xyz = raw.astype(np.float32).reshape(-1, 4, 3)
         index = one["resnum"].values.to_numpy() if "resnum" in one else None
         chain = one["chain"].as_py() if "chain" in one else "A"
         made = Backbone.from_arrays(xyz, sequence, chain=chain or "A", index=index, name=id)
@@ -337,7 +339,7 @@ class Folder:
                 digest.update(repr(entry).encode())
         for id in dict.fromkeys(ids):
             structure = self.structure(id)
-            digest.update(np.round(structure.coords, 2).astype("<f4").tobytes())
+            digest.update(np.round(structure.coords, 3).astype("<f4").tobytes())
             digest.update(structure.index.astype("<i4").tobytes())
             digest.update(structure.sequence.encode())
         return digest.hexdigest()

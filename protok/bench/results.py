@@ -85,7 +85,10 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Results:
-    """Results of several tokenizers and tasks; prints as a table of main metrics."""
+    """Results of several tokenizers and tasks; prints as a table.
+
+    Of supervised tasks it shows the main metric, of those on structures alone all.
+    """
 
     rows: tuple[dict[str, Any], ...]
 
@@ -112,6 +115,15 @@ class Results:
                 seen[row["task"]["name"], split, row["task"]["metric"]] = None
         measured = {task for task, split, _ in seen if split}
         return [line for line in seen if line[1] or line[0] not in measured]
+
+    def _shown(self) -> list[tuple[str, str, str]]:
+        seen: dict[tuple[str, str, str], None] = {}
+        for task, split, main in self.lines():
+            seen[task, split, main] = None
+            for row in self.rows:
+                if row["task"]["name"] == task and row["task"]["kind"] == "structures":
+                    seen |= {(task, split, metric): None for metric in row["scores"].get(split, {})}
+        return list(seen)
 
     def cell(self, subject: str, task: str, split: str, metric: str) -> tuple[str, dict | None]:
         """Status and score of one cell: status is `absent` where nobody measured it."""
@@ -142,7 +154,7 @@ class Results:
     def __str__(self) -> str:
         subjects = self.subjects()
         table = [["task", "split", "metric", *subjects]]
-        for line in self.lines():
+        for line in self._shown():
             row = [line[0], line[1], line[2]]
             for subject in subjects:
                 status, score = self.cell(subject, *line)
@@ -158,7 +170,8 @@ class Results:
 def _cell(status: str, score: dict | None) -> str:
     if not score or score["value"] is None:
         return {OK: "-", "absent": "", UNSUPPORTED: "n/a"}.get(status, status)
-    error = f" ± {score['se']:.3f}" if score.get("se") is not None else ""
+    error = score.get("se")
+    error = "" if error is None or error != error else f" ± {error:.3f}"
     return f"{score['value']:.3f}{error}"
 
 

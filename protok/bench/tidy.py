@@ -24,7 +24,6 @@ import numpy as np
 
 from protok.backbone import Backbone
 from protok.bench import splits
-from protok.bench.folder import MISSING
 from protok.errors import FormatError, ProtokError
 
 #: Chains shorter than this are left out: no tokenizer says much of them.
@@ -271,14 +270,12 @@ def write_structures(structures: Iterable[Backbone], path: Path, ids: Sequence[s
     """Write Backbones as a structure file of a data folder, under `ids` or their own names."""
     rows = []
     for i, one in enumerate(structures):
-        centre = np.nanmean(one.coords[:, 1], axis=0) if one.mask.any() else np.zeros(3)
-        xyz = np.round((one.coords - centre) * 100)
         rows.append(
             {
                 "id": ids[i] if ids else one.name,
                 "seq": one.sequence,
                 "chain": str(one.chain[0]),
-                "xyz": np.where(np.isfinite(xyz), xyz, MISSING).astype(np.int16).ravel(),
+                "xyz": one.coords.astype(np.float32).ravel(),
                 "resnum": one.index.astype(np.int32),
                 "icode": "".join(code or " " for code in one.icode.tolist()),
                 "bfac": one.bfactor.astype(np.float32),
