@@ -96,6 +96,9 @@ def _coerce(key: str, value: Any, default: Any, where: str) -> Any:
         return tuple(tuple(v) if isinstance(v, list) else v for v in value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(default, str) and isinstance(value, int) and not isinstance(value, bool):
+        # A precision of 32, say, for which a command line has no quotes.
+        return str(value)
     if type(value) is not type(default):
         raise RecipeError(
             f"{key} = {value!r} is of type {type(value).__name__}",

@@ -328,7 +328,9 @@ def find_model(name: str | Path) -> Path:
     for folder in (Path(name), shipped / str(name)):
         if (folder / "config.json").exists():
             return folder
-    names = sorted(p.parent.name for p in shipped.glob("*/config.json"))
+    # Models of other things say their kind.
+    found = {p.parent.name: json.loads(p.read_text()) for p in shipped.glob("*/config.json")}
+    names = sorted(name for name, config in found.items() if "kind" not in config)
     raise FormatError(
         f"no model {str(name)!r}",
         f"give a folder with config.json, or one of {', '.join([*names, '3di', 'protein-blocks'])}",

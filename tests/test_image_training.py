@@ -324,3 +324,23 @@ def test_the_sweep_measures_and_summarizes(pictures, tmp_path, monkeypatch, caps
     row = next(r for r in summary["rows"] if r["setting"] == "provq")
     assert row["seeds"] == 2 and row["less_error_than"]["step"]["seeds"] == 2
     assert {f.name for f in out.glob("*8.*")} >= {"curves-8.svg", "reconstructions-8.png"}
+
+
+def test_a_card_says_what_was_measured(trained, pictures, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import image_card
+
+    monkeypatch.setattr(image_card, "SETS", {"mine": pictures.name})
+    given = [str(trained / "model"), "--data", str(pictures.parent), "-o", str(tmp_path)]
+    image_card.main([*given, "--most", "4"])
+    result = json.loads((tmp_path / "tiny.json").read_text())
+    assert [row["levels"] for row in result["sets"]["mine"]] == [1, 2, 3]
+    with pytest.raises(SystemExit):
+        image_card.main([*given, "--ship"])
+    package = tmp_path / "package"
+    shipping = ["--ship", "--package", str(package), "--hardware", "a core", "--hours", "0.1"]
+    image_card.main([*given, *shipping])
+    folder = package / "weights" / "tiny"
+    tok = ImageTokenizer.from_pretrained(folder)
+    card = (folder / "README.md").read_text()
+    assert tok.codebook in card and "| mine | 4 | 3 | 0.750 |" in card and "a core; 0.1" in card

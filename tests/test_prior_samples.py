@@ -249,7 +249,7 @@ def test_images_of_collections_are_encoded_by_class(tmp_path):
 
 
 def test_a_prior_over_other_codes_is_refused(tmp_path, encoded, tokenizer):
-    layout = Layout("other@0", 512, longest=30, lengths=(5,))
+    layout = Layout("other@0", 512, longest=40, lengths=(5,))
     made = Prior(PriorConfig(layers=1, width=16, heads=2), layout)
     from protok.prior.scoring import score_chains
 
@@ -267,7 +267,9 @@ def test_the_benchmark_measures_each_setting_once(encoded, tokenizer, tmp_path, 
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import samples
 
-    layout = Layout(tokenizer.codebook, 512, condition="length", longest=32, labels=("16", "32"))
+    layout = Layout(
+        tokenizer.codebook, 512, condition="length", longest=48, labels=("16", "32", "48")
+    )
     layout = replace(layout, lengths=(8, 12))
     torch.manual_seed(0)
     made = Prior(PriorConfig("small", layers=1, width=16, heads=2), layout)
