@@ -21,6 +21,7 @@ EXTRA = {
     "image": {"PIL", "lightning", "matplotlib", "torchmetrics"},
     "train.py": {"lightning"},
     "foldcomp.py": {"foldcomp"},
+    "cluster.py": {"ray"},
     "fast_onnx.py": {"onnx", "onnxruntime"},
     "convert.py": {"Bio", "torch_geometric"},
     "diagnostics.py": {"matplotlib"},
