@@ -256,10 +256,45 @@ def finetune() -> str:
     return "\n\n".join(parts)
 
 
+def encoding() -> str:
+    """Files in, tokens out, side by side; and what length costs."""
+    if not (RESULTS / "speed.json").exists():
+        return "Not measured for these weights yet: `benchmarks/speed.py` does."
+    result = load("speed.json")
+    rows = []
+    for name, found in result["contestants"].items():
+        rate = found["residues_per_cpu_second"]
+        rows.append([
+            name if name in OTHER_ENCODERS else f"protok, {HOW[name]}",
+            *(f"{rate[key] / 1000:.1f}k" for key in ("reading", "encoding", "total")),
+            f"{found['files_per_cpu_second']:.0f}",
+            f"{found['peak_mib']}",
+            f"{found['startup_seconds']:.1f}",
+            f"{found['codes_equal']:.2%}" if "codes_equal" in found else "",
+        ])  # fmt: skip
+    head = [
+        "", "reading", "encoding", "total", "files per CPU-second", "peak memory, MiB",
+        "first code after, s", "codes as fp32 torch",
+    ]  # fmt: skip
+    text = "Residues per CPU-second of one thread:\n\n" + table(head, rows)
+    for name, found in result["lengths"].items():
+        cost = ", ".join(
+            f"{row['microseconds_per_residue']:.0f} ({row['residues']:,})" for row in found
+        )
+        text += f"\n\nMicroseconds per residue by length of the chain, {HOW[name]}: {cost}."
+    return text
+
+
+OTHER_ENCODERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")
+HOW = {
+    "torch": "fp32", "onnx": "ONNX Runtime", "compile": "compiled", "bf16": "bf16",
+    "fast": "fast (compiled, bf16)",
+}  # fmt: skip
 PAGES = {
     "README.md": {
         "reconstruction": reconstruction,
         "reading": reading,
+        "encoding": encoding,
         "leaderboard": leaderboard_tables.short,
     },  # fmt: skip
     "benchmarks/README.md": {"finetune": finetune, "quantizers": quantizers, "speed": speed},

@@ -186,15 +186,14 @@ def encode_sources(
     jobs: int,
     *,
     timeout: float | None = None,
-    protect: bool = False,
 ) -> Iterator[tuple[Source, Encoded]]:
-    """Yield the result of each source as it comes; `timeout` and `protect` as in `workers.run`."""
-    alone = jobs == 1 and timeout is None and not protect
+    """Yield the result of each source as it comes; `timeout` as in `workers.run`."""
+    alone = jobs == 1 and timeout is None
     payload = tokenizer if alone else pickle.dumps(tokenizer)
     most = min(BATCH_FILES, 1 + len(sources) // (4 * jobs))
     for one, result in workers.run(
         encoder, (payload, options), batches(open_sources(sources, options), most),
-        jobs=jobs, timeout=timeout, protect=protect,
+        jobs=jobs, timeout=timeout,
     ):  # fmt: skip
         path = one.source.path
         if isinstance(result, workers.Lost):
@@ -234,18 +233,29 @@ def batches(inputs: Iterable[Input], most: int) -> Iterator[list[Input]]:
 def encoder(payload: Any, options: Reading) -> Callable[[Sequence[Input]], list[Encoded]]:
     """Make the function that a worker applies to its batches."""
     tokenizer = pickle.loads(payload) if isinstance(payload, bytes) else payload
-    return lambda batch: _encode_batch(batch, tokenizer, options)
+    return lambda batch: encode_structures(read_structures(batch, options), tokenizer, options)
 
 
-def _encode_batch(batch: Sequence[Input], tokenizer: Any, options: Reading) -> list[Encoded]:
+@dataclass
+class Structures:
+    """What was read of a batch: structures, the input of each, and each input's path, errors
+    and notes."""
+
+    paths: list[str]
+    structures: list[Backbone]
+    owner: list[int]
+    errors: list[list[ProtokError]]
+    notes: list[tuple[str, ...]]
+
+
+def read_structures(batch: Sequence[Input], options: Reading) -> Structures:
+    """Read the inputs of a batch; what fails is an error of its input."""
     from .io import read
 
     keys = ("chain", "model", "chain_ids", "truncated", "max_bytes")
     asked = {key: getattr(options, key) for key in keys}
-    structures: list[Backbone] = []
-    owner: list[int] = []
-    errors: list[list[ProtokError]] = [[] for _ in batch]
-    notes: list[tuple[str, ...]] = [()] * len(batch)
+    paths = [one.source.path for one in batch]
+    found = Structures(paths, [], [], [[] for _ in batch], [()] * len(batch))
     for number, one in enumerate(batch):
         source = one.source
         try:
@@ -253,22 +263,29 @@ def _encode_batch(batch: Sequence[Input], tokenizer: Any, options: Reading) -> l
                 raise one.data
             backbone = replace(read(source.path, data=one.data, **asked), name=source.name)
         except Exception as error:
-            errors[number].append(_as_error(error, source.path))
+            found.errors[number].append(_as_error(error, source.path))
             continue
-        notes[number] = backbone.notes
+        found.notes[number] = backbone.notes
         pieces = [backbone] if options.across_chains else list(backbone.split())
-        structures.extend(pieces)
-        owner.extend([number] * len(pieces))
-    tokens: list[list[Tokens]] = [[] for _ in batch]
-    for number, result in zip(owner, _tokenize(structures, tokenizer, options), strict=True):
+        found.structures.extend(pieces)
+        found.owner.extend([number] * len(pieces))
+    return found
+
+
+def encode_structures(found: Structures, tokenizer: Any, options: Reading) -> list[Encoded]:
+    """Tokenize what was read of a batch, an `Encoded` for each of its inputs."""
+    tokens: list[list[Tokens]] = [[] for _ in found.paths]
+    errors = [list(rows) for rows in found.errors]
+    results = _tokenize(found.structures, tokenizer, options)
+    for number, result in zip(found.owner, results, strict=True):
         if isinstance(result, ProtokError):
-            result.file = batch[number].source.path
+            result.file = found.paths[number]
             errors[number].append(result)
         else:
             tokens[number].extend(result.split())
     return [
-        Encoded(one.source.path, tuple(tokens[n]), tuple(errors[n]), notes[n])
-        for n, one in enumerate(batch)
+        Encoded(path, tuple(tokens[n]), tuple(errors[n]), found.notes[n])
+        for n, path in enumerate(found.paths)
     ]
 
 

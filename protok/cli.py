@@ -149,13 +149,27 @@ def _encode_arguments(one: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     one.add_argument(
         "-o", "--out", metavar="FILE",
-        help=".parquet, .fasta, .csv or .npz; without it FASTA goes to the standard output",
+        help=".parquet, .fasta, .csv or .npz, or a folder for a Parquet dataset; without it FASTA "
+        "goes to the standard output",
     )  # fmt: skip
     one.add_argument(
         "--model", default=MODEL,
         help=f"{MODEL} (default), 3di, protein-blocks, or the folder of a model",
     )  # fmt: skip
     one.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="processes (default: 1)")
+    one.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help="processes of this machine (default), or a Ray cluster with --jobs readers and "
+        "--jobs encoders; needs -o",
+    )  # fmt: skip
+    one.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
+    one.add_argument(
+        "--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray"
+    )
+    one.add_argument(
+        "--compute", default="torch", metavar="HOW",
+        help="torch (default), onnx, compile, bf16, fast: see the documentation of protok.fast",
+    )  # fmt: skip
     one.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
     one.add_argument(
         "--across-chains", action="store_true",
@@ -175,7 +189,8 @@ def _encode_arguments(one: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     one.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS",
-        help="give up an input that takes longer (default: 600 with several processes, else none)",
+        help="give up an input that takes longer (default: 600 with several "
+        "processes or to go on after a kill, else none)",
     )  # fmt: skip
     one.add_argument(
         "--max-bytes", type=_bytes, metavar="N",
@@ -194,10 +209,19 @@ def _encode(arguments: argparse.Namespace) -> int:
         "across_chains": arguments.across_chains,
         "max_bytes": arguments.max_bytes,
     }
-    if arguments.timeout is None and arguments.jobs > 1:
+    # What ended a run before its end may be the next input: a worker process survives that.
+    stopped = arguments.out is not None and Path(f"{arguments.out}.parts").exists()
+    if arguments.timeout is None and (arguments.jobs > 1 or stopped):
         arguments.timeout = 600.0
+    if arguments.compute != "torch":
+        import protok
+
+        from .fast import accelerate
+
+        arguments.model = accelerate(protok.load(arguments.model), arguments.compute)
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
+    from .cluster import Cluster
     from .scale import Stopped, encode_all, encode_store
 
     if [Path(one).suffix for one in arguments.inputs] == [".parquet"]:
@@ -208,9 +232,12 @@ def _encode(arguments: argparse.Namespace) -> int:
             f"{summary.out} ({summary.codebook}), {summary.seconds:.1f} s"
         )
         return OK
+    jobs, cluster = arguments.jobs, None
+    if arguments.engine == "ray":
+        cluster = Cluster(arguments.address, jobs, jobs, arguments.gpus)
     try:
         summary = encode_all(
-            arguments.inputs, arguments.model, arguments.out, jobs=arguments.jobs,
+            arguments.inputs, arguments.model, arguments.out, jobs=jobs, cluster=cluster,
             errors=arguments.errors, overwrite=arguments.overwrite, on_error=arguments.on_error,
             ordered=not arguments.unordered, timeout=arguments.timeout, **reading,
         )  # fmt: skip

@@ -13,6 +13,8 @@ from torch import Tensor
 
 #: Ideal N, CA and C of a residue in its own frame (Engh & Huber 1991 bond lengths and angle).
 IDEAL_RESIDUE = ((-0.525, 1.363, 0.0), (0.0, 0.0, 0.0), (1.526, 0.0, 0.0))
+#: Residues that look for their surroundings together, where there are many.
+GROUP = 64
 #: Peptide bond geometry in Å and radians (Engh & Huber 1991).
 C_N, CA_C_N, C_N_CA, C_O, CA_C_O = 1.329, 2.035, 2.124, 1.231, 2.108
 
@@ -108,40 +110,80 @@ def linked(coords: Float[Tensor, "n 4 3"], mask: Bool[Tensor, "n"]) -> Bool[Tens
     return (gap < 2.5) & mask[:-1] & mask[1:]
 
 
+def groups(points: Float[Tensor, "n 3"], most: int) -> list[Int[Tensor, "_"]]:
+    """Divide points into groups of at most `most` that lie together, by halving the longest side.
+
+    Returns the indices of each group; every point is in one. Points that fit into one
+    group stay in their order.
+    """
+    done, todo = [], [torch.arange(len(points), device=points.device)]
+    while todo:
+        rows = todo.pop()
+        if len(rows) <= most:
+            done.append(rows)
+            continue
+        here = points[rows]
+        axis = int((here.amax(0) - here.amin(0)).argmax())
+        todo.extend(rows[half] for half in here[:, axis].argsort().tensor_split(2))
+    return done
+
+
+def near(points: Float[Tensor, "n 3"], rows: Int[Tensor, "m"], reach: float) -> Int[Tensor, "c"]:
+    """Indices of all points within `reach` of the box around the points `rows`, ascending."""
+    here = points[rows]
+    outside = torch.maximum(here.amin(0) - points, points - here.amax(0)).clamp(min=0)
+    return (outside.square().sum(-1) <= reach**2).nonzero()[:, 0]
+
+
 def neighbours(
-    ca: Float[Tensor, "n 3"], mask: Bool[Tensor, "n"], k: int, chunk: int = 1024
+    ca: Float[Tensor, "n 3"], mask: Bool[Tensor, "n"], k: int, group: int = 512
 ) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
     """The k nearest residues of each residue, itself excluded, nearest first.
 
     Distances are explicit differences (`cdist` without its matrix-product
-    path, which is imprecise beyond 25 points). Rows are worked in chunks, so
-    memory is O(n * chunk). Where there are fewer than k, the second result is
-    False and the index is the residue's own.
+    path, which is imprecise beyond 25 points). Where there are fewer than k, the second
+    result is False and the index is the residue's own. Beyond `group` residues those that
+    lie together search their surroundings, farther out until enough is found: memory is
+    O(n k), and time nearly linear.
     """
     n = len(ca)
     index = torch.arange(n, device=ca.device)[:, None].repeat(1, k)
     valid = torch.zeros(n, k, dtype=torch.bool, device=ca.device)
-    take = min(k, n - 1)
+    there = mask.nonzero()[:, 0]
+    take = min(k, len(there) - 1)
     if take < 1:
         return index, valid
-    for start in range(0, n, chunk):
-        stop = min(start + chunk, n)
-        d = torch.cdist(ca[start:stop], ca, compute_mode="donot_use_mm_for_euclid_dist")
-        d = d.masked_fill(~mask, torch.inf)
-        d[torch.arange(stop - start), torch.arange(start, stop)] = torch.inf
-        near = d.topk(take, largest=False, sorted=True)
-        ok = near.values.isfinite() & mask[start:stop, None]
-        valid[start:stop, :take] = ok
-        index[start:stop, :take] = torch.where(ok, near.indices, index[start:stop, :take])
+    points = ca[there]
+    alone = len(points) <= group
+    for rows in groups(points, group if alone else GROUP):
+        for reach in (torch.inf,) if alone else (16.0, 48.0, torch.inf):
+            columns = near(points, rows, reach)
+            if len(columns) <= take:
+                continue
+            d = _distances(points[rows], points[columns])
+            d[torch.arange(len(rows)), torch.searchsorted(columns, rows)] = torch.inf
+            found = d.topk(take, largest=False, sorted=True)
+            enough = found.values[:, -1] <= reach
+            sure = there[rows[enough]]
+            index[sure, :take] = there[columns[found.indices[enough]]]
+            valid[sure, :take] = True
+            rows = rows[~enough]
+            if not len(rows):
+                break
     return index, valid
 
 
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+@torch.no_grad()
 def density_moments(
     ca: Float[Tensor, "n 3"],
     rotation: Float[Tensor, "n 3 3"],
     mask: Bool[Tensor, "n"],
     radii: tuple[float, ...],
-    chunk: int = 1024,
+    group: int = 512,
 ) -> Float[Tensor, "n f"]:
     """Where the rest of the chain lies, seen from each residue: smooth invariants.
 
@@ -149,44 +191,50 @@ def density_moments(
     nothing outside. Returned per radius: the logarithm of the summed weight, the
     weighted mean position (3) and second moment (6) in the residue's own frame,
     in units of r. Compact support keeps a code local: an atom farther than
-    max(radii) cannot change it.
+    max(radii) cannot change it. Beyond `group` residues those that lie together look at
+    their surroundings only: memory is O(n), and time nearly linear. Not differentiable.
     """
-    centred = torch.where(mask[:, None], ca, 0.0)
-    centred = centred - centred.sum(0) / mask.sum().clamp(min=1)
-    pairs = torch.tensor([[0, 0], [0, 1], [0, 2], [1, 1], [1, 2], [2, 2]], device=ca.device)
-    out = []
-    for start in range(0, len(ca), chunk):
-        stop = min(start + chunk, len(ca))
-        here, turn = centred[start:stop], rotation[start:stop]
-        d2 = torch.cdist(here, centred, compute_mode="donot_use_mm_for_euclid_dist").square()
-        features = []
+    there = mask.nonzero()[:, 0]
+    points, turns = ca[there], rotation[there]
+    out = ca.new_zeros(len(ca), len(radii), 10)
+    upper = ([0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2])
+    alone = len(points) <= group
+    for rows in groups(points, group if alone else GROUP):
+        if not len(rows):
+            continue
+        here = points[rows]
+        # Not far from the origin, and in float64: the shift rule below takes the difference
+        # of large sums, which would lose the last digits in float32.
+        centre = here.mean(0)
+        sums = []
         for r in radii:
-            w = (1 - d2 / r**2).clamp(min=0).square() * mask
-            total = w.sum(-1)
-            # Moments about the residue itself, by the shift rule, in float64: the
-            # difference of two large sums would lose the last digits in float32.
-            p = centred.double()
-            first = (w.double() @ p) - total.double()[:, None] * here.double()
-            outer = p[:, pairs[:, 0]] * p[:, pairs[:, 1]]
-            raw = torch.zeros(stop - start, 3, 3, dtype=torch.float64, device=ca.device)
-            raw[:, pairs[:, 0], pairs[:, 1]] = w.double() @ outer
-            raw[:, pairs[:, 1], pairs[:, 0]] = raw[:, pairs[:, 0], pairs[:, 1]]
-            x = here.double()
-            cross = first[:, :, None] * x[:, None, :]
-            second = raw - cross - cross.transpose(1, 2)
-            second = second - total.double()[:, None, None] * x[:, :, None] * x[:, None, :]
-            scale = total.clamp(min=1.0)
-            mean = torch.einsum("nji,nj->ni", turn, first.to(ca.dtype)) / (scale[:, None] * r)
-            shape = (
-                turn.transpose(1, 2) @ second.to(ca.dtype) @ turn / (scale[:, None, None] * r**2)
-            )
-            features += [
-                torch.log1p(total)[:, None],
-                mean,
-                shape[:, pairs[:, 0], pairs[:, 1]],
-            ]
-        out.append(torch.cat(features, dim=-1))
-    return torch.cat(out) * mask[:, None]
+            if not alone or not sums:
+                others = points if alone else points[near(points, rows, r)]
+                p = (others - centre).double()
+                powers = torch.cat(
+                    [torch.ones_like(p[:, :1]), p, p[:, upper[0]] * p[:, upper[1]]], 1
+                )
+                squares = _distances(here, others).square_()
+            inside = (squares * (-1 / r**2)).add_(1).clamp_(min=0).square_()
+            sums.append(inside.double() @ powers)
+        # Moments about the residue itself, by the shift rule.
+        total, first, second = torch.stack(sums, 1).split((1, 3, 6), dim=-1)
+        x = (here - centre).double()[:, None]
+        (i, j), shift = upper, first - total * x
+        second = second - first[..., i] * x[..., j] - shift[..., j] * x[..., i]
+        total, shift, second = (part.to(ca.dtype) for part in (total, shift, second))
+        # Into the residue's frame; sums of products, as the library's products of so many
+        # matrices of three by three take longer.
+        turn = turns[rows][:, None]
+        mean = (turn * shift[..., None]).sum(-2)
+        whole = second[..., ([0, 1, 2, 1, 3, 4, 2, 4, 5])].unflatten(-1, (3, 3))
+        whole = (whole[..., :, :, None] * turn[..., None, :, :]).sum(-2)
+        whole = (turn[..., :, :, None] * whole[..., :, None, :]).sum(-3)
+        scale, unit = total.clamp(min=1.0), ca.new_tensor(radii)[:, None]
+        out[there[rows]] = torch.cat(
+            [total.log1p(), mean / (scale * unit), whole[..., i, j] / (scale * unit**2)], dim=-1
+        )
+    return out.flatten(1)
 
 
 def chain_frame(

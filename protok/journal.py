@@ -69,8 +69,6 @@ class Journal:
     ----------
     done : dict of Source to Entry
         All that was added, in this run or in an interrupted one.
-    resumed : bool
-        Whether an interrupted run was at this work.
 
     Raises
     ------
@@ -86,7 +84,6 @@ class Journal:
             for path in folder.iterdir():
                 if path.name != "lock":
                     path.unlink()
-        self.resumed = (folder / "job.json").exists()
         self._same_job(job)
         self.done = self._read()
         numbers = [int(Path(entry.part).stem) for entry in self.done.values() if entry.part]

@@ -11,12 +11,13 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,8 +27,15 @@ from .errors import ProtokError
 from .journal import PART_ROWS, Entry, Journal, Source, difference
 from .tokens import save, scan
 
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
 # Key of an output's Parquet metadata under which it says what it was made of.
 MADE_OF = b"protok.made_of"
+
+
+# Files of a dataset, and chains in each.
+PART, FILE_ROWS = "part-", 100_000
 
 
 class Stopped(ProtokError):
@@ -81,6 +89,7 @@ def encode_all(
     overwrite: bool = False,
     ordered: bool = True,
     timeout: float | None = None,
+    cluster: Cluster | None = None,
     progress: bool | None = None,
     **reading,
 ) -> Summary:
@@ -100,11 +109,11 @@ def encode_all(
     tokenizer
         A tokenizer, or the name or folder of one.
     out
-        `.parquet`, `.fasta`, `.csv` or `.npz`.
+        `.parquet`, `.fasta`, `.csv` or `.npz`; without a suffix a folder, which becomes a
+        Parquet dataset of several files.
     jobs
         Worker processes of one thread each. With 1 and no `timeout` all happens in this process;
-        if that is killed, the same call goes on in a worker process, so that a file that brings
-        its reader down costs its own row then.
+        a file that kills it is then met again when the call is repeated, unless that has one.
     on_error
         `"skip"` to go on after a failed input, `"stop"` to raise its error.
     errors
@@ -115,6 +124,8 @@ def encode_all(
         Records in the order of the inputs; else as they were done.
     timeout
         Seconds that a worker may take for one input; one that takes longer is a failed input.
+    cluster
+        Work on a Ray cluster (`protok.cluster.Cluster`) instead of `jobs` processes.
     progress
         Show a progress bar; by default if the standard error is a terminal.
     **reading
@@ -147,6 +158,8 @@ def encode_all(
     table = Path(errors) if errors is not None else out.parent / "errors.tsv"
     parts = out.with_name(out.name + ".parts")
 
+    if overwrite and not out.suffix and out.exists() and not list(out.glob(f"{PART}*")):
+        raise ProtokError("is a folder of something else", "write elsewhere", file=str(out))
     if out.exists() and not overwrite:
         stored = _finished(out, made, sources)
         if parts.exists():  # killed after the last step but one
@@ -156,7 +169,14 @@ def encode_all(
         return summary
     out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(parts, job, fresh=overwrite)
-    protect = journal.resumed  # what ended the last run may be the next input
+
+    def start():
+        if cluster is None:
+            return encode_sources(todo, tokenizer, options, jobs, timeout=timeout)
+        from .cluster import encode_sources as on_cluster
+
+        return on_cluster(todo, tokenizer, options, cluster, timeout=timeout)
+
     try:
         done = [source for source in sources if source in journal.done]
         todo = [source for source in sources if source not in journal.done]
@@ -164,9 +184,7 @@ def encode_all(
         write_errors(known, table)
         with (
             workers.show_progress("encoding", len(sources), progress) as advance,
-            contextlib.closing(
-                encode_sources(todo, tokenizer, options, jobs, timeout=timeout, protect=protect)
-            ) as results,
+            contextlib.closing(start()) as results,
         ):
             advance(len(done), len({file for file, _, _ in known}))
             for source, result in results:
@@ -246,12 +264,18 @@ def encode_store(
 
 def job_key(tokenizer: Any, options: Reading) -> dict:
     """What results depend on besides the inputs: the model, all of it, and the options."""
-    encoder = getattr(tokenizer, "encoder_fingerprint", None)
-    return {"codebook": tokenizer.codebook, "encoder": encoder, **asdict(options)}
+    model = {
+        "codebook": tokenizer.codebook,
+        "encoder": getattr(tokenizer, "encoder_fingerprint", None),
+        "compute": getattr(tokenizer, "compute", None),
+    }
+    return model | asdict(options)
 
 
 def _check_suffix(out: Path) -> None:
     """Refuse an unknown suffix before the work, not after it."""
+    if not out.suffix:
+        return
     with tempfile.TemporaryDirectory() as folder:
         save([], Path(folder, out.name))
 
@@ -282,38 +306,60 @@ def _finish(
     journal: Journal, sources: Sequence[Source], out: Path, stored: dict, ordered: bool
 ) -> None:
     """Join the parts, and let the output appear at once."""
+    tables = journal.tables(sources, ordered)
+    if out.suffix:
+        joined = journal.folder / "joined.parquet"
+        _join(tables, joined, stored)
+        if out.suffix.lower() == ".parquet":
+            os.replace(joined, out)
+        else:
+            save(scan(joined), out)
+        return
+    dataset = journal.folder / "dataset"
+    shutil.rmtree(dataset, ignore_errors=True)
+    dataset.mkdir()
+    for number in itertools.count():
+        if not _join(tables, dataset / f"{PART}{number:06}.parquet", stored, FILE_ROWS):
+            break
+    if out.exists():  # to be overwritten, see _finished
+        shutil.rmtree(out)
+    os.replace(dataset, out)
+
+
+def _join(tables: Iterator, path: Path, stored: dict, most: float = float("inf")) -> bool:
+    """Write tables into one file until it has `most` rows; False if there were not so many."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    joined = journal.folder / "joined.parquet"
-    save([], joined)
-    schema = pq.read_schema(joined)
+    save([], path)
+    schema = pq.read_schema(path)
     schema = schema.with_metadata({**(schema.metadata or {}), MADE_OF: json.dumps(stored)})
-    with pq.ParquetWriter(joined, schema, compression="zstd") as writer:
+    total = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         held, rows = [], 0
-        for table in journal.tables(sources, ordered):
+        for table in tables:
             held.append(table.replace_schema_metadata(schema.metadata))
-            rows += len(table)
-            if rows >= PART_ROWS:
+            rows, total = rows + len(table), total + len(table)
+            if rows >= PART_ROWS or total >= most:
                 writer.write_table(pa.concat_tables(held))
                 held, rows = [], 0
+            if total >= most:
+                return True
         if held:
             writer.write_table(pa.concat_tables(held))
-    if out.suffix.lower() == ".parquet":
-        os.replace(joined, out)
-    else:
-        save(scan(joined), out)
+    return False
 
 
 def _finished(out: Path, job: dict, sources: Sequence[Source]) -> dict:
     """Return what a finished output was made of, if that is this job; else refuse."""
     stored = None
-    if out.suffix.lower() == ".parquet":
+    if out.suffix.lower() in (".parquet", ""):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        file = out if out.suffix else out / f"{PART}{0:06}.parquet"
         with contextlib.suppress(pa.ArrowException, OSError):
-            stored = (pq.read_schema(out).metadata or {}).get(MADE_OF)
+            stored = (pq.read_schema(file).metadata or {}).get(MADE_OF)
     stored = json.loads(stored) if stored else {}
     if stored.get("job") == job and stored.get("inputs") == _inputs(sources):
         return stored

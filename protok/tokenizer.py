@@ -49,6 +49,7 @@ class StructureTokenizer:
         self, network: Network, *, steps: int = 60, provenance: Mapping[str, Any] | None = None
     ):
         self.network = network
+        self.encoder, self.compute = network.encoder, "torch"  # see protok.fast
         self.steps = steps
         self.provenance = dict(provenance or {})
         self.name = network.config.name
@@ -153,7 +154,7 @@ class StructureTokenizer:
             batch = Batch.of([structures[i][rows] for i, rows in group]).to(device)
             # Codes must not depend on a caller's autocast.
             with torch.autocast(device.type, enabled=False):
-                z = self.network.encoder(batch)
+                z = self.encoder(batch)
             for (i, rows), part in zip(group, z.split(batch.sizes), strict=True):
                 out[i][torch.from_numpy(rows).to(device)] = part
         return out

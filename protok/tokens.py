@@ -189,8 +189,13 @@ def load(path: str | Path) -> list[Tokens]:
 def scan(path: str | Path) -> Iterator[Tokens]:
     """Read tokens one chain at a time, for files that do not fit into memory.
 
-    Raises as `load` does, when the damage is reached. Only npz is read at once.
+    Raises as `load` does, when the damage is reached. Only npz is read at once. A folder
+    is a Parquet dataset as `encode_all` makes it: its files in the order of their names.
     """
+    if Path(path).is_dir():
+        for part in sorted(Path(path).glob("*.parquet")):
+            yield from scan(part)
+        return
     kind, opener = _format(path)
     again = "the file was damaged on its way: write or copy it again"
     with opener(path, "rb") as handle:

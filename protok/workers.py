@@ -37,7 +37,6 @@ def run(
     *,
     jobs: int,
     timeout: float | None = None,
-    protect: bool = False,
 ) -> Iterator[tuple[Any, Any]]:
     """Yield `(item, result)` for every item of every batch, in the order of completion.
 
@@ -50,12 +49,10 @@ def run(
     batches
         Consumed as the workers get to them.
     jobs
-        Worker processes; with 1 everything happens in this process, unprotected, unless there
-        is a time limit or protection is asked for.
+        Worker processes; with 1 and no time limit everything happens in this process,
+        unprotected.
     timeout
         Seconds after which a worker that is at one item is ended; None for no limit.
-    protect
-        Use a worker process even for one job.
 
     Yields
     ------
@@ -69,7 +66,7 @@ def run(
     RuntimeError
         If a worker dies before it starts to work, as all others then would too.
     """
-    if jobs == 1 and timeout is None and not protect:
+    if jobs == 1 and timeout is None:
         work = factory(*arguments)
         for batch in batches:
             yield from _attempt(work, batch)

@@ -66,7 +66,7 @@ def test_torsions_equal_those_of_biotite(coords):
 def test_neighbours_equal_a_sorted_distance_matrix(coords):
     ca, mask = coords[:, 1], torch.ones(60, dtype=torch.bool)
     mask[7] = False
-    index, valid = g.neighbours(ca, mask, 8, chunk=13)
+    index, valid = g.neighbours(ca, mask, 8)
     far = (ca[:, None] - ca).norm(dim=-1)
     far[:, 7] = torch.inf
     far.fill_diagonal_(torch.inf)
@@ -87,7 +87,7 @@ def test_density_moments_equal_their_definition(coords):
     ca, turn = coords[:, 1], g.frames(*coords[:, :3].unbind(1))
     mask = torch.ones(60, dtype=torch.bool)
     r = 18.0
-    found = g.density_moments(ca, turn, mask, (r,), chunk=17)
+    found = g.density_moments(ca, turn, mask, (r,))
     for i in (0, 31):
         local = (ca - ca[i]) @ turn[i] / r
         w = (1 - local.square().sum(-1)).clamp(min=0).square()

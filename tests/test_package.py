@@ -29,6 +29,7 @@ EXTRA = {
     "fitting.py": {"lightning"},
     "prior": {"lightning", "transformers"},
     "foldcomp.py": {"foldcomp"},
+    "cluster.py": {"ray"},
     "fast_onnx.py": {"onnx", "onnxruntime"},
     "convert.py": {"Bio", "torch_geometric"},
     "diagnostics.py": {"matplotlib"},

@@ -57,7 +57,7 @@ def test_poison_costs_its_own_rows(pdbs, tmp_path):
     assert "holds more than 2048 MiB" in reasons["huge"]
 
 
-def test_one_process_that_died_is_not_killed_again(pdbs, tmp_path):
+def test_a_time_limit_protects_a_single_process(pdbs, tmp_path):
     shutil.copy(pdbs / "s05.pdb", pdbs / "leaver.pdb")
     script = tmp_path / "script.py"
     script.write_text(
@@ -68,11 +68,13 @@ def test_one_process_that_died_is_not_killed_again(pdbs, tmp_path):
             from tiny import Tiny
             from protok import encode_all
             if __name__ == "__main__":
-                encode_all({str(pdbs)!r}, Tiny(), {str(tmp_path / "t.parquet")!r})
+                timeout = float(sys.argv[1]) if sys.argv[1:] else None
+                encode_all({str(pdbs)!r}, Tiny(), {str(tmp_path / "t.parquet")!r}, timeout=timeout)
             """
         )
     )
-    codes = [subprocess.run([sys.executable, script], env=HERE).returncode for _ in range(2)]
+    runs = [sys.executable, script], [sys.executable, script, "60"]
+    codes = [subprocess.run(run, env=HERE).returncode for run in runs]
     assert codes == [3, 0]
     assert names(tmp_path / "t.parquet") == [f"s{n:02}" for n in range(12)]
 
@@ -178,3 +180,21 @@ def test_job_knows_the_weights_not_only_the_codebook():
     vars(other).pop("encoder_fingerprint")  # was asked for before the change
     assert one.codebook == other.codebook
     assert job_key(one, Reading()) != job_key(other, Reading())
+
+
+def test_a_folder_becomes_a_dataset(pdbs, tmp_path, monkeypatch):
+    monkeypatch.setattr("protok.scale.FILE_ROWS", 5)
+    out = tmp_path / "tokens"
+    encode_all(pdbs, Tiny(), out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"part-{number:06}.parquet" for number in range(3)
+    ]
+    assert names(out) == [f"s{n:02}" for n in range(12)]
+    assert encode_all(pdbs, Tiny(), out).resumed == 12
+    with pytest.raises(ProtokError, match="codebook"):
+        encode_all(pdbs, Tiny(version="2"), out)
+    encode_all(pdbs / "s00.pdb", Tiny(version="2"), out, overwrite=True)
+    assert names(out) == ["s00"]
+    with pytest.raises(ProtokError, match="folder of something else"):
+        encode_all(pdbs, Tiny(), pdbs, overwrite=True)
+    assert len(list(pdbs.iterdir())) == 12

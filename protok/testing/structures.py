@@ -102,6 +102,38 @@ def random_complex(lengths: Sequence[int], seed: int = 0) -> Backbone:
     return joined(parts)
 
 
+def packed_chain(n: int, chains: int = 1, seed: int = 0) -> Backbone:
+    """A large structure: random domains of 125 residues, one residue in 135 cubic Å as in proteins.
+
+    The domains pass through each other, as they are wider than real ones.
+
+    Parameters
+    ----------
+    n
+        Residues.
+    chains
+        Chains to divide them into; there are breaks between domains of one chain.
+    seed
+        Of the domain and its orientations.
+    """
+    domain = random_backbone(125, seed)
+    coords = domain.coords - domain.coords[:, 1].mean(0)
+    spacing = (135.0 * len(domain)) ** (1 / 3)
+    count = -(-n // len(domain))
+    side = int(np.ceil(count ** (1 / 3) - 1e-9))
+    places = np.stack(np.unravel_index(np.arange(count), (side, side, side)), axis=1) * spacing
+    parts = [
+        coords @ random_rotation(seed + number % 50).T + place
+        for number, place in enumerate(places)
+    ]
+    names = np.array([f"C{number}" for number in range(chains)])
+    return Backbone(
+        np.concatenate(parts)[:n].astype(np.float32), (domain.sequence * count)[:n],
+        names[np.arange(n) * chains // n], np.arange(1, n + 1), np.full(n, ""), np.zeros(n),
+        "packed",
+    )  # fmt: skip
+
+
 def joined(parts: Iterable[Backbone]) -> Backbone:
     """Several Backbones as one, in the given order, under the name of the first."""
     parts = list(parts)

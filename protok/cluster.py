@@ -1,0 +1,219 @@
+"""Batch jobs on a Ray cluster: readers and encoders as separate stages.
+
+Readers are Ray tasks, encoders are actors that hold the model, on a GPU each if asked to. What
+is read goes from one to the other through Ray's object store; no more is read ahead than
+the encoders will soon take. A worker that dies costs what it was at one more try, input by input.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .batch import (
+    BATCH_FILES,
+    Encoded,
+    Input,
+    Reading,
+    batches,
+    encode_structures,
+    open_sources,
+    read_structures,
+)
+from .errors import ProtokError
+from .journal import Source
+
+#: Batches that wait for each encoder: enough to keep it busy, few enough to bound the memory.
+AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where a job runs, and on how much of it.
+
+    Attributes
+    ----------
+    address : str, optional
+        Of the cluster, as for `ray.init`; a local one is started if None, and ended after.
+    readers, encoders : int
+        Processes of each kind.
+    gpus : float
+        GPUs an encoder takes; with more than 0 the model runs on CUDA.
+    """
+
+    address: str | None = None
+    readers: int = 1
+    encoders: int = 1
+    gpus: float = 0.0
+
+
+@dataclass
+class _Work:
+    """A batch at one of the stages."""
+
+    batch: Sequence[Input]
+    since: float
+    structures: Any = None
+    encoder: Any = None
+
+
+def encode_sources(
+    sources: Sequence[Source],
+    tokenizer: Any,
+    options: Reading,
+    cluster: Cluster,
+    *,
+    timeout: float | None = None,
+) -> Iterator[tuple[Source, Encoded]]:
+    """Yield the result of each source as it comes.
+
+    Parameters
+    ----------
+    sources, tokenizer, options
+        As for `protok.batch.encode_sources`.
+    cluster
+        Where.
+    timeout
+        Seconds that a stage may take for one input, waiting for its start included.
+
+    Raises
+    ------
+    ProtokError
+        If Ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ProtokError("the engine ray needs Ray", "pip install 'protok[ray]'") from error
+    own = not ray.is_initialized()
+    if own:
+        _connect(ray, cluster)
+    try:
+        jobs = cluster.readers + cluster.encoders
+        most = min(BATCH_FILES, 1 + len(sources) // (4 * jobs))
+        queue = batches(open_sources(sources, options), most)
+        yield from _Stages(ray, tokenizer, options, cluster, timeout).run(queue)
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _connect(ray: Any, cluster: Cluster) -> None:
+    try:
+        if cluster.address is None:
+            ray.init(
+                num_cpus=cluster.readers + cluster.encoders, include_dashboard=False,
+                log_to_driver=False, logging_level="error",
+            )  # fmt: skip
+        else:
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ProtokError(
+            f"no Ray cluster at {cluster.address or 'this machine'} ({error})",
+            "check the address, or leave it out for a local one",
+        ) from error
+
+
+def _read(batch: Sequence[Input], options: Reading):
+    """The first stage: a small answer to wait for, and what was read."""
+    return len(batch), read_structures(batch, options)
+
+
+class _Encoder:
+    """The second stage."""
+
+    def __init__(self, payload: bytes, options: Reading, cuda: bool):
+        self.tokenizer, self.options = pickle.loads(payload), options
+        if cuda:
+            self.tokenizer.network.to("cuda")
+
+    def encode(self, structures: Any) -> list[Encoded]:
+        return encode_structures(structures, self.tokenizer, self.options)
+
+
+class _Stages:
+    """What is being read, has been read, and is being encoded."""
+
+    def __init__(self, ray, tokenizer, options: Reading, cluster: Cluster, timeout: float | None):
+        self.ray, self.options, self.cluster, self.timeout = ray, options, cluster, timeout
+        self.read = ray.remote(_read).options(num_cpus=1, num_returns=2, max_retries=0)
+        actor = ray.remote(_Encoder).options(num_cpus=1, num_gpus=cluster.gpus, max_restarts=-1)
+        arguments = ray.put(pickle.dumps(tokenizer)), options, cluster.gpus > 0
+        self.idle = deque(actor.remote(*arguments) for _ in range(cluster.encoders))
+        self.again: deque[list[Input]] = deque()
+        self.ready: deque[_Work] = deque()
+        self.reading: dict[Any, _Work] = {}
+        self.encoding: dict[Any, _Work] = {}
+
+    def run(self, queue: Iterator[list[Input]]) -> Iterator[tuple[Source, Encoded]]:
+        """Work until the queue is empty."""
+        while True:
+            while self._room() and (batch := self._next(queue)) is not None:
+                answer, structures = self.read.remote(batch, self.options)
+                self.reading[answer] = _Work(batch, time.monotonic(), structures)
+            while self.ready and self.idle:
+                work, encoder = self.ready.popleft(), self.idle.popleft()
+                work.since, work.encoder = time.monotonic(), encoder
+                self.encoding[encoder.encode.remote(work.structures)] = work
+            if not (self.reading or self.encoding):
+                return
+            yield from self._collect()
+
+    def _room(self) -> bool:
+        waiting = len(self.reading) + len(self.ready)
+        ahead = self.cluster.readers + AHEAD * self.cluster.encoders
+        return len(self.reading) < self.cluster.readers and waiting < ahead
+
+    def _next(self, queue: Iterator[list[Input]]) -> list[Input] | None:
+        return self.again.popleft() if self.again else next(queue, None)
+
+    def _collect(self) -> Iterator[tuple[Source, Encoded]]:
+        """Take what is done, and end what takes too long."""
+        flying = {**self.reading, **self.encoding}
+        patience = None
+        if self.timeout is not None:
+            first = min(work.since for work in flying.values())
+            patience = max(0.0, first + self.timeout - time.monotonic())
+        done, late = self.ray.wait(list(flying), num_returns=1, timeout=patience)
+        for ref in done:
+            work = self._take(ref)
+            try:
+                results = self.ray.get(ref)
+            except self.ray.exceptions.RayError as error:
+                yield from self._lost(work, f"a worker of the cluster failed ({_said(error)})")
+                continue
+            if work.encoder is None:
+                self.ready.append(work)
+                continue
+            for one, result in zip(work.batch, results, strict=True):
+                yield one.source, result
+        for ref in late if self.timeout is not None else ():
+            if time.monotonic() - flying[ref].since >= self.timeout:
+                work = self._take(ref)
+                if work.encoder is None:
+                    self.ray.cancel(ref, force=True)
+                else:
+                    self.ray.kill(work.encoder, no_restart=False)
+                yield from self._lost(work, f"it took longer than {self.timeout:g} s")
+
+    def _take(self, ref: Any) -> _Work:
+        work = self.reading.pop(ref, None) or self.encoding.pop(ref)
+        if work.encoder is not None:
+            self.idle.append(work.encoder)  # Ray starts it anew if it has died
+        return work
+
+    def _lost(self, work: _Work, reason: str) -> Iterator[tuple[Source, Encoded]]:
+        if len(work.batch) > 1:
+            self.again.extend([one] for one in work.batch)
+            return
+        source = work.batch[0].source
+        error = ProtokError(reason, "leave it out, or try it alone", file=source.path)
+        yield source, Encoded(source.path, errors=(error,))
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
