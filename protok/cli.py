@@ -16,8 +16,9 @@ from .commandline import FAILED, INTERRUPTED, OK, USAGE
 from .commandline import count as _count
 from .commandline import print_json as _print_json
 from .commandline import print_nested as _print_nested
+from .commandline import row as _row
 from .commandline import say as _say
-from .commandline import toml_value as _toml_value
+from .train_command import train, train_arguments
 
 MODEL = "protok-512"
 
@@ -64,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _encode_arguments(_command(commands, "encode", "structure files to tokens", _encode))
     _decode_arguments(_command(commands, "decode", "tokens to structure files", _decode))
-    _train_arguments(_command(commands, "train", "train or fine-tune a tokenizer", _train))
+    train_arguments(_command(commands, "train", "train or fine-tune a tokenizer", train))
     bench.arguments(_command(commands, "bench", "measure how good tokenizers are", bench.run))
     info = _command(commands, "info", "say what a model, token file or structure file is", _info)
     info.add_argument("what", help="name or folder of a model, a token file, or a structure file")
@@ -362,86 +363,6 @@ def _write_table(result, path: Path) -> None:
         table.writerows(asdict(one) for one in result.chains)
 
 
-TRAIN = """\
-Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).
-
-Chains are held out by clusters of sequences (mmseqs, where it is installed), listed in
-FOLDER/split.csv. FOLDER also gets metrics.csv, training.svg, model/ and, of fine-tuning, report.md:
-the scores of held-out chains, and of the original validation set, before and after. A run that was
-killed goes on with --resume. Files that cannot be read are listed in FOLDER/train.errors.tsv.
-"""
-
-
-def _train_arguments(one: argparse.ArgumentParser) -> None:
-    one.description, one.formatter_class = TRAIN, argparse.RawDescriptionHelpFormatter
-    one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
-    one.add_argument(
-        "--structures", metavar="PATH", help="folder of structures, or a parsed store (.parquet)"
-    )
-    one.add_argument("--init", metavar="MODEL", help="fine-tune this model: a name, or a folder")
-    one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
-    one.add_argument(
-        "--codebook", choices=("frozen", "adapted", "new"),
-        help="with --init: codes stay as they are, and tokens comparable (frozen, the default); "
-        "they go on learning from where they are (adapted); or they are placed anew (new)",
-    )  # fmt: skip
-    one.add_argument(
-        "--forgetting", metavar="PATH",
-        help="with --init: store or folder on which to see what is lost (default: the model's own "
-        "validation store where that is found, else some bundled chains)",
-    )  # fmt: skip
-    one.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-        help="change a key of the recipe, e.g. optim.lr=1e-4 or split.identity=0.5 "
-        "(may be repeated); what nobody sets in fine-tuning follows from the number of chains",
-    )  # fmt: skip
-    one.add_argument(
-        "--resume", action="store_true",
-        help="go on from the run's last checkpoint, with the settings in FOLDER/recipe.json",
-    )  # fmt: skip
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    overrides = {}
-    for setting in arguments.overrides:
-        key, equals, value = setting.partition("=")
-        if not key or not equals:
-            _say(f"error: --set {setting}: give KEY=VALUE")
-            return USAGE
-        overrides[key] = _toml_value(value)
-    for key in ("codebook", "forgetting"):
-        if getattr(arguments, key) is not None:
-            overrides[f"finetune.{key}"] = getattr(arguments, key)
-    try:
-        from . import train
-    except ModuleNotFoundError as error:
-        _say(f"error: training needs {error.name}: pip install 'protok[train]'")
-        return USAGE
-    import warnings
-
-    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes one speaks
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: first and _say(f"warning: {message}")
-        model = train.run(
-            arguments.recipe, structures=arguments.structures, init=arguments.init,
-            out=arguments.out, overrides=overrides, resume=arguments.resume,
-        )  # fmt: skip
-    if not first:
-        return OK
-    if (arguments.out / "report.md").exists():
-        _say(f"what fine-tuning gave, and cost, is in {arguments.out / 'report.md'}")
-    _say(f"the model is in {model}; use it with --model {model}")
-    failed = 0
-    for table in sorted(arguments.out.glob("*.errors.tsv")):
-        rows = table.read_text(encoding="utf-8").splitlines()[1:]
-        failed += len(rows)
-        if rows:
-            file, chain, reason = rows[0].split("\t")
-            _say(f"{_count(len(rows), 'input')} failed, listed in {table}; the first: "
-                 f"{_row(file, chain, reason)}")  # fmt: skip
-    return FAILED if failed else OK
-
-
 def _info(arguments: argparse.Namespace) -> int:
     from .describe import describe
 
@@ -451,7 +372,3 @@ def _info(arguments: argparse.Namespace) -> int:
     else:
         _print_nested(said)
     return OK
-
-
-def _row(file: str, chain: str, reason: str) -> str:
-    return f"{file}{', chain ' + chain if chain else ''}: {reason}"

@@ -22,6 +22,11 @@ def count(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
+def row(file: str, chain: str, reason: str) -> str:
+    """A row of an error table, as a message."""
+    return f"{file}{', chain ' + chain if chain else ''}: {reason}"
+
+
 def number(text: str) -> int:
     """An argument that counts something."""
     if not text.isdecimal() or int(text) < 1:

@@ -1,0 +1,84 @@
+"""`protok train`: its arguments, and what it says; the work is done by `protok.train`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from .commandline import FAILED, OK, USAGE, count, row, say, settings
+
+TRAIN = """\
+Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).
+
+Chains are held out by clusters of sequences (mmseqs, where it is installed), listed in
+FOLDER/split.csv. FOLDER also gets metrics.csv, training.svg, model/ and, of fine-tuning, report.md:
+the scores of held-out chains, and of the original validation set, before and after. A run that was
+killed goes on with --resume. Files that cannot be read are listed in FOLDER/train.errors.tsv.
+"""
+
+
+def train_arguments(one: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    one.description, one.formatter_class = TRAIN, argparse.RawDescriptionHelpFormatter
+    one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
+    one.add_argument(
+        "--structures", metavar="PATH", help="folder of structures, or a parsed store (.parquet)"
+    )
+    one.add_argument("--init", metavar="MODEL", help="fine-tune this model: a name, or a folder")
+    one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
+    one.add_argument(
+        "--codebook", choices=("frozen", "adapted", "new"),
+        help="with --init: codes stay as they are, and tokens comparable (frozen, the default); "
+        "they go on learning from where they are (adapted); or they are placed anew (new)",
+    )  # fmt: skip
+    one.add_argument(
+        "--forgetting", metavar="PATH",
+        help="with --init: store or folder on which to see what is lost (default: the model's own "
+        "validation store where that is found, else some bundled chains)",
+    )  # fmt: skip
+    one.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change a key of the recipe, e.g. optim.lr=1e-4 or split.identity=0.5 "
+        "(may be repeated); what nobody sets in fine-tuning follows from the number of chains",
+    )  # fmt: skip
+    one.add_argument(
+        "--resume", action="store_true",
+        help="go on from the run's last checkpoint, with the settings in FOLDER/recipe.json",
+    )  # fmt: skip
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train as the arguments say; return the exit code."""
+    overrides = settings(arguments.overrides)
+    for key in ("codebook", "forgetting"):
+        if getattr(arguments, key) is not None:
+            overrides[f"finetune.{key}"] = getattr(arguments, key)
+    try:
+        from .train import run
+    except ModuleNotFoundError as error:
+        say(f"error: training needs {error.name}: pip install 'protok[train]'")
+        return USAGE
+    import warnings
+
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes one speaks
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: first and say(f"warning: {message}")
+        model = run(
+            arguments.recipe, structures=arguments.structures, init=arguments.init,
+            out=arguments.out, overrides=overrides, resume=arguments.resume,
+        )  # fmt: skip
+    if not first:
+        return OK
+    if (arguments.out / "report.md").exists():
+        say(f"what fine-tuning gave, and cost, is in {arguments.out / 'report.md'}")
+    say(f"the model is in {model}; use it with --model {model}")
+    failed = 0
+    for table in sorted(arguments.out.glob("*.errors.tsv")):
+        rows = table.read_text(encoding="utf-8").splitlines()[1:]
+        failed += len(rows)
+        if rows:
+            file, chain, reason = rows[0].split("\t")
+            say(f"{count(len(rows), 'input')} failed, listed in {table}; the first: "
+                 f"{row(file, chain, reason)}")  # fmt: skip
+    return FAILED if failed else OK
