@@ -3,10 +3,11 @@
 What becomes of the codebook is the user's choice:
 
 ``frozen``
-    It does not move, and all is discrete from the first step on. The fingerprint, which is
-    of the codebook alone, stays: tokens of the model before decode with the one after, and the
-    other way round. Encoder and decoder are trained; the encoder learns to choose other codes
-    for some residues (the report says for how many), unless ``finetune.encoder`` is false.
+    It does not move, and neither does the encoder: the decoder alone is trained, tokens stay the
+    very same, with their fingerprint, and those of before decode better with the model after.
+    With ``finetune.encoder`` the encoder is trained too. The fingerprint, which is of the codebook
+    alone, still stays, but many residues get another code, and the two models decode each other's
+    codes worse than their own (the report says by how much).
 ``adapted``
     It starts where it was and goes on learning, discrete throughout. New fingerprint.
 ``new``
@@ -81,6 +82,7 @@ def defaults(
             "warmup": max(10, steps // 20),
             **{key: kept[key] for key in KEPT if key in kept},
         },
+        "finetune": {"encoder": codebook != "frozen" or start.network.quantizer is None},
         "valid": {"every": max(20, steps // 12), "longest": max(256, crop), "patience": 5},
     }
 

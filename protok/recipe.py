@@ -99,8 +99,9 @@ class TuneConfig:
 
     ``init``: name or folder of the model to start from; empty trains from scratch.
     ``codebook``: ``frozen``, ``adapted`` or ``new``. ``encoder``: False keeps the encoder as
-    it is. ``forgetting``: store or folder on which forgetting is measured. ``chains``: of each
-    set in the report, at most. ``longest``: residues of a chain in the report, at most.
+    it is, which is the default for frozen codes. ``forgetting``: store or folder on which
+    forgetting is measured. ``chains``: of each set in the report, at most. ``longest``: residues
+    of a chain in the report, at most.
     """
 
     init: str = ""

@@ -129,8 +129,8 @@ def compare_models(
 ) -> list[dict[str, Any]]:
     """What `measure` finds with two models on sets of chains, and how it differs.
 
-    With one codebook it is also said how well each model decodes the other's codes, of the first
-    16 chains.
+    Where one codebook was used otherwise it is also said how well each model decodes the other's
+    codes, of the first 16 chains.
     """
     out = []
     for one in sets:
@@ -153,7 +153,7 @@ def compare_models(
             both = (a >= 0) & (b >= 0)
             found["codes_kept"] = round(float((a[both] == b[both]).mean()), 4)
             found["codes_used"] = [len(np.unique(ids[ids >= 0])) for ids in (a, b)]
-        if before.codebook == after.codebook and before.network.quantizer is not None:
+        if before.codebook == after.codebook and found.get("codes_kept", 1) < 1:
             few = one.chains[:CROSSED]
             found["before_codes_after_decoder"] = crossed(before, after, few)
             found["after_codes_before_decoder"] = crossed(after, before, few)

@@ -110,7 +110,9 @@ class Training(lightning.LightningModule):
         found: dict[str, Any] = {}
         if isinstance(quantizer, ProVQ):
             found["hardness"] = quantizer.progress(self.global_step / optim.steps)
-        losses = self.network(batch, optim.rows, _noisy(batch, optim.noise), optim.steady)
+        # Latents of an encoder that is not trained cannot be made steadier.
+        steady = optim.steady if self.recipe.finetune.encoder else 0.0
+        losses = self.network(batch, optim.rows, _noisy(batch, optim.noise), steady)
         found |= {"loss": losses.total, "view_error": losses.error, "torsion": losses.torsion}
         found["lr"] = self.lr_schedulers().get_last_lr()[0]
         if losses.quantized is not None:

@@ -29,8 +29,8 @@ def train_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
     one.add_argument(
         "--codebook", choices=("frozen", "adapted", "new"),
-        help="with --init: codes stay as they are, and tokens comparable (frozen, the default); "
-        "they go on learning from where they are (adapted); or they are placed anew (new)",
+        help="with --init: codes and encoder stay, so tokens stay the same, and the decoder is "
+        "trained (frozen, the default); all go on learning (adapted); codes are placed anew (new)",
     )  # fmt: skip
     one.add_argument(
         "--forgetting", metavar="PATH",
