@@ -67,7 +67,8 @@ def evaluate(
     if seeds is not None:
         settings = replace(settings, seeds=tuple(seeds))
     chosen = _chosen(tasks, folder)
-    given = [tokenizers] if isinstance(tokenizers, str | Path) else list(tokenizers)
+    alone = isinstance(tokenizers, str | Path) or hasattr(tokenizers, "codebook")
+    given = [tokenizers] if alone else list(tokenizers)
     rows = []
     parts: dict[str, tuple] = {}
     for one in given:
