@@ -4,21 +4,22 @@ import sys
 import warnings
 from argparse import Namespace
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 
 import protok
+from protok.bench import fair_esm as fair
 from protok.bench.subjects import subject
 from protok.errors import FormatError, ProtokError
 from protok.testing import random_backbone
 
-fair = pytest.importorskip("protok.bench.fair_esm")
-for needed in ("esm", "scipy", "torch_geometric"):
-    pytest.importorskip(needed, reason="needs pip install 'protok[esm]'")
-import esm  # noqa: E402
-
+REASON = "needs pip install 'protok[esm]'"
+for needed in ("scipy", "torch_geometric"):
+    pytest.importorskip(needed, reason=REASON)
+esm = pytest.importorskip("esm", reason=REASON)
 if not hasattr(esm, "ESM2"):
     pytest.skip("the package esm here is EvolutionaryScale's", allow_module_level=True)
 
@@ -38,7 +39,9 @@ def inverse():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with fair._stand_ins():
-            from esm.inverse_folding import gvp_transformer, util
+            gvp_transformer, util = (
+                import_module(f"esm.inverse_folding.{name}") for name in ("gvp_transformer", "util")
+            )
         torch.manual_seed(0)
         alphabet = esm.data.Alphabet.from_architecture(SMALL.arch)
         model = gvp_transformer.GVPTransformerModel(SMALL, alphabet).eval()

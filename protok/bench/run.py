@@ -67,7 +67,7 @@ def evaluate(
     if seeds is not None:
         settings = replace(settings, seeds=tuple(seeds))
     chosen = _chosen(tasks, folder)
-    alone = isinstance(tokenizers, str | Path) or hasattr(tokenizers, "codebook")
+    alone = isinstance(tokenizers, str | Path) or hasattr(tokenizers, "name")
     given = [tokenizers] if alone else list(tokenizers)
     rows = []
     parts: dict[str, tuple] = {}
@@ -136,7 +136,7 @@ def _chosen(wanted: str | Sequence[str], folder: Any) -> list[str]:
 
 
 def _centres(given: Any, folder: Any) -> list:
-    if ":kmeans" not in str(given):
+    if not isinstance(given, str | Path) or ":kmeans" not in str(given):
         return []
     ids = sorted({id for ids in folder.sets().values() for id in ids})
     for name in folder.tables()[:1]:
