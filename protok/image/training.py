@@ -50,7 +50,8 @@ class Crops(Dataset):
         x = self.pictures.square(key[0], self.size, rng)
         if self.flip and rng.random() < 0.5:
             x = x[:, ::-1]
-        return torch.from_numpy(np.ascontiguousarray(x))
+        # Pillow's pixels are read-only, a mirror image is no tensor: both are copied.
+        return torch.from_numpy(x.copy())
 
 
 class Draws(Sampler):
