@@ -1,29 +1,29 @@
 """protok-512 beside its controls: trained alike, compared target by target.
 
     python benchmarks/controls.py --train protok-512-vq --runs runs     # or all; resumes
-    python benchmarks/controls.py --measure --runs runs --data ../shared
+    python benchmarks/reconstruction.py --model runs/protok-512-vq/model --set ...
+    python benchmarks/controls.py --compare
 
 Every control of recipes/controls.toml is trained by `protok train`'s own code with the recipe of
-protok-512, seed and steps included. Then each is measured on CASP14 and CAMEO 2022, as
-reconstruction.py does, and the differences to protok-512 of the same target are averaged, with a
-95 % interval from 10,000 bootstrap samples of targets. One seed: the interval says how sure the
-difference is over targets, not over trainings.
+protok-512, seed and steps included. Each is measured by reconstruction.py, as protok-512 is, and
+the differences to protok-512 of the same target are averaged, with a 95 % interval from 10,000
+bootstrap samples of targets. One seed: the interval says how sure the difference is over targets,
+not over trainings.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tomllib
 from pathlib import Path
 
 import numpy as np
-from provenance import digest, provenance, write
-from reconstruction import measure
+from provenance import provenance, write
 
 ROOT = Path(__file__).resolve().parent
-RECIPES = ROOT / "recipes"
-SETS = ("casp14", "cameo2022")
+RECIPES, RESULTS = ROOT / "recipes", ROOT / "results"
 MEASURES = ("rmsd", "tm_score", "lddt")
 BASE = "protok-512"
 
@@ -50,24 +50,6 @@ def train(names: list[str], runs: Path, overrides: dict) -> None:
         print("the model is in", run(base, out=runs / name, overrides=changes, resume=True))
 
 
-def scores(tokenizer, folder: Path) -> dict:
-    """What reconstruction.py measures; of continuous latents their round trip alone."""
-    import protok
-
-    if tokenizer.network.quantizer is not None:
-        return measure(tokenizer, folder, 0)
-    targets = []
-    for file in protok.io.iter_files([folder]):
-        for chain in protok.read(file).split():
-            found = protok.compare(tokenizer.reconstruct(chain), chain)
-            targets.append({
-                "name": chain.name, "chain": chain.chains[0], "length": len(chain),
-                **{key: round(getattr(found, key), 6) for key in MEASURES},
-            })  # fmt: skip
-    mean = {key: round(float(np.mean([t[key] for t in targets])), 6) for key in MEASURES}
-    return {"targets": targets, "mean": mean}
-
-
 def paired(ours: list[dict], theirs: list[dict], rng: np.random.Generator) -> dict:
     """Mean of the control's value less ours over the same targets, with its interval."""
     there = {(t["name"], t["chain"]): t for t in theirs}
@@ -87,11 +69,9 @@ def paired(ours: list[dict], theirs: list[dict], rng: np.random.Generator) -> di
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line."""
-    import protok
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", nargs="+", default=[], metavar="NAME", help="or all")
-    parser.add_argument("--measure", action="store_true", help="those that are trained")
+    parser.add_argument("--compare", action="store_true", help="those that are measured")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--data", type=Path, default=ROOT.parents[1] / "shared")
     parser.add_argument("--steps", type=int, help="fewer than the recipe's, for a trial")
@@ -103,38 +83,28 @@ def main(arguments: list[str] | None = None) -> None:
     }
     fewer = {"optim.steps": options.steps} if options.steps else {}
     train(options.train, options.runs, stores | fewer)
-    if not options.measure:
+    if not options.compare:
         return
 
-    folders = {name: options.data / "files" / name for name in SETS}
-    base = protok.load(BASE)
-    models = {}
-    for name in (BASE, *controls()[1]):
-        folder = options.runs / name / "model"
-        if name != BASE and not folder.exists():
-            print(f"{name} is not trained", file=sys.stderr)
-            continue
-        tokenizer = base if name == BASE else protok.load(folder)
-        models[name] = {
-            "codebook": tokenizer.codebook,
-            "changes": controls()[1].get(name, {}),
-            **{key: tokenizer.provenance[key] for key in ("seed", "steps", "train_sha256")},
-            "sets": {key: scores(tokenizer, path) for key, path in folders.items()},
-        }
-        print(name, {k: s["mean"] for k, s in models[name]["sets"].items()}, flush=True)
     rng = np.random.default_rng(0)
-    differences = {
-        name: {
-            key: paired(models[BASE]["sets"][key]["targets"], found["sets"][key]["targets"], rng)
-            for key in SETS
-        }
-        for name, found in models.items()
-        if name != BASE
-    }
-    data = {name: digest(sorted(path.rglob("*.*"))) for name, path in folders.items()}
+    base = json.loads((RESULTS / f"reconstruction-{BASE}.json").read_text())
+    gaps = {}
+    for name in controls()[1]:
+        path = RESULTS / f"reconstruction-{name}.json"
+        if not path.exists():
+            print(f"{name} is not measured", file=sys.stderr)
+            continue
+        control = json.loads(path.read_text())
+        gaps[name] = {}
+        for key, ours in base["sets"].items():
+            theirs = control["sets"][key]
+            if theirs["data_sha256"] != ours["data_sha256"]:
+                raise SystemExit(f"{path.name} was measured on other files than {BASE}")
+            gaps[name][key] = paired(ours["targets"], theirs["targets"], rng)
+            print(name, key, gaps[name][key])
     write(options.out, provenance(
         "python benchmarks/controls.py " + " ".join(sys.argv[1:]),
-        seed=0, data_sha256=data, models=models, control_less_ours=differences,
+        seed=0, base=base["codebook"], control_less_ours=gaps,
     ))  # fmt: skip
 
 

@@ -76,8 +76,31 @@ def plausible(built: np.ndarray, real: np.ndarray, share: float = 0.98) -> float
     return float(np.isin(cells[0], order[kept]).mean())
 
 
+def round_trip(tokenizer, folder: Path) -> dict:
+    """Figures of a folder for a model without a codebook."""
+    files = list(iter_files([folder]))
+    targets = []
+    for file in files:
+        for chain in protok.read(file).split():
+            found = protok.compare(tokenizer.reconstruct(chain), chain)
+            targets.append({
+                "name": chain.name, "chain": chain.chains[0], "length": len(chain),
+                "rmsd": round(found.rmsd, 6), "tm_score": round(found.tm_score, 6),
+                "lddt": round(found.lddt, 6),
+            })  # fmt: skip
+    result: dict = {"folder": folder.name, "data_sha256": digest(files), "files": len(files)}
+    for name, average in (("mean", np.mean), ("median", np.median)):
+        result[name] = {
+            key: round(float(average([t[key] for t in targets])), 6)
+            for key in ("length", "rmsd", "tm_score", "lddt")
+        }
+    return result | {"targets": targets}
+
+
 def measure(tokenizer, folder: Path, seed: int) -> dict:
     """All figures of one folder."""
+    if tokenizer.codebook.endswith("@continuous"):
+        return round_trip(tokenizer, folder)
     rng = np.random.default_rng(seed)
     files = list(iter_files([folder]))
     targets, counts = [], np.zeros(tokenizer.size)

@@ -92,10 +92,10 @@ def reconstruction() -> str:
 
 def controls() -> str:
     """protok-512 and what was trained beside it, and the differences target by target."""
-    result = load("controls.json")
+    gaps_of = load("controls.json")["control_less_ours"]
     rows = []
-    for name, model in result["models"].items():
-        for key, found in model["sets"].items():
+    for name in ("protok-512", *gaps_of):
+        for key, found in load(f"reconstruction-{name}.json")["sets"].items():
             mean = found["mean"]
             row = [
                 name, SETS[key], f"{mean['rmsd']:.2f}", f"{mean['tm_score']:.3f}",
@@ -104,7 +104,7 @@ def controls() -> str:
                 f"{found['perplexity']:.0f}" if "perplexity" in found else "",
                 f"{found['kept_under_noise']['0.2']:.1%}" if "kept_under_noise" in found else "",
             ]  # fmt: skip
-            gaps = result["control_less_ours"].get(name, {}).get(key)
+            gaps = gaps_of.get(name, {}).get(key)
             for measure, digits in (("rmsd", 2), ("tm_score", 3)):
                 gap = gaps and gaps[measure]
                 row.append(
@@ -297,7 +297,12 @@ PAGES = {
         "encoding": encoding,
         "leaderboard": leaderboard_tables.short,
     },  # fmt: skip
-    "benchmarks/README.md": {"finetune": finetune, "quantizers": quantizers, "speed": speed},
+    "benchmarks/README.md": {
+        "controls": controls,
+        "finetune": finetune,
+        "quantizers": quantizers,
+        "speed": speed,
+    },
     "benchmarks/LEADERBOARD.md": {
         "leaderboard": leaderboard_tables.summary,
         "leaderboard tables": leaderboard_tables.tables,
