@@ -44,10 +44,11 @@ def defaults(
 ) -> dict[str, Any]:
     """Settings for fine-tuning on chains of these lengths, as nested tables of a recipe.
 
-    From 20 to 20,000 chains the steps grow with the square root of their number, from 300 to
-    6,000 (twice that for a new codebook), and the peak learning rate from 2e-4 to 6e-4, below the
-    1e-3 of training from scratch. Crops are as long as the chains from the start, up to the longest
-    that the model was trained on; one that can read whole chains need not begin with short ones.
+    From 20 to 20,000 chains the steps grow from 120 to 6,000 (twice that for a new codebook), and
+    the peak learning rate from 1e-4 to 3e-4, below the 1e-3 of training from scratch: on few chains
+    more of either gains little more, and costs much elsewhere. Crops are as long as the chains
+    from the start, up to the longest that the model was trained on; one that can read whole chains
+    need not begin with short ones.
 
     Around frozen codes three quarters of the way to the new decoder are gone, which forgets less
     (Wortsman et al. 2022, arXiv 2109.01903).
@@ -64,7 +65,8 @@ def defaults(
         Folder of the run; gives a model with other codes its name.
     """
     n, fresh = len(lengths), codebook == "new"
-    steps = int(np.clip(round(60 * n**0.5, -1), 300, 6000)) * (2 if fresh else 1)
+    much = float(np.clip(n / 20, 1, 1000))
+    steps = int(round(120 * much**0.5663, -1)) * (2 if fresh else 1)
     known = start.provenance.get("recipe", {})
     longest = max([n for _, n in known.get("data", {}).get("curriculum", [])], default=512)
     crop = int(min(longest, max(64, np.quantile(lengths, 0.95))))
@@ -83,7 +85,7 @@ def defaults(
         "data": {"residues": max(1024, crop), "curriculum": [[0.0, crop]]},
         "optim": {
             "steps": steps,
-            "lr": round(2e-4 * float(np.clip(n / 20, 1, 1000)) ** (1 / 6), 6),
+            "lr": round(1e-4 * much ** (1 / 6), 6),
             "warmup": max(10, steps // 20),
             **{key: kept[key] for key in KEPT if key in kept},
         },

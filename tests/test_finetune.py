@@ -184,12 +184,12 @@ def test_defaults_suit_few_and_many_chains(base):
     start.provenance["recipe"]["data"]["curriculum"] = [[0.0, 64], [0.5, 768]]
     few = finetune.defaults(start, "frozen", np.full(20, 150), base)
     many = finetune.defaults(start, "frozen", np.full(20_000, 900), base)
-    assert few["optim"]["steps"] == 300 and many["optim"]["steps"] == 6000
-    assert few["optim"]["lr"] == 2e-4 and 4e-4 < many["optim"]["lr"] < 1e-3
+    assert few["optim"]["steps"] == 120 and many["optim"]["steps"] == 6000
+    assert few["optim"]["lr"] == 1e-4 and 2e-4 < many["optim"]["lr"] < 1e-3
     assert few["data"]["curriculum"] == [[0.0, 150]] and many["data"]["curriculum"] == [[0.0, 768]]
     for settings in (few, many):
         plan = read_recipe(None, {"data.train": "x"}, settings)
-        assert plan.valid.every <= plan.optim.steps / 10 and plan.valid.patience > 0
+        assert plan.valid.every <= plan.optim.steps / 5 and plan.valid.patience > 0
         assert plan.model.encoder == start.network.config.encoder
         assert (plan.optim.noise, plan.optim.steady) == (0.4, 10.0)
         assert plan.optim.rows == TINY["optim.rows"]
