@@ -99,14 +99,16 @@ class TuneConfig:
 
     ``init``: name or folder of the model to start from; empty trains from scratch.
     ``codebook``: ``frozen``, ``adapted`` or ``new``. ``encoder``: False keeps the encoder as
-    it is, which is the default for frozen codes. ``forgetting``: store or folder on which
-    forgetting is measured. ``chains``: of each set in the report, at most. ``longest``: residues
-    of a chain in the report, at most.
+    it is, which is the default for frozen codes. ``blend``: how far the weights that are kept lie
+    on the way from those before to the best ones; less forgets less. ``forgetting``: store or
+    folder on which forgetting is measured. ``chains``: of each set in the report, at most.
+    ``longest``: residues of a chain in the report, at most.
     """
 
     init: str = ""
     codebook: str = "frozen"
     encoder: bool = True
+    blend: float = 1.0
     forgetting: str = ""
     chains: int = 64
     longest: int = 1024

@@ -258,7 +258,7 @@ def write_report(report: Mapping[str, Any], out: Path) -> None:
     try:
         from protok.figures import draw_change
     except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
+        if (error.name or "").split(".")[0] != "matplotlib":
             raise
         return
     draw_change(report["sets"], out / "report.svg")

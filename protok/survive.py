@@ -181,7 +181,7 @@ def draw_if_possible(rows: list[dict[str, float]], path: Path) -> None:
     try:
         from protok.figures import draw_training
     except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
+        if (error.name or "").split(".")[0] != "matplotlib":
             raise
         return
     draw_training(rows, path)

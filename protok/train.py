@@ -285,6 +285,10 @@ def run(
     best = _take_best(module, start, out, trainer.global_step)
     if module.frozen is not None:
         module.frozen.finish()
+    measured = _validation(module.metrics.rows, best)
+    if start is not None and best and plan.finetune.blend < 1:
+        finetune.blend(module.network.eval(), start, plan.finetune.blend)
+        measured = module.measure()
     provenance = {
         "seed": plan.optim.seed,
         "steps": trainer.global_step,
@@ -295,7 +299,7 @@ def run(
         "torch": torch.__version__,
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "seconds_of_last_start": round(time.time() - began),
-        "validation": {k: round(v, 4) for k, v in _validation(module.metrics.rows, best).items()},
+        "validation": {k: round(v, 4) for k, v in measured.items()},
         "recipe": asdict(plan),
     }
     tokenizer = StructureTokenizer(module.network.eval())

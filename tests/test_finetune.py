@@ -106,7 +106,7 @@ def test_an_encoder_may_be_trained_around_frozen_codes(base, structures, tmp_pat
     assert np.isfinite(before.decode(after.encode(chain)).coords).all()
     chains = [protok.read(path) for path in sorted(structures.iterdir())]
     (found,) = compare_models(before, after, [ChainSet("mine", "", chains)])
-    assert 0 < found["codes_kept"] < 1
+    assert found["codes_kept"] < 1
     scores = [protok.rmsd(after.decode(before.encode(chain)), chain) for chain in chains]
     assert found["before_codes_after_decoder"]["rmsd"] == pytest.approx(np.mean(scores), abs=1e-3)
     assert "codes from after, decoder from before: " in (tmp_path / "free/report.md").read_text()
@@ -135,7 +135,7 @@ def test_a_run_says_what_it_held_out(tuned):
 
 
 def test_the_best_weights_are_kept_and_the_run_stops(base, structures, tmp_path, monkeypatch):
-    measured = iter([9.0, 5.0, 3.0, 4.0, 2.995, 4.0])
+    measured = iter([9.0, 5.0, 3.0, 4.0, 2.995, 4.0, 2.99, 2.99])
     weights = {}
 
     def measure(self):
@@ -146,7 +146,8 @@ def test_the_best_weights_are_kept_and_the_run_stops(base, structures, tmp_path,
 
     monkeypatch.setattr(train.Training, "measure", measure)
     out = tmp_path / "run"
-    longer = TUNE | {"optim.steps": 40, "valid.every": 4, "finetune.chains": 1}
+    longer = TUNE | {"optim.steps": 40, "valid.every": 4, "finetune.chains": 1, "optim.lr": 1e-3}
+    longer |= {"finetune.blend": 0.25}
     model = train.run(structures=structures, init=base, out=out, overrides=longer)
     # 9 before training, 5 after 4 steps, 3 after 8; 2.995 is best, but no progress to wait for.
     rows = [row for row in read_metrics(out / "metrics.csv") if "valid_rmsd" in row]
@@ -154,7 +155,10 @@ def test_the_best_weights_are_kept_and_the_run_stops(base, structures, tmp_path,
     said = json.loads((model / "config.json").read_text())["provenance"]
     assert (said["steps"], said["best_step"]) == (20, 16)
     kept = protok.load(model).network.decoder.state_dict()
-    assert all(torch.equal(kept[k], weights[16][k].half().float()) for k in kept)
+    first = weights[0]
+    there = {k: first[k] + 0.25 * (weights[16][k] - first[k]) for k in first}
+    assert all((kept[k] - there[k]).abs().max() < 1e-3 for k in kept)
+    assert max((weights[16][k] - there[k]).abs().max() for k in kept) > 2e-3
 
     # Resumed, it does not train on, and it keeps the same weights.
     model = train.run(structures=structures, init=base, out=out, overrides=longer, resume=True)
@@ -180,12 +184,12 @@ def test_defaults_suit_few_and_many_chains(base):
     start.provenance["recipe"]["data"]["curriculum"] = [[0.0, 64], [0.5, 768]]
     few = finetune.defaults(start, "frozen", np.full(20, 150), base)
     many = finetune.defaults(start, "frozen", np.full(20_000, 900), base)
-    assert few["optim"]["steps"] == 300 and many["optim"]["steps"] == 6000
+    assert few["optim"]["steps"] == 120 and many["optim"]["steps"] == 6000
     assert few["optim"]["lr"] == 1e-4 and 2e-4 < many["optim"]["lr"] < 1e-3
     assert few["data"]["curriculum"] == [[0.0, 150]] and many["data"]["curriculum"] == [[0.0, 768]]
     for settings in (few, many):
         plan = read_recipe(None, {"data.train": "x"}, settings)
-        assert plan.valid.every <= plan.optim.steps / 10 and plan.valid.patience > 0
+        assert plan.valid.every <= plan.optim.steps / 5 and plan.valid.patience > 0
         assert plan.model.encoder == start.network.config.encoder
         assert (plan.optim.noise, plan.optim.steady) == (0.4, 10.0)
         assert plan.optim.rows == TINY["optim.rows"]
@@ -197,6 +201,8 @@ def test_defaults_suit_few_and_many_chains(base):
         ({"finetune.codebook": "thawed"}, "'thawed'.*frozen, adapted, new"),
         ({"model.encoder.hidden": 32}, "model.encoder.hidden = 32, but tiny has 16"),
         ({"model.quantizer.size": 64}, "model.quantizer.size = 64, but tiny has 32"),
+        ({"finetune.blend": 0.0}, "finetune.blend = 0.0 with a frozen codebook"),
+        ({"finetune.blend": 0.5, "finetune.codebook": "new"}, "blend = 0.5 with a new codebook"),
         ({"model.name": "mine"}, "model.name = 'mine'.*another --codebook"),
         ({"model.quantizer.schedule": "cosine"}, "frozen codebook is discrete throughout"),
     ],

@@ -78,10 +78,10 @@ def test_a_run_that_is_killed_and_resumed_has_the_same_curve(structures, tmp_pat
 
 def test_two_processes_train_as_one(structures, tmp_path):
     """Gradients are those of both batches; in the last step the codebook is placed and used."""
-    out, steps = tmp_path / "two", 12
+    out, steps = tmp_path / "two", 6
     settings = TINY | {
         "optim.devices": 2, "optim.steps": steps, "optim.precision": "32", "optim.clip": 0.5,
-        "model.quantizer.warmup": 0.9, "model.quantizer.ramp": 0.0, "valid.every": 6,
+        "model.quantizer.warmup": 0.8, "model.quantizer.ramp": 0.0, "valid.every": 3,
     }  # fmt: skip
     done = subprocess.run(
         [
@@ -121,7 +121,7 @@ def test_two_processes_train_as_one(structures, tmp_path):
         torch.testing.assert_close(found[key], value.detach(), rtol=1e-3, atol=1e-5, msg=key)
 
     rows = read_metrics(out / "metrics.csv")
-    assert [row["step"] for row in rows] == [6, 12] and rows[-1]["valid_usage"] > 0
+    assert [row["step"] for row in rows] == [3, 6] and rows[-1]["valid_usage"] > 0
     tokenizer = protok.load(out / "model")
     assert tokenizer.encode(protok.read(structures / "s00.pdb")).ids.max() >= 0
 
