@@ -6,6 +6,8 @@ import leaderboard
 import numpy as np
 
 PROBES = ("fast", "linear", "paper")
+#: Site tables that a ranking in the README rests on, at least.
+ENOUGH = 6
 PROBE_NAMES = {
     "fast": "the paper's probe, shortened (`fast`)", "linear": "linear probe",
     "paper": "the paper's probe at full length",
@@ -33,12 +35,12 @@ def _mean(values: list[float | None]) -> str:
 
 
 def short() -> str:
-    """The summary of the first probe that there are cells of."""
+    """The summary of the first probe that has enough tables to rank by."""
     for probe in PROBES:
         found = leaderboard.load(probe)
-        if found is not None:
+        if found is not None and len(_shared_sites(found)) >= ENOUGH:
             return f"Probe: {PROBE_NAMES[probe]}.\n\n{_summary(found, MORE[:2])}"
-    return "No cell has been computed yet."
+    return "Too few tables have been computed for a ranking; those that have are on the page."
 
 
 def summary() -> str:
@@ -51,14 +53,18 @@ def summary() -> str:
     return "\n\n".join(parts) or "No cell has been computed yet."
 
 
-def _summary(found, more) -> str:
-    floors = leaderboard.known_floors()
+def _shared_sites(found) -> list[tuple[str, str, str]]:
+    """Site tables that every tokenizer has: means are over the same cells."""
     kinds = {row["task"]["name"]: row["task"]["kind"] for row in found}
-    lines = _supervised(found)
-    whole = [  # site tables that every tokenizer has: means are over the same cells
-        line for line in lines if kinds[line[0]] == "site"
+    return [
+        line for line in _supervised(found) if kinds[line[0]] == "site"
         and all(_value(found, subject, line) is not None for subject in found.subjects())
     ]  # fmt: skip
+
+
+def _summary(found, more) -> str:
+    floors = leaderboard.known_floors()
+    lines, whole = _supervised(found), _shared_sites(found)
     rows = []
     for subject in found.subjects():
         above = [
