@@ -236,7 +236,7 @@ def test_the_command_line(trained, pictures, tmp_path, capsys):
     assert read_pixels(sheet).shape[1] > 8 * 20
     assert cli.main([*scoring[:-1], "--progressive", "--sheet", str(sheet)]) == 0
     assert "0.75 bits per pixel: psnr" in capsys.readouterr().out
-    assert read_pixels(sheet).shape[0] > 4 * 90
+    assert read_pixels(sheet).shape[0] > 4 * 75
 
 
 def test_wrong_use_is_said(tmp_path, capsys):
