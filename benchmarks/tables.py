@@ -282,7 +282,7 @@ def encoding() -> str:
             f"{row['microseconds_per_residue']:.0f} ({row['residues']:,})" for row in found
         )
         text += f"\n\nMicroseconds per residue by length of the chain, {HOW[name]}: {cost}."
-    return text
+    return text + "\n\n![Cost per residue over length](benchmarks/results/speed.png)"
 
 
 OTHER_ENCODERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")

@@ -274,8 +274,8 @@ def _encode(arguments: argparse.Namespace) -> int:
 
 
 def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
-    if arguments.json or arguments.overwrite:
-        _say("error: --json and --overwrite need an output file, -o")
+    if arguments.json or arguments.overwrite or arguments.engine != "local":
+        _say("error: --json, --overwrite and --engine need an output file, -o")
         return USAGE
     from .batch import encode_files
     from .scale import write_errors

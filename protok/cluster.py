@@ -141,9 +141,9 @@ class _Stages:
     def __init__(self, ray, tokenizer, options: Reading, cluster: Cluster, timeout: float | None):
         self.ray, self.options, self.cluster, self.timeout = ray, options, cluster, timeout
         self.read = ray.remote(_read).options(num_cpus=1, num_returns=2, max_retries=0)
-        actor = ray.remote(_Encoder).options(num_cpus=1, num_gpus=cluster.gpus, max_restarts=-1)
-        arguments = ray.put(pickle.dumps(tokenizer)), options, cluster.gpus > 0
-        self.idle = deque(actor.remote(*arguments) for _ in range(cluster.encoders))
+        self.actor = ray.remote(_Encoder).options(num_cpus=1, num_gpus=cluster.gpus)
+        self.arguments = ray.put(pickle.dumps(tokenizer)), options, cluster.gpus > 0
+        self.idle = deque(self._encoder() for _ in range(cluster.encoders))
         self.again: deque[list[Input]] = deque()
         self.ready: deque[_Work] = deque()
         self.reading: dict[Any, _Work] = {}
@@ -162,6 +162,9 @@ class _Stages:
             if not (self.reading or self.encoding):
                 return
             yield from self._collect()
+
+    def _encoder(self) -> Any:
+        return self.actor.remote(*self.arguments)
 
     def _room(self) -> bool:
         waiting = len(self.reading) + len(self.ready)
@@ -189,6 +192,7 @@ class _Stages:
             if work.encoder is None:
                 self.ready.append(work)
                 continue
+            self.idle.append(work.encoder)
             for one, result in zip(work.batch, results, strict=True):
                 yield one.source, result
         for ref in late if self.timeout is not None else ():
@@ -196,17 +200,15 @@ class _Stages:
                 work = self._take(ref)
                 if work.encoder is None:
                     self.ray.cancel(ref, force=True)
-                else:
-                    self.ray.kill(work.encoder, no_restart=False)
                 yield from self._lost(work, f"it took longer than {self.timeout:g} s")
 
     def _take(self, ref: Any) -> _Work:
-        work = self.reading.pop(ref, None) or self.encoding.pop(ref)
-        if work.encoder is not None:
-            self.idle.append(work.encoder)  # Ray starts it anew if it has died
-        return work
+        return self.reading.pop(ref, None) or self.encoding.pop(ref)
 
     def _lost(self, work: _Work, reason: str) -> Iterator[tuple[Source, Encoded]]:
+        if work.encoder is not None:  # whatever has become of it, a new one takes its place
+            self.ray.kill(work.encoder)
+            self.idle.append(self._encoder())
         if len(work.batch) > 1:
             self.again.extend([one] for one in work.batch)
             return
