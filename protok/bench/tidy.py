@@ -27,7 +27,7 @@ from protok.bench import splits
 from protok.errors import FormatError, ProtokError
 
 #: Chains shorter than this are left out: no tokenizer says much of them.
-SHORTEST = 20
+SHORTEST = 10
 
 
 @dataclass
