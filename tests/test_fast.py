@@ -155,7 +155,7 @@ print(encoded, peak() - before)
 @pytest.mark.parametrize(("length", "chains"), [(5000, 1), (20000, 40)])
 def test_memory_is_linear(length, chains):
     """One table of all pairs would take 100 MB and 1.6 GB in float32; there are several."""
-    script = SCRIPT.format(tests=str(ROOT / "tests"), length=length, chains=chains)
+    script = SCRIPT.format(tests=str(Path(__file__).resolve().parent), length=length, chains=chains)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
     )
