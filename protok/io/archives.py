@@ -26,7 +26,7 @@ SEPARATOR = "::"
 _BLOCK = 2**20
 #: What the standard library raises on damaged archives, and on encrypted ones.
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError,
-           RuntimeError, NotImplementedError, OverflowError)  # fmt: skip
+           RuntimeError, OverflowError)  # fmt: skip
 
 
 @dataclass(frozen=True)
