@@ -19,6 +19,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+from design_parts import built_with, recovered
 from provenance import digest, provenance, write
 from reconstruction import changed, noisy
 
@@ -44,13 +45,14 @@ def score(tokenizer, store, seed: int) -> dict:
     import protok
 
     rng = np.random.default_rng(seed)
-    lengths = store.lengths()
+    lengths, drawn = store.lengths(), []
     found: dict = {}
     moved = np.zeros(2, int)
     for low, high in LENGTHS:
         fits = np.flatnonzero((lengths >= low) & (lengths < high))
         rows = []
         for i in rng.permutation(fits)[:CHAINS]:
+            drawn.append(int(i))
             chain = store.backbone(int(i))
             if tokenizer.network.quantizer is None:
                 again = tokenizer.reconstruct(chain)
@@ -66,18 +68,27 @@ def score(tokenizer, store, seed: int) -> dict:
             "tm_score": round(float(mean[1]), 4), "lddt": round(float(mean[2]), 4),
         }  # fmt: skip
     kept = round(1 - moved[0] / moved[1], 4) if moved[1] else None
-    return {"by_length": found, "kept_at_0.2": kept}
+    scores = {"by_length": found, "kept_at_0.2": kept}
+    if hasattr(tokenizer.network.decoder, "kind"):
+        scores["amino_acids_recovered"] = round(recovered(tokenizer, store, drawn), 4)
+    return scores
 
 
 def measure(overrides: dict, data: Path) -> dict:
-    """Train one variant in a temporary folder and score it."""
+    """Train one variant in a temporary folder and score it.
+
+    Two settings are not the recipe's: ``part``, of `design_parts`, and ``relax``, the steps of
+    relaxation after decoding.
+    """
     from protok.data import read_store
     from protok.tokenizer import StructureTokenizer
     from protok.train import run
 
+    overrides = dict(overrides)
+    part, relax = overrides.pop("part", None), overrides.pop("relax", 0)
     train, valid = (data / "structures" / f"{name}.parquet" for name in ("train", "valid"))
     began = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, built_with(part):
         model = run(
             None,
             out=folder,
@@ -85,7 +96,7 @@ def measure(overrides: dict, data: Path) -> dict:
         )
         spent = time.process_time() - began
         tokenizer = StructureTokenizer.from_pretrained(model)
-    tokenizer.steps = 0
+    tokenizer.steps = relax
     return {
         "data_sha256": {path.name: digest([path]) for path in (train, valid)},
         "training_cpu_seconds": round(spent),

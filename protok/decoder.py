@@ -195,9 +195,25 @@ class Decoder(Trunk):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Training loss of chains, and the mean error in Å of what `rows` residues see.
 
-        The loss sums the distance of CA from its place in units of 5 Å, half the squared
-        error of the axes, thrice the logarithm of the error with which each of `rows` residues
-        sees the others from its own frame, and the squared error of the predicted lDDT.
+        The loss sums the `terms`.
+        """
+        terms = self.terms(h, coords, present, rows)
+        error = terms.pop("error")
+        return sum(terms.values()), error
+
+    def terms(
+        self,
+        h: Float[Tensor, "b l w"],
+        coords: Float[Tensor, "b l 4 3"],
+        present: Bool[Tensor, "b l"],
+        rows: int,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Parts of the training loss, and the error that `losses` reports.
+
+        ``place``: distance of CA from its place in units of 5 Å. ``axes``: half the squared
+        error of the axes. ``view``: thrice the logarithm of the error with which each of `rows`
+        residues sees the others from its own frame. ``doubt``: squared error of the predicted
+        lDDT. ``error``: the mean error of those views in Å.
         """
         turn, ca = self.placement(h)
         whole = [chain_frame(c[:, 1], keep) for c, keep in zip(coords, present, strict=True)]
@@ -208,7 +224,6 @@ class Decoder(Trunk):
         total = present.sum().clamp(min=1)
         away = ((ca - true).square().sum(-1) + 1e-3).sqrt() / 5.0
         twist = (turn - frame).square().sum((-1, -2)) / 2.0
-        place = ((away + twist) * present).sum() / total
 
         chosen = draw_rows(present, rows)
         seen, aim = seen_from(turn, ca, chosen), seen_from(frame, true, chosen)
@@ -219,8 +234,13 @@ class Decoder(Trunk):
         at = h.gather(1, chosen[..., None].expand(-1, -1, h.shape[-1]))
         sure = self.sure(at.float())[..., 0].sigmoid()
         good = _local_agreement(seen.detach().norm(dim=-1), aim.norm(dim=-1), weight > 0)
-        doubt = ((sure - good).square() * weight.sum(-1)).sum() / total
-        return place + view + doubt, (error.detach() * weight).sum() / total
+        return {
+            "place": (away * present).sum() / total,
+            "axes": (twist * present).sum() / total,
+            "view": view,
+            "doubt": ((sure - good).square() * weight.sum(-1)).sum() / total,
+            "error": (error.detach() * weight).sum() / total,
+        }
 
 
 def draw_rows(present: Bool[Tensor, "b l"], rows: int) -> Shaped[Tensor, "b r"]:
