@@ -112,7 +112,7 @@ class Training(lightning.LightningModule):
             found["hardness"] = quantizer.progress(self.global_step / optim.steps)
         # Latents of an encoder that is not trained cannot be made steadier.
         steady = optim.steady if self.recipe.finetune.encoder else 0.0
-        losses = self.network(batch, optim.rows, _noisy(batch, optim.noise), steady)
+        losses = self.network(batch, optim.rows, noisy(batch, optim.noise), steady)
         found |= {"loss": losses.total, "view_error": losses.error, "torsion": losses.torsion}
         found["lr"] = self.lr_schedulers().get_last_lr()[0]
         if losses.quantized is not None:
@@ -184,7 +184,7 @@ class Training(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _noisy(batch: Batch, most: float) -> Batch | None:
+def noisy(batch: Batch, most: float) -> Batch | None:
     """The batch with Gaussian noise on every atom, each chain's of a strength up to `most` Å."""
     if not most:
         return None
