@@ -13,10 +13,10 @@ from tiny_runs import PLACED, TINY, TUNE, write_structures
 
 import protok
 from protok import cli, finetune, train
+from protok.checkpoint import TRANSIENT
 from protok.recipe import RecipeError, read_recipe
 from protok.report import BUNDLED, ChainSet, change, compare_models, markdown
 from protok.survive import read_metrics
-from protok.tokenizer import TRANSIENT
 
 #: Without early stopping: the weights after the last step are those that are kept.
 LAST = TUNE | {"valid.patience": 0}

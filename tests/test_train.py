@@ -10,9 +10,9 @@ from tiny_runs import TINY, write_structures
 
 import protok
 from protok import train
+from protok.checkpoint import TRANSIENT
 from protok.recipe import Recipe, RecipeError, read_recipe
 from protok.survive import read_metrics
-from protok.tokenizer import TRANSIENT
 
 
 @pytest.fixture(scope="module")
