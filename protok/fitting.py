@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 
 from protok.settings import RecipeError
 
@@ -143,6 +144,22 @@ def make_trainer(
         logger=logger,
         callbacks=callbacks,
         **more,
+    )
+
+
+def fit(
+    trainer: lightning.Trainer,
+    module: lightning.LightningModule,
+    batches: DataLoader,
+    checkpoint: Path | None,
+) -> None:
+    """Train, from a checkpoint on if there is one; the module knows what it is validated on."""
+    trainer.fit(
+        module,
+        batches,
+        DataLoader([0], batch_size=None),
+        ckpt_path=None if checkpoint is None else str(checkpoint),
+        weights_only=True,
     )
 
 

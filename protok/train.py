@@ -27,7 +27,7 @@ from protok import finetune, survive
 from protok.backbone import Backbone
 from protok.data import Store, Stream
 from protok.encoder import Batch
-from protok.fitting import LOG, made_with, make_trainer, scheduled_adamw, world_and_rank
+from protok.fitting import LOG, fit, made_with, make_trainer, scheduled_adamw, world_and_rank
 from protok.holdout import held_out, sides_of
 from protok.metrics import compare
 from protok.model import Network
@@ -297,13 +297,8 @@ def _fit(
     plan = module.recipe
     stream = Stream(train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
     try:
-        trainer.fit(
-            module,
-            DataLoader(Steps(stream, module, plan.optim.steps), batch_size=None),
-            DataLoader([0], batch_size=None),
-            ckpt_path=str(checkpoint) if checkpoint else None,
-            weights_only=True,
-        )
+        batches = DataLoader(Steps(stream, module, plan.optim.steps), batch_size=None)
+        fit(trainer, module, batches, checkpoint)
     except (MemoryError, RuntimeError) as error:
         if not survive.is_out_of_memory(error):
             raise

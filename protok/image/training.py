@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from protok.fitting import (
     every_twentieth,
+    fit,
     last_checkpoint,
     made_with,
     make_trainer,
@@ -253,7 +254,8 @@ def run(
         use_distributed_sampler=False,
     )  # fmt: skip
     began = time.time()
-    trainer.fit(
+    fit(
+        trainer,
         module,
         DataLoader(
             Crops(train, plan.data.size, plan.data.flip),
@@ -261,9 +263,7 @@ def run(
             num_workers=plan.data.workers,
             persistent_workers=plan.data.workers > 0,
         ),
-        DataLoader([0], batch_size=None),
-        ckpt_path=None if last is None else str(last),
-        weights_only=True,
+        last,
     )
     provenance = {
         "seed": plan.optim.seed,

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from protok.errors import CodebookMismatch
 from protok.fitting import (
     every_twentieth,
+    fit,
     last_checkpoint,
     made_with,
     make_trainer,
@@ -124,13 +125,7 @@ def run(
     )  # fmt: skip
     began = time.time()
     batches = Batches(train, layout, optim.batch, plan.data.drop, optim.seed)
-    trainer.fit(
-        module,
-        DataLoader(Steps(batches, module), batch_size=None),
-        DataLoader([0], batch_size=None),
-        ckpt_path=None if last is None else str(last),
-        weights_only=True,
-    )
+    fit(trainer, module, DataLoader(Steps(batches, module), batch_size=None), last)
     prior.network.eval()
     bits = prior.bits(held_out)
     provenance = {
