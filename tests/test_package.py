@@ -31,6 +31,7 @@ EXTRA = {
     "foldcomp.py": {"foldcomp"},
     "cluster.py": {"ray"},
     "fast_onnx.py": {"onnx", "onnxruntime"},
+    "view.py": {"py3Dmol"},
     "convert.py": {"Bio", "torch_geometric"},
     "diagnostics.py": {"matplotlib"},
 }
