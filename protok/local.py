@@ -98,6 +98,19 @@ def place_in_chain(structure: Backbone) -> np.ndarray:
     return place
 
 
+def laid_flat(structure: Backbone) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and axes (rows) that show a structure best: longest across, thinnest in depth.
+
+    ``(x - centre) @ axes.T`` is a motion: nothing is mirrored.
+    """
+    ca = structure.coords[structure.mask, 1].astype(np.float64)
+    centre = ca.mean(axis=0)
+    _, axes = np.linalg.eigh(np.cov((ca - centre).T) if len(ca) > 1 else np.eye(3))
+    axes = axes.T[::-1].copy()
+    axes[2] *= np.linalg.det(axes)
+    return centre, axes
+
+
 def windows(structure: Backbone, half: int) -> np.ndarray:
     """N, CA, C and O of the residues around each, in its own frame: (L, 2 half + 1, 4, 3) Å.
 

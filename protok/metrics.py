@@ -192,17 +192,17 @@ def superpose(model: Backbone, reference: Backbone) -> Backbone:
     ValueError
         If the lengths differ.
     """
+    *_, common = _common(model, reference, slice(1, 2))
     coords = model.coords.copy()
     for chain in reference.chains:
         rows = np.flatnonzero(reference.chain == chain)
-        x, y, _ = _common(model[rows], reference[rows], slice(1, 2))
-        if len(x):
-            x, y = x[:, 0], y[:, 0]
+        kept = rows[common[rows]]
+        if len(kept):
+            x, y = (one.coords[kept, 1].astype(np.float64) for one in (model, reference))
             middle = x.mean(axis=0), y.mean(axis=0)  # sums of products lose digits far away
             moments = _moments(x - middle[0], y - middle[1])
             rotation, shift = _superpose(moments.sum(axis=0)[None])
-            moved = (coords[rows] - middle[0]) @ rotation[0].T + shift[0] + middle[1]
-            coords[rows] = moved.astype(np.float32)
+            coords[rows] = (coords[rows] - middle[0]) @ rotation[0].T + shift[0] + middle[1]
     return replace(model, coords=coords)
 
 

@@ -94,10 +94,10 @@ def view(structure: Any, tokenizer: Any, *, decode: bool = False) -> Page:
 def _data(
     backbone: Backbone, tokens: Tokens, tokenizer: Any, again: Backbone | None, decode: bool
 ) -> dict[str, Any]:
-    from protok.local import secondary_structure
+    from protok.local import laid_flat, secondary_structure
 
     ids = tokens.ids.tolist()
-    frame = _frame(backbone)
+    frame = laid_flat(backbone)
     data = {
         "codebook": tokens.codebook,
         "alphabet": tokens.alphabet,
@@ -126,16 +126,6 @@ def _labels(backbone: Backbone) -> list[str]:
     parts = zip(backbone.chain.tolist(), backbone.index.tolist(), backbone.icode.tolist(),
                 strict=True)  # fmt: skip
     return [f"{chain} {number}{code}".strip() for chain, number, code in parts]
-
-
-def _frame(backbone: Backbone) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and axes (rows) that lay a structure flat: longest across, thinnest in depth."""
-    ca = backbone.coords[backbone.mask, 1].astype(np.float64)
-    centre = ca.mean(axis=0)
-    _, axes = np.linalg.eigh(np.cov((ca - centre).T) if len(ca) > 1 else np.eye(3))
-    axes = axes.T[::-1].copy()
-    axes[2] *= np.linalg.det(axes)  # not mirrored
-    return centre, axes
 
 
 def _trace(backbone: Backbone, frame: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:

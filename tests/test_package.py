@@ -21,6 +21,7 @@ MODULE_OF = {
 EXTRA = {
     "bench": {"esm", "matplotlib", "tmtools", "torch_geometric"},
     "image": {"PIL", "lightning", "matplotlib", "torchmetrics"},
+    "draw.py": {"matplotlib"},
     "figures.py": {"matplotlib"},
     "finetune.py": {"lightning"},
     "report.py": {"matplotlib"},
