@@ -21,7 +21,7 @@ from protok.tokens import Tokens
 #: CA atoms of neighbouring residues are joined up to this distance in Å.
 JOINED = 4.5
 #: Points of the curve between two residues.
-POINTS = 8
+POINTS = 6
 
 
 def draw_trace(
@@ -64,8 +64,12 @@ def draw_trace(
     rgb = rgb[owner] * (1 - far[:, None]) + far[:, None]
     lines, shades, widths = [], [], []
     for i in np.argsort(depth).tolist():
-        lines += [pieces[i][:, :2]] * 2
-        shades += [0.55 * rgb[i], rgb[i]]  # a dark rim, then the line itself
+        line = pieces[i][:, :2]
+        # A dark rim, shorter so that its ends lie under the line, then the line itself.
+        rim = line.copy()
+        rim[0], rim[-1] = 0.7 * line[0] + 0.3 * line[1], 0.7 * line[-1] + 0.3 * line[-2]
+        lines += [rim, line]
+        shades += [0.55 * rgb[i], rgb[i]]
         widths += [width + 1.2, width]
     axes.add_collection(
         LineCollection(lines, colors=shades, linewidths=widths, capstyle="butt", joinstyle="round")

@@ -27,11 +27,14 @@ FAR = 4.0
 BLOCK = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Page:
     """An HTML page; a notebook shows it in a frame."""
 
     html: str
+
+    def __repr__(self) -> str:
+        return f"Page({len(self.html):,} characters of HTML)"
 
     def save(self, path: str | Path) -> None:
         """Write the page; it appears whole or not at all."""
