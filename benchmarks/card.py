@@ -9,7 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
-from tables import RESULTS, table
+from markdown_table import table
+from tables import RESULTS
 
 import protok
 

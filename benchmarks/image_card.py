@@ -16,10 +16,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from markdown_table import table
 from provenance import provenance, write
-from tables import RESULTS, table
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("torch", "numpy", "lightning", "torchmetrics", "pillow")
 #: Held-out images, and one image of each of 1,000 classes.
 SETS = {"imagenette": "images/imagenette_64_jpeg.npz", "imagenet-1k": "images/imagenet1k_64.npz"}

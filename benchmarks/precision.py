@@ -3,8 +3,9 @@
     python benchmarks/precision.py --model protok-512 \\
         --store ../shared/structures/valid.parquet --batches 24
 
-The same held-out crops go through the same weights under both precisions: the losses say
-whether training under autocast follows the same objective, the codes whether encoding may use it.
+The same held-out crops go through the same weights under both precisions, with the noise and the
+steadiness of the model's own training: the losses say whether training under autocast follows the
+same objective, the codes whether encoding may use it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from provenance import provenance, write
 import protok
 from protok.data import Stream, read_store
 from protok.encoder import Batch
+from protok.recipe import OptimConfig
+from protok.train import noisy
 
 
 def main() -> None:
@@ -30,7 +33,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", default="benchmarks/results/precision.json")
     options = parser.parse_args()
-    network = protok.load(options.model).network
+    tokenizer = protok.load(options.model)
+    network = tokenizer.network
+    optim = OptimConfig(**tokenizer.provenance["recipe"]["optim"])
     store = read_store(options.store)
     stream = Stream(store, 1536, ((0.0, 384),), options.seed)
     losses, grads, same = [], [], []
@@ -45,7 +50,7 @@ def main() -> None:
             torch.manual_seed(step)
             network.zero_grad()
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name == "bf16"):
-                result = network(batch, 64)
+                result = network(batch, optim.rows, noisy(batch, optim.noise), optim.steady)
             result.total.backward()
             grad = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
             found[name] = (float(result.total.detach()), grad, result.quantized.ids)
@@ -57,10 +62,12 @@ def main() -> None:
     gap = loss[:, 1] - loss[:, 0]
     result = provenance(
         "python benchmarks/precision.py " + " ".join(sys.argv[1:]),
-        model=protok.load(options.model).codebook,
+        model=tokenizer.codebook,
         seed=options.seed,
         data_sha256=store.digest,
         batches=options.batches,
+        noise=optim.noise,
+        steady=optim.steady,
         loss={
             "fp32": round(float(loss[:, 0].mean()), 4),
             "bf16": round(float(loss[:, 1].mean()), 4),

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
+import tomllib
 from pathlib import Path
 
+import image_tables
 import leaderboard_tables
+from markdown_table import table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -20,12 +24,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 def load(name: str) -> dict:
     """One result file."""
     return json.loads((RESULTS / name).read_text())
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 SETS = {"casp14": "CASP14", "cameo2022": "CAMEO 2022"}
@@ -121,22 +119,29 @@ def controls() -> str:
 
 
 def design() -> str:
-    """Variants of the design search by length of chain."""
-    files = [json.loads(p.read_text()) for p in (RESULTS / "design").glob("*.json")]
-    lengths = list(files[0]["by_length"])
+    """Variants of the design search by length of chain, in the order of their recipe."""
+    recipe = tomllib.loads((ROOT / "benchmarks" / "recipes" / "design.toml").read_text())
+    files = {
+        path.stem: json.loads(path.read_text()) for path in (RESULTS / "design").glob("*.json")
+    }
+    lengths = list(files["base"]["by_length"])
     rows = []
-    for found in sorted(files, key=lambda f: (f["name"] != "base", f["name"])):
+    for name, settings in recipe["variants"].items():
+        found = files[name]
         cells = [found["by_length"][length] for length in lengths]
         kept = found["kept_at_0.2"]
         changes = ", ".join(
-            f"{k.removeprefix('model.')} {v}" for k, v in found["changes"].items() if k != "about"
-        )
+            f"{k.removeprefix('model.')} {json.dumps(v)}"
+            for k, v in settings.items() if k not in ("about", "part", "relax")
+        )  # fmt: skip
+        about = settings.get("about", "")
         rows.append([
-            found["name"], changes.replace("True", "true").replace("False", "false"),
+            name, f"{about} ({changes})" if about and changes else about or changes,
             *(f"{c['rmsd']:.2f} / {c['tm_score']:.2f}" for c in cells),
-            f"{kept:.0%}" if kept is not None else "", str(found["training_cpu_seconds"]),
+            f"{statistics.mean(c['lddt'] for c in cells):.3f}",
+            f"{kept:.0%}" if kept is not None else "", f"{found['training_cpu_seconds']}",
         ])  # fmt: skip
-    head = ["variant", "changes", *lengths, "kept at 0.2 Å noise", "CPU-seconds of training"]
+    head = ["variant", "change", *lengths, "lDDT", "kept at 0.2 Å noise", "CPU-seconds"]
     return "CA RMSD in Å / TM-score by residues of the chain:\n\n" + table(head, rows)
 
 
@@ -299,6 +304,10 @@ PAGES = {
     },  # fmt: skip
     "benchmarks/README.md": {
         "controls": controls,
+        "image-model": image_tables.model,
+        "images": image_tables.sweep,
+        "image-samples": image_tables.samples_of_images,
+        "chain-samples": image_tables.samples_of_chains,
         "finetune": finetune,
         "quantizers": quantizers,
         "speed": speed,

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -32,6 +33,17 @@ def number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not 1 or more")
     return int(text)
+
+
+def run_arguments(one: argparse.ArgumentParser) -> None:
+    """Add the arguments of a training."""
+    one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
+    one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
+    one.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change a key of the recipe, e.g. optim.lr=1e-4 (may be repeated)",
+    )  # fmt: skip
+    one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
 
 
 def settings(given: Sequence[str]) -> dict[str, Any]:

@@ -68,6 +68,8 @@ def draw_change(sets: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     path
         SVG to write.
     """
+    if not sets:
+        return
     figure = Figure(figsize=(4.2 * len(sets), 4.2), layout="constrained")
     grid = figure.subplots(1, len(sets), squeeze=False)[0]
     for axes, found in zip(grid, sets, strict=True):

@@ -1,33 +1,33 @@
-"""What trainings of images and priors share: the optimiser, its rate, Lightning's trainer."""
+"""What all trainings share: the optimiser, its rate, Lightning's trainer, what is held out.
+
+Knows no model in particular.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
+import platform
 import sys
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 
 from protok.settings import RecipeError
 
-
-def adamw(network: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW that shrinks matrices and leaves biases and gains alone."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim > 1]
-    others = [p for p in parameters if p.ndim <= 1]
-    return torch.optim.AdamW(
-        [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
-        lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98),
-    )  # fmt: skip
+#: Steps between rows of training metrics.
+LOG = 20
 
 
 def rise_and_fall(steps: int, warmup: int) -> Callable[[int], float]:
@@ -40,6 +40,38 @@ def rise_and_fall(steps: int, warmup: int) -> Callable[[int], float]:
         )
 
     return rate
+
+
+def scheduled_adamw(network: nn.Module, optim: Any) -> tuple[torch.optim.AdamW, LambdaLR]:
+    """AdamW that leaves biases and gains alone, and `rise_and_fall`, of a section ``optim``."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
+        lr=optim.lr, weight_decay=optim.weight_decay, betas=(0.9, 0.98),
+    )  # fmt: skip
+    return optimiser, LambdaLR(optimiser, rise_and_fall(optim.steps, optim.warmup))
+
+
+def world_and_rank() -> tuple[int, int]:
+    """How many train together, and the number of this one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size(), torch.distributed.get_rank()
+    return 1, 0
+
+
+def every_twentieth(n: int, what: str, file: str) -> np.ndarray:
+    """(n,) bool: which of the training set is held out where nothing else is given.
+
+    Raises
+    ------
+    RecipeError
+        If there are fewer than two.
+    """
+    if n < 2:
+        raise RecipeError(f"too few {what} to hold any out", "give at least two", file=file)
+    return np.arange(n) % 20 == min(19, n - 1)
 
 
 def last_checkpoint(out: Path, resume: bool) -> Path | None:
@@ -56,8 +88,17 @@ def last_checkpoint(out: Path, resume: bool) -> Path | None:
     return last if last.exists() else None
 
 
-def make_trainer(out: Path, *, steps: int, every: int, precision: str, **more: Any) -> Any:
-    """Lightning's trainer of a run: metrics as CSV, a checkpoint twice as often as validation.
+def make_trainer(
+    out: Path,
+    *,
+    steps: int,
+    every: int,
+    precision: str,
+    logger: Logger | Sequence[Logger] | None = None,
+    callbacks: Sequence[lightning.Callback] | None = None,
+    **more: Any,
+) -> lightning.Trainer:
+    """Lightning's trainer of a run.
 
     Parameters
     ----------
@@ -67,22 +108,29 @@ def make_trainer(out: Path, *, steps: int, every: int, precision: str, **more: A
         Of the optimiser; ``bf16-mixed`` or ``32``.
     every
         Steps from one validation to the next.
+    logger
+        Metrics as CSV unless given.
+    callbacks
+        A checkpoint twice as often as validation unless given.
     more
         Further arguments of ``lightning.Trainer``.
     """
-    # How many workers to use is the recipe's choice; a resumed run finds its folder.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*IterableDataset.*")
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    # A checkpoint holds the state after its step, which is where a resumed run goes on.
-    warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
+    # Workers are the recipe's choice, a stream of batches has no length, a resumed run finds its
+    # folder with the state after its last step, and processes all validate on the same.
+    for text in (
+        ".*does not have many workers.*", ".*IterableDataset.*", "Checkpoint directory .* exists",
+        ".*LeafSpec.*", "Using ModelCheckpoint with manual", ".*recommended to use .*sync_dist.*",
+    ):  # fmt: skip
+        warnings.filterwarnings("ignore", text)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     every = max(1, min(every, steps))
-    checkpoints = ModelCheckpoint(
-        out / "checkpoints", filename="checkpoint", every_n_train_steps=max(1, every // 2),
-        save_last=True, enable_version_counter=False,
-    )  # fmt: skip
+    if callbacks is None:
+        callbacks = [ModelCheckpoint(
+            out / "checkpoints", filename="checkpoint", every_n_train_steps=max(1, every // 2),
+            save_last=True, enable_version_counter=False,
+        )]  # fmt: skip
+    if logger is None:
+        logger = CSVLogger(out, name="metrics", flush_logs_every_n_steps=LOG)
     return lightning.Trainer(
         max_steps=steps,
         precision=precision,
@@ -90,10 +138,35 @@ def make_trainer(out: Path, *, steps: int, every: int, precision: str, **more: A
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         limit_val_batches=1,
-        log_every_n_steps=20,
+        log_every_n_steps=LOG,
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
-        logger=CSVLogger(out, name="metrics", flush_logs_every_n_steps=20),
-        callbacks=[checkpoints],
+        logger=logger,
+        callbacks=callbacks,
         **more,
     )
+
+
+def fit(
+    trainer: lightning.Trainer,
+    module: lightning.LightningModule,
+    batches: DataLoader,
+    checkpoint: Path | None,
+) -> None:
+    """Train, from a checkpoint on if there is one; the module knows what it is validated on."""
+    trainer.fit(
+        module,
+        batches,
+        DataLoader([0], batch_size=None),
+        ckpt_path=None if checkpoint is None else str(checkpoint),
+        weights_only=True,
+    )
+
+
+def made_with(began: float) -> dict[str, Any]:
+    """What provenance says of every run; `began`: when it did, in seconds."""
+    return {
+        "torch": torch.__version__,
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "seconds_of_last_start": round(time.time() - began),
+    }

@@ -27,7 +27,7 @@ class DataConfig:
     ``train`` and ``valid`` are stores or folders of structures; without ``valid`` part of
     ``train`` is held out (see `SplitConfig`). In fine-tuning ``valid`` is what forgetting is
     measured on. ``residues``: about so many a step and process. ``curriculum`` holds pairs
-    (progress, longest crop).
+    (progress, longest crop), the first at progress 0.
     """
 
     train: str = ""
@@ -36,6 +36,10 @@ class DataConfig:
     curriculum: tuple[tuple[float, int], ...] = (
         (0.0, 48), (0.06, 96), (0.16, 160), (0.3, 256), (0.5, 384), (0.75, 512),
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if not any(at <= 0 for at, _ in self.curriculum):
+            raise RecipeError("data.curriculum says nothing of the first step", "begin it at 0")
 
 
 @dataclass(frozen=True)

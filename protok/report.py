@@ -230,6 +230,8 @@ def report_tuning(
     original = forgetting_set(
         tune.forgetting or recipe.data.valid, start, out, tune.chains, recipe.valid.longest
     )
+    sets = [ChainSet("held out", about, chains), original]
+    empty = [f"{one.name}: no chain is short enough to measure" for one in sets if not one.chains]
     after = StructureTokenizer.from_pretrained(out / "model")
     for tokenizer in (start, after):
         tokenizer.network.to(device).eval()
@@ -237,12 +239,16 @@ def report_tuning(
         "before": start.codebook,
         "after": after.codebook,
         "codebook": tune.codebook if start.network.quantizer is not None else "none",
-        "notes": [*sides.notes, *(f"not read: {row}" for row in unread(out / "train.parquet"))],
+        "notes": [
+            *sides.notes,
+            *empty,
+            *(f"not read: {row}" for row in unread(out / "train.parquet")),
+        ],
         **{k: provenance[k] for k in ("train_chains", "steps", "best_step", "validation")},
         "seconds_of_last_start": provenance["seconds_of_last_start"],
         "train_sha256": provenance["train_sha256"],
         "recipe": provenance["recipe"],
-        "sets": compare_models(start, after, [ChainSet("held out", about, chains), original]),
+        "sets": compare_models(start, after, sets),
     }
     write_report(report, out)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +34,20 @@ def read_settings(
     RecipeError
         For an unknown key, naming near ones, or a value of the wrong type.
     """
-    raw = _merged({}, defaults or {})
+    raw, where = _merged({}, defaults or {}), str(path or "recipe")
     if path is not None:
         try:
-            raw = _merged(raw, tomllib.loads(Path(path).read_text()))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+            raw = _merged(raw, tomllib.loads(Path(path).read_text("utf-8")))
+        except (OSError, ValueError) as error:  # of the system, of TOML or of its UTF-8
             raise RecipeError(f"cannot read the recipe ({error})", file=str(path)) from error
     for key, value in (overrides or {}).items():
         table = raw
         *sections, last = key.split(".")
         for section in sections:
             table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise RecipeError(f"{section} has no keys, but {key} is given", file=where)
         table[last] = value
-    where = str(path or "recipe")
     try:
         return from_dict(cls, raw, where)
     except RecipeError as error:
@@ -93,7 +94,7 @@ def _default(f: dataclasses.Field) -> Any:
 
 def _coerce(key: str, value: Any, default: Any, where: str) -> Any:
     if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return tuple(tuple(v) if isinstance(v, list) else v for v in value)
+        return _coerce_all(key, value, default, where)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(default, str) and isinstance(value, int) and not isinstance(value, bool):
@@ -106,3 +107,21 @@ def _coerce(key: str, value: Any, default: Any, where: str) -> Any:
             file=where,
         )
     return value
+
+
+def _coerce_all(key: str, value: Sequence[Any], default: tuple, where: str) -> tuple:
+    """A list of any length: each entry, or each part of an entry, is like that of the default."""
+    if not default:
+        return tuple(value)
+    like, found = default[0], []
+    for one in value:
+        if isinstance(like, tuple):
+            if not isinstance(one, list | tuple) or len(one) != len(like):
+                raise RecipeError(
+                    f"{key} has the entry {one!r}", f"each has {len(like)} numbers", file=where
+                )
+            pairs = zip(one, like, strict=True)
+            found.append(tuple(_coerce(key, part, other, where) for part, other in pairs))
+        else:
+            found.append(_coerce(key, one, like, where))
+    return tuple(found)

@@ -238,7 +238,7 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
     if not Path(path).exists():
         return []
     with Path(path).open(newline="") as handle:
-        head, *lines = csv.reader(handle)
+        head, *lines = [*csv.reader(handle)] or [[]]
     rows = []
     for line in lines:
         try:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from protok.backbone import Backbone
+from protok.checkpoint import TRANSIENT, give_weights, read_model, save_model
 from protok.config import ModelConfig
 from protok.convert import as_backbone
 from protok.encoder import Batch
@@ -28,8 +29,6 @@ from protok.tokens import Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches.
 RESIDUES = 1024
-#: Buffers that only training needs.
-TRANSIENT = ("quantizer.recent", "quantizer.seen")
 
 
 class StructureTokenizer:
@@ -232,23 +231,12 @@ class StructureTokenizer:
         Encoder and codebook are kept in float32, since rounding would change codes;
         the decoder in float16.
         """
-        from safetensors.torch import save
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {}
-        for key, value in self.network.state_dict().items():
-            if key not in TRANSIENT:
-                half = key.startswith("decoder.") and value.is_floating_point()
-                state[key] = (value.half() if half else value).contiguous().cpu()
-        (folder / "model.safetensors").write_bytes(save(state))
-        config = {
+        said = {
             "codebook": self.codebook,
             "model": asdict(self.network.config),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        return folder
+        return save_model(folder, self.network, said, half="decoder.")
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> StructureTokenizer:
@@ -259,38 +247,15 @@ class StructureTokenizer:
         FormatError
             If there is no such model, or the folder is not one.
         """
-        from safetensors.torch import load_file
-
         folder = find_model(name)
-        try:
-            config = json.loads((folder / "config.json").read_text())
-            state = load_file(folder / "model.safetensors")
-            network = Network(from_dict(ModelConfig, config["model"], str(folder)))
-        except (OSError, KeyError, ValueError) as error:
-            raise FormatError(
-                f"not a protok model ({error})",
-                "a model folder holds config.json and model.safetensors",
-                file=str(folder),
-            ) from error
-        _load(
-            network,
-            {
-                key: value.float() if value.is_floating_point() else value
-                for key, value in state.items()
-            },
-            folder,
-        )
-        return cls(network.eval(), provenance=config.get("provenance"))
 
+        def parse(said: dict[str, Any]) -> tuple[Network, Any]:
+            config = from_dict(ModelConfig, said["model"], str(folder))
+            return Network(config), said.get("provenance")
 
-def _load(network: Network, state: Mapping[str, Tensor], folder: Path) -> None:
-    found = network.load_state_dict(state, strict=False)
-    missing = [key for key in found.missing_keys if key not in TRANSIENT]
-    if missing or found.unexpected_keys:
-        odd = (missing + found.unexpected_keys)[0]
-        raise FormatError(
-            f"weights do not fit config.json ({odd})", "save the model again", file=str(folder)
-        )
+        (network, provenance), state = read_model(folder, "a protok model", parse)
+        give_weights(network, state, folder)
+        return cls(network, provenance=provenance)
 
 
 #: Residues of one neighbourhood: the number of a structure, and its rows.

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +27,7 @@ from protok import finetune, survive
 from protok.backbone import Backbone
 from protok.data import Store, Stream
 from protok.encoder import Batch
+from protok.fitting import LOG, fit, made_with, make_trainer, scheduled_adamw, world_and_rank
 from protok.holdout import held_out, sides_of
 from protok.metrics import compare
 from protok.model import Network
@@ -36,9 +35,6 @@ from protok.quantize import ProVQ, effective_dimension
 from protok.recipe import Recipe, RecipeError, read_recipe
 from protok.report import report_tuning
 from protok.tokenizer import StructureTokenizer, is_settled
-
-#: Steps between rows of training metrics.
-LOG = 20
 
 
 class Steps(IterableDataset):
@@ -48,9 +44,7 @@ class Steps(IterableDataset):
         self.stream, self.module, self.steps = stream, module, steps
 
     def __iter__(self) -> Iterator[Batch]:
-        world, rank = 1, 0
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        world, rank = world_and_rank()
         for step in range(self.module.global_step, self.steps):
             crops = self.stream.batch(step * world + rank, self.steps * world)
             coords = [self.stream.store.coords(c.chain, c.begin, c.stop) for c in crops]
@@ -112,7 +106,7 @@ class Training(lightning.LightningModule):
             found["hardness"] = quantizer.progress(self.global_step / optim.steps)
         # Latents of an encoder that is not trained cannot be made steadier.
         steady = optim.steady if self.recipe.finetune.encoder else 0.0
-        losses = self.network(batch, optim.rows, _noisy(batch, optim.noise), steady)
+        losses = self.network(batch, optim.rows, noisy(batch, optim.noise), steady)
         found |= {"loss": losses.total, "view_error": losses.error, "torsion": losses.torsion}
         found["lr"] = self.lr_schedulers().get_last_lr()[0]
         if losses.quantized is not None:
@@ -164,27 +158,11 @@ class Training(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW; the rate rises over the warm-up and falls to zero as a cosine."""
-        optim = self.recipe.optim
-        trained = [p for p in self.parameters() if p.requires_grad]
-        matrices = [p for p in trained if p.ndim > 1]
-        others = [p for p in trained if p.ndim <= 1]
-        optimiser = torch.optim.AdamW(
-            [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
-            lr=optim.lr, weight_decay=optim.weight_decay, betas=(0.9, 0.98),
-        )  # fmt: skip
-
-        def rate(step: int) -> float:
-            rest = (step - optim.warmup) / max(1, optim.steps - optim.warmup)
-            return min(
-                (step + 1) / max(1, optim.warmup),
-                0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, rest)))),
-            )
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimiser, rate = scheduled_adamw(self, self.recipe.optim)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
 
-def _noisy(batch: Batch, most: float) -> Batch | None:
+def noisy(batch: Batch, most: float) -> Batch | None:
     """The batch with Gaussian noise on every atom, each chain's of a strength up to `most` Å."""
     if not most:
         return None
@@ -296,9 +274,7 @@ def run(
         "train_sha256": digest,
         "train_chains": int((sides.train.weight > 0).sum()),
         "valid_sha256": sides.valid.digest,
-        "torch": torch.__version__,
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "seconds_of_last_start": round(time.time() - began),
+        **made_with(began),
         "validation": {k: round(v, 4) for k, v in measured.items()},
         "recipe": asdict(plan),
     }
@@ -321,13 +297,8 @@ def _fit(
     plan = module.recipe
     stream = Stream(train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
     try:
-        trainer.fit(
-            module,
-            DataLoader(Steps(stream, module, plan.optim.steps), batch_size=None),
-            DataLoader([0], batch_size=None),
-            ckpt_path=str(checkpoint) if checkpoint else None,
-            weights_only=True,
-        )
+        batches = DataLoader(Steps(stream, module, plan.optim.steps), batch_size=None)
+        fit(trainer, module, batches, checkpoint)
     except (MemoryError, RuntimeError) as error:
         if not survive.is_out_of_memory(error):
             raise
@@ -361,18 +332,6 @@ def _validation(rows: list[dict[str, float]], step: int) -> dict[str, float]:
 
 
 def _trainer(plan: Recipe, out: Path, done: int) -> lightning.Trainer:
-    import logging
-    import sys
-    import warnings
-
-    # The loader makes a batch in milliseconds and has no length; a resumed run finds its folder;
-    # every process validates all chains and finds the same.
-    for text in (
-        ".*does not have many workers.*", ".*IterableDataset.*", "Checkpoint directory .* exists",
-        ".*LeafSpec.*", ".*recommended to use .*sync_dist.*",
-    ):  # fmt: skip
-        warnings.filterwarnings("ignore", text)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     loggers = []
     if find_spec("tensorboard") is not None:
         from lightning.pytorch.loggers import TensorBoardLogger
@@ -383,20 +342,15 @@ def _trainer(plan: Recipe, out: Path, done: int) -> lightning.Trainer:
     callbacks: list[lightning.Callback] = [survive.Figures(out / "training.svg")]
     if plan.valid.patience:
         callbacks += [survive.Patience(plan.valid.patience), survive.Best(folder)]
-    return lightning.Trainer(
-        max_steps=plan.optim.steps,
+    return make_trainer(
+        out,
+        steps=plan.optim.steps,
+        every=every,
         precision=plan.optim.precision,
         # torchrun says how many processes it has started.
         devices=plan.optim.devices or int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or "auto",
         gradient_clip_val=plan.optim.clip,
-        val_check_interval=every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        limit_val_batches=1,
-        log_every_n_steps=LOG,
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
         logger=loggers,
         plugins=[survive.AtomicCheckpoints()],
         callbacks=[*callbacks, survive.Last(folder, max(1, every // 5), every)],
-    )  # fmt: skip
+    )

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+import protok
+
 # Shapes and dtypes in the signatures of tensor code are checked in tests, and only there.
 SHAPED = ("geometry", "quantize", "image.network", "encoder", "decoder", "model", "views", "relax")
 install_import_hook([f"protok.{name}" for name in SHAPED], "beartype.beartype")
@@ -30,3 +32,19 @@ def shared():
 def examples() -> Path:
     """Folder of the bundled example structures."""
     return ROOT / "data"
+
+
+@pytest.fixture
+def pieces(examples, tmp_path):
+    """Return a function that writes n structures of 20 residues, s0.pdb (of many s00.pdb) on."""
+
+    def write(n: int) -> Path:
+        folder = tmp_path / "pdbs"
+        folder.mkdir()
+        backbone = protok.read(examples / "7w89.A.pdb")
+        for i in range(n):
+            name = f"s{i:0{len(str(n - 1))}}.pdb"
+            protok.write(backbone[5 * i : 5 * i + 20], folder / name)
+        return folder
+
+    return write

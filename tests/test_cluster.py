@@ -32,14 +32,8 @@ def local():
 
 
 @pytest.fixture
-def pdbs(examples, tmp_path) -> Path:
-    """Twelve structures of 20 residues: s00.pdb ... s11.pdb."""
-    folder = tmp_path / "pdbs"
-    folder.mkdir()
-    backbone = protok.read(examples / "7w89.A.pdb")
-    for number in range(12):
-        protok.write(backbone[5 * number : 5 * number + 20], folder / f"s{number:02}.pdb")
-    return folder
+def pdbs(pieces) -> Path:
+    return pieces(12)
 
 
 def test_equals_the_local_engine(pdbs, tmp_path):

@@ -13,10 +13,12 @@ from tiny_runs import PLACED, TINY, TUNE, write_structures
 
 import protok
 from protok import cli, finetune, train
+from protok.checkpoint import TRANSIENT
+from protok.data import open_store
+from protok.holdout import Sides
 from protok.recipe import RecipeError, read_recipe
-from protok.report import BUNDLED, ChainSet, change, compare_models, markdown
+from protok.report import BUNDLED, ChainSet, change, compare_models, markdown, report_tuning
 from protok.survive import read_metrics
-from protok.tokenizer import TRANSIENT
 
 #: Without early stopping: the weights after the last step are those that are kept.
 LAST = TUNE | {"valid.patience": 0}
@@ -266,6 +268,19 @@ def test_a_model_is_as_good_as_itself(base, structures):
     (found,) = compare_models(one, one, [ChainSet("a", "b", chains), ChainSet("none", "", [])])
     assert found["codes_kept"] == 1 and found["codes_used"][0] == found["codes_used"][1] > 0
     assert found["rmsd"]["change"] == 0 and found["rmsd"]["improved"] == 0
+
+
+def test_sets_of_which_no_chain_is_short_enough_are_named(base, structures, tmp_path):
+    shutil.copytree(base, tmp_path / "model")
+    start = protok.load(base)
+    recipe = start.provenance["recipe"]
+    recipe["finetune"]["longest"] = recipe["valid"]["longest"] = 2
+    store = open_store(structures, tmp_path / "store.parquet")
+    report_tuning(start, tmp_path, Sides(store, store), start.provenance, "cpu")
+    page = (tmp_path / "report.md").read_text()
+    assert "held out: no chain is short enough" in page
+    assert "bundled: no chain is short enough" in page
+    assert not (tmp_path / "report.svg").exists()
 
 
 def test_changes_come_with_their_uncertainty():

@@ -26,15 +26,8 @@ HERE = {**os.environ, "PYTHONPATH": str(Path(protok.__file__).parents[1])}
 
 
 @pytest.fixture
-def pdbs(examples, tmp_path) -> Path:
-    """Nine structures of 20 residues: s0.pdb ... s8.pdb."""
-    folder = tmp_path / "pdbs"
-    folder.mkdir()
-    backbone = protok.read(examples / "7w89.A.pdb")
-    for number in range(9):
-        start = 5 * number
-        protok.write(backbone[start : start + 20], folder / f"s{number}.pdb")
-    return folder
+def pdbs(pieces) -> Path:
+    return pieces(9)
 
 
 def names(path) -> list[str]:

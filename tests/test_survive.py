@@ -182,6 +182,8 @@ def test_metrics_are_a_table_that_grows(tmp_path):
     assert read_metrics(path)[-1] == {"step": 39, "loss": 0.2}
     assert MetricsFile(path).rows == [] == read_metrics(path), "a new run begins anew"
     assert read_metrics(tmp_path / "nowhere.csv") == []
+    path.write_text("")
+    assert MetricsFile(path, resume=39).rows == [], "a machine that lost its power"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,18 @@
 """The contracts of protok.testing, for every tokenizer that is shipped."""
 
+import json
 from functools import lru_cache, partial
 
 import numpy as np
 import pytest
+import torch
 
 import protok
 from protok import testing
+from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
 from protok.errors import CodebookMismatch, FormatError
+from protok.model import Network
+from protok.tokenizer import StructureTokenizer
 
 #: 3Di barely sees chirality: in real chains a mirror image changes 4 % of its letters.
 MIRROR = {"3di": 0.01}
@@ -94,3 +99,43 @@ def test_tokens_of_another_codebook_are_refused():
 def test_an_unknown_model_is_refused_with_the_names_of_known_ones():
     with pytest.raises(FormatError, match="protok-513.*protok-512.*3di"):
         protok.load("protok-513")
+
+
+def small(**quantizer):
+    torch.manual_seed(0)
+    shape = ModelConfig(
+        "small", EncoderConfig(16, 1, 8), QuantizerConfig(size=32, dim=8, **quantizer),
+        DecoderConfig(16, 1, 2, 8),
+    )  # fmt: skip
+    return StructureTokenizer(Network(shape).eval(), provenance={"seed": 0})
+
+
+def test_a_saved_model_has_the_same_fingerprints_under_every_schedule(tmp_path):
+    for schedule in ("cosine", "adaptive"):
+        made = small(schedule=schedule, warmup=0.3)
+        again = protok.load(made.save_pretrained(tmp_path / schedule, provenance={"steps": 3}))
+        assert again.codebook == made.codebook and again.provenance == {"seed": 0, "steps": 3}
+        assert again.encoder_fingerprint == made.encoder_fingerprint
+
+
+def test_a_damaged_model_is_refused(tmp_path):
+    folder = small().save_pretrained(tmp_path)
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    said, whole = json.loads(config.read_text()), weights.read_bytes()
+
+    def refused(message):
+        with pytest.raises(FormatError, match=message) as error:
+            protok.load(folder)
+        assert error.value.file == str(folder) and "\n" not in str(error.value)
+
+    weights.write_bytes(whole[:500])
+    refused("not a protok model")
+    weights.write_bytes(whole)
+    config.write_text(json.dumps(said | {"kind": "prior"}))
+    refused("says kind prior")
+    for wrong in ([], {}, {"model": 3}, {"model": {"encoder": {"hiden": 16}}}):
+        config.write_text(json.dumps(wrong))
+        refused("not a protok model")
+    said["model"]["decoder"]["width"] = 32
+    config.write_text(json.dumps(said))
+    refused("do not fit.*size mismatch")

@@ -10,9 +10,9 @@ from tiny_runs import TINY, write_structures
 
 import protok
 from protok import train
+from protok.checkpoint import TRANSIENT
 from protok.recipe import Recipe, RecipeError, read_recipe
 from protok.survive import read_metrics
-from protok.tokenizer import TRANSIENT
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,10 @@ def test_a_recipe_reads_and_is_strict(tmp_path):
         ("model = 3", "model must be a table"),
         ("[optim", "cannot read the recipe"),
         ("[data]\ncurriculum = 64", "curriculum = 64 is of type int"),
+        ("[data]\ncurriculum = [[0, 48], [0.5]]", r"entry \[0.5\]; each has 2"),
+        ("[data]\ncurriculum = [[0, 'all']]", "'all' is of type str"),
+        ("[data]\ncurriculum = [[0.1, 48]]", "nothing of the first step"),
+        ("[optim]\nlr.of = 3", "lr = .* is of type dict"),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(tmp_path, text, message):
@@ -59,6 +63,16 @@ def test_mistakes_in_a_recipe_are_named(tmp_path, text, message):
     with pytest.raises(RecipeError, match=message) as error:
         read_recipe(path)
     assert "r.toml" in str(error.value)
+
+
+def test_a_recipe_in_another_encoding_and_a_key_below_a_value_are_named(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_bytes(b"[optim]\nsteps = 3  # \xe9")
+    with pytest.raises(RecipeError, match="r.toml: cannot read the recipe"):
+        read_recipe(path)
+    path.write_text("[optim]\nsteps = 3", "utf-8")
+    with pytest.raises(RecipeError, match="r.toml: steps has no keys, but optim.steps.x is given"):
+        read_recipe(path, {"optim.steps.x": 3})
 
 
 def test_a_run_leaves_a_model_that_loads(structures, whole):

@@ -10,7 +10,6 @@ only; names of parameters are those of the released checkpoints.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protok.backbone import Backbone
+from protok.bench.chains import embed_chains, fingerprint
 from protok.convert import as_backbone
 from protok.errors import FormatError
 from protok.tokens import Tokens
@@ -190,11 +189,9 @@ class StructureEncoder:
                 "give encoder and codebook of one model",
             )
         self._codes = codes
-        digest = hashlib.sha256(name.encode())
-        for key in sorted(state):
-            digest.update(np.ascontiguousarray(state[key].numpy()).tobytes())
-        digest.update(codes.numpy().tobytes())
-        self.name, self.codebook = name, f"{name}@{digest.hexdigest()[:8]}"
+        self.name = name
+        weights = [*(state[key] for key in sorted(state)), codes]
+        self.codebook = fingerprint(name, (one.numpy().tobytes() for one in weights))
         self.size = len(codes)
 
     def code_vectors(self) -> np.ndarray:
@@ -204,15 +201,13 @@ class StructureEncoder:
     @torch.no_grad()
     def embed(self, structure: Any) -> np.ndarray:
         """(L, d) float32 latents before quantization, chain by chain; NaN without N, CA or C."""
-        backbone: Backbone = as_backbone(structure)
-        out = np.full((len(backbone), self._codes.shape[1]), np.nan, np.float32)
-        for chain in backbone.chains:
-            rows = np.flatnonzero(backbone.mask & (backbone.chain == chain))
-            if len(rows):
-                x = torch.from_numpy(backbone.coords[rows, :3])
-                index = torch.from_numpy(backbone.index[rows].astype(np.int64))
-                out[rows] = self.network(x, index).numpy()
-        return out
+        backbone = as_backbone(structure)
+
+        def states(rows: np.ndarray) -> np.ndarray:
+            x = torch.from_numpy(backbone.coords[rows, :3])
+            return self.network(x, torch.from_numpy(backbone.index[rows].astype(np.int64))).numpy()
+
+        return embed_chains(backbone, backbone.mask, self._codes.shape[1], states)
 
     def encode(self, structure: Any) -> Tokens:
         """The nearest code of each residue."""

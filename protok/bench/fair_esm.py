@@ -9,7 +9,6 @@ together.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import warnings
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from protok.backbone import Backbone
+from protok.bench.chains import embed_chains, fingerprint
 from protok.convert import as_backbone
 from protok.errors import FormatError, ProtokError
 
@@ -97,24 +97,19 @@ class _Continuous:
     size = 0
 
     def __init__(self, network: Any, name: str):
-        self.network = network
-        digest = hashlib.sha256(name.encode())
-        for key, value in sorted(network.state_dict().items()):
-            digest.update(key.encode() + np.ascontiguousarray(value.float().numpy()).tobytes())
-        self.name, self.codebook = name, f"{name}@{digest.hexdigest()[:8]}"
+        self.network, self.name = network, name
+        state = sorted(network.state_dict().items())
+        self.codebook = fingerprint(
+            name, (key.encode() + value.float().numpy().tobytes() for key, value in state)
+        )
 
     @torch.no_grad()
     def embed(self, structure: Any) -> np.ndarray:
         """(L, d) float32 states, chain by chain."""
         backbone = as_backbone(structure)
-        parts = [
-            (rows := np.flatnonzero(backbone.chain == chain), self._states(backbone, rows))
-            for chain in backbone.chains
-        ]
-        out = np.full((len(backbone), parts[0][1].shape[1]), np.nan, np.float32)
-        for rows, states in parts:
-            out[rows] = states
-        return out
+        every = np.ones(len(backbone), bool)
+        width = self.network.embed_tokens.embedding_dim
+        return embed_chains(backbone, every, width, lambda rows: self._states(backbone, rows))
 
 
 class InverseFolding(_Continuous):

@@ -7,7 +7,6 @@ https://doi.org/10.1126/science.add2187. Nothing of the sequence enters: node st
 
 from __future__ import annotations
 
-import hashlib
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protok.backbone import Backbone
+from protok.bench.chains import embed_chains, fingerprint
 from protok.convert import as_backbone
 from protok.errors import FormatError, ProtokError
 
@@ -156,10 +155,8 @@ class ProteinMPNN:
             raise FormatError(
                 f"no checkpoint of ProteinMPNN ({error})", "give one of its .pt files"
             ) from error
-        digest = hashlib.sha256(name.encode())
-        for key in sorted(state):
-            digest.update(np.ascontiguousarray(state[key].numpy()).tobytes())
-        self.name, self.codebook = name, f"{name}@{digest.hexdigest()[:8]}"
+        self.name = name
+        self.codebook = fingerprint(name, (state[key].numpy().tobytes() for key in sorted(state)))
 
     @classmethod
     def installed(cls, noise: str = "020") -> ProteinMPNN:
@@ -182,15 +179,13 @@ class ProteinMPNN:
     @torch.no_grad()
     def embed(self, structure: Any) -> np.ndarray:
         """(L, 128) float32 node states, chain by chain; NaN where N, CA, C or O is missing."""
-        backbone: Backbone = as_backbone(structure)
+        backbone = as_backbone(structure)
         whole = np.isfinite(backbone.coords).all(axis=(1, 2))
         # Numbers count residues with an insertion code once only.
         number = backbone.index + np.cumsum(backbone.icode != "")
-        out = np.full((len(backbone), self.network.width), np.nan, np.float32)
-        for chain in backbone.chains:
-            rows = np.flatnonzero(whole & (backbone.chain == chain))
-            if len(rows):
-                x = torch.from_numpy(backbone.coords[rows])
-                position = torch.from_numpy(number[rows].astype(np.int64))
-                out[rows] = self.network(x, position).numpy()
-        return out
+
+        def states(rows: np.ndarray) -> np.ndarray:
+            x = torch.from_numpy(backbone.coords[rows])
+            return self.network(x, torch.from_numpy(number[rows].astype(np.int64))).numpy()
+
+        return embed_chains(backbone, whole, self.network.width, states)

@@ -17,6 +17,7 @@ from protok.commandline import (
     number,
     print_json,
     print_nested,
+    run_arguments,
     say,
     settings,
 )
@@ -66,18 +67,12 @@ def add_image(commands, command: Callable) -> None:
     one.add_argument("--json", action="store_true", help="print a summary as JSON")
 
     one = command(verbs, "train", "train or fine-tune an image tokenizer", _train)
-    one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
     one.add_argument(
         "--images", metavar="DIR",
         help="folder of images, of one folder a class, or of train/ and val/; or an .npz file",
     )  # fmt: skip
     one.add_argument("--init", metavar="MODEL", help="start from this model's weights")
-    one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
-    one.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-        help="change a key of the recipe, e.g. optim.lr=1e-4 (may be repeated)",
-    )  # fmt: skip
-    one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    run_arguments(one)
 
     one = command(verbs, "score", "reconstruct images and say how well", _score)
     one.add_argument("images", metavar="DIR", help="folder or .npz of images; its val/ if it has")

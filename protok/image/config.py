@@ -7,33 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from protok.codebook import QuantizerConfig
 from protok.settings import RecipeError, read_settings
 
 FACTORS = (4, 8, 16)
 
 
 @dataclass(frozen=True)
-class CodebookConfig:
-    """The codebook and its curriculum (see `protok.quantize`).
+class CodebookConfig(QuantizerConfig):
+    """The codebook and its curriculum, with one more ``kind`` than for proteins, ``residual``.
 
-    ``kind`` is ``provq``, a bare ``vq``, ``simvq``, ``fsq``, ``lfq`` or ``residual``, or
-    ``none`` for continuous latents; ``inner`` is the kind inside ``provq``. ``levels`` and
-    ``prefix`` are those of `protok.quantize.ResidualVQ`; the rest is as for proteins.
+    ``levels`` and ``prefix`` are those of `protok.quantize.ResidualVQ`.
     """
 
-    kind: str = "provq"
     size: int = 1024
     dim: int = 16
-    beta: float = 0.25
-    schedule: str = "cosine"
-    warmup: float = 0.2
-    ramp: float = 0.4
-    mix: str = "bernoulli"
-    inner: str = "vq"
-    learn: str = "ema"
-    metric: str = "euclidean"
-    upkeep: str = "kmeans+respawn"
-    bias: bool = False
     levels: int = 4
     prefix: float = 0.5
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from protok.checkpoint import give_weights, read_model, save_model
 from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.image.config import ImageConfig
 from protok.image.network import ImageNetwork
@@ -24,8 +24,6 @@ from protok.settings import from_dict
 
 #: Pixels that go through the network at once, unless one image has more.
 PIXELS = 1 << 18
-#: Buffers that only training needs.
-TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
 KIND = "image-tokenizer"
 DEFAULT = "protok-image"
 
@@ -226,24 +224,13 @@ class ImageTokenizer:
         Encoder and codebook are kept in float32, since rounding would change codes;
         the decoder in float16.
         """
-        from safetensors.torch import save
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {}
-        for key, value in self.network.state_dict().items():
-            if key not in TRANSIENT:
-                half = key.startswith("decoder.") and value.is_floating_point()
-                state[key] = (value.half() if half else value).contiguous().cpu()
-        (folder / "model.safetensors").write_bytes(save(state))
-        config = {
+        said = {
             "kind": KIND,
             "codebook": self.codebook,
             "model": asdict(self.network.config),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        return folder
+        return save_model(folder, self.network, said, half="decoder.")
 
     @classmethod
     def from_pretrained(cls, name: str | Path = DEFAULT) -> ImageTokenizer:
@@ -254,34 +241,15 @@ class ImageTokenizer:
         FormatError
             If there is no such model, or the folder is not one.
         """
-        from safetensors.torch import load_file
-
         folder = find_image_model(name)
-        try:
-            config = json.loads((folder / "config.json").read_text())
-            if config.get("kind") != KIND:
-                raise ValueError(f"config.json does not say kind {KIND}")
-            network = ImageNetwork(from_dict(ImageConfig, config["model"], str(folder)))
-            state = load_file(folder / "model.safetensors")
-        except Exception as error:
-            # safetensors has an error class of its own, for which a cut file is enough.
-            raise FormatError(
-                f"not an image tokenizer ({error})",
-                "a model folder holds config.json and model.safetensors",
-                file=str(folder),
-            ) from error
-        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-        try:
-            found = network.load_state_dict(state, strict=False)
-            odd = [k for k in found.missing_keys if k not in TRANSIENT] + found.unexpected_keys
-        except RuntimeError as error:
-            odd = [str(error)]
-        if odd:
-            raise FormatError(
-                f"weights do not fit config.json ({odd[0]})", "save the model again",
-                file=str(folder),
-            )  # fmt: skip
-        return cls(network.eval(), provenance=config.get("provenance"))
+
+        def parse(said: dict[str, Any]) -> tuple[ImageNetwork, Any]:
+            config = from_dict(ImageConfig, said["model"], str(folder))
+            return ImageNetwork(config), said.get("provenance")
+
+        (network, provenance), state = read_model(folder, "an image tokenizer", parse, KIND)
+        give_weights(network, state, folder)
+        return cls(network, provenance=provenance)
 
 
 def to_unit(x: np.ndarray) -> Tensor:

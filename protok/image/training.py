@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -21,7 +20,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from protok.fitting import adamw, last_checkpoint, make_trainer, rise_and_fall
+from protok.fitting import (
+    every_twentieth,
+    fit,
+    last_checkpoint,
+    made_with,
+    make_trainer,
+    scheduled_adamw,
+    world_and_rank,
+)
 from protok.image.config import ImageRecipe, check, read_image_recipe
 from protok.image.losses import (
     Discriminator,
@@ -64,9 +71,7 @@ class Draws(Sampler):
         self.module, self.images = module, images
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        world, rank = 1, 0
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        world, rank = world_and_rank()
         optim = self.module.recipe.optim
         order: tuple[int, np.ndarray] = (-1, np.zeros(0, int))
         for step in range(self.module.global_step, optim.steps):
@@ -173,10 +178,8 @@ class ImageTraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> tuple[list, list]:
         """AdamW for the network, whose rate rises and falls as a cosine; Adam for the other."""
-        optim = self.recipe.optim
-        main = adamw(self.network, optim.lr, optim.weight_decay)
-        rate = rise_and_fall(optim.steps, optim.warmup)
-        optimisers, rates = [main], [torch.optim.lr_scheduler.LambdaLR(main, rate)]
+        main, rate = scheduled_adamw(self.network, self.recipe.optim)
+        optimisers, rates = [main], [rate]
         if self.discriminator is not None:
             other = torch.optim.Adam(
                 self.discriminator.parameters(), self.recipe.loss.discriminator_lr, (0.5, 0.9)
@@ -251,7 +254,8 @@ def run(
         use_distributed_sampler=False,
     )  # fmt: skip
     began = time.time()
-    trainer.fit(
+    fit(
+        trainer,
         module,
         DataLoader(
             Crops(train, plan.data.size, plan.data.flip),
@@ -259,9 +263,7 @@ def run(
             num_workers=plan.data.workers,
             persistent_workers=plan.data.workers > 0,
         ),
-        DataLoader([0], batch_size=None),
-        ckpt_path=None if last is None else str(last),
-        weights_only=True,
+        last,
     )
     provenance = {
         "seed": plan.optim.seed,
@@ -269,9 +271,7 @@ def run(
         "train_sha256": train.digest(),
         "train_images": len(train),
         "valid_sha256": valid.digest(),
-        "torch": torch.__version__,
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "seconds_of_last_start": round(time.time() - began),
+        **made_with(began),
         "validation": {
             k: round(float(v), 5) for k, v in trainer.callback_metrics.items() if "valid" in k
         },
@@ -289,7 +289,5 @@ def parts(plan: ImageRecipe) -> tuple[Pictures, Pictures]:
         return train, open_pictures(data.valid, "valid", data.classes)
     if has_part(data.train, "valid"):
         return train, open_pictures(data.train, "valid", data.classes)
-    if len(train) < 2:
-        raise RecipeError("too few images to hold any out", "give at least two", file=data.train)
-    held = np.arange(len(train)) % 20 == min(19, len(train) - 1)
+    held = every_twentieth(len(train), "images", data.train)
     return train[~held], train[held]

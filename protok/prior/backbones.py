@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from protok.backbone import Backbone
-from protok.errors import CodebookMismatch, Unsupported
+from protok.errors import Unsupported
 from protok.local import secondary_structure
 from protok.prior.layout import OTHER, Layout
 from protok.prior.sampling import Request
@@ -61,12 +61,7 @@ def decoder(name: Any, layout: Layout) -> Any:
     from protok.models import load
 
     tokenizer = load(name) if not hasattr(name, "decode") else name
-    if tokenizer.codebook != layout.codebook:
-        raise CodebookMismatch(
-            f"the prior is over codes of {layout.codebook}, the tokenizer is {tokenizer.codebook}",
-            "give the tokenizer that made the training codes",
-        )
-    return tokenizer
+    return layout.checked(tokenizer)
 
 
 def soundness(backbone: Backbone) -> dict[str, float]:

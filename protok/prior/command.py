@@ -19,6 +19,7 @@ from protok.commandline import (
     number,
     print_json,
     print_nested,
+    run_arguments,
     say,
     settings,
 )
@@ -37,16 +38,10 @@ def add_prior(commands, command: Callable) -> None:
     verbs = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     one = command(verbs, "train", "learn the codes of a token file", _train)
-    one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
     one.add_argument(
         "--tokens", metavar="FILE", help="of protok encode, or .npz of protok image encode"
     )
-    one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
-    one.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-        help="change a key of the recipe, e.g. optim.lr=1e-4 (may be repeated)",
-    )  # fmt: skip
-    one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    run_arguments(one)
 
     one = command(verbs, "sample", "draw new images or protein backbones", _sample)
     _prior_argument(one)

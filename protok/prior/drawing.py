@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from protok.errors import CodebookMismatch, Unsupported
+from protok.errors import Unsupported
 from protok.image.metrics import frechet
 from protok.image.pictures import Pictures
 from protok.image.tokens import ImageTokens
@@ -50,12 +50,7 @@ def decoder(name: Any, layout: Layout) -> Any:
     from protok.image.tokenizer import ImageTokenizer
 
     tokenizer = name if hasattr(name, "decode") else ImageTokenizer.from_pretrained(name)
-    if tokenizer.codebook != layout.codebook:
-        raise CodebookMismatch(
-            f"the prior is over codes of {layout.codebook}, the tokenizer is {tokenizer.codebook}",
-            "give the tokenizer that made the training codes",
-        )
-    return tokenizer
+    return layout.checked(tokenizer)
 
 
 def repetition(codes: Sequence[np.ndarray], corpus: Corpus) -> float:

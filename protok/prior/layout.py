@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from protok.errors import FormatError
+from protok.errors import CodebookMismatch, FormatError
 from protok.lm import BOS, BREAK, EOS, MASK, SPECIALS, UNK
 
 #: Lengths that share a label of the condition ``length``.
@@ -207,6 +208,22 @@ class Layout:
         free = not self.grid and length is None and step > 0
         allowed[EOS] = step >= n or free
         return allowed
+
+    def checked(self, tokenizer: Any) -> Any:
+        """The same tokenizer.
+
+        Raises
+        ------
+        CodebookMismatch
+            If the codes are of another.
+        """
+        if tokenizer.codebook != self.codebook:
+            raise CodebookMismatch(
+                f"the prior is over codes of {self.codebook}, the tokenizer is "
+                f"{tokenizer.codebook}",
+                "give the tokenizer that made the training codes",
+            )
+        return tokenizer
 
 
 def length_labels(longest: int) -> tuple[str, ...]:

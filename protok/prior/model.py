@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,13 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protok.errors import FormatError, ProtokError
+from protok.checkpoint import give_weights, read_model, save_model
+from protok.errors import ProtokError
 from protok.lm import PAD
 from protok.prior.config import PriorConfig
 from protok.prior.layout import Layout, Row
 from protok.settings import from_dict
 
 KIND = "prior"
+#: To the embedding, which is saved.
+TIED = ("lm_head.weight",)
 #: Of targets that do not count.
 IGNORED = -100
 
@@ -135,25 +137,14 @@ class Prior:
         self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
     ) -> Path:
         """Write ``config.json`` and ``model.safetensors``, which need nothing else."""
-        from safetensors.torch import save
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            key: value.detach().contiguous().cpu()
-            for key, value in self.network.state_dict().items()
-            if key != "lm_head.weight"  # tied to the embedding
-        }
-        (folder / "model.safetensors").write_bytes(save(state))
-        config = {
+        said = {
             "kind": KIND,
             "codebook": self.layout.codebook,
             "model": asdict(self.config),
             "layout": asdict(self.layout),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        return folder
+        return save_model(folder, self.network, said, without=TIED)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Prior:
@@ -164,33 +155,14 @@ class Prior:
         FormatError
             If the folder is not one.
         """
-        from safetensors.torch import load_file
-
         folder = Path(folder)
-        try:
-            said = json.loads((folder / "config.json").read_text())
-            if said.get("kind") != KIND:
-                raise ValueError(f"config.json does not say kind {KIND}")
+
+        def parse(said: dict[str, Any]) -> tuple[PriorConfig, Layout, Any]:
             config = from_dict(PriorConfig, said["model"], str(folder))
             layout = from_dict(Layout, said["layout"], str(folder))
-            state = load_file(folder / "model.safetensors")
-        except Exception as error:
-            # safetensors has an error class of its own, for which a cut file is enough.
-            raise FormatError(
-                f"not a prior ({error})",
-                "a prior's folder holds config.json and model.safetensors, as written by "
-                "protok prior train",
-                file=str(folder),
-            ) from error
+            return config, layout, said.get("provenance")
+
+        (config, layout, provenance), state = read_model(folder, "a prior", parse, KIND)
         network = build_network(config, layout)
-        try:
-            found = network.load_state_dict(state, strict=False)
-            odd = [k for k in found.missing_keys if k != "lm_head.weight"] + found.unexpected_keys
-        except RuntimeError as error:
-            odd = [str(error)]
-        if odd:
-            raise FormatError(
-                f"weights do not fit config.json ({odd[0]})", "save the prior again",
-                file=str(folder),
-            )  # fmt: skip
-        return cls(config, layout, network.eval(), provenance=said.get("provenance"))
+        give_weights(network, state, folder, without=TIED)
+        return cls(config, layout, network, provenance=provenance)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -22,7 +21,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from protok.errors import CodebookMismatch
-from protok.fitting import adamw, last_checkpoint, make_trainer, rise_and_fall
+from protok.fitting import (
+    every_twentieth,
+    fit,
+    last_checkpoint,
+    made_with,
+    make_trainer,
+    scheduled_adamw,
+    world_and_rank,
+)
 from protok.prior.config import PriorRecipe, read_prior_recipe
 from protok.prior.corpus import Batches, Corpus, read_corpus
 from protok.prior.layout import Row
@@ -37,9 +44,7 @@ class Steps(IterableDataset):
         self.batches, self.module = batches, module
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        world, rank = 1, 0
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        world, rank = world_and_rank()
         for step in range(self.module.global_step, self.module.recipe.optim.steps):
             yield stack(self.batches.batch(step * world + rank))
 
@@ -68,11 +73,7 @@ class PriorTraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW, whose rate rises and falls as a cosine."""
-        optim = self.recipe.optim
-        optimiser = adamw(self.network, optim.lr, optim.weight_decay)
-        rate = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, rise_and_fall(optim.steps, optim.warmup)
-        )
+        optimiser, rate = scheduled_adamw(self.network, self.recipe.optim)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
 
@@ -124,13 +125,7 @@ def run(
     )  # fmt: skip
     began = time.time()
     batches = Batches(train, layout, optim.batch, plan.data.drop, optim.seed)
-    trainer.fit(
-        module,
-        DataLoader(Steps(batches, module), batch_size=None),
-        DataLoader([0], batch_size=None),
-        ckpt_path=None if last is None else str(last),
-        weights_only=True,
-    )
+    fit(trainer, module, DataLoader(Steps(batches, module), batch_size=None), last)
     prior.network.eval()
     bits = prior.bits(held_out)
     provenance = {
@@ -142,10 +137,8 @@ def run(
         "valid_records": len(held_out),
         "valid_bits": round(float(bits.mean()), 4),
         "parameters": sum(p.numel() for p in prior.network.parameters()),
-        "torch": torch.__version__,
         "transformers": transformers().__version__,
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "seconds_of_last_start": round(time.time() - began),
+        **made_with(began),
         "recipe": asdict(plan),
     }
     return prior.save_pretrained(out / "model", provenance=provenance)
@@ -163,7 +156,5 @@ def parts(plan: PriorRecipe) -> tuple[Corpus, Corpus]:
                 "encode both with one model, images at one size", file=data.valid,
             )  # fmt: skip
         return train, valid
-    if len(train) < 2:
-        raise RecipeError("too few records to hold any out", "give at least two", file=data.train)
-    held = np.arange(len(train)) % 20 == min(19, len(train) - 1)
+    held = every_twentieth(len(train), "records", data.train)
     return train[~held], train[held]

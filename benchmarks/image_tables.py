@@ -1,0 +1,119 @@
+"""Tables of images and of samples from the result files, for `tables.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from markdown_table import table
+
+RESULTS = Path(__file__).resolve().parent / "results"
+NONE = "Not measured yet: the command above does."
+
+
+def model() -> str:
+    """The shipped image model by levels, on held-out images and on other classes."""
+    path = RESULTS / "images" / "protok-image.json"
+    if not path.exists():
+        return NONE
+    result = json.loads(path.read_text())
+    rows = [
+        [
+            name, f"{row['n']:,}", f"{row['levels']}", f"{row['bits_per_pixel']:.2f}",
+            f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['frechet_gist']:.1f}",
+            f"{row['usage']:.1%}",
+        ]
+        for name, levels in result["sets"].items() for row in levels
+    ]  # fmt: skip
+    head = [
+        "set", "images", "levels", "bits per pixel", "PSNR, dB", "SSIM", "frechet_gist",
+        "codes used",
+    ]  # fmt: skip
+    return f"`{result['codebook']}`:\n\n" + table(head, rows)
+
+
+def sweep() -> str:
+    """Quantizers in the image tokenizer, size by size, best first."""
+    path = RESULTS / "images" / "images-summary.json"
+    if not path.exists():
+        return NONE
+    found = json.loads(path.read_text())["rows"]
+    controls = [
+        c for c in ("kmeans-respawn", "step") if any(c in r["less_error_than"] for r in found)
+    ]
+    rows = []
+    for row in found:
+        gaps = []
+        for control in controls:
+            gap = row["less_error_than"].get(control)
+            text = "" if gap is None else f"{1e4 * gap['mean']:+.2f}"
+            if gap is not None:
+                text += f" [{1e4 * gap['low']:+.2f}, {1e4 * gap['high']:+.2f}]"
+            gaps.append(text)
+        rows.append([
+            f"{row['size']:,}", row["setting"], f"{row['seeds']}", f"{1e4 * row['mse']:.2f}",
+            f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['frechet_gist']:.1f}",
+            f"{row['usage']:.1%}", f"{row['perplexity']:.0f}", f"{row['code_dimension']:.1f}",
+            *gaps,
+        ])  # fmt: skip
+    head = [
+        "codes", "setting", "seeds", "MSE, 1e-4", "PSNR, dB", "SSIM", "frechet_gist",
+        "codes used", "perplexity", "effective dimension of codes",
+        *(f"less error than {control}, 1e-4" for control in controls),
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def samples_of_images() -> str:
+    """Priors over codes of images: likeness of samples, and of reconstructions."""
+    rows = []
+    for path in sorted((RESULTS / "samples").glob("*.json")):
+        result = json.loads(path.read_text())
+        for name, found in result["settings"].items():
+            if "repetition" not in found:
+                continue
+            like = found["likeness"]
+            rows.append([
+                result["prior"], f"`{result['codebook']}`",
+                f"{result['training']['valid_bits']:.2f}", name, f"{result['n']}",
+                f"{like['frechet_gist']:.1f}",
+                f"{like['frechet_gist_of_reconstructions']:.1f}", f"{found['repetition']:.2f}",
+                f"{found['codes']['perplexity']:.0f}",
+                f"{found['codes_of_training_images']['perplexity']:.0f}",
+            ])  # fmt: skip
+    head = [
+        "prior", "codes of", "held-out bits a code", "sampling", "samples", "frechet_gist",
+        "of reconstructions", "repetition", "perplexity of codes", "of training images",
+    ]  # fmt: skip
+    return table(head, rows) if rows else NONE
+
+
+def samples_of_chains() -> str:
+    """Priors over codes of proteins, beside training chains through the same codes."""
+    rows = []
+    for path in sorted((RESULTS / "samples").glob("*.json")):
+        result = json.loads(path.read_text())
+        for name, found in result["settings"].items():
+            if "novelty" not in found:
+                continue
+            kinds = [(name, found["validity"], found["diversity"], found["novelty"])]
+            if name == next(iter(result["settings"])):
+                real = found["validity_of_training_chains"]
+                kinds.insert(
+                    0, ("training chains", real, found["diversity_of_training_chains"], None)
+                )
+            for kind, sound, various, new in kinds:
+                rows.append([
+                    kind, f"{sound['chains']}", f"{sound['valid']:.0%}", f"{sound['clashes']:.3f}",
+                    f"{sound['bonds']:.1%}", f"{sound['angles']:.1%}", f"{sound['helix']:.0%}",
+                    f"{sound['strand']:.0%}", f"{sound['compactness']:.2f}",
+                    f"{sound['confidence']:.0f}", f"{various['tm_score']:.2f}",
+                    "" if new is None else f"{new['tm_score']:.2f}",
+                    "" if new is None else f"{new['novel']:.0%}",
+                ])  # fmt: skip
+    head = [
+        "chains", "n", "valid", "CA clashes a residue", "sound C-N", "sound angles", "helix",
+        "strand", "radius over expected", "confidence", "TM-score of pairs",
+        "TM-score to the likest training chain", "novel (below 0.5)",
+    ]  # fmt: skip
+    return table(head, rows) if rows else NONE

@@ -1,0 +1,115 @@
+"""The folder of a trained model: ``config.json`` and ``model.safetensors``, nothing else needed.
+
+Knows no model in particular: tokenizers of proteins and of images and priors are saved by it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from protok.errors import FormatError
+
+#: Buffers of a `protok.quantize.ProVQ` that only training needs.
+TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
+FILES = ("config.json", "model.safetensors")
+
+
+def save_model(
+    folder: str | Path,
+    network: nn.Module,
+    said: Mapping[str, Any],
+    *,
+    half: str = "",
+    without: Sequence[str] = TRANSIENT,
+) -> Path:
+    """Write the weights of a network, and what is said of it.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    network
+        Its weights are kept exactly, in the order of its state.
+    said
+        Content of ``config.json``.
+    half
+        Weights whose names begin so are kept in float16; empty for none.
+    without
+        Names that are left out.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {}
+    for key, value in network.state_dict().items():
+        if key not in without:
+            rounded = half and key.startswith(half) and value.is_floating_point()
+            state[key] = (value.half() if rounded else value).contiguous().cpu()
+    config, weights = (folder / name for name in FILES)
+    weights.write_bytes(save(state))
+    config.write_text(json.dumps(said, indent=1) + "\n")
+    return folder
+
+
+def read_model(
+    folder: Path, what: str, parse: Callable[[dict[str, Any]], Any], kind: str = ""
+) -> tuple[Any, dict[str, Tensor]]:
+    """What `parse` makes of ``config.json``, and the weights.
+
+    Parameters
+    ----------
+    what
+        What the folder should be, for the message.
+    kind
+        That ``config.json`` must name; empty for the models that name none.
+
+    Raises
+    ------
+    FormatError
+        Whatever is wrong with the folder.
+    """
+    from safetensors.torch import load_file
+
+    config, weights = (folder / name for name in FILES)
+    try:
+        said = json.loads(config.read_text())
+        if said.get("kind", "") != kind:
+            said_of = f"does not say kind {kind}" if kind else f"says kind {said['kind']}"
+            raise ValueError(f"config.json {said_of}")
+        return parse(said), load_file(weights)
+    except Exception as error:
+        # safetensors has an error class of its own, for which a cut file is enough.
+        raise FormatError(
+            f"not {what} ({error})", f"its folder holds {' and '.join(FILES)}", file=str(folder)
+        ) from error
+
+
+def give_weights(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    folder: Path,
+    without: Sequence[str] = TRANSIENT,
+) -> None:
+    """Load weights into a network, in its own precision, and put it in eval mode.
+
+    Raises
+    ------
+    FormatError
+        If names or shapes are not the network's, but for `without`, which may be missing.
+    """
+    try:
+        found = network.load_state_dict(state, strict=False)
+        odd = [key for key in found.missing_keys if key not in without] + found.unexpected_keys
+    except RuntimeError as error:
+        odd = [str(error).splitlines()[-1].strip()]
+    if odd:
+        raise FormatError(
+            f"weights do not fit config.json ({odd[0]})", "save the model again", file=str(folder)
+        )
+    network.eval()
