@@ -21,6 +21,7 @@ _HOME = {
     "tm_score": "metrics",
     "lddt": "metrics",
     "compare": "metrics",
+    "superpose": "metrics",
     "encode_all": "scale",
     "load": "models",
     "ProtokError": "errors",
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from protok.convert import as_backbone
     from protok.errors import ProtokError
     from protok.io import read, write
-    from protok.metrics import compare, lddt, rmsd, tm_score
+    from protok.metrics import compare, lddt, rmsd, superpose, tm_score
     from protok.models import load
     from protok.scale import encode_all
     from protok.tokenizer import StructureTokenizer

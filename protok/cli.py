@@ -1,4 +1,4 @@
-"""The command line: `protok encode | decode | train | bench | image | prior | info`.
+"""The command line: `protok encode | decode | train | bench | view | atlas | image | prior | info`.
 
 Arguments are parsed and results printed here; the work is done by the modules that are imported
 when a command needs them, so that `protok --help` answers at once.
@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     from .bench import command as bench
     from .image.command import add_image
     from .prior.command import add_prior
+    from .view_command import add_views
 
     top = argparse.ArgumentParser(
         prog="protok",
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     info = _command(commands, "info", "say what a model, token file or structure file is", _info)
     info.add_argument("what", help="name or folder of a model, a token file, or a structure file")
     info.add_argument("--json", action="store_true", help="print JSON")
+    add_views(commands, _command, MODEL, (_reading_arguments, _reading))
     add_image(commands, _command)
     add_prior(commands, _command)
     return top

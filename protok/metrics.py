@@ -10,7 +10,7 @@ lDDT compares distances only and therefore cannot tell a mirror image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -173,6 +173,37 @@ def compare(model: Backbone, reference: Backbone) -> Comparison:
         tm_score=tm_score(model, reference),
         lddt=lddt(model, reference),
     )
+
+
+def superpose(model: Backbone, reference: Backbone) -> Backbone:
+    """Move a model onto its reference, chain by chain.
+
+    Each chain is moved as a whole, so that its CA atoms come as near as they can (least
+    squares): a decoder says nothing of where chains lie to one another. A chain without a
+    CA in both stays where it is.
+
+    Returns
+    -------
+    Backbone
+        The model with other coordinates.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
+    """
+    *_, common = _common(model, reference, slice(1, 2))
+    coords = model.coords.copy()
+    for chain in reference.chains:
+        rows = np.flatnonzero(reference.chain == chain)
+        kept = rows[common[rows]]
+        if len(kept):
+            x, y = (one.coords[kept, 1].astype(np.float64) for one in (model, reference))
+            middle = x.mean(axis=0), y.mean(axis=0)  # sums of products lose digits far away
+            moments = _moments(x - middle[0], y - middle[1])
+            rotation, shift = _superpose(moments.sum(axis=0)[None])
+            coords[rows] = (coords[rows] - middle[0]) @ rotation[0].T + shift[0] + middle[1]
+    return replace(model, coords=coords)
 
 
 def _common(

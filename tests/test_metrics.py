@@ -10,6 +10,7 @@ import pytest
 
 from protok import metrics
 from protok.backbone import Backbone
+from protok.io import read
 from protok.testing import (
     joined,
     mirrored,
@@ -317,3 +318,23 @@ def test_even_starts_lose_nothing_to_all_starts(monkeypatch):
     even = metrics.tm_score(model, reference)
     monkeypatch.setattr(metrics, "_STARTS", 10**9)
     assert even == pytest.approx(metrics.tm_score(model, reference), abs=1e-3)
+
+
+def test_superpose_moves_each_chain_onto_its_reference(examples):
+    one = read(examples / "7soo.A.pdb")
+    two = replace(read(examples / "7vmf.A.pdb"), chain=np.full(96, "B"))
+    reference = joined([one, two])
+    turned = joined([
+        moved(one, random_rotation(1), (500.0, 0.0, 9.0)),
+        moved(two, random_rotation(2), (0.0, -70.0, 0.0)),
+    ])  # fmt: skip
+    turned.coords[3] = np.nan
+    back = metrics.superpose(turned, reference)
+    kept = np.arange(len(reference)) != 3
+    assert np.allclose(back.coords[kept], reference.coords[kept], atol=2e-3)
+    assert np.isnan(back.coords[3]).all()
+    assert metrics.rmsd(turned[kept], reference[kept]) > 10
+    mirror = metrics.superpose(mirrored(one), one)  # never by a reflection
+    assert np.linalg.norm(mirror.coords[:, 1] - one.coords[:, 1], axis=1).mean() > 3
+    with pytest.raises(ValueError, match="same"):
+        metrics.superpose(one, two)

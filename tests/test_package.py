@@ -21,6 +21,7 @@ MODULE_OF = {
 EXTRA = {
     "bench": {"esm", "matplotlib", "tmtools", "torch_geometric"},
     "image": {"PIL", "lightning", "matplotlib", "torchmetrics"},
+    "draw.py": {"matplotlib"},
     "figures.py": {"matplotlib"},
     "finetune.py": {"lightning"},
     "report.py": {"matplotlib"},
@@ -31,6 +32,7 @@ EXTRA = {
     "foldcomp.py": {"foldcomp"},
     "cluster.py": {"ray"},
     "fast_onnx.py": {"onnx", "onnxruntime"},
+    "view.py": {"py3Dmol"},
     "convert.py": {"Bio", "torch_geometric"},
     "diagnostics.py": {"matplotlib"},
 }

@@ -13,6 +13,7 @@ import hashlib
 import numpy as np
 
 from protok.backbone import Backbone
+from protok.local import neighbours
 from protok.tokens import Tokens
 
 RADIUS = 10.0  # Å, of CA atoms that are counted
@@ -101,19 +102,6 @@ class SimpleFeatures:
         found = np.concatenate([*out, counts, ends], 1).astype(np.float32)
         found[~np.isfinite(structure.coords[:, 1]).all(1)] = np.nan
         return found
-
-
-def neighbours(structure: Backbone, radius: float) -> np.ndarray:
-    """CA atoms of the same chain within a radius in Å, (L,) int."""
-    count = np.zeros(len(structure), int)
-    for chain in structure.chains:
-        rows = np.flatnonzero(structure.chain == chain)
-        ca = structure.coords[rows, 1].astype(np.float64)
-        for begin in range(0, len(rows), 512):  # bounds memory for long chains
-            apart = ((ca[begin : begin + 512, None] - ca) ** 2).sum(2)
-            with np.errstate(invalid="ignore"):
-                count[rows[begin : begin + 512]] = (apart < radius**2).sum(1) - 1
-    return count
 
 
 CONTROLS = {one.name: one for one in (ResidueType, RandomCode, NeighbourCount, SimpleFeatures)}

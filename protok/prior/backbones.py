@@ -9,6 +9,7 @@ import numpy as np
 
 from protok.backbone import Backbone
 from protok.errors import Unsupported
+from protok.local import secondary_structure
 from protok.prior.layout import OTHER, Layout
 from protok.prior.sampling import Request
 from protok.tokens import Tokens
@@ -96,7 +97,7 @@ def soundness(backbone: Backbone) -> dict[str, float]:
     pairs = np.triu(distance < CLASH, APART).sum()
     angles, defined = torsions(torch.from_numpy(x), torch.from_numpy(bonded))
     phi = angles[:, 0].numpy()[defined[:, 0].numpy()]
-    helix, strand = _secondary(backbone)
+    elements = secondary_structure(backbone[backbone.mask])
     spread = np.sqrt(((ca - ca.mean(0)) ** 2).sum(-1).mean())
     return {
         "length": len(x),
@@ -105,8 +106,8 @@ def soundness(backbone: Backbone) -> dict[str, float]:
         "angles": _mean(sound["CA-C-N"] & sound["C-N-CA"]),
         "clashes": float(pairs / len(x)),
         "left_handed": _mean(phi > 0),
-        "helix": helix,
-        "strand": strand,
+        "helix": _mean(elements == "a"),
+        "strand": _mean(elements == "b"),
         "compactness": float(spread / (2.2 * len(x) ** 0.38)),
         "confidence": _mean(backbone.bfactor[backbone.mask]),
     }
@@ -120,20 +121,6 @@ def _angle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
-
-
-def _secondary(backbone: Backbone) -> tuple[float, float]:
-    import warnings
-
-    from biotite.structure import annotate_sse
-
-    from protok.convert import to_biotite
-
-    with warnings.catch_warnings():
-        # Chains of a few residues have no elements.
-        warnings.simplefilter("ignore")
-        found = annotate_sse(to_biotite(backbone[backbone.mask]))
-    return _mean(found == "a"), _mean(found == "b")
 
 
 def is_valid(found: dict[str, float]) -> bool:

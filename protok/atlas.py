@@ -1,0 +1,295 @@
+"""What each code of a codebook means, measured on structures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protok import __version__, local
+from protok.backbone import Backbone
+from protok.colours import code_colours, hexes
+from protok.errors import NoProtein, ProtokError, Unsupported
+
+#: Residues on either side of the middle of a fragment.
+HALF = 4
+#: Å within which CA atoms count as neighbours.
+NEAR = 10.0
+#: Codes that are named as the nearest of each.
+NEAREST = 5
+#: Structures that are tokenized together.
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """A row a code.
+
+    Attributes
+    ----------
+    codebook : str
+        `name@fingerprint`.
+    chains, residues : int
+        On which it was measured; residues that have a code.
+    columns : dict of str to array
+        As `make_atlas` says.
+    colours : list of str
+        `#rrggbb`, a code each.
+    source : str
+        Where the structures come from.
+    """
+
+    codebook: str
+    chains: int
+    residues: int
+    columns: dict[str, np.ndarray]
+    colours: list[str]
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.columns["code"])
+
+    def summary(self) -> dict[str, Any]:
+        """How much was measured, and how evenly the codes are used."""
+        share = self.columns["frequency"][self.columns["frequency"] > 0]
+        return {
+            "codebook": self.codebook,
+            "source": self.source,
+            "protok": __version__,
+            "chains": self.chains,
+            "residues": self.residues,
+            "codes": len(self),
+            "codes_used": len(share),
+            "perplexity": round(float(np.exp(-(share * np.log(share)).sum())), 2),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the columns as Parquet; codebook and counts are in its metadata."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        arrays = {}
+        for key, value in self.columns.items():
+            flat = pa.array(value.reshape(-1))
+            arrays[key] = flat
+            if value.ndim > 1:
+                arrays[key] = pa.FixedSizeListArray.from_arrays(flat, value[0].size)
+        about = {"protok": json.dumps(self.summary())}
+        table = pa.table(arrays).replace_schema_metadata(about)
+        partial = Path(path).with_suffix(".partial")
+        pq.write_table(table, partial, compression="zstd", compression_level=19)
+        partial.replace(path)
+
+
+def open_structures(
+    source: str | Path, errors: list[tuple[str, str, str]], limit: int | None = None
+) -> Iterator[Backbone]:
+    """Chains of a store, or of structure files and folders.
+
+    Parameters
+    ----------
+    source
+        A store of training (.parquet), whose residues are numbered from 1 here; or a structure
+        file, a folder, a pattern.
+    errors
+        Gets a row (file, chain, reason) for each file that cannot be read.
+    limit
+        Take so many, spread evenly over a store's chains, or over the files.
+
+    Raises
+    ------
+    ProtokError
+        If there is nothing there, or the store is none.
+    """
+    from protok.data import read_store
+    from protok.io import iter_files, read
+
+    if Path(source).suffix == ".parquet":
+        store = read_store(source)
+        for i in _spread(len(store), limit):
+            yield store.backbone(int(i))
+        return
+    files = list(iter_files(source))
+    if not files:
+        raise NoProtein("no structure files", "give PDB or mmCIF files", file=str(source))
+    for i in _spread(len(files), limit):
+        try:
+            yield from read(files[i]).split()
+        except ProtokError as error:
+            errors.append((str(files[i]), error.chain, error.reason))
+
+
+def _spread(n: int, limit: int | None) -> np.ndarray:
+    return np.linspace(0, n - 1, min(n, limit or n)).round().astype(int)
+
+
+def make_atlas(tokenizer: Any, structures: Iterable[Backbone], source: str = "") -> Atlas:
+    """Measure what the codes of a tokenizer stand for.
+
+    Parameters
+    ----------
+    tokenizer
+        Of `protok.load`: a learned one, or an alphabet.
+    structures
+        Each chain is tokenized alone.
+    source
+        What they are, for the record.
+
+    Returns
+    -------
+    Atlas
+        With the columns ``code``, ``letter`` (alphabets only), ``count``, ``frequency``;
+        ``helix``, ``strand``, ``coil``, shares of its residues by P-SEA; ``phi``, ``psi``,
+        circular means in degrees, and ``phi_r``, ``psi_r``, lengths of the mean resultant (1: all
+        the same, 0: any); ``neighbours``, CA atoms within 10 Å, and ``half_sphere``, those within
+        13 Å on the side of the side chain, means; ``radius`` and ``radius_sd``, distance from the
+        centre of the chain, Å; ``place``, mean position (3) in the frame of the chain, and
+        ``place_sd``, distance (root mean square) from it; ``nearest``, the five next codes, and
+        ``nearest_distance``; ``example``, the name, chain and number of the central residue, and
+        ``fragment``, N, CA, C and O (9, 4, 3) of the nine residues around it, in its own frame, NaN
+        where there is none. Measures of a code that no residue has are NaN.
+
+        The central residue is the one whose latent lies nearest to the code's vector. An
+        alphabet has no vectors: there the mean CA trace of the nine residues takes their place,
+        and only residues that have all nine can be central.
+
+    Raises
+    ------
+    NoProtein
+        If no residue has a code.
+    Unsupported
+        If the tokenizer has no codes.
+    """
+    seen = _Seen(tokenizer)
+    batch: list[Backbone] = []
+    for structure in structures:
+        batch.extend(structure.split())
+        if len(batch) >= BATCH:
+            seen.add(batch)
+            batch = []
+    seen.add(batch)
+    return seen.atlas(source)
+
+
+class _Seen:
+    """Measures of residues, batch by batch."""
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+        self.learned = hasattr(tokenizer, "code_vectors")
+        if self.learned:
+            self.vectors = tokenizer.code_vectors()
+        elif not getattr(tokenizer, "alphabet", ""):
+            raise Unsupported(f"{tokenizer.name} has neither code vectors nor letters", "")
+        self.chains: list[Backbone] = []
+        self.rows: dict[str, list[np.ndarray]] = {}
+
+    def add(self, chains: list[Backbone]) -> None:
+        """Measure the residues of chains."""
+        for chain, tokens in zip(chains, self.tokenizer.encode_batch(chains), strict=True):
+            kept = np.flatnonzero(tokens.ids >= 0)
+            if not len(kept):
+                continue
+            if self.learned:
+                point = self.tokenizer.embed(chain)
+            else:
+                window = local.windows(chain, HALF)[:, :, 1]
+                point = window.reshape(len(chain), -1)
+            place = local.place_in_chain(chain)
+            measured = {
+                "code": tokens.ids,
+                "chain": np.full(len(chain), len(self.chains)),
+                "residue": np.arange(len(chain)),
+                "element": local.secondary_structure(chain),
+                "torsion": local.backbone_torsions(chain),
+                "neighbours": local.neighbours(chain, NEAR).astype(float),
+                "half_sphere": local.half_sphere(chain),
+                "place": place,
+                "point": point,
+            }
+            for key, value in measured.items():
+                self.rows.setdefault(key, []).append(value[kept])
+            self.chains.append(chain)
+
+    def atlas(self, source: str) -> Atlas:
+        """The table of all that was seen."""
+        if not self.chains:
+            raise NoProtein("no residue has a code", "give structures of proteins")
+        rows = {key: np.concatenate(parts) for key, parts in self.rows.items()}
+        n, code = self.tokenizer.size, rows["code"]
+        mean = _Means(code, n)
+        count = np.bincount(code, minlength=n)
+        columns: dict[str, np.ndarray] = {"code": np.arange(n)}
+        if not self.learned:
+            columns["letter"] = np.array([*self.tokenizer.alphabet])
+        columns |= {"count": count, "frequency": count / count.sum()}
+        for name, letter in (("helix", "a"), ("strand", "b"), ("coil", "c")):
+            columns[name] = mean(rows["element"] == letter)
+        for name, angle in zip(("phi", "psi"), rows["torsion"].T, strict=True):
+            x, y = mean(np.cos(angle)), mean(np.sin(angle))
+            columns[name], columns[f"{name}_r"] = np.degrees(np.arctan2(y, x)), np.hypot(x, y)
+        columns["neighbours"] = mean(rows["neighbours"])
+        columns["half_sphere"] = mean(rows["half_sphere"])
+        radius = np.linalg.norm(rows["place"], axis=1)
+        columns["radius"] = mean(radius)
+        columns["radius_sd"] = np.sqrt(mean((radius - columns["radius"][code]) ** 2))
+        columns["place"] = np.stack([mean(x) for x in rows["place"].T], axis=1)
+        off = rows["place"] - columns["place"][code]
+        columns["place_sd"] = np.sqrt(mean((off**2).sum(axis=1)))
+        vectors = self.vectors if self.learned else np.stack([mean(x) for x in rows["point"].T], 1)
+        columns["nearest"], columns["nearest_distance"] = _nearest(vectors)
+        columns |= self._examples(rows, vectors)
+        return Atlas(
+            self.tokenizer.codebook, len(self.chains), len(code), columns,
+            hexes(code_colours(self.tokenizer)), source,
+        )  # fmt: skip
+
+    def _examples(self, rows: dict[str, np.ndarray], vectors: np.ndarray) -> dict[str, np.ndarray]:
+        """The residue nearest to each code's vector, and the fragment around it."""
+        n = self.tokenizer.size
+        off = np.linalg.norm(rows["point"] - vectors[rows["code"]], axis=1)
+        order = np.lexsort([off, rows["code"]])  # what is NaN comes last
+        order = order[np.isfinite(off[order])]
+        codes, first = np.unique(rows["code"][order], return_index=True)
+        fragment = np.full((n, 2 * HALF + 1, 4, 3), np.nan, np.float32)
+        example = np.full((n, 3), "", dtype=object)
+        for code, at in zip(codes.tolist(), order[first].tolist(), strict=True):
+            chain, i = self.chains[rows["chain"][at]], rows["residue"][at]
+            # Of the surroundings alone: windows of a whole chain would be made for one residue.
+            begin = max(0, i - HALF)
+            around = local.windows(chain[begin : i + HALF + 1], HALF)
+            fragment[code] = around[i - begin].round(2)
+            example[code] = chain.name, str(chain.chain[i]), f"{chain.index[i]}{chain.icode[i]}"
+        return {"example": example, "fragment": fragment}
+
+
+class _Means:
+    """Means over the residues of each code, NaN left out; NaN where there is none."""
+
+    def __init__(self, code: np.ndarray, n: int):
+        self.code, self.n = code, n
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        known = np.isfinite(values)
+        code = self.code[known]
+        total = np.bincount(code, np.asarray(values, float)[known], self.n)
+        with np.errstate(invalid="ignore"):
+            return total / np.bincount(code, minlength=self.n)
+
+
+def _nearest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest other rows of each row and their distances; -1 and NaN where there is none."""
+    n, most = len(vectors), min(NEAREST, len(vectors) - 1)
+    index, distance = np.full((n, most), -1), np.full((n, most), np.nan)
+    for i, vector in enumerate(vectors.astype(np.float64)):
+        off = np.linalg.norm(vectors - vector, axis=1)
+        off[i] = np.inf
+        off[np.isnan(off)] = np.inf
+        found = off.argsort(kind="stable")[:most]
+        known = np.isfinite(off[found])
+        index[i, known], distance[i, known] = found[known], off[found[known]]
+    return index, distance

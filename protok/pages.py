@@ -1,0 +1,42 @@
+"""HTML pages that need nothing else: no server, no network, no other file."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+WEB = Path(__file__).with_name("web")
+
+
+def said(text: Any) -> str:
+    """Text as HTML that shows it, in attributes too."""
+    return html.escape(str(text))
+
+
+def embedded(data: Any) -> str:
+    """Plain data as a JSON script element with the id `data`, whatever strings it holds."""
+    # No "<" is left, so no string can end the element or begin another.
+    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json" id="data">{text}</script>'
+
+
+def document(title: str, body: str, *, styles: tuple[str, ...] = (), script: str = "") -> str:
+    """A whole page; `styles` and `script` are names of files in the folder `web`."""
+    css = "".join((WEB / one).read_text(encoding="utf-8") for one in ("page.css", *styles))
+    code = f"<script>\n{(WEB / script).read_text(encoding='utf-8')}</script>" if script else ""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{said(title)}</title>\n<style>\n{css}</style></head>\n"
+        f"<body>\n{body}\n{code}</body></html>\n"
+    )
+
+
+def save(page: str, path: str | Path) -> None:
+    """Write a page; it appears whole or not at all."""
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)

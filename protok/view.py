@@ -1,0 +1,224 @@
+"""A structure coloured by its codes: a page to turn around, and views for notebooks.
+
+The page is one HTML file that needs nothing else; the ribbon is drawn by `web/view.js`.
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from protok.backbone import Backbone
+from protok.colours import NONE, code_colours, hexes, residue_colours, scale_colours
+from protok.convert import as_backbone
+from protok.errors import NoProtein, ProtokError
+from protok.metrics import compare, superpose
+from protok.pages import document, embedded, said, save
+from protok.tokens import Tokens
+
+#: Å at which the colour scale of distances ends.
+FAR = 4.0
+#: Residues of a block of the track.
+BLOCK = 10
+
+
+@dataclass(frozen=True, repr=False)
+class Page:
+    """An HTML page; a notebook shows it in a frame."""
+
+    html: str
+
+    def __repr__(self) -> str:
+        return f"Page({len(self.html):,} characters of HTML)"
+
+    def save(self, path: str | Path) -> None:
+        """Write the page; it appears whole or not at all."""
+        save(self.html, path)
+
+    def _repr_html_(self) -> str:
+        frame = 'style="width:100%;height:700px;border:0"'
+        return f'<iframe srcdoc="{html.escape(self.html)}" {frame}></iframe>'
+
+
+def view(structure: Any, tokenizer: Any, *, decode: bool = False) -> Page:
+    """A structure coloured by its codes, above its sequence with the codes under it.
+
+    Parameters
+    ----------
+    structure
+        A Backbone, or anything that `protok.as_backbone` takes.
+    tokenizer
+        Of `protok.load`, or any with `encode`, and `code_vectors` or an alphabet.
+    decode
+        Show the structure that is decoded from the codes too, in grey, superposed chain by
+        chain, with the distance of each CA from its place.
+
+    Raises
+    ------
+    NoProtein
+        If no residue is complete.
+    Unsupported
+        If `decode` is asked of an alphabet.
+    ProtokError
+        If the structure cannot be read.
+    """
+    backbone = as_backbone(structure)
+    if not backbone.mask.any():
+        raise NoProtein("no residue has N, CA and C", "give another chain", file=backbone.name)
+    tokens = tokenizer.encode(backbone)
+    again = None
+    if decode or not tokens.alphabet:
+        again = superpose(tokenizer.decode(tokens), backbone)
+    data = _data(backbone, tokens, tokenizer, again, decode)
+    notes = [repr(tokens)]
+    if again is not None:
+        notes.append(f"decoded from its codes: {compare(again, backbone)}")
+    title = backbone.name or "structure"
+    body = [
+        f"<h1>{said(title)}</h1>",
+        f'<p class="note">{"<br>".join(map(said, notes))}</p>',
+        '<div id="stage"><canvas id="canvas" aria-label="backbone"></canvas>',
+        f'<div id="tools">{_tools(data)}</div></div><div id="info" role="status"></div>',
+        *(_track(chain, data) for chain in backbone.chains),
+        '<p class="note">Drag to turn, wheel to zoom; point or click at a residue or its code; '
+        "arrow keys go along the chain. Like codes have like colours.</p>",
+        embedded(data),
+    ]
+    page = document(f"{title}, {tokens.codebook}", "\n".join(body), styles=("view.css",),
+                    script="view.js")  # fmt: skip
+    return Page(page)
+
+
+def _data(
+    backbone: Backbone, tokens: Tokens, tokenizer: Any, again: Backbone | None, decode: bool
+) -> dict[str, Any]:
+    from protok.local import laid_flat, secondary_structure
+
+    ids = tokens.ids.tolist()
+    frame = laid_flat(backbone)
+    data = {
+        "codebook": tokens.codebook,
+        "alphabet": tokens.alphabet,
+        "sequence": backbone.sequence,
+        "chain": backbone.chain.tolist(),
+        "label": _labels(backbone),
+        "code": ids,
+        "sse": [one or "c" for one in secondary_structure(backbone).tolist()],
+        "colours": {"code": residue_colours(ids, code_colours(tokenizer))},
+        **_trace(backbone, frame),
+    }
+    if again is not None:
+        sure = np.where(tokens.ids >= 0, again.bfactor, np.nan)
+        data["confidence"] = [None if np.isnan(x) else round(float(x)) for x in sure]
+        data["colours"]["confidence"] = scale_colours(sure, 0, 100)
+    if decode:
+        off = np.linalg.norm(again.coords[:, 1] - backbone.coords[:, 1], axis=1)
+        data["distance"] = [None if np.isnan(x) else round(float(x), 2) for x in off]
+        data["colours"]["distance"] = scale_colours(off, 0, FAR)
+        data["again"] = _trace(again, frame)
+    return data
+
+
+def _labels(backbone: Backbone) -> list[str]:
+    """Chain, number and insertion code of each residue, as people say them."""
+    parts = zip(backbone.chain.tolist(), backbone.index.tolist(), backbone.icode.tolist(),
+                strict=True)  # fmt: skip
+    return [f"{chain} {number}{code}".strip() for chain, number, code in parts]
+
+
+def _trace(backbone: Backbone, frame: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+    """CA and O, and whether each residue is bonded to the next."""
+    gap = np.linalg.norm(backbone.coords[1:, 0] - backbone.coords[:-1, 2], axis=1)
+    near = np.linalg.norm(np.diff(backbone.coords[:, 1], axis=0), axis=1) < 4.5
+    # Where N or C is missing, CA atoms next to each other are joined all the same.
+    bonded = np.where(np.isnan(gap), near, gap < 2.5) & (backbone.chain[1:] == backbone.chain[:-1])
+    centre, axes = frame
+    ca, o = (_points((backbone.coords[:, slot] - centre) @ axes.T) for slot in (1, 3))
+    return {"ca": ca, "o": o, "linked": bonded.tolist()}
+
+
+def _points(x: np.ndarray) -> list[list[float] | None]:
+    known = np.isfinite(x).all(axis=1).tolist()
+    rows = np.round(x.astype(np.float64), 2).tolist()
+    return [row if yes else None for row, yes in zip(rows, known, strict=True)]
+
+
+def _tools(data: dict[str, Any]) -> str:
+    titles = {
+        "code": "code", "confidence": "confidence, 0 to 100",
+        "distance": f"distance, 0 to {FAR:g} Å",
+    }  # fmt: skip
+    options = "".join(f'<option value="{key}">{titles[key]}</option>' for key in data["colours"])
+    tools = f'<label>coloured by <select id="mode">{options}</select></label>'
+    if "again" in data:
+        tools += ' <label><input type="checkbox" id="again" checked> decoded, in grey</label>'
+    return tools
+
+
+def _track(chain: str, data: dict[str, Any]) -> str:
+    """The residues of a chain in blocks of ten, each with its code under its letter."""
+    rows = [i for i, one in enumerate(data["chain"]) if one == chain]
+    blocks = []
+    for begin in range(0, len(rows), BLOCK):
+        here = rows[begin : begin + BLOCK]
+        cells = []
+        for i in here:
+            code = data["code"][i]
+            text = "–" if code < 0 else data["alphabet"][code] if data["alphabet"] else str(code)
+            cells.append(
+                f'<span class="r" style="--c:{data["colours"]["code"][i]}">'
+                f"<b>{said(data['sequence'][i])}</b><i>{said(text)}</i></span>"
+            )
+        number = data["label"][here[0]].split(" ")[-1]
+        blocks.append(f'<div class="ten" data-n="{said(number)}">{"".join(cells)}</div>')
+    name = f"Chain {chain}" if chain.strip() else "Chain"
+    return f'<h2>{said(name)}</h2><div class="track">{"".join(blocks)}</div>'
+
+
+def view_3dmol(structure: Any, tokenizer: Any, *, width: int = 640, height: int = 480) -> Any:
+    """A py3Dmol view of a structure coloured by its codes, for notebooks.
+
+    py3Dmol fetches 3Dmol.js when a notebook shows it; `view` works without a network.
+
+    Parameters
+    ----------
+    structure, tokenizer
+        As for `view`.
+    width, height
+        In pixels.
+
+    Returns
+    -------
+    py3Dmol.view
+        To go on with as py3Dmol's documentation says.
+
+    Raises
+    ------
+    ProtokError
+        Without py3Dmol.
+    """
+    try:
+        import py3Dmol
+    except ModuleNotFoundError as error:
+        raise ProtokError("this view needs py3Dmol", "pip install 'protok[view]'") from error
+    from protok.io import write
+
+    backbone = as_backbone(structure)
+    tokens = tokenizer.encode(backbone)
+    colours = dict(enumerate(hexes(code_colours(tokenizer))))
+    with TemporaryDirectory() as folder:
+        # 3Dmol.js colours by a property of atoms: the code goes where the B-factor is.
+        path = Path(folder) / "codes.pdb"
+        write(replace(backbone, bfactor=tokens.ids.astype(np.float32)), path)
+        text = path.read_text()
+    shown = py3Dmol.view(width=width, height=height)
+    shown.addModel(text, "pdb")
+    used = {int(i): colours[i] for i in np.unique(tokens.ids[tokens.ids >= 0]).tolist()}
+    shown.setStyle({"cartoon": {"colorscheme": {"prop": "b", "map": {-1: NONE, **used}}}})
+    shown.zoomTo()
+    return shown
