@@ -1,4 +1,4 @@
-"""The command line: `protok encode | decode | train | bench | image | prior | info`.
+"""The command line: `protok encode | decode | search | train | bench | ...`.
 
 Arguments are parsed and results printed here; the work is done by the modules that are imported
 when a command needs them, so that `protok --help` answers at once.
@@ -70,6 +70,18 @@ def parser() -> argparse.ArgumentParser:
     info = _command(commands, "info", "say what a model, token file or structure file is", _info)
     info.add_argument("what", help="name or folder of a model, a token file, or a structure file")
     info.add_argument("--json", action="store_true", help="print JSON")
+    from . import export
+    from . import search_command as finding
+
+    export.arguments(
+        _command(commands, "export", "tokens for language models and sequence tools", export.run)
+    )
+    finding.search_arguments(
+        _command(commands, "search", "chains of a token file like a query", finding.search)
+    )
+    finding.matrix_arguments(
+        _command(commands, "matrix", "substitution matrix of codes from homologs", finding.matrix)
+    )
     add_image(commands, _command)
     add_prior(commands, _command)
     return top

@@ -250,17 +250,34 @@ class StructureTokenizer:
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         return folder
 
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Upload the model to the Hugging Face Hub; see `protok.hub.upload`."""
+        from protok.hub import upload
+
+        return upload(self, name, **options)
+
     @classmethod
     def from_pretrained(cls, name: str | Path) -> StructureTokenizer:
-        """Load a model by the name of one that protok ships, or from a folder.
+        """Load a model by the name of one that protok ships, from a folder, or from a hub.
+
+        Parameters
+        ----------
+        name
+            As for `protok.load`; ``hf:owner/name@revision`` is downloaded by `huggingface_hub`.
 
         Raises
         ------
         FormatError
             If there is no such model, or the folder is not one.
+        Unsupported
+            For ``hf:`` where `huggingface_hub` is not installed or cannot give the model.
         """
         from safetensors.torch import load_file
 
+        if str(name).startswith("hf:"):
+            from protok.hub import download
+
+            name = download(str(name))
         folder = find_model(name)
         try:
             config = json.loads((folder / "config.json").read_text())
