@@ -71,7 +71,7 @@ class Matrix:
         """Number of codes."""
         return len(self.scores)
 
-    def check(self, codebook: str, file: str = "") -> None:
+    def check(self, codebook: str, size: int, file: str = "") -> None:
         """Refuse codes of another codebook.
 
         Raises
@@ -79,9 +79,10 @@ class Matrix:
         CodebookMismatch
             Naming both.
         """
-        if codebook != self.codebook:
+        if (codebook, size) != (self.codebook, self.size):
             raise CodebookMismatch(
-                f"the codes are of {codebook}, the matrix of {self.codebook}",
+                f"the codes are of {codebook} ({size} codes), the matrix of {self.codebook} "
+                f"({self.size})",
                 "use the matrix of the same codebook",
                 file=file,
             )

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import CodebookMismatch, FormatError, NoProtein
+from .errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
 from .matrices import Matrix
 from .tokens import Tokens, scan
 
@@ -108,6 +108,7 @@ class Database:
                 if len(one) and (one.ids >= 0).any():
                     self.chains.append(one)
         books = list(dict.fromkeys(one.codebook for one in self.chains))
+        sizes = {one.size for one in self.chains}
         if len(books) > 1:
             raise CodebookMismatch(
                 f"holds tokens of {len(books)} codebooks: {', '.join(books[:3])}",
@@ -116,6 +117,12 @@ class Database:
             )
         if not books:
             raise NoProtein("holds no tokens", "encode some structures first", file=file)
+        if len(sizes) > 1:
+            raise CorruptFile(
+                f"holds codebooks of {min(sizes)} and of {max(sizes)} codes under one name",
+                "encode the structures again",
+                file=file,
+            )
         self.codebook, self.size = books[0], self.chains[0].size
         self.file = file
         # Each chain is followed by an end, so that no diagonal runs into the next chain.
@@ -217,7 +224,7 @@ def search(
             "encode the query with the model of the database",
             file=database.file,
         )
-    matrix.check(database.codebook, database.file)
+    matrix.check(database.codebook, database.size, database.file)
     codes = _known(query, database.size)
     table = _table(matrix)
     aligner = _Aligner(codes, table, matrix.gap)

@@ -47,7 +47,10 @@ def search(arguments: argparse.Namespace) -> int:
     if arguments.matrix is not None:
         matrix = Matrix.load(arguments.matrix)
     else:
-        matrix = default_matrix(_tokenizer(arguments, database), database.usage())
+        tokenizer = _tokenizer(arguments, database)
+        # Before a table of that size is made.
+        usage = database.usage() if database.size == tokenizer.size else None
+        matrix = default_matrix(tokenizer, usage)
     hits = []
     for query in queries:
         hits += module.search(

@@ -37,8 +37,8 @@ def read_settings(
     raw = _merged({}, defaults or {})
     if path is not None:
         try:
-            raw = _merged(raw, tomllib.loads(Path(path).read_text()))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+            raw = _merged(raw, tomllib.loads(Path(path).read_text("utf-8")))
+        except (OSError, UnicodeError, RecursionError, tomllib.TOMLDecodeError) as error:
             raise RecipeError(f"cannot read the recipe ({error})", file=str(path)) from error
     for key, value in (overrides or {}).items():
         table = raw

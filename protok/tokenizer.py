@@ -24,7 +24,7 @@ from protok.model import Network
 from protok.quantize import ProVQ
 from protok.relax import add_oxygen, relax
 from protok.settings import from_dict
-from protok.tokens import Tokens
+from protok.tokens import LARGEST, Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches.
 RESIDUES = 1024
@@ -282,8 +282,13 @@ class StructureTokenizer:
         try:
             config = json.loads((folder / "config.json").read_text())
             state = load_file(folder / "model.safetensors")
-            network = Network(from_dict(ModelConfig, config["model"], str(folder)))
-        except (OSError, KeyError, ValueError) as error:
+            shape = from_dict(ModelConfig, config["model"], str(folder))
+            _check_shape(shape, state)
+            network = Network(shape)
+            provenance = dict(config.get("provenance") or {})
+        # A configuration of another's making may be wrong in as many ways as torch has errors, and
+        # safetensors has an error class of its own.
+        except Exception as error:
             raise FormatError(
                 f"not a protok model ({error})",
                 "a model folder holds config.json and model.safetensors",
@@ -297,14 +302,34 @@ class StructureTokenizer:
             },
             folder,
         )
-        return cls(network.eval(), provenance=config.get("provenance"))
+        return cls(network.eval(), provenance=provenance)
+
+
+def _check_shape(config: ModelConfig, state: Mapping[str, Tensor]) -> None:
+    """Refuse a configuration that would build a network far larger than its weights."""
+    held = sum(value.numel() for value in state.values())
+    encoder, quantizer, decoder = config.encoder, config.quantizer, config.decoder
+    for key, value, most in (
+        ("layers", max(encoder.layers, decoder.layers), len(state)),
+        ("hidden", encoder.hidden**2, held),
+        ("width", decoder.width**2, held),
+        ("pair", decoder.pair, held),
+        ("dim", quantizer.dim, held),
+        ("neighbours", encoder.neighbours, 1024),
+        ("size", quantizer.size, LARGEST),
+    ):
+        if value > most:
+            raise ValueError(f"{key} is larger than what the weights hold")
 
 
 def _load(network: Network, state: Mapping[str, Tensor], folder: Path) -> None:
-    found = network.load_state_dict(state, strict=False)
-    missing = [key for key in found.missing_keys if key not in TRANSIENT]
-    if missing or found.unexpected_keys:
-        odd = (missing + found.unexpected_keys)[0]
+    try:
+        found = network.load_state_dict(state, strict=False)
+        odd = [key for key in found.missing_keys if key not in TRANSIENT] + found.unexpected_keys
+    except RuntimeError as error:  # of another shape
+        odd = [str(error).splitlines()[-1].strip()]
+    if odd:
+        odd = odd[0]
         raise FormatError(
             f"weights do not fit config.json ({odd})", "save the model again", file=str(folder)
         )
