@@ -70,11 +70,10 @@ def parser() -> argparse.ArgumentParser:
     info = _command(commands, "info", "say what a model, token file or structure file is", _info)
     info.add_argument("what", help="name or folder of a model, a token file, or a structure file")
     info.add_argument("--json", action="store_true", help="print JSON")
-    from . import export
     from . import search_command as finding
 
-    export.arguments(
-        _command(commands, "export", "tokens for language models and sequence tools", export.run)
+    finding.export_arguments(
+        _command(commands, "export", "tokens for language models and others", finding.export)
     )
     finding.search_arguments(
         _command(commands, "search", "chains of a token file like a query", finding.search)

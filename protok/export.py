@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from .commandline import OK, count, say
 from .errors import CodebookMismatch, NoProtein, Unsupported
 from .lm import Vocabulary
 from .search import label
@@ -109,33 +107,3 @@ def write_letters(
     if sequences is not None:
         Path(sequences).write_text("".join(lines), "utf-8")
     return len(lines)
-
-
-def arguments(one: argparse.ArgumentParser) -> None:
-    """Arguments of `protok export`."""
-    one.add_argument("tokens", metavar="TOKENS", help="a token file, or a folder of Parquet files")
-    one.add_argument(
-        "-o",
-        "--out",
-        required=True,
-        metavar="PATH",
-        help="a folder, or with --letters a FASTA file",
-    )
-    one.add_argument(
-        "--letters", action="store_true",
-        help="FASTA of letters for sequence tools, of alphabets with at most 20 codes "
-        "(default: a folder with tokenizer.json and corpus.jsonl for language models)",
-    )  # fmt: skip
-    one.add_argument("--sequences", metavar="FILE", help="with --letters: where amino acids go")
-
-
-def run(given: argparse.Namespace) -> int:
-    """Run `protok export`."""
-    from .tokens import scan
-
-    if given.letters:
-        n = write_letters(scan(given.tokens), given.out, given.sequences)
-    else:
-        n = write_corpus(scan(given.tokens), given.out)
-    say(f"{count(n, 'chain')} in {given.out}")
-    return OK

@@ -1,4 +1,4 @@
-"""`protok search` and `protok matrix`: arguments, and printing what was found."""
+"""`protok search`, `protok matrix` and `protok export`: arguments, and what is printed."""
 
 from __future__ import annotations
 
@@ -171,3 +171,34 @@ def _homologs(chains: dict, named: list, least: float):
             continue
         if score >= least:
             yield a[pairs[:, 0]], b[pairs[:, 1]]
+
+
+def export_arguments(one: argparse.ArgumentParser) -> None:
+    """Arguments of `protok export`."""
+    one.add_argument("tokens", metavar="TOKENS", help="a token file, or a folder of Parquet files")
+    one.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        metavar="PATH",
+        help="a folder, or with --letters a FASTA file",
+    )
+    one.add_argument(
+        "--letters", action="store_true",
+        help="FASTA of letters for sequence tools, of alphabets with at most 20 codes "
+        "(default: a folder with tokenizer.json and corpus.jsonl for language models)",
+    )  # fmt: skip
+    one.add_argument("--sequences", metavar="FILE", help="with --letters: where amino acids go")
+
+
+def export(given: argparse.Namespace) -> int:
+    """Run `protok export`."""
+    from .export import write_corpus, write_letters
+    from .tokens import scan
+
+    if given.letters:
+        n = write_letters(scan(given.tokens), given.out, given.sequences)
+    else:
+        n = write_corpus(scan(given.tokens), given.out)
+    say(f"{count(n, 'chain')} in {given.out}")
+    return OK

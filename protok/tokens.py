@@ -254,7 +254,7 @@ def _codec(kind: str):
 def record(path: str, name: str, chain: str, **fields) -> Tokens:
     """One chain as read from a file; what does not fit together becomes a CorruptFile."""
     try:
-        if not 0 < fields["size"] <= LARGEST:
+        if fields["size"] > LARGEST:
             raise ValueError(f"a codebook of {fields['size']} codes")
         if len(fields["sequence"]) > LONGEST:
             raise ValueError(f"a chain of {len(fields['sequence'])} residues")
