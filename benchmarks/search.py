@@ -153,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="../shared/structtokenbench")
     parser.add_argument("--model", action="append", help=f"default: {', '.join(TOKENIZERS)}")
-    parser.add_argument("--size", type=int, default=64, help="domains of each half, about")
+    parser.add_argument("--size", type=int, default=40, help="domains of each half, about")
     parser.add_argument("--chains", type=int, default=10_000, help="of the database for the time")
     parser.add_argument("--out", default=str(Path(__file__).parent / "results" / "search.json"))
     arguments = parser.parse_args()

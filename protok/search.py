@@ -95,6 +95,7 @@ class Database:
 
     Examples
     --------
+    >>> from protok.matrices import default_matrix
     >>> database = Database.read("tokens.parquet")
     >>> hits = search(tokens, database, default_matrix(tokenizer, database.usage()))
     >>> hits[0].normalised

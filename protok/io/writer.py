@@ -42,7 +42,7 @@ def write(structure: Any, path: str | os.PathLike) -> None:
 
     Examples
     --------
-    >>> protok.write(backbone, "out/1aki.cif.gz")  # doctest: +SKIP
+    >>> protok.write(backbone, "copy.cif.gz")
     """
     from protok.convert import as_backbone
 
