@@ -261,6 +261,40 @@ def finetune() -> str:
     return "\n\n".join(parts)
 
 
+def search() -> str:
+    """Search with codes on SCOP domains, and what a large database costs."""
+    if not (RESULTS / "search.json").exists():
+        return "Not measured yet: the command above does."
+    result = load("search.json")
+    data, rows, times = result["data"], [], []
+    for found in result["rows"]:
+        cells = [f"{found[k]['value']:.2f} ± {found[k]['se']:.2f}" for k in SEARCH]
+        rows.append([
+            found["tokenizer"], found.get("matrix", ""), found.get("domains", "cut out"), *cells,
+            f"{found['spearman_tm']:.2f}" if "spearman_tm" in found else "",
+            f"{found['strangers_at_1']:.1f}" if "strangers_at_1" in found else "",
+        ])  # fmt: skip
+        if "time" in found:
+            took = found["time"]
+            times.append(
+                f"{found['tokenizer'].partition('@')[0]} {took['cpu_seconds']:.1f} s (query of "
+                f"{took['query']} residues, {took['chains']:,} chains)"
+            )
+    head = [
+        "", "matrix", "domains", "best hit right", "right before the first wrong",
+        "average precision", "rank correlation with TM-score", "strangers at E ≤ 1",
+    ]  # fmt: skip
+    said = (
+        f"{data['searched']['domains']} domains of {data['searched']['superfamilies']} "
+        f"superfamilies and {data['searched']['folds']} folds; matrices counted in "
+        f"{data['learned_from']['pairs']} pairs of other folds. ± is a standard error over queries."
+    )
+    return f"{said}\n\n{table(head, rows)}\n\nCPU time of one search: {'; '.join(times)}."
+
+
+SEARCH = ("top1", "sensitivity", "precision")
+
+
 def encoding() -> str:
     """Files in, tokens out, side by side; and what length costs."""
     if not (RESULTS / "speed.json").exists():
@@ -309,6 +343,7 @@ PAGES = {
         "image-samples": image_tables.samples_of_images,
         "chain-samples": image_tables.samples_of_chains,
         "finetune": finetune,
+        "search": search,
         "quantizers": quantizers,
         "speed": speed,
     },

@@ -64,9 +64,12 @@ def save_model(
 
 
 def read_model(
-    folder: Path, what: str, parse: Callable[[dict[str, Any]], Any], kind: str = ""
+    folder: Path,
+    what: str,
+    parse: Callable[[dict[str, Any], dict[str, Tensor]], Any],
+    kind: str = "",
 ) -> tuple[Any, dict[str, Tensor]]:
-    """What `parse` makes of ``config.json``, and the weights.
+    """What `parse` makes of ``config.json`` and the weights, and the weights.
 
     Parameters
     ----------
@@ -90,7 +93,8 @@ def read_model(
         if found != kind:
             remedy = f"it is for {READERS[found]}" if found in READERS else remedy
             raise ValueError(f"config.json says kind {found!r}")
-        return parse(said), load_file(weights)
+        state = load_file(weights)
+        return parse(said, state), state
     except Exception as error:
         # safetensors has an error class of its own, for which a cut file is enough.
         raise FormatError(f"not {what} ({error})", remedy, file=str(folder)) from error

@@ -1,4 +1,4 @@
-"""The command line: `protok encode | decode | train | bench | view | atlas | image | prior | info`.
+"""The command line: `protok encode | decode | search | train | bench | view | ...`.
 
 Arguments are parsed and results printed here; the work is done by the modules that are imported
 when a command needs them, so that `protok --help` answers at once.
@@ -72,6 +72,17 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("what", help="name or folder of a model, a token file, or a structure file")
     info.add_argument("--json", action="store_true", help="print JSON")
     add_views(commands, _command, MODEL, (_reading_arguments, _reading))
+    from . import search_command as finding
+
+    finding.export_arguments(
+        _command(commands, "export", "tokens for language models and others", finding.export)
+    )
+    finding.search_arguments(
+        _command(commands, "search", "chains of a token file like a query", finding.search)
+    )
+    finding.matrix_arguments(
+        _command(commands, "matrix", "substitution matrix of codes from homologs", finding.matrix)
+    )
     add_image(commands, _command)
     add_prior(commands, _command)
     return top

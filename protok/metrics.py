@@ -4,6 +4,8 @@ Residue i of the model stands for residue i of the reference, so nothing is alig
 by sequence. Used are the residues whose CA is present in both (for the backbone
 RMSD: N, CA and C); where there is none, the result is NaN.
 
+Either may be a Backbone, or whatever `protok.as_backbone` takes.
+
 Superpositions are proper rotations: a mirror image does not fit its original.
 lDDT compares distances only and therefore cannot tell a mirror image.
 """
@@ -11,6 +13,7 @@ lDDT compares distances only and therefore cannot tell a mirror image.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +62,7 @@ class Comparison:
         )
 
 
-def rmsd(model: Backbone, reference: Backbone, atoms: str = "CA") -> float:
+def rmsd(model: Any, reference: Any, atoms: str = "CA") -> float:
     """Root mean square deviation after the best superposition.
 
     Parameters
@@ -86,12 +89,13 @@ def rmsd(model: Backbone, reference: Backbone, atoms: str = "CA") -> float:
     """
     if atoms not in ("CA", "backbone"):
         raise ValueError(f"atoms must be 'CA' or 'backbone', not {atoms!r}")
+    model, reference = _backbones(model, reference)
     picked = slice(1, 2) if atoms == "CA" else slice(0, 3)
     x, y, _ = _common(model, reference, picked)
     return _rmsd(x.reshape(-1, 3), y.reshape(-1, 3))
 
 
-def tm_score(model: Backbone, reference: Backbone) -> float:
+def tm_score(model: Any, reference: Any) -> float:
     """TM-score with known correspondence.
 
     Returns
@@ -116,11 +120,12 @@ def tm_score(model: Backbone, reference: Backbone) -> float:
     maximum. Up to 200 residues a fragment starts at every residue; beyond, 200 starts a
     fragment length are spread evenly over the chain.
     """
+    model, reference = _backbones(model, reference)
     x, y, _ = _common(model, reference, slice(1, 2))
     return _tm_score(x[:, 0], y[:, 0], _count_ca(reference))
 
 
-def lddt(model: Backbone, reference: Backbone, per_residue: bool = False) -> float | np.ndarray:
+def lddt(model: Any, reference: Any, per_residue: bool = False) -> float | np.ndarray:
     """Local distance difference test over CA atoms.
 
     Parameters
@@ -149,6 +154,7 @@ def lddt(model: Backbone, reference: Backbone, per_residue: bool = False) -> flo
     count. Residues that the model lacks are left out, not counted as wrong: `Comparison.n`
     says how many were compared.
     """
+    model, reference = _backbones(model, reference)
     x, y, common = _common(model, reference, slice(1, 2))
     kept, pairs = _lddt(x[:, 0], y[:, 0])
     if not per_residue:
@@ -158,7 +164,7 @@ def lddt(model: Backbone, reference: Backbone, per_residue: bool = False) -> flo
     return score
 
 
-def compare(model: Backbone, reference: Backbone) -> Comparison:
+def compare(model: Any, reference: Any) -> Comparison:
     """CA RMSD, TM-score and lDDT of a model against its reference.
 
     Raises
@@ -166,6 +172,7 @@ def compare(model: Backbone, reference: Backbone) -> Comparison:
     ValueError
         If the lengths differ.
     """
+    model, reference = _backbones(model, reference)
     x, _, _ = _common(model, reference, slice(1, 2))
     return Comparison(
         n=len(x),
@@ -204,6 +211,14 @@ def superpose(model: Backbone, reference: Backbone) -> Backbone:
             rotation, shift = _superpose(moments.sum(axis=0)[None])
             coords[rows] = (coords[rows] - middle[0]) @ rotation[0].T + shift[0] + middle[1]
     return replace(model, coords=coords)
+
+
+def _backbones(model: Any, reference: Any) -> tuple[Backbone, Backbone]:
+    if isinstance(model, Backbone) and isinstance(reference, Backbone):
+        return model, reference
+    from protok.convert import as_backbone
+
+    return as_backbone(model), as_backbone(reference)
 
 
 def _common(

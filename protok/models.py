@@ -9,6 +9,15 @@ from typing import Any
 ALPHABETS = {"3di": "ThreeDi", "protein-blocks": "ProteinBlocks"}
 
 
+def shipped(name: str) -> bool:
+    """Whether protok brings a tokenizer of this name.
+
+    What a file names is looked up here first, so that no name inside a file becomes a path.
+    """
+    weights = Path(__file__).with_name("weights")
+    return name in ALPHABETS or name in {path.parent.name for path in weights.glob("*/config.json")}
+
+
 def load(name: str | Path) -> Any:
     """A tokenizer by name.
 
@@ -16,7 +25,9 @@ def load(name: str | Path) -> Any:
     ----------
     name
         A model that protok ships (``protok-512``), an alphabet (``3di``,
-        ``protein-blocks``), or a folder with ``config.json`` and ``model.safetensors``.
+        ``protein-blocks``), a folder with ``config.json`` and ``model.safetensors``, or
+        ``hf:owner/name`` or ``hf:owner/name@revision`` for a model of the Hugging Face Hub,
+        which is downloaded (`protok.hub`). Nothing is ever downloaded without ``hf:``.
 
     Returns
     -------

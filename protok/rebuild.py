@@ -17,6 +17,7 @@ import numpy as np
 from . import workers
 from .batch import Reading, as_tokenizer
 from .errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
+from .models import shipped
 from .tokens import Tokens, load
 
 
@@ -183,22 +184,31 @@ def _decoder_of(chains: Sequence[Tokens], tokenizer: Any, file: str) -> Any:
     codebooks = list(dict.fromkeys(one.codebook for one in chains))
     if not codebooks:
         raise NoProtein("holds no tokens", "encode some structures first", file=file)
+    return model_of(codebooks, tokenizer, file)
+
+
+def model_of(codebooks: Sequence[str], tokenizer: Any = None, file: str = "") -> Any:
+    """The tokenizer of some tokens: the one given, or the one that they name.
+
+    Raises
+    ------
+    CodebookMismatch
+        If it has another codebook, or no model of that name is known.
+    """
     if tokenizer is None:
-        name = codebooks[0].rpartition("@")[0]
-        try:
-            tokenizer = as_tokenizer(name)
-        except ProtokError as error:
+        tokenizer = codebooks[0].rpartition("@")[0]
+        if not shipped(tokenizer):
             raise CodebookMismatch(
                 f"the tokens are of {codebooks[0]}, and no model of that name is known",
                 "give the folder of the model that made them",
                 file=file,
-            ) from error
+            )
     tokenizer = as_tokenizer(tokenizer)
     for codebook in codebooks:
         if codebook != tokenizer.codebook:
             raise CodebookMismatch(
-                f"the tokens are of {codebook}, the decoder of {tokenizer.codebook}",
-                "decode with the model that made them",
+                f"the tokens are of {codebook}, the model is {tokenizer.codebook}",
+                "use the model that made them",
                 file=file,
             )
     return tokenizer

@@ -38,7 +38,7 @@ def read_settings(
     if path is not None:
         try:
             raw = _merged(raw, tomllib.loads(Path(path).read_text("utf-8")))
-        except (OSError, ValueError) as error:  # of the system, of TOML or of its UTF-8
+        except (OSError, ValueError, RecursionError) as error:  # of the system, of TOML, of UTF-8
             raise RecipeError(f"cannot read the recipe ({error})", file=str(path)) from error
     for key, value in (overrides or {}).items():
         table = raw

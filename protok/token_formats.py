@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import zipfile
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from urllib.parse import quote, unquote
@@ -15,8 +16,12 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from .errors import CorruptFile, FormatError, TruncatedFile
-from .tokens import Tokens, check_ends, record
+from .tokens import LONGEST, Tokens, check_ends, record
 
+#: Characters of a line or record: room for LONGEST residues.
+LINE = 8 * LONGEST
+#: Bytes that an npz file may unpack to; the other formats are read chain by chain.
+UNPACKED = 4 << 30
 AGAIN = "write or copy the file again"
 # Printable characters that neither end a FASTA word nor mean something to tools that split ids.
 PLAIN = ".:+@/()[]~"
@@ -47,19 +52,26 @@ def _fasta_record(one: Tokens) -> str:
 
 
 def read_fasta(handle, path: str) -> Iterator[Tokens]:
-    header, body, line = "", [], "\n"
+    header, body, last, held = "", [], "\n", 0
     with io.TextIOWrapper(handle, encoding="utf-8-sig") as text:
-        for line in text:
+        # Compressed, a few megabytes may be a line of gigabytes.
+        while line := text.readline(LINE):
+            if len(line) == LINE and not line.endswith("\n"):
+                raise CorruptFile(f"a line of more than {LINE} characters", AGAIN, file=path)
+            last = line
             words = line.strip()
             if words.startswith(">"):
                 if header:
                     yield _parse_fasta(header, "".join(body), path)
-                header, body = words, []
+                header, body, held = words, [], 0
             elif header:
                 body.append(words)
+                held += len(words)
+                if held > LINE:
+                    raise CorruptFile(f"a record of more than {LINE} characters", AGAIN, file=path)
             elif words:
                 raise FormatError("the content is not FASTA", "check the suffix", file=path)
-    if not line.endswith("\n"):
+    if not last.endswith("\n"):
         # 40 may be what is left of 407: length alone does not tell.
         raise TruncatedFile(
             "the last line has no end", "add a line break if the file is whole", file=path
@@ -179,6 +191,8 @@ def _csv_chains(rows, path: str) -> Iterator[Tokens]:
                 f"line {rows.line_num} has {len(row)} of {len(header)} fields", AGAIN, file=path
             )
         held.append(tuple(row[i] for i in place))
+        if len(held) > LONGEST:
+            raise CorruptFile(f"a chain of more than {LONGEST} residues", AGAIN, file=path)
         if held[-1][:2] + held[-1][6:] != held[0][:2] + held[0][6:]:
             held.pop()
             break
@@ -235,6 +249,11 @@ def read_npz(handle, path: str) -> Iterator[Tokens]:
     check_ends(handle, path, "npz", b"PK", lambda tail: b"PK\x05\x06" in tail)
     kinds = CHAINS | RESIDUES
     try:
+        with zipfile.ZipFile(handle) as members:
+            size = sum(member.file_size for member in members.infolist())
+        if size > UNPACKED:
+            raise ValueError(f"it unpacks to {size} bytes")
+        handle.seek(0)
         with np.load(handle, allow_pickle=False) as stored:
             columns = {key: np.asarray(stored[key]) for key in kinds if key in stored}
     except Exception as error:  # zipfile and numpy raise a dozen kinds on damaged bytes

@@ -25,7 +25,7 @@ from protok.model import Network
 from protok.quantize import ProVQ
 from protok.relax import add_oxygen, relax
 from protok.settings import from_dict
-from protok.tokens import Tokens
+from protok.tokens import LARGEST, Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches.
 RESIDUES = 1024
@@ -238,24 +238,59 @@ class StructureTokenizer:
         }
         return save_model(folder, self.network, said, half="decoder.")
 
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Upload the model to the Hugging Face Hub; see `protok.hub.upload`."""
+        from protok.hub import upload
+
+        return upload(self, name, **options)
+
     @classmethod
     def from_pretrained(cls, name: str | Path) -> StructureTokenizer:
-        """Load a model by the name of one that protok ships, or from a folder.
+        """Load a model by the name of one that protok ships, from a folder, or from a hub.
+
+        Parameters
+        ----------
+        name
+            As for `protok.load`; ``hf:owner/name@revision`` is downloaded by `huggingface_hub`.
 
         Raises
         ------
         FormatError
             If there is no such model, or the folder is not one.
+        Unsupported
+            For ``hf:`` where `huggingface_hub` is not installed or cannot give the model.
         """
+        if str(name).startswith("hf:"):
+            from protok.hub import download
+
+            name = download(str(name))
         folder = find_model(name)
 
-        def parse(said: dict[str, Any]) -> tuple[Network, Any]:
+        def parse(said: dict[str, Any], state: dict[str, Tensor]) -> tuple[Network, Any]:
             config = from_dict(ModelConfig, said["model"], str(folder))
+            _check_shape(config, state)
             return Network(config), said.get("provenance")
 
         (network, provenance), state = read_model(folder, "a protok model", parse)
         give_weights(network, state, folder)
         return cls(network, provenance=provenance)
+
+
+def _check_shape(config: ModelConfig, state: Mapping[str, Tensor]) -> None:
+    """Refuse a configuration that would build a network far larger than its weights."""
+    held = sum(value.numel() for value in state.values())
+    encoder, quantizer, decoder = config.encoder, config.quantizer, config.decoder
+    for key, value, most in (
+        ("layers", max(encoder.layers, decoder.layers), len(state)),
+        ("hidden", encoder.hidden**2, held),
+        ("width", decoder.width**2, held),
+        ("pair", decoder.pair, held),
+        ("dim", quantizer.dim, held),
+        ("neighbours", encoder.neighbours, 1024),
+        ("size", quantizer.size, LARGEST),
+    ):
+        if value > most:
+            raise ValueError(f"{key} is larger than what the weights hold")
 
 
 #: Residues of one neighbourhood: the number of a structure, and its rows.

@@ -21,6 +21,10 @@ import numpy as np
 from .backbone import Backbone
 from .errors import CorruptFile, FormatError, TruncatedFile, Unsupported
 
+#: Most codes of a codebook, and most residues of a chain, that a file may claim: what it says is
+#: believed before there is memory for it.
+LARGEST, LONGEST = 1 << 24, 1 << 22
+
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
@@ -250,6 +254,10 @@ def _codec(kind: str):
 def record(path: str, name: str, chain: str, **fields) -> Tokens:
     """One chain as read from a file; what does not fit together becomes a CorruptFile."""
     try:
+        if fields["size"] > LARGEST:
+            raise ValueError(f"a codebook of {fields['size']} codes")
+        if len(fields["sequence"]) > LONGEST:
+            raise ValueError(f"a chain of {len(fields['sequence'])} residues")
         chains = np.full(len(fields["sequence"]), chain)
         return Tokens(name=name, chain=chains, **fields)
     except (ValueError, OverflowError) as error:

@@ -15,7 +15,8 @@ import protok
 ROOT = Path(__file__).resolve().parents[1]
 # Distributions whose module has another name.
 MODULE_OF = {
-    "biopython": "Bio", "fair-esm": "esm", "pillow": "PIL", "torch-geometric": "torch_geometric",
+    "biopython": "Bio", "fair-esm": "esm", "pillow": "PIL", "scikit-learn": "sklearn",
+    "torch-geometric": "torch_geometric",
 }  # fmt: skip
 # Modules that an extra brings, by file or folder; all others must do with the core.
 EXTRA = {
@@ -34,6 +35,11 @@ EXTRA = {
     "fast_onnx.py": {"onnx", "onnxruntime"},
     "view.py": {"py3Dmol"},
     "convert.py": {"Bio", "torch_geometric"},
+    "counts.py": {"sklearn"},
+    "docs": {"markdown"},
+    "hub.py": {"huggingface_hub"},
+    "matrices.py": {"tmtools"},
+    "pyg.py": {"torch_geometric"},
     "diagnostics.py": {"matplotlib"},
 }
 # The core brings these; a missing one is an error that says what to install.

@@ -15,6 +15,7 @@ import numpy as np
 from protok.bench.folder import Domain, Folder
 from protok.bench.scores import Score, bootstrap, pearson, spearman
 from protok.bench.subjects import Subject
+from protok.matrices import tm_alignment
 
 GAP = -10  # of the paper's protocol
 #: Retrieval aligns locally, which needs scores that are negative on average and a dearer gap.
@@ -69,16 +70,7 @@ def tm_align(one, two) -> float:
     ImportError
         Without `tmtools`.
     """
-    import tmtools
-
-    coords = [
-        b.coords[np.isfinite(b.coords[:, 1]).all(1), 1].astype(np.float64) for b in (one, two)
-    ]
-    letters = [
-        "".join(np.array(list(b.sequence))[np.isfinite(b.coords[:, 1]).all(1)]) for b in (one, two)
-    ]
-    found = tmtools.tm_align(*coords, *letters)
-    return (found.tm_norm_chain1 + found.tm_norm_chain2) / 2
+    return tm_alignment(one, two)[0]
 
 
 def sensitivity(

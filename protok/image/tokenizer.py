@@ -243,7 +243,7 @@ class ImageTokenizer:
         """
         folder = find_image_model(name)
 
-        def parse(said: dict[str, Any]) -> tuple[ImageNetwork, Any]:
+        def parse(said: dict[str, Any], _: Any) -> tuple[ImageNetwork, Any]:
             config = from_dict(ImageConfig, said["model"], str(folder))
             return ImageNetwork(config), said.get("provenance")
 

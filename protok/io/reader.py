@@ -73,8 +73,8 @@ def read(
     Examples
     --------
     >>> import protok
-    >>> protok.read("1aki.cif", chain="A")  # doctest: +SKIP
-    Backbone(1aki, 129 residues, chains A)
+    >>> protok.read("data/7w89.A.pdb", chain="A")
+    Backbone(7w89.A, 123 residues, chains A)
     """
     if chain_ids not in ("author", "label"):
         raise ValueError(f"chain_ids is 'author' or 'label', not {chain_ids!r}")

@@ -6,6 +6,7 @@ import gzip
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,10 @@ _ITEMS = (
 _AS_MMCIF = "write it as mmCIF (.cif)"
 
 
-def write(backbone: Backbone, path: str | os.PathLike) -> None:
-    """Write a Backbone as PDB (.pdb, .ent) or mmCIF (.cif, .mmcif), also .gz or .zst.
+def write(structure: Any, path: str | os.PathLike) -> None:
+    """Write a structure as PDB (.pdb, .ent) or mmCIF (.cif, .mmcif), also .gz or .zst.
 
+    It is a Backbone, or whatever `protok.as_backbone` takes.
     Coordinates have three decimals, B-factors two. Missing atoms are left out,
     so a residue without any atom is not in the file. A missing B-factor is
     written as 0.00, since other programs do not read a file without. Modified
@@ -40,8 +42,11 @@ def write(backbone: Backbone, path: str | os.PathLike) -> None:
 
     Examples
     --------
-    >>> protok.write(backbone, "out/1aki.cif.gz")  # doctest: +SKIP
+    >>> protok.write(backbone, "copy.cif.gz")
     """
+    from protok.convert import as_backbone
+
+    backbone = as_backbone(structure)
     path = Path(path)
     packed = path.suffix.lower() if path.suffix.lower() in (".gz", ".zst") else ""
     suffix = Path(path.name[: len(path.name) - len(packed)]).suffix.lower()

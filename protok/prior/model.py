@@ -157,7 +157,7 @@ class Prior:
         """
         folder = Path(folder)
 
-        def parse(said: dict[str, Any]) -> tuple[PriorConfig, Layout, Any]:
+        def parse(said: dict[str, Any], _: Any) -> tuple[PriorConfig, Layout, Any]:
             config = from_dict(PriorConfig, said["model"], str(folder))
             layout = from_dict(Layout, said["layout"], str(folder))
             return config, layout, said.get("provenance")

@@ -1,0 +1,146 @@
+"""Counts of codes as features of whole proteins, for scikit-learn and its like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+import numpy as np
+
+from .errors import CodebookMismatch, Unsupported
+from .tokens import Tokens
+
+try:  # a transformer of scikit-learn where that is installed, and the same without it
+    from sklearn.base import BaseEstimator, TransformerMixin
+except ImportError:
+
+    class BaseEstimator:
+        """Stands in for scikit-learn's."""
+
+    class TransformerMixin:
+        """Stands in for scikit-learn's."""
+
+        def fit_transform(self, X: Iterable[Any], y: Any = None) -> np.ndarray:
+            """Fit, then transform."""
+            X = list(X)
+            return self.fit(X, y).transform(X)
+
+
+class CodeCounts(TransformerMixin, BaseEstimator):
+    """How often each code, or run of codes, occurs in a protein.
+
+    Parameters
+    ----------
+    tokenizer
+        A tokenizer, or the name or folder of one; needed only if structures are given instead of
+        Tokens.
+    span
+        Codes counted together: 1 counts codes, 2 pairs of neighbours. Pairs are those that occur
+        where it is fitted; others are not counted.
+    share
+        Give shares of the residues that have a code instead of counts.
+
+    Attributes
+    ----------
+    codebook_ : str
+        Of the tokens that it was fitted on.
+    runs_ : (n_features, span) int
+        The run of codes that each column counts.
+
+    Examples
+    --------
+    >>> counts = CodeCounts().fit_transform([tokens, tokens])
+    >>> counts.shape
+    (2, 512)
+    """
+
+    def __init__(self, tokenizer: Any = None, span: int = 1, share: bool = True):
+        self.tokenizer = tokenizer
+        self.span = span
+        self.share = share
+
+    def fit(self, X: Iterable[Any], y: Any = None) -> Self:
+        """Take the codebook, and for `span` above 1 the runs, of Tokens or structures.
+
+        Raises
+        ------
+        CodebookMismatch
+            If they are of several codebooks.
+        """
+        if not isinstance(self.span, int) or self.span < 1:
+            raise ValueError(f"span is 1 or more, not {self.span!r}")
+        given = self._tokens(X)
+        if not given:
+            raise ValueError("nothing to fit on: give at least one protein")
+        self.codebook_, self.size_ = given[0].codebook, given[0].size
+        self._check(given)
+        if self.span == 1:
+            self.runs_ = np.arange(self.size_)[:, None]
+        else:
+            found = np.concatenate([_runs(one, self.span) for one in given])
+            self.runs_ = np.unique(found, axis=0)
+        return self
+
+    def transform(self, X: Iterable[Any]) -> np.ndarray:
+        """Counts or shares, (proteins, n_features) float64.
+
+        Raises
+        ------
+        CodebookMismatch
+            If tokens are of another codebook than those it was fitted on.
+        """
+        if not hasattr(self, "runs_"):
+            raise Unsupported("CodeCounts is not fitted", "call fit, or fit_transform")
+        given = self._tokens(X)
+        self._check(given)
+        column = {tuple(run): i for i, run in enumerate(self.runs_.tolist())}
+        out = np.zeros((len(given), len(column)))
+        for row, one in zip(out, given, strict=True):
+            runs = _runs(one, self.span)
+            for run in runs.tolist():
+                if (at := column.get(tuple(run))) is not None:
+                    row[at] += 1
+            if self.share:
+                row /= max(len(runs), 1)
+        return out
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the columns: `s12`, or `s12_s7` of runs."""
+        names = ["_".join(f"s{code}" for code in run) for run in self.runs_.tolist()]
+        return np.array(names, dtype=object)
+
+    def _tokens(self, X: Iterable[Any]) -> list[Tokens]:
+        out, tokenizer = [], self.tokenizer
+        for one in X:
+            if not isinstance(one, Tokens):
+                if tokenizer is None:
+                    raise Unsupported(
+                        f"{type(one).__name__} is no Tokens",
+                        "give Tokens, or CodeCounts a tokenizer",
+                    )
+                if isinstance(tokenizer, str):
+                    from .models import load
+
+                    tokenizer = load(tokenizer)
+                one = tokenizer.encode(one)
+            out.append(one)
+        return out
+
+    def _check(self, given: list[Tokens]) -> None:
+        for one in given:
+            if one.codebook != self.codebook_:
+                raise CodebookMismatch(
+                    f"the tokens are of {one.codebook}, the counts of {self.codebook_}",
+                    "count codes of one codebook",
+                    file=one.name,
+                )
+
+
+def _runs(tokens: Tokens, span: int) -> np.ndarray:
+    """Runs of neighbours within chains, all with codes, (n, span)."""
+    parts = [np.empty((0, span), np.int64)]
+    for chain in tokens.split():
+        if len(chain) >= span:
+            runs = np.lib.stride_tricks.sliding_window_view(chain.ids.astype(np.int64), span)
+            parts.append(runs[(runs >= 0).all(1)])
+    return np.concatenate(parts)

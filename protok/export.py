@@ -1,0 +1,109 @@
+"""Tokens for other programs: a corpus for language models, letters for sequence tools."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from .errors import CodebookMismatch, NoProtein, Unsupported
+from .lm import Vocabulary
+from .search import label
+from .tokens import Tokens
+
+#: Letters of the codes 0, 1 ...: those of amino acids, which sequence tools take.
+LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+
+
+def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
+    """Write a folder that a language model trains on; returns the number of structures.
+
+    `tokenizer.json` and `tokenizer_config.json` of `Vocabulary.save`, which `transformers` loads
+    as `AutoTokenizer.from_pretrained(folder)`, and `corpus.jsonl`: a line a record of the token
+    file, with `name`, `chain`, `text` (`<s12> <s7> ...`) and `sequence`.
+
+    Raises
+    ------
+    CodebookMismatch
+        If the tokens are of several codebooks.
+    NoProtein
+        If there are none.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary, count = None, 0
+    partial = folder / f"corpus.jsonl.{os.getpid()}.part"
+    try:
+        with partial.open("w", encoding="utf-8") as handle:
+            for one in tokens:
+                if not len(one):
+                    continue
+                vocabulary = vocabulary or Vocabulary.of(one)
+                line = {
+                    "name": one.name, "chain": ",".join(dict.fromkeys(one.chain.tolist())),
+                    "text": vocabulary.text(one), "sequence": one.sequence,
+                }  # fmt: skip
+                handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+                count += 1
+        if vocabulary is None:
+            raise NoProtein("holds no tokens", "encode some structures first")
+        vocabulary.save(folder)
+        partial.replace(folder / "corpus.jsonl")
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def write_letters(
+    tokens: Iterable[Tokens], path: str | Path, sequences: str | Path | None = None
+) -> int:
+    """Write FASTA of letters as MMseqs2 and Foldseek take it; returns the number of chains.
+
+    Code 0 is A, 1 is C and so on in `LETTERS`, so 3Di has Foldseek's own letters; a residue
+    without a code is X. Headers are name and chain alone.
+
+    Parameters
+    ----------
+    tokens
+        Of one codebook.
+    path
+        Of the FASTA file.
+    sequences
+        Where the amino acids go, under the same headers.
+
+    Raises
+    ------
+    Unsupported
+        If there are more than twenty codes.
+    CodebookMismatch
+        If the tokens are of several codebooks.
+    NoProtein
+        If there are none.
+    """
+    book, lines, letters = None, [], []
+    for given in tokens:
+        for one in given.split():
+            if not len(one):
+                continue
+            book = book or one.codebook
+            if one.codebook != book:
+                raise CodebookMismatch(
+                    f"tokens of {book} and of {one.codebook}", "write those of one codebook",
+                    file=one.name,
+                )  # fmt: skip
+            if one.size > len(LETTERS):
+                raise Unsupported(
+                    f"{one.codebook} has {one.size} codes, and there are {len(LETTERS)} letters",
+                    "use the ids, or an alphabet such as 3di",
+                )
+            header = ">" + "_".join(label(one).split())
+            coded = "".join("X" if i < 0 else LETTERS[i] for i in one.ids.tolist())
+            letters.append(f"{header}\n{coded}\n")
+            lines.append(f"{header}\n{one.sequence}\n")
+    if book is None:
+        raise NoProtein("holds no tokens", "encode some structures first")
+    Path(path).write_text("".join(letters), "utf-8")
+    if sequences is not None:
+        Path(sequences).write_text("".join(lines), "utf-8")
+    return len(lines)

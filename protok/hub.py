@@ -1,0 +1,121 @@
+"""Models on the Hugging Face Hub: `hf:owner/name` and back, by way of `huggingface_hub`.
+
+A model there is the folder that `save_pretrained` writes: `config.json`, `model.safetensors`, and
+a card. Only these are fetched; none of them can run code. Nothing is downloaded unless a name
+begins with `hf:`.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .errors import FormatError, Unsupported
+
+#: What a model consists of; anything else in a repository is left where it is.
+FILES = ("config.json", "model.safetensors")
+_NAME = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", re.ASCII)
+
+
+def parse(name: str) -> tuple[str, str | None]:
+    """Repository and revision of `hf:owner/name@revision`.
+
+    Raises
+    ------
+    FormatError
+        If it is not of that form.
+
+    Examples
+    --------
+    >>> parse("hf:me/protok-mine@v1")
+    ('me/protok-mine', 'v1')
+    """
+    found = _NAME.fullmatch(name)
+    if found is None or ".." in name:
+        raise FormatError(f"{name!r} is no model of a hub", "write hf:owner/name@revision")
+    return found[1], found[2]
+
+
+def download(name: str, **options: Any) -> Path:
+    """Folder with the files of a model, from the cache or from the hub.
+
+    Parameters
+    ----------
+    name
+        `hf:owner/name`, with `@revision` (a branch, tag or commit) or without.
+    **options
+        Of `huggingface_hub.snapshot_download`, such as `cache_dir` or `local_files_only`.
+
+    Raises
+    ------
+    FormatError
+        If the name is not of that form.
+    Unsupported
+        Without `huggingface_hub`, or if it cannot give the model.
+    """
+    repository, revision = parse(name)
+    hub = _hub()
+    try:
+        return Path(
+            hub.snapshot_download(
+                repository, revision=revision, allow_patterns=[*FILES, "README.md"], **options
+            )
+        )
+    # Its errors are many and change: of the network, of the repository, of the cache.
+    except Exception as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise Unsupported(
+            f"huggingface_hub does not give {name} ({said[0]})",
+            "check the name and the network, or give a folder",
+        ) from error
+
+
+def upload(
+    tokenizer: Any, name: str, *, private: bool = True, card: str | Path | None = None, **options
+) -> str:
+    """Upload a model; returns the address of the commit.
+
+    Parameters
+    ----------
+    tokenizer
+        With `save_pretrained`.
+    name
+        `owner/name` or `hf:owner/name`; made if needed. The revision, if any, is the branch.
+    private
+        Of a repository that is made.
+    card
+        File that becomes its README.md.
+    **options
+        Of `huggingface_hub.HfApi`, such as `token` or `endpoint`.
+
+    Raises
+    ------
+    FormatError
+        If the name is not of that form.
+    Unsupported
+        Without `huggingface_hub`.
+    """
+    repository, revision = parse(f"hf:{name.removeprefix('hf:')}")
+    api = _hub().HfApi(**options)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        if card is not None:
+            Path(folder, "README.md").write_bytes(Path(card).read_bytes())
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.upload_folder(
+            folder_path=folder, repo_id=repository, revision=revision,
+            commit_message=f"{tokenizer.codebook}",
+        )  # fmt: skip
+    return str(getattr(done, "commit_url", done))
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise Unsupported(
+            "huggingface_hub is not installed", "pip install 'protok[hub]', or give a folder"
+        ) from error
+    return huggingface_hub

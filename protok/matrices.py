@@ -1,0 +1,289 @@
+"""Substitution matrices: how much likelier codes are aligned in homologs than by chance.
+
+A score is a log-odds in quarters of a bit. The pairs of codes that homologs align are either
+counted (`of_alignments`) or modelled (`of_codebook`): a homolog's code is taken for the same
+point of the latent space, moved by Gaussian noise. Foldseek's matrix of 3Di and that of Protein
+Blocks are biotite's copies of the published ones.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import CodebookMismatch, CorruptFile, FormatError, Unsupported
+
+#: Scores of one bit.
+BIT = 4
+#: No pair of codes costs more than four bits: noise makes odd codes.
+FLOOR = -4 * BIT
+#: Opening a gap (with its first residue), and each further residue.
+GAP = (-40, -4)
+#: Of the Gaussian, over the root mean square distance of two codes.
+WIDTH = 0.4
+#: Modelled pairs that are added to counted ones, for each code.
+PSEUDO = 10
+#: Pairs of structures with a lower TM-score are not taken for homologs.
+HOMOLOGS = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Scores of aligning codes.
+
+    Attributes
+    ----------
+    scores : (size, size) int16
+        Symmetric; negative on average.
+    gap : (int, int)
+        Score of the first residue of a gap, and of each further one.
+    codebook : str
+        `name@fingerprint` of the codes.
+    origin : str
+        Where the scores come from, in words.
+    """
+
+    scores: np.ndarray
+    gap: tuple[int, int]
+    codebook: str
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        scores = np.asarray(self.scores)
+        if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
+            raise ValueError(f"scores are square, not of shape {scores.shape}")
+        if scores.dtype.kind not in "iu" or np.abs(scores.astype(np.int64)).max() > 1000:
+            raise ValueError("scores are integers from -1000 to 1000")
+        if (scores != scores.T).any():
+            raise ValueError("scores are symmetric")
+        if len(self.gap) != 2 or not all(-1000 <= g < 0 for g in self.gap):
+            raise ValueError("gaps cost: two negative numbers")
+        object.__setattr__(self, "scores", scores.astype(np.int16))
+
+    @property
+    def size(self) -> int:
+        """Number of codes."""
+        return len(self.scores)
+
+    def check(self, codebook: str, size: int, file: str = "") -> None:
+        """Refuse codes of another codebook.
+
+        Raises
+        ------
+        CodebookMismatch
+            Naming both.
+        """
+        if (codebook, size) != (self.codebook, self.size):
+            raise CodebookMismatch(
+                f"the codes are of {codebook} ({size} codes), the matrix of {self.codebook} "
+                f"({self.size})",
+                "use the matrix of the same codebook",
+                file=file,
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write an `.npz` file of plain arrays."""
+        partial = Path(f"{path}.{os.getpid()}.part")
+        try:
+            with partial.open("wb") as handle:
+                np.savez_compressed(
+                    handle, scores=self.scores, gap=np.array(self.gap, np.int16),
+                    codebook=np.array(self.codebook), origin=np.array(self.origin),
+                )  # fmt: skip
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Matrix:
+        """Read what `save` wrote; nothing in it is executed.
+
+        Raises
+        ------
+        CorruptFile
+            If it is no such file.
+        """
+        try:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as held:
+                gap = tuple(int(g) for g in held["gap"].ravel()[:3])
+                return cls(held["scores"], gap, str(held["codebook"]), str(held["origin"]))
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            raise CorruptFile(
+                f"not a substitution matrix ({error})", "make one with `protok matrix`", file=path
+            ) from error
+
+
+def default_matrix(tokenizer: Any, usage: np.ndarray | None = None) -> Matrix:
+    """The matrix that `protok search` takes for a tokenizer.
+
+    Published ones for 3Di and Protein Blocks, otherwise `of_codebook`.
+
+    Parameters
+    ----------
+    tokenizer
+        With `name`, `codebook` and, unless it is one of these, `code_vectors`.
+    usage : (size,)
+        How often each code occurs where it is searched.
+
+    Raises
+    ------
+    Unsupported
+        If the tokenizer has no code vectors.
+    """
+    published = _published(tokenizer.name)
+    if published is not None:
+        return Matrix(
+            published[0], published[1], tokenizer.codebook, f"published: {tokenizer.name}"
+        )
+    if not hasattr(tokenizer, "code_vectors"):
+        raise Unsupported(
+            f"{tokenizer.name} has no code vectors to make a matrix of",
+            "count one in homologs with `protok matrix` and give it with --matrix",
+        )
+    return of_codebook(tokenizer.code_vectors(), tokenizer.codebook, usage)
+
+
+def _published(name: str) -> tuple[np.ndarray, tuple[int, int]] | None:
+    from biotite.sequence.align import SubstitutionMatrix
+
+    if name == "3di":
+        # Foldseek's own gap costs; its matrix is in half bits.
+        return SubstitutionMatrix.std_3di_matrix().score_matrix(), (-10, -1)
+    if name == "protein-blocks":
+        # The last letter of biotite's alphabet is the undefined block. Scores are in hundredths,
+        # tenths are enough here.
+        scores = SubstitutionMatrix.std_protein_blocks_matrix().score_matrix()[:16, :16]
+        return np.rint(scores / 10).astype(int), (-100, -10)
+    return None
+
+
+def of_codebook(
+    vectors: np.ndarray, codebook: str, usage: np.ndarray | None = None, width: float = WIDTH
+) -> Matrix:
+    """Log-odds of codes whose vectors differ by Gaussian noise.
+
+    Parameters
+    ----------
+    vectors : (size, d)
+        Of the codes.
+    codebook
+        `name@fingerprint`.
+    usage : (size,)
+        How often each code occurs; without it all occur alike. It makes agreement in a rare code
+        worth more.
+    width
+        Standard deviation of the noise, over the root mean square distance of two codes.
+    """
+    joint = _modelled(np.asarray(vectors, np.float64), _shares(usage, len(vectors)), width)
+    return Matrix(_log_odds(joint), GAP, codebook, f"of the codebook, width {width:g}")
+
+
+def of_alignments(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+    codebook: str,
+    size: int,
+    vectors: np.ndarray | None = None,
+) -> Matrix:
+    """Log-odds of codes that alignments of homologs put side by side.
+
+    Where few pairs are counted, modelled ones fill in: those of `of_codebook`, with the width that
+    makes the counted ones likeliest; without `vectors`, equal codes and independent ones.
+
+    Parameters
+    ----------
+    pairs
+        Aligned codes of two chains each, two arrays of one length; -1 is left out.
+    codebook, size
+        Of the codes.
+    vectors : (size, d)
+        Of the codes.
+
+    Raises
+    ------
+    FormatError
+        If no pair of codes is aligned.
+    """
+    counts = np.zeros((size, size))
+    for one, two in pairs:
+        both = (one >= 0) & (two >= 0)
+        np.add.at(counts, (one[both], two[both]), 1)
+    counts = (counts + counts.T) / 2
+    total = counts.sum()
+    if not total:
+        raise FormatError("no two codes are aligned", "give structures of homologs")
+    shares = _shares(counts.sum(0), size)
+    if vectors is None:
+        kept = float(np.trace(counts) / total)
+        prior, said = kept * np.diag(shares) + (1 - kept) * np.outer(shares, shares), ""
+    else:
+        vectors = np.asarray(vectors, np.float64)
+        tried = {w: _modelled(vectors, shares, w) for w in np.geomspace(0.1, 0.8, 10).round(3)}
+        width, prior = max(tried.items(), key=lambda item: (counts * np.log(item[1])).sum())
+        said = f", modelled with width {width:g}"
+    joint = counts + PSEUDO * size * prior
+    origin = f"{total:.0f} aligned residues{said}"
+    return Matrix(_log_odds(joint / joint.sum()), GAP, codebook, origin)
+
+
+def _shares(usage: np.ndarray | None, size: int) -> np.ndarray:
+    """Frequencies of codes, none of them 0."""
+    counts = np.ones(size) if usage is None else np.asarray(usage, np.float64) + 1
+    return counts / counts.sum()
+
+
+def _modelled(vectors: np.ndarray, shares: np.ndarray, width: float) -> np.ndarray:
+    """Joint frequencies of the codes of a residue and of its homolog, (size, size)."""
+    square = (vectors**2).sum(1)
+    distance = np.maximum(square[:, None] + square - 2 * vectors @ vectors.T, 0)
+    np.fill_diagonal(distance, 0)
+    scale = 2 * width**2 * max(distance.mean(), 1e-12)
+    joint = shares[:, None] * shares * np.maximum(np.exp(-distance / scale), 1e-12)
+    return joint / joint.sum()
+
+
+def _log_odds(joint: np.ndarray) -> np.ndarray:
+    alone = joint.sum(0)
+    odds = BIT * np.log2(np.maximum(joint, 1e-300) / (alone[:, None] * alone))
+    return np.rint(np.maximum((odds + odds.T) / 2, FLOOR)).astype(np.int16)
+
+
+def tm_alignment(one: Any, two: Any) -> tuple[float, np.ndarray]:
+    """TM-align of two Backbones of any lengths.
+
+    Zhang & Skolnick 2005, doi:10.1093/nar/gki524, as in the package `tmtools`.
+
+    Returns
+    -------
+    score
+        Mean of the TM-scores over the two lengths.
+    pairs : (n, 2) int
+        Rows of aligned residues that lie within 5 Å.
+
+    Raises
+    ------
+    ImportError
+        Without `tmtools`.
+    Unsupported
+        If one has fewer than three CA atoms.
+    """
+    import tmtools
+
+    rows = [np.flatnonzero(np.isfinite(b.coords[:, 1]).all(1)) for b in (one, two)]
+    if min(map(len, rows)) < 3:
+        raise Unsupported("fewer than three CA atoms", "give longer chains", file=one.name)
+    coords = [b.coords[r, 1].astype(np.float64) for b, r in zip((one, two), rows, strict=True)]
+    letters = ["".join(b.sequence[i] for i in r) for b, r in zip((one, two), rows, strict=True)]
+    found = tmtools.tm_align(*coords, *letters)
+    lines = [np.array(list(text)) for text in (found.seqxA, found.seqM, found.seqyA)]
+    place = [np.cumsum(line != "-") - 1 for line in (lines[0], lines[2])]
+    close = lines[1] == ":"
+    pairs = np.stack([rows[k][place[k][close]] for k in (0, 1)], 1)
+    return (found.tm_norm_chain1 + found.tm_norm_chain2) / 2, pairs

@@ -1,0 +1,204 @@
+"""`protok search`, `protok matrix` and `protok export`: arguments, and what is printed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from .commandline import FAILED, OK, count, number, say
+
+
+def search_arguments(one: argparse.ArgumentParser) -> None:
+    """Arguments of `protok search`."""
+    one.add_argument("query", metavar="QUERY", help="a structure file, or a token file")
+    one.add_argument(
+        "database", metavar="DATABASE", help="a token file, or a folder of Parquet files"
+    )
+    one.add_argument("-o", "--out", metavar="FILE", help=".tsv (default: the standard output)")
+    one.add_argument("--chain", metavar="ID", help="only this chain of the query")
+    one.add_argument(
+        "--model", help="name or folder of the model (default: the one that the database names)"
+    )
+    one.add_argument(
+        "--matrix", metavar="FILE",
+        help="of `protok matrix` (default: a published one, or one of the codebook)",
+    )  # fmt: skip
+    one.add_argument("--top", type=number, default=100, metavar="N", help="hits of a chain, at "
+                     "most (default: 100)")  # fmt: skip
+    one.add_argument(
+        "--evalue", type=float, default=10.0, metavar="E",
+        help="leave out hits that are expected more often (default: 10)",
+    )  # fmt: skip
+    one.add_argument(
+        "--candidates", type=number, default=300, metavar="N",
+        help="chains that are aligned with gaps (default: 300)",
+    )  # fmt: skip
+
+
+def search(arguments: argparse.Namespace) -> int:
+    """Run `protok search`."""
+    from . import search as module
+    from .matrices import Matrix, default_matrix
+
+    database = module.Database.read(arguments.database)
+    queries = _queries(arguments, database)
+    if arguments.matrix is not None:
+        matrix = Matrix.load(arguments.matrix)
+    else:
+        tokenizer = _tokenizer(arguments, database)
+        # Before a table of that size is made.
+        usage = database.usage() if database.size == tokenizer.size else None
+        matrix = default_matrix(tokenizer, usage)
+    hits = []
+    for query in queries:
+        hits += module.search(
+            query, database, matrix,
+            candidates=arguments.candidates, top=arguments.top, evalue=arguments.evalue,
+        )  # fmt: skip
+    if arguments.out is None:
+        module.write_hits(hits, sys.stdout)
+    else:
+        with open(arguments.out, "w", encoding="utf-8", newline="") as handle:
+            module.write_hits(hits, handle)
+    say(
+        f"{count(len(hits), 'hit')} of {count(len(queries), 'chain')} among "
+        f"{count(len(database), 'chain')} ({database.codebook}; matrix: {matrix.origin})"
+    )
+    if len(database) < module.FEWEST:
+        say(f"no E-values: they need {module.FEWEST} chains")
+    return OK
+
+
+def _tokenizer(arguments: argparse.Namespace, database: Any) -> Any:
+    from .rebuild import model_of
+
+    return model_of([database.codebook], arguments.model, str(arguments.database))
+
+
+def _queries(arguments: argparse.Namespace, database: Any) -> list:
+    from .describe import TOKEN_SUFFIXES
+    from .errors import ChainNotFound
+
+    path = Path(arguments.query)
+    if path.name.lower().endswith(TOKEN_SUFFIXES):
+        from .tokens import load
+
+        chains = load(path)
+        if arguments.chain is not None:
+            chains = [one for one in chains if len(one) and one.chain[0] == arguments.chain]
+            if not chains:
+                raise ChainNotFound(
+                    f"has no chain {arguments.chain}", "leave --chain out", file=path
+                )
+        return [one for one in chains if len(one)]
+    from .io import read
+
+    structure = read(path, chain=arguments.chain)
+    tokens = _tokenizer(arguments, database).encode(structure)
+    return [one for one in tokens.split() if (one.ids >= 0).any()]
+
+
+def matrix_arguments(one: argparse.ArgumentParser) -> None:
+    """Arguments of `protok matrix`."""
+    one.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="structure files and folders of homologs"
+    )
+    one.add_argument("-o", "--out", required=True, metavar="FILE", help=".npz")
+    one.add_argument("--model", default="protok-512", help="default: protok-512")
+    one.add_argument(
+        "--pairs", metavar="FILE",
+        help="two names a line, of the chains to align (default: all with all)",
+    )  # fmt: skip
+    one.add_argument(
+        "--tm", type=float, default=0.5, metavar="SCORE",
+        help="least TM-score of homologs (default: 0.5)",
+    )  # fmt: skip
+
+
+def matrix(arguments: argparse.Namespace) -> int:
+    """Run `protok matrix`."""
+    from itertools import combinations
+
+    from . import load
+    from .errors import FormatError, ProtokError
+    from .io import iter_files, read
+    from .matrices import of_alignments
+    from .search import label
+
+    tokenizer = load(arguments.model)
+    chains, failed = {}, 0
+    for file in iter_files(arguments.inputs):
+        try:
+            for chain in read(file).split():
+                tokens = tokenizer.encode(chain)
+                chains[label(tokens)] = chain, tokens.ids
+        except ProtokError as error:
+            failed += 1
+            say(f"error: {error}")
+    named = list(combinations(chains, 2))
+    if arguments.pairs is not None:
+        lines = [line.split() for line in Path(arguments.pairs).read_text("utf-8").splitlines()]
+        named = [tuple(line) for line in lines if line]
+        odd = [line for line in named if len(line) != 2 or not {*line} <= chains.keys()]
+        if odd:
+            raise FormatError(
+                f"{' '.join(odd[0])!r} does not name two chains that were read",
+                f"names are like {next(iter(chains), '1aki_A')}", file=arguments.pairs,
+            )  # fmt: skip
+    pairs = list(_homologs(chains, named, arguments.tm))
+    found = of_alignments(
+        pairs, tokenizer.codebook, tokenizer.size,
+        tokenizer.code_vectors() if hasattr(tokenizer, "code_vectors") else None,
+    )  # fmt: skip
+    found.save(arguments.out)
+    say(f"{arguments.out}: {count(len(pairs), 'pair')} of chains, {found.origin}")
+    return FAILED if failed else OK
+
+
+def _homologs(chains: dict, named: list, least: float):
+    from .errors import ProtokError, Unsupported
+    from .matrices import tm_alignment
+
+    for one, two in named:
+        (first, a), (second, b) = chains[one], chains[two]
+        try:
+            score, pairs = tm_alignment(first, second)
+        except ImportError as error:
+            raise ProtokError("TM-align is not installed", "pip install tmtools") from error
+        except Unsupported:
+            continue
+        if score >= least:
+            yield a[pairs[:, 0]], b[pairs[:, 1]]
+
+
+def export_arguments(one: argparse.ArgumentParser) -> None:
+    """Arguments of `protok export`."""
+    one.add_argument("tokens", metavar="TOKENS", help="a token file, or a folder of Parquet files")
+    one.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        metavar="PATH",
+        help="a folder, or with --letters a FASTA file",
+    )
+    one.add_argument(
+        "--letters", action="store_true",
+        help="FASTA of letters for sequence tools, of alphabets with at most 20 codes "
+        "(default: a folder with tokenizer.json and corpus.jsonl for language models)",
+    )  # fmt: skip
+    one.add_argument("--sequences", metavar="FILE", help="with --letters: where amino acids go")
+
+
+def export(given: argparse.Namespace) -> int:
+    """Run `protok export`."""
+    from .export import write_corpus, write_letters
+    from .tokens import scan
+
+    if given.letters:
+        n = write_letters(scan(given.tokens), given.out, given.sequences)
+    else:
+        n = write_corpus(scan(given.tokens), given.out)
+    say(f"{count(n, 'chain')} in {given.out}")
+    return OK

@@ -1,0 +1,230 @@
+"""Tokens and models in the hands of other libraries: one example each."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import protok
+from protok.cli import main
+from protok.counts import CodeCounts
+from protok.errors import CodebookMismatch, FormatError, Unsupported
+from protok.hub import parse
+from protok.tokens import save
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return protok.load("protok-512")
+
+
+@pytest.fixture(scope="module")
+def structures(examples):
+    return [protok.read(file) for file in sorted(examples.glob("*.pdb"))]
+
+
+@pytest.fixture(scope="module")
+def tokens(tokenizer, structures):
+    return [tokenizer.encode(one) for one in structures]
+
+
+# Objects of other libraries in every verb
+
+
+@pytest.mark.parametrize("kind", ["biotite", "biopython", "pyg", "path"])
+def test_every_verb_takes_objects_of_others(kind, tokenizer, structures, examples, tmp_path):
+    from protok import convert
+
+    backbone = structures[0]
+    if kind == "path":
+        given = examples / f"{backbone.name}.pdb"
+    else:
+        if kind != "biotite":
+            pytest.importorskip({"biopython": "Bio", "pyg": "torch_geometric"}[kind])
+        given = getattr(convert, f"to_{kind}")(backbone)
+    codes = tokenizer.encode(given)
+    assert (codes.ids == tokenizer.encode(backbone).ids).all()
+    assert (protok.load("3di").encode(given).ids == protok.load("3di").encode(backbone).ids).all()
+    assert np.array_equal(tokenizer.embed(given), tokenizer.embed(backbone), equal_nan=True)
+    back = tokenizer.decode(codes)
+    assert protok.compare(back, given) == protok.compare(back, backbone)
+    assert protok.rmsd(given, given) < 1e-3 and protok.lddt(given, backbone) == 1
+    assert protok.tm_score(given, backbone) > 0.999
+    protok.write(given, tmp_path / "out.pdb")
+    assert (protok.read(tmp_path / "out.pdb").index == backbone.index).all()
+    with pytest.raises(TypeError, match="cannot make a Backbone of a builtins.dict"):
+        protok.rmsd({}, backbone)
+
+
+# Hugging Face
+
+
+def test_nothing_is_downloaded_without_hf(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(FormatError, match="no model 'someone/model'"):
+        protok.load("someone/model")
+    with pytest.raises(Unsupported, match="huggingface_hub is not installed"):
+        protok.load("hf:someone/model")
+    for name in ("hf:model", "hf:a/b/c", "hf:../x", "hf:a/..", "hf:a/b@", "hf:a/b@../c", "hf:"):
+        with pytest.raises(FormatError, match="write hf:owner/name"):
+            protok.load(name)
+    assert parse("hf:a/b@v1.0") == ("a/b", "v1.0") and parse("hf:a/b") == ("a/b", None)
+
+
+def test_a_model_of_the_hubs_cache_is_loaded_without_network(tokenizer, tmp_path, monkeypatch):
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    from huggingface_hub import constants
+
+    # The layout that huggingface_hub keeps: a snapshot a commit, and what a branch stands at.
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    home = tmp_path / "models--someone--mine"
+    tokenizer.save_pretrained(home / "snapshots" / commit)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert protok.load("hf:someone/mine").codebook == tokenizer.codebook
+    with pytest.raises(Unsupported, match="does not give hf:someone/other"):
+        protok.load("hf:someone/other")
+
+
+def test_push_uploads_what_save_pretrained_writes(tokenizer, monkeypatch, tmp_path):
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    seen = {}
+
+    class Api(hub.HfApi):  # the same arguments, and no network
+        def create_repo(self, repo_id, **options):
+            seen.update(repo=repo_id, private=options["private"])
+
+        def upload_folder(self, *, folder_path, repo_id, revision, commit_message):
+            seen["codebook"] = protok.load(folder_path).codebook
+            (card,) = Path(folder_path).glob("*.md")
+            seen.update(card=card.read_text(), to=repo_id, message=commit_message)
+            return "done"
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+    (tmp_path / "card.md").write_text("# mine")
+    assert tokenizer.push_to_hub("someone/mine", card=tmp_path / "card.md") == "done"
+    assert seen == {
+        "repo": "someone/mine", "private": True, "codebook": tokenizer.codebook, "card": "# mine",
+        "to": "someone/mine", "message": tokenizer.codebook,
+    }  # fmt: skip
+
+
+def test_token_files_are_data_sets(tokens, tmp_path):
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    save(tokens, tmp_path / "tokens.parquet")
+    rows = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "tokens.parquet"), cache_dir=str(tmp_path / "cache")
+    )["train"]
+    assert rows["name"] == [one.name for one in tokens]
+    assert rows[1]["tokens"] == tokens[1].ids.tolist()
+    assert rows[0]["codebook"] == tokens[0].codebook
+
+
+def test_a_corpus_for_language_models(tokens, tmp_path, capsys):
+    save(tokens, tmp_path / "tokens.parquet")
+    assert main(["export", str(tmp_path / "tokens.parquet"), "-o", str(tmp_path / "lm")]) == 0
+    written = (tmp_path / "lm" / "corpus.jsonl").read_text()
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert [line["name"] for line in lines] == [one.name for one in tokens]
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    loaded = transformers.AutoTokenizer.from_pretrained(tmp_path / "lm")
+    from protok.lm import Vocabulary
+
+    vocabulary = Vocabulary.load(tmp_path / "lm")
+    for line, one in zip(lines, tokens, strict=True):
+        assert loaded(line["text"])["input_ids"] == vocabulary.encode(one)
+        assert (vocabulary.decode(loaded(line["text"])["input_ids"]).ids == one.ids).all()
+
+
+# Sequence tools
+
+
+def test_letters_for_sequence_tools(structures, tokens, tmp_path, capsys):
+    letters = [protok.load("3di").encode(one) for one in structures]
+    save(letters, tmp_path / "3di.parquet")
+    out, aa = tmp_path / "3di.fasta", tmp_path / "aa.fasta"
+    assert main(["export", str(tmp_path / "3di.parquet"), "-o", str(out), "--letters",
+                 "--sequences", str(aa)]) == 0  # fmt: skip
+    from biotite.sequence.io import fasta
+
+    coded, plain = fasta.FastaFile.read(out), fasta.FastaFile.read(aa)
+    assert list(coded) == list(plain) == [f"{one.name}_{one.chain[0]}" for one in structures]
+    for one, three in zip(structures, letters, strict=True):
+        header = f"{one.name}_{one.chain[0]}"
+        assert coded[header] == three.letters.replace("-", "X")  # Foldseek's letters
+        assert plain[header] == one.sequence
+    save(tokens, tmp_path / "512.parquet")
+    assert main(["export", str(tmp_path / "512.parquet"), "-o", str(out), "--letters"]) == 2
+    assert "512 codes, and there are 20 letters" in capsys.readouterr().err
+
+
+# PyG
+
+
+def test_pyg_data_set(structures, tokens, tokenizer):
+    pytest.importorskip("torch_geometric")
+    import torch
+    from torch_geometric.loader import DataLoader
+
+    from protok.pyg import TokenDataset
+
+    data = TokenDataset(structures, tokenizer, labels=[0.5, 1.5, 2.5, 3.5][: len(structures)])
+    assert len(data) == len(structures) and data.codebook == tokenizer.codebook
+    one = data[1]
+    assert one.x[:, 0].tolist() == tokens[1].ids.tolist() and one.y.item() == 1.5
+    assert one.name == structures[1].name and len(one.index) == len(structures[1])
+    # The sixteen nearest residues, by brute force.
+    ca = structures[1].coords[:, 1]
+    far = np.linalg.norm(ca[:, None] - ca, axis=-1)
+    for i in (0, 7, len(ca) - 1):
+        got = one.edge_index[0][one.edge_index[1] == i]
+        assert set(got.tolist()) == set(np.argsort(far[i])[1:17].tolist())
+    batch = next(iter(DataLoader(data, batch_size=len(data))))
+    assert len(batch.x) == sum(map(len, structures)) == batch.num_nodes
+    assert int(batch.edge_index.max()) < len(batch.x) and torch.equal(
+        batch.ptr, torch.tensor(np.cumsum([0, *map(len, structures)]))
+    )
+
+
+# scikit-learn
+
+
+def test_counts(tokens, tokenizer, structures):
+    counts = CodeCounts(share=False).fit(tokens)
+    table = counts.transform(tokens)
+    assert table.shape == (len(tokens), 512) and table[0].sum() == (tokens[0].ids >= 0).sum()
+    assert table[0, tokens[0].ids[5]] == (tokens[0].ids == tokens[0].ids[5]).sum()
+    assert counts.get_feature_names_out()[7] == "s7"
+    assert np.allclose(CodeCounts().fit_transform(tokens).sum(1), 1)
+    pairs = CodeCounts(span=2, share=False).fit(tokens)
+    assert pairs.transform(tokens)[0].sum() == (tokens[0].ids >= 0).sum() - 1
+    first = f"s{tokens[0].ids[0]}_s{tokens[0].ids[1]}"
+    assert first in pairs.get_feature_names_out()
+    assert np.array_equal(CodeCounts("protok-512", share=False).fit_transform(structures), table)
+    with pytest.raises(Unsupported, match="give Tokens"):
+        CodeCounts().fit(structures)
+    with pytest.raises(Unsupported, match="not fitted"):
+        CodeCounts().transform(tokens)
+    with pytest.raises(CodebookMismatch, match="3di"):
+        counts.transform([protok.load("3di").encode(structures[0])])
+
+
+def test_counts_in_a_pipeline(tokens):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from sklearn.base import clone
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+
+    helical = [0, 1] * 6
+    proteins = [tokens[i % len(tokens)] for i in helical]
+    model = make_pipeline(CodeCounts(), RidgeClassifier())
+    search = GridSearchCV(model, {"codecounts__share": [True, False]}, cv=2)
+    search.fit(proteins, helical)
+    assert (search.predict(proteins) == helical).all()
+    assert clone(CodeCounts(span=2)).span == 2
+    assert len(model.fit(proteins, helical)[:-1].get_feature_names_out()) == 512

@@ -1,0 +1,208 @@
+"""Search with codes: matrices, alignment, the command, and what it refuses."""
+
+import csv
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import protok
+from protok.cli import main
+from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
+from protok.matrices import Matrix, default_matrix, of_alignments, of_codebook, tm_alignment
+from protok.search import COLUMNS, Database, search
+from protok.tokens import Tokens, save
+
+
+def chain(ids, name, book="toy@1", size=20):
+    n = len(ids)
+    return Tokens(
+        np.asarray(ids), size, book, "A" * n, np.full(n, "A"), np.arange(11, n + 11),
+        np.full(n, ""), name,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """Random chains of 20 codes, and a matrix of a codebook of points."""
+    rng = np.random.default_rng(0)
+    matrix = of_codebook(rng.normal(size=(20, 4)), "toy@1")
+    chains = [chain(rng.integers(0, 20, rng.integers(40, 160)), f"c{i}") for i in range(200)]
+    return matrix, chains, rng
+
+
+def test_a_matrix_rewards_equal_codes_and_near_ones():
+    vectors = np.array([[0.0], [0.1], [5.0], [9.0]])
+    matrix = of_codebook(vectors, "x@1")
+    scores = matrix.scores
+    assert (np.diag(scores) > 0).all() and (scores == scores.T).all()
+    assert scores[0, 1] > scores[0, 2] > scores[0, 3] or scores[0, 2] == scores[0, 3] < 0
+    rare = of_codebook(vectors, "x@1", usage=np.array([1000, 1000, 1000, 10])).scores
+    assert rare[3, 3] > rare[2, 2], "agreement in a rare code is worth more"
+
+
+def test_counted_pairs_make_scores():
+    rng = np.random.default_rng(1)
+    one = rng.integers(0, 4, 20_000)
+    two = np.where(rng.random(20_000) < 0.7, one, rng.integers(0, 4, 20_000))
+    swapped = np.where(two == 2, 3, np.where(two == 3, 2, two))  # 2 and 3 stand for each other
+    scores = of_alignments([(one, swapped)], "x@1", 4).scores
+    assert scores[0, 0] > 0 > scores[0, 1] and scores[2, 3] > 0 > scores[2, 2]
+    # Twice as likely as by chance is one bit, four units.
+    want = 4 * np.log2((0.7 + 0.3 / 4) / 0.25)
+    assert abs(scores[0, 0] - want) <= 1
+    with pytest.raises(FormatError, match="no two codes"):
+        of_alignments([(np.array([-1]), np.array([2]))], "x@1", 4)
+
+
+def test_published_matrices_have_the_order_of_the_letters():
+    for name in ("3di", "protein-blocks"):
+        tokenizer = protok.load(name)
+        matrix = default_matrix(tokenizer)
+        assert matrix.size == tokenizer.size
+    d, v = (protok.load("3di").alphabet.index(x) for x in "DV")
+    assert default_matrix(protok.load("3di")).scores[d, v] == -3  # as in Foldseek's mat3di.out
+    assert default_matrix(protok.load("3di")).scores[v, v] == 3
+
+
+def test_matrix_files(toy, tmp_path):
+    matrix = toy[0]
+    matrix.save(tmp_path / "m.npz")
+    again = Matrix.load(tmp_path / "m.npz")
+    assert (again.scores == matrix.scores).all()
+    assert (again.gap, again.codebook) == (matrix.gap, matrix.codebook)
+    for held in (
+        {"scores": np.ones((2, 3), int)},
+        {"scores": np.ones((2, 2))},
+        {"scores": np.array([[1, 2], [3, 1]])},
+        {"scores": np.array([{}])},  # would need pickle
+        {"gap": np.array([1, 1])},
+    ):
+        good = {"scores": matrix.scores, "gap": np.array(matrix.gap), "codebook": "a@b",
+                "origin": ""}  # fmt: skip
+        np.savez(tmp_path / "bad.npz", **(good | held))
+        with pytest.raises(CorruptFile, match="not a substitution matrix"):
+            Matrix.load(tmp_path / "bad.npz")
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no")
+    with pytest.raises(CorruptFile):
+        Matrix.load(tmp_path / "bad.npz")
+
+
+def test_gapless_scores_are_those_of_a_plain_loop(toy, monkeypatch):
+    from protok import search as module
+
+    matrix, chains, rng = toy
+    monkeypatch.setattr(module, "BLOCK", 300)  # several blocks
+    chains = [*chains[:20], replace(chains[3], ids=np.where(chains[3].ids > 9, -1, chains[3].ids))]
+    database = Database(chains)
+    query = chains[5].ids[10:40]
+    table = module._table(matrix)
+    for one, got in zip(chains, database.gapless(query, table), strict=True):
+        ids = np.where(one.ids < 0, 20, one.ids)
+        best, grid = 0, np.zeros((len(query) + 1, len(ids) + 1), int)
+        for i, a in enumerate(query):
+            for j, b in enumerate(ids):
+                grid[i + 1, j + 1] = max(0, grid[i, j] + table[a, b])
+                best = max(best, grid[i + 1, j + 1])
+        assert got == best
+
+
+def test_a_planted_stretch_is_found_with_its_place(toy):
+    matrix, chains, rng = toy
+    stretch = rng.integers(0, 20, 40)
+    ids = np.concatenate([rng.integers(0, 20, 30), stretch[:20], [1, 2, 3], stretch[20:]])
+    planted = [*chains, chain(ids, "planted")]
+    hits = search(chain(stretch, "query"), Database(planted), matrix)
+    assert hits[0].target == "planted_A" and hits[0].evalue < 1e-3 < hits[1].evalue
+    assert (hits[0].query_start, hits[0].query_end) == (1, 40)
+    assert (hits[0].target_start, hits[0].target_end, hits[0].gaps) == (31, 73, 1)
+    assert (hits[0].identity, hits[0].aligned) == (1, 40)
+    assert hits[0].target_numbers == "41-83"
+    assert search(planted[-1], Database(planted), matrix)[0].normalised == 1
+    assert len(search(chain(stretch, "query"), Database(planted), matrix, top=3)) == 3
+
+
+def test_expectations_are_what_chance_gives(toy):
+    matrix, chains, rng = toy
+    database = Database(chains)
+    counted = []
+    for _ in range(6):
+        hits = search(chain(rng.integers(0, 20, 100), "q"), database, matrix, candidates=200)
+        counted.append(sum(hit.evalue <= 5 for hit in hits))
+    assert 2.5 < np.mean(counted) < 10, "about five strangers at E = 5"
+
+
+def test_what_is_not_of_one_codebook_is_refused(toy, tmp_path):
+    matrix, chains, _ = toy
+    other = replace(chains[0], codebook="toy@2")
+    with pytest.raises(CodebookMismatch, match="toy@2.*toy@1"):
+        search(other, Database(chains), matrix)
+    with pytest.raises(CodebookMismatch, match="2 codebooks: toy@1, toy@2"):
+        Database([*chains, other])
+    with pytest.raises(CodebookMismatch, match="the matrix of toy@1"):
+        search(other, Database([other]), matrix)
+    with pytest.raises(NoProtein, match="holds no tokens"):
+        Database([replace(chains[0], ids=np.full(len(chains[0]), -1))])
+    two = replace(chains[0], chain=np.array(["A"] * 5 + ["B"] * (len(chains[0]) - 5)))
+    with pytest.raises(FormatError, match="not one chain"):
+        search(two, Database(chains), matrix)
+
+
+def test_command(examples, tmp_path, capsys):
+    database = tmp_path / "db.parquet"
+    assert main(["encode", str(examples), "-o", str(database)]) == 0
+    assert main(["search", str(examples / "7w89.A.pdb"), str(database), "-o",
+                 str(tmp_path / "hits.tsv")]) == 0  # fmt: skip
+    with open(tmp_path / "hits.tsv", newline="") as handle:
+        rows = list(csv.DictReader(handle, delimiter="\t"))
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[0]["target"].startswith("7w89.A") and float(rows[0]["identity"]) == 1
+    assert rows[0]["evalue"] == "", "five chains do not make a distribution"
+    capsys.readouterr()
+    # A token file as query gives the same.
+    save(protok.load("protok-512").encode(examples / "7w89.A.pdb"), tmp_path / "q.fasta")
+    assert main(["search", str(tmp_path / "q.fasta"), str(database)]) == 0
+    assert capsys.readouterr().out == (tmp_path / "hits.tsv").read_text()
+    # Other codebooks.
+    save(protok.load("3di").encode(examples / "7w89.A.pdb"), tmp_path / "q.fasta")
+    assert main(["search", str(tmp_path / "q.fasta"), str(database)]) == 2
+    assert "the query is of 3di@" in capsys.readouterr().err
+    assert main(["search", str(examples / "7w89.A.pdb"), str(database), "--model", "3di"]) == 2
+    assert "the model is 3di@" in capsys.readouterr().err
+
+
+def test_names_in_a_token_file_are_no_paths(examples, tmp_path, capsys, monkeypatch):
+    protok.load("protok-512").save_pretrained(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    tokens = protok.load("protok-512").encode(examples / "7w89.A.pdb")
+    for name in ("model", "./model", str(tmp_path / "model"), "hf:someone/model", "../model"):
+        save(replace(tokens, codebook=f"{name}@00000000"), "db.npz")
+        assert main(["search", str(examples / "7w89.A.pdb"), "db.npz"]) == 2
+        assert main(["decode", "db.npz", "-o", "out"]) == 2
+        assert capsys.readouterr().err.count("no model of that name is known") == 2
+
+
+def test_matrix_command(examples, tmp_path, capsys):
+    pytest.importorskip("tmtools", reason="TM-align is not installed")
+    out = tmp_path / "m.npz"
+    pairs = tmp_path / "pairs.txt"
+    one = examples / "7vmf.A.pdb"
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for name in ("a.pdb", "b.pdb"):
+        (copies / name).write_bytes(one.read_bytes())
+    assert main(["matrix", str(copies), "-o", str(out), "--model", "3di"]) == 0
+    assert "1 pair of chains, 96 aligned residues" in capsys.readouterr().err
+    assert Matrix.load(out).codebook == protok.load("3di").codebook
+    pairs.write_text("a_A nobody_A\n")
+    assert main(["matrix", str(copies), "-o", str(out), "--pairs", str(pairs)]) == 2
+    assert "does not name two chains" in capsys.readouterr().err
+
+
+def test_tm_alignment_gives_rows(examples):
+    pytest.importorskip("tmtools", reason="TM-align is not installed")
+    whole = protok.read(examples / "7w89.A.pdb")
+    score, pairs = tm_alignment(whole, whole[np.arange(20, 90)])
+    assert (pairs[:, 0] - pairs[:, 1] == 20).all() and len(pairs) == 70
+    assert math.isclose(score, (1 + 70 / len(whole)) / 2, abs_tol=0.02)
