@@ -99,8 +99,8 @@ def size(count: float) -> str:
 def page(speed: dict, given: Assumptions) -> str:
     """The tables and figures of SCALE.md."""
     head = (
-        "input", "encoder", "core hours", f"days on {given.cores} cores",
-        f"price at {given.price:g} an hour", "input", "tokens",
+        "packed as", "encoder", "core hours", f"days on {given.cores} cores",
+        f"price at {given.price:g} an hour", "bytes in", "bytes out",
     )  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in costs(speed, given):

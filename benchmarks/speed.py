@@ -12,7 +12,8 @@ Every part is a process of its own with one thread, of at most five minutes; wha
   makes it. Peak memory is that of the process; start-up is wall time from its start to its first
   code, compilation included.
 - **codes**: all files by each way to compute; how many codes are those of fp32 torch.
-- **lengths**: real chains side by side at the density of proteins, as one neighbourhood.
+- **lengths**: real chains side by side at the density of proteins, as one neighbourhood; short ones
+  many at a time, as in a job.
 - **workers**: all files by two worker processes, Parquet out: wall time, the largest worker.
 - **routes**: reading alone from gzip PDB, gzip mmCIF and Foldcomp data.
 - **memory**: an archive of 10,000 chains; resident memory of the process on its way.
@@ -47,6 +48,7 @@ from provenance import digest, provenance, write
 
 import protok
 import protok.testing
+from protok.batch import BATCH_RESIDUES
 from protok.errors import ProtokError
 from protok.fast import COMPUTE
 from protok.io import iter_files
@@ -143,18 +145,21 @@ def packed(files: list[Path], n: int) -> protok.Backbone:
 
 
 def scaling(model: str, files: list[Path], compute: str) -> list[dict]:
-    """Cost per residue and peak memory over length, in this process, shortest first."""
+    """Cost per residue and peak memory over length, in this process, shortest first.
+
+    Chains go through as a job gives them to the encoder: as many at a time as are 4,096
+    residues, or one.
+    """
     tokenizer = ours(model, compute)[1].__self__
     rows = []
     for n in LENGTHS:
-        chain = packed(files, n)
-        tokenizer.encode(chain)
-        seconds, times = [], max(2, 3000 // n)
+        chains = [packed(files, n)] * max(1, BATCH_RESIDUES // n)
+        tokenizer.encode_batch(chains)
+        seconds = []
         for _ in range(4):
             clock = time.process_time()
-            for _ in range(times):
-                tokenizer.encode(chain)
-            seconds.append((time.process_time() - clock) / times)
+            tokenizer.encode_batch(chains)
+            seconds.append((time.process_time() - clock) / len(chains))
         rows.append({
             "residues": n,
             "microseconds_per_residue": round(1e6 * min(seconds) / n, 2),
