@@ -281,7 +281,7 @@ inline V gelu(V x) {
 extern "C" {
 
 // Features of structures end to end: node (n, LOCAL + 30 [+ PLACE]), edge (n, k, EDGE), and
-// separation, index (n, k) int32; an index of -1 is no neighbour. All outputs begin as zeros.
+// separation, index (n, k) int32; an index of -1 is no neighbour. `node` begins as zeros.
 void protok_features(int64_t n, const float *coords, const uint8_t *mask, const int64_t *chain,
                      int64_t structures, const int64_t *sizes, int64_t k, int64_t placed,
                      float *node, float *edges, int32_t *separation, int32_t *index) {

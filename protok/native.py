@@ -122,13 +122,14 @@ class NativeEncoder:
     Raises
     ------
     ProtokError
-        If there is no compiler.
+        If there is no compiler, or it fails.
     Unsupported
         If the width of the network is no multiple of 32.
     """
 
     def __init__(self, encoder: Encoder, half: bool = False):
         compiler()
+        library()  # here, so that the worker processes of a job find it made
         self.encoder = copy.deepcopy(encoder).cpu().eval()
         hidden = self.encoder.inputs.out_features
         if hidden % COLUMNS:
@@ -152,15 +153,15 @@ class NativeEncoder:
 
 
 #: Features, separations and indices of edges, as `protok.encoder.Graph` has them but in int32
-#: and with index -1 for no neighbour.
+#: and with index -1 for no neighbour, where the others mean nothing.
 Edges = tuple[Tensor, Tensor, Tensor]
 
 
 def featurize(batch: Batch, k: int, placed: bool) -> tuple[Tensor, Edges]:
     """Node features and edges of a batch, as `protok.encoder.featurize` gives them."""
     n = len(batch.coords)
-    node, edge = torch.zeros(n, node_features(placed)), torch.zeros(n, k, EDGE)
-    separation, index = (torch.zeros(n, k, dtype=torch.int32) for _ in range(2))
+    node, edge = torch.zeros(n, node_features(placed)), torch.empty(n, k, EDGE)
+    separation, index = (torch.empty(n, k, dtype=torch.int32) for _ in range(2))
     sizes = torch.tensor(batch.sizes, dtype=torch.long)
     coords = batch.coords.float().contiguous()
     mask, chain = batch.mask.to(torch.uint8).contiguous(), batch.chain.long().contiguous()
