@@ -335,7 +335,7 @@ def arguments() -> argparse.Namespace:
     """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--structures", type=Path, required=True, help="folder of PDB files")
-    parser.add_argument("--files", type=int, default=120, help="files in the sample (120)")
+    parser.add_argument("--files", type=int, default=80, help="files in the sample (80)")
     parser.add_argument("--all-files", type=int, help="files in all (default: those there are)")
     parser.add_argument("--repeat", type=int, default=3, help="processes of each contestant (3)")
     parser.add_argument("--chains", type=int, default=CHAINS, help="of the memory part (10000)")
