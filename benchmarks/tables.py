@@ -15,6 +15,7 @@ from pathlib import Path
 
 import image_tables
 import leaderboard_tables
+import scale_plan
 from markdown_table import table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -296,38 +297,58 @@ SEARCH = ("top1", "sensitivity", "precision")
 
 
 def encoding() -> str:
-    """Files in, tokens out, side by side; and what length costs."""
+    """Files in, tokens out, side by side; what length costs; two workers; memory."""
     if not (RESULTS / "speed.json").exists():
         return "Not measured for these weights yet: `benchmarks/speed.py` does."
     result = load("speed.json")
-    rows = []
+    ways, rows = (result["codes"] or {"ways": {}})["ways"], []
+    mpnn = result["contestants"].get("ProteinMPNN encoder")
     for name, found in result["contestants"].items():
         rate = found["residues_per_cpu_second"]
+        times = rate["total"] / mpnn["residues_per_cpu_second"]["total"] if mpnn else None
         rows.append([
             name if name in OTHER_ENCODERS else f"protok, {HOW[name]}",
             *(f"{rate[key] / 1000:.1f}k" for key in ("reading", "encoding", "total")),
+            f"{times:.1f}x" if times else "",
             f"{found['files_per_cpu_second']:.0f}",
             f"{found['peak_mib']}",
             f"{found['startup_seconds']:.1f}",
-            f"{found['codes_equal']:.2%}" if "codes_equal" in found else "",
+            f"{ways[name]['equal']:.2%}" if name in ways else "",
         ])  # fmt: skip
     head = [
-        "", "reading", "encoding", "total", "files per CPU-second", "peak memory, MiB",
-        "first code after, s", "codes as fp32 torch",
+        "", "reading", "encoding", "total", "total to ProteinMPNN's", "files per CPU-second",
+        "peak memory, MiB", "first code after, s", "codes as fp32 torch",
     ]  # fmt: skip
     text = "Residues per CPU-second of one thread:\n\n" + table(head, rows)
+    if ways:
+        text += f"\n\nCodes are compared on {result['codes']['codes']:,} residues."
+    for name, found in result["workers"].items():
+        text += (
+            f"\n\nTwo worker processes, {HOW[name]}, {found['files']} files to Parquet: "
+            f"{found['residues_per_second']:,} residues and {found['files_per_second']:.0f} files "
+            f"a second, start of the workers included; {found['largest_worker_mib']} MiB a worker."
+        )
     for name, found in result["lengths"].items():
         cost = ", ".join(
             f"{row['microseconds_per_residue']:.0f} ({row['residues']:,})" for row in found
         )
-        text += f"\n\nMicroseconds per residue by length of the chain, {HOW[name]}: {cost}."
+        each = [row["microseconds_per_residue"] for row in found]
+        text += (
+            f"\n\nMicroseconds per residue by length of the chain, {HOW[name]}: {cost}; "
+            f"most to least {max(each) / min(each):.2f}."
+        )
+    if result["memory"]:
+        steps = ", ".join(f"{row['resident_mib']} ({row['chains']:,})" for row in result["memory"])
+        text += f"\n\nResident MiB on the way through an archive of short chains: {steps}."
+    if result["left_out"]:
+        text += "\n\nLeft out: " + "; ".join(f"{k}: {v}" for k, v in result["left_out"].items())
     return text + "\n\n![Cost per residue over length](benchmarks/results/speed.png)"
 
 
 OTHER_ENCODERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")
 HOW = {
-    "torch": "fp32", "onnx": "ONNX Runtime", "compile": "compiled", "bf16": "bf16",
-    "fast": "fast (compiled, bf16)",
+    "torch": "fp32 (default)", "onnx": "ONNX Runtime", "compile": "torch.compile",
+    "native": "native", "bf16": "bf16", "fast": "fast (native, bf16)",
 }  # fmt: skip
 PAGES = {
     "README.md": {
@@ -347,6 +368,7 @@ PAGES = {
         "quantizers": quantizers,
         "speed": speed,
     },
+    "benchmarks/SCALE.md": {"scale": scale_plan.table},
     "benchmarks/LEADERBOARD.md": {
         "leaderboard": leaderboard_tables.summary,
         "leaderboard tables": leaderboard_tables.tables,

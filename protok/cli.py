@@ -182,7 +182,8 @@ def _encode_arguments(one: argparse.ArgumentParser) -> None:
     )
     one.add_argument(
         "--compute", default="torch", metavar="HOW",
-        help="torch (default), onnx, compile, bf16, fast: see the documentation of protok.fast",
+        help="torch (default), onnx, compile, native, bf16, fast: see the documentation of "
+        "protok.fast",
     )  # fmt: skip
     one.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
     one.add_argument(

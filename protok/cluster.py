@@ -8,6 +8,7 @@ the encoders will soon take. A worker that dies costs what it was at one more tr
 from __future__ import annotations
 
 import pickle
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,8 @@ from .journal import Source
 
 #: Batches that wait for each encoder: enough to keep it busy, few enough to bound the memory.
 AHEAD = 2
+#: Seconds to wait for an answer from the address of a cluster.
+PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def encode_sources(
     cluster
         Where.
     timeout
-        Seconds that a stage may take for one input, waiting for its start included.
+        Seconds that a stage may take for one input; the start of a reader's process is
+        included, that of an encoder is not.
 
     Raises
     ------
@@ -110,12 +114,20 @@ def _connect(ray: Any, cluster: Cluster) -> None:
                 log_to_driver=False, logging_level="error",
             )  # fmt: skip
         else:
+            _knock(cluster.address)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ProtokError(
             f"no Ray cluster at {cluster.address or 'this machine'} ({error})",
             "check the address, or leave it out for a local one",
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Find out in seconds whether anything listens there: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():  # else a name that Ray knows, like auto
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
 
 
 def _read(batch: Sequence[Input], options: Reading):
@@ -131,6 +143,9 @@ class _Encoder:
         if cuda:
             self.tokenizer.network.to("cuda")
 
+    def ready(self) -> None:
+        """Answers once the model is there."""
+
     def encode(self, structures: Any) -> list[Encoded]:
         return encode_structures(structures, self.tokenizer, self.options)
 
@@ -143,7 +158,10 @@ class _Stages:
         self.read = ray.remote(_read).options(num_cpus=1, num_returns=2, max_retries=0)
         self.actor = ray.remote(_Encoder).options(num_cpus=1, num_gpus=cluster.gpus)
         self.arguments = ray.put(pickle.dumps(tokenizer)), options, cluster.gpus > 0
-        self.idle = deque(self._encoder() for _ in range(cluster.encoders))
+        self.starting: dict[Any, Any] = {}
+        self.idle: deque[Any] = deque()
+        for _ in range(cluster.encoders):
+            self._start()
         self.again: deque[list[Input]] = deque()
         self.ready: deque[_Work] = deque()
         self.reading: dict[Any, _Work] = {}
@@ -159,12 +177,14 @@ class _Stages:
                 work, encoder = self.ready.popleft(), self.idle.popleft()
                 work.since, work.encoder = time.monotonic(), encoder
                 self.encoding[encoder.encode.remote(work.structures)] = work
-            if not (self.reading or self.encoding):
+            if not (self.reading or self.encoding or self.ready):
                 return
             yield from self._collect()
 
-    def _encoder(self) -> Any:
-        return self.actor.remote(*self.arguments)
+    def _start(self) -> None:
+        """Start an encoder; it gets work once it has loaded its model, which takes a while."""
+        encoder = self.actor.remote(*self.arguments)
+        self.starting[encoder.ready.remote()] = encoder
 
     def _room(self) -> bool:
         waiting = len(self.reading) + len(self.ready)
@@ -178,11 +198,15 @@ class _Stages:
         """Take what is done, and end what takes too long."""
         flying = {**self.reading, **self.encoding}
         patience = None
-        if self.timeout is not None:
+        if self.timeout is not None and flying:
             first = min(work.since for work in flying.values())
             patience = max(0.0, first + self.timeout - time.monotonic())
-        done, late = self.ray.wait(list(flying), num_returns=1, timeout=patience)
+        refs = [*flying, *self.starting]
+        done, late = self.ray.wait(refs, num_returns=1, timeout=patience)
         for ref in done:
+            if ref in self.starting:
+                self._started(ref)
+                continue
             work = self._take(ref)
             try:
                 results = self.ray.get(ref)
@@ -196,11 +220,22 @@ class _Stages:
             for one, result in zip(work.batch, results, strict=True):
                 yield one.source, result
         for ref in late if self.timeout is not None else ():
-            if time.monotonic() - flying[ref].since >= self.timeout:
+            if ref in flying and time.monotonic() - flying[ref].since >= self.timeout:
                 work = self._take(ref)
                 if work.encoder is None:
                     self.ray.cancel(ref, force=True)
                 yield from self._lost(work, f"it took longer than {self.timeout:g} s")
+
+    def _started(self, ref: Any) -> None:
+        encoder = self.starting.pop(ref)
+        try:
+            self.ray.get(ref)
+        except self.ray.exceptions.RayError as error:
+            raise ProtokError(
+                f"an encoder of the cluster could not start ({_said(error)})",
+                "install the same protok on all machines of the cluster",
+            ) from error
+        self.idle.append(encoder)
 
     def _take(self, ref: Any) -> _Work:
         return self.reading.pop(ref, None) or self.encoding.pop(ref)
@@ -208,7 +243,7 @@ class _Stages:
     def _lost(self, work: _Work, reason: str) -> Iterator[tuple[Source, Encoded]]:
         if work.encoder is not None:  # whatever has become of it, a new one takes its place
             self.ray.kill(work.encoder)
-            self.idle.append(self._encoder())
+            self._start()
         if len(work.batch) > 1:
             self.again.extend([one] for one in work.batch)
             return

@@ -5,8 +5,9 @@
 | ``torch`` | the default | |
 | ``onnx`` | messages on ONNX Runtime; needs no compiler | the same |
 | ``compile`` | edges and messages compiled by torch; needs a C++ compiler | the same |
-| ``bf16`` | messages in bfloat16, for processors with units for it | nearly all the same |
-| ``fast`` | both of the last two | nearly all the same |
+| ``native`` | features and messages in C++ (`protok.native`); needs a C++ compiler | the same |
+| ``bf16`` | messages but the first in bfloat16, for processors with units for it | nearly all |
+| ``fast`` | both of the last two | nearly all |
 
 How many codes "nearly all" are is measured by ``benchmarks/speed.py``, and stands in its results.
 """
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 from protok.encoder import Batch, Encoder, Graph, edge_features, featurize
 from protok.errors import ProtokError, Unsupported
 from protok.geometry import frames
+from protok.native import compiler
 
-COMPUTE = ("torch", "onnx", "compile", "bf16", "fast")
+COMPUTE = ("torch", "onnx", "compile", "native", "bf16", "fast")
 
 
 def accelerate(tokenizer: Any, compute: str) -> Any:
@@ -49,40 +51,50 @@ def accelerate(tokenizer: Any, compute: str) -> Any:
         return tokenizer
     if not hasattr(tokenizer, "network"):
         raise Unsupported(f"{tokenizer.codebook} has no encoder network", "leave --compute out")
-    kinds = {"onnx": OnnxEncoder, "bf16": HalfEncoder}
     found = copy.copy(tokenizer)
-    encoder = tokenizer.network.encoder
     found.compute = compute
-    found.encoder = kinds[compute](encoder) if compute in kinds else Compiled(encoder, compute)
+    found.encoder = _encoder(tokenizer.network.encoder, compute)
     return found
 
 
+def _encoder(encoder: Encoder, compute: str) -> Any:
+    if compute in ("native", "fast"):
+        from protok.native import NativeEncoder
+
+        return NativeEncoder(encoder, half=compute == "fast")
+    return {"onnx": OnnxEncoder, "bf16": HalfEncoder, "compile": Compiled}[compute](encoder)
+
+
 class HalfEncoder:
-    """The messages in bfloat16; features, normalisation and the residual stream in float32."""
+    """Messages in bfloat16, those of the first layer excepted, which codes depend on most;
+    features, normalisation and the residual stream in float32."""
 
     def __init__(self, encoder: Encoder):
-        self.encoder = _half(encoder)
+        self.encoder = copy.deepcopy(encoder)
+        for message in self.encoder.messages[1:]:
+            for part in (
+                message.here,
+                message.there,
+                message.edge,
+                message.separation,
+                message.out,
+            ):
+                part.to(torch.bfloat16)
+            for part in message.feed:
+                if isinstance(part, nn.Linear):
+                    part.to(torch.bfloat16)
 
     def __call__(self, batch: Batch) -> Tensor:
         return self.encoder(batch)
 
 
-def _half(encoder: Encoder) -> Encoder:
-    encoder = copy.deepcopy(encoder)
-    for message in encoder.messages:
-        for part in (message.here, message.there, message.edge, message.separation, message.out):
-            part.to(torch.bfloat16)
-        for part in message.feed:
-            if isinstance(part, nn.Linear):
-                part.to(torch.bfloat16)
-    return encoder
-
-
 class Compiled:
-    """Features of edges, messages and what follows, compiled; on first use in each process."""
+    """Features of edges, messages and what follows, compiled; on first use in each process,
+    which takes about half a minute."""
 
-    def __init__(self, encoder: Encoder, compute: str):
-        self.encoder = _half(encoder) if compute == "fast" else encoder
+    def __init__(self, encoder: Encoder):
+        compiler()
+        self.encoder = encoder
         self._run = None
 
     def __getstate__(self):
