@@ -207,6 +207,23 @@ def test_a_view_by_id_says_nothing_of_other_codes():
     assert np.abs(cosine - np.eye(3000)).max() < 0.5 and large.shape[1] < 512
 
 
+def test_views_of_hidden_states():
+    some = chains(2)
+    tok = protok.load("protok-512")
+    inner, read = subject("protok-512:states"), subject("protok-512:decoded")
+    assert (inner.name, inner.size) == ("protok-512:states", 0)
+    assert (read.name, read.size) == ("protok-512:decoded", 512)  # its bits are those of the codes
+    assert inner.continuous and read.continuous
+    views = ("", ":ids", ":continuous", ":states", ":decoded")
+    assert len({subject(f"protok-512{view}").fingerprint for view in views}) == 5
+    for one, a, b in zip(some, inner.outputs(some), read.outputs(some), strict=True):
+        np.testing.assert_array_equal(a, tok.states(one))
+        np.testing.assert_array_equal(b, tok.states(tok.encode(one)))
+    for view in ("states", "decoded"):
+        with pytest.raises(Unsupported, match="hidden"):
+            subject(f"3di:{view}")
+
+
 def test_outputs_are_kept_between_runs(data, tmp_path):
     calls = []
 
