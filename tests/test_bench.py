@@ -10,6 +10,7 @@ import pytest
 import protok
 from protok import bench
 from protok.bench import align, codes, probe, results, splits, tasks
+from protok.bench.controls import CONTROLS
 from protok.bench.precomputed import Precomputed
 from protok.bench.subjects import Subject, subject
 from protok.cli import main
@@ -397,9 +398,11 @@ def test_a_label_that_codes_give_is_found_and_its_shuffle_is_not(data, tmp_path)
     for i, row in enumerate(table):
         row["label"] = "".join(mixed[40 * i : 40 * i + 40])
     pq.write_table(pa.Table.from_pylist(table), leak / "tasks" / "letters.parquet")
-    lost = bench.evaluate(["3di", "3di:continuous"], ["letters"], leak, probe=settings)
-    for name in lost.subjects():
-        assert abs(lost.cell(name, "letters", "test", "auroc")[1]["value"] - 0.5) < 0.12
+    for who, probe_ in ((["3di", "3di:continuous"], settings), (["3di", *CONTROLS], "linear")):
+        lost = bench.evaluate(who, ["letters"], leak, probe=probe_)
+        assert not lost.failed
+        for name in lost.subjects():
+            assert abs(lost.cell(name, "letters", "test", "auroc")[1]["value"] - 0.5) < 0.12
 
 
 def test_results_are_reused_only_while_nothing_changed(data, tmp_path):
