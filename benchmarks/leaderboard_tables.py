@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import leaderboard
@@ -10,6 +11,8 @@ import numpy as np
 from protok.bench.results import Results
 
 PROBES = ("fast", "linear", "paper")
+#: What structure says without any model: how buried a residue is.
+BURIAL = "neighbour-count"
 #: Site tables that a ranking in the README rests on, at least.
 ENOUGH = 6
 PROBE_NAMES = {
@@ -63,37 +66,45 @@ def summary() -> str:
 
 
 def _shared_sites(found) -> list[tuple[str, str, str]]:
-    """Site tables that every tokenizer has: means are over the same cells."""
+    """Site tables that means are taken over: those of every tokenizer that has enough of them."""
     kinds = {row["task"]["name"]: row["task"]["kind"] for row in found}
-    return [
-        line for line in _supervised(found) if kinds[line[0]] == "site"
-        and all(_value(found, subject, line) is not None for subject in found.subjects())
-    ]  # fmt: skip
+    sites = [line for line in _supervised(found) if kinds[line[0]] == "site"]
+    has = {
+        subject: {line for line in sites if _value(found, subject, line) is not None}
+        for subject in found.subjects()
+    }
+    many = [lines for lines in has.values() if len(lines) >= ENOUGH] or list(has.values())
+    return [line for line in sites if all(line in lines for lines in many)]
 
 
 def _summary(found, more) -> str:
     floors = leaderboard.known_floors()
     lines, whole = _supervised(found), _shared_sites(found)
+    buried = {line: _value(found, BURIAL, line) for line in lines}
     rows = []
     for subject in found.subjects():
-        above = [
-            _value(found, subject, line) > floors[line[0]] for line in lines
-            if line[0] in floors and _value(found, subject, line) is not None
-        ]  # fmt: skip
+        got = {line: _value(found, subject, line) for line in lines}
+        above = _wins(got, {line: floors.get(line[0]) for line in lines})
         bits = next(r["tokenizer"]["size"] for r in found if r["tokenizer"]["name"] == subject)
         rows.append([
             f"`{subject}`", f"{np.log2(bits):.1f}" if bits else "",
             _mean([_value(found, subject, line) for line in whole]),
-            f"{sum(above)} of {len(above)}" if above else "",
+            above, "" if subject == BURIAL else _wins(got, buried),
             *(_cell(found, subject, task, split, metric) for _, task, split, metric in more),
         ])  # fmt: skip
     rows.sort(key=lambda row: -float(row[2] or 0))
-    used = [i for i in range(len(rows[0])) if i < 4 or any(row[i] for row in rows)]
+    used = [i for i in range(len(rows[0])) if i < 5 or any(row[i] for row in rows)]
     head = [
         "tokenizer", "bits", f"mean AUROC of {len(whole)} site tables", "tables above the floor",
-        *(name for name, *_ in more),
+        "above neighbour counts", *(name for name, *_ in more),
     ]  # fmt: skip
     return _markdown([head[i] for i in used], [[row[i] for i in used] for row in rows])
+
+
+def _wins(got: dict, least: dict) -> str:
+    """On how many tables, of those where both are known, a tokenizer is better than something."""
+    known = [line for line in got if got[line] is not None and least[line] is not None]
+    return f"{sum(got[line] > least[line] for line in known)} of {len(known)}" if known else ""
 
 
 MORE = (
@@ -142,6 +153,17 @@ def _tables(found: Results) -> str:
         ])  # fmt: skip
     head = ["table (split)", "metric", "floor", "chance", *(f"`{one}`" for one in subjects)]
     return _markdown(head, rows)
+
+
+def knows() -> str:
+    """Share of the variance of geometric facts that a code, or an embedding, explains."""
+    result = json.loads((leaderboard.OUT.parent / "knows.json").read_text())
+    found = result["explained"]
+    facts = list(next(iter(found.values())))
+    rows = [[f"`{name}`", *(f"{one[fact]:.2f}" for fact in facts)] for name, one in found.items()]
+    train, test = result["chains"]
+    head = ["tokenizer", *facts]
+    return f"{_markdown(head, rows)}\n\nLearnt on {train} chains, scored on {test} ({result['set']})."
 
 
 def costs() -> str:

@@ -305,6 +305,7 @@ PAGES = {
     },
     "benchmarks/LEADERBOARD.md": {
         "leaderboard": leaderboard_tables.summary,
+        "knows": leaderboard_tables.knows,
         "leaderboard tables": leaderboard_tables.tables,
         "leaderboard costs": leaderboard_tables.costs,
     },
