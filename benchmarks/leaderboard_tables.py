@@ -163,7 +163,9 @@ def knows() -> str:
     rows = [[f"`{name}`", *(f"{one[fact]:.2f}" for fact in facts)] for name, one in found.items()]
     train, test = result["chains"]
     head = ["tokenizer", *facts]
-    return f"{_markdown(head, rows)}\n\nLearnt on {train} chains, scored on {test} ({result['set']})."
+    return (
+        f"{_markdown(head, rows)}\n\nLearnt on {train} chains, scored on {test} ({result['set']})."
+    )
 
 
 def costs() -> str:
