@@ -96,7 +96,7 @@ PAPER = Settings(
     residues=0, every=0, patience=0, train_residues=0, valid_residues=0, test_residues=0,
     select="f1", standardise=False,
 )  # fmt: skip
-#: Ridge or logistic regression on vectors and places, in closed form or by Newton steps.
+#: Ridge or logistic regression on vectors and places; see `protok.bench.linear`.
 LINEAR = Settings(name="linear", train_residues=60_000)
 PRESETS = {"fast": FAST, "paper": PAPER, "linear": LINEAR}
 
@@ -268,11 +268,11 @@ def fit(
         Scores averaged over seeds; a standard error is that over proteins, with the spread
         between seeds added in quadrature.
     """
-    train = _standardised(kind, train, settings)
     if settings.name == "linear":
         from protok.bench import linear
 
         return linear.fit(kind, train, valid, tests, classes)
+    train = _standardised(kind, train, settings)
     runs = []
     for seed in settings.seeds:
         generator = torch.Generator().manual_seed(seed)
