@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 import leaderboard
 import numpy as np
 
+from protok.bench.results import Results
+
 PROBES = ("fast", "linear", "paper")
+#: What structure says without any model: how buried a residue is.
+BURIAL = "neighbour-count"
 #: Site tables that a ranking in the README rests on, at least.
 ENOUGH = 6
 PROBE_NAMES = {
@@ -43,48 +50,61 @@ def short() -> str:
     return "Too few tables have been computed for a ranking; those that have are on the page."
 
 
-def summary() -> str:
-    """A row a tokenizer and probe: mean of the site tables, tables above the floor, the rest."""
-    parts = []
-    for probe in PROBES:
-        found = leaderboard.load(probe)
-        if found is not None:
-            parts.append(f"Probe: {PROBE_NAMES[probe]}.\n\n{_summary(found, MORE)}")
+def _each_probe(section: Callable[[Results], str]) -> str:
+    """A section a probe that has cells."""
+    loaded = {probe: leaderboard.load(probe) for probe in PROBES}
+    parts = [
+        f"### Probe: {PROBE_NAMES[probe]}\n\n{section(found)}"
+        for probe, found in loaded.items() if found is not None
+    ]  # fmt: skip
     return "\n\n".join(parts) or "No cell has been computed yet."
 
 
+def summary() -> str:
+    """A row a tokenizer and probe: mean of the site tables, tables above the floor, the rest."""
+    return _each_probe(lambda found: _summary(found, MORE))
+
+
 def _shared_sites(found) -> list[tuple[str, str, str]]:
-    """Site tables that every tokenizer has: means are over the same cells."""
+    """Site tables that means are taken over: those of every tokenizer that has enough of them."""
     kinds = {row["task"]["name"]: row["task"]["kind"] for row in found}
-    return [
-        line for line in _supervised(found) if kinds[line[0]] == "site"
-        and all(_value(found, subject, line) is not None for subject in found.subjects())
-    ]  # fmt: skip
+    sites = [line for line in _supervised(found) if kinds[line[0]] == "site"]
+    has = {
+        subject: {line for line in sites if _value(found, subject, line) is not None}
+        for subject in found.subjects()
+    }
+    many = [lines for lines in has.values() if len(lines) >= ENOUGH] or list(has.values())
+    return [line for line in sites if all(line in lines for lines in many)]
 
 
 def _summary(found, more) -> str:
     floors = leaderboard.known_floors()
     lines, whole = _supervised(found), _shared_sites(found)
+    buried = {line: _value(found, BURIAL, line) for line in lines}
     rows = []
     for subject in found.subjects():
-        above = [
-            _value(found, subject, line) > floors[line[0]] for line in lines
-            if line[0] in floors and _value(found, subject, line) is not None
-        ]  # fmt: skip
+        got = {line: _value(found, subject, line) for line in lines}
+        above = _wins(got, {line: floors.get(line[0]) for line in lines})
         bits = next(r["tokenizer"]["size"] for r in found if r["tokenizer"]["name"] == subject)
         rows.append([
             f"`{subject}`", f"{np.log2(bits):.1f}" if bits else "",
             _mean([_value(found, subject, line) for line in whole]),
-            f"{sum(above)} of {len(above)}" if above else "",
+            above, "" if subject == BURIAL else _wins(got, buried),
             *(_cell(found, subject, task, split, metric) for _, task, split, metric in more),
         ])  # fmt: skip
     rows.sort(key=lambda row: -float(row[2] or 0))
-    used = [i for i in range(len(rows[0])) if i < 4 or any(row[i] for row in rows)]
+    used = [i for i in range(len(rows[0])) if i < 5 or any(row[i] for row in rows)]
     head = [
         "tokenizer", "bits", f"mean AUROC of {len(whole)} site tables", "tables above the floor",
-        *(name for name, *_ in more),
+        "above neighbour counts", *(name for name, *_ in more),
     ]  # fmt: skip
     return _markdown([head[i] for i in used], [[row[i] for i in used] for row in rows])
+
+
+def _wins(got: dict, least: dict) -> str:
+    """On how many tables, of those where both are known, a tokenizer is better than something."""
+    known = [line for line in got if got[line] is not None and least[line] is not None]
+    return f"{sum(got[line] > least[line] for line in known)} of {len(known)}" if known else ""
 
 
 MORE = (
@@ -109,64 +129,68 @@ def _cell(found, subject: str, task: str, split: str, metric: str) -> str:
 
 def tables() -> str:
     """Every supervised table: score and standard error of each tokenizer, floor and chance."""
-    parts = []
-    for probe in PROBES:
-        found = leaderboard.load(probe)
-        if found is None:
-            continue
-        floors, subjects = leaderboard.known_floors(), found.subjects()
-        chance = {row["task"]["name"]: row["task"].get("chance") for row in found}
-        rows = []
-        for name, split, metric in _supervised(found):
-            best = max(
-                (v for s in subjects if (v := _value(found, s, (name, split, metric))) is not None),
-                default=None,
+    return _each_probe(_tables)
+
+
+def _tables(found: Results) -> str:
+    floors, subjects = leaderboard.known_floors(), found.subjects()
+    chance = {row["task"]["name"]: row["task"].get("chance") for row in found}
+    rows = []
+    for line in _supervised(found):
+        name, split, metric = line
+        values = [_value(found, subject, line) for subject in subjects]
+        best = max((value for value in values if value is not None), default=None)
+        cells = [
+            f"**{text}**" if value is not None and value == best else text
+            for text, value in zip(
+                (_cell(found, subject, *line) for subject in subjects), values, strict=True
             )
-            cells = []
-            for subject in subjects:
-                text = _cell(found, subject, name, split, metric)
-                top = best is not None and _value(found, subject, (name, split, metric)) == best
-                cells.append(f"**{text}**" if top else text)
-            known = {"floor": floors.get(name), "chance": chance[name]}
-            rows.append([
-                f"{name} ({split})", metric,
-                *("" if one is None else f"{one:.3f}" for one in known.values()), *cells,
-            ])  # fmt: skip
-        head = ["table (split)", "metric", "floor", "chance", *(f"`{one}`" for one in subjects)]
-        parts.append(f"### Probe: {PROBE_NAMES[probe]}\n\n{_markdown(head, rows)}")
-    return "\n\n".join(parts) or "No cell has been computed yet."
+        ]
+        known = (floors.get(name), chance[name])
+        rows.append([
+            f"{name} ({split})", metric, *("" if one is None else f"{one:.3f}" for one in known),
+            *cells,
+        ])  # fmt: skip
+    head = ["table (split)", "metric", "floor", "chance", *(f"`{one}`" for one in subjects)]
+    return _markdown(head, rows)
+
+
+def knows() -> str:
+    """Share of the variance of geometric facts that a code, or an embedding, explains."""
+    result = json.loads((leaderboard.OUT.parent / "knows.json").read_text())
+    found = result["explained"]
+    facts = list(next(iter(found.values())))
+    rows = [[f"`{name}`", *(f"{one[fact]:.2f}" for fact in facts)] for name, one in found.items()]
+    train, test = result["chains"]
+    head = ["tokenizer", *facts]
+    return (
+        f"{_markdown(head, rows)}\n\nLearnt on {train} chains, scored on {test} ({result['set']})."
+    )
 
 
 def costs() -> str:
     """CPU seconds of each task, the median and the largest over tokenizers, without encoding."""
-    parts = []
-    for probe in PROBES:
-        found = leaderboard.load(probe)
-        if found is None:
-            continue
-        spent: dict[str, list[float]] = {}
-        total: dict[str, float] = {}
-        for row in found:
-            if row["status"] != "ok":
-                continue
-            rest = row["cpu_seconds"]["rest"]
-            spent.setdefault(row["task"]["name"], []).append(rest)
-            name = row["tokenizer"]["name"]
-            total[name] = total.get(name, 0) + rest + row["cpu_seconds"]["encoding"]
-        rows = [[k, str(len(v)), f"{np.median(v):.0f}", f"{max(v):.0f}"] for k, v in spent.items()]
-        speed = {
-            row["tokenizer"]["name"]: row["tokenizer"]["residues_per_second"] for row in found
-            if row["tokenizer"]["residues_per_second"]
-        }  # fmt: skip
-        count = {name: sum(r["tokenizer"]["name"] == name for r in found) for name in total}
-        by_name = [
-            [f"`{k}`", str(count[k]), f"{v / 60:.1f}", f"{speed[k]:.0f}" if k in speed else ""]
-            for k, v in total.items()
-        ]
-        head = ["task", "tokenizers", "median, CPU s", "largest, CPU s"]
-        also = ["tokenizer", "tasks", "all of them with encoding, CPU min", "residues a CPU-second"]
-        parts.append(
-            f"### Probe: {PROBE_NAMES[probe]}\n\n{_markdown(also, by_name)}\n\n"
-            f"{_markdown(head, rows)}"
-        )
-    return "\n\n".join(parts) or "No cell has been computed yet."
+    return _each_probe(_costs)
+
+
+def _costs(found: Results) -> str:
+    spent: dict[str, list[float]] = {}
+    whose: dict[str, list[dict]] = {}
+    for row in found:
+        if row["status"] == "ok":
+            spent.setdefault(row["task"]["name"], []).append(row["cpu_seconds"]["rest"])
+            whose.setdefault(row["tokenizer"]["name"], []).append(row)
+    by_name = []
+    for name, done in whose.items():
+        seconds = [sum(row["cpu_seconds"].values()) for row in done]
+        # Cells whose codes an earlier task or run made know no speed.
+        speed = [r["tokenizer"]["residues_per_second"] for r in done]
+        speed = [one for one in speed if one]
+        by_name.append([
+            f"`{name}`", str(len(done)), f"{sum(seconds) / 60:.1f}",
+            f"{np.median(speed):.0f}" if speed else "",
+        ])  # fmt: skip
+    by_task = [[k, str(len(v)), f"{np.median(v):.0f}", f"{max(v):.0f}"] for k, v in spent.items()]
+    head = ["tokenizer", "tasks", "all of them with encoding, CPU min", "residues a CPU-second"]
+    also = ["task", "tokenizers", "median, CPU s", "largest, CPU s"]
+    return f"{_markdown(head, by_name)}\n\n{_markdown(also, by_task)}"

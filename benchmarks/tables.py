@@ -371,6 +371,7 @@ PAGES = {
     "benchmarks/SCALE.md": {"scale": scale_plan.table},
     "benchmarks/LEADERBOARD.md": {
         "leaderboard": leaderboard_tables.summary,
+        "knows": leaderboard_tables.knows,
         "leaderboard tables": leaderboard_tables.tables,
         "leaderboard costs": leaderboard_tables.costs,
     },

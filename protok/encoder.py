@@ -298,14 +298,21 @@ class Encoder(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "n d"]:
         """Latents of all residues; those of incomplete residues mean nothing."""
+        return self.propagate(self.graph(batch))
+
+    def graph(self, batch: Batch) -> Graph:
+        """The features that this encoder reads."""
         with torch.autocast(batch.coords.device.type, enabled=False):
-            graph = featurize(batch, self.neighbours, self.placed)
-        return self.propagate(graph)
+            return featurize(batch, self.neighbours, self.placed)
 
     def propagate(self, graph: Graph, whole: bool = False) -> Float[Tensor, "n d"]:
         """Latents from features; `whole` forbids the work in pieces that saves memory."""
+        return self.outputs(self.states(graph, whole))
+
+    def states(self, graph: Graph, whole: bool = False) -> Float[Tensor, "n h"]:
+        """What residues know after the last message, before it is projected to latents."""
         # The residual stream stays in float32 under autocast.
         h = self.inputs(graph.node).float()
         for message in self.messages:
             h = message(h, graph, whole)
-        return self.outputs(h)
+        return h

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -142,18 +142,57 @@ class StructureTokenizer:
         out[~backbone.mask] = np.nan
         return out
 
-    @torch.no_grad()
+    def states(self, given: Any, *, across_chains: bool = False) -> np.ndarray:
+        """Hidden states of residues, (L, w) float32: features for a model on top.
+
+        Of a structure: the encoder's, before they are projected to latents. Of `Tokens`: the
+        decoder's, which knows the codes of the chain and nothing else. NaN where a residue is
+        incomplete or has no token. They are wider than latents, and cannot be written as codes.
+
+        Parameters
+        ----------
+        given, across_chains
+            Tokens, or what `encode` takes.
+
+        Raises
+        ------
+        CodebookMismatch
+            If the tokens were made with another codebook.
+        """
+        if isinstance(given, Tokens):
+            z, present = self._vectors(given), given.ids >= 0
+            out = np.full((len(given), self.network.decoder.width), np.nan, np.float32)
+            for rows, here in _by_chain(given, present):
+                out[rows] = self._read(z[rows], here).cpu().numpy()
+        else:
+            backbone, encoder = as_backbone(given), self.network.encoder
+            width, present = self.network.config.encoder.hidden, backbone.mask
+            (h,) = self._encoded(
+                [backbone], across_chains, lambda batch: encoder.states(encoder.graph(batch)), width
+            )
+            out = h.cpu().numpy()
+        out[~present] = np.nan
+        return out
+
     def _latents(self, structures: Sequence[Backbone], across_chains: bool) -> list[Tensor]:
+        width = self.network.config.quantizer.dim
+        return self._encoded(structures, across_chains, self.encoder, width)
+
+    @torch.no_grad()
+    def _encoded(
+        self,
+        structures: Sequence[Backbone],
+        across_chains: bool,
+        encode: Callable[[Batch], Tensor],
+        width: int,
+    ) -> list[Tensor]:
         device = next(self.network.parameters()).device
-        out = [
-            torch.zeros(len(s), self.network.config.quantizer.dim, device=device)
-            for s in structures
-        ]
+        out = [torch.zeros(len(s), width, device=device) for s in structures]
         for group in _groups(_wholes(structures, across_chains)):
             batch = Batch.of([structures[i][rows] for i, rows in group]).to(device)
             # Codes must not depend on a caller's autocast.
             with torch.autocast(device.type, enabled=False):
-                z = self.encoder(batch)
+                z = encode(batch)
             for (i, rows), part in zip(group, z.split(batch.sizes), strict=True):
                 out[i][torch.from_numpy(rows).to(device)] = part
         return out
@@ -170,6 +209,10 @@ class StructureTokenizer:
         CodebookMismatch
             If the tokens were made with another codebook.
         """
+        return self._build(tokens, self._vectors(tokens), tokens.ids >= 0)
+
+    def _vectors(self, tokens: Tokens) -> Tensor:
+        """Code vectors of tokens of this codebook; those of missing ones mean nothing."""
         if tokens.codebook != self.codebook:
             raise CodebookMismatch(
                 f"the tokens are of {tokens.codebook}, the decoder of {self.codebook}",
@@ -185,8 +228,7 @@ class StructureTokenizer:
         device = next(self.network.parameters()).device
         ids = torch.from_numpy(tokens.ids.astype(np.int64)).to(device)
         with torch.no_grad():
-            z = self.network.quantizer.lookup(ids)
-        return self._build(tokens, z, tokens.ids >= 0)
+            return self.network.quantizer.lookup(ids)
 
     def reconstruct(self, structure: Any) -> Backbone:
         """Encode and decode without quantizing: what the codebook costs is the difference."""
@@ -198,23 +240,24 @@ class StructureTokenizer:
         n = len(like)
         coords = np.full((n, 4, 3), np.nan, np.float32)
         confidence = np.full(n, np.nan, np.float32)
-        for chain in dict.fromkeys(like.chain.tolist()):
-            rows = np.flatnonzero(like.chain == chain)
-            here = torch.from_numpy(present[rows]).to(z.device)
-            if not here.any():
-                continue
-            built, sure = self._build_chain(z[torch.from_numpy(rows).to(z.device)], here)
+        for rows, here in _by_chain(like, present):
+            built, sure = self._build_chain(z[rows], here.to(z.device))
             coords[rows], confidence[rows] = built.cpu().numpy(), sure.cpu().numpy()
         coords[~present], confidence[~present] = np.nan, np.nan
         return Backbone(
             coords, like.sequence, like.chain, like.index, like.icode, confidence, like.name
         )
 
+    @torch.no_grad()
+    def _read(self, z: Tensor, present: Tensor) -> Tensor:
+        """States of the residues of a chain in the decoder."""
+        with torch.autocast(z.device.type, enabled=False):
+            present = present.to(z.device)[None]
+            return self.network.decoder.trunk(z[None], present, torch.ones_like(present))[0]
+
     def _build_chain(self, z: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        decoder = self.network.decoder
+        decoder, h = self.network.decoder, self._read(z, present)
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
-            keep = torch.ones_like(present)[None]
-            h = decoder.trunk(z[None], present[None], keep)[0]
             torsion, bond = decoder.backbone(h)
             bonded = (bond[:-1] > 0) & present[:-1] & present[1:]
             trace = decoder.trace(h)
@@ -291,6 +334,14 @@ def _check_shape(config: ModelConfig, state: Mapping[str, Tensor]) -> None:
     ):
         if value > most:
             raise ValueError(f"{key} is larger than what the weights hold")
+
+
+def _by_chain(like: Backbone | Tokens, present: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Rows of each chain that has any residue, and which of them have one."""
+    for chain in dict.fromkeys(like.chain.tolist()):
+        rows = np.flatnonzero(like.chain == chain)
+        if present[rows].any():
+            yield rows, torch.from_numpy(present[rows])
 
 
 #: Residues of one neighbourhood: the number of a structure, and its rows.

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
@@ -10,6 +11,8 @@ import protok
 # Shapes and dtypes in the signatures of tensor code are checked in tests, and only there.
 SHAPED = ("geometry", "quantize", "image.network", "encoder", "decoder", "model", "views", "relax")
 install_import_hook([f"protok.{name}" for name in SHAPED], "beartype.beartype")
+
+from protok import testing  # noqa: E402  after the hook, which must see every import
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,3 +51,17 @@ def pieces(examples, tmp_path):
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def frame_and_hand():
+    """Return a check that embeddings do not follow a motion, and do follow the mirror image."""
+
+    def check(embed, chain, *, same: float, apart: float) -> None:
+        states = embed(chain)
+        rotation = np.eye(3)[[2, 0, 1]]
+        turned = embed(testing.moved(chain, rotation, (30.0, 30.0, 30.0)))
+        np.testing.assert_allclose(turned, states, atol=same)
+        assert np.nanmax(np.abs(embed(testing.mirrored(chain)) - states)) > apart
+
+    return check

@@ -10,6 +10,7 @@ import pytest
 import protok
 from protok import bench
 from protok.bench import align, codes, probe, results, splits, tasks
+from protok.bench.controls import CONTROLS
 from protok.bench.precomputed import Precomputed
 from protok.bench.subjects import Subject, subject
 from protok.cli import main
@@ -207,6 +208,23 @@ def test_a_view_by_id_says_nothing_of_other_codes():
     assert np.abs(cosine - np.eye(3000)).max() < 0.5 and large.shape[1] < 512
 
 
+def test_views_of_hidden_states():
+    some = chains(2)
+    tok = protok.load("protok-512")
+    inner, read = subject("protok-512:states"), subject("protok-512:decoded")
+    assert (inner.name, inner.size) == ("protok-512:states", 0)
+    assert (read.name, read.size) == ("protok-512:decoded", 512)  # its bits are those of the codes
+    assert inner.continuous and read.continuous
+    views = ("", ":ids", ":continuous", ":states", ":decoded")
+    assert len({subject(f"protok-512{view}").fingerprint for view in views}) == 5
+    for one, a, b in zip(some, inner.outputs(some), read.outputs(some), strict=True):
+        np.testing.assert_array_equal(a, tok.states(one))
+        np.testing.assert_array_equal(b, tok.states(tok.encode(one)))
+    for view in ("states", "decoded"):
+        with pytest.raises(Unsupported, match="hidden"):
+            subject(f"3di:{view}")
+
+
 def test_outputs_are_kept_between_runs(data, tmp_path):
     calls = []
 
@@ -380,9 +398,11 @@ def test_a_label_that_codes_give_is_found_and_its_shuffle_is_not(data, tmp_path)
     for i, row in enumerate(table):
         row["label"] = "".join(mixed[40 * i : 40 * i + 40])
     pq.write_table(pa.Table.from_pylist(table), leak / "tasks" / "letters.parquet")
-    lost = bench.evaluate(["3di", "3di:continuous"], ["letters"], leak, probe=settings)
-    for name in lost.subjects():
-        assert abs(lost.cell(name, "letters", "test", "auroc")[1]["value"] - 0.5) < 0.12
+    for who, probe_ in ((["3di", "3di:continuous"], settings), (["3di", *CONTROLS], "linear")):
+        lost = bench.evaluate(who, ["letters"], leak, probe=probe_)
+        assert not lost.failed
+        for name in lost.subjects():
+            assert abs(lost.cell(name, "letters", "test", "auroc")[1]["value"] - 0.5) < 0.12
 
 
 def test_results_are_reused_only_while_nothing_changed(data, tmp_path):
@@ -511,10 +531,17 @@ def test_command_and_report(data, tmp_path, capsys):
     )  # fmt: skip
     said = capsys.readouterr().out
     assert code == 0 and "letters" in said and "n/a" in said  # 3di does not decode
+    # Of labelled tasks the main metric is printed, of others all.
+    assert "average_precision" not in said and "pooled_perplexity" in said
     assert len(list(out.glob("*/*.json"))) == 10
     assert main(["bench", "report", str(out), "-o", str(page)]) == 0
     text = page.read_text()
-    assert text.count("<svg") >= 4 and "neighbour-count" in text
+    assert text.count("<svg") == 5 and "neighbour-count" in text
+    for title in (
+        "Functional sites, mean", "Use of codes", "Similarity of code pairs",
+        "Change of codes with conformation", "Quality against cost", "bits a residue",
+    ):  # fmt: skip
+        assert title in text
     assert "http" not in text.replace("http://www.w3.org", "").replace(
         "https://www.w3.org", ""
     ).replace("http://purl.org", "").replace("http://creativecommons.org", "").replace(

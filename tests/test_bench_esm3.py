@@ -1,6 +1,5 @@
 """The ESM3-like structure encoder equals the original code (golden file, random weights)."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,13 +65,9 @@ def test_checkpoints_of_the_benchmark_are_read(golden, weights, chain, linear):
     np.testing.assert_allclose(model.code_vectors(), codes, atol=1e-5)
 
 
-def test_codes_do_not_depend_on_the_frame_and_do_on_the_hand(weights, chain):
+def test_codes_do_not_depend_on_the_frame_and_do_on_the_hand(weights, chain, frame_and_hand):
     model = StructureEncoder(weights)
-    z = model.embed(chain)
-    turned = replace(chain, coords=chain.coords[..., [2, 0, 1]] + np.float32(30))
-    np.testing.assert_allclose(model.embed(turned), z, atol=1e-4)
-    mirrored = replace(chain, coords=chain.coords * np.float32([-1, 1, 1]))
-    assert np.nanmax(np.abs(model.embed(mirrored) - z)) > 0.01
+    frame_and_hand(model.embed, chain, same=1e-4, apart=0.01)
     np.testing.assert_array_equal(model.embed(chain[:3]).shape, (3, 6))  # fewer than 16 residues
 
 

@@ -35,12 +35,8 @@ def test_states_are_those_of_the_original(golden, model, chain):
     np.testing.assert_allclose(model.embed(chain), golden["states"], atol=2e-5)
 
 
-def test_states_do_not_depend_on_the_frame_and_do_on_the_hand(model, chain):
-    states = model.embed(chain)
-    turned = replace(chain, coords=chain.coords[..., [2, 0, 1]] + np.float32(30))
-    np.testing.assert_allclose(model.embed(turned), states, atol=1e-3)
-    mirrored = replace(chain, coords=chain.coords * np.float32([-1, 1, 1]))
-    assert np.abs(model.embed(mirrored) - states).max() > 0.05
+def test_states_do_not_depend_on_the_frame_and_do_on_the_hand(model, chain, frame_and_hand):
+    frame_and_hand(model.embed, chain, same=1e-3, apart=0.05)
 
 
 def test_a_residue_without_an_atom_has_no_state_and_others_have(model, chain):

@@ -89,6 +89,28 @@ def test_quantized_embedding_is_the_code_vector():
     assert z.shape == q.shape and not np.array_equal(z[kept], q[kept])
 
 
+def test_states_are_what_latents_and_decoded_frames_are_made_of():
+    tok = load("protok-512")
+    both = testing.without(testing.random_complex([30, 40], seed=2), [10])
+    states, z = tok.states(both), tok.embed(both)
+    assert states.shape == (70, tok.network.config.encoder.hidden) and np.isnan(states[10]).all()
+    kept = both.mask
+    with torch.no_grad():
+        again = tok.network.encoder.outputs(torch.from_numpy(states[kept])).numpy()
+    np.testing.assert_allclose(again, z[kept], atol=1e-5)
+    tokens = tok.encode(both)
+    read = tok.states(tokens)
+    assert read.shape == (70, tok.network.decoder.width) and np.isnan(read[10]).all()
+    with torch.no_grad():
+        sure = tok.network.decoder.sure(torch.from_numpy(read[kept]))[:, 0].sigmoid().numpy()
+    np.testing.assert_allclose(100 * sure, tok.decode(tokens).bfactor[kept], atol=1e-3)
+    # Chains are read one by one, and nothing but their codes.
+    alone = tok.states(tok.encode(list(both.split())[1]))
+    np.testing.assert_allclose(alone, read[30:], atol=1e-5)
+    with pytest.raises(CodebookMismatch):
+        tok.states(load("3di").encode(both))
+
+
 def test_tokens_of_another_codebook_are_refused():
     chain = testing.random_backbone(20, seed=1)
     tokens = load("3di").encode(chain)

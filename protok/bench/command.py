@@ -47,7 +47,7 @@ def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--model", action="append", default=[], metavar="NAME",
         help="tokenizer: a name, a folder, a .npz of precomputed tokens; NAME:continuous for "
-        "embeddings, NAME:ids, NAME:kmeans64 for k-means codes (may be repeated); see "
+        "embeddings; also NAME:ids, :states, :decoded, :kmeans64 (may be repeated); see "
         "protok/bench/README.md",
     )  # fmt: skip
     one.add_argument("--tasks", default="all", metavar="A,B", help="default: all there is data for")

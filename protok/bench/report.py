@@ -13,12 +13,15 @@ import numpy as np
 from protok.bench.results import OK, Results
 from protok.errors import ProtokError
 
+#: Tables beside each other in a figure.
+PANELS = 4
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
 table { border-collapse: collapse; margin: 1em 0 } caption { text-align: left; font-weight: 600 }
 td, th { padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: right }
 td:first-child, th:first-child, td.text { text-align: left } .best { font-weight: 700 }
 .no { color: #a33 } .se, .note { color: #666; font-size: 85% } figure { margin: 1em 0 }
+.se { display: block; white-space: nowrap } .wide { overflow-x: auto; font-size: 85% }
 svg { max-width: 100%; height: auto }
 """
 TITLES = {
@@ -40,7 +43,7 @@ def write(results: Results, path: str | Path) -> None:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
         raise ProtokError("a report needs matplotlib", "pip install 'protok[plot]'") from error
-    parts = ["<h1>Structure tokenizers</h1>", _notes(results)]
+    parts = ["<h1>Structure tokenizers</h1>", _notes(results), _leaders(results)]
     for kind, title in TITLES.items():
         if any(row["task"]["kind"] == kind for row in results):
             parts += [f"<h2>{title}</h2>", _table(results, kind)]
@@ -98,7 +101,29 @@ def _table(results: Results, kind: str) -> str:
             for one in subjects
         )
         rows.append(f"<tr><th>mean</th><th></th><th></th>{cells}</tr>")
-    return f"<table>{''.join(rows)}</table>"
+    return f"<div class=wide><table>{''.join(rows)}</table></div>"
+
+
+def _leaders(results: Results) -> str:
+    """A row a tokenizer: the means that have no hole, best sites first."""
+    means, subjects = results.means(), results.subjects()
+    about = {row["tokenizer"]["name"]: row["tokenizer"] for row in results}
+    kinds = [kind for kind in TITLES if kind in means]
+
+    def rank(name: str) -> float:
+        return -(means.get("site", {}).get(name) or 0.0)
+
+    lines = []
+    for name in sorted(subjects, key=rank):
+        size = about[name]["size"]
+        cells = [about[name]["view"], f"{np.log2(size):.1f}" if size else ""]
+        cells += ["" if means[k][name] is None else f"{means[k][name]:.3f}" for k in kinds]
+        done = sum(row["tokenizer"]["name"] == name and row["status"] == OK for row in results)
+        cells.append(str(done))
+        lines.append(f"<tr><td>{_said(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
+    head = ["tokenizer", "view", "bits", *(f"{TITLES[k]}, mean" for k in kinds), "tasks done"]
+    top = "".join(f"<th>{one}</th>" for one in head)
+    return f"<table><tr>{top}</tr>{''.join(lines)}</table>"
 
 
 def _cell(status: str, score: dict | None, best: float | None) -> str:
@@ -162,30 +187,41 @@ def _figure(draw: Callable[[Any], Any]) -> str:
 
 
 def _bars(plt: Any, results: Results, kind: str) -> Any:
+    """A panel a table: all tokenizers with error bars, and chance as a dotted line."""
     tasks = {row["task"]["name"]: row["task"] for row in results}
     lines = [line for line in results.lines() if tasks[line[0]]["kind"] == kind and line[1]]
     if not lines:
         return None
     subjects = results.subjects()
-    figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(lines) * (len(subjects) + 1)))
-    for j, subject in enumerate(subjects):
-        at, values, errors = [], [], []
-        for i, line in enumerate(lines):
+    colours = _colours(plt, subjects)
+    rows = -(-len(lines) // PANELS)
+    figure, grid = plt.subplots(
+        rows, min(PANELS, len(lines)), figsize=(11, rows * (0.7 + 0.16 * len(subjects))),
+        sharey=True, squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for axes, line in zip(grid.flat, lines, strict=False):
+        for j, subject in enumerate(subjects):
             score = results.cell(subject, *line)[1]
             if score and score["value"] is not None:
-                at.append(i * (len(subjects) + 1) + j)
-                values.append(score["value"])
-                errors.append(score["se"] or 0)
-        axes.errorbar(values, at, xerr=errors, fmt="o", ms=4, lw=1, label=subject)
-    middle = [i * (len(subjects) + 1) + (len(subjects) - 1) / 2 for i in range(len(lines))]
-    axes.set_yticks(middle, [f"{name} ({split})" for name, split, _ in lines])
-    chance = {tasks[name].get("chance") for name, _, _ in lines} - {None}
-    for value in chance:
-        axes.axvline(value, color="grey", lw=0.8, ls=":")
-    axes.invert_yaxis()
-    axes.set_xlabel(lines[0][2])
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+                axes.errorbar(
+                    score["value"], j, xerr=score["se"] or 0, fmt="o", ms=4, color=colours[subject]
+                )
+        chance = tasks[line[0]].get("chance")
+        if chance is not None:
+            axes.axvline(chance, color="grey", lw=0.8, ls=":")
+        axes.set_title(line[0] + ("" if line[1] == "test" else f"\n{line[1]}"), fontsize=8)
+        axes.tick_params(labelsize=7)
+    for axes in grid.flat[len(lines) :]:
+        axes.set_axis_off()
+    grid[0, 0].set_yticks(range(len(subjects)), subjects)
+    grid[0, 0].invert_yaxis()
+    figure.supxlabel(lines[0][2])
     return figure
+
+
+def _colours(plt: Any, subjects: list[str]) -> dict[str, Any]:
+    """A colour a tokenizer, the same in all figures of up to twenty."""
+    return {name: plt.get_cmap("tab20")(i % 20) for i, name in enumerate(subjects)}
 
 
 def _points(results: Results, task: str) -> dict[str, dict[str, Any]]:
@@ -201,10 +237,12 @@ def _usage(plt: Any, results: Results) -> Any:
     if not found:
         return None
     figure, axes = plt.subplots(figsize=(8, 3.5))
+    colours = _colours(plt, results.subjects())
     for name, sets in found.items():
         total = np.sum([one["counts"] for one in sets.values()], axis=0)
         share = np.sort(total / total.sum())[::-1]
-        axes.plot(np.arange(1, len(share) + 1) / len(share), share * len(share), label=name)
+        axes.plot(np.arange(1, len(share) + 1) / len(share), share * len(share), label=name,
+                  color=colours[name])  # fmt: skip
     axes.set(xlabel="codes, most frequent first (share of codebook)", yscale="log",
              ylabel="frequency x K (1: even use)")  # fmt: skip
     axes.legend(frameon=False)
@@ -237,29 +275,37 @@ def _scatter(plt: Any, results: Results) -> Any:
     if not sets:
         return None
     figure, grid = plt.subplots(1, len(sets), figsize=(4 * len(sets), 3.5), squeeze=False)
+    colours = _colours(plt, results.subjects())
     for axes, key in zip(grid[0], sets, strict=True):
         for name, points in found.items():
             if key in points:
-                axes.plot(points[key]["tm"], points[key]["per_residue"], "o", ms=3, label=name)
+                axes.plot(points[key]["tm"], points[key]["per_residue"], "o", ms=3, label=name,
+                          color=colours[name])  # fmt: skip
         axes.set(title=key, xlabel="TM-score", ylabel="alignment score a residue")
     grid[0][0].legend(frameon=False)
     return figure
 
 
 def _pareto(plt: Any, results: Results) -> Any:
+    """Mean of the site tables that all have, over speed and over bits a residue."""
     quality = {k: v for k, v in (results.means().get("site") or {}).items() if v is not None}
     cost = {row["tokenizer"]["name"]: row["tokenizer"] for row in results}
+    for row in results:  # a cell whose codes were there already knows no speed
+        speed = row["tokenizer"].get("residues_per_second")
+        if speed:
+            cost[row["tokenizer"]["name"]]["residues_per_second"] = speed
     if not quality:
         return None
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    colours = _colours(plt, results.subjects())
     for name, value in quality.items():
         speed, size = cost[name].get("residues_per_second"), cost[name]["size"]
-        if speed:
-            left.plot(speed, value, "o")
-            left.annotate(name, (speed, value), fontsize=8)
-        if size:
-            right.plot(np.log2(size), value, "o")
-            right.annotate(name, (np.log2(size), value), fontsize=8)
-    left.set(xscale="log", xlabel="residues a second", ylabel="mean AUROC of sites")
-    right.set(xlabel="bits a residue (discrete only)")
+        for axes, at in ((left, speed), (right, np.log2(size) if size else None)):
+            if at:
+                axes.plot(at, value, "o", color=colours[name])
+                axes.annotate(
+                    name, (at, value), fontsize=7, xytext=(4, 2), textcoords="offset points"
+                )
+    left.set(xscale="log", xlabel="residues a CPU-second", ylabel="mean AUROC of sites")
+    right.set(xlabel="bits a residue (what is made from codes only)")
     return figure

@@ -153,7 +153,7 @@ def _measured(
     row: dict[str, Any] = {
         "tokenizer": {
             "name": who.name, "codebook": who.codebook, "fingerprint": who.fingerprint,
-            "view": "continuous" if who.continuous else "discrete", "size": who.size,
+            "view": who.view, "size": who.size,
         },
         "task": {"name": name}, "status": results.OK, "error": "", "scores": {}, "points": {},
     }  # fmt: skip

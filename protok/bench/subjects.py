@@ -10,6 +10,10 @@ the verbs of a protok tokenizer will do as well. What follows a colon is the vie
   then learns what a code means by itself, as a language model's embedding would. For codebooks
   of few dimensions, whose vectors a LayerNorm robs of two of them, this is the fairer question;
 * `NAME:continuous`: the embeddings before quantization;
+* `NAME:states`: the encoder's last hidden states, before they are projected to embeddings: what
+  a continuous model without a narrow latent, such as ProteinMPNN, shows of itself;
+* `NAME:decoded`: hidden states of the decoder, which reads the codes of the chain and nothing
+  else: what a string of codes says to who can read it. No such row is in the paper;
 * `NAME:kmeans64`: codes made from the embeddings by k-means.
 """
 
@@ -24,8 +28,9 @@ from typing import Any
 import numpy as np
 
 from protok.backbone import Backbone
-from protok.errors import FormatError, ProtokError
+from protok.errors import FormatError, ProtokError, Unsupported
 
+VIEWS = ("codes", "ids", "continuous", "states", "decoded")
 #: Residues that are given to a tokenizer at once.
 RESIDUES = 4096
 #: Bytes of codes and embeddings kept between tasks; beyond, they are computed again, or read
@@ -42,17 +47,16 @@ class Subject:
     ----------
     tokenizer
         With `name`, `encode` and, for code vectors and continuous use, `code_vectors` or `embed`.
-    continuous
-        Use embeddings.
-    name
-        As shown in results.
-    ids
-        Give every code a vector of its own instead of that of the codebook.
+    view
+        One of `VIEWS`; see the head of the module. Tokenizers without codes have no `codes`,
+        and give their embeddings instead.
 
     Attributes
     ----------
+    continuous : bool
+        Outputs are vectors, not codes.
     size : int
-        Number of codes; 0 if continuous.
+        Number of codes that outputs are, or, for `decoded`, are made from; else 0.
     vectors : (K, d) float32 or None
         Code vectors; None if continuous.
     fingerprint : str
@@ -64,29 +68,35 @@ class Subject:
         CPU time spent in the tokenizer so far.
     """
 
-    def __init__(
-        self, tokenizer: Any, *, continuous: bool = False, name: str = "", ids: bool = False
-    ):
+    def __init__(self, tokenizer: Any, view: str = "codes"):
         self.tokenizer = tokenizer
         self.codebook = getattr(tokenizer, "codebook", tokenizer.name)
         # Models without a codebook say so themselves, protok's in their codebook's name.
         native = getattr(tokenizer, "continuous", False) or self.codebook.endswith("@continuous")
-        self.continuous = continuous = continuous or native
-        self.name = name or tokenizer.name + (":continuous" if continuous and not native else "")
-        self.size = 0 if continuous else int(tokenizer.size)
-        self.vectors = None if continuous else _vectors(tokenizer)
+        if native and view in ("codes", "ids", "continuous"):
+            view, self.name = "continuous", tokenizer.name
+        else:
+            self.name = tokenizer.name + ("" if view in ("codes", "ids") else f":{view}")
+        if view in ("states", "decoded") and not hasattr(tokenizer, "states"):
+            raise Unsupported(f"{tokenizer.name} shows no hidden states", "measure its codes")
+        if native and view == "decoded":
+            raise Unsupported(f"{tokenizer.name} has no codes to decode", "measure its states")
+        self.view = view
+        self.continuous = view not in ("codes", "ids")
+        self.size = 0 if view in ("continuous", "states") else int(tokenizer.size)
+        self.vectors = None if self.continuous else _vectors(tokenizer)
         self.store: Path | None = None
         self.seconds = self._residues = 0.0
         self._kept: dict[str, np.ndarray] = {}
         self._bytes = 0
         self.fingerprint = self._origin = self._fingerprint()
-        if ids and not continuous:
+        if view == "ids":
             self.name, self.vectors = f"{self.name}:ids", _own_vectors(self.size)
             self.fingerprint = hashlib.sha256(f"{self._origin}|ids".encode()).hexdigest()[:16]
         self.seconds = self._residues = 0.0
 
     def __repr__(self) -> str:
-        return f"Subject({self.name}, {self.size or 'continuous'}, {self.fingerprint})"
+        return f"Subject({self.name}, {self.view}, {self.fingerprint})"
 
     @property
     def residues_per_second(self) -> float | None:
@@ -138,8 +148,12 @@ class Subject:
     def run(self, structures: list[Backbone]) -> list[np.ndarray]:
         """Codes or embeddings of structures, computed afresh."""
         started = time.process_time()
-        if self.continuous:
+        if self.view == "continuous":
             out = [np.asarray(self.tokenizer.embed(one), np.float32) for one in structures]
+        elif self.view == "states":
+            out = [self.tokenizer.states(one) for one in structures]
+        elif self.view == "decoded":
+            out = [self.tokenizer.states(self.tokenizer.encode(one)) for one in structures]
         elif hasattr(self.tokenizer, "encode_batch"):
             out = [tokens.ids for tokens in self.tokenizer.encode_batch(structures)]
         else:
@@ -155,7 +169,8 @@ class Subject:
         return out
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{self.codebook}|{self.continuous}|".encode())
+        said = self.continuous if self.view not in ("states", "decoded") else self.view
+        digest = hashlib.sha256(f"{self.codebook}|{said}|".encode())
         own = getattr(self.tokenizer, "fingerprint", None)
         network = getattr(self.tokenizer, "network", None)
         # Precomputed tokens cannot be computed for the two structures; their file says it all.
@@ -283,11 +298,12 @@ def subject(
         made.store = store
         return made
     name, colon, view = str(given).rpartition(":")
-    if not colon or not (view in ("continuous", "ids") or view.startswith("kmeans")):
-        name, view = str(given), ""
-    made = Subject(_load(name), continuous=view not in ("", "ids"), ids=view == "ids")
+    if not colon or not (view in VIEWS or view.startswith("kmeans")):
+        name, view = str(given), "codes"
+    kmeans = view.startswith("kmeans")
+    made = Subject(_load(name), "continuous" if kmeans else view)
     made.store = store
-    if view.startswith("kmeans"):
+    if kmeans:
         if not view[6:].isdecimal():
             raise FormatError(f"{given!r} is no tokenizer", "write NAME:kmeans512")
         return Subject(KMeans(made, int(view[6:]), structures))
