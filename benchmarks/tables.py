@@ -359,6 +359,7 @@ PAGES = {
     },  # fmt: skip
     "benchmarks/README.md": {
         "controls": controls,
+        "design": design,
         "image-model": image_tables.model,
         "images": image_tables.sweep,
         "image-samples": image_tables.samples_of_images,
