@@ -124,7 +124,8 @@ def main(arguments: list[str] | None = None) -> None:
             found = measure(overrides, options.data)
             write(path, provenance(
                 "python benchmarks/design.py " + " ".join(sys.argv[1:]),
-                name=name, seed=overrides.get("optim.seed", 0), changes=changes, recipe=overrides, **found,
+                name=name, seed=overrides.get("optim.seed", 0), changes=changes,
+                recipe=overrides, **found,
             ))  # fmt: skip
             print(name, found["by_length"], found["kept_at_0.2"], flush=True)
 
