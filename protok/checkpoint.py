@@ -17,6 +17,12 @@ from protok.errors import FormatError
 #: Buffers of a `protok.quantize.ProVQ` that only training needs.
 TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
 FILES = ("config.json", "model.safetensors")
+#: Which commands read models of which kind.
+READERS = {
+    "": "protok encode and decode",
+    "image-tokenizer": "protok image",
+    "prior": "protok prior",
+}
 
 
 def save_model(
@@ -77,17 +83,17 @@ def read_model(
     from safetensors.torch import load_file
 
     config, weights = (folder / name for name in FILES)
+    remedy = f"its folder holds {' and '.join(FILES)}"
     try:
         said = json.loads(config.read_text())
-        if said.get("kind", "") != kind:
-            said_of = f"does not say kind {kind}" if kind else f"says kind {said['kind']}"
-            raise ValueError(f"config.json {said_of}")
+        found = said.get("kind", "")
+        if found != kind:
+            remedy = f"it is for {READERS[found]}" if found in READERS else remedy
+            raise ValueError(f"config.json says kind {found!r}")
         return parse(said), load_file(weights)
     except Exception as error:
         # safetensors has an error class of its own, for which a cut file is enough.
-        raise FormatError(
-            f"not {what} ({error})", f"its folder holds {' and '.join(FILES)}", file=str(folder)
-        ) from error
+        raise FormatError(f"not {what} ({error})", remedy, file=str(folder)) from error
 
 
 def give_weights(

@@ -206,7 +206,7 @@ def test_models_that_are_not_there_name_the_remedy(tmp_path):
     with pytest.raises(FormatError, match="no model 'nothing'.*protok image train"):
         ImageTokenizer.from_pretrained("nothing")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FormatError, match="does not say kind"):
+    with pytest.raises(FormatError, match="says kind .*it is for protok encode"):
         ImageTokenizer.from_pretrained(tmp_path)
     tok = tokenizer()
     folder = tok.save_pretrained(tmp_path / "m")

@@ -132,7 +132,7 @@ def test_a_damaged_model_is_refused(tmp_path):
     refused("not a protok model")
     weights.write_bytes(whole)
     config.write_text(json.dumps(said | {"kind": "prior"}))
-    refused("says kind prior")
+    refused("says kind 'prior'")
     for wrong in ([], {}, {"model": 3}, {"model": {"encoder": {"hiden": 16}}}):
         config.write_text(json.dumps(wrong))
         refused("not a protok model")
