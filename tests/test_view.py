@@ -151,10 +151,13 @@ def browser():
 def shown_by(browser, page, script, tmp_path, fragment=""):
     """The document after the page's script and another have run."""
     path = tmp_path / "page.html"
+    # Without a screen frames come when they like, or not: here they come at once.
+    frames = "<script>window.requestAnimationFrame = draw => setTimeout(draw, 0)</script></head>"
+    page = page.replace("</head>", frames)
     path.write_text(page.replace("</body>", f"<script>{script}</script></body>"))
     command = [
         browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,800",
-        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom",
+        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom",
         f"{path.as_uri()}{fragment}",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
