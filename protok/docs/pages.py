@@ -31,8 +31,10 @@ PAGES = {
     "protok/docs/faq.md": "Questions and limits",
     "benchmarks/README.md": "Benchmarks",
     "benchmarks/LEADERBOARD.md": "Leaderboard",
+    "benchmarks/SCALE.md": "214 million structures",
     "protok/weights/protok-512/README.md": "Card: protok-512",
     "protok/weights/protok-4096/README.md": "Card: protok-4096",
+    "protok/weights/protok-image/README.md": "Card: protok-image",
     "data/README.md": "Bundled data",
     "CHANGELOG.md": "Changes",
     "CONTRIBUTING.md": "Contributing",
@@ -44,7 +46,8 @@ MODULES = (
     "protok.backbone", "protok.io", "protok.convert", "protok.tokens", "protok.models",
     "protok.tokenizer", "protok.baselines", "protok.metrics", "protok.scale", "protok.lm",
     "protok.search", "protok.matrices", "protok.export", "protok.counts", "protok.pyg",
-    "protok.hub", "protok.quantize", "protok.bench", "protok.testing", "protok.errors",
+    "protok.hub", "protok.view", "protok.atlas", "protok.draw", "protok.quantize", "protok.bench",
+    "protok.image", "protok.prior", "protok.testing", "protok.errors",
 )  # fmt: skip
 STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0; color: #222; background: #fff }
