@@ -91,13 +91,7 @@ class Recycled(Decoder):
         turn, ca = self.placement(first)
         seen = self.again(torch.cat([ca / SCALE, turn.flatten(-2)], dim=-1))
         x = torch.where(present[..., None], first + seen.float(), first)
-        half = self.width // self.heads // 2
-        speed = 1.0 / 10000 ** (torch.arange(half) / half)
-        angle = torch.arange(z.shape[1])[:, None] * speed
-        attend = None if bool(keep.all()) else keep[:, None, None, :]
-        for block in self.blocks:
-            x = block(x, (angle.cos(), angle.sin()), attend)
-        return self.norm(x)
+        return self.mix(x, keep)
 
 
 class Sequence(Decoder):

@@ -90,7 +90,7 @@ class HalfEncoder:
 
 class Compiled:
     """Features of edges, messages and what follows, compiled; on first use in each process,
-    which takes about half a minute."""
+    which takes seconds (`benchmarks/speed.py`: its start-up)."""
 
     def __init__(self, encoder: Encoder):
         compiler()

@@ -1,4 +1,4 @@
-"""The encoder with its features and messages in C++: several times faster on one core.
+"""The encoder with its features and messages in C++: about twice as fast on one core.
 
 ``native.cpp`` lies beside this module and is compiled by the machine's own C++ compiler on first
 use, which takes seconds; the library is kept for the next process (in the folder that the

@@ -53,13 +53,16 @@ def forgetting_set(
 ) -> ChainSet:
     """The chains on which forgetting is measured.
 
-    Those of `asked`, a store or folder; without it the validation store that the model's
+    Those of `asked`, a store or folder, called "elsewhere" unless it is the model's own validation
+    set; without it the validation store that the model's
     provenance names, if that lies where it did and is the same; else the mini set of
     `protok.bench`.
     """
     name, cache = "original validation", out / "forgetting.parquet"
     if asked:
         store, about = open_store(asked, cache), asked
+        if store.digest != start.provenance.get("valid_sha256"):
+            name = "elsewhere"
     elif (found := _original(start)) is not None:
         store, about = found
     else:

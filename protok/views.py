@@ -28,7 +28,7 @@ LEAST = 0.1
 #: O(MOST * length), not O(length squared).
 MOST, ROWS = 384, 64
 #: Power of 1/scale in a view's weight. 2 would be right for independent errors, but views
-#: err alike far away, and a higher power was better on held-out chains.
+#: err alike far away, so that the certain ones deserve more.
 TRUST = 3.0
 
 

@@ -258,7 +258,7 @@ def test_a_forgetting_set_of_ones_own(base, structures, tmp_path):
     short = TUNE | {"optim.steps": 2, "finetune.forgetting": str(other)}
     train.run(structures=structures, init=base, out=tmp_path / "run", overrides=short)
     original = json.loads((tmp_path / "run" / "report.json").read_text())["sets"][1]
-    assert original["name"] == "original validation" and original["about"] == str(other)
+    assert original["name"] == "elsewhere" and original["about"] == str(other)
     assert [chain["name"] for chain in original["chains"]] == ["other0_A", "other1_A"]
 
 
@@ -332,6 +332,8 @@ def test_the_original_validation_set_is_found_by_its_digest(base, structures, tm
     start.provenance["valid_sha256"] = store.digest
     found = forgetting_set("", start, tmp_path, 3, 100)
     assert found.name == "original validation" and len(found.chains) == 3
+    asked = forgetting_set(str(tmp_path / "valid.parquet"), start, tmp_path, 3, 100)
+    assert asked.name == "original validation"
     start.provenance["valid_sha256"] = "of another file"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
