@@ -14,7 +14,7 @@ from torch import Tensor
 #: Ideal N, CA and C of a residue in its own frame (Engh & Huber 1991 bond lengths and angle).
 IDEAL_RESIDUE = ((-0.525, 1.363, 0.0), (0.0, 0.0, 0.0), (1.526, 0.0, 0.0))
 #: Residues that look for their surroundings together, where there are many.
-GROUP = 64
+GROUP = 256
 #: Peptide bond geometry in Å and radians (Engh & Huber 1991).
 C_N, CA_C_N, C_N_CA, C_O, CA_C_O = 1.329, 2.035, 2.124, 1.231, 2.108
 
@@ -128,9 +128,10 @@ def groups(points: Float[Tensor, "n 3"], most: int) -> list[Int[Tensor, "_"]]:
     return done
 
 
-def near(points: Float[Tensor, "n 3"], rows: Int[Tensor, "m"], reach: float) -> Int[Tensor, "c"]:
-    """Indices of all points within `reach` of the box around the points `rows`, ascending."""
-    here = points[rows]
+def near(
+    points: Float[Tensor, "n 3"], here: Float[Tensor, "m 3"], reach: float
+) -> Int[Tensor, "c"]:
+    """Indices of all points within `reach` of the box around the points `here`, ascending."""
     outside = torch.maximum(here.amin(0) - points, points - here.amax(0)).clamp(min=0)
     return (outside.square().sum(-1) <= reach**2).nonzero()[:, 0]
 
@@ -157,7 +158,7 @@ def neighbours(
     alone = len(points) <= group
     for rows in groups(points, group if alone else GROUP):
         for reach in (torch.inf,) if alone else (16.0, 48.0, torch.inf):
-            columns = near(points, rows, reach)
+            columns = near(points, points[rows], reach)
             if len(columns) <= take:
                 continue
             d = _distances(points[rows], points[columns])
@@ -187,8 +188,8 @@ def density_moments(
 ) -> Float[Tensor, "n f"]:
     """Where the rest of the chain lies, seen from each residue: smooth invariants.
 
-    For each radius r the CA atoms are weighted with (1 - (d/r)^2)^2 inside r and
-    nothing outside. Returned per radius: the logarithm of the summed weight, the
+    For each radius r, in ascending order, the CA atoms are weighted with (1 - (d/r)^2)^2
+    inside r and nothing outside. Returned per radius: the logarithm of the summed weight, the
     weighted mean position (3) and second moment (6) in the residue's own frame,
     in units of r. Compact support keeps a code local: an atom farther than
     max(radii) cannot change it. Beyond `group` residues those that lie together look at
@@ -202,24 +203,26 @@ def density_moments(
     for rows in groups(points, group if alone else GROUP):
         if not len(rows):
             continue
-        here = points[rows]
-        # Not far from the origin, and in float64: the shift rule below takes the difference
-        # of large sums, which would lose the last digits in float32.
-        centre = here.mean(0)
-        sums = []
-        for r in radii:
+        # Not far from the origin, and in float64: squares of distances and the shift rule below
+        # take differences of large sums, which would lose the last digits in float32.
+        centre = points[rows].mean(0)
+        here = (points[rows] - centre).double()
+        others, sums = points, []
+        for r in reversed(radii):
+            if not alone:
+                others = others[near(others, points[rows], r)]
             if not alone or not sums:
-                others = points if alone else points[near(points, rows, r)]
                 p = (others - centre).double()
-                powers = torch.cat(
-                    [torch.ones_like(p[:, :1]), p, p[:, upper[0]] * p[:, upper[1]]], 1
-                )
-                squares = _distances(here, others).square_()
-            inside = (squares * (-1 / r**2)).add_(1).clamp_(min=0).square_()
-            sums.append(inside.double() @ powers)
+                one = torch.ones_like(p[:, :1])
+                powers = torch.cat([one, p, p[:, upper[0]] * p[:, upper[1]]], 1)
+                square = p.square().sum(1)
+            # 1 - (d/r)^2 of all pairs by one product of matrices.
+            mine = torch.cat([2 * here, r**2 - here.square().sum(1, keepdim=True)], 1)
+            inside = torch.addmm(square / -(r**2), mine / r**2, torch.cat([p, one], 1).T)
+            sums.append(inside.clamp_(min=0).square_() @ powers)
         # Moments about the residue itself, by the shift rule.
-        total, first, second = torch.stack(sums, 1).split((1, 3, 6), dim=-1)
-        x = (here - centre).double()[:, None]
+        total, first, second = torch.stack(sums[::-1], 1).split((1, 3, 6), dim=-1)
+        x = here[:, None]
         (i, j), shift = upper, first - total * x
         second = second - first[..., i] * x[..., j] - shift[..., j] * x[..., i]
         total, shift, second = (part.to(ca.dtype) for part in (total, shift, second))

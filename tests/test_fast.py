@@ -187,7 +187,7 @@ def test_groups_cover_all_and_near_forgets_nobody():
     assert torch.equal(torch.cat(parts).sort().values, torch.arange(1000))
     assert max(map(len, parts)) <= 64
     for rows in parts[:4]:
-        found = g.near(points, rows, 7.0)
+        found = g.near(points, points[rows], 7.0)
         close = (torch.cdist(points[rows], points) <= 7.0).any(0).nonzero()[:, 0]
         assert set(close.tolist()) <= set(found.tolist()) and len(found) < 900
 
