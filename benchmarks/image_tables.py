@@ -64,7 +64,21 @@ def sweep() -> str:
         "codes used", "perplexity", "effective dimension of codes",
         *(f"less error than {control}, 1e-4" for control in controls),
     ]  # fmt: skip
-    return said + table(head, rows)
+    return said + table(head, rows) + _figures(found)
+
+
+def _figures(rows: list[dict]) -> str:
+    """Reconstructions and curves of each size, where they were drawn."""
+    text = ""
+    for size in sorted({row["size"] for row in rows}):
+        sheet = RESULTS / "images" / f"reconstructions-{size}.png"
+        if sheet.exists():
+            lines = sheet.with_suffix(".txt").read_text().split()
+            text += f"\n\n{size:,} codes; from above: {', '.join(lines)}.\n\n"
+            text += f"![Held-out images and what each quantizer with {size:,} codes makes of them]"
+            text += f"(results/images/{sheet.name})\n\n"
+            text += f"![{size:,} codes: curves by schedule](results/images/curves-{size}.svg)"
+    return text
 
 
 def _cells() -> list[dict]:
@@ -81,7 +95,7 @@ def _cells() -> list[dict]:
 
 def samples_of_images() -> str:
     """Priors over codes of images: likeness of samples, and of reconstructions."""
-    rows = []
+    rows, sheets = [], []
     for path in sorted((RESULTS / "samples").glob("*.json")):
         result = json.loads(path.read_text())
         for name, found in result["settings"].items():
@@ -96,11 +110,15 @@ def samples_of_images() -> str:
                 f"{found['codes']['perplexity']:.0f}",
                 f"{found['codes_of_training_images']['perplexity']:.0f}",
             ])  # fmt: skip
+            sheets.append(f"![Samples of {result['prior']}, {name}]"
+                          f"(results/samples/{result['prior']}-{name}.png)")  # fmt: skip
     head = [
         "prior", "codes of", "held-out bits a code", "sampling", "samples", "frechet_gist",
         "of reconstructions", "repetition", "perplexity of codes", "of training images",
     ]  # fmt: skip
-    return table(head, rows) if rows else NONE
+    if not rows:
+        return NONE
+    return table(head, rows) + "\n\nSamples; a column is a class:\n\n" + "\n\n".join(sheets)
 
 
 def samples_of_chains() -> str:
