@@ -263,7 +263,10 @@ class Message(nn.Module):
             if not complete:
                 message *= graph.valid[rows, :, None]
             summed.append(message.sum(1))
-        return self._update(h, torch.cat(summed) if summed else x, graph)
+        if not summed:
+            return h
+        parts = zip(h.split(2 * ROWS), torch.cat(summed).split(2 * ROWS), strict=True)
+        return torch.cat([self._update(part, message, graph) for part, message in parts])
 
 
 class Encoder(nn.Module):
