@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 import lightning
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from protok.commandline import run_arguments, settings
 from protok.data import Stream, read_store
 from protok.encoder import Batch
 from protok.fitting import fit, last_checkpoint, made_with, make_trainer, scheduled_adamw
@@ -40,7 +40,7 @@ class Distilling(lightning.LightningModule):
         self.network.quantizer.load_state_dict(teacher.network.quantizer.state_dict())
         self.network.decoder.load_state_dict(teacher.network.decoder.state_dict())
         for part in (self.network.quantizer, self.network.decoder):
-            part.requires_grad_(False).eval()
+            part.requires_grad_(False)
         # A list keeps the teacher out of the checkpoints.
         self.teacher = [teacher.network.encoder.requires_grad_(False).eval()]
 
@@ -81,17 +81,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", type=Path)
+    run_arguments(parser)
     parser.add_argument("--teacher", required=True, help="a model that protok ships, or a folder")
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--structures", help="instead of data.train")
-    parser.add_argument("--valid", help="instead of data.valid")
-    parser.add_argument("--resume", action="store_true")
     given = parser.parse_args()
-    paths = {"data.train": given.structures, "data.valid": given.valid}
-    recipe = read_recipe(given.recipe, {k: v for k, v in paths.items() if v})
+    recipe = read_recipe(given.recipe, settings(given.overrides))
     optim = argparse.Namespace(**asdict(recipe.optim) | {"steps": given.steps, "lr": given.lr})
     checkpoint = last_checkpoint(given.out, given.resume)
     lightning.seed_everything(optim.seed, verbose=False)

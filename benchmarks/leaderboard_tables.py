@@ -42,12 +42,16 @@ def _mean(values: list[float | None]) -> str:
 
 
 def short() -> str:
-    """The summary of the first probe that has enough tables to rank by."""
-    for probe in PROBES:
-        found = leaderboard.load(probe)
-        if found is not None and len(_shared_sites(found)) >= ENOUGH:
-            return f"Probe: {PROBE_NAMES[probe]}.\n\n{_summary(found, MORE[:2])}"
-    return "Too few tables have been computed for a ranking; those that have are on the page."
+    """The summary of the probe that has enough tables to rank by for the most tokenizers."""
+    found = {probe: leaderboard.load(probe) for probe in PROBES}
+    rows = {
+        probe: len(one.subjects()) if one is not None and len(_shared_sites(one)) >= ENOUGH else 0
+        for probe, one in found.items()
+    }  # fmt: skip
+    probe = max(PROBES, key=rows.__getitem__)
+    if not rows[probe]:
+        return "Too few tables have been computed for a ranking; those that have are on the page."
+    return f"Probe: {PROBE_NAMES[probe]}.\n\n{_summary(found[probe], MORE[:2])}"
 
 
 def _each_probe(section: Callable[[Results], str]) -> str:
