@@ -12,7 +12,7 @@ import pytest
 from tiny import Tiny
 
 import protok
-from protok.batch import encode_files, find_sources
+from protok.batch import encode_files, find_sources, unique_names
 from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.io import archives, iter_files
 from protok.scale import encode_all
@@ -110,6 +110,34 @@ def test_members_of_one_name_are_both_there(texts, tmp_path):
     found = list(encode_files(path, Tiny()))
     assert [result.path.split("::")[1] for result in found] == ["x.pdb", "2/x.pdb"]
     assert found[0].tokens[0].sequence != found[1].tokens[0].sequence
+
+
+@pytest.mark.parametrize(
+    ("members", "paths", "names"),
+    [
+        (["./x.pdb", "x.pdb"], ["./x.pdb", "x.pdb"], ["x", "x#2"]),
+        (["/x.pdb", "x.pdb"], ["/x.pdb", "x.pdb"], ["x", "x#2"]),
+        (["2/x.pdb", "x.pdb", "x.pdb"], ["2/x.pdb", "x.pdb", "3/x.pdb"],
+         ["2/x.pdb", "a.tar/x.pdb", "3/x.pdb"]),
+        (["x.pdb", "x.pdb", "2/x.pdb"], ["x.pdb", "2/x.pdb", "2/2/x.pdb"],
+         ["a.tar/x.pdb", "a.tar/2/x.pdb", "2/2/x.pdb"]),
+    ],
+)  # fmt: skip
+def test_members_of_one_path_have_names_of_their_own(texts, tmp_path, members, paths, names):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(texts["deep/s0.pdb"])
+            archive.addfile(info, io.BytesIO(texts["deep/s0.pdb"]))
+    results = list(encode_files(path, Tiny()))
+    assert [result.path.split("::")[1] for result in results] == paths
+    assert [one.name for result in results for one in result.tokens] == names
+
+
+def test_unique_names_number_what_they_cannot_tell_apart():
+    files = [Path("x.pdb"), Path("x.pdb"), Path("x#2"), Path("x.pdb"), Path("y.pdb")]
+    assert unique_names(files) == ["x", "x#3", "x#2", "x#4", "y"]
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])

@@ -52,7 +52,8 @@ def is_archive(path: str | os.PathLike) -> bool:
 def list_members(path: str | os.PathLike) -> Iterator[Member]:
     """Yield the structure files of an archive: .pdb, .ent, .cif, .mmcif, .bcif, .fcz, also packed.
 
-    Of members of the same name the second is called ``2/name``, and so on. Hidden files
+    Of members of the same name the second is called ``2/name``, and so on, or by the next
+    number of which no member before is called. Hidden files
     and links are passed over.
 
     Raises
@@ -150,11 +151,16 @@ def _walk(path: Path) -> Walk:
     walk = _kind(path)
     if walk is None:
         raise ProtokError("is not an archive any more", "run again", file=str(path))
-    seen: dict[str, int] = {}
+    taken: set[str] = set()
+    times: dict[str, int] = {}
     try:
         for member, read in walk(path):
-            seen[member.name] = times = seen.get(member.name, 0) + 1
-            yield (Member(f"{times}/{member.name}", member.size) if times > 1 else member), read
+            name = member.name
+            while name in taken:  # there may be a folder 2 in the archive
+                times[member.name] = number = times.get(member.name, 1) + 1
+                name = f"{number}/{member.name}"
+            taken.add(name)
+            yield Member(name, member.size), read
     except ProtokError as error:
         error.file = error.file or str(path)
         raise
