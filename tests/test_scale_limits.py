@@ -18,6 +18,7 @@ from tiny import Tiny
 import protok
 from protok.batch import encode_files
 from protok.errors import ProtokError
+from protok.io import foldcomp
 from protok.scale import encode_all, job_key
 from protok.tokens import load
 
@@ -195,3 +196,19 @@ def test_a_folder_becomes_a_dataset(pdbs, tmp_path, monkeypatch):
     with pytest.raises(ProtokError, match="folder of something else"):
         encode_all(pdbs, Tiny(), pdbs, overwrite=True)
     assert len(list(pdbs.iterdir())) == 12
+
+
+def test_ctrl_c_within_foldcomp_leaves_no_answer_for_the_next(tmp_path, monkeypatch):
+    (tmp_path / "foldcomp.py").write_text("def decompress(data): return '', data.decode()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(foldcomp, "_helper", None)
+
+    def stopped(self, size):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(foldcomp._Helper, "_receive", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            foldcomp.unpack(b"first")
+    assert foldcomp.unpack(b"second") == b"second"
+    foldcomp._helper.stop()

@@ -93,6 +93,10 @@ class _Helper:
             code = self.process.wait()
             said = "it took too long" if isinstance(error, TimeoutError) else f"exit code {code}"
             return _REFUSED, f"the library broke down on it: {said}".encode()
+        except BaseException:  # Ctrl-C: the answer on its way would be taken for the next one's
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def _receive(self, size: int) -> bytes:
         pieces, handle = [], self.process.stdout.fileno()
