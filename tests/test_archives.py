@@ -180,6 +180,22 @@ def test_a_damaged_zip_member_costs_itself(texts, tmp_path):
     assert isinstance(results[1].errors[0], CorruptFile)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("where", [2, 6, 40], ids=["size", "properties", "data"])
+def test_a_damaged_zip_member_of_other_packing_costs_itself(texts, tmp_path, method, where):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for number in range(2):
+            archive.writestr(f"s{number}.pdb", texts[f"deep/s{number}.pdb"])
+    data = bytearray(path.read_bytes())
+    start = data.index(b"s0.pdb") + len("s0.pdb") + where
+    data[start : start + 100] = b"\xff" * 100
+    path.write_bytes(data)
+    damaged, good = encode_files(path, Tiny())
+    assert isinstance(damaged.errors[0], CorruptFile)
+    assert [one.name for one in good.tokens] == ["s1"]
+
+
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
 def test_bombs_are_rows(texts, tmp_path, name, monkeypatch):
     monkeypatch.setattr("protok.io.files.STEP", 2**20)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -25,8 +26,8 @@ SEPARATOR = "::"
 
 _BLOCK = 2**20
 #: What the standard library raises on damaged archives, and on encrypted ones.
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError,
-           RuntimeError, OverflowError)  # fmt: skip
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError,
+           ValueError, RuntimeError, OverflowError)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -231,8 +232,11 @@ def _zip_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[in
             raise FormatError("encrypted", "unpack the archive by hand")
         if info.file_size > max(files.STEP, RATIO * info.compress_size):
             raise bomb(info.compress_size, info.file_size)
-        with archive.open(info) as file:
-            return file.read(limit)
+        try:
+            with archive.open(info) as file:
+                return file.read(limit)
+        except Exception as error:  # each decompressor has its own
+            raise _corrupt(error) from error
 
     return read
 
