@@ -54,8 +54,7 @@ def list_members(path: str | os.PathLike) -> Iterator[Member]:
     """Yield the structure files of an archive: .pdb, .ent, .cif, .mmcif, .bcif, .fcz, also packed.
 
     Of members of the same name the second is called ``2/name``, and so on, or by the next
-    number of which no member before is called. Hidden files
-    and links are passed over.
+    number of which no member before is called. Hidden files and links are passed over.
 
     Raises
     ------
@@ -176,8 +175,18 @@ def _wanted(name: str) -> bool:
     return is_structure(last) and not last.startswith(".")
 
 
+_HELD = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+         tarfile.SOLARIS_XHDTYPE)  # fmt: skip
+
+
 class _Header(tarfile.TarInfo):
     """A header of a tar archive that is refused if damaged, where tarfile would just end."""
+
+    def _block(self, count):
+        # Back to where the reader was means for ever; long names are held in memory.
+        if count < 0 or (count > _BLOCK and self.type in _HELD):
+            raise tarfile.InvalidHeaderError(f"a header of {count} bytes")
+        return super()._block(count)
 
     @classmethod
     def fromtarfile(cls, archive):
@@ -195,18 +204,21 @@ class _Header(tarfile.TarInfo):
 def _walk_tar(path: Path) -> Walk:
     with open(path, "rb") as file, _unpacked(file) as stream:
         # Only a plain archive can be skipped through; others are a stream.
-        plain = isinstance(stream, _Plain)
+        plain = stream is file
         with tarfile.open(
             fileobj=stream, mode="r:" if plain else "r|", tarinfo=_Header, bufsize=_BLOCK
         ) as archive:
             while (info := archive.next()) is not None:
                 archive.members.clear()  # tarfile keeps all headers otherwise
+                archive.pax_headers.clear()
                 if info.isfile() and _wanted(info.name):
                     yield Member(info.name, info.size), _tar_reader(archive, info)
 
 
 def _tar_reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[int], bytes]:
     def read(limit: int) -> bytes:
+        if info.issparse() and info.size > files.STEP:  # holes cost nothing in the archive
+            raise FormatError(f"a sparse file of {said(info.size)}", "pack it without --sparse")
         pieces, left = [], min(limit, info.size)
         with archive.extractfile(info) as file:
             while left and (piece := file.read(min(left, _BLOCK))):
@@ -222,7 +234,8 @@ def _tar_reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[in
 def _walk_zip(path: Path) -> Walk:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if not info.is_dir() and _wanted(info.filename):
+            link = stat.S_ISLNK(info.external_attr >> 16)
+            if not link and not info.is_dir() and _wanted(info.filename):
                 yield Member(info.filename, info.file_size), _zip_reader(archive, info)
 
 
@@ -271,7 +284,7 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
 
         inner = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
         return _Stream(file, inner)
-    return _Plain(file)
+    return file
 
 
 class _Stream:
@@ -300,23 +313,3 @@ class _Stream:
         if self._given > max(files.STEP, RATIO * self._file.tell()):
             raise bomb(self._file.tell(), self._given)
         return data
-
-
-class _Plain:
-    """An uncompressed file, of which no header makes us read a great piece at once."""
-
-    most = 2**24
-
-    def __init__(self, file: BinaryIO):
-        self.tell, self.seek, self._read = file.tell, file.seek, file.read
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def read(self, size: int) -> bytes:
-        if size > self.most:
-            raise CorruptFile(f"an archive with a header of {size >> 20} MiB", "fetch it again")
-        return self._read(size)
