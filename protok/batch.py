@@ -118,7 +118,7 @@ def find_sources(paths: str | Path | Iterable[str | Path]) -> list[Source]:
         path = str(file)
         try:
             status = file.stat()
-        except OSError:  # on a list, or deleted meanwhile: who opens it says so
+        except (OSError, ValueError):  # on a list, or deleted meanwhile: who opens it says so
             found.append((path, 0, 0, ""))
             continue
         size, mtime = status.st_size, status.st_mtime_ns
@@ -152,7 +152,9 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     Members of archives may have the same path, as `./x.pdb` and `x.pdb`: these are numbered.
     """
     from .io import stem
+    from .io.files import utf8
 
+    files = [Path(utf8(file)) for file in files]
     distinct = list(dict.fromkeys(files))
     parts = [0] * len(distinct)
     while True:
