@@ -118,7 +118,7 @@ def find_sources(paths: str | Path | Iterable[str | Path]) -> list[Source]:
         path = str(file)
         try:
             status = file.stat()
-        except OSError:  # on a list, or deleted meanwhile: who opens it says so
+        except (OSError, ValueError):  # on a list, or deleted meanwhile: who opens it says so
             found.append((path, 0, 0, ""))
             continue
         size, mtime = status.st_size, status.st_mtime_ns
@@ -148,19 +148,42 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 
     >>> unique_names([Path("x/1aki.pdb"), Path("y/1aki.pdb"), Path("y/1ubq.cif")])
     ['x/1aki.pdb', 'y/1aki.pdb', '1ubq']
+
+    Members of archives may have the same path, as `./x.pdb` and `x.pdb`: these are numbered.
     """
     from .io import stem
+    from .io.files import utf8
 
-    parts = [0] * len(files)
+    files = [Path(utf8(file)) for file in files]
+    distinct = list(dict.fromkeys(files))
+    parts = [0] * len(distinct)
     while True:
         names = [
             "/".join(file.parts[-n:]) if n else stem(file)
-            for file, n in zip(files, parts, strict=True)
+            for file, n in zip(distinct, parts, strict=True)
         ]
         count = Counter(names)
-        if len(count) == len(files):
-            return names
+        if len(count) == len(distinct):
+            break
         parts = [n + (count[name] > 1) for n, name in zip(parts, names, strict=True)]
+    if len(distinct) == len(files):
+        return names
+    name_of = dict(zip(distinct, names, strict=True))
+    return _numbered([name_of[file] for file in files])
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Append `#2`, `#3` to the second and third of a name."""
+    taken, times = set(names), Counter()
+    found = []
+    for name in names:
+        times[name] += 1
+        unique = name
+        while times[name] > 1 and (unique := f"{name}#{times[name]}") in taken:
+            times[name] += 1
+        taken.add(unique)
+        found.append(unique)
+    return found
 
 
 def as_tokenizer(given: Any) -> Any:

@@ -157,9 +157,9 @@ def _reading(arguments: argparse.Namespace) -> dict:
 def _encode_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "inputs", nargs="+", metavar="INPUT",
-        help="structure files (.pdb .cif .bcif .fcz, also .gz .zst), folders, patterns; archives "
-        "(.tar .tar.gz .zip, Foldcomp databases); @FILE with a path a line, - for such lines on "
-        "the standard input; or one store of training",
+        help="structure files (.pdb .cif .bcif .fcz, also .gz .zst), folders (links in them to "
+        "folders are not followed), patterns; archives (.tar .tar.gz .zip, Foldcomp databases); "
+        "@FILE with a path a line, - for such lines on the standard input; or a store of training",
     )  # fmt: skip
     one.add_argument(
         "-o", "--out", metavar="FILE",

@@ -192,13 +192,14 @@ def open_store(source: str | Path, cache: str | Path) -> Store:
     if source.is_file() and source.suffix == ".parquet":
         return read_store(source)
     from protok.io import iter_files
+    from protok.io.files import utf8
 
     files = list(iter_files([source]))
     if not files:
         raise NoProtein(
             "no structure files", "give a folder of PDB or mmCIF files", file=str(source)
         )
-    state = "\n".join(f"{f}\t{f.stat().st_size}\t{f.stat().st_mtime_ns}" for f in files)
+    state = "\n".join(f"{utf8(f)}\t{f.stat().st_size}\t{f.stat().st_mtime_ns}" for f in files)
     stamp = cache.with_suffix(".state")
     cache.parent.mkdir(parents=True, exist_ok=True)
     with _alone(cache.with_suffix(".lock")):

@@ -17,6 +17,7 @@ import numpy as np
 from . import workers
 from .batch import Reading, as_tokenizer
 from .errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
+from .io.files import utf8
 from .models import shipped
 from .tokens import Tokens, load
 
@@ -224,7 +225,7 @@ class _Originals:
         self._only = len(self._files) == 1 and len(names) == 1
         self._by_name: dict[str, list[Path]] = {}
         for file in self._files:
-            for name in {stem(file), file.name}:
+            for name in {stem(file), Path(utf8(file)).name}:
                 self._by_name.setdefault(name, []).append(file)
 
     def find(self, name: str) -> tuple[Path, ...]:
@@ -232,7 +233,7 @@ class _Originals:
             return tuple(self._files)
         found = self._by_name.get(name.rpartition("/")[2], [])
         if "/" in name:
-            found = [file for file in found if f"/{file.as_posix()}".endswith(f"/{name}")]
+            found = [file for file in found if f"/{utf8(file)}".endswith(f"/{name}")]
         return tuple(found)
 
 

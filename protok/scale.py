@@ -105,9 +105,10 @@ def encode_all(
     Parameters
     ----------
     paths
-        Files, folders (searched to the bottom), glob patterns, lists (``@name``, a path a line;
-        ``-`` for the standard input), and archives, whose members are read as streams and never
-        become files: ``.tar`` (plain, gzip, bzip2, Zstandard), ``.zip``, Foldcomp databases.
+        Files, folders (searched to the bottom, but for symbolic links to folders), glob patterns,
+        lists (``@name``, a path a line; ``-`` for the standard input), and archives, whose
+        members are read as streams and never become files: ``.tar`` (plain, gzip, bzip2,
+        Zstandard), ``.zip``, Foldcomp databases.
     tokenizer
         A tokenizer, or the name or folder of one.
     out

@@ -2,9 +2,11 @@
 
 import gzip
 import io
+import os
 import sys
 import tarfile
 import zipfile
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from tiny import Tiny
 
 import protok
-from protok.batch import encode_files, find_sources
+from protok.batch import encode_files, find_sources, unique_names
 from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.io import archives, iter_files
 from protok.scale import encode_all
@@ -112,6 +114,34 @@ def test_members_of_one_name_are_both_there(texts, tmp_path):
     assert found[0].tokens[0].sequence != found[1].tokens[0].sequence
 
 
+@pytest.mark.parametrize(
+    ("members", "paths", "names"),
+    [
+        (["./x.pdb", "x.pdb"], ["./x.pdb", "x.pdb"], ["x", "x#2"]),
+        (["/x.pdb", "x.pdb"], ["/x.pdb", "x.pdb"], ["x", "x#2"]),
+        (["2/x.pdb", "x.pdb", "x.pdb"], ["2/x.pdb", "x.pdb", "3/x.pdb"],
+         ["2/x.pdb", "a.tar/x.pdb", "3/x.pdb"]),
+        (["x.pdb", "x.pdb", "2/x.pdb"], ["x.pdb", "2/x.pdb", "2/2/x.pdb"],
+         ["a.tar/x.pdb", "a.tar/2/x.pdb", "2/2/x.pdb"]),
+    ],
+)  # fmt: skip
+def test_members_of_one_path_have_names_of_their_own(texts, tmp_path, members, paths, names):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(texts["deep/s0.pdb"])
+            archive.addfile(info, io.BytesIO(texts["deep/s0.pdb"]))
+    results = list(encode_files(path, Tiny()))
+    assert [result.path.split("::")[1] for result in results] == paths
+    assert [one.name for result in results for one in result.tokens] == names
+
+
+def test_unique_names_number_what_they_cannot_tell_apart():
+    files = [Path("x.pdb"), Path("x.pdb"), Path("x#2"), Path("x.pdb"), Path("y.pdb")]
+    assert unique_names(files) == ["x", "x#3", "x#2", "x#4", "y"]
+
+
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
 def test_a_cut_archive_gives_what_it_has_and_one_row(texts, tmp_path, name):
     random = np.random.default_rng(0)
@@ -152,6 +182,22 @@ def test_a_damaged_zip_member_costs_itself(texts, tmp_path):
     assert isinstance(results[1].errors[0], CorruptFile)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("where", [2, 6, 40], ids=["size", "properties", "data"])
+def test_a_damaged_zip_member_of_other_packing_costs_itself(texts, tmp_path, method, where):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for number in range(2):
+            archive.writestr(f"s{number}.pdb", texts[f"deep/s{number}.pdb"])
+    data = bytearray(path.read_bytes())
+    start = data.index(b"s0.pdb") + len("s0.pdb") + where
+    data[start : start + 100] = b"\xff" * 100
+    path.write_bytes(data)
+    damaged, good = encode_files(path, Tiny())
+    assert isinstance(damaged.errors[0], CorruptFile)
+    assert [one.name for one in good.tokens] == ["s1"]
+
+
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
 def test_bombs_are_rows(texts, tmp_path, name, monkeypatch):
     monkeypatch.setattr("protok.io.files.STEP", 2**20)
@@ -187,12 +233,110 @@ def test_lists(texts, tmp_path, monkeypatch):
     assert [Path(one.path).name.split("::")[-1] for one in found] == [
         "a.pdb", "b.pdb", "s0.pdb", "s1.pdb", "s2.pdb", "s3.pdb", "s4.pdb.gz", "out.pdb", "lost.pdb"
     ]  # fmt: skip
-    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
     assert find_sources("-") == found
     (lost,) = [r for r in encode_files(f"@{tmp_path}/list.txt", Tiny()) if "lost" in r.path]
     assert "no such file" in str(lost.errors[0])
     with pytest.raises(ProtokError, match=r"nowhere\.txt: the list cannot be read"):
         list(iter_files("@nowhere.txt"))
+
+
+@pytest.mark.parametrize("given", ["-", "@list.txt"])
+def test_a_bad_line_of_a_list_costs_itself(texts, tmp_path, given, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    latin = b"caf\xe9.pdb"
+    for name in (b"a.pdb", latin):
+        Path(os.fsdecode(name)).write_bytes(texts["deep/s0.pdb"])
+    lines = b"\xef\xbb\xbfa.pdb\nx\0y.pdb\n" + b"x" * 5000 + b"\nlost\xe9.pdb\n" + latin + b"\n"
+    Path("list.txt").write_bytes(lines)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
+    summary = encode_all(given, Tiny(), "t.parquet")
+    assert [one.name for one in load("t.parquet")] == ["a", "caf\\udce9"]
+    assert [Path(file).name[:5] for file, _, _ in summary.errors] == [
+        "x\0y.p",
+        "xxxxx",
+        "lost\udce9",
+    ]
+    assert all("unexpected" not in reason for _, _, reason in summary.errors)
+
+
+@pytest.mark.parametrize("out", ["t.parquet", "t.fasta", "t.csv", "t.npz"])
+def test_names_that_are_not_utf8_are_written_with_escapes(texts, tmp_path, out):
+    (tmp_path / "in").mkdir()
+    for folder in (b"x\xff", b"y\xff"):
+        (tmp_path / "in" / os.fsdecode(folder)).mkdir()
+        path = tmp_path / "in" / os.fsdecode(folder) / "s.pdb"
+        path.write_bytes(texts["deep/s0.pdb"])
+    tar(tmp_path / "in.tar", {os.fsdecode(b"\xe9.pdb"): texts["deep/s0.pdb"]})
+    encode_all([tmp_path / "in", tmp_path / "in.tar"], Tiny(), tmp_path / out)
+    names = ["x\\udcff/s", "y\\udcff/s", "\\udce9"]
+    assert [one.name for one in load(tmp_path / out)] == [
+        name.replace("/s", "/s.pdb") for name in names
+    ]
+    assert protok.read(path.rename(path.with_name(os.fsdecode(b"\xe9.pdb")))).name == names[-1]
+
+
+def test_links_in_a_zip_are_passed_over(texts, tmp_path):
+    path = pack(tmp_path / "a.zip", {"s.pdb": texts["deep/s0.pdb"]})
+    link = zipfile.ZipInfo("link.pdb")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    assert [member.name for member in archives.list_members(path)] == ["s.pdb"]
+
+
+def sparse(size: int, data: bytes) -> bytes:
+    """A member of an old GNU tar archive of which all but the first bytes is a hole."""
+    info = tarfile.TarInfo("holes.pdb")
+    info.size, info.type = len(data), tarfile.GNUTYPE_SPARSE
+    head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    pairs = [(0, len(data)), (size, 0)]
+    for number, pair in enumerate(pairs):
+        for at, value in enumerate(pair):
+            place = 386 + 24 * number + 12 * at
+            head[place : place + 12] = b"%011o\0" % value
+    head[483:495] = b"%011o\0" % size
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head[:512])
+    return bytes(head) + data + bytes(-len(data) % 512)
+
+
+def test_holes_of_a_sparse_member_are_not_unpacked(texts, tmp_path):
+    path = tmp_path / "a.tar"
+    tar(path, {"good.pdb": texts["deep/s0.pdb"]})
+    path.write_bytes(sparse(2**30, b"x" * 10) + path.read_bytes())
+    holes, good = encode_files(path, Tiny())
+    assert "sparse" in holes.errors[0].found and [one.name for one in good.tokens] == ["good"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("packing", ["", "gz"])
+def test_long_names_in_a_tar_are_bounded(texts, tmp_path, kind, packing):
+    def header(size: int) -> Path:
+        path = tmp_path / f"{size}.tar"
+        with tarfile.open(path, f"w:{packing}") as archive:
+            info = tarfile.TarInfo("name")
+            info.type, info.size = kind, size
+            archive.addfile(info, io.BytesIO(bytes(size)))
+            info = tarfile.TarInfo("s.pdb")
+            info.size = len(texts["deep/s0.pdb"])
+            archive.addfile(info, io.BytesIO(texts["deep/s0.pdb"]))
+        return path
+
+    with pytest.raises(CorruptFile, match="damaged"):
+        list(archives.list_members(header(2**21)))
+    if kind != tarfile.GNUTYPE_LONGNAME:  # a name of zeros is none
+        assert len(list(archives.list_members(header(2**10)))) == 1
+
+
+def test_a_size_below_zero_does_not_lead_back(texts, tmp_path):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("s.pdb")
+        info.pax_headers = {"size": "-1536"}  # its own header, and the two blocks before
+        archive.addfile(info)
+    with pytest.raises(CorruptFile, match="damaged"):
+        list(islice(archives.list_members(path), 9))
 
 
 @pytest.fixture
@@ -237,7 +381,10 @@ def test_foldcomp_breaks_down_without_us(foldcomp, tmp_path):
     assert len(protok.read(tmp_path / "x.fcz")) == 20
 
 
-def test_foldcomp_index_that_lies(foldcomp):
-    Path(f"{foldcomp}.index").write_text("0\tx\n")
-    (result,) = encode_files(foldcomp, Tiny())
+@pytest.mark.parametrize("line", ["x", "0\t-1", "-1\t4"])
+def test_foldcomp_index_that_lies(tmp_path, line):
+    path = tmp_path / "db"
+    path.write_bytes(b"FCMP" * 9)
+    Path(f"{path}.index").write_text(f"0\t{line}\n")
+    (result,) = encode_files(path, Tiny())
     assert "index" in result.errors[0].found

@@ -39,6 +39,15 @@ def test_gzip_members_and_padding(tmp_path):
 
 
 @pytest.mark.parametrize("pack", PACKERS)
+def test_many_small_streams_take_linear_time(tmp_path, pack):
+    text = "\n".join(chain("GLY ALA")).encode()
+    (tmp_path / "x.pdb").write_bytes(pack(text) + pack(b"") * 300_000)
+    began = time.process_time()
+    assert read(tmp_path / "x.pdb").sequence == "GA"
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("pack", PACKERS)
 def test_cut_and_damaged_streams(tmp_path, pack):
     # Incompressible remarks, so that the cut falls behind the atoms whatever the block size.
     noise = np.random.default_rng(0).integers(33, 126, (3000, 70), np.uint8)
@@ -134,3 +143,29 @@ def test_iter_files(tmp_path):
     for nothing in (tmp_path / "no.pdb", tmp_path / "*.xyz"):
         with pytest.raises(errors.ProtokError, match="no such file"):
             list(iter_files(nothing))
+
+
+def test_a_folder_that_cannot_be_searched_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    (tmp_path / "shut").mkdir(mode=0)
+    (tmp_path / "z.pdb").touch()
+    root = os.geteuid() == 0  # who may search anything
+    if root:
+        os.seteuid(65534)
+    try:
+        assert list(map(str, iter_files("."))) == ["z.pdb", "shut"]
+        with pytest.raises(errors.ProtokError, match="cannot be read .*Permission"):
+            read("shut")
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_links_to_folders_are_not_followed(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.pdb").touch()
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert list(iter_files(tmp_path)) == [tmp_path / "a" / "x.pdb"]
+    assert list(iter_files(tmp_path / "b")) == [tmp_path / "b" / "x.pdb"]

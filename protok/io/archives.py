@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -25,8 +26,8 @@ SEPARATOR = "::"
 
 _BLOCK = 2**20
 #: What the standard library raises on damaged archives, and on encrypted ones.
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError,
-           RuntimeError, OverflowError)  # fmt: skip
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError,
+           ValueError, RuntimeError, OverflowError)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def is_archive(path: str | os.PathLike) -> bool:
 def list_members(path: str | os.PathLike) -> Iterator[Member]:
     """Yield the structure files of an archive: .pdb, .ent, .cif, .mmcif, .bcif, .fcz, also packed.
 
-    Of members of the same name the second is called ``2/name``, and so on. Hidden files
-    and links are passed over.
+    Of members of the same name the second is called ``2/name``, and so on, or by the next
+    number of which no member before is called. Hidden files and links are passed over.
 
     Raises
     ------
@@ -150,11 +151,16 @@ def _walk(path: Path) -> Walk:
     walk = _kind(path)
     if walk is None:
         raise ProtokError("is not an archive any more", "run again", file=str(path))
-    seen: dict[str, int] = {}
+    taken: set[str] = set()
+    times: dict[str, int] = {}
     try:
         for member, read in walk(path):
-            seen[member.name] = times = seen.get(member.name, 0) + 1
-            yield (Member(f"{times}/{member.name}", member.size) if times > 1 else member), read
+            name = member.name
+            while name in taken:  # there may be a folder 2 in the archive
+                times[member.name] = number = times.get(member.name, 1) + 1
+                name = f"{number}/{member.name}"
+            taken.add(name)
+            yield Member(name, member.size), read
     except ProtokError as error:
         error.file = error.file or str(path)
         raise
@@ -169,8 +175,18 @@ def _wanted(name: str) -> bool:
     return is_structure(last) and not last.startswith(".")
 
 
+_HELD = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+         tarfile.SOLARIS_XHDTYPE)  # fmt: skip
+
+
 class _Header(tarfile.TarInfo):
     """A header of a tar archive that is refused if damaged, where tarfile would just end."""
+
+    def _block(self, count):
+        # Back to where the reader was means for ever; long names are held in memory.
+        if count < 0 or (count > _BLOCK and self.type in _HELD):
+            raise tarfile.InvalidHeaderError(f"a header of {count} bytes")
+        return super()._block(count)
 
     @classmethod
     def fromtarfile(cls, archive):
@@ -188,18 +204,21 @@ class _Header(tarfile.TarInfo):
 def _walk_tar(path: Path) -> Walk:
     with open(path, "rb") as file, _unpacked(file) as stream:
         # Only a plain archive can be skipped through; others are a stream.
-        plain = isinstance(stream, _Plain)
+        plain = stream is file
         with tarfile.open(
             fileobj=stream, mode="r:" if plain else "r|", tarinfo=_Header, bufsize=_BLOCK
         ) as archive:
             while (info := archive.next()) is not None:
                 archive.members.clear()  # tarfile keeps all headers otherwise
+                archive.pax_headers.clear()
                 if info.isfile() and _wanted(info.name):
                     yield Member(info.name, info.size), _tar_reader(archive, info)
 
 
 def _tar_reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[int], bytes]:
     def read(limit: int) -> bytes:
+        if info.issparse() and info.size > files.STEP:  # holes cost nothing in the archive
+            raise FormatError(f"a sparse file of {said(info.size)}", "pack it without --sparse")
         pieces, left = [], min(limit, info.size)
         with archive.extractfile(info) as file:
             while left and (piece := file.read(min(left, _BLOCK))):
@@ -215,7 +234,8 @@ def _tar_reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[in
 def _walk_zip(path: Path) -> Walk:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if not info.is_dir() and _wanted(info.filename):
+            link = stat.S_ISLNK(info.external_attr >> 16)
+            if not link and not info.is_dir() and _wanted(info.filename):
                 yield Member(info.filename, info.file_size), _zip_reader(archive, info)
 
 
@@ -225,8 +245,11 @@ def _zip_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[in
             raise FormatError("encrypted", "unpack the archive by hand")
         if info.file_size > max(files.STEP, RATIO * info.compress_size):
             raise bomb(info.compress_size, info.file_size)
-        with archive.open(info) as file:
-            return file.read(limit)
+        try:
+            with archive.open(info) as file:
+                return file.read(limit)
+        except Exception as error:  # each decompressor has its own
+            raise _corrupt(error) from error
 
     return read
 
@@ -261,7 +284,7 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
 
         inner = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
         return _Stream(file, inner)
-    return _Plain(file)
+    return file
 
 
 class _Stream:
@@ -290,23 +313,3 @@ class _Stream:
         if self._given > max(files.STEP, RATIO * self._file.tell()):
             raise bomb(self._file.tell(), self._given)
         return data
-
-
-class _Plain:
-    """An uncompressed file, of which no header makes us read a great piece at once."""
-
-    most = 2**24
-
-    def __init__(self, file: BinaryIO):
-        self.tell, self.seek, self._read = file.tell, file.seek, file.read
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def read(self, size: int) -> bytes:
-        if size > self.most:
-            raise CorruptFile(f"an archive with a header of {size >> 20} MiB", "fetch it again")
-        return self._read(size)

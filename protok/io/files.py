@@ -34,7 +34,7 @@ def stem(path: str | os.PathLike) -> str:
     >>> stem("x/1aki.cif.gz"), stem("7dz2.C.pdb.gz")
     ('1aki', '7dz2.C')
     """
-    name = Path(path).name
+    name = Path(utf8(path)).name
     for suffixes in (PACKED, FORMATS):
         for suffix in suffixes:
             if name.lower().endswith(suffix) and len(name) > len(suffix):
@@ -43,14 +43,24 @@ def stem(path: str | os.PathLike) -> str:
     return name
 
 
+def utf8(path: str | os.PathLike) -> str:
+    r"""A path as text that can be written: bytes that are not UTF-8 as ``\udc..``.
+
+    >>> utf8(os.fsdecode(b"x/\xe9.pdb"))
+    'x/\\udce9.pdb'
+    """
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
+
+
 def iter_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> Iterator[Path]:
     """Yield structure files named by files, folders, glob patterns and lists, each once.
 
     A file is taken whatever its suffix. A folder is searched to the bottom for
     .pdb, .ent, .cif, .mmcif and .bcif, plain or .gz, .zst, .bz2, and .fcz; hidden
-    names are passed over. Files of one folder or pattern come sorted. ``@name`` is a
-    list: a text file with a file or folder a line; ``-`` reads such lines from the
-    standard input. What a list names is yielded even if it does not exist.
+    names and folders that are symbolic links are passed over. Files of one folder or
+    pattern come sorted. ``@name`` is a list: a text file with a file or folder a line;
+    ``-`` reads such lines from the standard input. What a list names is yielded even if
+    it does not exist, and a folder in a folder if it cannot be searched.
 
     Raises
     ------
@@ -69,34 +79,36 @@ def iter_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> Iterat
 def _listed(given: str) -> Iterator[Path] | None:
     """What a list names, if it is one."""
     if given == "-":
-        return _lines(sys.stdin.read())
+        return _lines(sys.stdin.buffer.read())
     if not given.startswith("@") or os.path.exists(given):
         return None
     try:
-        return _lines(Path(given[1:]).read_text(encoding="utf-8"))
+        return _lines(Path(given[1:]).read_bytes())
     except (OSError, ValueError) as error:
         raise ProtokError(
             f"the list cannot be read ({error})", "check the path", file=given[1:]
         ) from error
 
 
-def _lines(text: str) -> Iterator[Path]:
-    for name in text.split("\n"):
-        if name := name.rstrip("\r"):
-            path = Path(name)
+def _lines(text: bytes) -> Iterator[Path]:
+    for name in text.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        if name := name.rstrip(b"\r"):
+            path = Path(os.fsdecode(name))
             # Of a long list one bad line costs itself: whoever opens the file says so.
-            yield from _expand(path) if path.is_dir() else (path,)
+            yield from _expand(path) if os.path.isdir(path) else (path,)
 
 
 def _expand(path: Path) -> Iterator[Path]:
-    if path.is_dir():
+    if os.path.isdir(path):
+        shut: list[OSError] = []
         # Names only: a stat of each of a million files would take longer than the walk.
-        for folder, folders, names in os.walk(path):
+        for folder, folders, names in os.walk(path, onerror=shut.append):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 if not name.startswith(".") and is_structure(name):
                     yield Path(folder, name)
-    elif path.exists():
+        yield from (Path(error.filename) for error in shut)  # who reads it says why not
+    elif os.path.exists(path):
         yield path
     else:
         matches = sorted(glob.glob(str(path), recursive=True))
@@ -121,6 +133,8 @@ def load(path: Path, max_bytes: int | None = None) -> tuple[bytes, bool]:
     limit = LIMIT if max_bytes is None else max_bytes
     try:
         status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            os.listdir(path)  # one that cannot be searched was given for its files
         # To open a pipe would wait for ever; what is too large is not read at all.
         if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
             with open(path, "rb") as file:
@@ -182,36 +196,15 @@ def bomb(packed: int, unpacked: int) -> CorruptFile:
 
 
 def _gunzip(data: bytes, keep: Callable[[bytes], None]) -> bool:
-    while data.startswith(b"\x1f\x8b"):  # members may follow each other; padding may follow them
-        stream = zlib.decompressobj(31)
-        while not stream.eof:
-            try:
-                piece = stream.decompress(data, STEP)
-            except zlib.error as error:
-                raise CorruptFile(f"damaged gzip stream ({error})", "fetch it again") from error
-            keep(piece)
-            data = stream.unconsumed_tail
-            if not data and not stream.eof and len(piece) < STEP:
-                return False
-        data = stream.unused_data
-    return True
+    # 1 byte unpacks to 1 KiB at most, so a step to 32 MiB.
+    return _each(data, b"\x1f\x8b", keep, "gzip", lambda: zlib.decompressobj(31), 2**15, zlib.error)
 
 
 def _bunzip(data: bytes, keep: Callable[[bytes], None]) -> bool:
     import bz2
 
-    while data.startswith(b"BZh"):
-        stream = bz2.BZ2Decompressor()
-        try:
-            keep(stream.decompress(data, STEP))
-            while not stream.eof:
-                if stream.needs_input:
-                    return False
-                keep(stream.decompress(b"", STEP))
-        except OSError as error:
-            raise CorruptFile(f"damaged bzip2 stream ({error})", "fetch it again") from error
-        data = stream.unused_data
-    return True
+    # A block of 40 bytes unpacks to 44 MiB at most.
+    return _each(data, b"BZh", keep, "bzip2", bz2.BZ2Decompressor, 64, OSError)
 
 
 def _unzstd(data: bytes, keep: Callable[[bytes], None]) -> bool:
@@ -219,19 +212,35 @@ def _unzstd(data: bytes, keep: Callable[[bytes], None]) -> bool:
         import zstandard
     except ImportError as error:
         raise FormatError("Zstandard-compressed", "pip install zstandard") from error
-    while data.startswith(b"\x28\xb5\x2f\xfd"):
-        stream = zstandard.ZstdDecompressor().decompressobj()
-        position = 0
-        try:
-            # A block of 4 bytes unpacks to 128 KiB at most, so a step to 128 MiB.
-            while not stream.eof and position < len(data):
-                keep(stream.decompress(data[position : position + 4096]))
-                position += 4096
-        except zstandard.ZstdError as error:
-            raise CorruptFile(f"damaged Zstandard stream ({error})", "fetch it again") from error
+    new = zstandard.ZstdDecompressor().decompressobj
+    # A block of 4 bytes unpacks to 128 KiB at most, so a step to 128 MiB.
+    return _each(data, b"\x28\xb5\x2f\xfd", keep, "Zstandard", new, 4096, zstandard.ZstdError)
+
+
+def _each(
+    data: bytes,
+    magic: bytes,
+    keep: Callable[[bytes], None],
+    name: str,
+    new: Callable,
+    step: int,
+    damage: type[Exception],
+) -> bool:
+    """Unpack streams that follow each other, in time linear in their bytes however many they
+    are; False if the last is cut short. Padding may follow them."""
+    position = 0
+    while data.startswith(magic, position):
+        stream = new()
+        while not stream.eof and position < len(data):
+            piece = data[position : position + step]
+            try:
+                keep(stream.decompress(piece))
+            except damage as error:
+                raise CorruptFile(f"damaged {name} stream ({error})", "fetch it again") from error
+            position += len(piece)
         if not stream.eof:
             return False
-        data = stream.unused_data + data[position:]
+        position -= len(stream.unused_data)
     return True
 
 

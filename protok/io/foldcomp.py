@@ -33,7 +33,10 @@ def entries(path: Path) -> Iterator[tuple[str, int, int]]:
         If the index is damaged. Without the ``.lookup`` file entries go by their numbers.
     """
     names = {}
-    with contextlib.suppress(FileNotFoundError), open(f"{path}.lookup", encoding="utf-8") as file:
+    with (
+        contextlib.suppress(FileNotFoundError),
+        open(f"{path}.lookup", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         for line in file:
             key, name = line.rstrip("\n").split("\t")[:2]
             names[key] = name
@@ -41,6 +44,8 @@ def entries(path: Path) -> Iterator[tuple[str, int, int]]:
         with open(f"{path}.index", encoding="ascii") as file:
             rows = [line.split() for line in file]
         found = [(int(offset), int(size), key) for key, offset, size in rows]
+        if any(offset < 0 or size < 0 for offset, size, _ in found):
+            raise ValueError("a number below 0")
     except (OSError, ValueError) as error:
         raise CorruptFile(
             f"a Foldcomp database with a damaged index ({error})", "fetch it again"
