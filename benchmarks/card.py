@@ -22,13 +22,12 @@ A tokenizer of protein backbones: one of {size} codes a residue, and a decoder f
 - **Data**: {chains} chains (experimental structures of the PDB and about a fifth predicted ones), drawn with weight 1 / size
   of their cluster at 30 % sequence identity. Homologs of CASP14, CAMEO 2022 and the conformational
   test sets are not among them. sha256 of the store: `{data}`.
-- **Command**: `protok train benchmarks/recipes/{name}.toml --out runs/{name}`; seed {seed}, {steps} steps.
+- **Command**: {command_of_training}; seed {seed}, {steps} steps.
   The recipe as resolved is in `config.json`.
 - **Hardware and time**: {hardware}; {hours} hours. torch {torch}.{note}
-- **Training signal**: coordinates with noise of up to {noise} Å are encoded and the clean ones decoded; the latents' drift under
-  the noise has weight {steady}.
+- **Training signal**: {signal}.
 - **Network**: {layers} rounds of messages over {neighbours} neighbours (width {hidden}){sight}, to {dim} dimensions;
-  `{kind}` with {size} codes, {schedule} schedule, warm-up {warmup}, ramp {ramp}, mix `{mix}`; decoder of
+  {codes}; decoder of
   {blocks} transformer blocks of width {width}. Encoder and codebook are kept in float32, the decoder in float16.
 - **Validation** (held-out clusters, {valid_n} chains of at most {valid_l} residues): {valid}.
 
@@ -48,6 +47,21 @@ SIGHT = ", which see where a residue lies and how it is turned in the frame of i
 LIMITS = """A code
 says where a residue lies in the frame of its whole chain as well as what is around it: a chain that is cut, or
 has another domain, has other codes everywhere. """
+
+
+#: How a model is trained, on what, and where its codes are from: from scratch, or by `distil.py`.
+SCRATCH = (
+    "`protok train benchmarks/recipes/{name}.toml --out runs/{name}`",
+    "coordinates with noise of up to {noise} Å are encoded and the clean ones decoded; the "
+    "latents' drift under\n  the noise has weight {steady}",
+    "`{kind}` with {size} codes, {schedule} schedule, warm-up {warmup}, ramp {ramp}, mix `{mix}`",
+)
+DISTILLED = (
+    "`python benchmarks/distil.py benchmarks/recipes/{name}.toml --teacher protok-512 --out runs/{name}`",
+    "the encoder learns the latents of `{teacher}`, whose codebook and decoder are kept as they are;\n"
+    "  of the codes of held-out chains {same:.1%} are the same",
+    "the {size} codes of the teacher",
+)
 
 
 def main() -> None:
@@ -71,17 +85,24 @@ def main() -> None:
         for name, s in result["sets"].items()
     ]  # fmt: skip
     head = ["set", "targets", "CA RMSD, Å", "TM-score", "lDDT", "codes used", "perplexity"]
+    teacher, valid = found.get("teacher", {}).get("codebook"), found["validation"]
+    said = {
+        "name": shape["name"], "teacher": teacher, "same": valid.get("valid_same_codes", 0),
+        "noise": recipe["optim"]["noise"], "steady": recipe["optim"]["steady"],
+        **shape["quantizer"],
+    }  # fmt: skip
+    command, signal, codes = (part.format(**said) for part in (DISTILLED if teacher else SCRATCH))
     text = TEXT.format(
-        codebook=config["codebook"], name=shape["name"], size=shape["quantizer"]["size"],
+        command_of_training=command, signal=signal, codes=codes,
+        codebook=config["codebook"], size=shape["quantizer"]["size"],
         chains=found["train_chains"], data=found["train_sha256"], seed=found["seed"],
         steps=found["steps"], torch=found["torch"], hardware=options.hardware, hours=options.hours,
         sight=SIGHT * shape["encoder"]["placed"], limits=LIMITS * shape["encoder"]["placed"],
-        noise=recipe["optim"]["noise"], steady=recipe["optim"]["steady"],
         note=options.note and f"\n- **The run**: {options.note}",
-        **shape["encoder"], **{k: shape["quantizer"][k] for k in ("dim", "kind", "schedule", "warmup", "ramp", "mix")},
+        **shape["encoder"], dim=shape["quantizer"]["dim"],
         blocks=shape["decoder"]["layers"], width=shape["decoder"]["width"],
         valid_n=recipe["valid"]["chains"], valid_l=recipe["valid"]["longest"],
-        valid=", ".join(f"{k.removeprefix('valid_')} {v}" for k, v in found["validation"].items()),
+        valid=", ".join(f"{k.removeprefix('valid_')} {v:.4g}" for k, v in valid.items()),
         command=result["command"], scores=table(head, rows), crop=recipe["data"]["curriculum"][-1][1],
         sure=", ".join(f"{s['mean']['confidence']:.0f} ({n})" for n, s in result["sets"].items()),
         lddt=", ".join(f"{100 * s['mean']['lddt']:.0f} ({n})" for n, s in result["sets"].items()),

@@ -33,9 +33,9 @@ from protok.train import Steps
 class Distilling(lightning.LightningModule):
     """An encoder in training on the latents of another one."""
 
-    def __init__(self, recipe: Recipe, teacher: StructureTokenizer, optim, held: Batch):
+    def __init__(self, recipe: Recipe, teacher: StructureTokenizer, held: Batch):
         super().__init__()
-        self.optim, self.held = optim, held
+        self.optim, self.held = recipe.optim, held
         self.network = Network(recipe.model)
         self.network.quantizer.load_state_dict(teacher.network.quantizer.state_dict())
         self.network.decoder.load_state_dict(teacher.network.decoder.state_dict())
@@ -83,27 +83,26 @@ def main() -> None:
     )
     run_arguments(parser)
     parser.add_argument("--teacher", required=True, help="a model that protok ships, or a folder")
-    parser.add_argument("--steps", type=int, default=12000)
-    parser.add_argument("--lr", type=float, default=2e-3)
     given = parser.parse_args()
     recipe = read_recipe(given.recipe, settings(given.overrides))
-    optim = argparse.Namespace(**asdict(recipe.optim) | {"steps": given.steps, "lr": given.lr})
+    optim = recipe.optim
     checkpoint = last_checkpoint(given.out, given.resume)
     lightning.seed_everything(optim.seed, verbose=False)
     teacher = StructureTokenizer.from_pretrained(given.teacher)
     train, valid = read_store(recipe.data.train), read_store(recipe.data.valid)
-    module = Distilling(recipe, teacher, optim, Batch.of(held_out(valid, recipe.valid)))
+    module = Distilling(recipe, teacher, Batch.of(held_out(valid, recipe.valid)))
     stream = Stream(train, recipe.data.residues, recipe.data.curriculum, optim.seed)
-    batches = DataLoader(Steps(stream, module, given.steps), batch_size=None)
+    batches = DataLoader(Steps(stream, module, optim.steps), batch_size=None)
     trainer = make_trainer(
-        given.out, steps=given.steps, every=given.steps // 12, precision=optim.precision,
+        given.out, steps=optim.steps, every=recipe.valid.every, precision=optim.precision,
         devices=1, accelerator="cpu", gradient_clip_val=optim.clip,
     )  # fmt: skip
     began = time.time()
     fit(trainer, module, batches, checkpoint)
     said = {
-        "teacher": teacher.codebook, "teacher_encoder": teacher.encoder_fingerprint,
-        "seed": optim.seed, "steps": given.steps, "lr": given.lr, "train_sha256": train.digest,
+        "teacher": {"codebook": teacher.codebook, "encoder": teacher.encoder_fingerprint},
+        "seed": optim.seed, "steps": optim.steps,
+        "train_sha256": train.digest, "train_chains": len(train), "valid_sha256": valid.digest,
         **made_with(began), "validation": module.measure(), "recipe": asdict(recipe),
     }  # fmt: skip
     StructureTokenizer(module.network.eval()).save_pretrained(given.out / "model", provenance=said)

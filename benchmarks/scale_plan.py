@@ -15,7 +15,10 @@ from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ROUTES = {"cif.gz": "mmCIF, gzip", "fcz": "Foldcomp", "pdb.gz": "PDB, gzip"}
-WAYS = {"torch": "default", "fast": "`--compute fast`"}
+WAYS = {
+    "torch": "default", "fast": "`--compute fast`",
+    "protok-512-lite/fast": "`protok-512-lite`, `--compute fast`",
+}  # fmt: skip
 #: Memory of one job's parent process that a plan may use, in bytes.
 ROOM = 8e9
 
