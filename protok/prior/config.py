@@ -45,13 +45,13 @@ class PriorConfig:
 class PriorDataConfig:
     """What to learn.
 
-    ``train`` and ``valid`` are token files of `protok encode` or codes of `protok image
-    encode`; without ``valid`` every twentieth record is held out. ``condition``: ``none``;
-    ``class``, the folder in an image's name; ``length`` of a chain; or ``sequence``, a letter
-    for every code, which the model sees beforehand. ``drop``: share of the training records
-    whose condition is hidden, so that the model also works without. ``order`` of the codes of
-    images with levels: ``level``, all places of the coarsest first, or ``place`` after place.
-    ``longest``: longer chains are left out.
+    ``train`` and ``valid`` are token files of `protok encode` or codes of `protok image encode`;
+    without ``valid`` every twentieth record is held out, an image together with its mirror image.
+    ``condition``: ``none``; ``class``, the folder in an image's name; ``length`` of a chain; or
+    ``sequence``, a letter for every code, which the model sees beforehand. ``drop``: share of the
+    training records whose condition is hidden, so that the model also works without. ``order`` of
+    the codes of images with levels: ``level``, all places of the coarsest first, or ``place``
+    after place. ``longest``: longer chains are left out.
     """
 
     train: str = ""
