@@ -327,6 +327,9 @@ def test_files_that_cannot_be_learned_are_refused(tmp_path, drawings):
         ({"model.width": 30}, "does not divide into 2 heads"),
         ({"data.condition": "mood"}, "none, class, length, sequence"),
         ({"data.ordre": "level"}, "did you mean order"),
+        ({"model.heads": 0}, "heads 0 is too small"),
+        ({"valid.records": 0}, "records 0 is too small"),
+        ({"optim.batch": 0}, "batch 0 is too small"),
         ({}, "nothing to learn"),
     ],
 )

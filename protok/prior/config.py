@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protok.settings import RecipeError, read_settings
+from protok.settings import RecipeError, at_least_one, read_settings
 
 ARCHITECTURES = ("llama", "gpt2")
 CONDITIONS = ("none", "class", "length", "sequence")
@@ -34,6 +34,7 @@ class PriorConfig:
             raise RecipeError(
                 f"architecture {self.architecture!r} is not one of {', '.join(ARCHITECTURES)}"
             )
+        at_least_one(self, "layers", "width", "heads")
         if self.width % (2 * self.heads):
             raise RecipeError(
                 f"width {self.width} does not divide into {self.heads} heads",
@@ -82,6 +83,9 @@ class PriorOptimConfig:
     precision: str = "bf16-mixed"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "steps", "batch")
+
 
 @dataclass(frozen=True)
 class PriorValidConfig:
@@ -89,6 +93,9 @@ class PriorValidConfig:
 
     every: int = 500
     records: int = 256
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "every", "records")
 
 
 @dataclass(frozen=True)
