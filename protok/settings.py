@@ -19,6 +19,19 @@ class RecipeError(ProtokError):
     """A recipe has a key or value that means nothing."""
 
 
+def at_least_one(section: Any, *keys: str) -> None:
+    """Check numbers of a section that must be positive.
+
+    Raises
+    ------
+    RecipeError
+        For the first that is not.
+    """
+    for key in keys:
+        if getattr(section, key) < 1:
+            raise RecipeError(f"{key} {getattr(section, key)} is too small", "give 1 or more")
+
+
 def read_settings(
     cls: type,
     path: str | Path | None,

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from protok import cli
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, Unsupported
 from protok.image import ImageConfig, ImageTokenizer, ImageTokens, load_codes, save_codes
 from protok.image.config import CodebookConfig
 from protok.image.losses import Perceptual, balance, discriminator_loss
 from protok.image.network import Attention, ImageNetwork
+from protok.image.pictures import find_images, open_pictures
+from protok.image.pixels import write_pixels
 from protok.quantize import ProVQ
 from protok.settings import RecipeError
 
@@ -285,3 +288,43 @@ def test_losses_of_the_contest():
     assert discriminator_loss(real, fake) == 0 < discriminator_loss(fake, real)
     last = torch.ones(3, requires_grad=True)
     assert float(balance(6 * last.sum(), 2 * last.sum(), last)) == pytest.approx(3, rel=1e-3)
+
+
+def test_a_file_cut_off_says_what_to_do(tmp_path):
+    x = np.zeros((2, 16, 16, 3), np.uint8)
+    files = {load_codes: save_codes([ImageTokens(np.zeros((2, 2), np.int32), 8, "m@1", 16, 16, 8)],
+                                    tmp_path / "c.npz")}  # fmt: skip
+    np.savez(tmp_path / "x.npz", x=x)
+    files[open_pictures] = tmp_path / "x.npz"
+    for read, path in files.items():
+        path.write_bytes(path.read_bytes()[:-30])
+        with pytest.raises(FormatError, match=path.name):
+            read(path)
+
+
+def test_codes_that_cannot_be_written_spare_the_file_that_is_there(tmp_path, monkeypatch):
+    one = ImageTokens(np.zeros((2, 2), np.int32), 8, "m@1", 16, 16, 8, "one")
+    path = save_codes([one], tmp_path / "c.npz")
+
+    def stopped(handle, **_):
+        handle.write(b"PK")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save_codes([one, one], path)
+    assert [t.name for t in load_codes(path)] == ["one"]
+    assert [p.name for p in tmp_path.iterdir()] == ["c.npz"]
+
+
+def test_images_of_one_name_are_not_written_over_each_other(tmp_path):
+    model = str(tokenizer().save_pretrained(tmp_path / "m"))
+    shades = {"a.png": 0, "a.bmp": 90, "a-2.png": 180, "a-mirrored.png": 255}
+    for name, shade in shades.items():
+        write_pixels(np.full((8, 8, 3), shade, np.uint8), tmp_path / "in" / name)
+    assert len({name for name, _ in find_images([tmp_path / "in"])}) == 4
+    codes, out = str(tmp_path / "c.npz"), tmp_path / "out"
+    encode = ["image", "encode", str(tmp_path / "in"), "-o", codes, "--model", model, "--mirror"]
+    assert cli.main(encode) == 0
+    assert cli.main(["image", "decode", codes, "-o", str(out), "--model", model]) == 0
+    assert len(list(out.iterdir())) == 8

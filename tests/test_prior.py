@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -326,6 +327,9 @@ def test_files_that_cannot_be_learned_are_refused(tmp_path, drawings):
         ({"model.width": 30}, "does not divide into 2 heads"),
         ({"data.condition": "mood"}, "none, class, length, sequence"),
         ({"data.ordre": "level"}, "did you mean order"),
+        ({"model.heads": 0}, "heads 0 is too small"),
+        ({"valid.records": 0}, "records 0 is too small"),
+        ({"optim.batch": 0}, "batch 0 is too small"),
         ({}, "nothing to learn"),
     ],
 )
@@ -366,3 +370,29 @@ print(*[m for m in mine if m.startswith(("protok.prior.backbones", "protok.prior
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_no_mirror_image_of_a_training_image_is_held_out(tmp_path):
+    rng = np.random.default_rng(0)
+    # The last has its mirror image only, and one is a file of the name of another's.
+    names = [f"a/{i}{end}" for i in range(50) for end in ("", "-mirrored")]
+    names += ["a/3-mirrored-mirrored", "a/lone-mirrored"]
+    ids = rng.integers(0, 8, (len(names), 2, 2)).astype(np.int32)
+    images = [ImageTokens(one, 8, "m@1", 16, 16, 8, n) for one, n in zip(ids, names, strict=True)]
+    file = str(save_codes(images, tmp_path / "c.npz"))
+    learned, held = train.parts(read_prior_recipe(None, {"data.train": file}))
+    assert sorted(held.names) == ["a/19", "a/19-mirrored", "a/39", "a/39-mirrored"]
+    assert len(learned) + len(held) == len(names)
+
+
+def test_batches_of_chains_have_few_widths(wheels):
+    corpus = read_corpus(wheels)
+    layout = corpus.layout(read_prior_recipe(None).data)
+    batches = Batches(corpus, layout, 64, 0.0, 0)
+    module = SimpleNamespace(global_step=0, recipe=read_prior_recipe(None, {"optim.steps": 20}))
+    for step, batch in enumerate(train.Steps(batches, module)):
+        plain = stack(batches.batch(step))
+        n = plain["ids"].shape[1]
+        assert batch["ids"].shape[1] % train.WIDTH == 0 and batch["ids"].shape[1] - n < train.WIDTH
+        assert all(torch.equal(batch[key][:, :n], plain[key]) for key in plain)
+        assert not batch["mask"][:, n:].any() and (batch["targets"][:, n:] < 0).all()

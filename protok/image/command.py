@@ -109,7 +109,7 @@ def _encode(arguments: argparse.Namespace) -> int:
     from protok.image.pictures import find_images
     from protok.image.pixels import as_pixels, middle
     from protok.image.tokenizer import ImageTokenizer
-    from protok.image.tokens import save_codes
+    from protok.image.tokens import MIRRORED, save_codes
 
     if not arguments.out.endswith(".npz"):
         say(f"error: {arguments.out}: codes of images are written to .npz files")
@@ -134,7 +134,7 @@ def _encode(arguments: argparse.Namespace) -> int:
             names.append(name)
             if arguments.mirror:
                 pixels.append(x[:, ::-1])
-                names.append(f"{name}-mirrored")
+                names.append(f"{name}{MIRRORED}")
         found += tokenizer.encode_batch(pixels, names=names)
     if arguments.levels is not None:
         found = [one.prefix(arguments.levels) for one in found]
@@ -172,7 +172,7 @@ def _summary(found: list) -> dict:
 def _decode(arguments: argparse.Namespace) -> int:
     from protok.image.pixels import inside, write_pixels
     from protok.image.tokenizer import ImageTokenizer
-    from protok.image.tokens import load_codes
+    from protok.image.tokens import load_codes, unique_names
 
     tokens = load_codes(arguments.codes)
     if not tokens:
@@ -182,13 +182,15 @@ def _decode(arguments: argparse.Namespace) -> int:
         return USAGE
     name = arguments.model or tokens[0].codebook.split("@")[0]
     tokenizer = ImageTokenizer.from_pretrained(name)
+    # Two images in one file would be one.
+    names = unique_names([one.name or str(i) for i, one in enumerate(tokens)])
     written, bits = [], 0.0
     for start in range(0, len(tokens), BATCH):
         part = tokens[start : start + BATCH]
         for one, pixels in zip(
             part, tokenizer.decode_batch(part, levels=arguments.levels), strict=True
         ):
-            path = inside(arguments.out, f"{one.name or len(written)}.png")
+            path = inside(arguments.out, f"{names[len(written)]}.png")
             written.append(str(write_pixels(pixels, path)))
             one = one if arguments.levels is None else one.prefix(arguments.levels)
             bits += one.bits_per_pixel / len(tokens)

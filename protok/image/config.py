@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from protok.codebook import QuantizerConfig
-from protok.settings import RecipeError, read_settings
+from protok.settings import RecipeError, at_least_one, read_settings
 
 FACTORS = (4, 8, 16)
 
@@ -115,6 +115,9 @@ class ImageOptimConfig:
     precision: str = "bf16-mixed"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "steps", "batch")
+
 
 @dataclass(frozen=True)
 class ImageValidConfig:
@@ -122,6 +125,9 @@ class ImageValidConfig:
 
     every: int = 500
     images: int = 256
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "every", "images")
 
 
 @dataclass(frozen=True)

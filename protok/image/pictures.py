@@ -12,6 +12,7 @@ import numpy as np
 
 from protok.errors import FormatError
 from protok.image.pixels import SUFFIXES, as_pixels, middle, pillow, read_pixels
+from protok.image.tokens import DAMAGE, unique_names
 
 #: Names of the folders that hold the two parts of a data set, and of the parts in .npz files.
 PARTS = {"train": ("train",), "valid": ("val", "valid", "validation", "test")}
@@ -163,7 +164,7 @@ def _images_in(path: Path) -> list[Path]:
 
 def _npz(path: Path, part: str) -> Pictures:
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             if f"{part}_bytes" in held:
                 raw, ends = held[f"{part}_bytes"].tobytes(), held[f"{part}_off"]
                 pairs = zip(ends[:-1], ends[1:], strict=True)
@@ -179,7 +180,7 @@ def _npz(path: Path, part: str) -> Pictures:
                     f"give x (n, h, w, 3), or {part}_bytes and {part}_off",
                     file=str(path),
                 )
-    except (OSError, EOFError, KeyError, ValueError) as error:
+    except DAMAGE as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(
@@ -256,9 +257,5 @@ def find_images(
             found.append((one.stem, one))
         else:
             raise FormatError("no such file or folder", "check the path", file=str(one))
-    taken: dict[str, int] = {}
-    unique = []
-    for name, source in found:
-        taken[name] = taken.get(name, 0) + 1
-        unique.append((name if taken[name] == 1 else f"{name}-{taken[name]}", source))
-    return unique
+    names = unique_names([name for name, _ in found])
+    return [(name, source) for name, (_, source) in zip(names, found, strict=True)]

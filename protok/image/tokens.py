@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from protok.errors import CorruptFile, FormatError
+
+#: Ends the name of a mirror image.
+MIRRORED = "-mirrored"
+#: What numpy raises for damaged .npz files.
+DAMAGE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,20 +102,45 @@ def save_codes(tokens: Iterable[ImageTokens], path: str | Path) -> Path:
     levels = [one.levels if one.ids.ndim == 3 else 0 for one in tokens]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as handle:
-        np.savez_compressed(
-            handle,
-            format=np.array("protok-image-codes-1"),
-            name=np.array([one.name for one in tokens], dtype=str),
-            codebook=np.array([one.codebook for one in tokens], dtype=str),
-            size=np.array([one.size for one in tokens], np.int64),
-            factor=np.array([one.factor for one in tokens], np.int64),
-            shape=np.array([(one.height, one.width) for one in tokens], np.int64).reshape(-1, 2),
-            levels=np.array(levels, np.int64),
-            ids=np.concatenate([np.zeros(0, np.int32), *(one.ids.ravel() for one in tokens)])
-            .astype(np.int32),
-        )  # fmt: skip
+    columns = {
+        "format": np.array("protok-image-codes-1"),
+        "name": np.array([one.name for one in tokens], dtype=str),
+        "codebook": np.array([one.codebook for one in tokens], dtype=str),
+        "size": np.array([one.size for one in tokens], np.int64),
+        "factor": np.array([one.factor for one in tokens], np.int64),
+        "shape": np.array([(one.height, one.width) for one in tokens], np.int64).reshape(-1, 2),
+        "levels": np.array(levels, np.int64),
+        "ids": np.concatenate(
+            [np.zeros(0, np.int32), *(one.ids.ravel() for one in tokens)]
+        ).astype(np.int32),
+    }  # fmt: skip
+    # A full disk or Ctrl-C leaves an earlier file as it was.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as handle:
+            np.savez_compressed(handle, **columns)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """The same names, later ones of several that are equal with a number that is free.
+
+    >>> unique_names(["a", "a", "a-2"])
+    ['a', 'a-3', 'a-2']
+    """
+    taken, given = set(names), set()
+    found = []
+    for name in names:
+        one, n = name, 1
+        while one in given or (n > 1 and one in taken):
+            n += 1
+            one = f"{name}-{n}"
+        given.add(one)
+        found.append(one)
+    return found
 
 
 def load_codes(path: str | Path) -> list[ImageTokens]:
@@ -122,13 +155,13 @@ def load_codes(path: str | Path) -> list[ImageTokens]:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             if str(held["format"]) != "protok-image-codes-1":
                 raise KeyError("format")
             table = {key: held[key] for key in held.files}
     except FileNotFoundError as error:
         raise FormatError("no such file", "check the path", file=str(path)) from error
-    except (OSError, EOFError, KeyError, ValueError) as error:
+    except DAMAGE as error:
         raise FormatError(
             "holds no codes of images", "they are written by protok image encode", file=str(path)
         ) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protok.settings import RecipeError, read_settings
+from protok.settings import RecipeError, at_least_one, read_settings
 
 ARCHITECTURES = ("llama", "gpt2")
 CONDITIONS = ("none", "class", "length", "sequence")
@@ -34,6 +34,7 @@ class PriorConfig:
             raise RecipeError(
                 f"architecture {self.architecture!r} is not one of {', '.join(ARCHITECTURES)}"
             )
+        at_least_one(self, "layers", "width", "heads")
         if self.width % (2 * self.heads):
             raise RecipeError(
                 f"width {self.width} does not divide into {self.heads} heads",
@@ -45,13 +46,13 @@ class PriorConfig:
 class PriorDataConfig:
     """What to learn.
 
-    ``train`` and ``valid`` are token files of `protok encode` or codes of `protok image
-    encode`; without ``valid`` every twentieth record is held out. ``condition``: ``none``;
-    ``class``, the folder in an image's name; ``length`` of a chain; or ``sequence``, a letter
-    for every code, which the model sees beforehand. ``drop``: share of the training records
-    whose condition is hidden, so that the model also works without. ``order`` of the codes of
-    images with levels: ``level``, all places of the coarsest first, or ``place`` after place.
-    ``longest``: longer chains are left out.
+    ``train`` and ``valid`` are token files of `protok encode` or codes of `protok image encode`;
+    without ``valid`` every twentieth record is held out, an image together with its mirror image.
+    ``condition``: ``none``; ``class``, the folder in an image's name; ``length`` of a chain; or
+    ``sequence``, a letter for every code, which the model sees beforehand. ``drop``: share of the
+    training records whose condition is hidden, so that the model also works without. ``order`` of
+    the codes of images with levels: ``level``, all places of the coarsest first, or ``place``
+    after place. ``longest``: longer chains are left out.
     """
 
     train: str = ""
@@ -82,6 +83,9 @@ class PriorOptimConfig:
     precision: str = "bf16-mixed"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "steps", "batch")
+
 
 @dataclass(frozen=True)
 class PriorValidConfig:
@@ -89,6 +93,9 @@ class PriorValidConfig:
 
     every: int = 500
     records: int = 256
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "every", "records")
 
 
 @dataclass(frozen=True)

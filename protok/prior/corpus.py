@@ -60,6 +60,21 @@ class Corpus:
         }
         return replace(self, **kept)
 
+    def origins(self) -> np.ndarray:
+        """Number of each record's origin, (n,): an image and its mirror image share one."""
+        if not self.grid:
+            return np.arange(len(self))
+        from protok.image.tokens import MIRRORED
+
+        there = {name: i for i, name in reversed(list(enumerate(self.names)))}
+        found = []
+        for i, name in enumerate(self.names):
+            origin = i
+            while name.endswith(MIRRORED) and (name := name.removesuffix(MIRRORED)) in there:
+                origin = there[name]
+            found.append(origin)
+        return np.unique(found, return_inverse=True)[1]
+
     def condition(self, i: int, kind: str) -> str | int | None:
         """What record i is conditioned on."""
         if kind == "class":
@@ -127,10 +142,12 @@ def read_corpus(path: str | Path, longest: int | None = None) -> Corpus:
 def _holds_images(path: Path) -> bool:
     if path.suffix.lower() != ".npz":
         return False
+    from protok.image.tokens import DAMAGE
+
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             return "format" in held and str(held["format"]).startswith("protok-image-codes")
-    except (OSError, ValueError):
+    except DAMAGE:
         return False
 
 

@@ -63,9 +63,13 @@ def build_network(config: PriorConfig, layout: Layout) -> nn.Module:
     return tools.LlamaForCausalLM(form)
 
 
-def stack(rows: Sequence[Row]) -> dict[str, Tensor]:
-    """A batch of rows, filled up on the right: ids, positions, mask and targets, (b, n - 1)."""
+def stack(rows: Sequence[Row], multiple: int = 1) -> dict[str, Tensor]:
+    """A batch of rows: ids, positions, mask and targets, (b, n).
+
+    They are filled up on the right to the longest, and further to a multiple.
+    """
     n = max(len(row.ids) for row in rows) - 1
+    n += -n % multiple
     ids, positions = np.full((len(rows), n), PAD), np.zeros((len(rows), n), int)
     mask, targets = np.zeros((len(rows), n), int), np.full((len(rows), n), IGNORED)
     for i, row in enumerate(rows):

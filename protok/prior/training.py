@@ -36,6 +36,10 @@ from protok.prior.layout import Row
 from protok.prior.model import Prior, build_network, stack, transformers
 from protok.settings import RecipeError
 
+#: Widths of batches of chains are multiples of it. In bfloat16 a CPU keeps kernels of every shape
+#: that it has seen, which took gigabytes where each batch had a shape of its own.
+WIDTH = 32
+
 
 class Steps(IterableDataset):
     """Batches from the module's present step to the last; each rank has batches of its own."""
@@ -46,7 +50,9 @@ class Steps(IterableDataset):
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         world, rank = world_and_rank()
         for step in range(self.module.global_step, self.module.recipe.optim.steps):
-            yield stack(self.batches.batch(step * world + rank))
+            # Images are alike and have one width anyway.
+            multiple = 1 if self.batches.layout.grid else WIDTH
+            yield stack(self.batches.batch(step * world + rank), multiple)
 
 
 class PriorTraining(lightning.LightningModule):
@@ -156,5 +162,7 @@ def parts(plan: PriorRecipe) -> tuple[Corpus, Corpus]:
                 "encode both with one model, images at one size", file=data.valid,
             )  # fmt: skip
         return train, valid
-    held = every_twentieth(len(train), "records", data.train)
+    # A mirror image of a training image would be no new one.
+    origins = train.origins()
+    held = every_twentieth(int(origins.max()) + 1, "records", data.train)[origins]
     return train[~held], train[held]
