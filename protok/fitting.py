@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import platform
+import signal
 import sys
 import time
 import warnings
@@ -153,14 +154,27 @@ def fit(
     batches: DataLoader,
     checkpoint: Path | None,
 ) -> None:
-    """Train, from a checkpoint on if there is one; the module knows what it is validated on."""
-    trainer.fit(
-        module,
-        batches,
-        DataLoader([0], batch_size=None),
-        ckpt_path=None if checkpoint is None else str(checkpoint),
-        weights_only=True,
-    )
+    """Train, from a checkpoint on if there is one; the module knows what it is validated on.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Of Ctrl-C, which Lightning would make a silent exit.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(
+            module,
+            batches,
+            DataLoader([0], batch_size=None),
+            ckpt_path=None if checkpoint is None else str(checkpoint),
+            weights_only=True,
+        )
+    except SystemExit as error:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, before)  # Lightning has shut it off
+        raise KeyboardInterrupt("--resume goes on from the last checkpoint") from error
 
 
 def made_with(began: float) -> dict[str, Any]:

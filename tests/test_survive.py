@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -208,6 +209,21 @@ def test_full_memory_is_explained(structures, tmp_path, monkeypatch, error, is_m
         said = str(caught.value)
         assert "data.residues (now 120" in said and "data.curriculum (now 48" in said
         assert "optim.rows (now 7)" in said and caught.value.__cause__ is error
+
+
+def test_an_interrupt_is_said_and_can_be_sent_again(structures, tmp_path, monkeypatch, capsys):
+    from protok.cli import INTERRUPTED, main
+
+    def stopped(self, batch, index):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.Training, "training_step", stopped)
+    before = signal.getsignal(signal.SIGINT)
+    settings = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+    command = ["train", "--structures", str(structures), "--out", str(tmp_path / "run"), *settings]
+    assert main(command) == INTERRUPTED
+    assert "interrupted: --resume goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_memory_that_is_full_in_validation_is_another_matter():
