@@ -340,9 +340,22 @@ def encoding() -> str:
     if result["memory"]:
         steps = ", ".join(f"{row['resident_mib']} ({row['chains']:,})" for row in result["memory"])
         text += f"\n\nResident MiB on the way through an archive of short chains: {steps}."
+    if (RESULTS / "decoding.json").exists():
+        text += "\n\n" + _decoding()
     if result["left_out"]:
         text += "\n\nLeft out: " + "; ".join(f"{k}: {v}" for k, v in result["left_out"].items())
     return text + "\n\n![Cost per residue over length](benchmarks/results/speed.png)"
+
+
+def _decoding() -> str:
+    """What decoding costs, in words."""
+    rows = load("decoding.json")["lengths"]
+    cost = ", ".join(f"{r['milliseconds_per_residue']:.1f} ({r['residues']:,})" for r in rows)
+    memory = ", ".join(f"{r['more_than_before_mib']} ({r['residues']:,})" for r in rows)
+    return (
+        f"Decoding, milliseconds per residue by length of the chain: {cost}; memory beyond that "
+        f"of a process which has decoded a short chain, MiB: {memory}."
+    )
 
 
 OTHER_ENCODERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")

@@ -342,13 +342,15 @@ def _trainer(plan: Recipe, out: Path, done: int) -> lightning.Trainer:
     callbacks: list[lightning.Callback] = [survive.Figures(out / "training.svg")]
     if plan.valid.patience:
         callbacks += [survive.Patience(plan.valid.patience), survive.Best(folder)]
+    # torchrun says how many processes it has started, on this machine and in all.
+    local, world = (int(os.environ.get(key, 0)) for key in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     return make_trainer(
         out,
         steps=plan.optim.steps,
         every=every,
         precision=plan.optim.precision,
-        # torchrun says how many processes it has started.
-        devices=plan.optim.devices or int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or "auto",
+        devices=plan.optim.devices or local or "auto",
+        num_nodes=world // local if local else 1,
         gradient_clip_val=plan.optim.clip,
         logger=loggers,
         plugins=[survive.AtomicCheckpoints()],

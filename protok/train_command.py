@@ -61,7 +61,8 @@ def train(arguments: argparse.Namespace) -> int:
         return USAGE
     import warnings
 
-    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes one speaks
+    # Of several processes one speaks; torchrun alone says RANK, Lightning says LOCAL_RANK.
+    first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: first and say(f"warning: {message}")
         model = run(

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -125,6 +126,31 @@ def test_two_processes_train_as_one(structures, tmp_path):
     assert [row["step"] for row in rows] == [3, 6] and rows[-1]["valid_usage"] > 0
     tokenizer = protok.load(out / "model")
     assert tokenizer.encode(protok.read(structures / "s00.pdb")).ids.max() >= 0
+
+
+def test_two_machines_train_as_one(structures, tmp_path):
+    """As torchrun starts them, one process on each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = TINY | {"optim.steps": 4, "optim.precision": "32", "valid.every": 2}
+    nodes = [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1",
+                f"--node-rank={rank}", "--master-addr=127.0.0.1", f"--master-port={port}",
+                "-m", "protok", "train", "--structures", str(structures),
+                "--out", str(tmp_path / "two"), *(f"--set={k}={v!r}" for k, v in settings.items()),
+            ],
+            stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [node.communicate(timeout=300)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert "".join(said).count("the model is in") == 1, "the first process alone speaks"
+    assert [row["step"] for row in read_metrics(tmp_path / "two" / "metrics.csv")] == [2, 4]
+    assert protok.load(tmp_path / "two" / "model").provenance["steps"] == 4
 
 
 def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
