@@ -318,7 +318,7 @@ def _tokenize(
     """Yield tokens or an error for each structure: together where it can be, else one by one."""
     together = getattr(tokenizer, "encode_batch", None)
     extra = {"across_chains": True} if options.across_chains else {}
-    for group in _groups(structures):
+    for group in _groups(structures, getattr(tokenizer, "batch_residues", BATCH_RESIDUES)):
         if together is not None and not extra and len(group) > 1:
             try:
                 results = together(group)
@@ -334,13 +334,15 @@ def _tokenize(
                 yield _as_error(error, "", chain=",".join(one.chains))
 
 
-def _groups(structures: Sequence[Backbone]) -> Iterator[list[Backbone]]:
+def _groups(structures: Sequence[Backbone], most: int) -> Iterator[list[Backbone]]:
     group: list[Backbone] = []
+    held = 0
     for one in structures:
-        if group and sum(map(len, group)) + len(one) > BATCH_RESIDUES:
+        if group and held + len(one) > most:
             yield group
-            group = []
+            group, held = [], 0
         group.append(one)
+        held += len(one)
     if group:
         yield group
 

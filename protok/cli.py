@@ -171,6 +171,7 @@ def _encode_arguments(one: argparse.ArgumentParser) -> None:
         help=f"{MODEL} (default), 3di, protein-blocks, or the folder of a model",
     )  # fmt: skip
     one.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="processes (default: 1)")
+    one.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1")
     one.add_argument(
         "--engine", choices=("local", "ray"), default="local",
         help="processes of this machine (default), or a Ray cluster with --jobs readers and "
@@ -236,7 +237,18 @@ def _encode(arguments: argparse.Namespace) -> int:
     if arguments.engine != "ray" and (arguments.gpus or arguments.address):
         _say("error: --gpus and --address need --engine ray")
         return USAGE
-    if arguments.compute != "torch":
+    if arguments.device != "cpu":
+        import protok
+
+        if arguments.compute != "torch" or arguments.engine == "ray" or arguments.jobs > 1:
+            _say("error: --device goes with one process and --compute torch; Ray has --gpus")
+            return USAGE
+        arguments.model = protok.load(arguments.model)
+        if not hasattr(arguments.model, "to"):
+            _say(f"error: {arguments.model.name} has no network; leave --device out")
+            return USAGE
+        arguments.model.to(arguments.device)
+    elif arguments.compute != "torch":
         import protok
 
         from .fast import accelerate

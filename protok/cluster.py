@@ -141,7 +141,7 @@ class _Encoder:
     def __init__(self, payload: bytes, options: Reading, cuda: bool):
         self.tokenizer, self.options = pickle.loads(payload), options
         if cuda:
-            self.tokenizer.network.to("cuda")
+            self.tokenizer.to("cuda")
 
     def ready(self) -> None:
         """Answers once the model is there."""

@@ -253,7 +253,8 @@ def encode_store(
     out.parent.mkdir(parents=True, exist_ok=True)
     # Chains of one length go through together faster.
     order = held.lengths().argsort(kind="stable")
-    room = (held.lengths()[order].cumsum() // BATCH_RESIDUES).tolist()
+    most = getattr(tokenizer, "batch_residues", BATCH_RESIDUES)
+    room = (held.lengths()[order].cumsum() // most).tolist()
     found: list[Any] = [None] * len(held)
     with workers.show_progress("encoding", len(held), progress) as advance:
         for _, group in itertools.groupby(zip(room, order, strict=True), key=lambda pair: pair[0]):

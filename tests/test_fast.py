@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import protok
+from protok import cli, native
 from protok import geometry as g
-from protok import native
 from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
 from protok.encoder import NODE, Batch, featurize
 from protok.errors import ProtokError, Unsupported
@@ -240,3 +240,32 @@ def test_memory_is_linear(length, chains):
     encoded, decoded = map(float, done.stdout.split())
     assert encoded < 20 + length * 0.02, "MB to encode"
     assert decoded < 60 + length * 0.03, "MB to encode and decode"
+
+
+def test_batches_of_a_gpu_give_the_same_codes(monkeypatch, examples):
+    """Their sizes, on the CPU: there is no GPU here."""
+    tokenizer = protok.load("protok-512")
+    chains = [protok.read(path) for path in sorted(examples.glob("*.pdb"))] * 4
+    few = tokenizer.encode_batch(chains)
+    calls = []
+    monkeypatch.setattr("protok.encoder.ROWS", protok.encoder.GPU_ROWS)
+    monkeypatch.setattr("protok.tokenizer.RESIDUES", protok.tokenizer.GPU_RESIDUES)
+    encode = tokenizer.encoder.forward
+    monkeypatch.setattr(
+        tokenizer.encoder, "forward", lambda batch: calls.append(len(batch.sizes)) or encode(batch)
+    )
+    many = tokenizer.encode_batch(chains)
+    assert calls == [len(chains)]
+    assert tokenizer.batch_residues == 4 * protok.tokenizer.GPU_RESIDUES
+    assert all((one.ids == two.ids).all() for one, two in zip(few, many, strict=True))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_said(examples, tmp_path, capsys):
+    file, out = str(examples / "7w89.A.pdb"), str(tmp_path / "t.parquet")
+    for device in ("cuda", "nonsense"):
+        assert cli.main(["encode", file, "-o", out, "--device", device]) == cli.USAGE
+        assert f"no device '{device}'" in capsys.readouterr().err
+    assert cli.main(["encode", file, "-o", out, "--device", "cuda", "--jobs", "2"]) == cli.USAGE
+    assert cli.main(["encode", file, "-o", out, "--device", "cuda", "--model", "3di"]) == cli.USAGE
+    assert not (tmp_path / "t.parquet").exists()
