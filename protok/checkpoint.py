@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from protok.errors import FormatError
+from protok.errors import FormatError, Unsupported
 
 #: Buffers of a `protok.quantize.ProVQ` that only training needs.
 TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
@@ -23,6 +23,21 @@ READERS = {
     "image-tokenizer": "protok image",
     "prior": "protok prior",
 }
+
+
+def move(network: nn.Module, device: Any) -> None:
+    """Bring a network to a device, by its name or as torch has it.
+
+    Raises
+    ------
+    Unsupported
+        If torch has no such device.
+    """
+    try:
+        network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).strip().splitlines()[0]
+        raise Unsupported(f"no device {str(device)!r} ({said})", "use cpu") from error
 
 
 def save_model(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .commandline import FAILED, INTERRUPTED, OK, USAGE
 from .commandline import count as _count
+from .commandline import device_argument as _device_argument
 from .commandline import print_json as _print_json
 from .commandline import print_nested as _print_nested
 from .commandline import row as _row
@@ -171,7 +172,7 @@ def _encode_arguments(one: argparse.ArgumentParser) -> None:
         help=f"{MODEL} (default), 3di, protein-blocks, or the folder of a model",
     )  # fmt: skip
     one.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="processes (default: 1)")
-    one.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1")
+    _device_argument(one)
     one.add_argument(
         "--engine", choices=("local", "ray"), default="local",
         help="processes of this machine (default), or a Ray cluster with --jobs readers and "

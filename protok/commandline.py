@@ -35,6 +35,11 @@ def number(text: str) -> int:
     return int(text)
 
 
+def device_argument(one: argparse.ArgumentParser) -> None:
+    """Add where a network computes."""
+    one.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1")
+
+
 def run_arguments(one: argparse.ArgumentParser) -> None:
     """Add the arguments of a training."""
     one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")

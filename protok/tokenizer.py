@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from protok.backbone import Backbone
-from protok.checkpoint import TRANSIENT, give_weights, read_model, save_model
+from protok.checkpoint import TRANSIENT, give_weights, move, read_model, save_model
 from protok.config import ModelConfig
 from protok.convert import as_backbone
 from protok.encoder import Batch
@@ -78,11 +78,7 @@ class StructureTokenizer:
         Unsupported
             If torch has no such device.
         """
-        try:
-            self.network.to(device)
-        except (RuntimeError, AssertionError) as error:
-            said = str(error).strip().splitlines()[0]
-            raise Unsupported(f"no device {device!r} ({said})", "use cpu") from error
+        move(self.network, device)
         return self
 
     @cached_property

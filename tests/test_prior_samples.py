@@ -205,6 +205,10 @@ def test_pictures_by_the_command_line(tmp_path, capsys):
     assert cli.main([*drawing, "--length", "4"]) == 2
     assert cli.main(["prior", "sample", prior, "-o", str(out)]) == 2
     assert "no model 'small'" in capsys.readouterr().err
+    decoding = ["image", "decode", str(codes), "-o", str(out), "--model", model]
+    for command in (encode, decoding, drawing):
+        assert cli.main([*command, "--device", "nonsense"]) == 2
+        assert "no device 'nonsense'" in capsys.readouterr().err
 
 
 def test_learned_by_heart_is_seen(tmp_path):

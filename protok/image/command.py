@@ -14,6 +14,7 @@ from protok.commandline import (
     OK,
     USAGE,
     count,
+    device_argument,
     number,
     print_json,
     print_nested,
@@ -63,6 +64,7 @@ def add_image(commands, command: Callable) -> None:
     one.add_argument("codes", metavar="CODES.npz", help="as written by protok image encode")
     one.add_argument("-o", "--out", required=True, type=Path, metavar="FOLDER", help="for NAME.png")
     one.add_argument("--model", help="name or folder (default: the model that the codes name)")
+    device_argument(one)
     one.add_argument("--levels", type=number, metavar="M", help="use the first M levels only")
     one.add_argument("--json", action="store_true", help="print a summary as JSON")
 
@@ -102,6 +104,7 @@ def add_image(commands, command: Callable) -> None:
 
 def _model_argument(one: argparse.ArgumentParser) -> None:
     one.add_argument("--model", default=MODEL, help=f"name or folder (default: {MODEL})")
+    device_argument(one)
 
 
 def _encode(arguments: argparse.Namespace) -> int:
@@ -114,7 +117,7 @@ def _encode(arguments: argparse.Namespace) -> int:
     if not arguments.out.endswith(".npz"):
         say(f"error: {arguments.out}: codes of images are written to .npz files")
         return USAGE
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model)
+    tokenizer = ImageTokenizer.from_pretrained(arguments.model).to(arguments.device)
     if not _levels_fit(arguments.levels, tokenizer.levels):
         return USAGE
     found, failed = [], []
@@ -181,7 +184,7 @@ def _decode(arguments: argparse.Namespace) -> int:
     if not _levels_fit(arguments.levels, min(one.levels for one in tokens)):
         return USAGE
     name = arguments.model or tokens[0].codebook.split("@")[0]
-    tokenizer = ImageTokenizer.from_pretrained(name)
+    tokenizer = ImageTokenizer.from_pretrained(name).to(arguments.device)
     # Two images in one file would be one.
     names = unique_names([one.name or str(i) for i, one in enumerate(tokens)])
     written, bits = [], 0.0
@@ -223,7 +226,7 @@ def _score(arguments: argparse.Namespace) -> int:
     from protok.image.scoring import progressive, score
     from protok.image.tokenizer import ImageTokenizer
 
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model)
+    tokenizer = ImageTokenizer.from_pretrained(arguments.model).to(arguments.device)
     if not _levels_fit(arguments.levels, tokenizer.levels):
         return USAGE
     given = {key: getattr(arguments, key) for key in ("size", "most", "inception", "sheet")}

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protok.checkpoint import give_weights, read_model, save_model
+from protok.checkpoint import give_weights, move, read_model, save_model
 from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.image.config import ImageConfig
 from protok.image.network import ImageNetwork
@@ -86,6 +86,17 @@ class ImageTokenizer:
             found.update(key.encode())
             found.update(value.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
         return found.hexdigest()[:8]
+
+    def to(self, device: str | torch.device) -> ImageTokenizer:
+        """The same, with its network on a device; changes this tokenizer.
+
+        Raises
+        ------
+        Unsupported
+            If torch has no such device.
+        """
+        move(self.network, device)
+        return self
 
     def encode(self, image: Any, *, name: str = "") -> ImageTokens:
         """Codes of an image.

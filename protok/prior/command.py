@@ -15,6 +15,7 @@ from protok.commandline import (
     OK,
     USAGE,
     count,
+    device_argument,
     finite,
     number,
     print_json,
@@ -82,6 +83,7 @@ def _sampling_arguments(one: argparse.ArgumentParser, n: int) -> None:
         help="name or folder of the model that decodes (default: the one that the prior names)",
     )  # fmt: skip
     one.add_argument("-n", type=number, default=n, metavar="N", help=f"samples (default: {n})")
+    device_argument(one)
     group = one.add_argument_group(
         "what is drawn", "several are taken in turn; a prior takes what it was conditioned on"
     )
@@ -130,7 +132,10 @@ def _drawn(arguments: argparse.Namespace, prior: Any) -> tuple[Any, list, list]:
 
     layout = prior.layout
     name = arguments.tokenizer or layout.codebook.rpartition("@")[0]
+    prior.to(arguments.device)
     tokenizer = (drawing if layout.grid else backbones).decoder(name, layout)
+    if layout.grid:  # chains are rebuilt one by one: nothing for a GPU
+        tokenizer.to(arguments.device)
     wanted: list[str | int] = [*arguments.classes, *arguments.length, *arguments.sequence]
     given = {
         "class": arguments.classes, "length": arguments.length, "sequence": arguments.sequence
