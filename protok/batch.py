@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import workers
 from .errors import ProtokError, Unsupported
 from .journal import Source
+from .lists import numbered, packed
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -169,21 +170,7 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     if len(distinct) == len(files):
         return names
     name_of = dict(zip(distinct, names, strict=True))
-    return _numbered([name_of[file] for file in files])
-
-
-def _numbered(names: Sequence[str]) -> list[str]:
-    """Append `#2`, `#3` to the second and third of a name."""
-    taken, times = set(names), Counter()
-    found = []
-    for name in names:
-        times[name] += 1
-        unique = name
-        while times[name] > 1 and (unique := f"{name}#{times[name]}") in taken:
-            times[name] += 1
-        taken.add(unique)
-        found.append(unique)
-    return found
+    return numbered([name_of[file] for file in files], "#")
 
 
 def as_tokenizer(given: Any) -> Any:
@@ -193,6 +180,11 @@ def as_tokenizer(given: Any) -> Any:
     import protok
 
     return protok.load(str(given))
+
+
+def residues_of(tokenizer: Any) -> int:
+    """Residues that a tokenizer is best given at once."""
+    return getattr(tokenizer, "batch_residues", BATCH_RESIDUES)
 
 
 def check_across(tokenizer: Any, options: Reading) -> None:
@@ -318,7 +310,7 @@ def _tokenize(
     """Yield tokens or an error for each structure: together where it can be, else one by one."""
     together = getattr(tokenizer, "encode_batch", None)
     extra = {"across_chains": True} if options.across_chains else {}
-    for group in _groups(structures, getattr(tokenizer, "batch_residues", BATCH_RESIDUES)):
+    for group in packed(structures, len, residues_of(tokenizer)):
         if together is not None and not extra and len(group) > 1:
             try:
                 results = together(group)
@@ -332,19 +324,6 @@ def _tokenize(
                 yield tokenizer.encode(one, **extra)
             except Exception as error:
                 yield _as_error(error, "", chain=",".join(one.chains))
-
-
-def _groups(structures: Sequence[Backbone], most: int) -> Iterator[list[Backbone]]:
-    group: list[Backbone] = []
-    held = 0
-    for one in structures:
-        if group and held + len(one) > most:
-            yield group
-            group, held = [], 0
-        group.append(one)
-        held += len(one)
-    if group:
-        yield group
 
 
 def _as_error(error: Exception, file: str, chain: str = "") -> ProtokError:

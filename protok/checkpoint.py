@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from protok.errors import FormatError, Unsupported
@@ -25,19 +26,30 @@ READERS = {
 }
 
 
-def move(network: nn.Module, device: Any) -> None:
-    """Bring a network to a device, by its name or as torch has it.
+class OnDevice:
+    """What has a network of torch, and goes where that goes."""
 
-    Raises
-    ------
-    Unsupported
-        If torch has no such device.
-    """
-    try:
-        network.to(device)
-    except (RuntimeError, AssertionError) as error:
-        said = str(error).strip().splitlines()[0]
-        raise Unsupported(f"no device {str(device)!r} ({said})", "use cpu") from error
+    network: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same object, its network brought to a device.
+
+        Raises
+        ------
+        Unsupported
+            If torch has no such device.
+        """
+        try:
+            self.network.to(device)
+        except (RuntimeError, AssertionError) as error:
+            said = str(error).strip().splitlines()[0]
+            raise Unsupported(f"no device {str(device)!r} ({said})", "use cpu") from error
+        return self
 
 
 def save_model(

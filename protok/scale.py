@@ -241,7 +241,7 @@ def encode_store(
     ProtokError
         If `out` exists.
     """
-    from .batch import BATCH_RESIDUES
+    from .batch import residues_of
     from .data import read_store
 
     began = time.monotonic()
@@ -253,8 +253,7 @@ def encode_store(
     out.parent.mkdir(parents=True, exist_ok=True)
     # Chains of one length go through together faster.
     order = held.lengths().argsort(kind="stable")
-    most = getattr(tokenizer, "batch_residues", BATCH_RESIDUES)
-    room = (held.lengths()[order].cumsum() // most).tolist()
+    room = (held.lengths()[order].cumsum() // residues_of(tokenizer)).tolist()
     found: list[Any] = [None] * len(held)
     with workers.show_progress("encoding", len(held), progress) as advance:
         for _, group in itertools.groupby(zip(room, order, strict=True), key=lambda pair: pair[0]):

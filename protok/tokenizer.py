@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from protok.backbone import Backbone
-from protok.checkpoint import TRANSIENT, give_weights, move, read_model, save_model
+from protok.checkpoint import TRANSIENT, OnDevice, give_weights, read_model, save_model
 from protok.config import ModelConfig
 from protok.convert import as_backbone
 from protok.encoder import Batch
 from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.geometry import residue_atoms
+from protok.lists import packed
 from protok.model import Network
 from protok.quantize import ProVQ
 from protok.relax import add_oxygen, relax
@@ -31,7 +32,7 @@ from protok.tokens import LARGEST, Tokens
 RESIDUES, GPU_RESIDUES = 1024, 2**15
 
 
-class StructureTokenizer:
+class StructureTokenizer(OnDevice):
     """Backbones to codes and back.
 
     Parameters
@@ -67,19 +68,11 @@ class StructureTokenizer:
     @property
     def batch_residues(self) -> int:
         """Residues that `encode_batch` is best given at once: four times what it works on."""
-        device = next(self.network.parameters()).device
-        return 4 * (RESIDUES if device.type == "cpu" else GPU_RESIDUES)
+        return 4 * self._residues
 
-    def to(self, device: str | torch.device) -> StructureTokenizer:
-        """The same, with its network on a device; changes this tokenizer.
-
-        Raises
-        ------
-        Unsupported
-            If torch has no such device.
-        """
-        move(self.network, device)
-        return self
+    @property
+    def _residues(self) -> int:
+        return RESIDUES if self.device.type == "cpu" else GPU_RESIDUES
 
     @cached_property
     def encoder_fingerprint(self) -> str:
@@ -102,7 +95,7 @@ class StructureTokenizer:
         quantizer = self.network.quantizer
         if quantizer is None:
             raise Unsupported(f"{self.name} is continuous and has no codes", "use embed")
-        device = next(self.network.parameters()).device
+        device = self.device
         with torch.no_grad():
             return quantizer.lookup(torch.arange(self.size, device=device)).cpu().numpy()
 
@@ -203,10 +196,10 @@ class StructureTokenizer:
         encode: Callable[[Batch], Tensor],
         width: int,
     ) -> list[Tensor]:
-        device = next(self.network.parameters()).device
+        device = self.device
         out = [torch.zeros(len(s), width, device=device) for s in structures]
-        most = RESIDUES if device.type == "cpu" else GPU_RESIDUES
-        for group in _groups(_wholes(structures, across_chains), most):
+        wholes = _wholes(structures, across_chains)
+        for group in packed(wholes, lambda whole: len(whole[1]), self._residues):
             batch = Batch.of([structures[i][rows] for i, rows in group]).to(device)
             # Codes must not depend on a caller's autocast.
             with torch.autocast(device.type, enabled=False):
@@ -243,7 +236,7 @@ class StructureTokenizer:
                 "give ids in 0..size-1, or -1 for a missing token",
                 file=tokens.name,
             )
-        device = next(self.network.parameters()).device
+        device = self.device
         ids = torch.from_numpy(tokens.ids.astype(np.int64)).to(device)
         with torch.no_grad():
             return self.network.quantizer.lookup(ids)
@@ -373,19 +366,6 @@ def _wholes(structures: Sequence[Backbone], across_chains: bool) -> Iterator[Who
         else:
             for chain in structure.chains:
                 yield i, np.flatnonzero(structure.chain == chain)
-
-
-def _groups(wholes: Iterable[Whole], most: int) -> Iterator[list[Whole]]:
-    group: list[Whole] = []
-    held = 0
-    for whole in wholes:
-        if group and held + len(whole[1]) > most:
-            yield group
-            group, held = [], 0
-        group.append(whole)
-        held += len(whole[1])
-    if group:
-        yield group
 
 
 def find_model(name: str | Path) -> Path:

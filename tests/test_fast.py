@@ -243,7 +243,7 @@ def test_memory_is_linear(length, chains):
 
 
 def test_batches_of_a_gpu_give_the_same_codes(monkeypatch, examples):
-    """Their sizes, on the CPU: there is no GPU here."""
+    """Their sizes, on the CPU."""
     tokenizer = protok.load("protok-512")
     chains = [protok.read(path) for path in sorted(examples.glob("*.pdb"))] * 4
     few = tokenizer.encode_batch(chains)

@@ -362,7 +362,8 @@ import protok.prior.training, protok.prior.sampling, protok.prior.drawing
 mine = {m for m in sys.modules if m.startswith("protok.")}
 allowed = ("protok.prior", "protok.image", "protok.quantize", "protok.settings", "protok.errors",
            "protok.commandline", "protok.fitting", "protok.tokens", "protok.lm",
-           "protok.backbone", "protok.token_formats", "protok.checkpoint", "protok.codebook")
+           "protok.backbone", "protok.token_formats", "protok.checkpoint", "protok.codebook",
+           "protok.lists")
 print(*[m for m in mine if not m.startswith(allowed)])
 print(*[m for m in ("biotite", "gemmi", "Bio") if m in sys.modules])
 print(*[m for m in mine if m.startswith(("protok.prior.backbones", "protok.prior.novelty"))])

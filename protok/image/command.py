@@ -175,7 +175,8 @@ def _summary(found: list) -> dict:
 def _decode(arguments: argparse.Namespace) -> int:
     from protok.image.pixels import inside, write_pixels
     from protok.image.tokenizer import ImageTokenizer
-    from protok.image.tokens import load_codes, unique_names
+    from protok.image.tokens import load_codes
+    from protok.lists import numbered
 
     tokens = load_codes(arguments.codes)
     if not tokens:
@@ -186,7 +187,7 @@ def _decode(arguments: argparse.Namespace) -> int:
     name = arguments.model or tokens[0].codebook.split("@")[0]
     tokenizer = ImageTokenizer.from_pretrained(name).to(arguments.device)
     # Two images in one file would be one.
-    names = unique_names([one.name or str(i) for i, one in enumerate(tokens)])
+    names = numbered([one.name or str(i) for i, one in enumerate(tokens)], "-")
     written, bits = [], 0.0
     for start in range(0, len(tokens), BATCH):
         part = tokens[start : start + BATCH]

@@ -12,7 +12,8 @@ import numpy as np
 
 from protok.errors import FormatError
 from protok.image.pixels import SUFFIXES, as_pixels, middle, pillow, read_pixels
-from protok.image.tokens import DAMAGE, unique_names
+from protok.image.tokens import DAMAGE
+from protok.lists import numbered
 
 #: Names of the folders that hold the two parts of a data set, and of the parts in .npz files.
 PARTS = {"train": ("train",), "valid": ("val", "valid", "validation", "test")}
@@ -257,5 +258,5 @@ def find_images(
             found.append((one.stem, one))
         else:
             raise FormatError("no such file or folder", "check the path", file=str(one))
-    names = unique_names([name for name, _ in found])
+    names = numbered([name for name, _ in found], "-")
     return [(name, source) for name, (_, source) in zip(names, found, strict=True)]

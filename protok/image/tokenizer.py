@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protok.checkpoint import give_weights, move, read_model, save_model
+from protok.checkpoint import OnDevice, give_weights, read_model, save_model
 from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.image.config import ImageConfig
 from protok.image.network import ImageNetwork
@@ -28,7 +28,7 @@ KIND = "image-tokenizer"
 DEFAULT = "protok-image"
 
 
-class ImageTokenizer:
+class ImageTokenizer(OnDevice):
     """Images to codes and back.
 
     Parameters
@@ -86,17 +86,6 @@ class ImageTokenizer:
             found.update(key.encode())
             found.update(value.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
         return found.hexdigest()[:8]
-
-    def to(self, device: str | torch.device) -> ImageTokenizer:
-        """The same, with its network on a device; changes this tokenizer.
-
-        Raises
-        ------
-        Unsupported
-            If torch has no such device.
-        """
-        move(self.network, device)
-        return self
 
     def encode(self, image: Any, *, name: str = "") -> ImageTokens:
         """Codes of an image.
@@ -165,7 +154,7 @@ class ImageTokenizer:
         for rows in _alike([one.ids.shape for one in tokens], self.factor**2):
             ids = np.stack([tokens[i].ids for i in rows]).astype(np.int64)
             with torch.no_grad():
-                z = self.quantizer.lookup(torch.from_numpy(ids).to(self._device))
+                z = self.quantizer.lookup(torch.from_numpy(ids).to(self.device))
             for row, x in zip(rows, self.pixels(z), strict=True):
                 out[row] = x[: tokens[row].height, : tokens[row].width]
         return out
@@ -212,14 +201,10 @@ class ImageTokenizer:
             x = self.network.pixels(z.float())
         return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self.network.parameters()).device
-
     @torch.no_grad()
     def _latents(self, pixels: list[np.ndarray]) -> Iterable[tuple[list[int], Tensor]]:
         for rows in _alike([x.shape for x in pixels], 1):
-            x = to_unit(np.stack([pixels[i] for i in rows])).to(self._device)
+            x = to_unit(np.stack([pixels[i] for i in rows])).to(self.device)
             down, right = (-side % self.factor for side in x.shape[2:])
             if down or right:
                 x = F.pad(x, (0, right, 0, down), mode="replicate")

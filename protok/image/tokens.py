@@ -125,24 +125,6 @@ def save_codes(tokens: Iterable[ImageTokens], path: str | Path) -> Path:
     return path
 
 
-def unique_names(names: Sequence[str]) -> list[str]:
-    """The same names, later ones of several that are equal with a number that is free.
-
-    >>> unique_names(["a", "a", "a-2"])
-    ['a', 'a-3', 'a-2']
-    """
-    taken, given = set(names), set()
-    found = []
-    for name in names:
-        one, n = name, 1
-        while one in given or (n > 1 and one in taken):
-            n += 1
-            one = f"{name}-{n}"
-        given.add(one)
-        found.append(one)
-    return found
-
-
 def load_codes(path: str | Path) -> list[ImageTokens]:
     """Read what `save_codes` wrote.
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protok.checkpoint import give_weights, move, read_model, save_model
+from protok.checkpoint import OnDevice, give_weights, read_model, save_model
 from protok.errors import ProtokError
 from protok.lm import PAD
 from protok.prior.config import PriorConfig
@@ -80,7 +80,7 @@ def stack(rows: Sequence[Row], multiple: int = 1) -> dict[str, Tensor]:
     return {key: torch.from_numpy(value) for key, value in parts.items()}
 
 
-class Prior:
+class Prior(OnDevice):
     """A transformer over codes, and how they lie in its rows.
 
     Parameters
@@ -108,22 +108,6 @@ class Prior:
             f"Prior({self.config.name}, {self.config.architecture}, {n:,} parameters, {what} "
             f"codes of {self.layout.codebook}, condition {self.layout.condition})"
         )
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.network.parameters()).device
-
-    def to(self, device: str | torch.device) -> Prior:
-        """The same, with its network on a device; changes this prior.
-
-        Raises
-        ------
-        Unsupported
-            If torch has no such device.
-        """
-        move(self.network, device)
-        return self
 
     def losses(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood in nats of each row of `stack`, and how many ids it scored."""

@@ -1,0 +1,61 @@
+"""What is done with lists in several places: equal names numbered, things packed by size."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def numbered(names: Sequence[str], mark: str) -> list[str]:
+    """The same names; later ones of several that are equal with a number that is free.
+
+    Parameters
+    ----------
+    names
+        Any of them may be there several times.
+    mark
+        Stands between a name and its number.
+
+    >>> numbered(["a", "a", "a-2"], "-")
+    ['a', 'a-3', 'a-2']
+    """
+    taken, times = set(names), Counter()
+    found = []
+    for name in names:
+        times[name] += 1
+        unique = name
+        while times[name] > 1 and (unique := f"{name}{mark}{times[name]}") in taken:
+            times[name] += 1
+        taken.add(unique)
+        found.append(unique)
+    return found
+
+
+def packed(things: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
+    """Yield things in their order, together as long as their sizes sum to `most` or less.
+
+    Parameters
+    ----------
+    things
+        What to pack; one that is larger than `most` comes alone.
+    size
+        Of one of them.
+    most
+        Of what comes together.
+
+    >>> list(packed([3, 1, 9, 2], lambda x: x, 4))
+    [[3, 1], [9], [2]]
+    """
+    group: list[T] = []
+    held = 0
+    for thing in things:
+        if group and held + size(thing) > most:
+            yield group
+            group, held = [], 0
+        group.append(thing)
+        held += size(thing)
+    if group:
+        yield group
