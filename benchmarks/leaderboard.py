@@ -55,13 +55,19 @@ def ordered(names: list[str]) -> list[str]:
     return sorted(names, key=rank)
 
 
-def floors(path: Path) -> dict[str, dict[str, float]]:
-    """Scores of a regression on residue type, neighbours and place, by whoever made the tables."""
+def floors(path: Path) -> dict[str, dict[str, dict]]:
+    """Scores of a regression on residue type, neighbours and place, by whoever made the tables.
+
+    `AUROC 0.754`, or `Spearman pooled 0.522, per chain 0.548`, of which the mean over chains is
+    taken: over all residues it matters whether values were standardised chain by chain, which
+    the file does not say.
+    """
     found = {}
     with path.open(newline="") as lines:
         for row in csv.reader(lines, delimiter="\t"):
-            # `AUROC 0.754`, or `Spearman pooled 0.522, per chain 0.548`
-            found[row[0]] = float(row[3].split(",")[0].split()[-1])
+            said = row[3].split(",")[-1]
+            metric = "spearman_per_protein" if "per chain" in said else "auroc"
+            found[row[0]] = {"metric": metric, "value": float(said.split()[-1])}
     return {"floors": found}
 
 
@@ -115,8 +121,8 @@ def load(probe: str) -> Results | None:
     return bench.load_results(folder) if any(folder.glob("*/*.json")) else None
 
 
-def known_floors() -> dict[str, float]:
-    """The floors that were there when the cells were computed."""
+def known_floors() -> dict[str, dict]:
+    """The floors that were there when the cells were computed: metric and value of each table."""
     path = OUT / "floors.json"
     return json.loads(path.read_text())["floors"] if path.exists() else {}
 

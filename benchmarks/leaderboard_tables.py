@@ -31,6 +31,12 @@ def _supervised(found) -> list[tuple[str, str, str]]:
     return [line for line in found.lines() if kinds[line[0]] in ("site", "value", "class")]
 
 
+def _floor_line(line: tuple[str, str, str], floors: dict) -> tuple[str, str, str]:
+    """The line by the metric that the table's floor is in; itself where there is no floor."""
+    name, split, metric = line
+    return name, split, floors[name]["metric"] if name in floors else metric
+
+
 def _value(found, subject: str, line: tuple[str, str, str]) -> float | None:
     score = found.cell(subject, *line)[1]
     return score["value"] if score else None
@@ -88,7 +94,11 @@ def _summary(found, more) -> str:
     rows = []
     for subject in found.subjects():
         got = {line: _value(found, subject, line) for line in lines}
-        above = _wins(got, {line: floors.get(line[0]) for line in lines})
+        floored = [_floor_line(line, floors) for line in lines if line[0] in floors]
+        above = _wins(
+            {line: _value(found, subject, line) for line in floored},
+            {line: floors[line[0]]["value"] for line in floored},
+        )
         bits = next(r["tokenizer"]["size"] for r in found if r["tokenizer"]["name"] == subject)
         rows.append([
             f"`{subject}`", f"{np.log2(bits):.1f}" if bits else "",
@@ -139,8 +149,12 @@ def tables() -> str:
 def _tables(found: Results) -> str:
     floors, subjects = leaderboard.known_floors(), found.subjects()
     chance = {row["task"]["name"]: row["task"].get("chance") for row in found}
+    # Where the floor is in another metric than the table's own, the table has a line of each.
+    lines = dict.fromkeys(
+        line for own in _supervised(found) for line in (own, _floor_line(own, floors))
+    )
     rows = []
-    for line in _supervised(found):
+    for line in lines:
         name, split, metric = line
         values = [_value(found, subject, line) for subject in subjects]
         best = max((value for value in values if value is not None), default=None)
@@ -150,7 +164,8 @@ def _tables(found: Results) -> str:
                 (_cell(found, subject, *line) for subject in subjects), values, strict=True
             )
         ]
-        known = (floors.get(name), chance[name])
+        floor = floors.get(name, {"metric": None})
+        known = (floor["value"] if floor["metric"] == metric else None, chance[name])
         rows.append([
             f"{name} ({split})", metric, *("" if one is None else f"{one:.3f}" for one in known),
             *cells,

@@ -451,7 +451,7 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     import leaderboard_tables
 
     (data / "tasks" / "BASELINE.tsv").write_text(
-        "letters\t14\t5\tAUROC 0.500\nvalues\t1\t1\tSpearman pooled 0.9999, per chain 0.5\n"
+        "letters\t14\t5\tAUROC 0.500\nvalues\t1\t1\tSpearman pooled -1, per chain 0.9999\n"
     )
     out = tmp_path / "cells"
     monkeypatch.setattr(leaderboard, "OUT", out)
@@ -483,6 +483,10 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     assert "`3di`" in first and "1 of 3" in first  # above the floor of letters only
     text = leaderboard_tables.tables()
     assert "letters (test)" in text and "0.500" in text and "**" in text
+    # The floor of values stands beside the mean over chains, the metric that it is in.
+    (pooled,) = (line for line in text.splitlines() if "| values (easy) | spearman |" in line)
+    (each,) = (line for line in text.splitlines() if "| values (easy) | spearman_p" in line)
+    assert "| values (easy) | spearman |  |" in pooled and "| 1.000 |" in each
     assert "`3di`" in leaderboard_tables.costs()
     assert "Too few" in leaderboard_tables.short()  # one table ranks nobody
     monkeypatch.setattr(leaderboard_tables, "ENOUGH", 1)
