@@ -21,9 +21,8 @@ from protok.decoder import SCALE, Decoder, pad
 from protok.encoder import Batch
 from protok.geometry import IDEAL_RESIDUE, superpose
 from protok.model import Network
+from protok.naming import LETTERS, Lesson
 from protok.train import Steps
-
-LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
 
 class NoView(Decoder):
@@ -122,14 +121,10 @@ class SequencedBatch(Batch):
 class SequencedSteps(Steps):
     """The same batches with their amino acids."""
 
-    def __iter__(self) -> Iterator[SequencedBatch]:
-        store = self.stream.store
-        batches = super().__iter__()
-        for step in range(self.module.global_step, self.steps):
-            crops = self.stream.batch(step, self.steps)
-            text = "".join(store.sequence[c.chain][c.begin : c.stop] for c in crops)
-            kinds = torch.tensor([LETTERS.find(letter) for letter in text])
-            yield SequencedBatch(**vars(next(batches)), kinds=kinds)
+    def __iter__(self) -> Iterator[Lesson]:
+        for one in super().__iter__():
+            batch = SequencedBatch(**vars(one.batch), kinds=one.amino_acid)
+            yield Lesson(batch, one.amino_acid)
 
 
 class SequencedNetwork(Network):

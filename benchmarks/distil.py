@@ -25,6 +25,7 @@ from protok.encoder import Batch
 from protok.fitting import fit, last_checkpoint, made_with, make_trainer, scheduled_adamw
 from protok.holdout import held_out
 from protok.model import Network
+from protok.naming import Lesson
 from protok.recipe import Recipe, read_recipe
 from protok.tokenizer import StructureTokenizer
 from protok.train import Steps
@@ -44,8 +45,9 @@ class Distilling(lightning.LightningModule):
         # A list keeps the teacher out of the checkpoints.
         self.teacher = [teacher.network.encoder.requires_grad_(False).eval()]
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def training_step(self, lesson: Lesson, index: int) -> Tensor:
         """Mean squared difference of latents."""
+        batch = lesson.batch
         with torch.no_grad():
             wanted = self.teacher[0](batch).float()
         loss = (self.network.encoder(batch).float() - wanted)[batch.mask].square().mean()

@@ -12,19 +12,24 @@ from protok.config import ModelConfig
 from protok.decoder import Decoder, pad
 from protok.encoder import Batch, Encoder
 from protok.geometry import linked, torsions
+from protok.naming import Known
 from protok.quantize import Quantized, build_quantizer
 from protok.views import ViewDecoder
 
 
 @dataclass
 class Losses:
-    """The training loss and its parts, all scalars; `quantized` is None without a codebook."""
+    """The training loss and its parts, all scalars; `quantized` is None without a codebook.
+
+    `known`: what a side task may ask of the residues.
+    """
 
     total: Tensor
     shape: Tensor
     error: Tensor
     torsion: Tensor
     quantized: Quantized | None
+    known: Known
 
 
 class Network(nn.Module):
@@ -57,7 +62,8 @@ class Network(nn.Module):
         steady
             Weight of the squared difference between latents of `seen` and of `batch`.
         """
-        z = self.encoder(batch if seen is None else seen)
+        states = self.encoder.states(self.encoder.graph(batch if seen is None else seen))
+        z = self.encoder.outputs(states)
         drift = z.new_zeros(())
         if seen is not None and steady:
             drift = (z - self.encoder(batch))[batch.mask].square().mean()
@@ -75,7 +81,7 @@ class Network(nn.Module):
             total = shape + torsion + bond + steady * drift.float()
         if quantized is not None:
             total = total + quantized.loss
-        return Losses(total, shape, error, torsion, quantized)
+        return Losses(total, shape, error, torsion, quantized, Known(states, flat, h[keep]))
 
     def _local_loss(self, h: Tensor, batch: Batch, keep: Tensor) -> tuple[Tensor, Tensor]:
         """1 - cos of the angle between predicted and true torsions; cross-entropy of bonds."""

@@ -49,7 +49,9 @@ class OptimConfig:
     ``rows``: residues a chain whose views are scored in a step. ``precision``:
     ``bf16-mixed`` or ``32``. ``noise``: the encoder sees chains with Gaussian noise of up to
     so many Å on every atom, the decoder must restore them without it. ``steady``: weight of
-    the squared difference between latents with and without that noise. ``devices``: how many
+    the squared difference between latents with and without that noise. ``naming``: weights with
+    which encoder states, code vectors and decoder states must name amino acids (`protok.naming`).
+    ``devices``: how many
     processes train together, each with batches of its own; 0 is one for each GPU, or one on
     the CPU.
     """
@@ -62,9 +64,17 @@ class OptimConfig:
     rows: int = 64
     noise: float = 0.0
     steady: float = 0.0
+    naming: tuple[float, ...] = (0.0, 0.0, 0.0)
     precision: str = "bf16-mixed"
     seed: int = 0
     devices: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.naming) != 3 or min(self.naming) < 0:
+            raise RecipeError(
+                f"optim.naming = {list(self.naming)}",
+                "give the weights of encoder states, code vectors and decoder states, or zeros",
+            )
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from protok.fitting import LOG, fit, made_with, make_trainer, scheduled_adamw, w
 from protok.holdout import held_out, sides_of
 from protok.metrics import compare
 from protok.model import Network
+from protok.naming import UNKNOWN, Lesson, Naming, amino_acids
 from protok.quantize import ProVQ, effective_dimension
 from protok.recipe import Recipe, RecipeError, read_recipe
 from protok.report import report_tuning
@@ -43,13 +44,18 @@ class Steps(IterableDataset):
     def __init__(self, stream: Stream, module: Training, steps: int):
         self.stream, self.module, self.steps = stream, module, steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Lesson]:
         world, rank = world_and_rank()
         for step in range(self.module.global_step, self.steps):
             crops = self.stream.batch(step * world + rank, self.steps * world)
-            coords = [self.stream.store.coords(c.chain, c.begin, c.stop) for c in crops]
-            yield Batch.from_coords(
-                torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords]
+            store = self.stream.store
+            coords = [store.coords(c.chain, c.begin, c.stop) for c in crops]
+            letters = "".join(store.sequence[c.chain][c.begin : c.stop] for c in crops)
+            yield Lesson(
+                Batch.from_coords(
+                    torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords]
+                ),
+                amino_acids(letters),
             )
 
 
@@ -70,6 +76,11 @@ class Training(lightning.LightningModule):
         super().__init__()
         self.recipe, self.held_out, self.data_sha256 = recipe, held_out, data_sha256
         self.network = Network(recipe.model)
+        self.naming: Naming | None = None
+        if any(recipe.optim.naming):
+            shape = recipe.model
+            widths = (shape.encoder.hidden, shape.quantizer.dim, shape.decoder.width)
+            self.naming = Naming(widths, recipe.optim.naming)
         self.metrics: survive.MetricsFile | None = None
         self.frozen: finetune.FrozenCodes | None = None
         self.measuring = False
@@ -83,8 +94,8 @@ class Training(lightning.LightningModule):
         )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        """Move a `Batch`, which Lightning does not know."""
-        return batch.to(device) if isinstance(batch, Batch) else batch
+        """Move a `Lesson`, which Lightning does not know."""
+        return batch.to(device) if isinstance(batch, Lesson) else batch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint knows its data, which must be the same when it is resumed."""
@@ -97,7 +108,7 @@ class Training(lightning.LightningModule):
             self.metrics.write(0, self.measure())
             self.network.train()
 
-    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+    def training_step(self, batch: Lesson, index: int) -> torch.Tensor:
         """Loss of one batch of crops, at the hardness that the progress demands."""
         optim, quantizer = self.recipe.optim, self.network.quantizer
         torch.manual_seed(optim.seed * 1_000_003 + self.global_step)
@@ -106,8 +117,14 @@ class Training(lightning.LightningModule):
             found["hardness"] = quantizer.progress(self.global_step / optim.steps)
         # Latents of an encoder that is not trained cannot be made steadier.
         steady = optim.steady if self.recipe.finetune.encoder else 0.0
-        losses = self.network(batch, optim.rows, noisy(batch, optim.noise), steady)
-        found |= {"loss": losses.total, "view_error": losses.error, "torsion": losses.torsion}
+        crops = batch.batch
+        losses = self.network(crops, optim.rows, noisy(crops, optim.noise), steady)
+        total = losses.total
+        if self.naming is not None:
+            named = self.naming(losses.known, batch.amino_acid.where(crops.mask, UNKNOWN))
+            total = total + named.loss
+            found |= {f"named_{place}": share for place, share in named.right.items()}
+        found |= {"loss": total, "view_error": losses.error, "torsion": losses.torsion}
         found["lr"] = self.lr_schedulers().get_last_lr()[0]
         if losses.quantized is not None:
             found["commitment"] = losses.quantized.loss
@@ -118,7 +135,7 @@ class Training(lightning.LightningModule):
         if self.metrics and (self.global_step + 1) % LOG == 0:
             values = {k: float(torch.as_tensor(v).detach()) for k, v in found.items()}
             self.metrics.write(self.global_step + 1, values)
-        return losses.total
+        return total
 
     def measure(self) -> dict[str, float]:
         """Round trip of held-out chains: mean CA RMSD, TM-score, lDDT, and the codes used."""

@@ -1,0 +1,121 @@
+"""Naming amino acids as a side task of training: the heads, what they are asked, what is saved."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from test_model import PLACED
+from tiny_runs import TINY, write_structures
+
+import protok
+from protok import train
+from protok.encoder import Batch
+from protok.model import Network
+from protok.naming import LETTERS, PLACES, UNKNOWN, Known, Lesson, Naming, amino_acids
+from protok.recipe import RecipeError, read_recipe
+from protok.survive import read_metrics
+from protok.testing import random_backbone
+
+WIDTHS = (6, 5, 4)
+
+
+def known(n=30):
+    torch.manual_seed(0)
+    return Known(*(torch.randn(n, width, requires_grad=True) for width in WIDTHS))
+
+
+def test_letters_are_numbered_and_others_are_not_asked_for():
+    found = amino_acids("ACYXU-a")
+    assert found.tolist() == [0, 1, 19, *[UNKNOWN] * 4]
+    assert amino_acids("").shape == (0,)
+    assert len(LETTERS) == len(set(LETTERS)) == 20
+
+
+@pytest.mark.parametrize("place", range(3), ids=PLACES)
+def test_only_what_has_a_weight_is_asked_and_by_that_weight(place):
+    weights = [0.0, 0.0, 0.0]
+    weights[place] = 1.0
+    heads = Naming(WIDTHS, tuple(weights))
+    assert list(heads.heads) == [PLACES[place]]
+    of, true = known(), torch.arange(30) % 20
+    one = heads(of, true)
+    assert one.loss.item() == pytest.approx(
+        torch.nn.functional.cross_entropy(
+            heads.heads[PLACES[place]](getattr(of, PLACES[place])), true
+        ).item(), rel=1e-5,
+    )  # fmt: skip
+    one.loss.backward()
+    taught = [getattr(of, name).grad is not None for name in PLACES]
+    assert taught == [i == place for i in range(3)]
+    heads.weights[PLACES[place]] = 2.0
+    assert heads(of, true).loss.item() == pytest.approx(2 * one.loss.item(), rel=1e-6)
+
+
+def test_residues_without_a_letter_teach_nothing():
+    heads, of = Naming(WIDTHS, (1.0, 1.0, 1.0)), known()
+    true = torch.arange(30) % 20
+    true[10:] = UNKNOWN
+    loss = heads(of, true).loss
+    first = Known(*(getattr(of, place)[:10] for place in PLACES))
+    assert loss.item() == pytest.approx(heads(first, true[:10]).loss.item(), rel=1e-6)
+    loss.backward()
+    assert of.states.grad[10:].abs().sum() == 0 < of.states.grad[:10].abs().sum()
+    none = heads(of, torch.full((30,), UNKNOWN))
+    assert none.loss.item() == 0 and none.right["codes"] == 0
+    none.loss.backward()
+
+
+def test_a_network_hands_out_what_is_asked_residue_by_residue():
+    torch.manual_seed(0)
+    network = Network(PLACED).eval()
+    pair = [random_backbone(20, seed=1), random_backbone(12, seed=2)]
+    both, one = (network(Batch.of(of), 8).known for of in (pair, pair[1:]))
+    widths = (PLACED.encoder.hidden, PLACED.quantizer.dim, PLACED.decoder.width)
+    for place, width in zip(PLACES, widths, strict=True):
+        got = getattr(both, place)
+        assert got.shape == (32, width)
+        torch.testing.assert_close(got[20:], getattr(one, place), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_learns_to_name_a_chain_from_its_states():
+    torch.manual_seed(0)
+    config = dataclasses.replace(
+        PLACED, quantizer=dataclasses.replace(PLACED.quantizer, kind="none")
+    )
+    network = Network(config)
+    heads = Naming((config.encoder.hidden, 5, config.decoder.width), (1.0, 0.0, 0.0))
+    chain = random_backbone(24, seed=5)
+    lesson = Lesson(Batch.of([chain]), amino_acids(chain.sequence))
+    optimiser = torch.optim.Adam([*network.parameters(), *heads.parameters()], 3e-3)
+    for _ in range(150):
+        named = heads(network(lesson.batch, 8).known, lesson.amino_acid)
+        optimiser.zero_grad()
+        named.loss.backward()
+        optimiser.step()
+    common = np.unique(list(chain.sequence), return_counts=True)[1].max() / len(chain)
+    assert named.right["states"] > 0.8 > common
+
+
+@pytest.mark.parametrize("given", [[1.0], [1.0, 0.0], [1.0, -1.0, 0.0], []])
+def test_weights_that_mean_nothing_are_refused(given):
+    with pytest.raises(RecipeError, match="encoder states, code vectors and decoder states"):
+        read_recipe(None, {"optim.naming": given})
+
+
+def test_heads_are_trained_and_resumed_but_not_saved_with_the_model(tmp_path):
+    structures = write_structures(tmp_path / "pdbs", range(30, 50, 2))
+    settings = TINY | {"optim.naming": [1.0, 0.5, 0.5], "optim.steps": 20}
+    model = train.run(structures=structures, out=tmp_path / "run", overrides=settings)
+    rows = read_metrics(tmp_path / "run" / "metrics.csv")
+    assert any("named_states" in row for row in rows)
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert any(key.startswith("naming.heads.states") for key in checkpoint["state_dict"])
+    tokenizer = protok.load(str(model))
+    assert not [key for key in tokenizer.network.state_dict() if "naming" in key]
+    said = json.loads((model / "config.json").read_text())
+    assert said["provenance"]["recipe"]["optim"]["naming"] == [1.0, 0.5, 0.5]
+    chain = random_backbone(30, seed=3)
+    renamed = dataclasses.replace(chain, sequence="G" * 30)
+    assert (tokenizer.encode(chain).ids == tokenizer.encode(renamed).ids).all()
