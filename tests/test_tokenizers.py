@@ -17,7 +17,7 @@ from protok.tokenizer import StructureTokenizer
 #: 3Di barely sees chirality: in real chains a mirror image changes 4 % of its letters.
 MIRROR = {"3di": 0.01}
 #: A missing residue shifts the frame of its chain a little, and some codes anywhere with it.
-LEARNED = ("protok-512", "protok-512-lite", "protok-4096")
+LEARNED = ("protok-512", "protok-512-lite", "protok-512-named", "protok-4096")
 SHARE = dict.fromkeys(LEARNED, 0.1)
 NAMES = (*LEARNED, "3di", "protein-blocks")
 

@@ -97,7 +97,7 @@ PAPER = Settings(
     select="f1", standardise=False,
 )  # fmt: skip
 #: Ridge or logistic regression on vectors and places; see `protok.bench.linear`.
-LINEAR = Settings(name="linear", train_residues=60_000)
+LINEAR = Settings(name="linear", train_residues=80_000)
 PRESETS = {"fast": FAST, "paper": PAPER, "linear": LINEAR}
 
 
