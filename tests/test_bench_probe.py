@@ -145,3 +145,16 @@ def test_balanced_loss_weighs_both_classes_alike():
     out = torch.zeros(1, 4, 1)
     out[0, 1:, 0] = 5  # all three negatives, as wrong
     assert probe.loss_of("site", out, y).item() == pytest.approx(wrong_positive, rel=1e-4)
+
+
+def test_a_wide_vector_of_noise_does_not_take_the_place_from_the_linear_probe():
+    def wide(proteins, seed):
+        random = np.random.default_rng(seed)
+        one = made("value", proteins, seed, length=30)
+        x = random.normal(size=(len(one.owner), 200)).astype(np.float32)
+        y = one.position.float() + torch.from_numpy(random.normal(size=len(x)).astype(np.float32))
+        return replace(one, x=torch.from_numpy(x), vectors=None, y=y)
+
+    found = probe.fit("value", wide(12, 0), wide(6, 1), {"test": wide(20, 2)}, 0, LINEAR)
+    assert found.rate == 1e4, "the noise is penalised most"
+    assert found.scores["test"]["spearman"].value > 0.98
