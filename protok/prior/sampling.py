@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,10 @@ class _Stream:
 
     def __init__(self, prior: Prior, prefixes: Sequence[tuple[np.ndarray, np.ndarray]]):
         self.prior = prior
-        self.cache = transformers().DynamicCache()
+        # transformers calls its argument `cache` from 5.24 on.
+        known = inspect.signature(prior.network.forward).parameters
+        name = "cache" if "cache" in known else "past_key_values"
+        self.kept = {name: transformers().DynamicCache()}
         ids, positions = (np.stack([prefix[k] for prefix in prefixes]) for k in (0, 1))
         self.next = int(positions[0, -1]) + 1
         self.seen = 0
@@ -155,7 +159,7 @@ class _Stream:
         return self.prior.network(
             input_ids=ids.to(device), position_ids=positions.to(device),
             attention_mask=torch.ones(len(ids), self.seen, dtype=torch.long, device=device),
-            past_key_values=self.cache, use_cache=True,
+            **self.kept, use_cache=True,
         ).logits[:, -1].float().cpu()  # fmt: skip
 
     def add(self, ids: Tensor) -> None:
