@@ -89,19 +89,15 @@ class Naming(nn.Module):
 
     def forward(self, known: Known, amino_acid: Int[Tensor, "n"]) -> Named:
         """Cross-entropy over the residues that have a letter; 0 where none has."""
-        named = {place: self.ask(place, getattr(known, place), amino_acid) for place in self.heads}
-        loss = known.states.new_zeros((), dtype=torch.float32)
-        for place, one in named.items():
-            loss = loss + self.weights[place] * one.loss
-        return Named(loss, {place: one.right[place] for place, one in named.items()})
-
-    def ask(self, place: str, known: Float[Tensor, "n w"], amino_acid: Int[Tensor, "n"]) -> Named:
-        """The same at one place, without its weight."""
         rows = amino_acid != UNKNOWN
-        true, count = amino_acid[rows], max(int(rows.sum()), 1)
-        out = self.heads[place](known[rows]).float()
-        loss = F.cross_entropy(out, true, reduction="sum") / count
-        return Named(loss, {place: (out.argmax(-1) == true).sum() / count})
+        true = amino_acid[rows]
+        loss, right = known.states.new_zeros((), dtype=torch.float32), {}
+        for place, head in self.heads.items():
+            out = head(getattr(known, place)[rows]).float()
+            count = max(len(true), 1)
+            loss = loss + self.weights[place] * F.cross_entropy(out, true, reduction="sum") / count
+            right[place] = (out.argmax(-1) == true).sum() / count
+        return Named(loss, right)
 
 
 def amino_acids(sequence: str) -> Tensor:

@@ -51,10 +51,9 @@ class OptimConfig:
     so many Å on every atom, the decoder must restore them without it. ``steady``: weight of
     the squared difference between latents with and without that noise. ``naming``: weights with
     which encoder states, code vectors and decoder states must name amino acids (`protok.naming`).
-    ``school``: in so many of the steps, the first, nothing but the encoder learns, and nothing but
-    naming: such a step costs a fraction of another; progress of codes is counted from their end.
-    ``devices``: how many processes train together, each with batches of its own; 0 is one for
-    each GPU, or one on the CPU.
+    ``devices``: how many
+    processes train together, each with batches of its own; 0 is one for each GPU, or one on
+    the CPU.
     """
 
     steps: int = 6000
@@ -66,7 +65,6 @@ class OptimConfig:
     noise: float = 0.0
     steady: float = 0.0
     naming: tuple[float, ...] = (0.0, 0.0, 0.0)
-    school: int = 0
     precision: str = "bf16-mixed"
     seed: int = 0
     devices: int = 0
@@ -76,11 +74,6 @@ class OptimConfig:
             raise RecipeError(
                 f"optim.naming = {list(self.naming)}",
                 "give the weights of encoder states, code vectors and decoder states, or zeros",
-            )
-        if self.school and not (0 < self.school < self.steps and self.naming[0]):
-            raise RecipeError(
-                f"optim.school = {self.school}",
-                "give fewer than optim.steps, and optim.naming a weight of encoder states, or 0",
             )
 
 

@@ -127,7 +127,8 @@ class Best(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """RMSD of continuous latents would beat that of any codes."""
-        if module.hard and (found := float(trainer.callback_metrics[MONITOR])) < self.lowest:
+        found = float(trainer.callback_metrics[MONITOR])
+        if module.hard and found < self.lowest:
             self.lowest = found
             trainer.save_checkpoint(self.path, weights_only=True)
 

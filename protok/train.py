@@ -89,14 +89,9 @@ class Training(lightning.LightningModule):
     def hard(self) -> bool:
         """Whether the decoder is trained on codes alone, as it is used."""
         quantizer = self.network.quantizer
-        return not self.schooled and (not isinstance(quantizer, ProVQ) or (
+        return not isinstance(quantizer, ProVQ) or (
             bool(quantizer.initialised) and float(quantizer.hardness) == 1
-        ))  # fmt: skip
-
-    @property
-    def schooled(self) -> bool:
-        """Whether only the encoder learns as yet."""
-        return self.global_step < self.recipe.optim.school
+        )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
         """Move a `Lesson`, which Lightning does not know."""
@@ -115,13 +110,26 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Lesson, index: int) -> torch.Tensor:
         """Loss of one batch of crops, at the hardness that the progress demands."""
-        optim = self.recipe.optim
+        optim, quantizer = self.recipe.optim, self.network.quantizer
         torch.manual_seed(optim.seed * 1_000_003 + self.global_step)
+        found: dict[str, Any] = {}
+        if isinstance(quantizer, ProVQ):
+            found["hardness"] = quantizer.progress(self.global_step / optim.steps)
+        # Latents of an encoder that is not trained cannot be made steadier.
+        steady = optim.steady if self.recipe.finetune.encoder else 0.0
         crops = batch.batch
-        seen, true = noisy(crops, optim.noise), batch.amino_acid.where(crops.mask, UNKNOWN)
-        found = (self._school if self.schooled else self._whole)(crops, seen, true)
-        total = found["loss"]
+        losses = self.network(crops, optim.rows, noisy(crops, optim.noise), steady)
+        total = losses.total
+        if self.naming is not None:
+            named = self.naming(losses.known, batch.amino_acid.where(crops.mask, UNKNOWN))
+            total = total + named.loss
+            found |= {f"named_{place}": share for place, share in named.right.items()}
+        found |= {"loss": total, "view_error": losses.error, "torsion": losses.torsion}
         found["lr"] = self.lr_schedulers().get_last_lr()[0]
+        if losses.quantized is not None:
+            found["commitment"] = losses.quantized.loss
+            found["relative_error"] = losses.quantized.error
+            found["perplexity"] = quantizer.perplexity()
         for key, value in found.items():
             self.log(key, value, prog_bar=key in ("hardness", "loss", "view_error"))
         if self.metrics and (self.global_step + 1) % LOG == 0:
@@ -129,58 +137,8 @@ class Training(lightning.LightningModule):
             self.metrics.write(self.global_step + 1, values)
         return total
 
-    def _school(self, crops: Batch, seen: Batch | None, true: torch.Tensor) -> dict[str, Any]:
-        """Loss, and what is logged, of a step in which the encoder learns to name residues."""
-        encoder = self.network.encoder
-        states = encoder.states(encoder.graph(crops if seen is None else seen))
-        named = self.naming.ask("states", states, true)
-        return {"loss": named.loss, "named_states": named.right["states"]}
-
-    def _whole(self, crops: Batch, seen: Batch | None, true: torch.Tensor) -> dict[str, Any]:
-        """Loss, and what is logged, of a step in which all of the network learns."""
-        optim, quantizer = self.recipe.optim, self.network.quantizer
-        found: dict[str, Any] = {}
-        if isinstance(quantizer, ProVQ):
-            done = self.global_step - optim.school
-            found["hardness"] = quantizer.progress(done / (optim.steps - optim.school))
-        # Latents of an encoder that is not trained cannot be made steadier.
-        steady = optim.steady if self.recipe.finetune.encoder else 0.0
-        losses = self.network(crops, optim.rows, seen, steady)
-        total = losses.total
-        if self.naming is not None:
-            named = self.naming(losses.known, true)
-            total = total + named.loss
-            found |= {f"named_{place}": share for place, share in named.right.items()}
-        found |= {"loss": total, "view_error": losses.error, "torsion": losses.torsion}
-        if losses.quantized is not None:
-            found["commitment"] = losses.quantized.loss
-            found["relative_error"] = losses.quantized.error
-            found["perplexity"] = quantizer.perplexity()
-        return found
-
     def measure(self) -> dict[str, float]:
-        """Round trip of held-out chains: mean CA RMSD, TM-score, lDDT, and the codes used.
-
-        Also how many of their residues the encoder's states name, where they are asked; nothing
-        else while only the encoder learns.
-        """
-        named = self._named()
-        return named if self.schooled else named | self._round_trip()
-
-    @torch.no_grad()
-    def _named(self) -> dict[str, float]:
-        if self.naming is None or not self.recipe.optim.naming[0]:
-            return {}
-        encoder, right, asked = self.network.encoder, 0.0, 0
-        for backbone in self.held_out:
-            batch = Batch.of([backbone]).to(self.device)
-            true = amino_acids(backbone.sequence).to(self.device).where(batch.mask, UNKNOWN)
-            named = self.naming.ask("states", encoder.states(encoder.graph(batch)), true)
-            count = int((true != UNKNOWN).sum())
-            right, asked = right + float(named.right["states"]) * count, asked + count
-        return {"valid_named": right / max(asked, 1)}
-
-    def _round_trip(self) -> dict[str, float]:
+        """Round trip of held-out chains: mean CA RMSD, TM-score, lDDT, and the codes used."""
         self.measuring = True
         tokenizer = StructureTokenizer(self.network, steps=0)
         mean: dict[str, list[float]] = {"rmsd": [], "tm_score": [], "lddt": []}
@@ -217,8 +175,7 @@ class Training(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW; the rate rises over the warm-up and falls to zero as a cosine."""
-        optim = self.recipe.optim
-        optimiser, rate = scheduled_adamw(self, optim, optim.school)
+        optimiser, rate = scheduled_adamw(self, self.recipe.optim)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
 
