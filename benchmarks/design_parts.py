@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from protok.data import Store
 from protok.decoder import SCALE, Decoder, pad
 from protok.encoder import Batch
-from protok.geometry import IDEAL_RESIDUE, superpose
+from protok.geometry import IDEAL_RESIDUE
+from protok.lessons import Lesson, Steps
 from protok.model import Network
-from protok.naming import LETTERS, Lesson
-from protok.train import Steps
+from protok.naming import LETTERS
 
 
 class NoView(Decoder):
@@ -42,15 +42,7 @@ class NoAxes(Decoder):
 class Superposed(Decoder):
     """The place of CA is scored after superposition: mean squared error in units of 5 Å."""
 
-    def terms(self, h, coords, present, rows):
-        terms = super().terms(h, coords, present, rows)
-        _, ca = self.placement(h)
-        keep = present.float()
-        with torch.no_grad():
-            rotation, shift = superpose(ca, coords[:, :, 1], keep)
-        moved = ca @ rotation.transpose(-1, -2) + shift[:, None]
-        off = ((moved - coords[:, :, 1]) / 5.0).square().sum(-1)
-        return terms | {"place": (off * keep).sum() / keep.sum().clamp(min=1)}
+    superposed = True
 
 
 class Distances(Decoder):

@@ -24,11 +24,10 @@ from protok.data import Stream, read_store
 from protok.encoder import Batch
 from protok.fitting import fit, last_checkpoint, made_with, make_trainer, scheduled_adamw
 from protok.holdout import held_out
+from protok.lessons import Lesson, Steps
 from protok.model import Network
-from protok.naming import Lesson
 from protok.recipe import Recipe, read_recipe
 from protok.tokenizer import StructureTokenizer
-from protok.train import Steps
 
 
 class Distilling(lightning.LightningModule):

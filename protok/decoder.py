@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from protok.geometry import chain_frame, frames
+from protok.geometry import chain_frame, frames, superpose
 
 #: Å per unit of the network's output.
 SCALE = 10.0
@@ -164,7 +164,14 @@ class Decoder(Trunk):
         Dimension of the code vectors.
     width, layers, heads
         Of the transformer.
+
+    Attributes
+    ----------
+    superposed : bool
+        Whether the training loss scores places after superposition; see `terms`.
     """
+
+    superposed = False
 
     def __init__(self, dim: int = 5, width: int = 256, layers: int = 6, heads: int = 4):
         super().__init__(dim, width, layers, heads, sized=True)
@@ -214,8 +221,9 @@ class Decoder(Trunk):
     ) -> dict[str, Float[Tensor, ""]]:
         """Parts of the training loss, and the error that `losses` reports.
 
-        ``place``: distance of CA from its place in units of 5 Å. ``axes``: half the squared
-        error of the axes. ``view``: thrice the logarithm of the error with which each of `rows`
+        ``place``: distance of CA from its place in units of 5 Å, or, if `superposed`, the squared
+        distance after the best superposition of the chain. ``axes``: half the squared error of
+        the axes. ``view``: thrice the logarithm of the error with which each of `rows`
         residues sees the others from its own frame. ``doubt``: squared error of the predicted
         lDDT. ``error``: the mean error of those views in Å.
         """
@@ -226,7 +234,13 @@ class Decoder(Trunk):
         true = torch.einsum("bji,blj->bli", axes, coords[:, :, 1] - centre[:, None])
         frame = axes.transpose(1, 2)[:, None] @ frames(*coords[:, :, :3].unbind(2))
         total = present.sum().clamp(min=1)
-        away = ((ca - true).square().sum(-1) + 1e-3).sqrt() / 5.0
+        if self.superposed:
+            with torch.no_grad():
+                rotation, shift = superpose(ca, true, present.float())
+            moved = ca @ rotation.transpose(-1, -2) + shift[:, None]
+            away = ((moved - true) / 5.0).square().sum(-1)
+        else:
+            away = ((ca - true).square().sum(-1) + 1e-3).sqrt() / 5.0
         twist = (turn - frame).square().sum((-1, -2)) / 2.0
 
         chosen = draw_rows(present, rows)

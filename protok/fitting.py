@@ -31,8 +31,14 @@ from protok.settings import RecipeError
 LOG = 20
 
 
-def rise_and_fall(steps: int, warmup: int) -> Callable[[int], float]:
-    """Share of the rate at a step: it rises over the warm-up and falls to zero as a cosine."""
+def rise_and_fall(steps: int, warmup: int, school: int = 0) -> Callable[[int], float]:
+    """Share of the rate at a step: it rises over the warm-up and falls to zero as a cosine.
+
+    It does so twice where the first steps are a `school`.
+    """
+    if school:
+        first, then = rise_and_fall(school, warmup), rise_and_fall(steps - school, warmup)
+        return lambda step: first(step) if step < school else then(step - school)
 
     def rate(step: int) -> float:
         rest = (step - warmup) / max(1, steps - warmup)
@@ -43,7 +49,9 @@ def rise_and_fall(steps: int, warmup: int) -> Callable[[int], float]:
     return rate
 
 
-def scheduled_adamw(network: nn.Module, optim: Any) -> tuple[torch.optim.AdamW, LambdaLR]:
+def scheduled_adamw(
+    network: nn.Module, optim: Any, school: int = 0
+) -> tuple[torch.optim.AdamW, LambdaLR]:
     """AdamW that leaves biases and gains alone, and `rise_and_fall`, of a section ``optim``."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.ndim > 1]
@@ -52,7 +60,7 @@ def scheduled_adamw(network: nn.Module, optim: Any) -> tuple[torch.optim.AdamW, 
         [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
         lr=optim.lr, weight_decay=optim.weight_decay, betas=(0.9, 0.98),
     )  # fmt: skip
-    return optimiser, LambdaLR(optimiser, rise_and_fall(optim.steps, optim.warmup))
+    return optimiser, LambdaLR(optimiser, rise_and_fall(optim.steps, optim.warmup, school))
 
 
 def world_and_rank() -> tuple[int, int]:

@@ -37,6 +37,8 @@ def sides_of(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> Side
         If there is nothing to train on or to validate with.
     """
     store, tuning = open_store(plan.data.train, out / "train.parquet"), bool(plan.finetune.init)
+    if plan.data.without:
+        store = _without(store, Path(plan.data.without))
     if plan.data.valid and not tuning:
         return Sides(store, open_store(plan.data.valid, out / "valid.parquet"))
     if len(store) < 2:
@@ -68,6 +70,17 @@ def sides_of(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> Side
     )
     parts = [_only(store, split.chains(side)) for side in counts if counts[side]]
     return Sides(*parts[:2], parts[2] if counts["test"] else None, (note,))
+
+
+def _without(store: Store, path: Path) -> Store:
+    try:
+        named = set(path.read_text("utf-8").split())
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"cannot read data.without ({error})", file=str(path)) from error
+    rows = np.flatnonzero([one not in named for one in store.ids])
+    if not len(rows):
+        raise RecipeError("data.without leaves no chain to train on", file=str(path))
+    return _only(store, rows)
 
 
 def _only(store: Store, rows: np.ndarray) -> Store:

@@ -8,6 +8,7 @@ heads belong to the training and are not saved with the model.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from protok.encoder import Batch
-
 #: Letters of the classes 0, 1 ...; what is none of them is not asked for.
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 UNKNOWN = -1
-#: What can be asked, in the order of ``optim.naming``.
+#: What can be asked, in the order of ``optim.naming`` and ``optim.taught``.
 PLACES = ("states", "codes", "decoder")
 
 
@@ -33,71 +32,76 @@ class Known:
     ----------
     states : (n, h)
         The encoder after its last message.
-    codes : (n, d)
+    codes : (n, d) or None
         Code vectors, as the decoder gets them.
-    decoder : (n, w)
+    decoder : (n, w) or None
         The decoder, which has read the codes of the whole chain.
     """
 
     states: Float[Tensor, "n h"]
-    codes: Float[Tensor, "n d"]
-    decoder: Float[Tensor, "n w"]
+    codes: Float[Tensor, "n d"] | None = None
+    decoder: Float[Tensor, "n w"] | None = None
+
+    def asked(self, heads: nn.ModuleDict) -> Iterator[tuple[str, Tensor, nn.Module]]:
+        """Place, what is held there, and its head, where there are both."""
+        for place, head in heads.items():
+            held = getattr(self, place)
+            if held is not None:
+                yield place, held, head
 
 
 @dataclass
-class Lesson:
-    """A batch, and the amino acids in it (n,), `UNKNOWN` where there is no letter for it."""
+class Answers:
+    """The weighted sum of the losses of a side task, and how good each place asked was.
 
-    batch: Batch
-    amino_acid: Int[Tensor, "n"]
-
-    def to(self, device: torch.device | str) -> Lesson:
-        """Move to a device."""
-        return Lesson(self.batch.to(device), self.amino_acid.to(device))
-
-
-@dataclass
-class Named:
-    """The weighted sum of the cross-entropies, and the share named rightly at each place asked."""
+    `right`: the share of amino acids named rightly, or of a teacher's variance explained.
+    """
 
     loss: Tensor
     right: dict[str, Tensor]
 
 
-class Naming(nn.Module):
-    """Linear heads that name residues.
+def heads_for(
+    widths: tuple[int, int, int], weights: tuple[float, ...], outs: tuple[int, int, int]
+) -> tuple[dict[str, float], nn.ModuleDict]:
+    """The weights that are not 0, and a linear head for each of them.
 
     Parameters
     ----------
     widths
         Of what `Known` holds, in its order.
     weights
-        Of the cross-entropy at each place; without one, a place has no head.
+        Of the loss at each place; without one, a place has no head.
+    outs
+        Outputs of each head.
     """
+    asked = {place: weight for place, weight in zip(PLACES, weights, strict=True) if weight}
+    heads = {
+        place: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
+        for place, width, out in zip(PLACES, widths, outs, strict=True)
+        if place in asked
+    }
+    return asked, nn.ModuleDict(heads)
 
-    def __init__(self, widths: tuple[int, int, int], weights: tuple[float, float, float]):
+
+class Naming(nn.Module):
+    """Linear heads that name residues; for the parameters see `heads_for`."""
+
+    def __init__(self, widths: tuple[int, int, int], weights: tuple[float, ...]):
         super().__init__()
-        asked = {place: w for place, w in zip(PLACES, weights, strict=True) if w}
-        self.weights = asked
-        self.heads = nn.ModuleDict(
-            {
-                place: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(LETTERS)))
-                for place, width in zip(PLACES, widths, strict=True)
-                if place in asked
-            }
-        )
+        self.weights, self.heads = heads_for(widths, weights, (len(LETTERS),) * 3)
 
-    def forward(self, known: Known, amino_acid: Int[Tensor, "n"]) -> Named:
+    def forward(self, known: Known, amino_acid: Int[Tensor, "n"]) -> Answers:
         """Cross-entropy over the residues that have a letter; 0 where none has."""
         rows = amino_acid != UNKNOWN
         true = amino_acid[rows]
         loss, right = known.states.new_zeros((), dtype=torch.float32), {}
-        for place, head in self.heads.items():
-            out = head(getattr(known, place)[rows]).float()
+        for place, held, head in known.asked(self.heads):
+            out = head(held[rows]).float()
             count = max(len(true), 1)
             loss = loss + self.weights[place] * F.cross_entropy(out, true, reduction="sum") / count
             right[place] = (out.argmax(-1) == true).sum() / count
-        return Named(loss, right)
+        return Answers(loss, right)
 
 
 def amino_acids(sequence: str) -> Tensor:

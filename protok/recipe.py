@@ -27,11 +27,15 @@ class DataConfig:
     ``train`` and ``valid`` are stores or folders of structures; without ``valid`` part of
     ``train`` is held out (see `SplitConfig`). In fine-tuning ``valid`` is what forgetting is
     measured on. ``residues``: about so many a step and process. ``curriculum`` holds pairs
-    (progress, longest crop), the first at progress 0.
+    (progress, longest crop), the first at progress 0. ``without``: a text file of ids, one a
+    line, that are never trained on. ``teacher``: states of another model for the residues of
+    ``train`` (`protok.teaching`).
     """
 
     train: str = ""
     valid: str = ""
+    without: str = ""
+    teacher: str = ""
     residues: int = 1536
     curriculum: tuple[tuple[float, int], ...] = (
         (0.0, 48), (0.06, 96), (0.16, 160), (0.3, 256), (0.5, 384), (0.75, 512),
@@ -51,9 +55,14 @@ class OptimConfig:
     so many Å on every atom, the decoder must restore them without it. ``steady``: weight of
     the squared difference between latents with and without that noise. ``naming``: weights with
     which encoder states, code vectors and decoder states must name amino acids (`protok.naming`).
-    ``devices``: how many
-    processes train together, each with batches of its own; 0 is one for each GPU, or one on
-    the CPU.
+    ``taught``: weights with which the same three must say what ``data.teacher`` says
+    (`protok.teaching`), codes and decoder its means ``around`` residues too, within radii in Å.
+    ``school``: in so many of the steps, the first, nothing but the encoder
+    learns, and nothing but these two tasks, on the longest crops: such a step costs a fraction of
+    another; progress of all else is counted from their end. ``superposed``: a decoder of placed
+    codes is scored after superposition of each chain, not in the frame of the chain.
+    ``devices``: how many processes train together, each with batches of its own; 0 is one for
+    each GPU, or one on the CPU.
     """
 
     steps: int = 6000
@@ -64,16 +73,31 @@ class OptimConfig:
     rows: int = 64
     noise: float = 0.0
     steady: float = 0.0
+    superposed: bool = False
     naming: tuple[float, ...] = (0.0, 0.0, 0.0)
+    taught: tuple[float, ...] = (0.0, 0.0, 0.0)
+    around: tuple[float, ...] = ()
+    school: int = 0
     precision: str = "bf16-mixed"
     seed: int = 0
     devices: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.naming) != 3 or min(self.naming) < 0:
+        for key in ("naming", "taught"):
+            weights = getattr(self, key)
+            if len(weights) != 3 or min(weights) < 0:
+                raise RecipeError(
+                    f"optim.{key} = {list(weights)}",
+                    "give the weights of encoder states, code vectors and decoder states, or zeros",
+                )
+        if self.around and min(self.around) <= 0:
+            raise RecipeError(f"optim.around = {list(self.around)}", "give radii in Å")
+        asked = self.naming[0] or self.taught[0]
+        if self.school and not (0 < self.school < self.steps and asked):
             raise RecipeError(
-                f"optim.naming = {list(self.naming)}",
-                "give the weights of encoder states, code vectors and decoder states, or zeros",
+                f"optim.school = {self.school}",
+                "give fewer than optim.steps, and optim.naming or optim.taught a weight of encoder "
+                "states, or 0",
             )
 
 
@@ -138,6 +162,10 @@ class Recipe:
     valid: ValidConfig = field(default_factory=ValidConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     finetune: TuneConfig = field(default_factory=TuneConfig)
+
+    def __post_init__(self) -> None:
+        if any(self.optim.taught) and not self.data.teacher:
+            raise RecipeError("optim.taught without data.teacher", "name a file of states, or 0s")
 
 
 def read_recipe(

@@ -127,8 +127,7 @@ class Best(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """RMSD of continuous latents would beat that of any codes."""
-        found = float(trainer.callback_metrics[MONITOR])
-        if module.hard and found < self.lowest:
+        if module.hard and (found := float(trainer.callback_metrics[MONITOR])) < self.lowest:
             self.lowest = found
             trainer.save_checkpoint(self.path, weights_only=True)
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from protok import finetune, survive
 from protok.backbone import Backbone
@@ -29,34 +29,15 @@ from protok.data import Store, Stream
 from protok.encoder import Batch
 from protok.fitting import LOG, fit, made_with, make_trainer, scheduled_adamw, world_and_rank
 from protok.holdout import held_out, sides_of
+from protok.lessons import Lesson, Steps
 from protok.metrics import compare
 from protok.model import Network
-from protok.naming import UNKNOWN, Lesson, Naming, amino_acids
+from protok.naming import UNKNOWN, Known, Naming, amino_acids
 from protok.quantize import ProVQ, effective_dimension
 from protok.recipe import Recipe, RecipeError, read_recipe
 from protok.report import report_tuning
+from protok.teaching import Teacher, Teaching, read_teacher
 from protok.tokenizer import StructureTokenizer, is_settled
-
-
-class Steps(IterableDataset):
-    """Batches from the module's present step to the last; each rank has batches of its own."""
-
-    def __init__(self, stream: Stream, module: Training, steps: int):
-        self.stream, self.module, self.steps = stream, module, steps
-
-    def __iter__(self) -> Iterator[Lesson]:
-        world, rank = world_and_rank()
-        for step in range(self.module.global_step, self.steps):
-            crops = self.stream.batch(step * world + rank, self.steps * world)
-            store = self.stream.store
-            coords = [store.coords(c.chain, c.begin, c.stop) for c in crops]
-            letters = "".join(store.sequence[c.chain][c.begin : c.stop] for c in crops)
-            yield Lesson(
-                Batch.from_coords(
-                    torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords]
-                ),
-                amino_acids(letters),
-            )
 
 
 class Training(lightning.LightningModule):
@@ -72,15 +53,18 @@ class Training(lightning.LightningModule):
         Whether it is at a validation; stays true if that fails.
     """
 
-    def __init__(self, recipe: Recipe, held_out: list[Backbone], data_sha256: str = ""):
+    def __init__(
+        self, recipe: Recipe, held_out: list[Backbone], data_sha256: str = "",
+        teacher: Teacher | None = None,
+    ):  # fmt: skip
         super().__init__()
         self.recipe, self.held_out, self.data_sha256 = recipe, held_out, data_sha256
         self.network = Network(recipe.model)
-        self.naming: Naming | None = None
-        if any(recipe.optim.naming):
-            shape = recipe.model
-            widths = (shape.encoder.hidden, shape.quantizer.dim, shape.decoder.width)
-            self.naming = Naming(widths, recipe.optim.naming)
+        shape, optim = recipe.model, recipe.optim
+        self.network.decoder.superposed = optim.superposed
+        widths = (shape.encoder.hidden, shape.quantizer.dim, shape.decoder.width)
+        self.naming = Naming(widths, optim.naming) if any(optim.naming) else None
+        self.teaching = Teaching(widths, optim.taught, teacher.widths) if teacher else None
         self.metrics: survive.MetricsFile | None = None
         self.frozen: finetune.FrozenCodes | None = None
         self.measuring = False
@@ -89,9 +73,14 @@ class Training(lightning.LightningModule):
     def hard(self) -> bool:
         """Whether the decoder is trained on codes alone, as it is used."""
         quantizer = self.network.quantizer
-        return not isinstance(quantizer, ProVQ) or (
+        return not self.schooled and (not isinstance(quantizer, ProVQ) or (
             bool(quantizer.initialised) and float(quantizer.hardness) == 1
-        )
+        ))  # fmt: skip
+
+    @property
+    def schooled(self) -> bool:
+        """Whether only the encoder learns as yet."""
+        return self.global_step < self.recipe.optim.school
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
         """Move a `Lesson`, which Lightning does not know."""
@@ -110,26 +99,12 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Lesson, index: int) -> torch.Tensor:
         """Loss of one batch of crops, at the hardness that the progress demands."""
-        optim, quantizer = self.recipe.optim, self.network.quantizer
+        optim = self.recipe.optim
         torch.manual_seed(optim.seed * 1_000_003 + self.global_step)
-        found: dict[str, Any] = {}
-        if isinstance(quantizer, ProVQ):
-            found["hardness"] = quantizer.progress(self.global_step / optim.steps)
-        # Latents of an encoder that is not trained cannot be made steadier.
-        steady = optim.steady if self.recipe.finetune.encoder else 0.0
-        crops = batch.batch
-        losses = self.network(crops, optim.rows, noisy(crops, optim.noise), steady)
-        total = losses.total
-        if self.naming is not None:
-            named = self.naming(losses.known, batch.amino_acid.where(crops.mask, UNKNOWN))
-            total = total + named.loss
-            found |= {f"named_{place}": share for place, share in named.right.items()}
-        found |= {"loss": total, "view_error": losses.error, "torsion": losses.torsion}
+        seen = noisy(batch.batch, optim.noise)
+        found = (self._school if self.schooled else self._whole)(batch, seen)
+        total = found["loss"]
         found["lr"] = self.lr_schedulers().get_last_lr()[0]
-        if losses.quantized is not None:
-            found["commitment"] = losses.quantized.loss
-            found["relative_error"] = losses.quantized.error
-            found["perplexity"] = quantizer.perplexity()
         for key, value in found.items():
             self.log(key, value, prog_bar=key in ("hardness", "loss", "view_error"))
         if self.metrics and (self.global_step + 1) % LOG == 0:
@@ -137,8 +112,74 @@ class Training(lightning.LightningModule):
             self.metrics.write(self.global_step + 1, values)
         return total
 
+    def _school(self, lesson: Lesson, seen: Batch | None) -> dict[str, Any]:
+        """Loss, and what is logged, of a step in which the encoder learns the side tasks alone."""
+        encoder = self.network.encoder
+        states = encoder.states(encoder.graph(lesson.batch if seen is None else seen))
+        loss, found = self._side_tasks(Known(states), lesson)
+        if world_and_rank()[0] > 1:
+            # Data-parallel training wants every parameter to take part in every step.
+            loss = loss + sum(0 * p.sum() for p in self.parameters() if p.requires_grad)
+        return {"loss": loss, **found}
+
+    def _whole(self, lesson: Lesson, seen: Batch | None) -> dict[str, Any]:
+        """Loss, and what is logged, of a step in which all of the network learns."""
+        optim, quantizer = self.recipe.optim, self.network.quantizer
+        found: dict[str, Any] = {}
+        if isinstance(quantizer, ProVQ):
+            done = self.global_step - optim.school
+            found["hardness"] = quantizer.progress(done / (optim.steps - optim.school))
+        # Latents of an encoder that is not trained cannot be made steadier.
+        steady = optim.steady if self.recipe.finetune.encoder else 0.0
+        losses = self.network(lesson.batch, optim.rows, seen, steady)
+        side, answers = self._side_tasks(losses.known, lesson)
+        found |= answers
+        found |= {"view_error": losses.error, "torsion": losses.torsion}
+        found["loss"] = losses.total + side
+        if losses.quantized is not None:
+            found["commitment"] = losses.quantized.loss
+            found["relative_error"] = losses.quantized.error
+            found["perplexity"] = quantizer.perplexity()
+        return found
+
+    def _side_tasks(self, known: Known, lesson: Lesson) -> tuple[torch.Tensor, dict[str, Any]]:
+        """The sum of their losses, and how good the answers were."""
+        loss = known.states.new_zeros((), dtype=torch.float32)
+        found: dict[str, Any] = {}
+        if self.naming is not None:
+            named = self.naming(known, lesson.amino_acid.where(lesson.batch.mask, UNKNOWN))
+            loss = loss + named.loss
+            found |= {f"named_{place}": share for place, share in named.right.items()}
+        if self.teaching is not None:
+            taught = lesson.taught.where(lesson.batch.mask[:, None], float("nan"))
+            learnt = self.teaching(known, taught)
+            loss = loss + learnt.loss
+            found |= {f"taught_{place}": share for place, share in learnt.right.items()}
+        return loss, found
+
     def measure(self) -> dict[str, float]:
-        """Round trip of held-out chains: mean CA RMSD, TM-score, lDDT, and the codes used."""
+        """Round trip of held-out chains: mean CA RMSD, TM-score, lDDT, and the codes used.
+
+        Also how many of their residues the encoder's states name, where they are asked; nothing
+        else while only the encoder learns.
+        """
+        named = self._named()
+        return named if self.schooled else named | self._round_trip()
+
+    @torch.no_grad()
+    def _named(self) -> dict[str, float]:
+        if self.naming is None or not self.recipe.optim.naming[0]:
+            return {}
+        encoder, right, asked = self.network.encoder, 0.0, 0
+        for backbone in self.held_out:
+            batch = Batch.of([backbone]).to(self.device)
+            true = amino_acids(backbone.sequence).to(self.device).where(batch.mask, UNKNOWN)
+            named = self.naming(Known(encoder.states(encoder.graph(batch))), true)
+            count = int((true != UNKNOWN).sum())
+            right, asked = right + float(named.right["states"]) * count, asked + count
+        return {"valid_named": right / max(asked, 1)}
+
+    def _round_trip(self) -> dict[str, float]:
         self.measuring = True
         tokenizer = StructureTokenizer(self.network, steps=0)
         mean: dict[str, list[float]] = {"rmsd": [], "tm_score": [], "lddt": []}
@@ -175,7 +216,8 @@ class Training(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW; the rate rises over the warm-up and falls to zero as a cosine."""
-        optimiser, rate = scheduled_adamw(self, self.recipe.optim)
+        optim = self.recipe.optim
+        optimiser, rate = scheduled_adamw(self, optim, optim.school)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
 
@@ -266,7 +308,10 @@ def run(
             (out / "checkpoints" / survive.BEST).unlink(missing_ok=True)
 
     lightning.seed_everything(plan.optim.seed, verbose=False)
-    module = Training(plan, held_out(sides.valid, plan.valid), digest)
+    teacher = None
+    if any(plan.optim.taught):
+        teacher = read_teacher(plan.data.teacher, sides.train, plan.optim.around)
+    module = Training(plan, held_out(sides.valid, plan.valid), digest, teacher)
     if start is not None:
         module.frozen = finetune.begin(module.network, start, plan)
     done = int(found[1]["global_step"]) if found else 0
@@ -274,7 +319,7 @@ def run(
     if trainer.is_global_zero:
         module.metrics = survive.MetricsFile(out / "metrics.csv", done)
     began = time.time()
-    _fit(trainer, module, sides.train, found[0] if found else None)
+    _fit(trainer, module, sides.train, found[0] if found else None, teacher)
     if not trainer.is_global_zero:
         return out / "model"
     best = _take_best(module, start, out, trainer.global_step)
@@ -295,6 +340,8 @@ def run(
         "validation": {k: round(v, 4) for k, v in measured.items()},
         "recipe": asdict(plan),
     }
+    if teacher is not None:
+        provenance["states_of"] = teacher.name
     tokenizer = StructureTokenizer(module.network.eval())
     if start is not None:
         provenance["init"] = {
@@ -309,12 +356,14 @@ def run(
 
 
 def _fit(
-    trainer: lightning.Trainer, module: Training, train: Store, checkpoint: Path | None
-) -> None:
+    trainer: lightning.Trainer, module: Training, train: Store, checkpoint: Path | None,
+    teacher: Teacher | None,
+) -> None:  # fmt: skip
     plan = module.recipe
     stream = Stream(train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
     try:
-        batches = DataLoader(Steps(stream, module, plan.optim.steps), batch_size=None)
+        steps = Steps(stream, module, plan.optim.steps, plan.optim.school, teacher)
+        batches = DataLoader(steps, batch_size=None)
         fit(trainer, module, batches, checkpoint)
     except (MemoryError, RuntimeError) as error:
         if not survive.is_out_of_memory(error):

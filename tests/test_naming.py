@@ -12,8 +12,10 @@ from tiny_runs import TINY, write_structures
 import protok
 from protok import train
 from protok.encoder import Batch
+from protok.fitting import rise_and_fall
+from protok.lessons import Lesson
 from protok.model import Network
-from protok.naming import LETTERS, PLACES, UNKNOWN, Known, Lesson, Naming, amino_acids
+from protok.naming import LETTERS, PLACES, UNKNOWN, Known, Naming, amino_acids
 from protok.recipe import RecipeError, read_recipe
 from protok.survive import read_metrics
 from protok.testing import random_backbone
@@ -119,3 +121,49 @@ def test_heads_are_trained_and_resumed_but_not_saved_with_the_model(tmp_path):
     chain = random_backbone(30, seed=3)
     renamed = dataclasses.replace(chain, sequence="G" * 30)
     assert (tokenizer.encode(chain).ids == tokenizer.encode(renamed).ids).all()
+
+
+@pytest.mark.parametrize(
+    "given", [{"optim.school": 20}, {"optim.school": -1}, {"optim.naming": [0.0, 1.0, 1.0]}]
+)
+def test_a_school_without_naming_or_without_end_is_refused(given):
+    settings = {"optim.naming": [1.0, 0.0, 0.0], "optim.school": 5, "optim.steps": 20}
+    assert read_recipe(None, settings).optim.school == 5
+    with pytest.raises(RecipeError, match="optim.school"):
+        read_recipe(None, settings | given)
+
+
+def test_in_school_the_encoder_alone_learns_and_codes_begin_after_it(tmp_path, monkeypatch):
+    structures = write_structures(tmp_path / "pdbs", range(30, 50, 2))
+    settings = TINY | {
+        "optim.naming": [1.0, 0.0, 0.5], "optim.steps": 60, "optim.school": 40, "valid.every": 20,
+        "valid.patience": 5,
+    }  # fmt: skip
+    kept = []
+
+    def keep(self, trainer, module, *of):
+        kept.append({key: value.clone() for key, value in module.state_dict().items()})
+
+    monkeypatch.setattr(train.survive.Best, "on_train_batch_start", keep)
+    train.run(structures=structures, out=tmp_path / "run", overrides=settings)
+    assert len(kept) == 60
+    moved = {key for key in kept[0] if not torch.equal(kept[0][key], kept[40][key])}
+    assert moved and all(
+        key.startswith(
+            ("network.encoder.inputs", "network.encoder.messages", "naming.heads.states")
+        )
+        for key in moved
+    )
+    assert any(not torch.equal(kept[40][key], kept[59][key]) for key in kept[0] if "decoder" in key)
+    rows = read_metrics(tmp_path / "run" / "metrics.csv")
+    school = [row for row in rows if row["step"] < 40]
+    assert school and not any("hardness" in row or "valid_rmsd" in row for row in school)
+    assert all("valid_named" in row for row in rows if "valid_rmsd" in row)
+    after = [row["hardness"] for row in rows if "hardness" in row]
+    assert after and after[-1] > 0.9
+
+
+def test_the_rate_rises_and_falls_in_school_and_again_after_it():
+    once, twice = rise_and_fall(30, 5), rise_and_fall(50, 5, 20)
+    assert [twice(step) for step in range(20, 50)] == [once(step) for step in range(30)]
+    assert twice(0) == 0.2 and twice(5) == 1 and twice(19) < 0.02

@@ -186,6 +186,6 @@ class ProteinMPNN:
 
         def states(rows: np.ndarray) -> np.ndarray:
             x = torch.from_numpy(backbone.coords[rows])
-            return self.network(x, torch.from_numpy(number[rows].astype(np.int64))).numpy()
+            return self.network(x, torch.from_numpy(number[rows].astype(np.int64))).float().numpy()
 
         return embed_chains(backbone, whole, self.network.width, states)
