@@ -21,7 +21,7 @@ A tokenizer of protein backbones: one of {size} codes a residue, and a decoder f
 
 - **Data**: {chains} chains (experimental structures of the PDB and about a fifth predicted ones), drawn with weight 1 / size
   of their cluster at 30 % sequence identity. Homologs of CASP14, CAMEO 2022 and the conformational
-  test sets are not among them. sha256 of the store: `{data}`.
+  test sets are not among them{without}. sha256 of the store: `{data}`.
 - **Command**: {command_of_training}; seed {seed}, {steps} steps.
   The recipe as resolved is in `config.json`.
 - **Hardware and time**: {hardware}; {hours} hours. torch {torch}.{note}
@@ -53,11 +53,17 @@ has another domain, has other codes everywhere. """
 NAMING = """. Heads that are thrown away
   must name the amino acid from encoder states (weight {}), the code ({}) and decoder states ({})"""
 
+#: What is asked of a model that has a teacher.
+TAUGHT = """. So must say the states of
+  `{teacher}` (after {school} steps in which the encoder learns nothing but this): encoder states (weight {states}) of the residue, the code
+  ({code}) also their means within {around} Å. ProteinMPNN is by others (Dauparas et al. 2022, MIT licence); it is not part of this model, and
+  it was trained on the PDB, tested chains among it"""
+
 #: How a model is trained, on what, and where its codes are from: from scratch, or by `distil.py`.
 SCRATCH = (
     "`protok train benchmarks/recipes/{name}.toml --out runs/{name}`",
     "coordinates with noise of up to {noise} Å are encoded and the clean ones decoded; the "
-    "latents' drift under\n  the noise has weight {steady}{naming}",
+    "latents' drift under\n  the noise has weight {steady}{naming}{taught}",
     "`{kind}` with {size} codes, {schedule} schedule, warm-up {warmup}, ramp {ramp}, mix `{mix}`",
 )
 DISTILLED = (
@@ -89,16 +95,23 @@ def main() -> None:
         for name, s in result["sets"].items()
     ]  # fmt: skip
     head = ["set", "targets", "CA RMSD, Å", "TM-score", "lDDT", "codes used", "perplexity"]
-    asked = recipe["optim"].get("naming", [])
+    optim = recipe["optim"]
+    asked, taught = optim.get("naming", []), optim.get("taught", [])
     teacher, valid = found.get("teacher", {}).get("codebook"), found["validation"]
     said = {
+        "taught": TAUGHT.format(
+            teacher=found["states_of"], school=f"{optim['school']:,}", states=taught[0],
+            code=taught[1], around=" and ".join(f"{r:g}" for r in optim["around"]),
+        ) if any(taught) else "",
         "name": shape["name"], "teacher": teacher, "same": valid.get("valid_same_codes", 0),
         "naming": NAMING.format(*asked) if any(asked) else "",
-        "noise": recipe["optim"]["noise"], "steady": recipe["optim"]["steady"],
+        "noise": optim["noise"], "steady": optim["steady"],
         **shape["quantizer"],
     }  # fmt: skip
     command, signal, codes = (part.format(**said) for part in (DISTILLED if teacher else SCRATCH))
+    unseen = recipe["data"].get("without")
     text = TEXT.format(
+        without=unseen and f", nor are chains like those that the tables of the leaderboard test on (`{unseen}`)" or "",
         command_of_training=command, signal=signal, codes=codes,
         codebook=config["codebook"], size=shape["quantizer"]["size"],
         chains=found["train_chains"], data=found["train_sha256"], seed=found["seed"],

@@ -33,8 +33,9 @@ ROWS = (
     "random-code", "residue-type", "neighbour-count", "simple-features", "3di", "protein-blocks",
     "protok-512", "protok-512:continuous", "protok-512:states", "protok-512:decoded",
     "protok-512-lite", "protok-512-lite:states", "protok-512-named", "protok-512-named:continuous",
-    "protok-512-named:states", "protok-512-named:decoded", "protok-4096", "proteinmpnn",
-    "proteinmpnn:kmeans512",
+    "protok-512-named:states", "protok-512-named:decoded", "protok-512-sites",
+    "protok-512-sites:continuous", "protok-512-sites:states", "protok-512-sites:decoded",
+    "protok-4096", "proteinmpnn", "proteinmpnn:kmeans512",
 )  # fmt: skip
 #: Tasks that take long come last, and tables with few labels after those with many.
 LAST = ("homo_propagated", "flex_bfactor", "retrieval", "sensitivity", "reconstruction")

@@ -28,7 +28,7 @@ def load(name: str) -> dict:
 
 
 SETS = {"casp14": "CASP14", "cameo2022": "CAMEO 2022"}
-MODELS = ("protok-512", "protok-512-lite", "protok-512-named", "protok-4096")
+MODELS = ("protok-512", "protok-512-lite", "protok-512-named", "protok-512-sites", "protok-4096")
 
 
 def reconstruction() -> str:

@@ -36,7 +36,7 @@ CODEBOOKS = ("frozen", "adapted", "new")
 #: Settings of a quantizer that are not its shape: they may change from run to run.
 FREE = ("beta", "schedule", "warmup", "ramp", "mix", "upkeep")
 #: Settings of the optimiser that a model is best trained on with.
-KEPT = ("noise", "steady", "rows", "precision")
+KEPT = ("noise", "steady", "superposed", "rows", "precision")
 
 
 def defaults(
@@ -102,6 +102,8 @@ def check(plan: Recipe, start: StructureTokenizer) -> None:
     RecipeError
         If it asks for another shape, an unknown kind of codebook, or what contradicts it.
     """
+    if plan.optim.school:
+        raise RecipeError("optim.school in fine-tuning", "the encoder has been to school: give 0")
     mode = plan.finetune.codebook
     if mode not in CODEBOOKS:
         raise RecipeError(f"codebook {mode!r}", f"it is one of {', '.join(CODEBOOKS)}")

@@ -129,7 +129,8 @@ def test_shipped_weights_are_small_and_carded():
     weights = ROOT / "protok" / "weights"
     models = [path.parent for path in weights.glob("*/config.json")]
     assert sorted(model.name for model in models) == [
-        "protok-4096", "protok-512", "protok-512-lite", "protok-512-named", "protok-image",
+        "protok-4096", "protok-512", "protok-512-lite", "protok-512-named", "protok-512-sites",
+        "protok-image",
     ]  # fmt: skip
     for model in models:
         assert (model / "model.safetensors").exists()

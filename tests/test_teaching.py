@@ -2,15 +2,18 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tiny_runs import TINY, write_structures
 
 import protok
 from protok import train
-from protok.data import open_store
+from protok.data import open_store, read_store, write_store
 from protok.decoder import Decoder
 from protok.geometry import chain_frame, frames
 from protok.holdout import sides_of
@@ -21,6 +24,7 @@ from protok.teaching import Teacher, Teaching, read_teacher, write_teacher
 from protok.testing import random_backbone
 
 WIDTHS = (6, 5, 4)
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +173,42 @@ def test_a_taught_run_resumes_and_says_who_taught_it(tmp_path):
     assert not [key for key in tokenizer.network.state_dict() if "teaching" in key]
     said = json.loads((model / "config.json").read_text())["provenance"]
     assert said["states_of"] == "mine@1234" and said["recipe"]["optim"]["around"] == [8.0]
+
+
+def test_the_command_writes_states_of_the_chains_of_a_store(store, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import teacher
+
+    path, source = tmp_path / "deep" / "teacher.npz", tmp_path / "store.parquet"
+    write_store([store.backbone(i) for i in range(len(store))], source)
+    again = read_store(source)
+    monkeypatch.setattr(
+        "sys.argv", ["teacher.py", "protok-512:states", str(source), "-o", str(path)]
+    )
+    teacher.main()
+    told = read_teacher(path, again)
+    assert told.name.startswith("protok-512@") and told.widths == (128, 128)
+    wanted = protok.load("protok-512").states(again.backbone(1))
+    got = told.tell(1, 0, len(wanted)).numpy() * told.spread + told.mean
+    # It is computed in bfloat16.
+    np.testing.assert_allclose(got, wanted, atol=0.1 * np.abs(wanted).max())
+
+
+def test_chains_like_those_in_test_splits_are_found_by_sequence_and_cluster(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import unseen
+
+    def write(rows, name):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+
+    write(
+        [{"id": one, "seq": seq, "cluster30": of} for one, seq, of in
+         (("a", "AAA", 1), ("b", "CCC", 1), ("c", "DDD", 2), ("d", "EEE", 3))],
+        "chains.parquet",
+    )  # fmt: skip
+    write([{"id": "e", "seq": "FFF"}, {"id": "f", "seq": "GGG"}], "complexes.parquet")
+    splits = {"a": "test", "c": "train", "d": "valid", "e": "test_fold"}
+    write([{"id": one, "split": of} for one, of in splits.items()], "tasks/any.parquet")
+    same, alike = unseen.tested(tmp_path)
+    assert same == {"AAA", "FFF"} and alike == {"AAA", "CCC"}

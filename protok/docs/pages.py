@@ -35,6 +35,7 @@ PAGES = {
     "protok/weights/protok-512/README.md": "Card: protok-512",
     "protok/weights/protok-512-lite/README.md": "Card: protok-512-lite",
     "protok/weights/protok-512-named/README.md": "Card: protok-512-named",
+    "protok/weights/protok-512-sites/README.md": "Card: protok-512-sites",
     "protok/weights/protok-4096/README.md": "Card: protok-4096",
     "protok/weights/protok-image/README.md": "Card: protok-image",
     "data/README.md": "Bundled data",
