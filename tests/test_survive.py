@@ -78,14 +78,8 @@ def test_a_run_that_is_killed_and_resumed_has_the_same_curve(structures, tmp_pat
     assert protok.load(cut / "model").codebook == protok.load(whole / "model").codebook
 
 
-def test_two_processes_train_as_one(structures, tmp_path):
-    """Gradients are those of both batches; in the last step the codebook is placed and used."""
-    out, steps = tmp_path / "two", 6
-    settings = TINY | {
-        "optim.devices": 2, "optim.steps": steps, "optim.precision": "32", "optim.clip": 0.5,
-        "model.quantizer.warmup": 0.8, "model.quantizer.ramp": 0.0, "valid.every": 3,
-    }  # fmt: skip
-    done = subprocess.run(
+def in_two_processes(structures, out, settings):
+    return subprocess.run(
         [
             sys.executable, "-m", "protok", "train", "--structures", str(structures),
             "--out", str(out), *(f"--set={key}={value!r}" for key, value in settings.items()),
@@ -93,6 +87,29 @@ def test_two_processes_train_as_one(structures, tmp_path):
         capture_output=True, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
     )  # fmt: skip
+
+
+def test_two_processes_go_to_school(structures, tmp_path):
+    """Most parameters take no part in its loss: gradients of several processes must not wait."""
+    settings = TINY | {
+        "optim.devices": 2, "optim.steps": 24, "optim.school": 20, "optim.naming": [1.0, 0.0, 0.0],
+        "valid.every": 24,
+    }  # fmt: skip
+    done = in_two_processes(structures, tmp_path / "two", settings)
+    assert done.returncode == 0, done.stderr
+    rows = read_metrics(tmp_path / "two" / "metrics.csv")
+    assert any("named_states" in row and "hardness" not in row for row in rows)
+    assert any("valid_rmsd" in row for row in rows)
+
+
+def test_two_processes_train_as_one(structures, tmp_path):
+    """Gradients are those of both batches; in the last step the codebook is placed and used."""
+    out, steps = tmp_path / "two", 6
+    settings = TINY | {
+        "optim.devices": 2, "optim.steps": steps, "optim.precision": "32", "optim.clip": 0.5,
+        "model.quantizer.warmup": 0.8, "model.quantizer.ramp": 0.0, "valid.every": 3,
+    }  # fmt: skip
+    done = in_two_processes(structures, out, settings)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("the model is in") == 1, "the first process alone speaks"
 
