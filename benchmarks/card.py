@@ -54,10 +54,10 @@ NAMING = """. Heads that are thrown away
   must name the amino acid from encoder states (weight {}), the code ({}) and decoder states ({})"""
 
 #: What is asked of a model that has a teacher.
-TAUGHT = """. So must say the states of
+TAUGHT = """. Such heads must also predict the states of
   `{teacher}` (after {school} steps in which the encoder learns nothing but this): encoder states (weight {states}) of the residue, the code
   ({code}) also their means within {around} Å. ProteinMPNN is by others (Dauparas et al. 2022, MIT licence); it is not part of this model, and
-  it was trained on the PDB, tested chains among it"""
+  which tested chains its own training on the PDB has seen was not looked up"""
 
 #: How a model is trained, on what, and where its codes are from: from scratch, or by `distil.py`.
 SCRATCH = (

@@ -166,6 +166,13 @@ class Recipe:
     def __post_init__(self) -> None:
         if any(self.optim.taught) and not self.data.teacher:
             raise RecipeError("optim.taught without data.teacher", "name a file of states, or 0s")
+        if self.data.teacher and not any(self.optim.taught):
+            raise RecipeError("data.teacher without optim.taught", "give a weight, or no teacher")
+        if self.optim.superposed and not self.model.decoder.placed:
+            raise RecipeError(
+                "optim.superposed without model.decoder.placed",
+                "views are scored in residues' own frames already: give false",
+            )
 
 
 def read_recipe(

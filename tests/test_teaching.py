@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny_runs import TINY, write_structures
+from tiny_runs import PLACED, TINY, write_structures
 
 import protok
 from protok import train
@@ -17,7 +17,7 @@ from protok.data import open_store, read_store, write_store
 from protok.decoder import Decoder
 from protok.geometry import chain_frame, frames
 from protok.holdout import sides_of
-from protok.naming import PLACES, Known
+from protok.naming import Known
 from protok.recipe import RecipeError, read_recipe
 from protok.survive import read_metrics
 from protok.teaching import Teacher, Teaching, read_teacher, write_teacher
@@ -101,17 +101,19 @@ def test_states_are_read_back_for_their_store_only(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("given", "message"),
     [
-        {"optim.taught": [1.0]},
-        {"optim.taught": [1.0, -1.0, 0.0]},
-        {"optim.taught": [1.0, 0.0, 0.0]},
-        {"optim.school": 5, "optim.steps": 10},
-        {"optim.around": [0.0]},
+        ({"optim.taught": [1.0]}, "optim.taught = .*encoder states, code vectors"),
+        ({"optim.taught": [1.0, -1.0, 0.0]}, "optim.taught = .*encoder states, code vectors"),
+        ({"optim.taught": [1.0, 0.0, 0.0]}, "optim.taught without data.teacher"),
+        ({"data.teacher": "states.npz"}, "data.teacher without optim.taught"),
+        ({"optim.school": 5, "optim.steps": 10}, "optim.school = 5"),
+        ({"optim.around": [0.0]}, "optim.around = .*radii"),
+        ({"optim.superposed": True}, "optim.superposed without model.decoder.placed"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(given):
-    with pytest.raises(RecipeError, match="|".join([*PLACES[:1], "data.teacher", "around"])):
+def test_settings_that_mean_nothing_are_refused(given, message):
+    with pytest.raises(RecipeError, match=message):
         read_recipe(None, given)
 
 
@@ -156,19 +158,21 @@ def test_a_superposed_loss_does_not_know_how_the_chain_lies():
     assert place[False, "as it is"] < 0.01 < 0.1 < place[False, "turned"]
 
 
-def test_a_taught_run_resumes_and_says_who_taught_it(tmp_path):
+def test_a_taught_run_asks_codes_after_school_and_says_who_taught_it(tmp_path):
     structures = write_structures(tmp_path / "pdbs", range(30, 50, 2))
     store = open_store(structures, tmp_path / "run" / "train.parquet")
     # What a residue's neighbours are can be learnt from coordinates.
     told = [np.sin(np.nan_to_num(store.coords(i)[:, 1])) for i in range(len(store))]
     write_teacher(tmp_path / "teacher.npz", "mine@1234", told, store)
-    settings = TINY | {
+    settings = TINY | PLACED | {
         "data.teacher": str(tmp_path / "teacher.npz"), "optim.taught": [1.0, 1.0, 0.0],
         "optim.around": [8.0], "optim.steps": 20, "optim.school": 8, "optim.superposed": True,
     }  # fmt: skip
     model = train.run(structures=structures, out=tmp_path / "run", overrides=settings)
     rows = read_metrics(tmp_path / "run" / "metrics.csv")
-    assert any("taught_codes" in row for row in rows)
+    learnt = [row for row in rows if "taught_states" in row]
+    assert {"taught_codes" in row for row in learnt if row["step"] > 8} == {True}
+    assert np.isfinite([row["taught_codes"] for row in learnt if "taught_codes" in row]).all()
     tokenizer = protok.load(str(model))
     assert not [key for key in tokenizer.network.state_dict() if "teaching" in key]
     said = json.loads((model / "config.json").read_text())["provenance"]
