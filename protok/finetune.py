@@ -104,6 +104,10 @@ def check(plan: Recipe, start: StructureTokenizer) -> None:
     """
     if plan.optim.school:
         raise RecipeError("optim.school in fine-tuning", "the encoder has been to school: give 0")
+    if plan.optim.superposed and not start.network.config.decoder.placed:
+        raise RecipeError(
+            f"optim.superposed, but the codes of {start.name} are not placed", "give false"
+        )
     mode = plan.finetune.codebook
     if mode not in CODEBOOKS:
         raise RecipeError(f"codebook {mode!r}", f"it is one of {', '.join(CODEBOOKS)}")

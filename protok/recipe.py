@@ -168,7 +168,8 @@ class Recipe:
             raise RecipeError("optim.taught without data.teacher", "name a file of states, or 0s")
         if self.data.teacher and not any(self.optim.taught):
             raise RecipeError("data.teacher without optim.taught", "give a weight, or no teacher")
-        if self.optim.superposed and not self.model.decoder.placed:
+        # The shape of a model to fine-tune need not be said, and is not known here.
+        if self.optim.superposed and not (self.model.decoder.placed or self.finetune.init):
             raise RecipeError(
                 "optim.superposed without model.decoder.placed",
                 "views are scored in residues' own frames already: give false",

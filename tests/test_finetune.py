@@ -16,9 +16,11 @@ from protok import cli, finetune, train
 from protok.checkpoint import TRANSIENT
 from protok.data import open_store
 from protok.holdout import Sides
+from protok.model import Network
 from protok.recipe import RecipeError, read_recipe
 from protok.report import BUNDLED, ChainSet, change, compare_models, markdown, report_tuning
 from protok.survive import read_metrics
+from protok.tokenizer import StructureTokenizer
 
 #: Without early stopping: the weights after the last step are those that are kept.
 LAST = TUNE | {"valid.patience": 0}
@@ -213,6 +215,18 @@ def test_defaults_suit_few_and_many_chains(base):
 def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, changes, message):
     with pytest.raises(RecipeError, match=message):
         train.run(structures=structures, init=base, out=tmp_path / "x", overrides=TUNE | changes)
+
+
+def test_a_recipe_need_not_say_the_shape_of_its_model(base):
+    start = protok.load(base)
+    said = {"finetune.init": str(base), "optim.superposed": True}
+    assert not read_recipe(None, said).model.decoder.placed
+    plan = read_recipe(None, said, finetune.defaults(start, "frozen", np.full(20, 150), base))
+    finetune.check(plan, start)
+    other = StructureTokenizer(Network(read_recipe(None, TINY).model))
+    plan = read_recipe(None, said, finetune.defaults(other, "frozen", np.full(20, 150), base))
+    with pytest.raises(RecipeError, match="optim.superposed, but the codes of tiny are not placed"):
+        finetune.check(plan, other)
 
 
 def test_a_codebook_without_a_model_is_refused(structures, tmp_path):
