@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import CodebookMismatch, CorruptFile, FormatError, Unsupported
+from .errors import CodebookMismatch, CorruptFile, FormatError, ProtokError, Unsupported
 
 #: Scores of one bit.
 BIT = 4
@@ -269,12 +269,15 @@ def tm_alignment(one: Any, two: Any) -> tuple[float, np.ndarray]:
 
     Raises
     ------
-    ImportError
+    ProtokError
         Without `tmtools`.
     Unsupported
         If one has fewer than three CA atoms.
     """
-    import tmtools
+    try:
+        import tmtools
+    except ImportError as error:
+        raise ProtokError("TM-align is not installed", "pip install tmtools") from error
 
     rows = [np.flatnonzero(np.isfinite(b.coords[:, 1]).all(1)) for b in (one, two)]
     if min(map(len, rows)) < 3:

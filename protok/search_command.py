@@ -158,15 +158,13 @@ def matrix(arguments: argparse.Namespace) -> int:
 
 
 def _homologs(chains: dict, named: list, least: float):
-    from .errors import ProtokError, Unsupported
+    from .errors import Unsupported
     from .matrices import tm_alignment
 
     for one, two in named:
         (first, a), (second, b) = chains[one], chains[two]
         try:
             score, pairs = tm_alignment(first, second)
-        except ImportError as error:
-            raise ProtokError("TM-align is not installed", "pip install tmtools") from error
         except Unsupported:
             continue
         if score >= least:

@@ -81,6 +81,20 @@ def test_twice_is_the_same_and_another_seed_is_not():
     assert other.scores["test"]["auroc"].value != one.scores["test"]["auroc"].value
 
 
+def test_seeds_are_scored_apart_and_averaged():
+    one, two = (fitted("site", replace(TINY, seeds=(seed,))) for seed in (1, 2))
+    both = fitted("site", replace(TINY, seeds=(1, 2)))
+    got, a, b = (fit.scores["test"]["auroc"].value for fit in (both, one, two))
+    assert a != b and got == pytest.approx((a + b) / 2)
+
+
+def test_a_network_that_nothing_chose_is_not_scored():
+    parts = [made("site", n, seed) for seed, n in enumerate((60, 20, 40))]
+    parts[1].y[:] = 0
+    with pytest.raises(ValueError, match="validation proteins with both classes"):
+        probe.fit("site", parts[0], parts[1], {"test": parts[2]}, 3, TINY)
+
+
 def test_a_rate_alone_trains_as_it_does_among_others():
     # Clipping and moments are a rate's own, so its neighbours must not matter.
     alone = fitted("site", replace(TINY, rates=(1e-2,)))

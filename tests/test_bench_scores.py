@@ -76,3 +76,11 @@ def test_parity_is_the_mean_over_batches_of_eight_proteins():
     parts = [protein // 8 == i for i in range(3)]
     assert got.parity == pytest.approx(np.mean([scores.auroc(score[p], label[p]) for p in parts]))
     assert got.parity > got.value + 0.02
+
+
+def test_a_protein_without_labels_counts_for_nothing():
+    random = np.random.default_rng(0)
+    score, label = random.normal(size=(2, 60))
+    found = scores.value_scores(score, label, np.repeat([0, 2], 30))
+    each = [scores.spearman(score[part], label[part]) for part in (slice(30), slice(30, 60))]
+    assert found["spearman_per_protein"].value == pytest.approx(np.mean(each))

@@ -67,7 +67,7 @@ def tm_align(one, two) -> float:
 
     Raises
     ------
-    ImportError
+    ProtokError
         Without `tmtools`.
     """
     return tm_alignment(one, two)[0]

@@ -11,7 +11,8 @@ OK, FAILED, USAGE = 0, 1, 2
 EPILOG = """\
 also: protok bench prepare STRUCTURES... -o FOLDER   make a data folder
       protok bench report RESULTS -o report.html     one page of tables and plots
-exit codes: 0 all well; 1 some tasks failed (they are rows of the table); 2 wrong use
+exit codes: 0 all well; 1 some tasks failed (they are rows of the table), or some files could not
+be read; 2 wrong use
 """
 
 
@@ -61,7 +62,9 @@ def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
         "--probe", choices=("fast", "paper", "linear"), default="fast", help="default: fast"
     )
     one.add_argument("--cache", metavar="FOLDER", help="for codes and embeddings, to go on later")
-    one.add_argument("--seeds", metavar="N,N", help="repeat probes with these seeds")
+    one.add_argument(
+        "--seeds", metavar="N,N", help="repeat probes with these seeds; linear has none"
+    )
     one.add_argument("--json", action="store_true", help="print results as JSON")
 
 
@@ -81,10 +84,13 @@ def _evaluate(given: argparse.Namespace) -> int:
     except ValueError:
         _say(f"error: --seeds {given.seeds}: give whole numbers, 1,2,3")
         return USAGE
-    from protok.bench.run import evaluate
+    from protok.bench.run import evaluate, open_data
 
+    folder = open_data(given.data or "mini")
+    errors = getattr(folder, "errors", [])
+    _complain(errors)
     done = evaluate(
-        given.model, given.tasks.split(","), given.data or "mini", out=given.out,
+        given.model, given.tasks.split(","), folder, out=given.out,
         probe=given.probe, seeds=seeds, cache=given.cache, progress=_say,
     )  # fmt: skip
     if given.json:
@@ -97,7 +103,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         print(done)
     for row in done.failed:
         _say(f"failed: {row['tokenizer']['name']}, {row['task']['name']}: {row['error']}")
-    return FAILED if done.failed else OK
+    return FAILED if done.failed or errors else OK
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -125,9 +131,13 @@ def _prepare(given: argparse.Namespace) -> int:
     for name, splits in made.tables.items():
         print(f"{name}: {', '.join(f'{n} {split}' for split, n in splits.items())}")
     _say(f"{made.structures} chains, {made.pairs} pairs in {made.out}")
-    for path, reason in made.errors:
-        _say(f"error: {path}: {reason}")
+    _complain(made.errors)
     return FAILED if made.errors else OK
+
+
+def _complain(errors: list[tuple[str, str]]) -> None:
+    for path, reason in errors:
+        _say(f"error: {path}: {reason}")
 
 
 def _report(given: argparse.Namespace) -> int:

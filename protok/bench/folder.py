@@ -92,6 +92,11 @@ class Folder:
     path
         The folder. Files are read when they are asked for.
 
+    Attributes
+    ----------
+    errors : list of (str, str)
+        Files that it was made from but that could not be read, with reasons.
+
     Raises
     ------
     FormatError
@@ -102,6 +107,7 @@ class Folder:
         import pyarrow.parquet as pq
 
         self.path = Path(path)
+        self.errors: list[tuple[str, str]] = []
         found = sorted(self.path.glob("*.parquet"))
         columns = {file: set(pq.ParquetFile(file).schema_arrow.names) for file in found}
         self._files = [file for file in found if {"id", "seq", "xyz"} <= columns[file]]
@@ -272,10 +278,7 @@ class Folder:
             return np.arange(row["start"] - 1, row["end"])
         if not row.get("region"):
             return None
-        index = self.structure(row["id"]).index
-        keep = np.zeros(len(index), bool)
-        for part in row["region"].split(","):
-            keep |= in_range(index, part.rpartition(":")[2])
+        keep = in_region(self.structure(row["id"]).index, row["region"])
         if not keep.any():
             raise FormatError(
                 f"{row['id']} has no residue in {row['region']}", "correct the region",
@@ -343,6 +346,11 @@ class Folder:
             digest.update(structure.index.astype("<i4").tobytes())
             digest.update(structure.sequence.encode())
         return digest.hexdigest()
+
+
+def in_region(index: np.ndarray, text: str) -> np.ndarray:
+    """Residues whose number lies in a region, `A:2-129,A:140-150`; the chain is not looked at."""
+    return np.any([in_range(index, part.rpartition(":")[2]) for part in text.split(",")], axis=0)
 
 
 def in_range(index: np.ndarray, text: str) -> np.ndarray:

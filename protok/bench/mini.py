@@ -29,13 +29,15 @@ def mini_folder() -> Folder:
 def from_files(path: Path) -> Folder:
     """A folder of structure files as a data folder, which lasts as long as the object.
 
-    `pairs.csv` in it, if there is one, gives the pairs of conformations.
+    `pairs.csv` in it, if there is one, gives the pairs of conformations. Files that cannot be
+    read are in `errors` of the folder, with reasons.
     """
     temporary = tempfile.mkdtemp(prefix="protok-bench-")
     try:
         pairs = path / "pairs.csv"
-        prepare(path, temporary, pairs=pairs if pairs.exists() else None)
+        made = prepare(path, temporary, pairs=pairs if pairs.exists() else None)
         folder = Folder(temporary)
+        folder.errors = made.errors
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

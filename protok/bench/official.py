@@ -96,6 +96,9 @@ class Release:
         self._dump = next((p / DUMP for p in parents if (p / DUMP).is_dir()), None)
         self._structures: dict[str, Backbone] = {}
         self._known: dict[str, Table] = {}
+        self._pairs: dict[str, list[tuple[str, str, float]]] | None = None
+        #: What lists name but the release does not have, by table, `pairs` and `sets`.
+        self.left_out: dict[str, list[str]] = {}
         self._obsolete: dict[str, str] | None = None
 
     def ids(self) -> list[str]:
@@ -139,6 +142,8 @@ class Release:
             task, entries, skipped = TASKS[name], [], []
             for split in (TRAIN, VALID, *task.splits):
                 file = self._file(name, split)
+                if file is None:
+                    skipped.append(f"{split}: there is no list")
                 for item in _items(file) if file else []:
                     try:
                         entries.append(self._entry(item, name, task.kind, split))
@@ -154,8 +159,8 @@ class Release:
                     replace(entry, target=number[entry.target])
                     for entry in entries if entry.target in number
                 ]  # fmt: skip
-            said = (("left_out", str(len(skipped))), ("first_left_out", (skipped or [""])[0]))
-            self._known[name] = Table(name, task.kind, entries, tuple(map(str, classes)), said)
+            self.left_out[name] = skipped
+            self._known[name] = Table(name, task.kind, entries, tuple(map(str, classes)))
         return self._known[name]
 
     def _classes(self, entries: list[Entry]) -> list[int]:
@@ -244,23 +249,36 @@ class Release:
                         self._obsolete[words[2].lower()] = words[3].lower()
         return self._obsolete.get(entry, entry)
 
+    def _pair_files(self) -> dict[str, Path]:
+        folder = self.root / "sensitivity" / "conformational"
+        files = {split: folder / file for split, file in PAIRS.items()}
+        return {split: file for split, file in files.items() if file.is_file() and self._dump}
+
+    def has_pairs(self) -> bool:
+        """Whether there are pairs, without aligning them."""
+        return bool(self._pair_files())
+
     def pairs(self) -> dict[str, list[tuple[str, str, float]]]:
         """Pairs of conformations with the TM-score of TM-align, as the reference computes it."""
+        if self._pairs is None:
+            self._pairs = self._aligned()
+        return self._pairs
+
+    def _aligned(self) -> dict[str, list[tuple[str, str, float]]]:
         from protok.bench.align import tm_align
 
         out: dict[str, list[tuple[str, str, float]]] = {}
-        for split, file in PAIRS.items():
-            path = self.root / "sensitivity" / "conformational" / file
-            if not path.is_file() or self._dump is None:
-                continue
+        missing = self.left_out["pairs"] = []
+        for split, path in self._pair_files().items():
             with path.open(newline="") as lines:
                 rows = list(csv.reader(lines))[1:]
             for i, row in enumerate(rows):
-                if i == SKIPPED.get(file):
+                if i == SKIPPED.get(path.name):
                     continue
                 try:
                     both = [self._pair(text) for text in (row[0], row[-1])]
-                except Left:
+                except Left as why:
+                    missing.append(f"{split}: {row[0]}, {row[-1]}: {why}")
                     continue
                 tm = tm_align(*(self._structures[id] for id in both))
                 out.setdefault(split, []).append((*both, tm))
@@ -273,17 +291,21 @@ class Release:
     def sets(self) -> dict[str, list[str]]:
         """CASP14 and CAMEO, by `chain_data_cache.json` and the mmCIF files beside it."""
         out: dict[str, list[str]] = {}
+        missing = self.left_out["sets"] = []
         for name in ("casp14", "cameo"):
             for cache in sorted((self.root / "utility" / name).rglob("chain_data_cache.json")):
                 files = {file.stem: file for file in sorted(cache.parent.rglob("*.cif"))}
                 for key in json.loads(cache.read_text()):
                     entry, _, chain = key.rpartition("_")
-                    if entry in files:
-                        try:
-                            structure = _from_mmcif(files[entry], chain)
-                        except Left:
-                            continue
-                        out.setdefault(name, []).append(self._register(key, structure))
+                    if entry not in files:
+                        missing.append(f"{name}: {key}: no mmCIF file")
+                        continue
+                    try:
+                        structure = _from_mmcif(files[entry], chain)
+                    except Left as why:
+                        missing.append(f"{name}: {key}: {why}")
+                        continue
+                    out.setdefault(name, []).append(self._register(key, structure))
         return out
 
 
@@ -315,17 +337,17 @@ def _from_mmcif(path: Path, chain: str) -> Backbone:
     import biotite.structure as struc
     from biotite.structure.io import pdbx
 
-    block = pdbx.CIFFile.read(path)
-    for author in (True, False):
-        atoms = pdbx.get_structure(
-            block, model=1, altloc="first", use_author_fields=author, extra_fields=["b_factor"]
-        )
-        keep = struc.filter_amino_acids(atoms) & ~atoms.hetero & (atoms.chain_id == chain)
+    atoms = pdbx.get_structure(
+        pdbx.CIFFile.read(path), model=1, altloc="first",
+        extra_fields=["b_factor", "label_asym_id"],
+    )  # fmt: skip
+    # Numbers are those of the author even where the chain is found by its label.
+    for named in (atoms.chain_id, atoms.label_asym_id):
+        keep = struc.filter_amino_acids(atoms) & ~atoms.hetero & (named == chain)
         if keep.any():
             break
     else:
         raise Left(f"no chain {chain}")
-    # Numbers stay those of the author even where the chain was found by its label.
     from protok.convert import from_biotite
 
     return replace(from_biotite(atoms[keep]), name=f"{path.stem}_{chain}")

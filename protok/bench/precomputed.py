@@ -65,14 +65,19 @@ class Precomputed:
         return self._codes
 
     def embed(self, structure: Backbone) -> np.ndarray:
-        """The stored rows of a structure, by its name.
+        """The stored embeddings of a structure, by its name.
 
         Raises
         ------
         Unsupported
-            If the file does not have it, or has it with another length: a rotated, cut or
-            noisy copy cannot be looked up.
+            If the file holds codes, does not have the structure, or has it with another length:
+            a rotated, cut or noisy copy cannot be looked up.
         """
+        if not self.continuous:
+            raise Unsupported(f"{self.name} holds codes, no embeddings", "measure its codes")
+        return self._found(structure)
+
+    def _found(self, structure: Backbone) -> np.ndarray:
         begin, end = self._where.get(structure.name, (0, -1))
         if end - begin != len(structure):
             raise Unsupported(
@@ -85,7 +90,7 @@ class Precomputed:
         """The stored codes of a structure, as Tokens."""
         from protok.tokens import Tokens
 
-        return Tokens.like(structure, self.embed(structure), self.size, self.codebook)
+        return Tokens.like(structure, self._found(structure), self.size, self.codebook)
 
 
 def save_precomputed(

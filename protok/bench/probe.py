@@ -323,6 +323,11 @@ def _train(kind: str, stack: _Stack, train: Samples, valid: Samples):
                 stale = 0 if gained else stale + 1
         if not settings.every or stack.count >= settings.steps:
             _keep_best(kind, stack, valid, values, best, at)
+    if not np.isfinite(values).any():
+        raise ValueError(
+            "no learning rate has a validation score: give validation proteins with both classes, "
+            "or values that vary"
+        )
     chosen = int(values.argmax())
     picked = {key: value[chosen : chosen + 1] for key, value in best.items()}
     return picked, float(values[chosen]), settings.rates[chosen], int(at[chosen])

@@ -44,8 +44,9 @@ def write(results: Results, path: str | Path) -> None:
     except ModuleNotFoundError as error:
         raise ProtokError("a report needs matplotlib", "pip install 'protok[plot]'") from error
     parts = ["<h1>Structure tokenizers</h1>", _notes(results), _leaders(results)]
+    kinds = {task["kind"] for task in results.tasks().values()}
     for kind, title in TITLES.items():
-        if any(row["task"]["kind"] == kind for row in results):
+        if kind in kinds:
             parts += [f"<h2>{title}</h2>", _table(results, kind)]
             if kind in ("site", "value", "class"):
                 parts.append(_figure(lambda plt, k=kind: _bars(plt, results, k)))
@@ -72,15 +73,29 @@ def _notes(results: Results) -> str:
     )
     probe = f" Probe: {_said(', '.join(probes))}." if probes else ""
     return (
-        "<p class=note>± is the standard error over proteins. Scores are over all residues of a "
-        f"split (<i>pooled</i>); means over mini-batches are in the files (<i>parity</i>).{probe} "
-        "A mean is shown only where every cell of the column is there.</p>"
+        "<p class=note>± is the standard error over proteins. Scores are over all residues of the "
+        f"proteins that were scored (<i>pooled</i>){_drawn(results)}; means over mini-batches are "
+        f"in the files (<i>parity</i>).{probe} A mean is shown only where every cell of the column "
+        "is there.</p>"
     )
+
+
+def _drawn(results: Results) -> str:
+    """On which tables not all test proteins were scored, and how many were."""
+    said = {}
+    for row in results:
+        scored = row.get("chosen", {}).get("test_proteins", {})
+        there = row.get("data", {}).get("proteins", {})
+        for split, n in scored.items():
+            if n < there.get(split, n):
+                said[row["task"]["name"], split] = f"{n} of {there[split]}"
+    lines = [f"{_said(name)} ({_said(split)}) {text}" for (name, split), text in said.items()]
+    return f", drawn at random where there are many: {', '.join(lines)}" if lines else ""
 
 
 def _table(results: Results, kind: str) -> str:
     subjects = results.subjects()
-    tasks = {row["task"]["name"]: row["task"] for row in results}
+    tasks = results.tasks()
     lines = [line for line in results.lines() if tasks[line[0]]["kind"] == kind]
     head = "".join(f"<th>{_said(one)}</th>" for one in subjects)
     rows = [f"<tr><th>task</th><th>split</th><th>metric</th>{head}</tr>"]
@@ -188,7 +203,7 @@ def _figure(draw: Callable[[Any], Any]) -> str:
 
 def _bars(plt: Any, results: Results, kind: str) -> Any:
     """A panel a table: all tokenizers with error bars, and chance as a dotted line."""
-    tasks = {row["task"]["name"]: row["task"] for row in results}
+    tasks = results.tasks()
     lines = [line for line in results.lines() if tasks[line[0]]["kind"] == kind and line[1]]
     if not lines:
         return None

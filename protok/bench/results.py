@@ -107,12 +107,23 @@ class Results:
         """Tokenizers, in order of first appearance."""
         return list(dict.fromkeys(row["tokenizer"]["name"] for row in self.rows))
 
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """What is said of each task; rows that failed before it was known say only its name."""
+        known: dict[str, dict[str, Any]] = {}
+        for row in self.rows:
+            name = row["task"]["name"]
+            if not known.get(name, {}).get("kind"):
+                known[name] = row["task"]
+        return known
+
     def lines(self) -> list[tuple[str, str, str]]:
         """(task, split, metric) of every line of a table, in order of first appearance."""
         seen: dict[tuple[str, str, str], None] = {}
+        tasks = self.tasks()
         for row in self.rows:
+            name = row["task"]["name"]
             for split in row["scores"] or {"": None}:
-                seen[row["task"]["name"], split, row["task"]["metric"]] = None
+                seen[name, split, tasks[name]["metric"]] = None
         measured = {task for task, split, _ in seen if split}
         return [line for line in seen if line[1] or line[0] not in measured]
 
@@ -135,13 +146,11 @@ class Results:
     def means(self) -> dict[str, dict[str, float | None]]:
         """Mean main metric of each kind of supervised task; None if any cell is missing."""
         kinds: dict[str, list[tuple[str, str, str]]] = {}
-        for row in self.rows:
-            if row["task"]["kind"] in ("site", "value", "class"):
-                kinds.setdefault(row["task"]["kind"], [])
-        kind_of = {row["task"]["name"]: row["task"]["kind"] for row in self.rows}
+        tasks = self.tasks()
         for line in self.lines():
-            if kind_of[line[0]] in kinds:
-                kinds[kind_of[line[0]]].append(line)
+            kind = tasks[line[0]]["kind"]
+            if kind in ("site", "value", "class"):
+                kinds.setdefault(kind, []).append(line)
         out: dict[str, dict[str, float | None]] = {}
         for kind, lines in kinds.items():
             for subject in self.subjects():
@@ -181,7 +190,7 @@ def load(folder: str | Path) -> Results:
     Raises
     ------
     FormatError
-        If there is none.
+        If there is none, or if they are of things that cannot stand side by side.
     """
     rows = []
     for path in sorted(Path(folder).glob("*/*.json")):
@@ -195,4 +204,27 @@ def load(folder: str | Path) -> Results:
         raise FormatError(
             "no results", "write some with `protok bench ... -o FOLDER`", file=str(folder)
         )
+    _comparable(rows, folder)
     return Results(tuple(rows))
+
+
+def _comparable(rows: list[dict[str, Any]], folder: str | Path) -> None:
+    """Refuse one task of different data or settings, and one name of different models."""
+    seen: dict[tuple[str, str], tuple[Any, dict[str, Any]]] = {}
+    for row in rows:
+        name, task = row["tokenizer"]["name"], row["task"]["name"]
+        about = {("model", name): row["tokenizer"]["fingerprint"]}
+        if row.get("data"):
+            data = row["data"]["sha256"], row["settings"], row["task"].get("version")
+            about["task", task] = data
+        for key, value in about.items():
+            before, of = seen.setdefault(key, (value, row))
+            if before == value:
+                continue
+            one = f"{of['tokenizer']['name']} on {of['task']['name']}"
+            what = "models of one name" if key[0] == "model" else "data or settings of the probe"
+            raise FormatError(
+                f"{one} and {name} on {task} are results of different {what}",
+                "delete those that are out of date, or give runs folders of their own (-o)",
+                file=str(folder),
+            )

@@ -18,6 +18,8 @@ from protok.errors import FormatError, Unsupported
 
 #: Structures of a set that robustness is measured on, at most; reconstruction takes all.
 STRUCTURES = 40
+#: Tasks on structures alone.
+UNTAUGHT = ("sensitivity", "retrieval", *codes.MEASURES)
 #: Structures that k-means centres come from.
 CENTRES = 150
 
@@ -60,19 +62,22 @@ def evaluate(
     Raises
     ------
     FormatError
-        If data or tokenizer are not there, or a task is not in the data.
+        If data or tokenizer are not there, a task is not in the data, two tokenizers have one
+        name, or seeds are given to the linear probe, which draws nothing.
     """
     folder = data if hasattr(data, "tables") else open_data(data)
     settings = PRESETS[probe] if isinstance(probe, str) else probe
     if seeds is not None:
+        if settings.name == "linear":
+            raise FormatError("the linear probe draws nothing", "leave the seeds out")
         settings = replace(settings, seeds=tuple(seeds))
     chosen = _chosen(tasks, folder)
     alone = isinstance(tokenizers, str | Path) or hasattr(tokenizers, "name")
-    given = [tokenizers] if alone else list(tokenizers)
+    subjects = [named(one, folder, cache) for one in ([tokenizers] if alone else tokenizers)]
+    _distinct(subjects)
     rows = []
     parts: dict[str, tuple] = {}
-    for one in given:
-        who = named(one, folder, cache)
+    for who in subjects:
         for name in chosen:
             row = _measured(
                 who, name, folder, settings, Path(out) if out else None, parts, dict(about or {})
@@ -86,6 +91,17 @@ def evaluate(
 def named(given: Any, folder: Any, cache: str | Path | None = None) -> Subject:
     """The subject of a name or object; k-means centres are made from structures of the folder."""
     return subject(given, _centres(given, folder), store=Path(cache) if cache else None)
+
+
+def _distinct(subjects: list[Subject]) -> None:
+    """Refuse two tokenizers of one name: they would overwrite each other's results."""
+    seen: dict[str, Subject] = {}
+    for one in subjects:
+        if seen.setdefault(one.name, one).fingerprint != one.fingerprint:
+            raise FormatError(
+                f"two tokenizers are named {one.name}", "rename a file or folder, or measure them "
+                "in runs of their own"
+            )  # fmt: skip
 
 
 def open_data(data: str | Path) -> Any:
@@ -114,13 +130,26 @@ def open_data(data: str | Path) -> Any:
 def available(folder: Any) -> list[str]:
     """Tasks that a data folder can supply."""
     names = folder.tables()
-    if folder.pairs():
+    for task in names:
+        if task in UNTAUGHT:
+            raise FormatError(
+                f"a table named {task}, as a task of protok is", "rename it", file=str(folder.path)
+            )
+    if _has(getattr(folder, "has_pairs", folder.pairs)):
         names.append("sensitivity")
-    if folder.sets():
+    if _has(folder.sets):
         names += list(codes.MEASURES)
-    if len(align.representatives(folder.domains())) > 1:
+    if _has(lambda: len(align.representatives(folder.domains())) > 1):
         names.append("retrieval")
     return names
+
+
+def _has(what: Callable[[], Any]) -> bool:
+    """Whether there is something; what cannot be read is there, and fails as a row."""
+    try:
+        return bool(what())
+    except Exception:  # of readers of files that anyone wrote
+        return True
 
 
 def _chosen(wanted: str | Sequence[str], folder: Any) -> list[str]:
@@ -218,6 +247,7 @@ def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], s
         flat = [(kind, *pair) for kind, of in pairs.items() for pair in of]
         digest = folder.digest(flat, [id for one in flat for id in one[1:3]])
         described = {"pairs": {kind: len(of) for kind, of in pairs.items()}}
+        described |= _left_out(folder, "pairs")
         return tasks.TASKS[name], pairs, described, digest
     if name == "retrieval":
         domains = align.representatives(folder.domains())
@@ -227,12 +257,25 @@ def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], s
         sets = {kind: _some(name, ids) for kind, ids in folder.sets().items()}
         digest = folder.digest(sorted(sets.items()), [id for ids in sets.values() for id in ids])
         described = {"structures": {kind: len(ids) for kind, ids in sets.items()}}
+        described |= _left_out(folder, "sets")
         return tasks.TASKS[name], sets, described, digest
     table = folder.table(name)
     task = tasks.of_table(name, table.kind, table.tests, dict(table.about))
-    digest = folder.digest(table.entries, [entry.id for entry in table.entries])
+    # Zeros and ones may be sites or values, which are scored otherwise.
+    odd = table.kind == "value" and all(
+        np.isin(entry.target[np.isfinite(entry.target)], (0, 1)).all() for entry in table.entries
+    )
+    marks = [table.kind] if odd else []
+    digest = folder.digest([*table.entries, *marks], [entry.id for entry in table.entries])
     described = {"proteins": {s: len(table.split(s)) for s in (TRAIN, VALID, *table.tests)}}
+    described |= _left_out(folder, name)
     return task, table, described, digest
+
+
+def _left_out(folder: Any, what: str) -> dict[str, Any]:
+    """How much the data names but does not have, for a table, `pairs` or `sets`, and the first."""
+    missing = getattr(folder, "left_out", {}).get(what)
+    return {"left_out": len(missing), "first_left_out": missing[:5]} if missing else {}
 
 
 def _work(who: Subject, name: str, given: Any, folder: Any, settings: Settings):

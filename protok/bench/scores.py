@@ -145,6 +145,7 @@ def _precision(ranks: _Ranks, label: np.ndarray, weight: np.ndarray) -> float:
 
 def value_scores(score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> dict[str, Score]:
     """Spearman over all residues (as the reference), and the mean of it over proteins."""
+    protein = np.unique(protein, return_inverse=True)[1]  # some may have no label
     n = int(protein.max()) + 1
     x, y = _Ranks(score), _Ranks(label)
     whole = Score(

@@ -65,7 +65,7 @@ class Subject:
     store : Path or None
         Folder that keeps outputs between runs, a file a structure.
     seconds : float
-        CPU time spent in the tokenizer so far.
+        CPU time spent in the tokenizer so far, that behind k-means codes included.
     """
 
     def __init__(self, tokenizer: Any, view: str = "codes"):
@@ -86,25 +86,41 @@ class Subject:
         self.size = 0 if view in ("continuous", "states") else int(tokenizer.size)
         self.vectors = None if self.continuous else _vectors(tokenizer)
         self.store: Path | None = None
-        self.seconds = self._residues = 0.0
+        self._inner = tokenizer.subject if isinstance(tokenizer, KMeans) else None
+        self._seconds = self._residues = 0.0
         self._kept: dict[str, np.ndarray] = {}
         self._bytes = 0
         self.fingerprint = self._origin = self._fingerprint()
         if view == "ids":
             self.name, self.vectors = f"{self.name}:ids", _own_vectors(self.size)
             self.fingerprint = hashlib.sha256(f"{self._origin}|ids".encode()).hexdigest()[:16]
-        self.seconds = self._residues = 0.0
+        self._seconds = self._residues = 0.0
 
     def __repr__(self) -> str:
         return f"Subject({self.name}, {self.view}, {self.fingerprint})"
 
     @property
+    def seconds(self) -> float:
+        return self._seconds + (self._inner.seconds if self._inner else 0.0)
+
+    @property
     def residues_per_second(self) -> float | None:
         """Residues a CPU-second of what was encoded so far; None if nothing was."""
-        return round(self._residues / self.seconds, 1) if self.seconds else None
+        if not self._seconds:
+            return None
+        each = self._seconds / self._residues
+        if self._inner is not None:
+            # Embeddings that were remembered took no time, but would have.
+            if not self._inner._seconds:
+                return None
+            each += self._inner._seconds / self._inner._residues
+        return round(1 / each, 1)
 
-    def outputs(self, structures: Sequence[Backbone]) -> list[np.ndarray]:
-        """Codes (L,) int32 with -1 where there is none, or embeddings (L, d) with NaN rows."""
+    def outputs(self, structures: Sequence[Backbone], keep: bool = True) -> list[np.ndarray]:
+        """Codes (L,) int32 with -1 where there is none, or embeddings (L, d) with NaN rows.
+
+        Without `keep`, what must be computed is not remembered.
+        """
         keys = [_key(structure) for structure in structures]
         found = {key: self._kept[key] for key in keys if key in self._kept}
         for key in {*keys} - found.keys():
@@ -119,8 +135,9 @@ class Subject:
             if group and (i < 0 or n + len(structures[i]) > RESIDUES):
                 for j, out in zip(group, self.run([structures[j] for j in group]), strict=True):
                     found[keys[j]] = out
-                    self._keep(keys[j], out)
-                    self._write(keys[j], out)
+                    if keep:
+                        self._keep(keys[j], out)
+                        self._write(keys[j], out)
                 group = []
             group.append(i)
         return [found[key] for key in keys]
@@ -147,7 +164,7 @@ class Subject:
 
     def run(self, structures: list[Backbone]) -> list[np.ndarray]:
         """Codes or embeddings of structures, computed afresh."""
-        started = time.process_time()
+        started, before = time.process_time(), self._inner.seconds if self._inner else 0.0
         if self.view == "continuous":
             out = [np.asarray(self.tokenizer.embed(one), np.float32) for one in structures]
         elif self.view == "states":
@@ -158,7 +175,8 @@ class Subject:
             out = [tokens.ids for tokens in self.tokenizer.encode_batch(structures)]
         else:
             out = [self.tokenizer.encode(one).ids for one in structures]
-        self.seconds += time.process_time() - started
+        inside = self._inner.seconds - before if self._inner else 0.0
+        self._seconds += time.process_time() - started - inside
         self._residues += sum(map(len, structures))
         for one, structure in zip(out, structures, strict=True):
             if len(one) != len(structure):
@@ -194,6 +212,8 @@ def _key(structure: Backbone) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(structure.coords).tobytes())
     # Controls see the sequence, and precomputed tokens go by name.
     digest.update(f"{structure.name}|{structure.sequence}|{','.join(structure.chain)}".encode())
+    # Some models read from the numbers where residues are missing.
+    digest.update(f"{structure.index.tolist()}{','.join(structure.icode)}".encode())
     return digest.hexdigest()
 
 
@@ -232,6 +252,7 @@ class KMeans:
                 f"{len(z)} residues for {k} centres", "give more structures or fewer codes"
             )
         self.subject, self.size = subject, k
+        self.precomputed = getattr(subject.tokenizer, "precomputed", False)
         random = np.random.default_rng(0)
         centres = z[random.choice(len(z), k, replace=False)].astype(np.float64)
         for _ in range(20):
@@ -258,7 +279,8 @@ class KMeans:
         from protok.tokens import Tokens
 
         out = []
-        for one, z in zip(structures, self.subject.outputs(structures), strict=True):
+        known = self.subject.outputs(structures, keep=False)
+        for one, z in zip(structures, known, strict=True):
             ids = np.full(len(one), -1, np.int32)
             there = np.isfinite(z).all(1)
             ids[there] = _nearest(z[there], self.centres)
@@ -306,7 +328,8 @@ def subject(
     if kmeans:
         if not view[6:].isdecimal():
             raise FormatError(f"{given!r} is no tokenizer", "write NAME:kmeans512")
-        return Subject(KMeans(made, int(view[6:]), structures))
+        made = Subject(KMeans(made, int(view[6:]), structures))
+        made.store = store
     return made
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from protok.backbone import Backbone
 from protok.bench import splits
+from protok.bench.folder import in_region
 from protok.errors import FormatError, ProtokError
 
 #: Chains shorter than this are left out: no tokenizer says much of them.
@@ -69,8 +70,10 @@ def prepare(
     Raises
     ------
     FormatError
-        If a CSV is not as above, or names what the structures do not have.
+        If a CSV is not as above, names what the structures do not have, or is named like another
+        table or a task on structures alone.
     """
+    from protok.bench.run import UNTAUGHT
     from protok.io import iter_files
 
     made = Prepared(Path(out))
@@ -95,8 +98,10 @@ def prepare(
     made.structures = len(chains)
     group = dict(zip(chains, splits.clusters([c.sequence for c in chains.values()]), strict=True))
 
-    def add(name: str, rows: list[dict[str, Any]], about: dict[str, str]) -> None:
-        _split(rows, group)
+    def add(name: str, rows: list[dict[str, Any]], about: dict[str, str], file: str = "") -> None:
+        if name in made.tables or name in UNTAUGHT:
+            raise FormatError(f"there is a table or task {name} already", "rename it", file=file)
+        _split(rows, group, file)
         write_table(rows, made.out / "tasks" / f"{name}.parquet", about)
         made.tables[name] = dict(Counter(row["split"] for row in rows))
 
@@ -113,7 +118,8 @@ def prepare(
              "labels": "heavy atom within 4.5 Å of a HETATM residue of >= 7 heavy atoms that is "
                        "no water, buffer or glycan"})  # fmt: skip
     for file in labels:
-        add(Path(file).stem, _labelled(Path(file), chains, unlisted), {"labels": "given"})
+        rows = _labelled(Path(file), chains, unlisted)
+        add(Path(file).stem, rows, {"labels": "given"}, str(file))
     if pairs is not None:
         rows = _pairs(Path(pairs), chains)
         _write(rows, made.out / "pairs.parquet", {})
@@ -162,9 +168,15 @@ def _letters(label: np.ndarray) -> str:
     return "".join("x" if np.isnan(one) else str(int(one)) for one in label)
 
 
-def _split(rows: list[dict[str, Any]], group: dict[str, int]) -> None:
-    if all(row.get("split") for row in rows):
+def _split(rows: list[dict[str, Any]], group: dict[str, int], file: str) -> None:
+    given = sum(bool(row.get("split")) for row in rows)
+    if given == len(rows):
         return
+    if given:
+        raise FormatError(
+            f"{len(rows) - given} of {len(rows)} rows without a split",
+            "give all a split, or leave the column out", file=file,
+        )  # fmt: skip
     for row in rows:
         row["cluster"] = str(row.get("cluster") or group[row["id"]])
     for row, split in zip(rows, splits.assign([r["cluster"] for r in rows]), strict=True):
@@ -179,6 +191,12 @@ def _read(path: Path, needed: set[str]) -> list[dict[str, str]]:
             f"columns {', '.join(rows[0]) if rows else 'of an empty file'}",
             f"it needs {', '.join(sorted(needed))}; see protok.bench.tidy", file=str(path),
         )  # fmt: skip
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise FormatError(
+                f"line {number} has not as many fields as the first line",
+                "mend it", file=str(path),
+            )  # fmt: skip
     return rows
 
 
@@ -194,6 +212,12 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
     keep = [key for key in ("split", "cluster") if key in columns]
     if "fold" in columns:
         keep += [key for key in ("fold", "superfamily", "family", "region") if key in columns]
+        for row in given:
+            if row.get("region") and not in_region(chains[row["id"]].index, row["region"]).any():
+                raise FormatError(
+                    f"{row['id']} has no residue in {row['region']}", "correct the region",
+                    file=str(path),
+                )  # fmt: skip
         return [{"id": row["id"], **{key: row[key] for key in keep}} for row in given]
     if "label" not in columns:
         raise FormatError("no column label or fold", "see protok.bench.tidy", file=str(path))
