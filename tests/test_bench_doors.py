@@ -202,6 +202,13 @@ def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
         ("mine", "id,fold,region\nx0_A,a,900-950", "no residue in 900-950"),
         ("mine", "id,fold\nx0_A,a\nx1_A", "line 3 has not as many fields"),
         ("mine", "id,fold\nx0_A,a,b", "line 2 has not as many fields"),
+        ("mine", "id,fold\n\n\nx0_A,a\nx1_A\n", "line 5 has not as many fields"),
+        ("mine", "id,fold,region\nx0_A,a,abc", "'abc' is no range"),
+        (
+            "mine",
+            "id,residue,label,split\nx0_A,1,1,train\nx0_A,2,0,test",
+            "different things of split",
+        ),
     ],
 )
 def test_tables_that_would_be_lost_or_mixed_are_refused(files, tmp_path, name, text, message):
@@ -242,6 +249,9 @@ def test_what_cannot_be_read_fails_as_a_row(data):
     assert "utilization" in available(folder)
     got = bench.evaluate("3di", ["utilization", "sites"], folder, probe="linear")
     assert [row["status"] for row in got] == [results.FAILED, results.OK]
+    # The centres come from the table, so the sets are not missed.
+    got = bench.evaluate("protok-512:kmeans4", ["sites"], folder, probe="linear")
+    assert [row["status"] for row in got] == [results.OK]
 
 
 def test_pairs_need_tm_align(files, tmp_path, monkeypatch):
@@ -249,6 +259,14 @@ def test_pairs_need_tm_align(files, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tmtools", None)
     with pytest.raises(ProtokError, match="pip install tmtools"):
         bench.prepare([files], tmp_path / "out", pairs=tmp_path / "pairs.csv")
+
+
+def test_outputs_are_let_go_of_but_for_subjects_that_were_given(data, monkeypatch):
+    mine, seen, real = subject("3di"), [], Subject.forget
+    monkeypatch.setattr(Subject, "forget", lambda self: seen.append(self.name) or real(self))
+    bench.evaluate([mine, "random-code", "protok-512:kmeans4"], ["utilization"], data)
+    assert seen == ["random-code", "protok-512:kmeans4", "protok-512:continuous"]
+    assert mine._bytes > 0
 
 
 # The official release
@@ -297,6 +315,14 @@ def test_pairs_and_sets_of_the_release(release, monkeypatch):
     assert "9zzz" in got["sensitivity"]["data"]["first_left_out"][0]
     missing = got["utilization"]["data"]["first_left_out"]
     assert ["2bbb_B" in missing[0], "9zzz_A" in missing[1]] == [True, True]
+
+
+def test_a_release_of_which_no_pair_is_there_fails_as_a_row(release):
+    for path in release.path.rglob("*.cif"):
+        path.unlink()
+    got = list(bench.evaluate("3di", ["sensitivity"], release))
+    assert [row["status"] for row in got] == [results.FAILED]
+    assert "not in the mmCIF dump" in got[0]["error"]
 
 
 def test_a_chain_by_its_label_has_the_authors_numbers(tmp_path):

@@ -88,11 +88,14 @@ def test_seeds_are_scored_apart_and_averaged():
     assert a != b and got == pytest.approx((a + b) / 2)
 
 
-def test_a_network_that_nothing_chose_is_not_scored():
+@pytest.mark.parametrize("select", ["auroc", "f1"])
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_network_that_nothing_chose_is_not_scored(select, label):
+    settings = replace(TINY, select=select)
     parts = [made("site", n, seed) for seed, n in enumerate((60, 20, 40))]
-    parts[1].y[:] = 0
-    with pytest.raises(ValueError, match="validation proteins with both classes"):
-        probe.fit("site", parts[0], parts[1], {"test": parts[2]}, 3, TINY)
+    parts[1].y[:] = label
+    with pytest.raises(ValueError, match="labels of validation are of one class"):
+        probe.fit("site", parts[0], parts[1], {"test": parts[2]}, 3, settings)
 
 
 def test_a_rate_alone_trains_as_it_does_among_others():

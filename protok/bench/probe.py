@@ -325,8 +325,8 @@ def _train(kind: str, stack: _Stack, train: Samples, valid: Samples):
             _keep_best(kind, stack, valid, values, best, at)
     if not np.isfinite(values).any():
         raise ValueError(
-            "no learning rate has a validation score: give validation proteins with both classes, "
-            "or values that vary"
+            "no learning rate has a validation score: labels of validation are of one class or "
+            "constant, or every rate diverged"
         )
     chosen = int(values.argmax())
     picked = {key: value[chosen : chosen + 1] for key, value in best.items()}
@@ -356,7 +356,7 @@ def validity(kind: str, out: np.ndarray, samples: Samples, select: str) -> float
     out, y = out[known, 0], y[known]
     if kind == "value":
         return scores.spearman(out, y)
-    if select == "auroc":
+    if select == "auroc" or y.all() or not y.any():  # F1 of one class says nothing either
         return scores.auroc(out, y)
     called = out > 0
     return float(2 * (called & (y > 0)).sum() / max(called.sum() + y.sum(), 1))

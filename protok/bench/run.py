@@ -85,6 +85,8 @@ def evaluate(
             rows.append(row)
             if progress is not None:
                 progress(_line(row))
+        if who not in (tokenizers if isinstance(tokenizers, list | tuple) else [tokenizers]):
+            who.forget()
     return results.Results(tuple(rows))
 
 
@@ -167,9 +169,10 @@ def _chosen(wanted: str | Sequence[str], folder: Any) -> list[str]:
 def _centres(given: Any, folder: Any) -> list:
     if not isinstance(given, str | Path) or ":kmeans" not in str(given):
         return []
-    ids = sorted({id for ids in folder.sets().values() for id in ids})
+    ids = []
     for name in folder.tables()[:1]:
-        ids = sorted({entry.id for entry in folder.table(name).split(TRAIN)}) or ids
+        ids = sorted({entry.id for entry in folder.table(name).split(TRAIN)})
+    ids = ids or sorted({id for ids in folder.sets().values() for id in ids})
     step = max(1, len(ids) // CENTRES)
     return [folder.structure(id) for id in ids[::step][:CENTRES]]
 
@@ -244,6 +247,7 @@ def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], s
     """The task, what it works on, a description of that, and its digest."""
     if name == "sensitivity":
         pairs = folder.pairs()
+        _some_found(pairs, folder, "pairs")
         flat = [(kind, *pair) for kind, of in pairs.items() for pair in of]
         digest = folder.digest(flat, [id for one in flat for id in one[1:3]])
         described = {"pairs": {kind: len(of) for kind, of in pairs.items()}}
@@ -255,6 +259,7 @@ def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], s
         return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, digest
     if name in codes.MEASURES:
         sets = {kind: _some(name, ids) for kind, ids in folder.sets().items()}
+        _some_found(sets, folder, "sets")
         digest = folder.digest(sorted(sets.items()), [id for ids in sets.values() for id in ids])
         described = {"structures": {kind: len(ids) for kind, ids in sets.items()}}
         described |= _left_out(folder, "sets")
@@ -270,6 +275,13 @@ def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], s
     described = {"proteins": {s: len(table.split(s)) for s in (TRAIN, VALID, *table.tests)}}
     described |= _left_out(folder, name)
     return task, table, described, digest
+
+
+def _some_found(found: dict, folder: Any, what: str) -> None:
+    """Refuse data that lists name but of which nothing is there."""
+    if not found:
+        first = [*getattr(folder, "left_out", {}).get(what, []), "none is named"][0]
+        raise FormatError(f"no {what} of structures ({first})", "add them", file=str(folder.path))
 
 
 def _left_out(folder: Any, what: str) -> dict[str, Any]:

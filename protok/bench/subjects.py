@@ -142,6 +142,12 @@ class Subject:
             group.append(i)
         return [found[key] for key in keys]
 
+    def forget(self) -> None:
+        """Let go of the outputs that are remembered; those in `store` stay."""
+        self._kept, self._bytes = {}, 0
+        if self._inner is not None:
+            self._inner.forget()
+
     def _keep(self, key: str, out: np.ndarray) -> None:
         if self._bytes + out.nbytes <= KEEP:
             self._kept[key] = out

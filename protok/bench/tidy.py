@@ -185,13 +185,15 @@ def _split(rows: list[dict[str, Any]], group: dict[str, int], file: str) -> None
 
 def _read(path: Path, needed: set[str]) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8-sig") as lines:
-        rows = list(csv.DictReader(lines))
+        reader = csv.DictReader(lines)
+        numbered = [(reader.line_num, row) for row in reader]
+    rows = [row for _, row in numbered]
     if not rows or not needed <= rows[0].keys():
         raise FormatError(
             f"columns {', '.join(rows[0]) if rows else 'of an empty file'}",
             f"it needs {', '.join(sorted(needed))}; see protok.bench.tidy", file=str(path),
         )  # fmt: skip
-    for number, row in enumerate(rows, 2):
+    for number, row in numbered:
         if None in row or None in row.values():
             raise FormatError(
                 f"line {number} has not as many fields as the first line",
@@ -212,8 +214,13 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
     keep = [key for key in ("split", "cluster") if key in columns]
     if "fold" in columns:
         keep += [key for key in ("fold", "superfamily", "family", "region") if key in columns]
-        for row in given:
-            if row.get("region") and not in_region(chains[row["id"]].index, row["region"]).any():
+        for row in filter(lambda one: one.get("region"), given):
+            try:
+                inside = in_region(chains[row["id"]].index, row["region"])
+            except FormatError as error:
+                error.file = str(path)
+                raise
+            if not inside.any():
                 raise FormatError(
                     f"{row['id']} has no residue in {row['region']}", "correct the region",
                     file=str(path),
@@ -253,6 +260,11 @@ def _by_residue(given, chains, unlisted, keep, path) -> list[dict[str, Any]]:
                 f"{number}{code}": i
                 for i, (number, code) in enumerate(zip(chain.index, chain.icode, strict=True))
             }
+        if any(row[key] != first[id][key] for key in keep):
+            raise FormatError(
+                f"rows of {id} say different things of {' or '.join(keep)}",
+                "a chain has one of each", file=str(path),
+            )  # fmt: skip
         at = where[id].get(row["residue"].strip())
         if at is None:
             raise FormatError(
