@@ -236,7 +236,11 @@ def test_files_that_cannot_be_read_are_said(files, tmp_path, capsys):
     said = capsys.readouterr()
     assert "broken.pdb" in said.err and "perplexity" in said.out
     (tmp_path / "broken.pdb").unlink()
+    chain = protok.read(tmp_path / "x0.pdb")
+    protok.write(chain, tmp_path / "x0.cif")  # the same chain in another format is no error
     assert main(given) == 0
+    protok.write(replace(chain, coords=chain.coords + 1), tmp_path / "x0.cif")
+    assert main(given) == 1 and "second chain with the id x0_A" in capsys.readouterr().err
 
 
 def test_what_cannot_be_read_fails_as_a_row(data):

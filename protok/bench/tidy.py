@@ -82,6 +82,8 @@ def prepare(
     for path in iter_files(structures):
         try:
             for id, chain in _chains(path):
+                if id in chains and _same(chains[id], chain):
+                    continue  # in another format
                 if id in chains:
                     raise ProtokError(f"second chain with the id {id}", "rename the file")
                 chains[id] = chain
@@ -140,6 +142,13 @@ def _chains(path: Path):
         # `1aki_A.pdb` and `7dz2.C.pdb` name their chain already.
         own = name.endswith((f"_{letter}", f".{letter}")) and len(whole.chains) == 1
         yield (name if own or not letter.strip() else f"{name}_{letter}"), chain
+
+
+def _same(one: Backbone, two: Backbone) -> bool:
+    """Whether they are one chain, as far as a PDB file keeps it."""
+    return one.sequence == two.sequence and np.allclose(
+        one.coords, two.coords, atol=2e-3, equal_nan=True
+    )
 
 
 def _contacts(path: Path, chain: Backbone) -> np.ndarray | None:
