@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -347,3 +348,24 @@ def test_a_chain_by_its_label_has_the_authors_numbers(tmp_path):
         np.testing.assert_array_equal(read.index, chain.index)
     with pytest.raises(official.Left, match="no chain C"):
         official._from_mmcif(tmp_path / "1abc.cif", "C")
+
+
+def test_gains_are_paired_by_table(data, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "benchmarks")
+    import gains
+
+    for out, who in (("one", "random-code"), ("two", "3di")):
+        named = Subject(subject(who).tokenizer)
+        named.name = "mine"
+        bench.evaluate(named, ["sites", "flex_bfactor"], data, out=tmp_path / out, probe="linear")
+    monkeypatch.setattr(gains, "gain", lambda before, after: [before, after])
+    gains.main([str(tmp_path / "one"), str(tmp_path / "two"), "-o", str(tmp_path / "gains.json")])
+    found = json.loads((tmp_path / "gains.json").read_text())["rows"]["mine"]
+    value = [
+        json.loads((tmp_path / out / "mine" / "sites.json").read_text())["scores"]["test"]["auroc"]
+        for out in ("one", "two")
+    ]
+    assert found["tables"] == 1 and found["test"] == [[one["value"]] for one in value]
+    monkeypatch.undo()
+    got = gains.gain([0.5, 0.6, 0.7], [0.6, 0.6, 0.9])
+    assert got == {"before": 0.6, "after": 0.7, "gain": 0.1, "se": 0.0577, "better": 2}

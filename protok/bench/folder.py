@@ -278,13 +278,7 @@ class Folder:
             return np.arange(row["start"] - 1, row["end"])
         if not row.get("region"):
             return None
-        keep = in_region(self.structure(row["id"]).index, row["region"])
-        if not keep.any():
-            raise FormatError(
-                f"{row['id']} has no residue in {row['region']}", "correct the region",
-                file=str(file),
-            )  # fmt: skip
-        return np.flatnonzero(keep)
+        return in_region(self.structure(row["id"]), row["region"], file)
 
     def domains(self) -> list[Domain]:
         """Domains with a fold, for retrieval; of the first system where tables overlap."""
@@ -348,9 +342,25 @@ class Folder:
         return digest.hexdigest()
 
 
-def in_region(index: np.ndarray, text: str) -> np.ndarray:
-    """Residues whose number lies in a region, `A:2-129,A:140-150`; the chain is not looked at."""
-    return np.any([in_range(index, part.rpartition(":")[2]) for part in text.split(",")], axis=0)
+def in_region(structure: Backbone, text: str, file: str | Path) -> np.ndarray:
+    """Rows (n,) of residues in a region, `A:2-129,A:140-150`; the chain is not looked at.
+
+    Raises
+    ------
+    FormatError
+        If it is no region, or no residue lies in it; names the file that has it.
+    """
+    try:
+        parts = [in_range(structure.index, one.rpartition(":")[2]) for one in text.split(",")]
+    except FormatError as error:
+        error.file = str(file)
+        raise
+    rows = np.flatnonzero(np.any(parts, axis=0))
+    if not len(rows):
+        raise FormatError(
+            f"{structure.name} has no residue in {text}", "correct the region", file=str(file)
+        )
+    return rows
 
 
 def in_range(index: np.ndarray, text: str) -> np.ndarray:

@@ -18,8 +18,6 @@ from protok.errors import FormatError, Unsupported
 
 #: Structures of a set that robustness is measured on, at most; reconstruction takes all.
 STRUCTURES = 40
-#: Tasks on structures alone.
-UNTAUGHT = ("sensitivity", "retrieval", *codes.MEASURES)
 #: Structures that k-means centres come from.
 CENTRES = 150
 
@@ -73,11 +71,12 @@ def evaluate(
         settings = replace(settings, seeds=tuple(seeds))
     chosen = _chosen(tasks, folder)
     alone = isinstance(tokenizers, str | Path) or hasattr(tokenizers, "name")
-    subjects = [named(one, folder, cache) for one in ([tokenizers] if alone else tokenizers)]
+    given = [tokenizers] if alone else list(tokenizers)
+    subjects = [named(one, folder, cache) for one in given]
     _distinct(subjects)
     rows = []
     parts: dict[str, tuple] = {}
-    for who in subjects:
+    for one, who in zip(given, subjects, strict=True):
         for name in chosen:
             row = _measured(
                 who, name, folder, settings, Path(out) if out else None, parts, dict(about or {})
@@ -85,7 +84,7 @@ def evaluate(
             rows.append(row)
             if progress is not None:
                 progress(_line(row))
-        if who not in (tokenizers if isinstance(tokenizers, list | tuple) else [tokenizers]):
+        if who is not one:  # nobody else has it
             who.forget()
     return results.Results(tuple(rows))
 
@@ -133,7 +132,7 @@ def available(folder: Any) -> list[str]:
     """Tasks that a data folder can supply."""
     names = folder.tables()
     for task in names:
-        if task in UNTAUGHT:
+        if task in tasks.UNTAUGHT:
             raise FormatError(
                 f"a table named {task}, as a task of protok is", "rename it", file=str(folder.path)
             )

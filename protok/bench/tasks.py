@@ -183,6 +183,8 @@ TRAINING_FREE = (
 )  # fmt: skip
 
 TASKS: dict[str, Task] = {task.name: task for task in (*SUPERVISED, *TRAINING_FREE)}
+#: Those on structures alone; no table of labels may have their names.
+UNTAUGHT = tuple(task.name for task in TRAINING_FREE)
 
 #: Main metric and its value at chance, by kind of table.
 METRICS = {"site": ("auroc", 0.5), "value": ("spearman", 0.0), "class": ("macro_f1", None)}

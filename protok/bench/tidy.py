@@ -25,6 +25,7 @@ import numpy as np
 from protok.backbone import Backbone
 from protok.bench import splits
 from protok.bench.folder import in_region
+from protok.bench.tasks import UNTAUGHT
 from protok.errors import FormatError, ProtokError
 
 #: Chains shorter than this are left out: no tokenizer says much of them.
@@ -73,7 +74,6 @@ def prepare(
         If a CSV is not as above, names what the structures do not have, or is named like another
         table or a task on structures alone.
     """
-    from protok.bench.run import UNTAUGHT
     from protok.io import iter_files
 
     made = Prepared(Path(out))
@@ -223,17 +223,9 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
     keep = [key for key in ("split", "cluster") if key in columns]
     if "fold" in columns:
         keep += [key for key in ("fold", "superfamily", "family", "region") if key in columns]
-        for row in filter(lambda one: one.get("region"), given):
-            try:
-                inside = in_region(chains[row["id"]].index, row["region"])
-            except FormatError as error:
-                error.file = str(path)
-                raise
-            if not inside.any():
-                raise FormatError(
-                    f"{row['id']} has no residue in {row['region']}", "correct the region",
-                    file=str(path),
-                )  # fmt: skip
+        for row in given:
+            if row.get("region"):
+                in_region(chains[row["id"]], row["region"], path)
         return [{"id": row["id"], **{key: row[key] for key in keep}} for row in given]
     if "label" not in columns:
         raise FormatError("no column label or fold", "see protok.bench.tidy", file=str(path))

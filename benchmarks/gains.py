@@ -1,0 +1,86 @@
+"""Two folders of leaderboard cells, table by table: what one model gains over another.
+
+cd benchmarks/results
+python ../gains.py leaderboard/linear sites-more/linear --rows protok-512-sites \
+    -o sites-more/gains.json
+
+Of every row that both have and whose name begins with one of `--rows`: the mean over site tables,
+before and after, of the test AUROC and of the probe's score in choosing (cross-validation of the
+linear probe, which sees no test split), the gain with its standard error over tables, and in how
+many tables it is positive; and the tables above the floor. One training each: the error is over
+tables, not over trainings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from leaderboard import known_floors
+from provenance import digest, provenance, write
+
+from protok.bench import load_results
+
+
+def gain(before: list[float], after: list[float]) -> dict[str, float | int]:
+    """Means and the paired gain."""
+    apart = np.subtract(after, before)
+    error = apart.std(ddof=1) / len(apart) ** 0.5
+    found = {"before": np.mean(before), "after": np.mean(after), "gain": apart.mean(), "se": error}
+    return {k: round(float(v), 4) for k, v in found.items()} | {"better": int((apart > 0).sum())}
+
+
+def cells(folder: Path) -> dict[str, dict[str, dict]]:
+    """Rows of a folder by tokenizer and task."""
+    found: dict[str, dict[str, dict]] = {}
+    for row in load_results(folder):
+        found.setdefault(row["tokenizer"]["name"], {})[row["task"]["name"]] = row
+    return found
+
+
+def above(of: dict[str, dict], floors: dict[str, dict]) -> int:
+    """How many tables are at or above their floor."""
+    return sum(
+        of[name]["scores"]["test"][floor["metric"]]["value"] >= floor["value"]
+        for name, floor in floors.items() if name in of
+    )  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Compare and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("before", type=Path)
+    parser.add_argument("after", type=Path)
+    parser.add_argument("--rows", action="append", default=[], help="beginnings of names; all")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    one, two = cells(given.before), cells(given.after)
+    found, floors = {}, known_floors()
+    for name in one.keys() & two.keys():
+        if given.rows and not name.startswith(tuple(given.rows)):
+            continue
+        both = [task for task in one[name] if task in two[name]]
+        sites = [t for t in both if one[name][t]["task"]["kind"] == "site"]
+        pairs = [(one[name][t], two[name][t]) for t in sites]
+        if any(a["data"]["sha256"] != b["data"]["sha256"] for a, b in pairs):
+            raise SystemExit(f"{name}: cells of different data")
+        sides = list(zip(*pairs, strict=True))
+        test = [[row["scores"]["test"]["auroc"]["value"] for row in side] for side in sides]
+        chosen = [[row["chosen"]["valid"] for row in side] for side in sides]
+        found[name] = {
+            "tables": len(sites), "test": gain(*test), "choosing": gain(*chosen),
+            "above_floor": [above(side[name], floors) for side in (one, two)],
+            "fingerprints": [row["tokenizer"]["fingerprint"] for row in pairs[0]],
+        }  # fmt: skip
+        print(name, found[name])
+    about = provenance("python benchmarks/gains.py " + " ".join(arguments or sys.argv[1:]))
+    held = [digest(sorted(side.glob("*/*.json"))) for side in (given.before, given.after)]
+    write(given.out, about | {"sha256": held, "rows": dict(sorted(found.items()))})
+
+
+if __name__ == "__main__":
+    main()
