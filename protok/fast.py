@@ -7,7 +7,7 @@
 | ``compile`` | edges and messages compiled by torch; needs a C++ compiler | the same |
 | ``native`` | features and messages in C++ (`protok.native`); needs a C++ compiler | the same |
 | ``bf16`` | messages but the first in bfloat16, for processors with units for it | nearly all |
-| ``fast`` | both of the last two | nearly all |
+| ``fast`` | ``native``, in bfloat16 where the processor has units for it | nearly all |
 
 How many codes "nearly all" are is measured by ``benchmarks/speed.py``, and stands in its results.
 """
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from protok import processor
 from protok.encoder import Batch, Encoder, Graph, edge_features, featurize
 from protok.errors import ProtokError, Unsupported
 from protok.geometry import frames
@@ -61,7 +62,7 @@ def _encoder(encoder: Encoder, compute: str) -> Any:
     if compute in ("native", "fast"):
         from protok.native import NativeEncoder
 
-        return NativeEncoder(encoder, half=compute == "fast")
+        return NativeEncoder(encoder, half=compute == "fast" and processor.half_is_faster())
     return {"onnx": OnnxEncoder, "bf16": HalfEncoder, "compile": Compiled}[compute](encoder)
 
 

@@ -36,7 +36,7 @@ CODEBOOKS = ("frozen", "adapted", "new")
 #: Settings of a quantizer that are not its shape: they may change from run to run.
 FREE = ("beta", "schedule", "warmup", "ramp", "mix", "upkeep")
 #: Settings of the optimiser that a model is best trained on with.
-KEPT = ("noise", "steady", "superposed", "rows", "precision")
+KEPT = ("noise", "steady", "superposed", "rows")
 
 
 def defaults(
@@ -102,8 +102,9 @@ def check(plan: Recipe, start: StructureTokenizer) -> None:
     RecipeError
         If it asks for another shape, an unknown kind of codebook, or what contradicts it.
     """
-    if plan.optim.school:
-        raise RecipeError("optim.school in fine-tuning", "the encoder has been to school: give 0")
+    if plan.optim.school and plan.finetune.codebook != "new":
+        # Latents that no longer lie where the codes are must get others.
+        raise RecipeError("optim.school around old codes", "give 0, or finetune.codebook = new")
     if plan.optim.superposed and not start.network.config.decoder.placed:
         raise RecipeError(
             f"optim.superposed, but the codes of {start.name} are not placed", "give false"

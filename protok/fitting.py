@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from protok.processor import half_is_faster
 from protok.settings import RecipeError
 
 #: Steps between rows of training metrics.
@@ -97,6 +99,15 @@ def last_checkpoint(out: Path, resume: bool) -> Path | None:
     return last if last.exists() else None
 
 
+def on_this_machine(plan: Any) -> Any:
+    """The plan with a precision: ``auto`` is ``bf16-mixed`` where that is faster, else ``32``."""
+    if plan.optim.precision != "auto":
+        return plan
+    half = torch.cuda.is_available() or half_is_faster()
+    optim = replace(plan.optim, precision="bf16-mixed" if half else "32")
+    return replace(plan, optim=optim)
+
+
 def make_trainer(
     out: Path,
     *,
@@ -114,7 +125,7 @@ def make_trainer(
     out
         Folder of the run.
     steps, precision
-        Of the optimiser; ``bf16-mixed`` or ``32``.
+        Of the optimiser; ``bf16-mixed`` or ``32`` (see `on_this_machine`).
     every
         Steps from one validation to the next.
     logger

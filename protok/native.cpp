@@ -1,8 +1,7 @@
 // Features and messages of the encoder (protok/encoder.py) for one thread, see protok/native.py.
 //
 // The same mathematics as in torch, fused: all pairs of a block are looked at once, and messages
-// never leave the registers. Vectors of 16 floats are split by the compiler where the processor
-// has shorter ones. Matrices are row-major; rotations have the axes of a frame as columns.
+// never leave the registers. Matrices are row-major; rotations have the axes of a frame as columns.
 
 #include <algorithm>
 #include <cmath>
@@ -10,12 +9,21 @@
 #include <cstring>
 #include <vector>
 
-typedef float V __attribute__((vector_size(64)));
-typedef int32_t I __attribute__((vector_size(64)));
+// Floats of a vector, and edges worked on together: what fills the registers and no more. Longer
+// vectors than the processor's would be kept in memory.
+#ifdef __AVX512F__
+#define LANES 16
+#define TOGETHER 8
+#else
+#define LANES 8
+#define TOGETHER 6
+#endif
+typedef float V __attribute__((vector_size(4 * LANES)));
+typedef int32_t I __attribute__((vector_size(4 * LANES)));
 
 namespace {
 
-constexpr int LANES = 16, BLOCK = 32, FAR = 32, RBF = 16, EDGE = 34, LOCAL = 11, PLACE = 14;
+constexpr int BLOCK = 32, FAR = 32, RBF = 16, EDGE = 34, LOCAL = 11, PLACE = 14;
 constexpr int RADII = 3, MOMENTS = 10;
 constexpr float RADIUS[RADII] = {10.0f, 18.0f, 30.0f};
 constexpr float PI = 3.14159265358979f;
@@ -205,10 +213,12 @@ void edge(const float *coords, const Frame *frames, int64_t i, int64_t j, float 
     for (const P &row : rows)
         for (const P &column : columns) *at++ = dot(row, column);
     for (float v : {back.x, back.y, back.z}) *at++ = -v * inverse;
-    V away;
-    for (int c = 0; c < RBF; c++) away[c] = distance - (2.0f + c * (20.0f / (RBF - 1)));
-    away *= 1.0f / 1.5f;
-    store(at, exponential(-away * away));
+    for (int from = 0; from < RBF; from += LANES) {
+        V away;
+        for (int c = 0; c < LANES; c++) away[c] = distance - (2.0f + (from + c) * (20.0f / (RBF - 1)));
+        away *= 1.0f / 1.5f;
+        store(at + from, exponential(-away * away));
+    }
 }
 
 // Torsions and bonds of residue i; `after` and `before` say to which it is bonded.
@@ -357,7 +367,6 @@ void protok_features(int64_t n, const float *coords, const uint8_t *mask, const 
 void protok_messages(int64_t n, int64_t k, int64_t hidden, const float *both, const float *table,
                      const float *weight, const float *edges, const int32_t *separation,
                      const int32_t *index, float *out) {
-    constexpr int TOGETHER = 8;
     for (int64_t i = 0; i < n; i++)
         for (int64_t column = 0; column < hidden; column += 2 * LANES) {
             const float *own = both + i * 2 * hidden + column;

@@ -27,7 +27,15 @@ from protok import finetune, survive
 from protok.backbone import Backbone
 from protok.data import Store, Stream
 from protok.encoder import Batch
-from protok.fitting import LOG, fit, made_with, make_trainer, scheduled_adamw, world_and_rank
+from protok.fitting import (
+    LOG,
+    fit,
+    made_with,
+    make_trainer,
+    on_this_machine,
+    scheduled_adamw,
+    world_and_rank,
+)
 from protok.holdout import held_out, sides_of
 from protok.lessons import Lesson, Steps
 from protok.metrics import compare
@@ -294,6 +302,7 @@ def run(
         said = said or finetune.defaults(start, plan.finetune.codebook, lengths, out)
         plan = read_recipe(recipe, given, said)
         finetune.check(plan, start)
+    plan = on_this_machine(plan)
     digest = sides.train.digest
     if found and found[1].get("data_sha256", digest) != digest:
         raise RecipeError(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import protok
-from protok import cli, native
+from protok import cli, native, processor
 from protok import geometry as g
 from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
 from protok.encoder import NODE, Batch, featurize
@@ -62,8 +62,9 @@ def needs(compute: str) -> None:
 
 @pytest.mark.parametrize("placed", [False, True])
 @pytest.mark.parametrize("compute", ["onnx", "native", "bf16", "fast"])
-def test_codes_agree(chains, placed, compute):
+def test_codes_agree(chains, placed, compute, monkeypatch):
     needs(compute)
+    monkeypatch.setattr(processor, "half_is_faster", lambda: True)
     exact = compute in ("onnx", "native")
     tokenizer = small(placed)
     fast = accelerate(tokenizer, compute)
@@ -82,8 +83,9 @@ def test_codes_agree(chains, placed, compute):
 
 
 @pytest.mark.parametrize("compute", ["onnx", "native", "bf16", "fast"])
-def test_shipped_codes_agree(chains, compute):
+def test_shipped_codes_agree(chains, compute, monkeypatch):
     needs(compute)
+    monkeypatch.setattr(processor, "half_is_faster", lambda: True)
     tokenizer = protok.load("protok-512")
     fast = accelerate(tokenizer, compute)
     one, other = (
@@ -92,6 +94,14 @@ def test_shipped_codes_agree(chains, compute):
     )
     least = {"onnx": 1.0, "native": 1.0}.get(compute, 0.99)
     assert (one == other).mean() >= least
+
+
+def test_fast_is_exact_where_bfloat16_is_slow(chains, monkeypatch):
+    needs("fast")
+    monkeypatch.setattr(processor, "half_is_faster", lambda: False)
+    tokenizer = small(True)
+    exact, fast = (accelerate(tokenizer, way).embed(chains[0]) for way in ("native", "fast"))
+    np.testing.assert_array_equal(exact, fast)
 
 
 def test_native_features_are_those_of_torch():

@@ -209,7 +209,7 @@ def test_defaults_suit_few_and_many_chains(base):
         ({"finetune.blend": 0.5, "finetune.codebook": "new"}, "blend = 0.5 with a new codebook"),
         ({"model.name": "mine"}, "model.name = 'mine'.*another --codebook"),
         ({"model.quantizer.schedule": "cosine"}, "frozen codebook is discrete throughout"),
-        ({"optim.school": 5, "optim.naming": [1.0, 0.0, 0.0]}, "optim.school in fine-tuning"),
+        ({"optim.school": 5, "optim.naming": [1.0, 0.0, 0.0]}, "optim.school around old codes"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, changes, message):

@@ -9,7 +9,7 @@ import torch
 from tiny_runs import TINY, write_structures
 
 import protok
-from protok import train
+from protok import fitting, processor, train
 from protok.checkpoint import TRANSIENT
 from protok.recipe import Recipe, RecipeError, read_recipe
 from protok.survive import read_metrics
@@ -91,6 +91,9 @@ def test_a_run_leaves_a_model_that_loads(structures, whole):
     assert len(valid) == 2 and all(valid[-1][f"valid_{k}"] > 0 for k in measured)
     provenance = json.loads((whole / "model" / "config.json").read_text())["provenance"]
     assert provenance["steps"] == 40 and provenance["recipe"]["optim"]["lr"] == 1e-3
+    # What was used is kept, so that a run that is resumed elsewhere goes on in it.
+    resolved = json.loads((whole / "recipe.json").read_text())["optim"]["precision"]
+    assert resolved in ("32", "bf16-mixed") and processor._seconds(torch.float32) > 0
     with pytest.raises(RecipeError, match="holds a run already.*resume"):
         train.run(structures=structures, out=whole, overrides=TINY)
 
@@ -114,6 +117,16 @@ def test_a_run_that_fails_in_validation_and_is_resumed_ends_the_same(structures,
     assert one.codebook == other.codebook
     mine, theirs = one.network.state_dict(), other.network.state_dict()
     assert all(torch.equal(mine[k], theirs[k]) for k in theirs if k not in TRANSIENT)
+
+
+@pytest.mark.parametrize(("half", "precision"), [(1.0, "bf16-mixed"), (60.0, "32"), (3.0, "32")])
+def test_precision_is_what_this_machine_is_fast_at(monkeypatch, half, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    spent = {torch.bfloat16: half, torch.float32: 4.0}
+    monkeypatch.setattr(processor, "_seconds", spent.__getitem__)
+    assert fitting.on_this_machine(Recipe()).optim.precision == precision
+    asked = read_recipe(None, {"optim.precision": "bf16-mixed"})
+    assert fitting.on_this_machine(asked) == asked
 
 
 def test_training_starts_from_a_model(structures, whole, tmp_path):

@@ -72,7 +72,8 @@ class PriorDataConfig:
 
 @dataclass(frozen=True)
 class PriorOptimConfig:
-    """How to train; ``batch``: codes a step, ``precision``: ``bf16-mixed`` or ``32``."""
+    """How to train; ``batch``: codes a step, ``precision``: ``bf16-mixed``,
+    ``32`` or ``auto``, the faster one here."""
 
     steps: int = 4000
     batch: int = 8192
@@ -80,7 +81,7 @@ class PriorOptimConfig:
     weight_decay: float = 0.1
     warmup: int = 100
     clip: float = 1.0
-    precision: str = "bf16-mixed"
+    precision: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:

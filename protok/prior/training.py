@@ -27,6 +27,7 @@ from protok.fitting import (
     last_checkpoint,
     made_with,
     make_trainer,
+    on_this_machine,
     scheduled_adamw,
     world_and_rank,
 )
@@ -115,6 +116,7 @@ def run(
     last = last_checkpoint(out, resume)
     train, valid = parts(plan)
     out.mkdir(parents=True, exist_ok=True)
+    plan = on_this_machine(plan)
     (out / "recipe.json").write_text(json.dumps(asdict(plan), indent=1))
 
     lightning.seed_everything(plan.optim.seed, verbose=False)
