@@ -61,7 +61,8 @@ class Subject:
         Code vectors; None if continuous.
     fingerprint : str
         16 hex digits over the weights, the code vectors and the output for two structures
-        that are always the same: another model never has it.
+        that are always the same: another model never has it. Where weights are known, embeddings
+        count in the coarse only, so that a model has one fingerprint on all processors.
     store : Path or None
         Folder that keeps outputs between runs, a file a structure.
     seconds : float
@@ -209,9 +210,24 @@ class Subject:
             digest.update(np.ascontiguousarray(self.vectors, "<f4").tobytes())
         from protok.testing import random_backbone
 
+        coarse = self.continuous and network is not None
         for out in self.run([random_backbone(60, seed) for seed in (0, 1)]):
-            digest.update(np.round(np.nan_to_num(out, nan=-9.0), 4).astype("<f4").tobytes())
+            shown = _coarse(out) if coarse else np.round(np.nan_to_num(out, nan=-9.0), 4)
+            digest.update(shown.astype("<f4").tobytes())
         return digest.hexdigest()[:16]
+
+
+def _coarse(z: np.ndarray) -> np.ndarray:
+    """Few numbers that say how a network embeds and are the same on all processors.
+
+    Embeddings differ in the sixth digit from processor to processor. Of thousands rounded to four
+    decimals some always come out otherwise; of eight random mixtures of all of them, rounded to a
+    hundredth of their spread, next to never.
+    """
+    z = np.nan_to_num(z.astype(np.float64), nan=0.0).ravel()
+    mixtures = np.random.default_rng(0).normal(size=(8, z.size)) @ z / np.sqrt(z.size)
+    spread = float(f"{np.sqrt(np.square(z).mean()):.2g}")
+    return np.append(np.round(mixtures / (spread or 1.0), 2) + 0.0, spread)
 
 
 def _key(structure: Backbone) -> str:
@@ -272,7 +288,10 @@ class KMeans:
             centres[~full] = z[random.choice(len(z), int((~full).sum()), replace=False)]
         self.centres = centres.astype(np.float32)
         self.name = f"{subject.name.removesuffix(':continuous')}:kmeans{k}"
-        digest = hashlib.sha256(subject.fingerprint.encode() + self.centres.tobytes())
+        # What the centres follow from: their last digits are another on another processor.
+        digest = hashlib.sha256(f"{subject.fingerprint}|{k}".encode())
+        for one in structures:
+            digest.update(_key(one).encode())
         self.fingerprint = digest.hexdigest()[:16]
         self.codebook = f"{self.name}@{self.fingerprint[:8]}"
 
