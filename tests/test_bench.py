@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import protok
 from protok import bench
 from protok.bench import align, codes, probe, results, splits, tasks
+from protok.bench import folder as folders
 from protok.bench.controls import CONTROLS
 from protok.bench.precomputed import Precomputed
 from protok.bench.subjects import Subject, subject
@@ -148,6 +150,37 @@ def test_fingerprint_sees_any_change_of_weights():
     one, same, other = (Subject(kind()) for kind in (bench_tokenizer(), bench_tokenizer(), Shifted))
     assert one.fingerprint == same.fingerprint != other.fingerprint
     assert one.codebook == other.codebook  # the name alone would not have told
+
+
+def test_a_network_has_one_fingerprint_on_all_processors():
+    class Embedding:
+        name, size, continuous = "embedding", 0, True
+
+        def __init__(self, last_digit=0.0, bent=0.0, weight=1.0):
+            self.network = torch.nn.Linear(3, 3)
+            torch.nn.init.constant_(self.network.weight, weight)
+            torch.nn.init.constant_(self.network.bias, 0.0)
+            self.last_digit, self.bent = last_digit, bent
+
+        def embed(self, structure):
+            z = structure.coords.reshape(len(structure), -1)[:, :9].astype(np.float32)
+            noise = np.random.default_rng(1).normal(size=z.shape)
+            return z * (1 + self.last_digit * noise) + self.bent * np.abs(z)
+
+    def fingerprint(**given):
+        return Subject(Embedding(**given)).fingerprint
+
+    assert fingerprint() == fingerprint(last_digit=1e-6)
+    assert fingerprint() != fingerprint(bent=0.05)  # the code around the weights has changed
+    assert fingerprint() != fingerprint(weight=1 + 1e-6)
+
+    class Alone(Embedding):
+        def __init__(self, **given):
+            super().__init__(**given)
+            del self.network
+
+    # Nothing but the output tells what it is.
+    assert Subject(Alone()).fingerprint != Subject(Alone(last_digit=1e-4)).fingerprint
 
 
 def bench_tokenizer():
@@ -465,7 +498,7 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
         "-o",
         str(out),
         "--tasks",
-        "letters,values,utilization",
+        "letters,values,values.z,utilization",
         "--model",
         "3di",
         "--model",
@@ -477,22 +510,55 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     assert len(list(out.glob("linear/*/*.json"))) == 1
     monkeypatch.setattr("sys.argv", given)
     leaderboard.main()
-    assert len(list(out.glob("linear/*/*.json"))) == 6
+    assert len(list(out.glob("linear/*/*.json"))) == 8
     summary = leaderboard_tables.summary()
     first = next(line for line in summary.splitlines() if line.startswith("| `"))
     assert "`3di`" in first and "1 of 3" in first  # above the floor of letters only
     text = leaderboard_tables.tables()
     assert "letters (test)" in text and "0.500" in text and "**" in text
-    # The floor of values stands beside the mean over chains, the metric that it is in.
-    (pooled,) = (line for line in text.splitlines() if "| values (easy) | spearman |" in line)
-    (each,) = (line for line in text.splitlines() if "| values (easy) | spearman_p" in line)
-    assert "| values (easy) | spearman |  |" in pooled and "| 1.000 |" in each
+    # The floor of values stands beside the mean over chains, on z-scores.
+    lines = text.splitlines()
+    assert any(line.startswith("| values.z (easy) | spearman |  |") for line in lines)
+    assert any("| values.z (easy) | spearman_per_protein | 1.000 |" in line for line in lines)
+    assert not any("| values (easy) | spearman_p" in line for line in lines)
     assert "`3di`" in leaderboard_tables.costs()
     assert "Too few" in leaderboard_tables.short()  # one table ranks nobody
     monkeypatch.setattr(leaderboard_tables, "ENOUGH", 1)
     assert "`3di`" in leaderboard_tables.short()
     found = leaderboard.load("linear")
     assert all(row["hardware"] and row["command"] for row in found)
+
+
+def test_values_within_a_chain_are_z_scores(data, tmp_path):
+    folder = bench.Folder(data)
+    plain = folder.table("values")
+    made = folders.within(plain)
+    assert (made.name, made.kind, made.tests) == ("values.z", "value", plain.tests)
+    assert "z-scores in each chain" in dict(made.about)["labels"]
+    for one, other in zip(made.entries, plain.entries, strict=True):
+        known = np.isfinite(one.target)
+        assert (known == np.isfinite(other.target)).all()
+        assert abs(one.target[known].mean()) < 1e-5 and abs(one.target[known].std() - 1) < 1e-5
+        assert np.corrcoef(one.target[known], other.target[known])[0, 1] > 0.9999
+    flat = replace(plain.entries[0], target=np.full(40, 3.0, np.float32))
+    short = replace(plain, entries=[flat, *plain.entries[1:]])
+    assert len(folders.within(short).entries) == len(plain.entries) - 1
+
+    # Levels of chains, which are no property of a residue, do not matter to it.
+    (before,) = bench.evaluate("3di", ["values.z"], folder, probe="linear")
+    levels = {one.id: 100 * i for i, one in enumerate(plain.entries)}
+    shifted = [replace(e, target=e.target + levels[e.id]) for e in plain.entries]
+    folder._known["values"] = replace(plain, entries=shifted)
+    rows = bench.evaluate("3di", ["values", "values.z"], folder, out=tmp_path, probe="linear")
+    raw, within = (row["scores"]["easy"]["spearman"]["value"] for row in rows)
+    assert raw < within - 0.2
+    assert abs(within - before["scores"]["easy"]["spearman"]["value"]) < 0.01
+    assert {path.stem for path in tmp_path.glob("*/*.json")} == {"values", "values.z"}
+    assert "values.z" not in bench.available(folder)
+    with pytest.raises(FormatError, match="no task 'nothing.z'"):
+        bench.evaluate("3di", ["nothing.z"], folder)
+    (row,) = bench.evaluate("3di", ["letters.z"], folder, probe="linear")
+    assert row["status"] == results.FAILED and "no values for z-scores" in row["error"]
 
 
 def test_what_fails_stays_as_a_row_and_no_mean_hides_it(data):

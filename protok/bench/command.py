@@ -51,7 +51,12 @@ def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
         "embeddings; also NAME:ids, :states, :decoded, :kmeans64 (may be repeated); see "
         "protok/bench/README.md",
     )  # fmt: skip
-    one.add_argument("--tasks", default="all", metavar="A,B", help="default: all there is data for")
+    one.add_argument(
+        "--tasks",
+        default="all",
+        metavar="A,B",
+        help="default: all there is data for; NAME.z: values as z-scores in each chain",
+    )
     one.add_argument(
         "--data",
         metavar="FOLDER",

@@ -7,7 +7,8 @@
 | `*pairs.parquet` | `set`, `id1` and `id2` (or `file1`, `file2`), `tm` |
 | `*sets.parquet` | `set`, `id` |
 
-Splits are named train, valid and anything else for tests.
+Splits are named train, valid and anything else for tests. `NAME.z` asks for a table of values as
+z-scores in each chain.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,39 @@ class Table:
     def split(self, name: str) -> list[Entry]:
         """The entries of one split."""
         return [entry for entry in self.entries if entry.split == name]
+
+
+#: `NAME.z` is the table of values NAME, `within` each chain.
+WITHIN = ".z"
+
+
+def within(table: Table) -> Table:
+    """The table on z-scores in each structure: what a residue is beside the others of its chain.
+
+    The level of a B-factor is that of the crystal and its resolution; a probe that must guess
+    it as well fits little else. Structures without two different values are left out.
+
+    Raises
+    ------
+    FormatError
+        If the labels are not values.
+    """
+    if table.kind != "value":
+        raise FormatError(
+            f"{table.name} has no values for z-scores", f"take {table.name} itself",
+            file=table.name,
+        )  # fmt: skip
+    entries = [
+        replace(one, target=((one.target - np.nanmean(one.target)) / spread).astype(np.float32))
+        for one in table.entries
+        if np.isfinite(one.target).any() and (spread := np.nanstd(one.target)) > 0
+    ]
+    about = dict(table.about)
+    said = about.get("labels", "as given in the table")
+    about["labels"] = f"{said}; as z-scores in each chain"
+    return Table(
+        table.name + WITHIN, table.kind, entries, table.classes, tuple(sorted(about.items()))
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from protok.bench import align, codes, results, tasks
-from protok.bench.folder import TRAIN, VALID, Entry, Folder, Table
+from protok.bench.folder import TRAIN, VALID, WITHIN, Entry, Folder, Table, within
 from protok.bench.probe import PRESETS, Samples, Settings
 from protok.bench.subjects import Subject, subject
 from protok.errors import FormatError, Unsupported
@@ -35,7 +35,8 @@ def evaluate(
     tokenizers
         Names or objects, see `protok.bench.subjects`; one or several.
     tasks
-        Names, or `all` that the data folder can supply.
+        Names, or `all` that the data folder can supply; `NAME.z` is the table of values NAME
+        as z-scores in each chain.
     data
         A tidy folder (see `protok.bench.folder`), the official release, a folder of structure
         files (for the tasks that need no labels), or `mini`.
@@ -159,10 +160,14 @@ def _chosen(wanted: str | Sequence[str], folder: Any) -> list[str]:
     if wanted == ["all"]:
         return has
     for name in wanted:
-        if name not in has:
+        if name not in has and not _is_within(name, has):
             known = " (a task of protok, but its data is not there)" if name in tasks.TASKS else ""
             raise FormatError(f"no task {name!r}{known}", f"the data has {', '.join(has)}")
     return wanted
+
+
+def _is_within(name: str, has: list[str]) -> bool:
+    return name.endswith(WITHIN) and name not in has and name.removesuffix(WITHIN) in has
 
 
 def _centres(given: Any, folder: Any) -> list:
@@ -263,7 +268,10 @@ def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], s
         described = {"structures": {kind: len(ids) for kind, ids in sets.items()}}
         described |= _left_out(folder, "sets")
         return tasks.TASKS[name], sets, described, digest
-    table = folder.table(name)
+    if _is_within(name, folder.tables()):
+        table = within(folder.table(name.removesuffix(WITHIN)))
+    else:
+        table = folder.table(name)
     task = tasks.of_table(name, table.kind, table.tests, dict(table.about))
     # Zeros and ones may be sites or values, which are scored otherwise.
     odd = table.kind == "value" and all(
