@@ -22,7 +22,14 @@ from torch.utils.data import DataLoader
 from protok.commandline import run_arguments, settings
 from protok.data import Stream, read_store
 from protok.encoder import Batch
-from protok.fitting import fit, last_checkpoint, made_with, make_trainer, scheduled_adamw
+from protok.fitting import (
+    fit,
+    last_checkpoint,
+    made_with,
+    make_trainer,
+    on_this_machine,
+    scheduled_adamw,
+)
 from protok.holdout import held_out
 from protok.lessons import Lesson, Steps
 from protok.model import Network
@@ -85,7 +92,7 @@ def main() -> None:
     run_arguments(parser)
     parser.add_argument("--teacher", required=True, help="a model that protok ships, or a folder")
     given = parser.parse_args()
-    recipe = read_recipe(given.recipe, settings(given.overrides))
+    recipe = on_this_machine(read_recipe(given.recipe, settings(given.overrides)))
     optim = recipe.optim
     checkpoint = last_checkpoint(given.out, given.resume)
     lightning.seed_everything(optim.seed, verbose=False)

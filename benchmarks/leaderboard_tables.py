@@ -8,6 +8,7 @@ from collections.abc import Callable
 import leaderboard
 import numpy as np
 
+from protok.bench.folder import WITHIN
 from protok.bench.results import Results
 
 PROBES = ("fast", "linear", "paper")
@@ -93,7 +94,9 @@ def _summary(found, more) -> str:
     buried = {line: _value(found, BURIAL, line) for line in lines}
     rows = []
     for subject in found.subjects():
-        got = {line: _value(found, subject, line) for line in lines}
+        # The same values as z-scores are no further table.
+        plain = [line for line in lines if not line[0].endswith(WITHIN)]
+        got = {line: _value(found, subject, line) for line in plain}
         floored = [_floor_line(line, floors) for line in lines if line[0] in floors]
         above = _wins(
             {line: _value(found, subject, line) for line in floored},

@@ -7,7 +7,7 @@
 | ``compile`` | edges and messages compiled by torch; needs a C++ compiler | the same |
 | ``native`` | features and messages in C++ (`protok.native`); needs a C++ compiler | the same |
 | ``bf16`` | messages but the first in bfloat16, for processors with units for it | nearly all |
-| ``fast`` | ``native``, in bfloat16 where the processor has units for it | nearly all |
+| ``fast`` | both of the last two; ``native`` alone where bfloat16 is slow | nearly all |
 
 How many codes "nearly all" are is measured by ``benchmarks/speed.py``, and stands in its results.
 """
@@ -50,6 +50,8 @@ def accelerate(tokenizer: Any, compute: str) -> Any:
         raise ProtokError(f"no way to compute called {compute!r}", f"one of {', '.join(COMPUTE)}")
     if compute == "torch":
         return tokenizer
+    if compute == "fast" and not processor.half_is_faster():
+        compute = "native"
     if not hasattr(tokenizer, "network"):
         raise Unsupported(f"{tokenizer.codebook} has no encoder network", "leave --compute out")
     found = copy.copy(tokenizer)
@@ -62,7 +64,7 @@ def _encoder(encoder: Encoder, compute: str) -> Any:
     if compute in ("native", "fast"):
         from protok.native import NativeEncoder
 
-        return NativeEncoder(encoder, half=compute == "fast" and processor.half_is_faster())
+        return NativeEncoder(encoder, half=compute == "fast")
     return {"onnx": OnnxEncoder, "bf16": HalfEncoder, "compile": Compiled}[compute](encoder)
 
 

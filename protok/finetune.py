@@ -102,9 +102,12 @@ def check(plan: Recipe, start: StructureTokenizer) -> None:
     RecipeError
         If it asks for another shape, an unknown kind of codebook, or what contradicts it.
     """
-    if plan.optim.school and plan.finetune.codebook != "new":
+    if plan.optim.school and not (plan.finetune.codebook == "new" and plan.finetune.encoder):
         # Latents that no longer lie where the codes are must get others.
-        raise RecipeError("optim.school around old codes", "give 0, or finetune.codebook = new")
+        raise RecipeError(
+            "optim.school, but codes or encoder stay as they are",
+            "give 0, or finetune.codebook = new with finetune.encoder",
+        )
     if plan.optim.superposed and not start.network.config.decoder.placed:
         raise RecipeError(
             f"optim.superposed, but the codes of {start.name} are not placed", "give false"

@@ -5,6 +5,7 @@ Knows no model in particular.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import platform
@@ -99,13 +100,25 @@ def last_checkpoint(out: Path, resume: bool) -> Path | None:
     return last if last.exists() else None
 
 
-def on_this_machine(plan: Any) -> Any:
-    """The plan with a precision: ``auto`` is ``bf16-mixed`` where that is faster, else ``32``."""
+def on_this_machine(plan: Any, before: Path | None = None) -> Any:
+    """The plan with a precision: ``auto`` is ``bf16-mixed`` where that is faster, else ``32``.
+
+    Parameters
+    ----------
+    plan
+        A recipe with a section ``optim``.
+    before
+        ``recipe.json`` of the run that goes on, which stays with what it began in.
+    """
     if plan.optim.precision != "auto":
         return plan
-    half = torch.cuda.is_available() or half_is_faster()
-    optim = replace(plan.optim, precision="bf16-mixed" if half else "32")
-    return replace(plan, optim=optim)
+    if before is not None and before.exists():
+        precision = json.loads(before.read_text())["optim"]["precision"]
+    elif torch.cuda.is_available():
+        precision = "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "32"
+    else:
+        precision = "bf16-mixed" if half_is_faster() else "32"
+    return replace(plan, optim=replace(plan.optim, precision=precision))
 
 
 def make_trainer(

@@ -11,11 +11,14 @@
 
 // Floats of a vector, and edges worked on together: what fills the registers and no more. Longer
 // vectors than the processor's would be kept in memory.
-#ifdef __AVX512F__
+#if defined __AVX512F__
 #define LANES 16
 #define TOGETHER 8
-#else
+#elif defined __AVX__
 #define LANES 8
+#define TOGETHER 6
+#else
+#define LANES 4
 #define TOGETHER 6
 #endif
 typedef float V __attribute__((vector_size(4 * LANES)));

@@ -29,7 +29,7 @@ from protok.errors import ProtokError, Unsupported
 SOURCE = Path(__file__).with_suffix(".cpp")
 #: No -ffast-math: a library with it changes the arithmetic of the whole process.
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
-#: The compiled loop over columns works on so many at once.
+#: Columns must be a multiple of two of the longest vectors of the compiled loop.
 COLUMNS = 32
 #: Residues that go through matrix products together: their states stay in the cache.
 ROWS = {torch.float32: 256, torch.bfloat16: 1024}

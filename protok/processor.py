@@ -6,8 +6,8 @@ import time
 
 import torch
 
-#: So many times as fast bfloat16 must be to be worth what it loses; processes that each measure
-#: it then agree.
+#: So many times as fast bfloat16 must be to be worth what it loses. Processors are on one side of
+#: this or the other by far, so that processes which each measure it agree.
 CLEARLY = 1.5
 
 

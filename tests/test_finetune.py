@@ -209,12 +209,27 @@ def test_defaults_suit_few_and_many_chains(base):
         ({"finetune.blend": 0.5, "finetune.codebook": "new"}, "blend = 0.5 with a new codebook"),
         ({"model.name": "mine"}, "model.name = 'mine'.*another --codebook"),
         ({"model.quantizer.schedule": "cosine"}, "frozen codebook is discrete throughout"),
-        ({"optim.school": 5, "optim.naming": [1.0, 0.0, 0.0]}, "optim.school around old codes"),
+        ({"optim.school": 5, "optim.naming": [1.0, 0.0, 0.0]}, "school, but codes or encoder stay"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, changes, message):
     with pytest.raises(RecipeError, match=message):
         train.run(structures=structures, init=base, out=tmp_path / "x", overrides=TUNE | changes)
+
+
+def test_before_new_codes_the_encoder_may_go_to_school(base, structures, tmp_path):
+    settings = TUNE | {
+        "finetune.codebook": "new", "finetune.blend": 1.0, "finetune.chains": 1, "optim.steps": 60,
+        "optim.school": 30, "optim.naming": [1.0, 0.0, 0.0], "valid.every": 30, "valid.patience": 0,
+    }  # fmt: skip
+    out = tmp_path / "run"
+    model = train.run(structures=structures, init=base, out=out, overrides=settings)
+    rows = read_metrics(out / "metrics.csv")
+    assert all(("hardness" in row) == (row["step"] > 30) for row in rows if "loss" in row)
+    assert protok.load(model).codebook != protok.load(base).codebook
+    with pytest.raises(RecipeError, match="codes or encoder stay"):
+        still = settings | {"finetune.encoder": False}
+        train.run(structures=structures, init=base, out=tmp_path / "still", overrides=still)
 
 
 def test_a_recipe_need_not_say_the_shape_of_its_model(base):

@@ -120,13 +120,18 @@ def test_a_run_that_fails_in_validation_and_is_resumed_ends_the_same(structures,
 
 
 @pytest.mark.parametrize(("half", "precision"), [(1.0, "bf16-mixed"), (60.0, "32"), (3.0, "32")])
-def test_precision_is_what_this_machine_is_fast_at(monkeypatch, half, precision):
+def test_precision_is_what_this_machine_is_fast_at(monkeypatch, tmp_path, half, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     spent = {torch.bfloat16: half, torch.float32: 4.0}
     monkeypatch.setattr(processor, "_seconds", spent.__getitem__)
     assert fitting.on_this_machine(Recipe()).optim.precision == precision
     asked = read_recipe(None, {"optim.precision": "bf16-mixed"})
     assert fitting.on_this_machine(asked) == asked
+    # A run that began elsewhere goes on as it began.
+    before = tmp_path / "recipe.json"
+    assert fitting.on_this_machine(Recipe(), before).optim.precision == precision
+    before.write_text('{"optim": {"precision": "bf16-mixed"}}')
+    assert fitting.on_this_machine(Recipe(), before).optim.precision == "bf16-mixed"
 
 
 def test_training_starts_from_a_model(structures, whole, tmp_path):

@@ -94,16 +94,22 @@ def within(table: Table) -> Table:
             file=table.name,
         )  # fmt: skip
     entries = [
-        replace(one, target=((one.target - np.nanmean(one.target)) / spread).astype(np.float32))
-        for one in table.entries
-        if np.isfinite(one.target).any() and (spread := np.nanstd(one.target)) > 0
-    ]
-    about = dict(table.about)
-    said = about.get("labels", "as given in the table")
-    about["labels"] = f"{said}; as z-scores in each chain"
-    return Table(
-        table.name + WITHIN, table.kind, entries, table.classes, tuple(sorted(about.items()))
-    )
+        replace(one, target=standardised(one.target))
+        for one in table.entries if varies(one.target)
+    ]  # fmt: skip
+    return replace(table, name=table.name + WITHIN, entries=entries)
+
+
+def varies(values: np.ndarray) -> bool:
+    """Whether there are two known values that differ by more than rounding does."""
+    known = values[np.isfinite(values)]
+    return len(known) > 0 and float(np.ptp(known)) > 1e-3
+
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    """Z-scores; NaN where a value is not known."""
+    known = np.where(np.isfinite(values), values, np.nan)
+    return (known - np.nanmean(known)) / np.nanstd(known)
 
 
 @dataclass(frozen=True)

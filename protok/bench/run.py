@@ -160,14 +160,14 @@ def _chosen(wanted: str | Sequence[str], folder: Any) -> list[str]:
     if wanted == ["all"]:
         return has
     for name in wanted:
-        if name not in has and not _is_within(name, has):
+        if name not in has and not _is_within(name, folder.tables()):
             known = " (a task of protok, but its data is not there)" if name in tasks.TASKS else ""
             raise FormatError(f"no task {name!r}{known}", f"the data has {', '.join(has)}")
     return wanted
 
 
-def _is_within(name: str, has: list[str]) -> bool:
-    return name.endswith(WITHIN) and name not in has and name.removesuffix(WITHIN) in has
+def _is_within(name: str, tables: list[str]) -> bool:
+    return name.endswith(WITHIN) and name not in tables and name.removesuffix(WITHIN) in tables
 
 
 def _centres(given: Any, folder: Any) -> list:
@@ -268,11 +268,12 @@ def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], s
         described = {"structures": {kind: len(ids) for kind, ids in sets.items()}}
         described |= _left_out(folder, "sets")
         return tasks.TASKS[name], sets, described, digest
-    if _is_within(name, folder.tables()):
-        table = within(folder.table(name.removesuffix(WITHIN)))
-    else:
-        table = folder.table(name)
-    task = tasks.of_table(name, table.kind, table.tests, dict(table.about))
+    base = name.removesuffix(WITHIN) if _is_within(name, folder.tables()) else name
+    table = folder.table(base)
+    task = tasks.of_table(base, table.kind, table.tests, dict(table.about))
+    if base != name:
+        table = within(table)
+        task = replace(task, name=name, labels=f"{task.labels}; as z-scores in each chain")
     # Zeros and ones may be sites or values, which are scored otherwise.
     odd = table.kind == "value" and all(
         np.isin(entry.target[np.isfinite(entry.target)], (0, 1)).all() for entry in table.entries
@@ -280,7 +281,7 @@ def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], s
     marks = [table.kind] if odd else []
     digest = folder.digest([*table.entries, *marks], [entry.id for entry in table.entries])
     described = {"proteins": {s: len(table.split(s)) for s in (TRAIN, VALID, *table.tests)}}
-    described |= _left_out(folder, name)
+    described |= _left_out(folder, base)
     return task, table, described, digest
 
 

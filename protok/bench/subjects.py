@@ -61,8 +61,9 @@ class Subject:
         Code vectors; None if continuous.
     fingerprint : str
         16 hex digits over the weights, the code vectors and the output for two structures
-        that are always the same: another model never has it. Where weights are known, embeddings
-        count in the coarse only, so that a model has one fingerprint on all processors.
+        that are always the same: a model with others never has it. Where weights are known,
+        embeddings count in the coarse only, so that a model has one fingerprint on all
+        processors; a change of the code around the weights shows if it moves them by a hundredth.
     store : Path or None
         Folder that keeps outputs between runs, a file a structure.
     seconds : float
@@ -202,6 +203,8 @@ class Subject:
         if own is not None:
             digest.update(str(own).encode())
             return digest.hexdigest()[:16]
+        way = getattr(self.tokenizer, "compute", "torch")
+        digest.update(b"" if way == "torch" else way.encode())
         if network is not None:
             for key, value in sorted(network.state_dict().items()):
                 digest.update(key.encode())
@@ -266,6 +269,8 @@ class KMeans:
         From which the centres are made, the same way every time.
     """
 
+    version = 1  # of that way
+
     def __init__(self, subject: Subject, k: int, structures: Sequence[Backbone]):
         z = np.concatenate(subject.outputs(structures))
         z = z[np.isfinite(z).all(1)]
@@ -289,7 +294,7 @@ class KMeans:
         self.centres = centres.astype(np.float32)
         self.name = f"{subject.name.removesuffix(':continuous')}:kmeans{k}"
         # What the centres follow from: their last digits are another on another processor.
-        digest = hashlib.sha256(f"{subject.fingerprint}|{k}".encode())
+        digest = hashlib.sha256(f"{subject.fingerprint}|{k}|{self.version}".encode())
         for one in structures:
             digest.update(_key(one).encode())
         self.fingerprint = digest.hexdigest()[:16]

@@ -24,7 +24,7 @@ import numpy as np
 
 from protok.backbone import Backbone
 from protok.bench import splits
-from protok.bench.folder import in_region
+from protok.bench.folder import in_region, standardised, varies
 from protok.bench.tasks import UNTAUGHT
 from protok.errors import FormatError, ProtokError
 
@@ -107,9 +107,9 @@ def prepare(
         write_table(rows, made.out / "tasks" / f"{name}.parquet", about)
         made.tables[name] = dict(Counter(row["split"] for row in rows))
 
-    flexible = {id: c.bfactor for id, c in chains.items() if _varies(c.bfactor)}
+    flexible = {id: c.bfactor for id, c in chains.items() if varies(c.bfactor)}
     if bfactors and len(flexible) > 2:
-        rows = [{"id": id, "label": _standard(b).tolist()} for id, b in flexible.items()]
+        rows = [{"id": id, "label": standardised(b).tolist()} for id, b in flexible.items()]
         add("flex_bfactor", rows,
             {"what": "flexibility: CA B-factor", "licence": "that of the structures",
              "labels": "CA B-factors of the files, as z-scores in each chain: their level says "
@@ -162,15 +162,6 @@ def _contacts(path: Path, chain: Backbone) -> np.ndarray | None:
     except (InvalidFileError, BadStructureError, ValueError, KeyError):
         # biotite is stricter than protok: such a file has a backbone, but no ligand labels.
         return None
-
-
-def _varies(bfactor: np.ndarray) -> bool:
-    known = bfactor[np.isfinite(bfactor)]
-    return len(known) > 0 and float(np.ptp(known)) > 1e-3
-
-
-def _standard(bfactor: np.ndarray) -> np.ndarray:
-    return (bfactor - np.nanmean(bfactor)) / np.nanstd(bfactor)
 
 
 def _letters(label: np.ndarray) -> str:

@@ -116,7 +116,7 @@ def run(
     last = last_checkpoint(out, resume)
     train, valid = parts(plan)
     out.mkdir(parents=True, exist_ok=True)
-    plan = on_this_machine(plan)
+    plan = on_this_machine(plan, out / "recipe.json" if last else None)
     (out / "recipe.json").write_text(json.dumps(asdict(plan), indent=1))
 
     lightning.seed_everything(plan.optim.seed, verbose=False)
