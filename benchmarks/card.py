@@ -66,11 +66,6 @@ SCRATCH = (
     "latents' drift under\n  the noise has weight {steady}{naming}{taught}",
     "`{kind}` with {size} codes, {schedule} schedule, warm-up {warmup}, ramp {ramp}, mix `{mix}`",
 )
-#: Where a model goes through a second recipe, from the weights that the first gave it.
-AGAIN = (
-    ", then\n  `protok train benchmarks/recipes/{name}-again.toml --init runs/{name}/model "
-    "--out runs/{name}-again`"
-)
 DISTILLED = (
     "`python benchmarks/distil.py benchmarks/recipes/{name}.toml --teacher protok-512 --out runs/{name}`",
     "the encoder learns the latents of `{teacher}`, whose codebook and decoder are kept as they are;\n"
@@ -114,8 +109,6 @@ def main() -> None:
         **shape["quantizer"],
     }  # fmt: skip
     command, signal, codes = (part.format(**said) for part in (DISTILLED if teacher else SCRATCH))
-    if recipe.get("finetune", {}).get("init"):
-        command += AGAIN.format(**said)
     unseen = recipe["data"].get("without")
     text = TEXT.format(
         without=unseen and f", nor are chains like those that the tables of the leaderboard test on (`{unseen}`)" or "",

@@ -7,8 +7,8 @@ python ../gains.py leaderboard/linear sites-more/linear --rows protok-512-sites 
 Of every row that both have and whose name begins with one of `--rows`: the mean over site tables,
 before and after, of the test AUROC and of the probe's score in choosing (cross-validation of the
 linear probe, which sees no test split), the gain with its standard error over tables, and in how
-many tables it is positive; and the tables above the floor. One training each: the error is over
-tables, not over trainings.
+many tables it is positive; and how many are above the floor, of those that both have. One training
+each: the error is over tables, not over trainings.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def cells(folder: Path) -> dict[str, dict[str, dict]]:
     return found
 
 
-def above(of: dict[str, dict], floors: dict[str, dict]) -> int:
-    """How many tables are at or above their floor."""
+def above(of: dict[str, dict], floors: dict[str, dict], tables: list[str]) -> int:
+    """How many of the tables are at or above their floor."""
     return sum(
         of[name]["scores"]["test"][floor["metric"]]["value"] >= floor["value"]
-        for name, floor in floors.items() if name in of
+        for name, floor in floors.items() if name in tables
     )  # fmt: skip
 
 
@@ -73,7 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = [[row["chosen"]["valid"] for row in side] for side in sides]
         found[name] = {
             "tables": len(sites), "test": gain(*test), "choosing": gain(*chosen),
-            "above_floor": [above(side[name], floors) for side in (one, two)],
+            "floors": sum(task in floors for task in both),
+            "above_floor": [above(side[name], floors, both) for side in (one, two)],
             "fingerprints": [row["tokenizer"]["fingerprint"] for row in pairs[0]],
         }  # fmt: skip
         print(name, found[name])
