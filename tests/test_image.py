@@ -43,8 +43,8 @@ import protok.image.tokenizer, protok.image.pictures, protok.image.metrics, prot
 import protok.image.training
 mine = {m for m in sys.modules if m.startswith("protok.")}
 allowed = ("protok.image", "protok.quantize", "protok.settings", "protok.errors",
-           "protok.commandline", "protok.fitting", "protok.checkpoint", "protok.codebook",
-           "protok.lists")
+           "protok.commandline", "protok.fitting", "protok.processor", "protok.checkpoint",
+           "protok.codebook", "protok.lists")
 print(*[m for m in mine if not m.startswith(allowed)])
 print(*[m for m in ("biotite", "gemmi", "pyarrow") if m in sys.modules])
 """

@@ -361,7 +361,7 @@ assert "torch" not in sys.modules
 import protok.prior.training, protok.prior.sampling, protok.prior.drawing
 mine = {m for m in sys.modules if m.startswith("protok.")}
 allowed = ("protok.prior", "protok.image", "protok.quantize", "protok.settings", "protok.errors",
-           "protok.commandline", "protok.fitting", "protok.tokens", "protok.lm",
+           "protok.commandline", "protok.fitting", "protok.processor", "protok.tokens", "protok.lm",
            "protok.backbone", "protok.token_formats", "protok.checkpoint", "protok.codebook",
            "protok.lists")
 print(*[m for m in mine if not m.startswith(allowed)])
