@@ -64,8 +64,8 @@ def floors(path: Path) -> dict[str, dict[str, dict]]:
 
     `AUROC 0.754`, or `Spearman pooled 0.522, per chain 0.548`: of the latter the mean over chains
     is taken, on z-scores in each chain (`NAME.z`). The file does not say so, but B-factors as they
-    are cannot give both numbers: levels of chains, which such features do not know, are most of
-    their variance. `simple-features` has .350 and .531 on them, and .529 and .544 on z-scores.
+    are do not give both numbers, as such features do not know the level of a chain:
+    `simple-features` has .350 and .531 on them, and .529 and .544 on z-scores.
     """
     found = {}
     with path.open(newline="") as lines:
