@@ -66,6 +66,9 @@ def heads_for(
 ) -> tuple[dict[str, float], nn.ModuleDict]:
     """The weights that are not 0, and a linear head for each of them.
 
+    Heads begin at zero, so that what they hold is at first not pulled anywhere: random ones ask
+    for nonsense, and a network that is trained already would follow before they have learned.
+
     Parameters
     ----------
     widths
@@ -81,6 +84,9 @@ def heads_for(
         for place, width, out in zip(PLACES, widths, outs, strict=True)
         if place in asked
     }
+    for head in heads.values():
+        nn.init.zeros_(head[1].weight)
+        nn.init.zeros_(head[1].bias)
     return asked, nn.ModuleDict(heads)
 
 

@@ -39,7 +39,7 @@ def test_letters_are_numbered_and_others_are_not_asked_for():
 def test_only_what_has_a_weight_is_asked_and_by_that_weight(place):
     weights = [0.0, 0.0, 0.0]
     weights[place] = 1.0
-    heads = Naming(WIDTHS, tuple(weights))
+    heads = trained(Naming(WIDTHS, tuple(weights)))
     assert list(heads.heads) == [PLACES[place]]
     of, true = known(), torch.arange(30) % 20
     one = heads(of, true)
@@ -55,8 +55,22 @@ def test_only_what_has_a_weight_is_asked_and_by_that_weight(place):
     assert heads(of, true).loss.item() == pytest.approx(2 * one.loss.item(), rel=1e-6)
 
 
-def test_residues_without_a_letter_teach_nothing():
+def trained(heads):
+    """Heads as they are after some training; they begin at zero."""
+    for parameter in heads.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return heads
+
+
+def test_heads_that_know_nothing_yet_pull_nothing():
     heads, of = Naming(WIDTHS, (1.0, 1.0, 1.0)), known()
+    heads(of, torch.arange(30) % 20).loss.backward()
+    assert all(getattr(of, place).grad.abs().sum() == 0 for place in PLACES)
+    assert all(head[1].weight.grad.abs().sum() > 0 for head in heads.heads.values())
+
+
+def test_residues_without_a_letter_teach_nothing():
+    heads, of = trained(Naming(WIDTHS, (1.0, 1.0, 1.0))), known()
     true = torch.arange(30) % 20
     true[10:] = UNKNOWN
     loss = heads(of, true).loss
@@ -87,7 +101,7 @@ def test_a_network_learns_to_name_a_chain_from_its_states():
         PLACED, quantizer=dataclasses.replace(PLACED.quantizer, kind="none")
     )
     network = Network(config)
-    heads = Naming((config.encoder.hidden, 5, config.decoder.width), (1.0, 0.0, 0.0))
+    heads = trained(Naming((config.encoder.hidden, 5, config.decoder.width), (1.0, 0.0, 0.0)))
     chain = random_backbone(24, seed=5)
     lesson = Lesson(Batch.of([chain]), amino_acids(chain.sequence))
     optimiser = torch.optim.Adam([*network.parameters(), *heads.parameters()], 3e-3)

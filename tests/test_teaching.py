@@ -67,6 +67,8 @@ def test_what_is_told_is_standardised_and_knows_the_means_around(store):
 def test_states_are_asked_for_the_residue_and_codes_for_its_surroundings_too():
     torch.manual_seed(0)
     heads = Teaching(WIDTHS, (1.0, 2.0, 0.0), (3, 9))
+    for parameter in heads.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
     known = Known(*(torch.randn(20, width, requires_grad=True) for width in WIDTHS))
     told = torch.randn(20, 9)
     told[15:] = float("nan")
