@@ -657,7 +657,12 @@ def test_a_folder_of_files_is_data_for_what_needs_no_labels(tmp_path):
     folder = bench.open_data(tmp_path)
     assert folder.ids() == ["x0_A", "x1_A", "x2_A"]
     got = bench.evaluate("3di", ["utilization", "rotation"], folder)
-    assert [row["status"] for row in got] == ["ok", "ok"]
+    assert [row["status"] for row in got] == ["ok", "ok"] and got.unread == ()
+    (tmp_path / "broken.pdb").write_text("ATOM  nonsense\n")
+    less = bench.evaluate("3di", "utilization", tmp_path)
+    assert [row["status"] for row in less] == ["ok"]
+    ((file, reason),) = less.unread
+    assert file.endswith("broken.pdb") and f"not read: {file}: {reason}" in str(less)
     where = folder.path
     del folder
     assert not where.exists()

@@ -92,8 +92,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     from protok.bench.run import evaluate, open_data
 
     folder = open_data(given.data or "mini")
-    errors = getattr(folder, "errors", [])
-    _complain(errors)
+    _complain(getattr(folder, "errors", []))
     done = evaluate(
         given.model, given.tasks.split(","), folder, out=given.out,
         probe=given.probe, seeds=seeds, cache=given.cache, progress=_say,
@@ -108,7 +107,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         print(done)
     for row in done.failed:
         _say(f"failed: {row['tokenizer']['name']}, {row['task']['name']}: {row['error']}")
-    return FAILED if done.failed or errors else OK
+    return FAILED if done.failed or done.unread else OK
 
 
 def _list(given: argparse.Namespace) -> int:

@@ -88,9 +88,17 @@ class Results:
     """Results of several tokenizers and tasks; prints as a table.
 
     Of supervised tasks it shows the main metric, of those on structures alone all.
+
+    Attributes
+    ----------
+    rows
+        As in result files.
+    unread
+        Files of the data that could not be read, with reasons; the rest was measured without them.
     """
 
     rows: tuple[dict[str, Any], ...]
+    unread: tuple[tuple[str, str], ...] = ()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.rows)
@@ -170,10 +178,11 @@ class Results:
                 row.append(_cell(status, score))
             table.append(row)
         widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-        return "\n".join(
+        lines = [
             "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
             for row in table
-        )
+        ]
+        return "\n".join(lines + [f"not read: {path}: {reason}" for path, reason in self.unread])
 
 
 def _cell(status: str, score: dict | None) -> str:

@@ -56,7 +56,8 @@ def evaluate(
     Returns
     -------
     Results
-        A row a (tokenizer, task). A task that fails is a row that says why.
+        A row a (tokenizer, task). A task that fails is a row that says why. Files of a folder of
+        structures that could not be read are its `unread`.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def evaluate(
                 progress(_line(row))
         if who is not one:  # nobody else has it
             who.forget()
-    return results.Results(tuple(rows))
+    return results.Results(tuple(rows), tuple(getattr(folder, "errors", ())))
 
 
 def named(given: Any, folder: Any, cache: str | Path | None = None) -> Subject:
