@@ -21,7 +21,7 @@ LEARNED = ("protok-512", "protok-512-lite", "protok-512-named", "protok-512-site
 SHARE = dict.fromkeys(LEARNED, 0.1)
 NAMES = (*LEARNED, "3di", "protein-blocks")
 #: Å and TM-score of the examples: codes that say more of the surroundings place residues less well.
-ROUND_TRIP = dict.fromkeys(LEARNED, (3.0, 0.8)) | {"protok-512-sites": (5.0, 0.5)}
+ROUND_TRIP = dict.fromkeys(LEARNED, (3.0, 0.8)) | {"protok-512-sites": (4.0, 0.6)}
 
 load = lru_cache(protok.load)
 
