@@ -228,9 +228,7 @@ class Decoder(Trunk):
         lDDT. ``error``: the mean error of those views in Å.
         """
         turn, ca = self.placement(h)
-        whole = [chain_frame(c[:, 1], keep) for c, keep in zip(coords, present, strict=True)]
-        axes = torch.stack([axes for axes, _ in whole])
-        centre = torch.stack([centre for _, centre in whole])
+        axes, centre = chain_frame(coords[:, :, 1], present)
         true = torch.einsum("bji,blj->bli", axes, coords[:, :, 1] - centre[:, None])
         frame = axes.transpose(1, 2)[:, None] @ frames(*coords[:, :, :3].unbind(2))
         total = present.sum().clamp(min=1)

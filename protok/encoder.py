@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from protok import crowd
 from protok.backbone import Backbone
 from protok.geometry import chain_frame, density_moments, frames, linked, neighbours, torsions
 
@@ -113,30 +114,64 @@ def featurize(batch: Batch, k: int, placed: bool = False, edges: bool = True) ->
     coords, mask, chain = batch.coords, batch.mask, batch.chain
     n, ca, c = coords[:, 0], coords[:, 1], coords[:, 2]
     turn = frames(n, ca, c)
-    density, place, index, valid = [], [], [], []
-    start = 0
-    for size in batch.sizes:
-        rows = slice(start, start + size)
-        density.append(density_moments(ca[rows], turn[rows], mask[rows], RADII))
-        if placed:
-            place.append(_placement(ca[rows], turn[rows], mask[rows], chain[rows]))
-        near, real = neighbours(ca[rows], mask[rows], k)
-        index.append(near + start)
-        valid.append(real)
-        start += size
     if not len(ca):
         ints = torch.zeros(0, k, dtype=torch.long, device=ca.device)
         node = ca.new_zeros(0, node_features(placed))
         return Graph(node, ca.new_zeros(0, k, EDGE), ints, ints, ints.bool())
-    index, valid = torch.cat(index), torch.cat(valid)
-    node = torch.cat(
-        [_local(batch), torch.cat(density), *([torch.cat(place)] if placed else [])], 1
-    )
+    together = ca.device.type != "cpu" and crowd.fits(batch.sizes) and _one_chain_each(batch)
+    around = (_around_rows if together else _around)(batch, turn, k, placed)
+    index, valid = around.index, around.valid
+    node = torch.cat([_local(batch), *around.node], 1)
     here = torch.arange(len(ca), device=ca.device)[:, None]
     separation = (index - here).clamp(-FAR, FAR) + FAR
     separation = torch.where(chain[index] == chain[:, None], separation, 2 * FAR + 1)
     edge = _edges(ca, turn, index, valid) if edges else ca.new_empty(0, k, EDGE)
     return Graph(node * mask[:, None], edge, separation, index, valid)
+
+
+@dataclass
+class _Around:
+    """What residues have around them: node features, neighbours, whether these are real."""
+
+    node: list[Tensor]
+    index: Tensor
+    valid: Tensor
+
+
+def _around(batch: Batch, turn: Tensor, k: int, placed: bool) -> _Around:
+    """Structure by structure."""
+    found, start, ca = [], 0, batch.coords[:, 1]
+    for size in batch.sizes:
+        rows = slice(start, start + size)
+        here = (ca[rows], turn[rows], batch.mask[rows])
+        node = density_moments(*here, RADII)
+        if placed:
+            node = torch.cat([node, _placement(*here, batch.chain[rows])], 1)
+        near, real = neighbours(ca[rows], batch.mask[rows], k)
+        found.append((node, near + start, real))
+        start += size
+    node, index, valid = (torch.cat(part) for part in zip(*found, strict=True))
+    return _Around([node], index, valid)
+
+
+def _one_chain_each(batch: Batch) -> bool:
+    change = batch.chain[1:] != batch.chain[:-1]
+    ends = torch.tensor(batch.sizes).cumsum(0)[:-1] - 1
+    change[ends[(ends >= 0) & (ends < len(change))].to(change.device)] = False
+    return not bool(change.any())
+
+
+def _around_rows(batch: Batch, turn: Tensor, k: int, placed: bool) -> _Around:
+    """All structures at once, each of one chain."""
+    rows = crowd.Rows.of(batch.sizes, turn.device)
+    here = [rows.lay(part) for part in (batch.coords[:, 1], turn, batch.mask)]
+    node = [crowd.density_moments(*here, RADII)]
+    if placed:
+        node.append(crowd.placement(*here))
+    index, valid = crowd.neighbours(here[0], here[2], k)
+    back = rows.lay(torch.arange(len(turn), device=turn.device)).flatten()
+    flat = [rows.end_to_end(part) for part in (*node, index, valid)]
+    return _Around(flat[:-2], back[flat[-2]], flat[-1])
 
 
 def _local(batch: Batch) -> Tensor:

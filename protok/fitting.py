@@ -211,8 +211,9 @@ def fit(
 
 def made_with(began: float) -> dict[str, Any]:
     """What provenance says of every run; `began`: when it did, in seconds."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return {
         "torch": torch.__version__,
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads{gpu}",
         "seconds_of_last_start": round(time.time() - began),
     }

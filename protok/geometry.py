@@ -15,6 +15,8 @@ from torch import Tensor
 IDEAL_RESIDUE = ((-0.525, 1.363, 0.0), (0.0, 0.0, 0.0), (1.526, 0.0, 0.0))
 #: Residues that look for their surroundings together, where there are many.
 GROUP = 256
+#: Which products of coordinates stand for all, as rows and columns.
+UPPER = ([0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2])
 #: Peptide bond geometry in Å and radians (Engh & Huber 1991).
 C_N, CA_C_N, C_N_CA, C_O, CA_C_O = 1.329, 2.035, 2.124, 1.231, 2.108
 
@@ -161,7 +163,7 @@ def neighbours(
             columns = near(points, points[rows], reach)
             if len(columns) <= take:
                 continue
-            d = _distances(points[rows], points[columns])
+            d = distances(points[rows], points[columns])
             d[torch.arange(len(rows)), torch.searchsorted(columns, rows)] = torch.inf
             found = d.topk(take, largest=False, sorted=True)
             enough = found.values[:, -1] <= reach
@@ -174,7 +176,8 @@ def neighbours(
     return index, valid
 
 
-def _distances(a: Tensor, b: Tensor) -> Tensor:
+def distances(a: Float[Tensor, "*b n 3"], b: Float[Tensor, "*b m 3"]) -> Float[Tensor, "*b n m"]:
+    """Distances of all pairs, as explicit differences."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -198,7 +201,6 @@ def density_moments(
     there = mask.nonzero()[:, 0]
     points, turns = ca[there], rotation[there]
     out = ca.new_zeros(len(ca), len(radii), 10)
-    upper = ([0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2])
     alone = len(points) <= group
     for rows in groups(points, group if alone else GROUP):
         if not len(rows):
@@ -213,36 +215,51 @@ def density_moments(
                 others = others[near(others, points[rows], r)]
             if not alone or not sums:
                 p = (others - centre).double()
-                one = torch.ones_like(p[:, :1])
-                powers = torch.cat([one, p, p[:, upper[0]] * p[:, upper[1]]], 1)
-                square = p.square().sum(1)
+                powers, square = powers_of(p), p.square().sum(1)
+                column = torch.cat([p, powers[:, :1]], 1).T
             # 1 - (d/r)^2 of all pairs by one product of matrices.
             mine = torch.cat([2 * here, r**2 - here.square().sum(1, keepdim=True)], 1)
-            inside = torch.addmm(square / -(r**2), mine / r**2, torch.cat([p, one], 1).T)
+            inside = torch.addmm(square / -(r**2), mine / r**2, column)
             sums.append(inside.clamp_(min=0).square_() @ powers)
-        # Moments about the residue itself, by the shift rule.
-        total, first, second = torch.stack(sums[::-1], 1).split((1, 3, 6), dim=-1)
-        x = here[:, None]
-        (i, j), shift = upper, first - total * x
-        second = second - first[..., i] * x[..., j] - shift[..., j] * x[..., i]
-        total, shift, second = (part.to(ca.dtype) for part in (total, shift, second))
-        # Into the residue's frame; sums of products, as the library's products of so many
-        # matrices of three by three take longer.
-        turn = turns[rows][:, None]
-        mean = (turn * shift[..., None]).sum(-2)
-        whole = second[..., ([0, 1, 2, 1, 3, 4, 2, 4, 5])].unflatten(-1, (3, 3))
-        whole = (whole[..., :, :, None] * turn[..., None, :, :]).sum(-2)
-        whole = (turn[..., :, :, None] * whole[..., :, None, :]).sum(-3)
-        scale, unit = total.clamp(min=1.0), ca.new_tensor(radii)[:, None]
-        out[there[rows]] = torch.cat(
-            [total.log1p(), mean / (scale * unit), whole[..., i, j] / (scale * unit**2)], dim=-1
-        )
+        out[there[rows]] = seen_moments(torch.stack(sums[::-1], 1), here, turns[rows], radii)
     return out.flatten(1)
 
 
+def powers_of(p: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 10"]:
+    """One, the coordinates of points, and their products two by two."""
+    i, j = UPPER
+    return torch.cat([torch.ones_like(p[..., :1]), p, p[..., i] * p[..., j]], -1)
+
+
+def seen_moments(
+    sums: Float[Tensor, "*b r 10"],
+    here: Float[Tensor, "*b 3"],
+    turn: Float[Tensor, "*b 3 3"],
+    radii: tuple[float, ...],
+) -> Float[Tensor, "*b r 10"]:
+    """Moments in the frames of residues at `here`, from weighted sums of `powers_of` points."""
+    (i, j), x = UPPER, here.unsqueeze(-2)
+    # Moments about the residue itself, by the shift rule.
+    total, first, second = sums.split((1, 3, 6), dim=-1)
+    shift = first - total * x
+    second = second - first[..., i] * x[..., j] - shift[..., j] * x[..., i]
+    total, shift, second = (part.to(turn.dtype) for part in (total, shift, second))
+    # Into the residue's frame; sums of products, as the library's products of so many
+    # matrices of three by three take longer.
+    turn = turn.unsqueeze(-3)
+    mean = (turn * shift[..., None]).sum(-2)
+    whole = second[..., ([0, 1, 2, 1, 3, 4, 2, 4, 5])].unflatten(-1, (3, 3))
+    whole = (whole[..., :, :, None] * turn[..., None, :, :]).sum(-2)
+    whole = (turn[..., :, :, None] * whole[..., :, None, :]).sum(-3)
+    scale, unit = total.clamp(min=1.0), turn.new_tensor(radii)[:, None]
+    return torch.cat(
+        [total.log1p(), mean / (scale * unit), whole[..., i, j] / (scale * unit**2)], dim=-1
+    )
+
+
 def chain_frame(
-    ca: Float[Tensor, "n 3"], mask: Bool[Tensor, "n"]
-) -> tuple[Float[Tensor, "3 3"], Float[Tensor, "3"]]:
+    ca: Float[Tensor, "*b n 3"], mask: Bool[Tensor, "*b n"]
+) -> tuple[Float[Tensor, "*b 3 3"], Float[Tensor, "*b 3"]]:
     """A right-handed frame of a chain as a whole: axes as columns, and its centre.
 
     The axes are the first two cosine modes of the CA trace (the discrete cosine transform
@@ -252,13 +269,14 @@ def chain_frame(
     mirrored frame with its third axis inverted. The cost is linear in the length.
     """
     kept = mask.to(ca.dtype)
-    total = kept.sum().clamp(min=1)
-    centre = (ca * kept[:, None]).sum(0) / total
-    x = torch.where(mask[:, None], ca - centre, 0.0)
-    phase = (kept.cumsum(0) - 0.5) / total * torch.pi
-    first, second = phase.cos() @ x, (2 * phase).cos() @ x
-    u = F.normalize(first, dim=-1, eps=1e-6)
-    v = F.normalize(second - (second @ u) * u, dim=-1, eps=1e-6)
+    total = kept.sum(-1).clamp(min=1)[..., None]
+    centre = (ca * kept[..., None]).sum(-2) / total
+    x = torch.where(mask[..., None], ca - centre.unsqueeze(-2), 0.0)
+    phase = ((kept.cumsum(-1) - 0.5) / total * torch.pi).unsqueeze(-2)
+    first, second = ((times * phase).cos() @ x for times in (1, 2))
+    u = F.normalize(first.squeeze(-2), dim=-1, eps=1e-6)
+    second = second.squeeze(-2)
+    v = F.normalize(second - torch.linalg.vecdot(second, u)[..., None] * u, dim=-1, eps=1e-6)
     return torch.stack([u, v, torch.linalg.cross(u, v)], dim=-1), centre
 
 

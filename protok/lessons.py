@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from protok.data import Stream
 from protok.encoder import Batch
@@ -70,9 +70,12 @@ class Steps(IterableDataset):
 
     def __iter__(self) -> Iterator[Lesson]:
         world, rank = world_and_rank()
+        # Lightning asks workers in turn, so they keep the order of steps.
+        worker = get_worker_info()
+        first, every = (0, 1) if worker is None else (worker.id, worker.num_workers)
         whole = dataclasses.replace(self.stream, curriculum=((0.0, self.stream.longest(1.0)),))
         store = self.stream.store
-        for step in range(self.module.global_step, self.steps):
+        for step in range(self.module.global_step + first, self.steps, every):
             if step < self.school:
                 crops = whole.batch(step * world + rank, self.school * world)
             else:

@@ -29,7 +29,8 @@ class DataConfig:
     measured on. ``residues``: about so many a step and process. ``curriculum`` holds pairs
     (progress, longest crop), the first at progress 0. ``without``: a text file of ids, one a
     line, that are never trained on. ``teacher``: states of another model for the residues of
-    ``train`` (`protok.teaching`).
+    ``train`` (`protok.teaching`). ``workers``: processes that prepare batches, for a GPU that
+    would wait for them; 0 prepares each as it is due.
     """
 
     train: str = ""
@@ -37,6 +38,7 @@ class DataConfig:
     without: str = ""
     teacher: str = ""
     residues: int = 1536
+    workers: int = 0
     curriculum: tuple[tuple[float, int], ...] = (
         (0.0, 48), (0.06, 96), (0.16, 160), (0.3, 256), (0.5, 384), (0.75, 512),
     )  # fmt: skip

@@ -372,7 +372,7 @@ def _fit(
     stream = Stream(train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
     try:
         steps = Steps(stream, module, plan.optim.steps, plan.optim.school, teacher)
-        batches = DataLoader(steps, batch_size=None)
+        batches = DataLoader(steps, batch_size=None, num_workers=plan.data.workers)
         fit(trainer, module, batches, checkpoint)
     except (MemoryError, RuntimeError) as error:
         if not survive.is_out_of_memory(error):

@@ -132,7 +132,8 @@ def test_a_network_learns_one_chain(config):
     batch = Batch.of([random_backbone(24, seed=5)])
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     errors = []
-    for _ in range(200):
+    # After half as many, processors and seeds still differ by more than what is left to the bound.
+    for _ in range(400):
         losses = network(batch, 24)
         optimiser.zero_grad()
         losses.total.backward()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tiny_runs import PLACED, TINY, write_structures
+from torch.utils.data import DataLoader
 
 import protok
 from protok import train
-from protok.data import open_store, read_store, write_store
+from protok.data import Stream, open_store, read_store, write_store
 from protok.decoder import Decoder
 from protok.geometry import chain_frame, frames
 from protok.holdout import sides_of
+from protok.lessons import Steps
 from protok.naming import Known
 from protok.recipe import RecipeError, read_recipe
 from protok.survive import read_metrics
@@ -37,6 +40,21 @@ def store(tmp_path_factory):
 def states_of(store, width=3):
     random = np.random.default_rng(0)
     return [random.normal(2.0, 3.0, (int(n), width)) for n in store.lengths()]
+
+
+@pytest.mark.parametrize("done", [0, 3])
+def test_workers_give_the_same_lessons_in_the_same_order(store, done):
+    teacher = Teacher("t", np.concatenate(states_of(store)).astype(np.float16), store, (8.0,))
+    stream = Stream(store, 60, ((0.0, 16), (0.6, 24)), seed=1)
+    steps = Steps(stream, SimpleNamespace(global_step=done), 9, 2, teacher)
+    alone, helped = (
+        list(DataLoader(steps, batch_size=None, num_workers=workers)) for workers in (0, 2)
+    )
+    assert len(alone) == len(helped) == 9 - done
+    for one, two in zip(alone, helped, strict=True):
+        assert one.batch.sizes == two.batch.sizes
+        for a, b in ((one.batch.coords, two.batch.coords), (one.taught, two.taught)):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
 def test_what_is_told_is_standardised_and_knows_the_means_around(store):

