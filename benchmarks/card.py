@@ -1,6 +1,8 @@
 """Write a shipped model's card from its configuration and its result file.
 
 python benchmarks/card.py protok-512 --hardware "2 cores of an AMD EPYC, bf16" --hours 1.4
+
+A model that was trained in several runs, each from the weights of the one before, has `--recipe` once a run.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ A tokenizer of protein backbones: one of {size} codes a residue, and a decoder f
 - **Data**: {chains} chains (experimental structures of the PDB and about a fifth predicted ones), drawn with weight 1 / size
   of their cluster at 30 % sequence identity. Homologs of CASP14, CAMEO 2022 and the conformational
   test sets are not among them{without}. sha256 of the store: `{data}`.
-- **Command**: {command_of_training}; seed {seed}, {steps} steps.
+- **Command**: {command_of_training}; seed {seed}, {steps} steps{last}.
   The recipe as resolved is in `config.json`.
 - **Hardware and time**: {hardware}; {hours} hours. torch {torch}.{note}
 - **Training signal**: {signal}.
@@ -55,13 +57,16 @@ NAMING = """. Heads that are thrown away
 
 #: What is asked of a model that has a teacher.
 TAUGHT = """. Such heads must also predict the states of
-  `{teacher}` (after {school} steps in which the encoder learns nothing but this): encoder states (weight {states}) of the residue, the code
+  `{teacher}`{school}: encoder states (weight {states}) of the residue, the code
   ({code}) also their means within {around} Å. ProteinMPNN is by others (Dauparas et al. 2022, MIT licence); it is not part of this model, and
   which tested chains its own training on the PDB has seen was not looked up"""
 
+#: How a teacher's pupil begins.
+SCHOOL = " (after {:,} steps in which the encoder learns nothing but this)"
+
 #: How a model is trained, on what, and where its codes are from: from scratch, or by `distil.py`.
 SCRATCH = (
-    "`protok train benchmarks/recipes/{name}.toml --out runs/{name}`",
+    "{runs}",
     "coordinates with noise of up to {noise} Å are encoded and the clean ones decoded; the "
     "latents' drift under\n  the noise has weight {steady}{naming}{taught}",
     "`{kind}` with {size} codes, {schedule} schedule, warm-up {warmup}, ramp {ramp}, mix `{mix}`",
@@ -80,6 +85,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--hardware", required=True)
     parser.add_argument("--hours", required=True)
+    parser.add_argument("--recipe", action="append", default=[], help="one a run; the model's name")
     parser.add_argument("--note", default="", help="what else happened in the run")
     options = parser.parse_args()
     folder = Path(protok.__file__).parent / "weights" / options.model
@@ -95,14 +101,18 @@ def main() -> None:
         for name, s in result["sets"].items()
     ]  # fmt: skip
     head = ["set", "targets", "CA RMSD, Å", "TM-score", "lDDT", "codes used", "perplexity"]
-    optim = recipe["optim"]
+    optim, recipes = recipe["optim"], options.recipe or [shape["name"]]
     asked, taught = optim.get("naming", []), optim.get("taught", [])
     teacher, valid = found.get("teacher", {}).get("codebook"), found["validation"]
     said = {
         "taught": TAUGHT.format(
-            teacher=found["states_of"], school=f"{optim['school']:,}", states=taught[0],
-            code=taught[1], around=" and ".join(f"{r:g}" for r in optim["around"]),
+            teacher=found["states_of"], states=taught[0], code=taught[1],
+            school=SCHOOL.format(optim["school"]) if optim["school"] else "",
+            around=" and ".join(f"{r:g}" for r in optim["around"]),
         ) if any(taught) else "",
+        "runs": ", ".join(
+            f"`protok train benchmarks/recipes/{one}.toml --out runs/{one}`" for one in recipes
+        ),
         "name": shape["name"], "teacher": teacher, "same": valid.get("valid_same_codes", 0),
         "naming": NAMING.format(*asked) if any(asked) else "",
         "noise": optim["noise"], "steady": optim["steady"],
@@ -115,7 +125,7 @@ def main() -> None:
         command_of_training=command, signal=signal, codes=codes,
         codebook=config["codebook"], size=shape["quantizer"]["size"],
         chains=found["train_chains"], data=found["train_sha256"], seed=found["seed"],
-        steps=found["steps"], torch=found["torch"], hardware=options.hardware, hours=options.hours,
+        steps=found["steps"], last=" of the last" if len(recipes) > 1 else "", torch=found["torch"], hardware=options.hardware, hours=options.hours,
         sight=SIGHT * shape["encoder"]["placed"], limits=LIMITS * shape["encoder"]["placed"],
         note=options.note and f"\n- **The run**: {options.note}",
         **shape["encoder"], dim=shape["quantizer"]["dim"],

@@ -11,8 +11,10 @@ What becomes of the codebook is the user's choice:
 ``adapted``
     It starts where it was and goes on learning, discrete throughout. New fingerprint.
 ``new``
-    A codebook of the same shape is placed on the latents of the user's chains by k-means after
-    a short continuous phase, and phased in. New fingerprint; nothing is kept of the old codes.
+    A codebook is placed on the latents of the user's chains by k-means after a short continuous
+    phase, and phased in. New fingerprint; nothing is kept of the old codes. It may be of another
+    size or dimension (``model.quantizer.dim``): of the layers at both ends of the latents what
+    fits is kept, and what is more begins anew.
 """
 
 from __future__ import annotations
@@ -125,10 +127,11 @@ def check(plan: Recipe, start: StructureTokenizer) -> None:
         )
     wanted, there = _shape(plan.model), _shape(start.network.config)
     for key, value in wanted.items():
-        if value != there[key]:
+        codes = key.startswith("quantizer.")
+        if value != there[key] and not (codes and mode == "new"):
             raise RecipeError(
                 f"model.{key} = {value!r}, but {start.name} has {there[key]!r}",
-                "leave it out, or train from scratch",
+                "leave it out, " + "give --codebook new, " * codes + "or train from scratch",
             )
     if start.network.quantizer is not None and mode == "frozen":
         if plan.model.name != start.name:
@@ -195,7 +198,10 @@ def give(network: Network, start: StructureTokenizer, codes: bool = True) -> Non
     for key, value in start.network.state_dict().items():
         # The state of an adaptive schedule has no place in another schedule.
         if key in state and (codes or not key.startswith("quantizer.")):
-            state[key] = value
+            # Layers at the ends of latents that got another dimension keep what fits.
+            both = tuple(slice(min(n)) for n in zip(state[key].shape, value.shape, strict=True))
+            state[key] = state[key].clone()
+            state[key][both] = value[both].to(state[key])
     network.load_state_dict(state)
 
 

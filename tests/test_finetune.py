@@ -232,6 +232,34 @@ def test_before_new_codes_the_encoder_may_go_to_school(base, structures, tmp_pat
         train.run(structures=structures, init=base, out=tmp_path / "still", overrides=still)
 
 
+def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tmp_path):
+    settings = TUNE | {
+        "finetune.codebook": "new", "finetune.blend": 1.0, "finetune.chains": 1, "optim.steps": 20,
+        "model.quantizer.size": 16, "model.quantizer.dim": 12, "valid.patience": 0,
+    }  # fmt: skip
+    start = protok.load(base)
+    usual = finetune.defaults(start, "new", np.full(20, 150), tmp_path)
+    plan = read_recipe(None, settings | {"finetune.init": str(base)}, usual)
+    network = Network(plan.model)
+    fresh = network.encoder.outputs[1].weight[5:].clone()
+    finetune.give(network, start, codes=False)
+    weight = network.encoder.outputs[1].weight
+    assert torch.equal(weight[:5], start.network.encoder.outputs[1].weight)
+    assert torch.equal(weight[5:], fresh)
+    assert torch.equal(network.encoder.inputs.weight, start.network.encoder.inputs.weight)
+    assert torch.equal(network.decoder.inputs.weight[:, :5], start.network.decoder.inputs.weight)
+    model = protok.load(
+        train.run(structures=structures, init=base, out=tmp_path / "run", overrides=settings)
+    )
+    assert model.network.config.quantizer.size == model.size == 16
+    chain = protok.read(structures / "mine0.pdb")
+    assert model.embed(chain).shape == (len(chain), 12)
+    assert model.encode(chain).ids.max() < 16
+    with pytest.raises(RecipeError, match="size = 16, but tiny has 32.*give --codebook new"):
+        still = settings | {"finetune.codebook": "adapted"}
+        train.run(structures=structures, init=base, out=tmp_path / "still", overrides=still)
+
+
 def test_a_recipe_need_not_say_the_shape_of_its_model(base):
     start = protok.load(base)
     said = {"finetune.init": str(base), "optim.superposed": True}
