@@ -13,8 +13,8 @@ What becomes of the codebook is the user's choice:
 ``new``
     A codebook is placed on the latents of the user's chains by k-means after a short continuous
     phase, and phased in. New fingerprint; nothing is kept of the old codes. It may be of another
-    size or dimension (``model.quantizer.dim``): of the layers at both ends of the latents what
-    fits is kept, and what is more begins anew.
+    size or dimension (``model.quantizer.dim``), or there may be none (``model.quantizer.kind``): of
+    the layers at both ends of the latents what fits is kept, and what is more begins anew.
 """
 
 from __future__ import annotations

@@ -151,7 +151,8 @@ def compare_models(
         for key, (more, _, _) in MEASURES.items():
             pair = (np.array([row[key] for row in rows]) for rows in (old, new))
             found[key] = change(*pair, more)
-        if old[0]["ids"] is not None and before.size == after.size:
+        coded = old[0]["ids"] is not None and new[0]["ids"] is not None
+        if coded and before.size == after.size:
             a, b = (np.concatenate([row["ids"] for row in rows]) for rows in (old, new))
             both = (a >= 0) & (b >= 0)
             found["codes_kept"] = round(float((a[both] == b[both]).mean()), 4)

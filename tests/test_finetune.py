@@ -260,6 +260,18 @@ def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tm
         train.run(structures=structures, init=base, out=tmp_path / "still", overrides=still)
 
 
+def test_codes_may_be_given_up(base, structures, tmp_path):
+    settings = TUNE | {
+        "finetune.codebook": "new", "finetune.blend": 1.0, "finetune.chains": 1, "optim.steps": 10,
+        "model.quantizer.kind": "none", "valid.patience": 0,
+    }  # fmt: skip
+    out = tmp_path / "run"
+    model = protok.load(train.run(structures=structures, init=base, out=out, overrides=settings))
+    assert model.codebook.endswith("@continuous")
+    report = json.loads((out / "report.json").read_text())
+    assert report["after"] == model.codebook and "codes_used" not in report["sets"][0]
+
+
 def test_a_recipe_need_not_say_the_shape_of_its_model(base):
     start = protok.load(base)
     said = {"finetune.init": str(base), "optim.superposed": True}
