@@ -2,7 +2,8 @@
 
 python benchmarks/card.py protok-512 --hardware "2 cores of an AMD EPYC, bf16" --hours 1.4
 
-A model that was trained in several runs, each from the weights of the one before, has `--recipe` once a run.
+A model that was trained in several runs, each from the weights of the one before, has `--recipe` once a run. If the
+last of them trained a decoder alone, `--codes-from` is the model of the run before.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ TAUGHT = """. Such heads must also predict the states of
   ({code}) also their means within {around} Å. ProteinMPNN is by others (Dauparas et al. 2022, MIT licence); it is not part of this model, and
   which tested chains its own training on the PDB has seen was not looked up"""
 
+#: What else was asked of a decoder that was trained alone, last.
+ALONE = """. The last run trained the decoder alone,
+  around frozen codes; its states had to predict those of the teacher too (weight {})"""
+
 #: How a teacher's pupil begins.
 SCHOOL = " (after {:,} steps in which the encoder learns nothing but this)"
 
@@ -68,7 +73,7 @@ SCHOOL = " (after {:,} steps in which the encoder learns nothing but this)"
 SCRATCH = (
     "{runs}",
     "coordinates with noise of up to {noise} Å are encoded and the clean ones decoded; the "
-    "latents' drift under\n  the noise has weight {steady}{naming}{taught}",
+    "latents' drift under\n  the noise has weight {steady}{naming}{taught}{alone}",
     "`{kind}` with {size} codes, {schedule} schedule, warm-up {warmup}, ramp {ramp}, mix `{mix}`",
 )
 DISTILLED = (
@@ -86,13 +91,17 @@ def main() -> None:
     parser.add_argument("--hardware", required=True)
     parser.add_argument("--hours", required=True)
     parser.add_argument("--recipe", action="append", default=[], help="one a run; the model's name")
+    parser.add_argument("--codes-from", type=Path, help="a model's folder; the shipped one's")
     parser.add_argument("--note", default="", help="what else happened in the run")
     options = parser.parse_args()
     folder = Path(protok.__file__).parent / "weights" / options.model
     config = json.loads((folder / "config.json").read_text())
     result = json.loads((RESULTS / f"reconstruction-{options.model}.json").read_text())
+    coder = json.loads(((options.codes_from or folder) / "config.json").read_text())
+    if coder["codebook"] != config["codebook"]:
+        raise SystemExit(f"codes of {options.codes_from} are {coder['codebook']}, not {config['codebook']}")
     found, shape = config["provenance"], config["model"]
-    recipe = found["recipe"]
+    recipe, decoder = coder["provenance"]["recipe"], found["recipe"]
     rows = [
         [
             name, str(len(s["targets"])), f"{s['mean']['rmsd']:.2f}", f"{s['mean']['tm_score']:.3f}",
@@ -116,7 +125,8 @@ def main() -> None:
         "name": shape["name"], "teacher": teacher, "same": valid.get("valid_same_codes", 0),
         "naming": NAMING.format(*asked) if any(asked) else "",
         "noise": optim["noise"], "steady": optim["steady"],
-        **shape["quantizer"],
+        "alone": ALONE.format(decoder["optim"]["taught"][2]) if options.codes_from else "",
+        **coder["model"]["quantizer"],
     }  # fmt: skip
     command, signal, codes = (part.format(**said) for part in (DISTILLED if teacher else SCRATCH))
     unseen = recipe["data"].get("without")
@@ -130,9 +140,9 @@ def main() -> None:
         note=options.note and f"\n- **The run**: {options.note}",
         **shape["encoder"], dim=shape["quantizer"]["dim"],
         blocks=shape["decoder"]["layers"], width=shape["decoder"]["width"],
-        valid_n=recipe["valid"]["chains"], valid_l=recipe["valid"]["longest"],
+        valid_n=decoder["valid"]["chains"], valid_l=decoder["valid"]["longest"],
         valid=", ".join(f"{k.removeprefix('valid_')} {v:.4g}" for k, v in valid.items()),
-        command=result["command"], scores=table(head, rows), crop=recipe["data"]["curriculum"][-1][1],
+        command=result["command"], scores=table(head, rows), crop=decoder["data"]["curriculum"][-1][1],
         sure=", ".join(f"{s['mean']['confidence']:.0f} ({n})" for n, s in result["sets"].items()),
         lddt=", ".join(f"{100 * s['mean']['lddt']:.0f} ({n})" for n, s in result["sets"].items()),
         corr=", ".join(f"{s['confidence_correlates_with_lddt']} ({n})" for n, s in result["sets"].items()),
