@@ -99,7 +99,9 @@ def main() -> None:
     result = json.loads((RESULTS / f"reconstruction-{options.model}.json").read_text())
     coder = json.loads(((options.codes_from or folder) / "config.json").read_text())
     if coder["codebook"] != config["codebook"]:
-        raise SystemExit(f"codes of {options.codes_from} are {coder['codebook']}, not {config['codebook']}")
+        raise SystemExit(
+            f"codes of {options.codes_from} are {coder['codebook']}, not {config['codebook']}"
+        )
     found, shape = config["provenance"], config["model"]
     recipe, decoder = coder["provenance"]["recipe"], found["recipe"]
     rows = [
