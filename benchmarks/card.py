@@ -3,7 +3,8 @@
 python benchmarks/card.py protok-512 --hardware "2 cores of an AMD EPYC, bf16" --hours 1.4
 
 A model that was trained in several runs, each from the weights of the one before, has `--recipe` once a run. If the
-last of them trained a decoder alone, `--codes-from` is the model of the run before.
+last of them trained a decoder alone, `--codes-from` is the configuration of the run before:
+benchmarks/recipes/protok-512-sites-gpu.json, which its model's folder had.
 """
 
 from __future__ import annotations
@@ -91,13 +92,13 @@ def main() -> None:
     parser.add_argument("--hardware", required=True)
     parser.add_argument("--hours", required=True)
     parser.add_argument("--recipe", action="append", default=[], help="one a run; the model's name")
-    parser.add_argument("--codes-from", type=Path, help="a model's folder; the shipped one's")
+    parser.add_argument("--codes-from", type=Path, help="config.json of a model; the shipped one's")
     parser.add_argument("--note", default="", help="what else happened in the run")
     options = parser.parse_args()
     folder = Path(protok.__file__).parent / "weights" / options.model
     config = json.loads((folder / "config.json").read_text())
     result = json.loads((RESULTS / f"reconstruction-{options.model}.json").read_text())
-    coder = json.loads(((options.codes_from or folder) / "config.json").read_text())
+    coder = json.loads((options.codes_from or folder / "config.json").read_text())
     if coder["codebook"] != config["codebook"]:
         raise SystemExit(
             f"codes of {options.codes_from} are {coder['codebook']}, not {config['codebook']}"

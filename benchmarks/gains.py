@@ -4,11 +4,12 @@ cd benchmarks/results
 python ../gains.py leaderboard/linear sites-more/linear --rows protok-512-sites \
     -o sites-more/gains.json
 
-Of every row that both have and whose name begins with one of `--rows`: the mean over site tables,
-before and after, of the test AUROC and of the probe's score in choosing (cross-validation of the
-linear probe, which sees no test split), the gain with its standard error over tables, and in how
-many tables it is positive; and how many are above the floor, of those that both have. One training
-each: the error is over tables, not over trainings.
+Of every row that both have and whose name begins with one of `--rows`, or of the two rows of each
+`--pair BEFORE=AFTER` (of one folder, given twice): the mean over site tables, before and after, of
+the test AUROC and of the probe's score in choosing (cross-validation of the linear probe, which
+sees no test split), the gain with its standard error over tables, and in how many tables it is
+positive; and how many are above the floor, of those that both have. One training each: the error
+is over tables, not over trainings.
 """
 
 from __future__ import annotations
@@ -56,25 +57,28 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     parser.add_argument("--rows", action="append", default=[], help="beginnings of names; all")
+    parser.add_argument("--pair", action="append", default=[], help="names of two rows, A=B")
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args(arguments)
     one, two = cells(given.before), cells(given.after)
     found, floors = {}, known_floors()
-    for name in one.keys() & two.keys():
-        if given.rows and not name.startswith(tuple(given.rows)):
-            continue
-        both = [task for task in one[name] if task in two[name]]
-        sites = [t for t in both if one[name][t]["task"]["kind"] == "site"]
-        pairs = [(one[name][t], two[name][t]) for t in sites]
+    rows = tuple(given.rows)
+    names = [(n, n) for n in one.keys() & two.keys() if n.startswith(rows or "")]
+    for old, new in [pair.split("=") for pair in given.pair] or names:
+        before, after = one[old], two[new]
+        both = [task for task in before if task in after]
+        sites = [t for t in both if before[t]["task"]["kind"] == "site"]
+        pairs = [(before[t], after[t]) for t in sites]
         if any(a["data"]["sha256"] != b["data"]["sha256"] for a, b in pairs):
-            raise SystemExit(f"{name}: cells of different data")
+            raise SystemExit(f"{new}: cells of different data")
         sides = list(zip(*pairs, strict=True))
         test = [[row["scores"]["test"]["auroc"]["value"] for row in side] for side in sides]
         chosen = [[row["chosen"]["valid"] for row in side] for side in sides]
+        name = new if old == new else f"{new} over {old}"
         found[name] = {
             "tables": len(sites), "test": gain(*test), "choosing": gain(*chosen),
             "floors": sum(task in floors for task in both),
-            "above_floor": [above(side[name], floors, both) for side in (one, two)],
+            "above_floor": [above(side, floors, both) for side in (before, after)],
             "fingerprints": [row["tokenizer"]["fingerprint"] for row in pairs[0]],
         }  # fmt: skip
         print(name, found[name])

@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 import time
+import tomllib
 from pathlib import Path
 
 from provenance import digest, provenance, write
@@ -59,6 +60,16 @@ def ordered(names: list[str]) -> list[str]:
     return sorted(names, key=rank)
 
 
+def described() -> dict[str, dict[str, str]]:
+    """What each table of the shared data folder is, by name of the task."""
+    said = tomllib.loads((ROOT / "benchmarks" / "recipes" / "tables.toml").read_text())
+    return {
+        name: {key: value for key, value in about.items() if key != "of"}
+        for group, about in said.items()
+        for name in about.get("of", [group])
+    }
+
+
 def floors(path: Path) -> dict[str, dict[str, dict]]:
     """Scores of a regression on residue type, neighbours and place, by whoever made the tables.
 
@@ -98,6 +109,8 @@ def main() -> None:
         bench.write_report(bench.load_results(out), given.report)
         return
     folder = bench.open_data(given.data)
+    if given.data == DATA:
+        folder.about |= described()
     baseline = given.data / "tasks" / "BASELINE.tsv"
     least = floors(baseline) if baseline.exists() else {"floors": {}}
     names = given.tasks.split(",")
@@ -111,7 +124,8 @@ def main() -> None:
             subjects.append(named(name, folder, given.cache))
         except ProtokError as error:  # weights that nobody installed
             print(f"left out: {name}: {error}")
-    about = provenance(f"python benchmarks/leaderboard.py --probe {given.probe}")
+    models = "".join(f" --model {name}" for name in given.model)
+    about = provenance(f"python benchmarks/leaderboard.py --probe {given.probe}{models}")
     if baseline.exists():
         write(given.out / "floors.json", about | {"sha256": digest([baseline]), **least})
     started = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -15,6 +16,15 @@ exit codes: 0 all well; 1 some tasks failed (they are rows of the table), or som
 be read; 2 wrong use
 """
 
+LABELS = """\
+a CSV of labels has the column id (a chain of the structures: file stem and chain, 1aki_A) and
+  residue, label   a row a residue: its number in the file, 52 or 52A; 0, 1, x or a number
+  label            a row a chain: a string of 0, 1 and x, or numbers separated by blanks
+  fold             a row a domain; optional superfamily, family, region (2-129)
+and optionally split (train, valid, anything else is a test) or cluster (members stay together).
+Folds of fewer than 10 domains are left out by the probe.
+"""
+
 
 def arguments(one: argparse.ArgumentParser) -> None:
     """Add the arguments of `protok bench` to its parser."""
@@ -24,7 +34,10 @@ def arguments(one: argparse.ArgumentParser) -> None:
     _evaluate_arguments(one)
     # Without a second word the command measures, so its own options must not be required.
     actions = one.add_subparsers(metavar="{prepare,report}")
-    prepare = actions.add_parser("prepare", help="make a data folder", allow_abbrev=False)
+    prepare = actions.add_parser(
+        "prepare", help="make a data folder", allow_abbrev=False, epilog=LABELS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     prepare.set_defaults(action="prepare")
     prepare.add_argument("structures", nargs="+", help="structure files, folders, patterns")
     prepare.add_argument("-o", "--out", required=True, metavar="FOLDER")
@@ -94,8 +107,9 @@ def _evaluate(given: argparse.Namespace) -> int:
     folder = open_data(given.data or "mini")
     _complain(getattr(folder, "errors", []))
     done = evaluate(
-        given.model, given.tasks.split(","), folder, out=given.out,
+        given.model, [name.strip() for name in given.tasks.split(",")], folder, out=given.out,
         probe=given.probe, seeds=seeds, cache=given.cache, progress=_say,
+        about={"command": shlex.join(["protok", *sys.argv[1:]])},
     )  # fmt: skip
     if given.json:
         import json

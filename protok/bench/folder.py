@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from protok.backbone import Backbone
+from protok.bench.parquet import columns_of, read_table
 from protok.errors import FormatError
 
 MISSING = -32768
@@ -136,6 +137,9 @@ class Folder:
     ----------
     errors : list of (str, str)
         Files that it was made from but that could not be read, with reasons.
+    about : dict
+        What is said of a task by its name (`what`, `labels`, `licence`, `citation`), where its
+        file says nothing.
 
     Raises
     ------
@@ -144,18 +148,23 @@ class Folder:
     """
 
     def __init__(self, path: str | Path):
-        import pyarrow.parquet as pq
-
         self.path = Path(path)
         self.errors: list[tuple[str, str]] = []
-        found = sorted(self.path.glob("*.parquet"))
-        columns = {file: set(pq.ParquetFile(file).schema_arrow.names) for file in found}
+        self.about: dict[str, dict[str, str]] = {}
+        columns: dict[Path, set[str]] = {}
+        for file in sorted(self.path.glob("*.parquet")):
+            try:
+                columns[file] = columns_of(file)
+            except FormatError as error:
+                self.errors.append((str(file), error.reason))
+        found = list(columns)
         self._files = [file for file in found if {"id", "seq", "xyz"} <= columns[file]]
         self._pairs = [f for f in found if f.stem.endswith("pairs") and "tm" in columns[f]]
         self._sets = [f for f in found if f.stem.endswith("sets") and "set" in columns[f]]
         if not self._files:
             raise FormatError(
-                "no Parquet file with the columns id, seq and xyz",
+                "no Parquet file with the columns id, seq and xyz"
+                + "".join(f"; {Path(file).name} is {said}" for file, said in self.errors),
                 "give a folder that `protok bench prepare` made, the official release, or mini",
                 file=str(self.path),
             )
@@ -168,11 +177,9 @@ class Folder:
 
     def _index(self) -> dict[str, tuple[int, int]]:
         if self._where is None:
-            import pyarrow.parquet as pq
-
             self._where = {}
             for number, file in enumerate(self._files):
-                ids = pq.read_table(file, columns=["id"])["id"].to_pylist()
+                ids = read_table(file, ["id"])["id"].to_pylist()
                 for row, one in enumerate(ids):
                     if one in self._where:
                         raise FormatError(
@@ -202,12 +209,9 @@ class Folder:
             )
         number, row = self._index()[id]
         if number not in self._read:
-            import pyarrow.parquet as pq
-
             columns = ("id", "seq", "xyz", "resnum", "icode", "bfac", "chain")
-            names = pq.ParquetFile(self._files[number]).schema_arrow.names
-            table = pq.read_table(self._files[number], columns=[c for c in columns if c in names])
-            self._read[number] = table
+            file, names = self._files[number], columns_of(self._files[number])
+            self._read[number] = read_table(file, [c for c in columns if c in names])
         table = self._read[number]
         one = {name: table[name][row] for name in table.column_names}
         sequence = one["seq"].as_py()
@@ -233,15 +237,16 @@ class Folder:
 
     def tables(self) -> list[str]:
         """Names of the labelled tasks; a table with a `system` column is one task a system."""
-        import pyarrow.parquet as pq
-
         names: list[str] = []
         for name, file in self._tables.items():
-            if "system" in pq.ParquetFile(file).schema_arrow.names:
-                systems = pq.read_table(file, columns=["system"])["system"].to_pylist()
-                names += [f"{name}.{system}" for system in sorted(set(systems))]
-            else:
-                names.append(name)
+            try:
+                if "system" in columns_of(file):
+                    systems = read_table(file, ["system"])["system"].to_pylist()
+                    names += [f"{name}.{system}" for system in sorted(set(systems))]
+                    continue
+            except FormatError:
+                pass  # the task is there, and fails as a row that says so
+            names.append(name)
         return names
 
     def table(self, name: str) -> Table:
@@ -277,8 +282,6 @@ class Folder:
         return Table(name, "site" if site else "value", entries, about=about)
 
     def _rows(self, name: str):
-        import pyarrow.parquet as pq
-
         stem, _, system = name.partition(".")
         file = self._tables.get(name) or self._tables.get(stem)
         if file is None:
@@ -286,9 +289,10 @@ class Folder:
                 f"no table {name!r}", f"it has {', '.join(self.tables()) or 'none'}",
                 file=str(self.path / "tasks"),
             )  # fmt: skip
-        table = pq.read_table(file)
+        table = read_table(file)
         said = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        about = tuple((k[6:], v) for k, v in sorted(said.items()) if k.startswith("bench:"))
+        own = {key[6:]: value for key, value in said.items() if key.startswith("bench:")}
+        about = tuple(sorted((self.about.get(name, {}) | own).items()))
         rows = table.drop_columns(["seq"] if "seq" in table.column_names else []).to_pylist()
         if system and file.stem == stem:
             rows = [row for row in rows if row.get("system") == system]
@@ -298,6 +302,11 @@ class Folder:
         count = Counter(row["fold"] for row in rows)
         trained = {row["fold"] for row in rows if row["split"] == TRAIN}
         kept = sorted(c for c, n in count.items() if c and n >= CLASS_SIZE and c in trained)
+        if not kept:
+            raise FormatError(
+                f"no fold has {CLASS_SIZE} domains, of which one is to train on",
+                "add domains; smaller folds are left out", file=str(file),
+            )  # fmt: skip
         number = {fold: i for i, fold in enumerate(kept)}
         known = {row.get("superfamily") for row in rows if row["split"] == TRAIN}
         entries = []
@@ -315,6 +324,12 @@ class Folder:
 
     def _stretch(self, row, file) -> np.ndarray | None:
         if row.get("start") is not None:
+            length = len(self.structure(row["id"]))
+            if not 1 <= row["start"] <= (row.get("end") or 0) <= length:
+                raise FormatError(
+                    f"{row['id']}: a domain from {row['start']} to {row.get('end')}, of {length}",
+                    "count residues of the structure from 1", file=str(file),
+                )  # fmt: skip
             return np.arange(row["start"] - 1, row["end"])
         if not row.get("region"):
             return None
@@ -343,22 +358,18 @@ class Folder:
 
     def pairs(self) -> dict[str, list[tuple[str, str, float]]]:
         """Pairs of conformations by set: two structures and their TM-score."""
-        import pyarrow.parquet as pq
-
         out: dict[str, list[tuple[str, str, float]]] = {}
         for file in self._pairs:
-            for row in pq.read_table(file).to_pylist():
+            for row in read_table(file).to_pylist():
                 one = row.get("file1") or row["id1"], row.get("file2") or row["id2"]
                 out.setdefault(row["set"], []).append((*one, float(row["tm"])))
         return out
 
     def sets(self) -> dict[str, list[str]]:
         """Named sets of structures; all of them as `all` where the folder names none."""
-        import pyarrow.parquet as pq
-
         out: dict[str, list[str]] = {}
         for file in self._sets:
-            for row in pq.read_table(file).to_pylist():
+            for row in read_table(file).to_pylist():
                 out.setdefault(row["set"], []).append(row["id"])
         return out or {"all": self.ids()}
 
@@ -417,6 +428,11 @@ def in_range(index: np.ndarray, text: str) -> np.ndarray:
 
 
 def _vector(label, site: bool, id: str, file) -> np.ndarray:
+    if isinstance(label, str) != site or not hasattr(label, "__len__"):
+        raise FormatError(
+            f"{id}: label is {label!r:.40}", "give all a string of 0, 1 and x, or all a list",
+            file=str(file),
+        )  # fmt: skip
     if not site:
         return np.array([np.nan if one is None else one for one in label], np.float32)
     odd = set(label) - set("01x")

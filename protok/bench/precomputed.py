@@ -44,11 +44,21 @@ class Precomputed:
                 f"no file of precomputed tokens ({error})",
                 "it holds names, lengths, and ids and vectors or embeddings", file=str(path),
             ) from error  # fmt: skip
-        if start[-1] != len(self._rows) or len(names) != len(lengths):
+        said = ""
+        if len(names) != len(lengths):
+            said = f"{len(names)} names and {len(lengths)} lengths"
+        elif start[-1] != len(self._rows):
+            said = f"{len(self._rows)} residues where lengths say {start[-1]}"
+        elif len({*names}) < len(names):
+            said = f"{next(name for name in names if names.count(name) > 1)!r} twice"
+        elif self.continuous and self._rows.ndim != 2:
+            said = f"embeddings of shape {self._rows.shape}"
+        elif self._codes is not None and self._codes.ndim != 2:
+            said = f"vectors of shape {self._codes.shape}"
+        if said:
             raise FormatError(
-                f"{len(self._rows)} residues where lengths say {start[-1]}", "write it again",
-                file=str(path),
-            )  # fmt: skip
+                said, "write it again, with protok.bench.save_precomputed", file=str(path)
+            )
         if self._codes is not None and len(self._rows) and self._rows.max() >= len(self._codes):
             raise FormatError(
                 f"code {self._rows.max()} of {len(self._codes)} vectors",
@@ -70,15 +80,35 @@ class Precomputed:
         Raises
         ------
         Unsupported
-            If the file holds codes, does not have the structure, or has it with another length:
-            a rotated, cut or noisy copy cannot be looked up.
+            If the file holds codes, or has the structure with another length: a cut copy cannot be
+            looked up.
+        FormatError
+            If the file does not have the structure.
         """
         if not self.continuous:
             raise Unsupported(f"{self.name} holds codes, no embeddings", "measure its codes")
         return self._found(structure)
 
+    def require(self, structures: Sequence[Backbone]) -> None:
+        """Whether all structures are in the file, by name.
+
+        Raises
+        ------
+        FormatError
+            If not; says how many are missing.
+        """
+        missing = [one.name for one in structures if one.name not in self._where]
+        if missing:
+            raise FormatError(
+                f"no precomputed tokens of {missing[0]!r}: {len(missing)} of {len(structures)} "
+                "structures are not in the file",
+                "compute them for all structures of the data folder, under its names",
+                file=self.name,
+            )
+
     def _found(self, structure: Backbone) -> np.ndarray:
-        begin, end = self._where.get(structure.name, (0, -1))
+        self.require([structure])
+        begin, end = self._where[structure.name]
         if end - begin != len(structure):
             raise Unsupported(
                 f"no precomputed tokens of {structure.name!r} with {len(structure)} residues",

@@ -158,8 +158,9 @@ def _has(what: Callable[[], Any]) -> bool:
 def _chosen(wanted: str | Sequence[str], folder: Any) -> list[str]:
     wanted = [wanted] if isinstance(wanted, str) else list(wanted)
     has = available(folder)
-    if wanted == ["all"]:
-        return has
+    # `all,sites.z` is all there is, and more.
+    wanted = [one for name in wanted for one in (has if name == "all" else [name])]
+    wanted = list(dict.fromkeys(wanted))
     for name in wanted:
         if name not in has and not _is_within(name, folder.tables()):
             known = " (a task of protok, but its data is not there)" if name in tasks.TASKS else ""
@@ -206,7 +207,7 @@ def _measured(
         )
         found = results.cached(path, row["key"]) if path else None
         if found is not None:
-            return found
+            return _described(found, row["task"], path)
         row["data"] = {"sha256": digest, **described}
         row["settings"] = used
         scored, row["points"], row["chosen"] = _work(who, name, given, folder, settings)
@@ -232,6 +233,15 @@ def _measured(
     row["device"], row["versions"] = "cpu", results.versions()
     row |= {key: value for key, value in about.items() if key not in row}
     if path:
+        results.save(row, path)
+    return row
+
+
+def _described(row: dict[str, Any], task: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A result that is there, with what is said of its task now, which no number follows from."""
+    said = {key: task[key] for key in ("what", "labels", "licence", "citation")}
+    if {key: row["task"].get(key) for key in said} != said:
+        row["task"] |= said
         results.save(row, path)
     return row
 
@@ -331,6 +341,14 @@ def _probed(who: Subject, table: Table, folder: Any, settings: Settings):
             f"{table.name} has {len(train)} training, {len(valid)} validation proteins and "
             f"{len(table.tests)} test splits", "a probe needs all three",
         )  # fmt: skip
+    if table.kind == "site":
+        for split in (TRAIN, *table.tests):
+            known = np.concatenate([entry.target for entry in table.split(split)])
+            if not {0.0, 1.0} <= {*known[np.isfinite(known)].tolist()}:
+                raise FormatError(
+                    f"{split} of {table.name} has not both labels, 0 and 1",
+                    "nothing can be told apart there: add proteins",
+                )
     made, n = {}, {}
     for split in table.tests:
         tested = _limited(table.split(split), settings.test_residues)

@@ -123,12 +123,17 @@ class Subject:
 
         Without `keep`, what must be computed is not remembered.
         """
+        if hasattr(self.tokenizer, "require"):
+            self.tokenizer.require(structures)
         keys = [_key(structure) for structure in structures]
         found = {key: self._kept[key] for key in keys if key in self._kept}
         for key in {*keys} - found.keys():
             path = self._path(key)
             if path is not None and path.exists():
-                found[key] = np.load(path, allow_pickle=False)
+                try:
+                    found[key] = np.load(path, allow_pickle=False)
+                except (OSError, ValueError, EOFError):
+                    continue  # damaged: it is computed again, and written over
                 self._keep(key, found[key])
         todo = [i for i, key in enumerate(keys) if key not in found]
         group: list[int] = []
@@ -349,6 +354,8 @@ def subject(
         made = Subject(given)
         made.store = store
         return made
+    if "," in str(given) and not Path(given).exists():
+        raise FormatError(f"{str(given)!r} is no tokenizer", "give --model once for each")
     name, colon, view = str(given).rpartition(":")
     if not colon or not (view in VIEWS or view.startswith("kmeans")):
         name, view = str(given), "codes"
@@ -356,7 +363,7 @@ def subject(
     made = Subject(_load(name), "continuous" if kmeans else view)
     made.store = store
     if kmeans:
-        if not view[6:].isdecimal():
+        if not view[6:].isdecimal() or not int(view[6:]):
             raise FormatError(f"{given!r} is no tokenizer", "write NAME:kmeans512")
         made = Subject(KMeans(made, int(view[6:]), structures))
         made.store = store

@@ -30,6 +30,12 @@ from protok.errors import FormatError, ProtokError
 
 #: Chains shorter than this are left out: no tokenizer says much of them.
 SHORTEST = 10
+#: In the metadata of what `prepare` wrote, which it may write over.
+MADE = {"made by": "protok bench prepare"}
+#: What other programs call the splits for training and choosing; here such a name would be a test.
+OTHERWISE = {"train": "train", "training": "train"} | dict.fromkeys(
+    ("valid", "val", "validation", "dev"), "valid"
+)
 
 
 @dataclass
@@ -48,7 +54,7 @@ def prepare(
     labels: Sequence[str | Path] = (), pairs: str | Path | None = None,
     unlisted: str = "auto", ligands: bool = True, bfactors: bool = True,
 ) -> Prepared:  # fmt: skip
-    """Write a data folder.
+    """Write a data folder; what an earlier call wrote there is replaced.
 
     Parameters
     ----------
@@ -72,11 +78,13 @@ def prepare(
     ------
     FormatError
         If a CSV is not as above, names what the structures do not have, or is named like another
-        table or a task on structures alone.
+        table or a task on structures alone; or if the folder has other Parquet files. Nothing is
+        written then.
     """
     from protok.io import iter_files
 
     made = Prepared(Path(out))
+    old = _old(made.out)
     chains: dict[str, Backbone] = {}
     bound: dict[str, np.ndarray] = {}
     for path in iter_files(structures):
@@ -95,16 +103,15 @@ def prepare(
             made.errors.append((str(path), error.reason))
     if not chains:
         raise FormatError("no chain could be read", "give structure files", file=str(structures))
-    (made.out / "tasks").mkdir(parents=True, exist_ok=True)
-    write_structures(chains.values(), made.out / "structures.parquet", list(chains))
     made.structures = len(chains)
+    tables: list[tuple[str, list[dict[str, Any]], dict[str, str]]] = []
     group = dict(zip(chains, splits.clusters([c.sequence for c in chains.values()]), strict=True))
 
     def add(name: str, rows: list[dict[str, Any]], about: dict[str, str], file: str = "") -> None:
         if name in made.tables or name in UNTAUGHT:
             raise FormatError(f"there is a table or task {name} already", "rename it", file=file)
         _split(rows, group, file)
-        write_table(rows, made.out / "tasks" / f"{name}.parquet", about)
+        tables.append((name, rows, about))
         made.tables[name] = dict(Counter(row["split"] for row in rows))
 
     flexible = {id: c.bfactor for id, c in chains.items() if varies(c.bfactor)}
@@ -122,11 +129,36 @@ def prepare(
     for file in labels:
         rows = _labelled(Path(file), chains, unlisted)
         add(Path(file).stem, rows, {"labels": "given"}, str(file))
-    if pairs is not None:
-        rows = _pairs(Path(pairs), chains)
-        _write(rows, made.out / "pairs.parquet", {})
-        made.pairs = len(rows)
+    couples = _pairs(Path(pairs), chains) if pairs is not None else []
+    made.pairs = len(couples)
+    for file in old:
+        file.unlink()
+    (made.out / "tasks").mkdir(parents=True, exist_ok=True)
+    _write(_structure_rows(chains.values(), list(chains)), made.out / "structures.parquet", MADE)
+    for name, rows, about in tables:
+        write_table(rows, made.out / "tasks" / f"{name}.parquet", about, MADE)
+    if couples:
+        _write(couples, made.out / "pairs.parquet", MADE)
     return made
+
+
+def _old(out: Path) -> list[Path]:
+    """What an earlier `prepare` wrote; labels of other structures must not stay beside new ones."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = [*out.glob("*.parquet"), *(out / "tasks").glob("*.parquet")]
+    for file in found:
+        try:
+            said = pq.ParquetFile(file).schema_arrow.metadata or {}
+        except (OSError, pa.ArrowException):
+            said = {}
+        if not {key.encode() for key in MADE} <= said.keys():
+            raise FormatError(
+                "a Parquet file that `protok bench prepare` did not make",
+                "give another folder, or move it away", file=str(file),
+            )  # fmt: skip
+    return found
 
 
 def _chains(path: Path):
@@ -170,6 +202,14 @@ def _letters(label: np.ndarray) -> str:
 
 def _split(rows: list[dict[str, Any]], group: dict[str, int], file: str) -> None:
     given = sum(bool(row.get("split")) for row in rows)
+    for row in rows:
+        name = row.get("split") or ""
+        meant = OTHERWISE.get(name.strip().casefold(), name)
+        if meant != name:
+            raise FormatError(
+                f"split {name!r}, which would be a test split",
+                f"write {meant}, or call the test otherwise", file=file,
+            )  # fmt: skip
     if given == len(rows):
         return
     if given:
@@ -184,14 +224,20 @@ def _split(rows: list[dict[str, Any]], group: dict[str, int], file: str) -> None
 
 
 def _read(path: Path, needed: set[str]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        numbered = [(reader.line_num, row) for row in reader]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            numbered = [(reader.line_num, row) for row in reader]
+    except UnicodeDecodeError as error:
+        raise FormatError("text that is not UTF-8", "save it as UTF-8", file=str(path)) from error
+    except (OSError, csv.Error) as error:
+        raise FormatError(f"no CSV file ({error})", "write it again", file=str(path)) from error
     rows = [row for _, row in numbered]
     if not rows or not needed <= rows[0].keys():
         raise FormatError(
             f"columns {', '.join(rows[0]) if rows else 'of an empty file'}",
-            f"it needs {', '.join(sorted(needed))}; see protok.bench.tidy", file=str(path),
+            f"it needs {', '.join(sorted(needed))}; see protok bench prepare --help",
+            file=str(path),
         )  # fmt: skip
     for number, row in numbered:
         if None in row or None in row.values():
@@ -219,13 +265,17 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
                 in_region(chains[row["id"]], row["region"], path)
         return [{"id": row["id"], **{key: row[key] for key in keep}} for row in given]
     if "label" not in columns:
-        raise FormatError("no column label or fold", "see protok.bench.tidy", file=str(path))
+        raise FormatError(
+            "no column label or fold", "see protok bench prepare --help", file=str(path)
+        )
+    for row in given:
+        row["label"] = _plain(row["label"])
     if "residue" in columns:
         return _by_residue(given, chains, unlisted, keep, path)
-    site = all(set(row["label"].strip()) <= set("01x") for row in given)
+    site = all(set(row["label"]) <= set("01x") for row in given)
     rows = []
     for row in given:
-        text = row["label"].strip()
+        text = row["label"]
         label = text if site else [_number(one, path) for one in text.split()]
         if len(label) != len(chains[row["id"]]):
             raise FormatError(
@@ -237,11 +287,12 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
 
 
 def _by_residue(given, chains, unlisted, keep, path) -> list[dict[str, Any]]:
-    site = all(row["label"].strip() in ("0", "1", "x") for row in given)
+    site = all(row["label"] in ("0", "1", "x") for row in given)
     rest = {"auto": 0.0 if site else np.nan, "0": 0.0, "x": np.nan}[unlisted]
     values: dict[str, np.ndarray] = {}
     first: dict[str, dict[str, str]] = {}
     where: dict[str, dict[str, int]] = {}
+    said: dict[tuple[str, int], str] = {}
     for row in given:
         id = row["id"]
         if id not in values:
@@ -263,11 +314,23 @@ def _by_residue(given, chains, unlisted, keep, path) -> list[dict[str, Any]]:
                 f"{id} has no residue {row['residue']!r}",
                 "use the numbers of the structure file, 52 or 52A", file=str(path),
             )  # fmt: skip
-        values[id][at] = np.nan if row["label"].strip() == "x" else _number(row["label"], path)
+        if said.setdefault((id, at), row["label"]) != row["label"]:
+            raise FormatError(
+                f"{id}: residue {row['residue']} has labels {said[id, at]} and {row['label']}",
+                "give it once", file=str(path),
+            )  # fmt: skip
+        values[id][at] = np.nan if row["label"] == "x" else _number(row["label"], path)
     return [
         {"id": id, "label": _letters(v) if site else v.tolist(), **{k: first[id][k] for k in keep}}
         for id, v in values.items()
     ]
+
+
+def _plain(text: str) -> str:
+    """A label of zeros and ones as such, however a program wrote them (1.0, or with blanks)."""
+    bits = {"0": "0", "0.0": "0", "1": "1", "1.0": "1", "x": "x"}
+    parts = text.split()
+    return "".join(bits[p] for p in parts) if {*parts} <= bits.keys() else text.strip()
 
 
 def _number(text: str, path: Path) -> float:
@@ -296,6 +359,10 @@ def _pairs(path: Path, chains: dict[str, Backbone]) -> list[dict[str, Any]]:
 
 def write_structures(structures: Iterable[Backbone], path: Path, ids: Sequence[str] = ()) -> None:
     """Write Backbones as a structure file of a data folder, under `ids` or their own names."""
+    _write(_structure_rows(structures, ids), path, {})
+
+
+def _structure_rows(structures: Iterable[Backbone], ids: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
     for i, one in enumerate(structures):
         rows.append(
@@ -309,12 +376,16 @@ def write_structures(structures: Iterable[Backbone], path: Path, ids: Sequence[s
                 "bfac": one.bfactor.astype(np.float32),
             }
         )
-    _write(rows, path, {})
+    return rows
 
 
-def write_table(rows: list[dict[str, Any]], path: Path, about: dict[str, str]) -> None:
+def write_table(
+    rows: list[dict[str, Any]], path: Path, about: dict[str, str],
+    metadata: dict[str, str] | None = None,
+) -> None:  # fmt: skip
     """Write a table of labels; what it says of itself goes into the file's metadata."""
-    _write(rows, path, {f"bench:{key}": value for key, value in about.items()})
+    said = {f"bench:{key}": value for key, value in about.items()}
+    _write(rows, path, said | (metadata or {}))
 
 
 def _write(rows: list[dict[str, Any]], path: Path, metadata: dict[str, str]) -> None:
