@@ -9,7 +9,7 @@ import pytest
 
 import protok
 from protok import bench
-from protok.bench import codes, official, results
+from protok.bench import codes, official, official_chains, results
 from protok.bench.run import available, open_data
 from protok.bench.subjects import KMeans, Subject, subject
 from protok.cli import main
@@ -344,10 +344,10 @@ def test_a_chain_by_its_label_has_the_authors_numbers(tmp_path):
     atoms["label_seq_id"] = (np.arange(n) // 4 + 1).astype(str)
     file.write(tmp_path / "1abc.cif")
     for name in ("X", "B"):
-        read = official._from_mmcif(tmp_path / "1abc.cif", name)
+        read = official_chains.from_mmcif(tmp_path / "1abc.cif", name)
         np.testing.assert_array_equal(read.index, chain.index)
     with pytest.raises(official.Left, match="no chain C"):
-        official._from_mmcif(tmp_path / "1abc.cif", "C")
+        official_chains.from_mmcif(tmp_path / "1abc.cif", "C")
 
 
 def test_gains_are_paired_by_table(data, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """The official release: a small tree in its layout, with official labels, gives them back."""
 
+import json
 import pickle
+import re
 import sys
 import types
 
@@ -9,9 +11,14 @@ import pytest
 import torch
 
 import protok
-from protok.bench import open_data
+from protok import bench
+from protok.bench import open_data, results
 from protok.bench.folder import Folder
-from protok.errors import FormatError
+from protok.bench.official_chains import Chains
+from protok.bench.official_lists import Left
+from protok.bench.run import available
+from protok.errors import CorruptFile, FormatError
+from protok.testing import random_backbone
 
 ESM = "esm.utils.structure.protein_chain"
 
@@ -337,3 +344,134 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
 def test_another_folder_is_no_release(tmp_path):
     with pytest.raises(FormatError, match="prepare"):
         open_data(tmp_path)
+
+
+# Damage, and what is read how often
+
+
+def interpro(folder, chains):
+    """Lists of InterPro before structures, for two of its tasks, that name these chains."""
+    items = [{"pdb_id": entry, "chain_id": chain, "fragments": "2-9"} for entry, chain in chains]
+    for field in ("binding_label", "activesite_label"):
+        for split in ("train", "validation", "fold_test"):
+            save(items, folder / "data/functional/local/interpro" / f"{field}_{split}")
+
+
+def casp(folder, keys):
+    """CASP14 with these chains; files are to be put into the folder returned."""
+    files = folder / "data" / "utility" / "casp14"
+    files.mkdir(parents=True)
+    (files / "chain_data_cache.json").write_text(json.dumps(dict.fromkeys(keys, 0)))
+    return files
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda text: text[: len(text) // 2], "the last atom_site row is cut"),
+        (lambda text: re.sub(r"\d+\.\d{3}", "abc", text, count=1), "abc"),
+        (lambda text: "", "is empty"),
+        (lambda text: "<html>404</html>", "a web page"),
+        (lambda text: "data_1bad\n_entry.id 1bad\n", "no _atom_site"),
+        (lambda text: text.replace("ATOM 5 ", "ATOM '5 "), "different lengths"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_chain(dump, tmp_path, harm, said):
+    casp_files = casp(tmp_path, ["1bad_A"])
+    for entry in ("1abc", "1bad"):
+        dump(random_backbone(30, 1), entry, "A")
+    bad = tmp_path / "pdb_data" / "mmcif_files" / "mmcif_files" / "1bad.cif"
+    text = bad.read_text()
+    for path in (bad, casp_files / "1bad.cif"):
+        path.write_text(harm(text))
+    interpro(tmp_path, [("1abc", "A"), ("1bad", "A")])
+    release = open_data(tmp_path)
+    rows = list(bench.evaluate("random-code", ["BindInt", "utilization"], release))
+    for row, path in zip(rows, (bad, casp_files / "1bad.cif"), strict=True):
+        assert row["status"] == results.FAILED
+        assert row["error"].startswith(f"CorruptFile: {path}, chain A: ")
+        assert said in row["error"] and "fetch it again" in row["error"]
+    # A file that was mended is read without opening the folder anew.
+    for path in (bad, casp_files / "1bad.cif"):
+        path.write_text(text)
+    assert len(release.table("BindInt").split("train")) == 2
+    assert release.sets() == {"casp14": ["1bad_A"]}
+
+
+def test_a_chain_without_a_backbone_and_a_damaged_cache_are_named(dump, tmp_path):
+    structure = random_backbone(30, 1)
+    structure.coords[:, [0, 2, 3]] = structure.coords[:, 1:2] = 0
+    dump(structure, "1abc", "A")
+    interpro(tmp_path, [("1abc", "A")])
+    with pytest.raises(CorruptFile, match=r"1abc\.cif, chain A: all atoms lie at the origin"):
+        open_data(tmp_path).table("BindInt")
+    cache = casp(tmp_path, []) / "chain_data_cache.json"
+    cache.write_text('{"1abc_A": ')
+    with pytest.raises(CorruptFile, match=r"chain_data_cache\.json: no list of chains"):
+        open_data(tmp_path).sets()
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Names of mmCIF files in the order in which they are parsed."""
+    from biotite.structure.io import pdbx
+
+    names, real = [], pdbx.CIFFile.read
+    monkeypatch.setattr(pdbx.CIFFile, "read", lambda path: names.append(path.name) or real(path))
+    return names
+
+
+def test_each_chain_is_parsed_once(dump, tmp_path, parsed):
+    casp_files = casp(tmp_path, ["t1_A", "t2_A"])
+    for i in range(3):
+        dump(random_backbone(30, i), f"{i}abc", "A")
+    for name in ("t1", "t2"):
+        protok.write(random_backbone(30, 7), casp_files / f"{name}.cif")
+    # Every chain three times, one that is not in its file among them.
+    interpro(tmp_path, [*[(f"{i}abc", "A") for i in range(3)], ("0abc", "B")] * 3)
+    release = open_data(tmp_path)
+    assert {"BindInt", "CatInt", "utilization"} <= set(available(release)) and not parsed
+    for task in ("BindInt", "CatInt"):
+        assert len(release.table(task).split("fold_test")) == 9
+        assert release.left_out[task].count("0abc: no chain B") == 9
+    rows = bench.evaluate("random-code", ["utilization", "mirror", "rotation"], release)
+    assert all(row["status"] == results.OK for row in rows)
+    assert sorted(parsed) == ["0abc.cif", "0abc.cif", "1abc.cif", "2abc.cif", "t1.cif", "t2.cif"]
+
+
+def test_chains_are_held_up_to_a_bound(tmp_path, parsed):
+    for name in "abc":
+        protok.write(random_backbone(30, 1), tmp_path / f"{name}.cif")
+    chains = Chains(held=70)
+    for name in "ababcab":
+        assert len(chains.get(tmp_path / f"{name}.cif", "A")) == 30
+    # c takes the place of a, a that of b, b that of c.
+    assert [name[0] for name in parsed] == list("abcab")
+    for name in ("Z", "", "Z", ""):
+        with pytest.raises(Left, match=f"no chain {name}$"):
+            chains.get(tmp_path / "b.cif", name)
+    assert len(parsed) == 7
+    assert len(chains.get(tmp_path / "b.cif")) == 30 and len(parsed) == 7
+
+
+def test_a_release_may_have_only_some_of_its_folders(tmp_path):
+    protok.write(random_backbone(30, 1), casp(tmp_path, ["t1_A"]) / "t1.cif")
+    pairs = tmp_path / "data" / "sensitivity" / "conformational"
+    pairs.mkdir(parents=True)
+    for root in (tmp_path, tmp_path / "data"):
+        assert "utilization" in available(open_data(root))
+        assert not {"sensitivity", "BindInt"} & set(available(open_data(root)))
+    with pytest.raises(FormatError, match="no task 'BindInt' .*its data is not there"):
+        bench.evaluate("random-code", ["BindInt"], tmp_path)
+    # A list of pairs without the dump is a task that fails, and says what it lacks.
+    (pairs / "apo.csv").write_text("one,two\n1aaa.A.pdb,2bbb.A.pdb\n")
+    rows = {row["task"]["name"]: row for row in bench.evaluate("random-code", data=tmp_path)}
+    assert rows["utilization"]["status"] == results.OK
+    assert rows["sensitivity"]["status"] == results.FAILED
+    assert "there is no mmCIF dump; put it at pdb_data" in rows["sensitivity"]["error"]
+
+
+def test_a_release_without_any_list_is_said(tmp_path):
+    (tmp_path / "utility" / "casp14").mkdir(parents=True)
+    with pytest.raises(FormatError, match="no list of any task"):
+        bench.evaluate("random-code", data=tmp_path)

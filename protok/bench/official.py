@@ -1,7 +1,8 @@
 """The official release of StructTokenBench as a data folder: its tree, its files, its rules.
 
 The root is the folder that holds `functional`, `physicochemical`, `structural`, `sensitivity`
-and `utility` (below `struct_token_bench_release_data/data` in the release). Read are the lists
+or `utility` (below `struct_token_bench_release_data/data` in the release); a release may have
+only some of them, and then supplies the tasks whose lists it has. Read are the lists
 that the reference code saved, `processed_structured_<field>_<split>`, and where there is only
 the list before structures, `<field>_<split>`, that together with the mmCIF dump
 (`pdb_data/mmcif_files/mmcif_files/xxxx.cif`, beside or above the root), by the rules of
@@ -26,9 +27,10 @@ import numpy as np
 from protok.backbone import Backbone
 from protok.bench import official_lists as lists
 from protok.bench.folder import TRAIN, VALID, Domain, Entry, Folder, Table, in_range
+from protok.bench.official_chains import Chains
 from protok.bench.official_lists import Left
 from protok.bench.tasks import TASKS
-from protok.errors import FormatError, ProtokError
+from protok.errors import CorruptFile, FormatError, ProtokError
 
 INTERPRO = "functional/local/interpro"
 BIOLIP = "functional/local/biolip2"
@@ -51,9 +53,13 @@ PLACES = {
 }
 #: Names that files give to the two splits that are not tests.
 SPLITS = {TRAIN: ("train",), VALID: ("validation", "valid", "val")}
+CONFORMATIONS = "sensitivity/conformational"
 PAIRS = {"fold_switching_test": "codnas.csv", "apo_holo_test": "apo.csv"}
 #: The reference skips this pair of codnas.csv, counted from 0.
 SKIPPED = {"codnas.csv": 2}
+SETS = {"casp14": "utility/casp14", "cameo": "utility/cameo"}
+#: The release is known by any of these folders: it is fetched in parts.
+KNOWN = (*(place for place, _ in PLACES.values()), CONFORMATIONS, *SETS.values())
 #: N, CA, C and O in the order of atom37.
 ATOM37 = [0, 1, 2, 4]
 LONGEST = 600  # residues of an example; longer ones the reference leaves out
@@ -67,7 +73,7 @@ def is_release(path: Path) -> bool:
 
 def _root(path: Path) -> Path | None:
     for root in (path, path / "data", path / "struct_token_bench_release_data" / "data"):
-        if any((root / place).is_dir() for place, _ in PLACES.values()):
+        if any((root / place).is_dir() for place in KNOWN):
             return root
     return None
 
@@ -88,15 +94,18 @@ class Release:
         root = _root(self.path)
         if root is None:
             raise FormatError(
-                "not the release of StructTokenBench", "give the folder that holds `functional`",
+                "not the release of StructTokenBench",
+                f"give the folder that holds any of {', '.join(dict.fromkeys(KNOWN))}",
                 file=str(path),
-            )  # fmt: skip
+            )
         self.root = root
         parents = (root, *root.parents[:3])
         self._dump = next((p / DUMP for p in parents if (p / DUMP).is_dir()), None)
+        self._chains = Chains()
         self._structures: dict[str, Backbone] = {}
         self._known: dict[str, Table] = {}
         self._pairs: dict[str, list[tuple[str, str, float]]] | None = None
+        self._sets: dict[str, list[str]] | None = None
         #: What lists name but the release does not have, by table, `pairs` and `sets`.
         self.left_out: dict[str, list[str]] = {}
         self._obsolete: dict[str, str] | None = None
@@ -208,12 +217,10 @@ class Release:
 
     def _of_atlas(self, item: dict[str, Any], folder: Path) -> Backbone:
         """ATLAS has its own PDB files, prepared for simulation."""
-        from protok.io import read
-
         path = lists.atlas_file(item, folder, ".pdb")
         if not path.is_file():
             raise Left("no structure of ATLAS")
-        return read(path)
+        return self._chains.get(path)
 
     def _register(self, id: str, structure: Backbone) -> str:
         """Name of a structure; the same chain of another file is another structure."""
@@ -235,7 +242,7 @@ class Release:
         path = self._dump / f"{entry}.cif"
         if not path.is_file():
             raise Left("not in the mmCIF dump")
-        return _from_mmcif(path, chain)
+        return self._chains.get(path, chain)
 
     def _newest(self, entry: str) -> str:
         """The entry that took the place of an obsolete one, by `obsolete.dat` of the dump."""
@@ -250,9 +257,8 @@ class Release:
         return self._obsolete.get(entry, entry)
 
     def _pair_files(self) -> dict[str, Path]:
-        folder = self.root / "sensitivity" / "conformational"
-        files = {split: folder / file for split, file in PAIRS.items()}
-        return {split: file for split, file in files.items() if file.is_file() and self._dump}
+        files = {split: self.root / CONFORMATIONS / file for split, file in PAIRS.items()}
+        return {split: file for split, file in files.items() if file.is_file()}
 
     def has_pairs(self) -> bool:
         """Whether there are pairs, without aligning them."""
@@ -288,24 +294,44 @@ class Release:
         entry, chain = text.removesuffix(".pdb").split(".")[:2]
         return self._register(f"{entry}.{chain}", self._chain(entry, chain))
 
+    def _caches(self) -> list[tuple[str, Path]]:
+        return [
+            (name, cache) for name, place in SETS.items()
+            for cache in sorted((self.root / place).rglob("chain_data_cache.json"))
+        ]  # fmt: skip
+
+    def has_sets(self) -> bool:
+        """Whether there are lists of sets, without reading their structures."""
+        return bool(self._caches())
+
     def sets(self) -> dict[str, list[str]]:
         """CASP14 and CAMEO, by `chain_data_cache.json` and the mmCIF files beside it."""
+        if self._sets is None:
+            self._sets = self._found_sets()
+        return self._sets
+
+    def _found_sets(self) -> dict[str, list[str]]:
         out: dict[str, list[str]] = {}
         missing = self.left_out["sets"] = []
-        for name in ("casp14", "cameo"):
-            for cache in sorted((self.root / "utility" / name).rglob("chain_data_cache.json")):
-                files = {file.stem: file for file in sorted(cache.parent.rglob("*.cif"))}
-                for key in json.loads(cache.read_text()):
-                    entry, _, chain = key.rpartition("_")
-                    if entry not in files:
-                        missing.append(f"{name}: {key}: no mmCIF file")
-                        continue
-                    try:
-                        structure = _from_mmcif(files[entry], chain)
-                    except Left as why:
-                        missing.append(f"{name}: {key}: {why}")
-                        continue
-                    out.setdefault(name, []).append(self._register(key, structure))
+        for name, cache in self._caches():
+            files = {file.stem: file for file in sorted(cache.parent.rglob("*.cif"))}
+            try:
+                keys = list(json.loads(cache.read_text()))
+            except (ValueError, TypeError) as error:
+                raise CorruptFile(
+                    f"no list of chains ({error})", "fetch it again", file=str(cache)
+                ) from error
+            for key in keys:
+                entry, _, chain = key.rpartition("_")
+                if entry not in files:
+                    missing.append(f"{name}: {key}: no mmCIF file")
+                    continue
+                try:
+                    structure = self._chains.get(files[entry], chain)
+                except Left as why:
+                    missing.append(f"{name}: {key}: {why}")
+                    continue
+                out.setdefault(name, []).append(self._register(key, structure))
         return out
 
 
@@ -330,27 +356,6 @@ def _backbone(chain: Any, id: str) -> Backbone:
     except (AttributeError, IndexError, ValueError) as error:
         raise FormatError(f"{id}: {error}", "process the release again") from error
     return replace(made, icode=np.array(codes))
-
-
-def _from_mmcif(path: Path, chain: str) -> Backbone:
-    """One chain as the reference reads it: ATOM records of model 1, author id, then label id."""
-    import biotite.structure as struc
-    from biotite.structure.io import pdbx
-
-    atoms = pdbx.get_structure(
-        pdbx.CIFFile.read(path), model=1, altloc="first",
-        extra_fields=["b_factor", "label_asym_id"],
-    )  # fmt: skip
-    # Numbers are those of the author even where the chain is found by its label.
-    for named in (atoms.chain_id, atoms.label_asym_id):
-        keep = struc.filter_amino_acids(atoms) & ~atoms.hetero & (named == chain)
-        if keep.any():
-            break
-    else:
-        raise Left(f"no chain {chain}")
-    from protok.convert import from_biotite
-
-    return replace(from_biotite(atoms[keep]), name=f"{path.stem}_{chain}")
 
 
 class Inert:

@@ -140,7 +140,7 @@ def available(folder: Any) -> list[str]:
             )
     if _has(getattr(folder, "has_pairs", folder.pairs)):
         names.append("sensitivity")
-    if _has(folder.sets):
+    if _has(getattr(folder, "has_sets", folder.sets)):
         names += list(codes.MEASURES)
     if _has(lambda: len(align.representatives(folder.domains())) > 1):
         names.append("retrieval")
@@ -158,6 +158,11 @@ def _has(what: Callable[[], Any]) -> bool:
 def _chosen(wanted: str | Sequence[str], folder: Any) -> list[str]:
     wanted = [wanted] if isinstance(wanted, str) else list(wanted)
     has = available(folder)
+    if not has:
+        raise FormatError(
+            "no list of any task is there", "fetch one; protok/bench/README.md says which are read",
+            file=str(folder.path),
+        )  # fmt: skip
     # `all,sites.z` is all there is, and more.
     wanted = [one for name in wanted for one in (has if name == "all" else [name])]
     wanted = list(dict.fromkeys(wanted))
