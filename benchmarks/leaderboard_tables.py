@@ -94,8 +94,10 @@ def _summary(found, more) -> str:
     buried = {line: _value(found, BURIAL, line) for line in lines}
     rows = []
     for subject in found.subjects():
-        # The same values as z-scores are no further table.
-        plain = [line for line in lines if not line[0].endswith(WITHIN)]
+        # The same values as z-scores are no further table; splits of few domains are no table.
+        plain = [
+            line for line in lines if not line[0].endswith(WITHIN) and not found.few(*line[:2])
+        ]
         got = {line: _value(found, subject, line) for line in plain}
         floored = [_floor_line(line, floors) for line in lines if line[0] in floors]
         above = _wins(
@@ -169,9 +171,10 @@ def _tables(found: Results) -> str:
         ]
         floor = floors.get(name, {"metric": None})
         known = (floor["value"] if floor["metric"] == metric else None, chance[name])
+        few = found.few(name, split)
         rows.append([
-            f"{name} ({split})", metric, *("" if one is None else f"{one:.3f}" for one in known),
-            *cells,
+            f"{name} ({split}{f', {few} domains' if few else ''})", metric,
+            *("" if one is None else f"{one:.3f}" for one in known), *cells,
         ])  # fmt: skip
     head = ["table (split)", "metric", "floor", "chance", *(f"`{one}`" for one in subjects)]
     return _markdown(head, rows)

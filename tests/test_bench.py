@@ -589,6 +589,70 @@ def test_folds_are_learnt_with_their_hold_outs(data):
     assert row["task"]["metric"] == "macro_f1" and row["scores"]["test"]["macro_f1"]["value"] >= 0
 
 
+def test_splits_of_few_domains_are_shown_and_not_counted(tmp_path, monkeypatch):
+    def row(who, kind, metric, scores):
+        return {
+            "tokenizer": {"name": who, "view": "codes", "size": 4, "fingerprint": who},
+            "task": {"name": kind, "kind": kind, "metric": metric, "better": "higher"},
+            "status": results.OK, "error": "", "points": {}, "cpu_seconds": {"rest": 1}, "key": "",
+            "chosen": {"test_proteins": {split: n for split, (_, n) in scores.items()}},
+            "scores": {
+                split: {metric: {"value": value, "se": 0.01, "parity": value + 0.1}}
+                for split, (value, _) in scores.items()
+            },
+        }  # fmt: skip
+
+    enough = results.ENOUGH_DOMAINS
+    rows = [
+        row("a", "class", "macro_f1", {"test": (0.4, enough), "new": (0.8, enough - 1)}),
+        row("neighbour-count", "class", "macro_f1", {"test": (0.5, enough), "new": (0.0, 19)}),
+        row("a", "site", "auroc", {"test": (0.7, 3)}),
+        row("neighbour-count", "site", "auroc", {"test": (0.6, 3)}),
+    ]
+    got = results.Results(tuple(rows))
+    assert got.few("class", "new") == 19
+    assert got.few("class", "test") is None and got.few("site", "test") is None
+    means = got.means()
+    assert means["class"]["a"] == pytest.approx(0.4) and means["site"]["a"] == pytest.approx(0.7)
+    shown = {split: got.cell("a", "class", split, "macro_f1")[1] for split in ("test", "new")}
+    assert (shown["test"]["se"], shown["new"]["se"], shown["new"]["value"]) == (0.01, None, 0.8)
+    assert got.cell("a", "site", "test", "auroc")[1]["se"] == 0.01
+    assert rows[0]["scores"]["new"]["macro_f1"]["se"] == 0.01  # what was read stays as it was
+
+    from protok.bench.report import _table
+
+    page = _table(got, "class")
+    assert "19 domains: not in the mean" in page and "0.800 <span" in page and "± 0.010" in page
+    assert "∥ 0.500" in page and "<th>mean</th><th></th><th></th><td>0.400</td>" in page
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import leaderboard
+    import leaderboard_tables
+
+    monkeypatch.setattr(leaderboard, "OUT", tmp_path)
+    assert "| 1 of 2 |" in leaderboard_tables._summary(got, ())  # of three
+    table = leaderboard_tables._tables(got)
+    assert "class (new, 19 domains) | macro_f1 |  |  | **0.800** | 0.000 |" in table
+    assert "| 0.400 ± 0.010 | **0.500 ± 0.010** |" in table
+
+
+def test_pareto_names_what_no_other_beats():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    from protok.bench.report import _looks, _name_front
+
+    looks = _looks(pyplot, [str(i) for i in range(28)]).values()
+    assert len({(look["color"], look["marker"]) for look in looks}) == 28
+    points = {"slow": (1, 0.9), "fast": (9, 0.5), "near": (9.1, 0.4999), "beaten": (1, 0.4)}
+    for side, front in ((1, {"slow", "fast", "near"}), (-1, {"slow"})):
+        figure, axes = pyplot.subplots()
+        axes.plot(*zip(*points.values(), strict=True), "o")
+        figure.draw_without_rendering()
+        _name_front(axes, points, side)
+        assert {text.get_text() for text in axes.texts} == front
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
+        pyplot.close(figure)
+
+
 # The command and the page
 
 

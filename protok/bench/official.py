@@ -26,9 +26,10 @@ import numpy as np
 
 from protok.backbone import Backbone
 from protok.bench import official_lists as lists
-from protok.bench.folder import TRAIN, VALID, Domain, Entry, Folder, Table, in_range
+from protok.bench.folder import TRAIN, VALID, Domain, Entry, Folder, Table
 from protok.bench.official_chains import Chains
 from protok.bench.official_lists import Left
+from protok.bench.regions import in_range
 from protok.bench.tasks import TASKS
 from protok.errors import CorruptFile, FormatError, ProtokError
 

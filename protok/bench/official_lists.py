@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from protok.backbone import Backbone
-from protok.bench.folder import in_range
+from protok.bench.regions import in_range
 from protok.errors import FormatError
 
 #: Column of BioLiP that each label comes from.

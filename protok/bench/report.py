@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from protok.bench.results import OK, Results
+from protok.bench.results import ENOUGH_DOMAINS, OK, Results
+from protok.bench.scores import PARITY_BATCH
 from protok.errors import ProtokError
 
 #: Tables beside each other in a figure.
 PANELS = 4
+#: Marker and line of each ten tokenizers: colours that can be told apart are ten.
+MARKERS = "o^sDvPX"
+LINES = ("-", "--", ":", "-.")
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
 table { border-collapse: collapse; margin: 1em 0 } caption { text-align: left; font-weight: 600 }
@@ -74,9 +78,13 @@ def _notes(results: Results) -> str:
     probe = f" Probe: {_said(', '.join(probes))}." if probes else ""
     return (
         "<p class=note>± is the standard error over proteins. Scores are over all residues of the "
-        f"proteins that were scored (<i>pooled</i>){_drawn(results)}; means over mini-batches are "
-        f"in the files (<i>parity</i>).{probe} A mean is shown only where every cell of the column "
-        "is there.</p>"
+        f"proteins that were scored (<i>pooled</i>){_drawn(results)}. Below them, after ∥, is "
+        "<i>parity</i> where there is one: the mean over mini-batches, as the paper's reference "
+        f"takes it ({PARITY_BATCH['site']} proteins or {PARITY_BATCH['class']} domains in the "
+        f"order of the file).{probe} A mean is of scores over all residues, and shown only where "
+        f"every cell of the column is there. A test split of fewer than {ENOUGH_DOMAINS} domains "
+        "of a fold classification is shown, but enters no mean and has no ±: so few say next to "
+        "nothing.</p>"
     )
 
 
@@ -106,7 +114,8 @@ def _table(results: Results, kind: str) -> str:
         best = {"higher": max, "lower": min}[better](values) if values and better else None
         arrow = {"higher": " ↑", "lower": " ↓"}.get(better, "")
         tip = _said(tasks[name].get("labels", ""))
-        row = f"<td title='{tip}'>{_said(name)}</td><td class=text>{_said(split)}</td>"
+        row = f"<td title='{tip}'>{_said(name)}</td>"
+        row += f"<td class=text>{_said(split)}{_size(results, name, split)}</td>"
         row += f"<td class=text>{_said(metric)}{arrow}</td>"
         rows.append(f"<tr>{row}{''.join(_cell(*cell, best) for cell in cells)}</tr>")
     means = results.means().get(kind)
@@ -117,6 +126,12 @@ def _table(results: Results, kind: str) -> str:
         )
         rows.append(f"<tr><th>mean</th><th></th><th></th>{cells}</tr>")
     return f"<div class=wide><table>{''.join(rows)}</table></div>"
+
+
+def _size(results: Results, task: str, split: str) -> str:
+    """How many domains a split has, said where they are too few to count."""
+    few = results.few(task, split)
+    return f" <span class=se>{few} domains: not in the mean</span>" if few else ""
 
 
 def _leaders(results: Results) -> str:
@@ -146,8 +161,10 @@ def _cell(status: str, score: dict | None, best: float | None) -> str:
         text = "" if status in ("absent", OK) else status
         return f"<td class=no>{_said(text)}</td>"
     error = f" <span class=se>± {score['se']:.3f}</span>" if score.get("se") is not None else ""
+    parity = score.get("parity")
+    batches = f" <span class=se>∥ {parity:.3f}</span>" if parity is not None else ""
     mark = " class=best" if score["value"] == best else ""
-    return f"<td{mark}>{score['value']:.3f}{error}</td>"
+    return f"<td{mark}>{score['value']:.3f}{error}{batches}</td>"
 
 
 def _failures(results: Results) -> str:
@@ -208,7 +225,7 @@ def _bars(plt: Any, results: Results, kind: str) -> Any:
     if not lines:
         return None
     subjects = results.subjects()
-    colours = _colours(plt, subjects)
+    looks = _looks(plt, subjects)
     rows = -(-len(lines) // PANELS)
     figure, grid = plt.subplots(
         rows, min(PANELS, len(lines)), figsize=(11, rows * (0.7 + 0.16 * len(subjects))),
@@ -218,13 +235,13 @@ def _bars(plt: Any, results: Results, kind: str) -> Any:
         for j, subject in enumerate(subjects):
             score = results.cell(subject, *line)[1]
             if score and score["value"] is not None:
-                axes.errorbar(
-                    score["value"], j, xerr=score["se"] or 0, fmt="o", ms=4, color=colours[subject]
-                )
+                axes.errorbar(score["value"], j, xerr=score["se"] or 0, ms=4, **looks[subject])
         chance = tasks[line[0]].get("chance")
         if chance is not None:
             axes.axvline(chance, color="grey", lw=0.8, ls=":")
-        axes.set_title(line[0] + ("" if line[1] == "test" else f"\n{line[1]}"), fontsize=8)
+        few = results.few(*line[:2])
+        title = line[0] + ("" if line[1] == "test" else f"\n{line[1]}")
+        axes.set_title(title + (f", {few} domains" if few else ""), fontsize=8)
         axes.tick_params(labelsize=7)
     for axes in grid.flat[len(lines) :]:
         axes.set_axis_off()
@@ -234,9 +251,21 @@ def _bars(plt: Any, results: Results, kind: str) -> Any:
     return figure
 
 
-def _colours(plt: Any, subjects: list[str]) -> dict[str, Any]:
-    """A colour a tokenizer, the same in all figures of up to twenty."""
-    return {name: plt.get_cmap("tab20")(i % 20) for i, name in enumerate(subjects)}
+def _looks(plt: Any, subjects: list[str]) -> dict[str, dict[str, Any]]:
+    """A colour and marker a tokenizer, the same in all figures; no two alike of up to seventy."""
+    colours = plt.get_cmap("tab10").colors
+    return {
+        name: {"color": colours[i % 10], "marker": MARKERS[i // 10 % len(MARKERS)], "ls": ""}
+        for i, name in enumerate(subjects)
+    }
+
+
+def _legend(figure: Any, handles: dict[str, Any], scale: float = 1) -> None:
+    """One legend below all panels, where it hides nothing; `scale` enlarges its markers."""
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False,
+        fontsize=8, markerscale=scale,
+    )  # fmt: skip
 
 
 def _points(results: Results, task: str) -> dict[str, dict[str, Any]]:
@@ -251,16 +280,21 @@ def _usage(plt: Any, results: Results) -> Any:
     found = _points(results, "utilization")
     if not found:
         return None
-    figure, axes = plt.subplots(figsize=(8, 3.5))
-    colours = _colours(plt, results.subjects())
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    looks = _looks(plt, results.subjects())
+    handles = {}
     for name, sets in found.items():
         total = np.sum([one["counts"] for one in sets.values()], axis=0)
         share = np.sort(total / total.sum())[::-1]
-        axes.plot(np.arange(1, len(share) + 1) / len(share), share * len(share), label=name,
-                  color=colours[name])  # fmt: skip
+        look = looks[name]
+        line = LINES[MARKERS.index(look["marker"]) % len(LINES)]
+        (handles[name],) = axes.plot(
+            np.arange(1, len(share) + 1) / len(share), share * len(share), line,
+            color=look["color"],
+        )  # fmt: skip
     axes.set(xlabel="codes, most frequent first (share of codebook)", yscale="log",
              ylabel="frequency x K (1: even use)")  # fmt: skip
-    axes.legend(frameon=False)
+    _legend(figure, handles)
     return figure
 
 
@@ -289,20 +323,31 @@ def _scatter(plt: Any, results: Results) -> Any:
     sets = list(dict.fromkeys(key for points in found.values() for key in points))
     if not sets:
         return None
-    figure, grid = plt.subplots(1, len(sets), figsize=(4 * len(sets), 3.5), squeeze=False)
-    colours = _colours(plt, results.subjects())
-    for axes, key in zip(grid[0], sets, strict=True):
+    columns = min(3, len(sets))
+    rows = -(-len(sets) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(max(6, 4 * columns), 3.7 * rows + 0.05 * len(found)),
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    looks, handles = _looks(plt, results.subjects()), {}
+    for axes, key in zip(grid.flat, sets, strict=False):
         for name, points in found.items():
             if key in points:
-                axes.plot(points[key]["tm"], points[key]["per_residue"], "o", ms=3, label=name,
-                          color=colours[name])  # fmt: skip
+                (handles[name],) = axes.plot(
+                    points[key]["tm"], points[key]["per_residue"], ms=3.5, mew=0, **looks[name]
+                )
         axes.set(title=key, xlabel="TM-score", ylabel="alignment score a residue")
-    grid[0][0].legend(frameon=False)
+    for axes in grid.flat[len(sets) :]:
+        axes.set_axis_off()
+    _legend(figure, handles, 1.7)
     return figure
 
 
 def _pareto(plt: Any, results: Results) -> Any:
-    """Mean of the site tables that all have, over speed and over bits a residue."""
+    """Mean of the site tables that all have, over speed and over bits a residue.
+
+    Only what nothing else beats in both is named in the panel: names of all would cover each other.
+    """
     quality = {k: v for k, v in (results.means().get("site") or {}).items() if v is not None}
     cost = {row["tokenizer"]["name"]: row["tokenizer"] for row in results}
     for row in results:  # a cell whose codes were there already knows no speed
@@ -311,16 +356,44 @@ def _pareto(plt: Any, results: Results) -> Any:
             cost[row["tokenizer"]["name"]]["residues_per_second"] = speed
     if not quality:
         return None
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True)
-    colours = _colours(plt, results.subjects())
-    for name, value in quality.items():
-        speed, size = cost[name].get("residues_per_second"), cost[name]["size"]
-        for axes, at in ((left, speed), (right, np.log2(size) if size else None)):
-            if at:
-                axes.plot(at, value, "o", color=colours[name])
-                axes.annotate(
-                    name, (at, value), fontsize=7, xytext=(4, 2), textcoords="offset points"
-                )
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(11, 4.8 + 0.05 * len(quality)), sharey=True, layout="constrained"
+    )
+    looks, handles = _looks(plt, results.subjects()), {}
+    speeds = {name: cost[name].get("residues_per_second") for name in quality}
+    bits = {name: cost[name]["size"] and np.log2(cost[name]["size"]) for name in quality}
+    points = [
+        {name: (at, quality[name]) for name, at in costs.items() if at} for costs in (speeds, bits)
+    ]
+    for axes, known in zip((left, right), points, strict=True):
+        for name, at in known.items():
+            (handles[name],) = axes.plot(*at, **looks[name])
+        axes.margins(x=0.25)
     left.set(xscale="log", xlabel="residues a CPU-second", ylabel="mean AUROC of sites")
     right.set(xlabel="bits a residue (what is made from codes only)")
+    figure.suptitle("named: those that no other beats in both", fontsize=8)
+    _legend(figure, {name: handles[name] for name in quality if name in handles})
+    figure.draw_without_rendering()  # places the panels, which tells how large texts are in them
+    _name_front(left, points[0], 1)
+    _name_front(right, points[1], -1)
     return figure
+
+
+def _name_front(axes: Any, points: dict[str, tuple[float, float]], side: int) -> None:
+    """Name the points that no other beats; `side` is where the cost is better, 1 for right.
+
+    Names lie on that side, where nothing else is, and move up until they cover no other name.
+    """
+    front = [
+        name for name, (x, y) in points.items()
+        if not any(side * (a - x) >= 0 and b >= y and (a, b) != (x, y) for a, b in points.values())
+    ]  # fmt: skip
+    placed: list[Any] = []
+    for name in sorted(front, key=lambda one: points[one][1]):
+        text = axes.annotate(
+            name, points[name], fontsize=7, xytext=(5 * side, 3), textcoords="offset points",
+            ha="left" if side > 0 else "right",
+        )  # fmt: skip
+        while any(text.get_window_extent().overlaps(other) for other in placed):
+            text.xyann = text.xyann[0], text.xyann[1] + 2
+        placed.append(text.get_window_extent())

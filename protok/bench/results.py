@@ -22,6 +22,10 @@ from protok.errors import FormatError
 #: Of the harness: part of every key, goes up when the same settings give other numbers.
 HARNESS = 3
 OK, FAILED, UNSUPPORTED = "ok", "failed", "unsupported"
+#: Test domains that a classification's split must have to be counted: with fewer, one domain more
+#: or less decides a macro F1, and a bootstrap over them knows no error of it (0.000 ± 0.000 where
+#: none is right). Site and value tables have hundreds of labelled residues in each protein.
+ENOUGH_DOMAINS = 20
 
 
 def key_of(**parts: Any) -> str:
@@ -145,19 +149,36 @@ class Results:
         return list(seen)
 
     def cell(self, subject: str, task: str, split: str, metric: str) -> tuple[str, dict | None]:
-        """Status and score of one cell: status is `absent` where nobody measured it."""
+        """Status and score of one cell: status is `absent` where nobody measured it.
+
+        A score of too few test domains to count has no standard error (see `few`).
+        """
         for row in self.rows:
             if row["tokenizer"]["name"] == subject and row["task"]["name"] == task:
-                return row["status"], row["scores"].get(split, {}).get(metric)
+                score = row["scores"].get(split, {}).get(metric)
+                if score and _few(row, split):
+                    score = score | {"se": None}
+                return row["status"], score
         return "absent", None
 
+    def few(self, task: str, split: str) -> int | None:
+        """How many test domains a split has if these are too few to count, otherwise None.
+
+        Such a split of a classification is shown, but enters no mean and no count of tables.
+        """
+        found = (_few(row, split) for row in self.rows if row["task"]["name"] == task)
+        return next((n for n in found if n), None)
+
     def means(self) -> dict[str, dict[str, float | None]]:
-        """Mean main metric of each kind of supervised task; None if any cell is missing."""
+        """Mean main metric of each kind of supervised task; None if any cell is missing.
+
+        Splits of too few test domains (see `few`) are left out.
+        """
         kinds: dict[str, list[tuple[str, str, str]]] = {}
         tasks = self.tasks()
         for line in self.lines():
             kind = tasks[line[0]]["kind"]
-            if kind in ("site", "value", "class"):
+            if kind in ("site", "value", "class") and not self.few(*line[:2]):
                 kinds.setdefault(kind, []).append(line)
         out: dict[str, dict[str, float | None]] = {}
         for kind, lines in kinds.items():
@@ -183,6 +204,13 @@ class Results:
             for row in table
         ]
         return "\n".join(lines + [f"not read: {path}: {reason}" for path, reason in self.unread])
+
+
+def _few(row: dict[str, Any], split: str) -> int | None:
+    if row["task"].get("kind") != "class":
+        return None
+    n = row.get("chosen", {}).get("test_proteins", {}).get(split)
+    return n if n and n < ENOUGH_DOMAINS else None
 
 
 def _cell(status: str, score: dict | None) -> str:

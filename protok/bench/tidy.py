@@ -24,7 +24,8 @@ import numpy as np
 
 from protok.backbone import Backbone
 from protok.bench import splits
-from protok.bench.folder import in_region, standardised, varies
+from protok.bench.folder import standardised, varies
+from protok.bench.regions import in_region
 from protok.bench.tasks import UNTAUGHT
 from protok.errors import FormatError, ProtokError
 
