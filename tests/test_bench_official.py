@@ -469,6 +469,10 @@ def test_a_release_may_have_only_some_of_its_folders(tmp_path):
     assert rows["utilization"]["status"] == results.OK
     assert rows["sensitivity"]["status"] == results.FAILED
     assert "there is no mmCIF dump; put it at pdb_data" in rows["sensitivity"]["error"]
+    for line in ("", "1aaa.A.pdb", "1aaa,2bbb.A.pdb"):
+        (pairs / "apo.csv").write_text(f"one,two\n{line}\n")
+        (row,) = bench.evaluate("random-code", ["sensitivity"], tmp_path)
+        assert row["status"] == results.FAILED and f"line 2 is '{line}'" in row["error"]
 
 
 def test_a_release_without_any_list_is_said(tmp_path):

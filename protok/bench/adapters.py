@@ -77,6 +77,7 @@ def checkpoint(path: str | Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FormatError(
-            f"no file of weights ({error})", "fetch it again", file=str(path)
+            f"no file of weights ({said})", "fetch it again", file=str(path)
         ) from error

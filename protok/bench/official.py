@@ -282,6 +282,12 @@ class Release:
             for i, row in enumerate(rows):
                 if i == SKIPPED.get(path.name):
                     continue
+                if len(row) < 2 or not all("." in text for text in (row[0], row[-1])):
+                    raise FormatError(
+                        f"line {i + 2} is {','.join(row)!r}",
+                        "a pair is two chains, like 1aki.A.pdb, first and last in its line",
+                        file=str(path),
+                    )  # fmt: skip
                 try:
                     both = [self._pair(text) for text in (row[0], row[-1])]
                 except Left as why:
