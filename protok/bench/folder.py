@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from protok.backbone import Backbone
-from protok.bench.parquet import columns_of, read_table
+from protok.bench.parquet import read_table, schema_of
 from protok.bench.regions import in_region
 from protok.errors import FormatError
 
@@ -155,7 +155,7 @@ class Folder:
         columns: dict[Path, set[str]] = {}
         for file in sorted(self.path.glob("*.parquet")):
             try:
-                columns[file] = columns_of(file)
+                columns[file] = set(schema_of(file).names)
             except FormatError as error:
                 self.errors.append((str(file), error.reason))
         found = list(columns)
@@ -211,7 +211,7 @@ class Folder:
         number, row = self._index()[id]
         if number not in self._read:
             columns = ("id", "seq", "xyz", "resnum", "icode", "bfac", "chain")
-            file, names = self._files[number], columns_of(self._files[number])
+            file, names = self._files[number], schema_of(self._files[number]).names
             self._read[number] = read_table(file, [c for c in columns if c in names])
         table = self._read[number]
         one = {name: table[name][row] for name in table.column_names}
@@ -241,7 +241,7 @@ class Folder:
         names: list[str] = []
         for name, file in self._tables.items():
             try:
-                if "system" in columns_of(file):
+                if "system" in schema_of(file).names:
                     systems = read_table(file, ["system"])["system"].to_pylist()
                     names += [f"{name}.{system}" for system in sorted(set(systems))]
                     continue

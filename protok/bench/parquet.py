@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def columns_of(file: Path) -> set[str]:
-    """Names of the columns of a file.
+def schema_of(file: Path) -> pa.Schema:
+    """Columns and metadata of a file.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def columns_of(file: Path) -> set[str]:
     import pyarrow.parquet as pq
 
     try:
-        return set(pq.ParquetFile(file).schema_arrow.names)
+        return pq.ParquetFile(file).schema_arrow
     except (OSError, pa.ArrowException) as error:
         raise _damaged(file, error) from error
 

@@ -25,6 +25,7 @@ import numpy as np
 from protok.backbone import Backbone
 from protok.bench import splits
 from protok.bench.folder import standardised, varies
+from protok.bench.parquet import schema_of
 from protok.bench.regions import in_region
 from protok.bench.tasks import UNTAUGHT
 from protok.errors import FormatError, ProtokError
@@ -145,14 +146,11 @@ def prepare(
 
 def _old(out: Path) -> list[Path]:
     """What an earlier `prepare` wrote; labels of other structures must not stay beside new ones."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     found = [*out.glob("*.parquet"), *(out / "tasks").glob("*.parquet")]
     for file in found:
         try:
-            said = pq.ParquetFile(file).schema_arrow.metadata or {}
-        except (OSError, pa.ArrowException):
+            said = schema_of(file).metadata or {}
+        except FormatError:
             said = {}
         if not {key.encode() for key in MADE} <= said.keys():
             raise FormatError(
