@@ -32,7 +32,20 @@ def in_region(structure: Backbone, text: str, file: str | Path) -> np.ndarray:
 
 
 def in_range(index: np.ndarray, text: str) -> np.ndarray:
-    """Residues whose number lies in `2-129`; numbers may be negative, an empty text is all."""
+    """Whether each residue's number lies in `2-129`, (n,) bool.
+
+    Parameters
+    ----------
+    index : (n,) int
+        Author numbers; insertion codes are not looked at.
+    text
+        `2-129`, or one number; they may be negative, and an empty text is all.
+
+    Raises
+    ------
+    FormatError
+        If it is no range.
+    """
     if not text:
         return np.ones(len(index), bool)
     dash = text.index("-", 1) if "-" in text[1:] else len(text)

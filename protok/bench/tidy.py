@@ -1,14 +1,8 @@
 """Make a data folder (`protok.bench.folder`) from structure files and a CSV of labels.
 
-A CSV of labels has the column `id` (a chain of the folder: file stem and chain, `1aki_A`) and
-one of
-
-* `residue`, `label`: a row a residue, by its number in the file, `52` or `52A`;
-* `label`: a row a chain, a string of 0, 1 and x, or numbers separated by blanks;
-* `fold`, optionally `superfamily`, `family`, `region` (`2-129`): a row a domain;
-
-and optionally `split` (train, valid, any test) or `cluster` (members stay together). Without
-`label` files the tasks that structures carry themselves are still made.
+The columns of a CSV are what `protok bench prepare --help` says (`LABELS` in
+`protok.bench.command`). Without such files the tasks that structures carry themselves are still
+made.
 """
 
 from __future__ import annotations
