@@ -24,10 +24,10 @@ def assert_equal(a: Backbone, b: Backbone):
         np.testing.assert_array_equal(getattr(a, key), getattr(b, key), err_msg=key)
 
 
-def test_golden_table_is_complete(shared):
+def test_every_file_of_the_golden_table_is_there(shared):
     base = shared("parsing")
     here = {str(p.relative_to(base)) for p in base.glob("*/*")}
-    assert here == set(GOLDEN)
+    assert set(GOLDEN) <= here, "the folder may grow, but nothing that is tested may go"
 
 
 @pytest.mark.parametrize("file", sorted(GOLDEN))
