@@ -10,9 +10,9 @@ import hashlib
 
 import numpy as np
 
-from .backbone import Backbone
-from .errors import Unsupported
-from .tokens import Tokens
+from protok.backbone import Backbone
+from protok.errors import Unsupported
+from protok.tokens import Tokens
 
 # C(i) to N(i+1): 1.33 Å in a peptide bond; beyond this the chain is broken.
 BREAK = 2.5
@@ -186,7 +186,7 @@ class ProteinBlocks(_Alphabet):
 def _backbone(structure) -> Backbone:
     if isinstance(structure, Backbone):
         return structure
-    from .convert import as_backbone
+    from protok.convert import as_backbone
 
     return as_backbone(structure)
 

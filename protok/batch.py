@@ -12,14 +12,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import workers
-from .errors import ProtokError, Unsupported
-from .journal import Source
-from .lists import numbered, packed
-from .tokens import Tokens
+from protok import workers
+from protok.errors import ProtokError, Unsupported
+from protok.journal import Source
+from protok.lists import numbered, packed
+from protok.tokens import Tokens
 
 if TYPE_CHECKING:
-    from .backbone import Backbone
+    from protok.backbone import Backbone
 
 # A batch of files is what a worker gets at a time; residues are what a model gets at a time.
 BATCH_FILES = 16
@@ -109,9 +109,9 @@ def find_sources(paths: str | Path | Iterable[str | Path]) -> list[Source]:
     ProtokError
         If a path does not exist or no structure file is found.
     """
-    from .io import iter_files
-    from .io.archives import SEPARATOR, is_archive, list_members
-    from .io.files import is_structure
+    from protok.io import iter_files
+    from protok.io.archives import SEPARATOR, is_archive, list_members
+    from protok.io.files import is_structure
 
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     found: list[tuple[str, int, int, str]] = []
@@ -152,8 +152,8 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 
     Members of archives may have the same path, as `./x.pdb` and `x.pdb`: these are numbered.
     """
-    from .io import stem
-    from .io.files import utf8
+    from protok.io import stem
+    from protok.io.files import utf8
 
     files = [Path(utf8(file)) for file in files]
     distinct = list(dict.fromkeys(files))
@@ -218,7 +218,7 @@ def encode_sources(
 
 def open_sources(sources: Iterable[Source], options: Reading) -> Iterator[Input]:
     """Yield sources ready for a worker; archives are streamed through, one at a time."""
-    from .io.archives import SEPARATOR, read_members
+    from protok.io.archives import SEPARATOR, read_members
 
     for archive, group in groupby(sources, key=lambda source: source.archive):
         if not archive:
@@ -265,7 +265,7 @@ class Structures:
 
 def read_structures(batch: Sequence[Input], options: Reading) -> Structures:
     """Read the inputs of a batch; what fails is an error of its input."""
-    from .io import read
+    from protok.io import read
 
     keys = ("chain", "model", "chain_ids", "truncated", "max_bytes")
     asked = {key: getattr(options, key) for key in keys}

@@ -12,14 +12,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .commandline import FAILED, INTERRUPTED, OK, USAGE
-from .commandline import count as _count
-from .commandline import device_argument as _device_argument
-from .commandline import print_json as _print_json
-from .commandline import print_nested as _print_nested
-from .commandline import row as _row
-from .commandline import say as _say
-from .train_command import train, train_arguments
+from protok.commandline import FAILED, INTERRUPTED, OK, USAGE
+from protok.commandline import count as _count
+from protok.commandline import device_argument as _device_argument
+from protok.commandline import print_json as _print_json
+from protok.commandline import print_nested as _print_nested
+from protok.commandline import row as _row
+from protok.commandline import say as _say
+from protok.train_command import train, train_arguments
 
 MODEL = "protok-512"
 
@@ -31,7 +31,7 @@ exit codes: 0 all well; 1 some inputs failed (see the error table); 2 wrong use;
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
     arguments = parser().parse_args(argv)
-    from .errors import ProtokError
+    from protok.errors import ProtokError
 
     try:
         return arguments.run(arguments)
@@ -52,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
-    from .bench import command as bench
-    from .image.command import add_image
-    from .prior.command import add_prior
-    from .view_command import add_views
+    from protok.bench import command as bench
+    from protok.image.command import add_image
+    from protok.prior.command import add_prior
+    from protok.view_command import add_views
 
     top = argparse.ArgumentParser(
         prog="protok",
@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("what", help="name or folder of a model, a token file, or a structure file")
     info.add_argument("--json", action="store_true", help="print JSON")
     add_views(commands, _command, MODEL, (_reading_arguments, _reading))
-    from . import search_command as finding
+    from protok import search_command as finding
 
     finding.export_arguments(
         _command(commands, "export", "tokens for language models and others", finding.export)
@@ -103,7 +103,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
 
     def __call__(self, parser, namespace, values, option_string=None):
-        from . import __version__
+        from protok import __version__
 
         print(f"protok {__version__}")
         parser.exit()
@@ -229,7 +229,7 @@ def _encode(arguments: argparse.Namespace) -> int:
     }
     from dataclasses import asdict
 
-    from .scale import Stopped, encode_all, encode_store, parts_of
+    from protok.scale import Stopped, encode_all, encode_store, parts_of
 
     # What ended a run before its end may be the next input: a worker process survives that.
     stopped = arguments.out is not None and parts_of(arguments.out).exists()
@@ -251,13 +251,12 @@ def _encode(arguments: argparse.Namespace) -> int:
         arguments.model.to(arguments.device)
     elif arguments.compute != "torch":
         import protok
-
-        from .fast import accelerate
+        from protok.fast import accelerate
 
         arguments.model = accelerate(protok.load(arguments.model), arguments.compute)
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
-    from .cluster import Cluster
+    from protok.cluster import Cluster
 
     if [Path(one).suffix for one in arguments.inputs] == [".parquet"]:
         # A store of structures; token files have no coordinates to encode.
@@ -317,9 +316,9 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
     if arguments.json or arguments.overwrite or arguments.engine != "local":
         _say("error: --json, --overwrite and --engine need an output file, -o")
         return USAGE
-    from .batch import encode_files
-    from .scale import write_errors
-    from .token_formats import fasta
+    from protok.batch import encode_files
+    from protok.scale import write_errors
+    from protok.token_formats import fasta
 
     rows: list[tuple[str, str, str]] = []
     for result in encode_files(
@@ -357,7 +356,7 @@ def _decode_arguments(one: argparse.ArgumentParser) -> None:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    from .rebuild import decode_all
+    from protok.rebuild import decode_all
 
     result = decode_all(
         arguments.tokens, arguments.out, arguments.model, compare=arguments.compare,
@@ -395,7 +394,7 @@ def _write_table(result, path: Path) -> None:
     import csv
     from dataclasses import asdict, fields
 
-    from .rebuild import Rebuilt
+    from protok.rebuild import Rebuilt
 
     with open(path, "w", newline="", encoding="utf-8") as handle:
         table = csv.DictWriter(handle, [field.name for field in fields(Rebuilt)])
@@ -404,7 +403,7 @@ def _write_table(result, path: Path) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from .describe import describe
+    from protok.describe import describe
 
     said = describe(arguments.what)
     if arguments.json:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .batch import (
+from protok.batch import (
     BATCH_FILES,
     Encoded,
     Input,
@@ -25,8 +25,8 @@ from .batch import (
     open_sources,
     read_structures,
 )
-from .errors import ProtokError
-from .journal import Source
+from protok.errors import ProtokError
+from protok.journal import Source
 
 #: Batches that wait for each encoder: enough to keep it busy, few enough to bound the memory.
 AHEAD = 2

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from .errors import CodebookMismatch, Unsupported
-from .tokens import Tokens
+from protok.errors import CodebookMismatch, Unsupported
+from protok.tokens import Tokens
 
 try:  # a transformer of scikit-learn where that is installed, and the same without it
     from sklearn.base import BaseEstimator, TransformerMixin
@@ -119,7 +119,7 @@ class CodeCounts(TransformerMixin, BaseEstimator):
                         "give Tokens, or CodeCounts a tokenizer",
                     )
                 if isinstance(tokenizer, str):
-                    from .models import load
+                    from protok.models import load
 
                     tokenizer = load(tokenizer)
                 one = tokenizer.encode(one)

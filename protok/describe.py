@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ProtokError
+from protok.errors import ProtokError
 
 TOKEN_SUFFIXES = (".parquet", ".fasta", ".fa", ".csv", ".npz", ".fasta.gz", ".fa.gz", ".csv.gz")
 
@@ -37,7 +37,7 @@ def describe(what: str | Path) -> dict[str, Any]:
 
 
 def _model(name: str) -> dict[str, Any]:
-    from . import load
+    from protok import load
 
     tokenizer = load(name)
     said: dict[str, Any] = {
@@ -57,7 +57,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _tokens(path: Path) -> dict[str, Any]:
-    from .tokens import scan
+    from protok.tokens import scan
 
     counts: dict[str, np.ndarray] = {}
     names, chains, residues = set(), 0, 0
@@ -88,7 +88,7 @@ def _usage(count: np.ndarray) -> dict[str, Any]:
 
 
 def _structure(path: Path) -> dict[str, Any]:
-    from .io import read
+    from protok.io import read
 
     backbone = read(path)
     said: dict[str, Any] = {

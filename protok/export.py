@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import CodebookMismatch, NoProtein, Unsupported
-from .lm import Vocabulary
-from .search import label
-from .tokens import Tokens
+from protok.errors import CodebookMismatch, NoProtein, Unsupported
+from protok.lm import Vocabulary
+from protok.search import label
+from protok.tokens import Tokens
 
 #: Letters of the codes 0, 1 ...: those of amino acids, which sequence tools take.
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .errors import FormatError, Unsupported
+from protok.errors import FormatError, Unsupported
 
 #: What a model consists of; anything else in a repository is left where it is.
 FILES = ("config.json", "model.safetensors")

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from .errors import ProtokError
-from .tokens import Tokens, save
+from protok.errors import ProtokError
+from protok.tokens import Tokens, save
 
 # A part is written when it has so many chains, or when the oldest result waited so many seconds:
 # that much work is done again after a kill.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import CodebookMismatch, FormatError
-from .tokens import Tokens
+from protok.errors import CodebookMismatch, FormatError
+from protok.tokens import Tokens
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<break>", "<mask>", "<unk>")
 PAD, BOS, EOS, BREAK, MASK, UNK = range(len(SPECIALS))

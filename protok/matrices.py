@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import CodebookMismatch, CorruptFile, FormatError, ProtokError, Unsupported
+from protok.errors import CodebookMismatch, CorruptFile, FormatError, ProtokError, Unsupported
 
 #: Scores of one bit.
 BIT = 4

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch_geometric.data import InMemoryDataset
 
-from .convert import as_backbone, to_pyg
-from .errors import NoProtein
+from protok.convert import as_backbone, to_pyg
+from protok.errors import NoProtein
 
 
 class TokenDataset(InMemoryDataset):
@@ -55,7 +55,7 @@ class TokenDataset(InMemoryDataset):
     ):
         super().__init__(None, transform)
         if isinstance(tokenizer, str):
-            from .models import load
+            from protok.models import load
 
             tokenizer = load(tokenizer)
         self.codebook, self.size = tokenizer.codebook, tokenizer.size

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import workers
-from .batch import Reading, as_tokenizer, check_across, encode_sources, find_sources
-from .errors import ProtokError
-from .journal import PART_ROWS, Entry, Journal, Source, difference
-from .tokens import save, scan
+from protok import workers
+from protok.batch import Reading, as_tokenizer, check_across, encode_sources, find_sources
+from protok.errors import ProtokError
+from protok.journal import PART_ROWS, Entry, Journal, Source, difference
+from protok.tokens import save, scan
 
 if TYPE_CHECKING:
-    from .cluster import Cluster
+    from protok.cluster import Cluster
 
 # Keys of an output's Parquet metadata under which it says what it was made of, and what failed:
 # that is packed, as readers refuse metadata of 100 MB and a large job has many notes.
@@ -180,7 +180,7 @@ def encode_all(
     def start():
         if cluster is None:
             return encode_sources(todo, tokenizer, options, jobs, timeout=timeout)
-        from .cluster import encode_sources as on_cluster
+        from protok.cluster import encode_sources as on_cluster
 
         return on_cluster(todo, tokenizer, options, cluster, timeout=timeout)
 
@@ -241,8 +241,8 @@ def encode_store(
     ProtokError
         If `out` exists.
     """
-    from .batch import residues_of
-    from .data import read_store
+    from protok.batch import residues_of
+    from protok.data import read_store
 
     began = time.monotonic()
     out, tokenizer = Path(out), as_tokenizer(tokenizer)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
-from .matrices import Matrix
-from .tokens import Tokens, scan
+from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
+from protok.matrices import Matrix
+from protok.tokens import Tokens, scan
 
 #: Chains that are aligned with gaps, those with the best score without gaps first.
 CANDIDATES = 300

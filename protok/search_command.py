@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .commandline import FAILED, OK, count, number, say
+from protok.commandline import FAILED, OK, count, number, say
 
 
 def search_arguments(one: argparse.ArgumentParser) -> None:
@@ -39,8 +39,8 @@ def search_arguments(one: argparse.ArgumentParser) -> None:
 
 def search(arguments: argparse.Namespace) -> int:
     """Run `protok search`."""
-    from . import search as module
-    from .matrices import Matrix, default_matrix
+    from protok import search as module
+    from protok.matrices import Matrix, default_matrix
 
     database = module.Database.read(arguments.database)
     queries = _queries(arguments, database)
@@ -72,18 +72,18 @@ def search(arguments: argparse.Namespace) -> int:
 
 
 def _tokenizer(arguments: argparse.Namespace, database: Any) -> Any:
-    from .rebuild import model_of
+    from protok.rebuild import model_of
 
     return model_of([database.codebook], arguments.model, str(arguments.database))
 
 
 def _queries(arguments: argparse.Namespace, database: Any) -> list:
-    from .describe import TOKEN_SUFFIXES
-    from .errors import ChainNotFound
+    from protok.describe import TOKEN_SUFFIXES
+    from protok.errors import ChainNotFound
 
     path = Path(arguments.query)
     if path.name.lower().endswith(TOKEN_SUFFIXES):
-        from .tokens import load
+        from protok.tokens import load
 
         chains = load(path)
         if arguments.chain is not None:
@@ -93,7 +93,7 @@ def _queries(arguments: argparse.Namespace, database: Any) -> list:
                     f"has no chain {arguments.chain}", "leave --chain out", file=path
                 )
         return [one for one in chains if len(one)]
-    from .io import read
+    from protok.io import read
 
     structure = read(path, chain=arguments.chain)
     tokens = _tokenizer(arguments, database).encode(structure)
@@ -121,11 +121,11 @@ def matrix(arguments: argparse.Namespace) -> int:
     """Run `protok matrix`."""
     from itertools import combinations
 
-    from . import load
-    from .errors import FormatError, ProtokError
-    from .io import iter_files, read
-    from .matrices import of_alignments
-    from .search import label
+    from protok import load
+    from protok.errors import FormatError, ProtokError
+    from protok.io import iter_files, read
+    from protok.matrices import of_alignments
+    from protok.search import label
 
     tokenizer = load(arguments.model)
     chains, failed = {}, 0
@@ -158,8 +158,8 @@ def matrix(arguments: argparse.Namespace) -> int:
 
 
 def _homologs(chains: dict, named: list, least: float):
-    from .errors import Unsupported
-    from .matrices import tm_alignment
+    from protok.errors import Unsupported
+    from protok.matrices import tm_alignment
 
     for one, two in named:
         (first, a), (second, b) = chains[one], chains[two]
@@ -191,8 +191,8 @@ def export_arguments(one: argparse.ArgumentParser) -> None:
 
 def export(given: argparse.Namespace) -> int:
     """Run `protok export`."""
-    from .export import write_corpus, write_letters
-    from .tokens import scan
+    from protok.export import write_corpus, write_letters
+    from protok.tokens import scan
 
     if given.letters:
         n = write_letters(scan(given.tokens), given.out, given.sequences)

@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from .errors import CorruptFile, FormatError, TruncatedFile
-from .tokens import LONGEST, Tokens, check_ends, record
+from protok.errors import CorruptFile, FormatError, TruncatedFile
+from protok.tokens import LONGEST, Tokens, check_ends, record
 
 #: Characters of a line or record: room for LONGEST residues.
 LINE = 8 * LONGEST

@@ -18,8 +18,8 @@ from typing import Self
 
 import numpy as np
 
-from .backbone import Backbone
-from .errors import CorruptFile, FormatError, TruncatedFile, Unsupported
+from protok.backbone import Backbone
+from protok.errors import CorruptFile, FormatError, TruncatedFile, Unsupported
 
 #: Most codes of a codebook, and most residues of a chain, that a file may claim: what it says is
 #: believed before there is memory for it.
@@ -241,7 +241,7 @@ _SUFFIXES = {
 
 def _codec(kind: str):
     """Writer (chains, handle) and reader (handle, path) of a format."""
-    from . import token_formats as other
+    from protok import token_formats as other
 
     return {
         "fasta": (other.write_fasta, other.read_fasta),

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from .commandline import FAILED, OK, USAGE, count, row, say, settings
+from protok.commandline import FAILED, OK, USAGE, count, row, say, settings
 
 TRAIN = """\
 Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).
@@ -55,7 +55,7 @@ def train(arguments: argparse.Namespace) -> int:
         if getattr(arguments, key) is not None:
             overrides[f"finetune.{key}"] = getattr(arguments, key)
     try:
-        from .train import run
+        from protok.train import run
     except ModuleNotFoundError as error:
         say(f"error: training needs {error.name}: pip install 'protok[train]'")
         return USAGE

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from .commandline import FAILED, OK, count, number, print_json, row, say
+from protok.commandline import FAILED, OK, count, number, print_json, row, say
 
 
 def add_views(commands, command: Callable, model: str, reading: tuple[Callable, Callable]) -> None:
@@ -52,8 +52,7 @@ def add_views(commands, command: Callable, model: str, reading: tuple[Callable, 
 
 def _view(arguments: argparse.Namespace) -> int:
     import protok
-
-    from .view import view
+    from protok.view import view
 
     backbone = protok.read(arguments.file, chain=arguments.chain, **arguments.reading(arguments))
     out = arguments.out or Path(f"{backbone.name}.html")
@@ -64,11 +63,10 @@ def _view(arguments: argparse.Namespace) -> int:
 
 def _atlas(arguments: argparse.Namespace) -> int:
     import protok
-
-    from .atlas import make_atlas, open_structures
-    from .atlas_page import atlas_page
-    from .pages import save
-    from .scale import write_errors
+    from protok.atlas import make_atlas, open_structures
+    from protok.atlas_page import atlas_page
+    from protok.pages import save
+    from protok.scale import write_errors
 
     tokenizer = protok.load(arguments.model)
     errors: list[tuple[str, str, str]] = []
