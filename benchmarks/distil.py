@@ -20,9 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from protok.commandline import run_arguments, settings
-from protok.data import Stream, read_store
-from protok.encoder import Batch
-from protok.fitting import (
+from protok.common.trainer import (
     fit,
     last_checkpoint,
     made_with,
@@ -30,6 +28,8 @@ from protok.fitting import (
     on_this_machine,
     scheduled_adamw,
 )
+from protok.data import Stream, read_store
+from protok.encoder import Batch
 from protok.holdout import held_out
 from protok.lessons import Lesson, Steps
 from protok.model import Network

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from protok.bench.subjects import Subject, subject
+from protok.common.trainer import half_is_faster
 from protok.data import read_store
-from protok.processor import half_is_faster
 from protok.teaching import write_teacher
 
 

@@ -12,10 +12,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protok import workers
+from protok.common import workers
+from protok.common.grouping import numbered, packed
 from protok.errors import ProtokError, Unsupported
 from protok.journal import Source
-from protok.lists import numbered, packed
 from protok.tokens import Tokens
 
 if TYPE_CHECKING:

@@ -317,7 +317,7 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
         _say("error: --json, --overwrite and --engine need an output file, -o")
         return USAGE
     from protok.batch import encode_files
-    from protok.scale import write_errors
+    from protok.common.files import write_errors
     from protok.token_formats import fasta
 
     rows: list[tuple[str, str, str]] = []

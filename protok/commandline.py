@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from protok.common.files import finite
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -95,14 +96,3 @@ def print_nested(said: dict, indent: str = "") -> None:
 def print_json(value: Any) -> None:
     """Print a value as JSON, which has no NaN: null."""
     print(json.dumps(finite(value), indent=1))
-
-
-def finite(value: Any) -> Any:
-    """The same value with None for every float that is not finite."""
-    if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

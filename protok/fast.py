@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protok import processor
+from protok.common import trainer
 from protok.encoder import Batch, Encoder, Graph, edge_features, featurize
 from protok.errors import ProtokError, Unsupported
 from protok.geometry import frames
@@ -50,7 +50,7 @@ def accelerate(tokenizer: Any, compute: str) -> Any:
         raise ProtokError(f"no way to compute called {compute!r}", f"one of {', '.join(COMPUTE)}")
     if compute == "torch":
         return tokenizer
-    if compute == "fast" and not processor.half_is_faster():
+    if compute == "fast" and not trainer.half_is_faster():
         compute = "native"
     if not hasattr(tokenizer, "network"):
         raise Unsupported(f"{tokenizer.codebook} has no encoder network", "leave --compute out")

@@ -27,7 +27,7 @@ def draw_training(rows: Sequence[Mapping[str, float]], path: str | Path) -> None
     Parameters
     ----------
     rows
-        As `protok.survive.read_metrics` gives them.
+        As `protok.common.callbacks.read_metrics` gives them.
     path
         SVG to write; an older one is replaced at once.
     """

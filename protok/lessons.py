@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from protok.common.trainer import world_and_rank
 from protok.data import Stream
 from protok.encoder import Batch
-from protok.fitting import world_and_rank
 from protok.naming import amino_acids
 from protok.teaching import Teacher
 

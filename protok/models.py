@@ -27,7 +27,7 @@ def load(name: str | Path) -> Any:
         A model that protok ships (``protok-512``), an alphabet (``3di``,
         ``protein-blocks``), a folder with ``config.json`` and ``model.safetensors``, or
         ``hf:owner/name`` or ``hf:owner/name@revision`` for a model of the Hugging Face Hub,
-        which is downloaded (`protok.hub`). Nothing is ever downloaded without ``hf:``.
+        which is downloaded (`protok.common.hub`). Nothing is ever downloaded without ``hf:``.
 
     Returns
     -------

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from protok import workers
 from protok.batch import Reading, as_tokenizer
+from protok.common import workers
 from protok.errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
 from protok.io.files import utf8
 from protok.models import shipped

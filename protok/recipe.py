@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from protok.common.settings import RecipeError, read_settings
 from protok.config import ModelConfig
-from protok.settings import RecipeError, read_settings
 
 __all__ = [
     "DataConfig",

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from protok import workers
 from protok.batch import Reading, as_tokenizer, check_across, encode_sources, find_sources
+from protok.common import workers
+from protok.common.files import write_errors
 from protok.errors import ProtokError
 from protok.journal import PART_ROWS, Entry, Journal, Source, difference
 from protok.tokens import save, scan
@@ -423,12 +424,3 @@ def _summary(out: Path, job: dict, stored: dict, resumed: int, began: float) -> 
         resumed=resumed,
         seconds=time.monotonic() - began,
     )
-
-
-def write_errors(rows: Sequence[tuple[str, str, str]], path: Path, append: bool = False) -> None:
-    """Write the error table; with only its header it says that all went well."""
-    how = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
-    with open(path, "a" if append else "w", **how) as handle:
-        if not append:
-            handle.write("file\tchain\treason\n")
-        handle.writelines("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from protok.backbone import Backbone
-from protok.checkpoint import TRANSIENT, OnDevice, give_weights, read_model, save_model
+from protok.common.checkpoint import TRANSIENT, OnDevice, give_weights, read_model, save_model
+from protok.common.grouping import packed
+from protok.common.settings import from_dict
 from protok.config import ModelConfig
 from protok.convert import as_backbone
 from protok.encoder import Batch
 from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.geometry import residue_atoms
-from protok.lists import packed
 from protok.model import Network
 from protok.quantize import ProVQ
 from protok.relax import add_oxygen, relax
-from protok.settings import from_dict
 from protok.tokens import LARGEST, Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches, large ones a GPU.
@@ -293,8 +293,8 @@ class StructureTokenizer(OnDevice):
         return save_model(folder, self.network, said, half="decoder.")
 
     def push_to_hub(self, name: str, **options: Any) -> str:
-        """Upload the model to the Hugging Face Hub; see `protok.hub.upload`."""
-        from protok.hub import upload
+        """Upload the model to the Hugging Face Hub; see `protok.common.hub.upload`."""
+        from protok.common.hub import upload
 
         return upload(self, name, **options)
 
@@ -315,7 +315,7 @@ class StructureTokenizer(OnDevice):
             For ``hf:`` where `huggingface_hub` is not installed or cannot give the model.
         """
         if str(name).startswith("hf:"):
-            from protok.hub import download
+            from protok.common.hub import download
 
             name = download(str(name))
         folder = find_model(name)

@@ -1,7 +1,7 @@
 """Training: a recipe, a Lightning module, and the run that ties them together.
 
 Everything random in a step follows from the seed and the step's number, so a run
-that is killed and resumed goes on as if nothing had happened (see `protok.survive`).
+that is killed and resumed goes on as if nothing had happened (see `protok.common.callbacks`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from protok import finetune, survive
+from protok import finetune
 from protok.backbone import Backbone
-from protok.data import Store, Stream
-from protok.encoder import Batch
-from protok.fitting import (
+from protok.common import callbacks as survive
+from protok.common.trainer import (
     LOG,
     fit,
     made_with,
@@ -36,6 +35,8 @@ from protok.fitting import (
     scheduled_adamw,
     world_and_rank,
 )
+from protok.data import Store, Stream
+from protok.encoder import Batch
 from protok.holdout import held_out, sides_of
 from protok.lessons import Lesson, Steps
 from protok.metrics import compare

@@ -65,8 +65,8 @@ def _atlas(arguments: argparse.Namespace) -> int:
     import protok
     from protok.atlas import make_atlas, open_structures
     from protok.atlas_page import atlas_page
+    from protok.common.files import write_errors
     from protok.pages import save
-    from protok.scale import write_errors
 
     tokenizer = protok.load(arguments.model)
     errors: list[tuple[str, str, str]] = []

@@ -13,8 +13,8 @@ import pytest
 
 import protok
 from protok import cli
+from protok.common.workers import show_progress
 from protok.tokens import load
-from protok.workers import show_progress
 
 ROOT = Path(protok.__file__).parents[1]
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import protok
-from protok import cli, native, processor
+from protok import cli, native
 from protok import geometry as g
+from protok.common import trainer
 from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
 from protok.encoder import NODE, Batch, featurize
 from protok.errors import ProtokError, Unsupported
@@ -64,7 +65,7 @@ def needs(compute: str) -> None:
 @pytest.mark.parametrize("compute", ["onnx", "native", "bf16", "fast"])
 def test_codes_agree(chains, placed, compute, monkeypatch):
     needs(compute)
-    monkeypatch.setattr(processor, "half_is_faster", lambda: True)
+    monkeypatch.setattr(trainer, "half_is_faster", lambda: True)
     exact = compute in ("onnx", "native")
     tokenizer = small(placed)
     fast = accelerate(tokenizer, compute)
@@ -85,7 +86,7 @@ def test_codes_agree(chains, placed, compute, monkeypatch):
 @pytest.mark.parametrize("compute", ["onnx", "native", "bf16", "fast"])
 def test_shipped_codes_agree(chains, compute, monkeypatch):
     needs(compute)
-    monkeypatch.setattr(processor, "half_is_faster", lambda: True)
+    monkeypatch.setattr(trainer, "half_is_faster", lambda: True)
     tokenizer = protok.load("protok-512")
     fast = accelerate(tokenizer, compute)
     one, other = (
@@ -98,7 +99,7 @@ def test_shipped_codes_agree(chains, compute, monkeypatch):
 
 def test_fast_is_exact_where_bfloat16_is_slow(chains, monkeypatch):
     needs("fast")
-    monkeypatch.setattr(processor, "half_is_faster", lambda: False)
+    monkeypatch.setattr(trainer, "half_is_faster", lambda: False)
     tokenizer = small(True)
     exact, fast = (accelerate(tokenizer, way).embed(chains[0]) for way in ("native", "fast"))
     np.testing.assert_array_equal(exact, fast)

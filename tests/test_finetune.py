@@ -13,13 +13,13 @@ from tiny_runs import PLACED, TINY, TUNE, write_structures
 
 import protok
 from protok import cli, finetune, train
-from protok.checkpoint import TRANSIENT
+from protok.common.callbacks import read_metrics
+from protok.common.checkpoint import TRANSIENT
 from protok.data import open_store
 from protok.holdout import Sides
 from protok.model import Network
 from protok.recipe import RecipeError, read_recipe
 from protok.report import BUNDLED, ChainSet, change, compare_models, markdown, report_tuning
-from protok.survive import read_metrics
 from protok.tokenizer import StructureTokenizer
 
 #: Without early stopping: the weights after the last step are those that are kept.

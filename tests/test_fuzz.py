@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import protok
+from protok.common.settings import RecipeError
 from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.lm import Vocabulary
 from protok.matrices import Matrix, of_codebook
 from protok.search import Database
-from protok.settings import RecipeError
 from protok.tokens import LARGEST, Tokens, load, save
 
 BOUNDED = settings(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from protok import cli
+from protok.common.settings import RecipeError
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, Unsupported
 from protok.image import ImageConfig, ImageTokenizer, ImageTokens, load_codes, save_codes
 from protok.image.config import CodebookConfig
@@ -18,7 +19,6 @@ from protok.image.network import Attention, ImageNetwork
 from protok.image.pictures import find_images, open_pictures
 from protok.image.pixels import write_pixels
 from protok.quantize import ProVQ
-from protok.settings import RecipeError
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"factor": 4, "patch": 2, "width": 8, "decoder_width": 8, "multiples": (1, 2)}
@@ -42,9 +42,9 @@ assert "torch" not in sys.modules
 import protok.image.tokenizer, protok.image.pictures, protok.image.metrics, protok.image.scoring
 import protok.image.training
 mine = {m for m in sys.modules if m.startswith("protok.")}
-allowed = ("protok.image", "protok.quantize", "protok.settings", "protok.errors",
-           "protok.commandline", "protok.fitting", "protok.processor", "protok.checkpoint",
-           "protok.codebook", "protok.lists")
+allowed = ("protok.image", "protok.quantize", "protok.common.settings", "protok.errors",
+           "protok.commandline", "protok.common.trainer", "protok.common.trainer", "protok.common.checkpoint",
+           "protok.codebook", "protok.common.grouping")
 print(*[m for m in mine if not m.startswith(allowed)])
 print(*[m for m in ("biotite", "gemmi", "pyarrow") if m in sys.modules])
 """

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from protok import cli
+from protok.common.settings import RecipeError
 from protok.image import ImageTokenizer, load_codes, open_pictures, read_image_recipe
 from protok.image import training as train
 from protok.image.network import ImageNetwork
 from protok.image.pixels import read_pixels, write_pixels
 from protok.image.scoring import progressive, score
-from protok.settings import RecipeError
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "benchmarks" / "recipes").glob("image-*.toml"))

@@ -9,9 +9,9 @@ import pytest
 
 import protok
 from protok.cli import main
+from protok.common.hub import parse
 from protok.counts import CodeCounts
 from protok.errors import CodebookMismatch, FormatError, Unsupported
-from protok.hub import parse
 from protok.tokens import save
 
 

@@ -11,13 +11,13 @@ from tiny_runs import TINY, write_structures
 
 import protok
 from protok import train
+from protok.common.callbacks import read_metrics
+from protok.common.trainer import rise_and_fall
 from protok.encoder import Batch
-from protok.fitting import rise_and_fall
 from protok.lessons import Lesson
 from protok.model import Network
 from protok.naming import LETTERS, PLACES, UNKNOWN, Known, Naming, amino_acids
 from protok.recipe import RecipeError, read_recipe
-from protok.survive import read_metrics
 from protok.testing import random_backbone
 
 WIDTHS = (6, 5, 4)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from protok import tokens as files
+from protok.common.settings import RecipeError
 from protok.errors import FormatError, ProtokError
 from protok.image.tokens import ImageTokens, save_codes
 from protok.lm import EOS, MASK, UNK
@@ -19,7 +20,6 @@ from protok.prior import training as train
 from protok.prior.corpus import PLAN, Batches
 from protok.prior.model import stack
 from protok.prior.sampling import _Stream, pick, requests
-from protok.settings import RecipeError
 from protok.tokens import Tokens
 
 pytest.importorskip("transformers", reason="needs the extra: pip install 'protok[prior]'")
@@ -360,10 +360,10 @@ import sys, protok.prior, protok.prior.command
 assert "torch" not in sys.modules
 import protok.prior.training, protok.prior.sampling, protok.prior.drawing
 mine = {m for m in sys.modules if m.startswith("protok.")}
-allowed = ("protok.prior", "protok.image", "protok.quantize", "protok.settings", "protok.errors",
-           "protok.commandline", "protok.fitting", "protok.processor", "protok.tokens", "protok.lm",
-           "protok.backbone", "protok.token_formats", "protok.checkpoint", "protok.codebook",
-           "protok.lists")
+allowed = ("protok.prior", "protok.image", "protok.quantize", "protok.common.settings", "protok.errors",
+           "protok.commandline", "protok.common.trainer", "protok.common.trainer", "protok.tokens", "protok.lm",
+           "protok.backbone", "protok.token_formats", "protok.common.checkpoint", "protok.codebook",
+           "protok.common.grouping")
 print(*[m for m in mine if not m.startswith(allowed)])
 print(*[m for m in ("biotite", "gemmi", "Bio") if m in sys.modules])
 print(*[m for m in mine if m.startswith(("protok.prior.backbones", "protok.prior.novelty"))])

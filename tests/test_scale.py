@@ -16,8 +16,9 @@ import pytest
 from tiny import Tiny, TinyAcross, TinyBatch
 
 import protok
-from protok import journal, scale, workers
+from protok import journal, scale
 from protok.batch import Reading, encode_files, find_sources, unique_names
+from protok.common import workers
 from protok.errors import FormatError, ProtokError, TruncatedFile, Unsupported
 from protok.scale import Stopped, encode_all, job_key, parts_of
 from protok.tokens import load

@@ -14,12 +14,13 @@ import torch
 from tiny_runs import PLACED, TINY, write_structures
 
 import protok
-from protok import survive, train
+from protok import train
+from protok.common import callbacks
+from protok.common.callbacks import LAST, PREVIOUS, AtomicCheckpoints, MetricsFile, read_metrics
 from protok.data import Stream
 from protok.encoder import Batch
 from protok.holdout import sides_of
 from protok.recipe import Recipe, RecipeError, read_recipe
-from protok.survive import LAST, PREVIOUS, AtomicCheckpoints, MetricsFile, read_metrics
 
 #: A checkpoint every second step.
 OFTEN = TINY | PLACED | {"valid.every": 10, "valid.chains": 1, "valid.patience": 100}
@@ -185,29 +186,29 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         writer.save_checkpoint({"global_step": 3}, path)
     assert sorted(p.name for p in path.parent.iterdir()) == [LAST, PREVIOUS]
-    assert survive.latest(path.parent)[1] == {"global_step": 2}
+    assert callbacks.latest(path.parent)[1] == {"global_step": 2}
 
 
 def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path):
     writer, path = AtomicCheckpoints(), tmp_path / LAST
-    assert survive.latest(tmp_path) is None
+    assert callbacks.latest(tmp_path) is None
     for step in (1, 2):
         writer.save_checkpoint({"global_step": step, "weights": torch.randn(500)}, path)
     for size in (0, 10, path.stat().st_size // 2, path.stat().st_size - 1):
         path.write_bytes(path.read_bytes()[:size] if size else b"")
-        with pytest.warns(survive.CheckpointWarning, match="last.ckpt cannot be read"):
-            used, state = survive.latest(tmp_path)
+        with pytest.warns(callbacks.CheckpointWarning, match="last.ckpt cannot be read"):
+            used, state = callbacks.latest(tmp_path)
         assert (used.name, state["global_step"]) == (PREVIOUS, 1)
         path.unlink()
-        assert survive.latest(tmp_path)[1]["global_step"] == 1, "killed between two renames"
+        assert callbacks.latest(tmp_path)[1]["global_step"] == 1, "killed between two renames"
         writer.save_checkpoint({"global_step": 2, "weights": torch.randn(500)}, path)
     for name in (LAST, PREVIOUS):
         (tmp_path / name).write_bytes(b"no")
     with (
-        pytest.warns(survive.CheckpointWarning),
+        pytest.warns(callbacks.CheckpointWarning),
         pytest.raises(RecipeError, match="no checkpoint of the run can be read"),
     ):
-        survive.latest(tmp_path)
+        callbacks.latest(tmp_path)
 
 
 def test_metrics_are_a_table_that_grows(tmp_path):
@@ -245,9 +246,9 @@ def test_full_memory_is_explained(structures, tmp_path, monkeypatch, error, is_m
 
     monkeypatch.setattr(train.Training, "training_step", fails)
     settings = TINY | {"optim.rows": 7, "data.curriculum": [[0.0, 24], [0.5, 48]]}
-    with pytest.raises(survive.OutOfMemory if is_memory else RuntimeError) as caught:
+    with pytest.raises(callbacks.OutOfMemory if is_memory else RuntimeError) as caught:
         train.run(structures=structures, out=tmp_path / "x", overrides=settings)
-    assert isinstance(caught.value, survive.OutOfMemory) == is_memory
+    assert isinstance(caught.value, callbacks.OutOfMemory) == is_memory
     if is_memory:
         said = str(caught.value)
         assert "data.residues (now 120" in said and "data.curriculum (now 48" in said
@@ -270,7 +271,7 @@ def test_an_interrupt_is_said_and_can_be_sent_again(structures, tmp_path, monkey
 
 
 def test_memory_that_is_full_in_validation_is_another_matter():
-    assert "valid.longest (now 256)" in str(survive.memory_advice(Recipe(), validating=True))
+    assert "valid.longest (now 256)" in str(callbacks.memory_advice(Recipe(), validating=True))
 
 
 def test_without_matplotlib_there_are_no_figures(tmp_path, monkeypatch):
@@ -279,10 +280,10 @@ def test_without_matplotlib_there_are_no_figures(tmp_path, monkeypatch):
         if name == "protok.figures" or name.startswith("matplotlib."):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    survive.draw_if_possible(rows, tmp_path / "a.svg")
+    callbacks.draw_if_possible(rows, tmp_path / "a.svg")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
-    survive.draw_if_possible(rows, tmp_path / "a.svg")
+    callbacks.draw_if_possible(rows, tmp_path / "a.svg")
     assert [p.name for p in tmp_path.iterdir()] == ["a.svg"]
-    survive.draw_if_possible([], tmp_path / "b.svg")
+    callbacks.draw_if_possible([], tmp_path / "b.svg")
     assert not (tmp_path / "b.svg").exists()

@@ -9,10 +9,11 @@ import torch
 from tiny_runs import TINY, write_structures
 
 import protok
-from protok import fitting, processor, train
-from protok.checkpoint import TRANSIENT
+from protok import train
+from protok.common import trainer
+from protok.common.callbacks import read_metrics
+from protok.common.checkpoint import TRANSIENT
 from protok.recipe import Recipe, RecipeError, read_recipe
-from protok.survive import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_a_run_leaves_a_model_that_loads(structures, whole):
     assert provenance["steps"] == 40 and provenance["recipe"]["optim"]["lr"] == 1e-3
     # What was used is kept, so that a run that is resumed elsewhere goes on in it.
     resolved = json.loads((whole / "recipe.json").read_text())["optim"]["precision"]
-    assert resolved in ("32", "bf16-mixed") and processor._seconds(torch.float32) > 0
+    assert resolved in ("32", "bf16-mixed") and trainer._seconds(torch.float32) > 0
     with pytest.raises(RecipeError, match="holds a run already.*resume"):
         train.run(structures=structures, out=whole, overrides=TINY)
 
@@ -123,15 +124,15 @@ def test_a_run_that_fails_in_validation_and_is_resumed_ends_the_same(structures,
 def test_precision_is_what_this_machine_is_fast_at(monkeypatch, tmp_path, half, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     spent = {torch.bfloat16: half, torch.float32: 4.0}
-    monkeypatch.setattr(processor, "_seconds", spent.__getitem__)
-    assert fitting.on_this_machine(Recipe()).optim.precision == precision
+    monkeypatch.setattr(trainer, "_seconds", spent.__getitem__)
+    assert trainer.on_this_machine(Recipe()).optim.precision == precision
     asked = read_recipe(None, {"optim.precision": "bf16-mixed"})
-    assert fitting.on_this_machine(asked) == asked
+    assert trainer.on_this_machine(asked) == asked
     # A run that began elsewhere goes on as it began.
     before = tmp_path / "recipe.json"
-    assert fitting.on_this_machine(Recipe(), before).optim.precision == precision
+    assert trainer.on_this_machine(Recipe(), before).optim.precision == precision
     before.write_text('{"optim": {"precision": "bf16-mixed"}}')
-    assert fitting.on_this_machine(Recipe(), before).optim.precision == "bf16-mixed"
+    assert trainer.on_this_machine(Recipe(), before).optim.precision == "bf16-mixed"
 
 
 def test_training_starts_from_a_model(structures, whole, tmp_path):

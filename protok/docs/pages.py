@@ -49,7 +49,7 @@ MODULES = (
     "protok.backbone", "protok.io", "protok.convert", "protok.tokens", "protok.models",
     "protok.tokenizer", "protok.baselines", "protok.metrics", "protok.scale", "protok.lm",
     "protok.search", "protok.matrices", "protok.export", "protok.counts", "protok.pyg",
-    "protok.hub", "protok.view", "protok.atlas", "protok.draw", "protok.quantize", "protok.bench",
+    "protok.common.hub", "protok.view", "protok.atlas", "protok.draw", "protok.quantize", "protok.bench",
     "protok.image", "protok.prior", "protok.testing", "protok.errors",
 )  # fmt: skip
 STYLE = """\

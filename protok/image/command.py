@@ -173,10 +173,10 @@ def _summary(found: list) -> dict:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
+    from protok.common.grouping import numbered
     from protok.image.pixels import inside, write_pixels
     from protok.image.tokenizer import ImageTokenizer
     from protok.image.tokens import load_codes
-    from protok.lists import numbered
 
     tokens = load_codes(arguments.codes)
     if not tokens:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from protok.codebook import QuantizerConfig
-from protok.settings import RecipeError, at_least_one, read_settings
+from protok.common.settings import RecipeError, at_least_one, read_settings
 
 FACTORS = (4, 8, 16)
 

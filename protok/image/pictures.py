@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from protok.common.grouping import numbered
 from protok.errors import FormatError
 from protok.image.pixels import SUFFIXES, as_pixels, middle, pillow, read_pixels
 from protok.image.tokens import DAMAGE
-from protok.lists import numbered
 
 #: Names of the folders that hold the two parts of a data set, and of the parts in .npz files.
 PARTS = {"train": ("train",), "valid": ("val", "valid", "validation", "test")}

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protok.checkpoint import OnDevice, give_weights, read_model, save_model
+from protok.common.checkpoint import OnDevice, give_weights, read_model, save_model
+from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.image.config import ImageConfig
 from protok.image.network import ImageNetwork
 from protok.image.pixels import as_pixels
 from protok.image.tokens import ImageTokens
 from protok.quantize import ProVQ, ResidualVQ
-from protok.settings import from_dict
 
 #: Pixels that go through the network at once, unless one image has more.
 PIXELS = 1 << 18

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from protok.fitting import (
+from protok.common.settings import RecipeError
+from protok.common.trainer import (
     every_twentieth,
     fit,
     last_checkpoint,
@@ -44,7 +45,6 @@ from protok.image.network import ImageNetwork
 from protok.image.pictures import Pictures, has_part, open_pictures
 from protok.image.tokenizer import ImageTokenizer, to_unit
 from protok.quantize import ProVQ, diagnose
-from protok.settings import RecipeError
 
 
 class Crops(Dataset):

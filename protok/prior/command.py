@@ -16,7 +16,6 @@ from protok.commandline import (
     USAGE,
     count,
     device_argument,
-    finite,
     number,
     print_json,
     print_nested,
@@ -24,6 +23,7 @@ from protok.commandline import (
     say,
     settings,
 )
+from protok.common.files import finite
 
 #: Images in a row of a sheet.
 ACROSS = 10

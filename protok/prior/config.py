@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protok.settings import RecipeError, at_least_one, read_settings
+from protok.common.settings import RecipeError, at_least_one, read_settings
 
 ARCHITECTURES = ("llama", "gpt2")
 CONDITIONS = ("none", "class", "length", "sequence")

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protok.checkpoint import OnDevice, give_weights, read_model, save_model
+from protok.common.checkpoint import OnDevice, give_weights, read_model, save_model
+from protok.common.settings import from_dict
 from protok.errors import ProtokError
 from protok.lm import PAD
 from protok.prior.config import PriorConfig
 from protok.prior.layout import Layout, Row
-from protok.settings import from_dict
 
 KIND = "prior"
 #: To the embedding, which is saved.

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from protok.errors import CodebookMismatch
-from protok.fitting import (
+from protok.common.settings import RecipeError
+from protok.common.trainer import (
     every_twentieth,
     fit,
     last_checkpoint,
@@ -31,11 +31,11 @@ from protok.fitting import (
     scheduled_adamw,
     world_and_rank,
 )
+from protok.errors import CodebookMismatch
 from protok.prior.config import PriorRecipe, read_prior_recipe
 from protok.prior.corpus import Batches, Corpus, read_corpus
 from protok.prior.layout import Row
 from protok.prior.model import Prior, build_network, stack, transformers
-from protok.settings import RecipeError
 
 #: Widths of batches of chains are multiples of it. In bfloat16 a CPU keeps kernels of every shape
 #: that it has seen, which took gigabytes where each batch had a shape of its own.
