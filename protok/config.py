@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from protok.codebook import QuantizerConfig
+from protok.quantize.config import QuantizerConfig
 
 
 @dataclass(frozen=True)

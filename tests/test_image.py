@@ -41,11 +41,8 @@ import sys, protok.image, protok.image.command
 assert "torch" not in sys.modules
 import protok.image.tokenizer, protok.image.pictures, protok.image.metrics, protok.image.scoring
 import protok.image.training
-mine = {m for m in sys.modules if m.startswith("protok.")}
-allowed = ("protok.image", "protok.quantize", "protok.common.settings", "protok.errors",
-           "protok.commandline", "protok.common.trainer", "protok.common.trainer", "protok.common.checkpoint",
-           "protok.codebook", "protok.common.grouping")
-print(*[m for m in mine if not m.startswith(allowed)])
+of_proteins = ("structure", "tokens", "model", "tokenizers", "training", "pipeline", "analysis", "viz")
+print(*[m for m in sys.modules if m.startswith(tuple(f"protok.{p}" for p in of_proteins))])
 print(*[m for m in ("biotite", "gemmi", "pyarrow") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

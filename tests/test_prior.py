@@ -360,11 +360,10 @@ import sys, protok.prior, protok.prior.command
 assert "torch" not in sys.modules
 import protok.prior.training, protok.prior.sampling, protok.prior.drawing
 mine = {m for m in sys.modules if m.startswith("protok.")}
-allowed = ("protok.prior", "protok.image", "protok.quantize", "protok.common.settings", "protok.errors",
-           "protok.commandline", "protok.common.trainer", "protok.common.trainer", "protok.tokens", "protok.lm",
-           "protok.backbone", "protok.token_formats", "protok.common.checkpoint", "protok.codebook",
-           "protok.common.grouping")
-print(*[m for m in mine if not m.startswith(allowed)])
+# Records of codes know the plain container of residues, and nothing else of proteins.
+of_proteins = ("structure", "model", "tokenizers", "training", "pipeline", "analysis", "viz", "bench")
+print(*[m for m in mine - {"protok.structure", "protok.structure.backbone"}
+        if m.startswith(tuple(f"protok.{p}" for p in of_proteins))])
 print(*[m for m in ("biotite", "gemmi", "Bio") if m in sys.modules])
 print(*[m for m in mine if m.startswith(("protok.prior.backbones", "protok.prior.novelty"))])
 """

@@ -23,8 +23,8 @@ from protok.quantize import (
     nearest,
     perplexity,
     reconstruction_gap,
-    search,
 )
+from protok.quantize import centres as search
 
 
 def blobs(k: int = 8, n: int = 2000, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

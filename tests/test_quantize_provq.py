@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from protok.quantize import FSQ, LFQ, VQ, ProVQ, ResidualVQ, Schedule, SimVQ, build_quantizer
-from protok.quantize.feed import MIXES, feed
+from protok.quantize.curriculum import MIXES, feed
 
 
 def blobs(k: int = 8, n: int = 2000, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

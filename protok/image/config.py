@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protok.codebook import QuantizerConfig
 from protok.common.settings import RecipeError, at_least_one, read_settings
+from protok.quantize.config import QuantizerConfig
 
 FACTORS = (4, 8, 16)
 

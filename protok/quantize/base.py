@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from protok.quantize.collective import total
+from protok.quantize.curriculum import feed
 from protok.quantize.diagnostics import CollapseWarning, perplexity, relative_error
-from protok.quantize.feed import feed
+from protok.quantize.distributed import total
 
 #: Perplexity of a codebook, as a share of its size, below which it has collapsed.
 COLLAPSED = 0.1

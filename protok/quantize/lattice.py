@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from protok.quantize.base import Quantizer, commitment
-from protok.quantize.collective import processes, total
+from protok.quantize.distributed import processes, total
 
 #: Bits whose joint entropy `LFQ` computes; longer codes are split into groups.
 GROUP = 9

@@ -7,10 +7,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from protok.quantize.base import Quantized, Quantizer
-from protok.quantize.collective import gather, total
+from protok.quantize.curriculum import MIXES, Schedule
 from protok.quantize.diagnostics import spread
-from protok.quantize.feed import MIXES
-from protok.quantize.schedule import Schedule
+from protok.quantize.distributed import gather, total
 
 #: Share of the end of training in which ids settle: no more respawn.
 SETTLE = 0.2
@@ -44,7 +43,7 @@ class ProVQ(Quantizer):
         Hardness over training progress.
     mix
         ``bernoulli``, ``ste``, ``mix``, ``rotation`` or ``soft`` (see
-        `protok.quantize.feed.feed`); ``soft`` needs a `VQ` or `SimVQ`.
+        `protok.quantize.curriculum.feed`); ``soft`` needs a `VQ` or `SimVQ`.
     reservoir
         How many recent latents to keep for the anchoring, in each process.
     anchor

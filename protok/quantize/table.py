@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from protok.quantize.base import Quantizer, commitment
-from protok.quantize.collective import from_first, gather, total
-from protok.quantize.search import kmeans, nearest
+from protok.quantize.centres import kmeans, nearest
+from protok.quantize.distributed import from_first, gather, total
 
 METRICS = ("euclidean", "cosine")
 UPKEEP = ("kmeans+respawn", "kmeans", "respawn", "none")

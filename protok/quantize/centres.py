@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from protok.quantize.collective import from_first
+from protok.quantize.distributed import from_first
 
 #: Vectors and codes compared at once: on a CPU their scores stay in its caches.
 TILE = {"cpu": 1024, "other": 8192}

@@ -1,15 +1,38 @@
-"""A quantizer from the names and numbers of a configuration."""
+"""Settings of a codebook, and the quantizer that they name. Reading them needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from protok.quantize.base import Quantizer
-from protok.quantize.codebook import VQ, SimVQ
-from protok.quantize.lattice import FSQ, LFQ, fsq_levels
-from protok.quantize.provq import ProVQ
-from protok.quantize.residual import ResidualVQ
-from protok.quantize.schedule import Schedule
+if TYPE_CHECKING:
+    from protok.quantize.base import Quantizer
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """The codebook and its curriculum (see `protok.quantize`).
+
+    ``kind`` is ``provq``, a bare ``vq``, ``simvq``, ``fsq`` or ``lfq``, or ``none`` for
+    continuous latents. ``inner`` is the kind inside ``provq``. ``fsq`` and ``lfq`` need a
+    power of two as ``size``. ``learn`` (``ema`` or ``gradient``), ``metric`` and ``upkeep`` are
+    those of `protok.quantize.VQ`, ``bias`` is that of `protok.quantize.SimVQ`.
+    """
+
+    kind: str = "provq"
+    size: int = 512
+    dim: int = 32
+    beta: float = 0.25
+    schedule: str = "cosine"
+    warmup: float = 0.2
+    ramp: float = 0.4
+    mix: str = "bernoulli"
+    inner: str = "vq"
+    learn: str = "ema"
+    metric: str = "euclidean"
+    upkeep: str = "kmeans+respawn"
+    bias: bool = False
 
 
 def build_quantizer(
@@ -55,6 +78,12 @@ def build_quantizer(
     ValueError
         If the kind, or a setting of it, is unknown.
     """
+    from protok.quantize.curriculum import Schedule
+    from protok.quantize.lattice import FSQ, LFQ, fsq_levels
+    from protok.quantize.provq import ProVQ
+    from protok.quantize.residual import ResidualVQ
+    from protok.quantize.table import VQ, SimVQ
+
     if kind == "none":
         return None
     if learn not in ("ema", "gradient"):
