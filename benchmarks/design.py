@@ -80,7 +80,7 @@ def measure(overrides: dict, data: Path) -> dict:
     Two settings are not the recipe's: ``part``, of `design_parts`, and ``relax``, the steps of
     relaxation after decoding.
     """
-    from protok.data import read_store
+    from protok.structure.store import read_store
     from protok.tokenizer import StructureTokenizer
     from protok.train import run
 

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protok.data import Store
 from protok.decoder import SCALE, Decoder, pad
 from protok.encoder import Batch
-from protok.geometry import IDEAL_RESIDUE
 from protok.lessons import Lesson, Steps
 from protok.model import Network
 from protok.naming import LETTERS
+from protok.structure.geometry import IDEAL_RESIDUE
+from protok.structure.store import Store
 
 
 class NoView(Decoder):

@@ -28,12 +28,12 @@ from protok.common.trainer import (
     on_this_machine,
     scheduled_adamw,
 )
-from protok.data import Stream, read_store
 from protok.encoder import Batch
 from protok.holdout import held_out
 from protok.lessons import Lesson, Steps
 from protok.model import Network
 from protok.recipe import Recipe, read_recipe
+from protok.structure.store import Stream, read_store
 from protok.tokenizer import StructureTokenizer
 
 

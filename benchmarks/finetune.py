@@ -45,7 +45,7 @@ def families(structures: Path) -> dict[str, list[str]]:
 
 def pick(structures: Path, table, identity: float, asked: str) -> tuple[str, list[str], int]:
     """A family: its cluster, the chains there are of it, and how many of them can be held out."""
-    from protok.split import cluster
+    from protok.structure.clustering import cluster
 
     sequence = dict(zip(table["id"].to_pylist(), table["seq"].to_pylist(), strict=True))
     for key, ids in families(structures).items():

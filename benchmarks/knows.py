@@ -16,8 +16,8 @@ import numpy as np
 from provenance import provenance, write
 
 from protok import bench
-from protok.backbone import Backbone
 from protok.bench.controls import neighbours
+from protok.structure.backbone import Backbone
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "results" / "knows.json"

@@ -25,7 +25,7 @@ def superposed(model: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """CA of the model, moved onto the reference by least squares."""
     import torch
 
-    from protok.geometry import superpose
+    from protok.structure.geometry import superpose
 
     x, y = (torch.from_numpy(np.asarray(a, np.float64)) for a in (model, reference))
     rotation, shift = superpose(x, y)
@@ -83,7 +83,10 @@ def main(arguments: list[str] | None = None) -> None:
     for row, (key, found) in zip(grid, result["sets"].items(), strict=True):
         ranked = sorted(found["targets"], key=lambda t: -t["tm_score"])
         picked = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
-        files = {protok.io.stem(f): f for f in protok.io.iter_files([options.data / "files" / key])}
+        files = {
+            protok.structure.io.sources.paths.stem(f): f
+            for f in protok.structure.io.sources.paths.iter_files([options.data / "files" / key])
+        }
         for axes, (rank, target) in zip(row, picked.items(), strict=True):
             chain = protok.read(files[target["name"]], chain=target["chain"])
             again = tokenizer.decode(tokenizer.encode(chain))

@@ -18,9 +18,9 @@ import torch
 from provenance import provenance, write
 
 import protok
-from protok.data import Stream, read_store
 from protok.encoder import Batch
 from protok.recipe import OptimConfig
+from protok.structure.store import Stream, read_store
 from protok.train import noisy
 
 

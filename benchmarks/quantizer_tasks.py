@@ -165,8 +165,8 @@ class Proteins(Task):
 
     def __init__(self, recipe: Mapping[str, Any], data: Path, seed: int):
         from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
-        from protok.data import Stream
         from protok.model import Network
+        from protok.structure.store import Stream
 
         own = recipe["task"]
         config = ModelConfig(
@@ -215,7 +215,7 @@ class Proteins(Task):
 
     def report(self, quantizer: nn.Module) -> dict[str, float]:
         """CA RMSD, TM-score and lDDT of whole held-out chains from hard codes."""
-        from protok.metrics import compare
+        from protok.structure.metrics import compare
         from protok.tokenizer import StructureTokenizer
 
         self.network.quantizer = quantizer.eval()
@@ -237,7 +237,7 @@ class _Given(nn.Module):
 
 @lru_cache
 def _store(path: Path) -> Any:
-    from protok.data import read_store
+    from protok.structure.store import read_store
 
     return read_store(path, manifest=path.with_name("manifest.csv"))
 

@@ -33,8 +33,8 @@ from biotite.structure.io import pdb, pdbx
 from provenance import digest, provenance, write
 
 import protok
-from protok.backbone import ATOMS
-from protok.io import iter_files
+from protok.structure.backbone import ATOMS
+from protok.structure.io.sources.paths import iter_files
 
 PACKAGES = ("numpy", "biotite", "gemmi", "biopython", "fastpdb", "msgpack")
 FORMATS = {"pdb": ".pdb", "mmcif": ".cif", "bcif": ".bcif"}
@@ -144,7 +144,7 @@ def readers() -> dict[str, dict[str, Reader]]:
 
 def convert(source: Path, folder: Path) -> None:
     """Write a PDB file as it is and as mmCIF and BinaryCIF."""
-    name = protok.io.stem(source)
+    name = protok.structure.io.sources.paths.stem(source)
     plain = folder / f"{name}.pdb"
     data = source.read_bytes()
     plain.write_bytes(gzip.decompress(data) if source.suffix == ".gz" else data)

@@ -20,8 +20,8 @@ import numpy as np
 from provenance import digest, provenance, write
 
 import protok
-from protok.backbone import Backbone
-from protok.io import iter_files
+from protok.structure.backbone import Backbone
+from protok.structure.io.sources.paths import iter_files
 from protok.testing import mirrored, moved, random_rotation
 
 NOISE = (0.1, 0.2, 0.5)
@@ -43,7 +43,7 @@ def geometry(backbone: Backbone) -> dict[str, np.ndarray]:
     """Bond lengths, angles and phi of one chain, for the spread of built and real ones."""
     import torch
 
-    from protok.geometry import linked, torsions
+    from protok.structure.geometry import linked, torsions
 
     coords = torch.from_numpy(backbone.coords)
     mask = torch.from_numpy(backbone.mask)

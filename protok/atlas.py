@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from protok import __version__, local
-from protok.backbone import Backbone
+from protok import __version__
 from protok.colours import code_colours, hexes
 from protok.errors import NoProtein, ProtokError, Unsupported
+from protok.structure import descriptors
+from protok.structure.backbone import Backbone
 
 #: Residues on either side of the middle of a fragment.
 HALF = 4
@@ -105,8 +106,9 @@ def open_structures(
     ProtokError
         If there is nothing there, or the store is none.
     """
-    from protok.data import read_store
-    from protok.io import iter_files, read
+    from protok.structure.io.read import read
+    from protok.structure.io.sources.paths import iter_files
+    from protok.structure.store import read_store
 
     if Path(source).suffix == ".parquet":
         store = read_store(source)
@@ -197,17 +199,17 @@ class _Seen:
             if self.learned:
                 point = self.tokenizer.embed(chain)
             else:
-                window = local.windows(chain, HALF)[:, :, 1]
+                window = descriptors.windows(chain, HALF)[:, :, 1]
                 point = window.reshape(len(chain), -1)
-            place = local.place_in_chain(chain)
+            place = descriptors.place_in_chain(chain)
             measured = {
                 "code": tokens.ids,
                 "chain": np.full(len(chain), len(self.chains)),
                 "residue": np.arange(len(chain)),
-                "element": local.secondary_structure(chain),
-                "torsion": local.backbone_torsions(chain),
-                "neighbours": local.neighbours(chain, NEAR).astype(float),
-                "half_sphere": local.half_sphere(chain),
+                "element": descriptors.secondary_structure(chain),
+                "torsion": descriptors.backbone_torsions(chain),
+                "neighbours": descriptors.neighbours(chain, NEAR).astype(float),
+                "half_sphere": descriptors.half_sphere(chain),
                 "place": place,
                 "point": point,
             }
@@ -261,7 +263,7 @@ class _Seen:
             chain, i = self.chains[rows["chain"][at]], rows["residue"][at]
             # Of the surroundings alone: windows of a whole chain would be made for one residue.
             begin = max(0, i - HALF)
-            around = local.windows(chain[begin : i + HALF + 1], HALF)
+            around = descriptors.windows(chain[begin : i + HALF + 1], HALF)
             fragment[code] = around[i - begin].round(2)
             example[code] = chain.name, str(chain.chain[i]), f"{chain.index[i]}{chain.icode[i]}"
         return {"example": example, "fragment": fragment}

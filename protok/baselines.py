@@ -10,8 +10,8 @@ import hashlib
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.errors import Unsupported
+from protok.structure.backbone import Backbone
 from protok.tokens import Tokens
 
 # C(i) to N(i+1): 1.33 Å in a peptide bond; beyond this the chain is broken.
@@ -186,7 +186,7 @@ class ProteinBlocks(_Alphabet):
 def _backbone(structure) -> Backbone:
     if isinstance(structure, Backbone):
         return structure
-    from protok.convert import as_backbone
+    from protok.structure.io.interop import as_backbone
 
     return as_backbone(structure)
 

@@ -19,7 +19,7 @@ from protok.journal import Source
 from protok.tokens import Tokens
 
 if TYPE_CHECKING:
-    from protok.backbone import Backbone
+    from protok.structure.backbone import Backbone
 
 # A batch of files is what a worker gets at a time; residues are what a model gets at a time.
 BATCH_FILES = 16
@@ -109,9 +109,8 @@ def find_sources(paths: str | Path | Iterable[str | Path]) -> list[Source]:
     ProtokError
         If a path does not exist or no structure file is found.
     """
-    from protok.io import iter_files
-    from protok.io.archives import SEPARATOR, is_archive, list_members
-    from protok.io.files import is_structure
+    from protok.structure.io.sources.archives import SEPARATOR, is_archive, list_members
+    from protok.structure.io.sources.paths import is_structure, iter_files
 
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     found: list[tuple[str, int, int, str]] = []
@@ -152,8 +151,7 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 
     Members of archives may have the same path, as `./x.pdb` and `x.pdb`: these are numbered.
     """
-    from protok.io import stem
-    from protok.io.files import utf8
+    from protok.structure.io.sources.paths import stem, utf8
 
     files = [Path(utf8(file)) for file in files]
     distinct = list(dict.fromkeys(files))
@@ -218,7 +216,7 @@ def encode_sources(
 
 def open_sources(sources: Iterable[Source], options: Reading) -> Iterator[Input]:
     """Yield sources ready for a worker; archives are streamed through, one at a time."""
-    from protok.io.archives import SEPARATOR, read_members
+    from protok.structure.io.sources.archives import SEPARATOR, read_members
 
     for archive, group in groupby(sources, key=lambda source: source.archive):
         if not archive:
@@ -265,7 +263,7 @@ class Structures:
 
 def read_structures(batch: Sequence[Input], options: Reading) -> Structures:
     """Read the inputs of a batch; what fails is an error of its input."""
-    from protok.io import read
+    from protok.structure.io.read import read
 
     keys = ("chain", "model", "chain_ids", "truncated", "max_bytes")
     asked = {key: getattr(options, key) for key in keys}

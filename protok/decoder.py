@@ -2,7 +2,7 @@
 
 A transformer over the sequence of code vectors gives one state a residue, and heads read
 from it where the residue lies and how it is turned in the frame of its chain
-(`protok.geometry.chain_frame`), its torsions, whether it is bonded to the next, and how far
+(`protok.structure.geometry.chain_frame`), its torsions, whether it is bonded to the next, and how far
 all that can be trusted. Supervision is in the chain's frame and, as in FAPE (Jumper et al. 2021),
 in the residues' own. `protok.views` holds the decoder for codes that do not say where
 in the chain a residue lies.
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from protok.geometry import chain_frame, frames, superpose
+from protok.structure.geometry import chain_frame, frames, superpose
 
 #: Å per unit of the network's output.
 SCALE = 10.0

@@ -88,7 +88,7 @@ def _usage(count: np.ndarray) -> dict[str, Any]:
 
 
 def _structure(path: Path) -> dict[str, Any]:
-    from protok.io import read
+    from protok.structure.io.read import read
 
     backbone = read(path)
     said: dict[str, Any] = {

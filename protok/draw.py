@@ -13,9 +13,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from protok.backbone import Backbone
 from protok.colours import residue_colours
-from protok.local import laid_flat
+from protok.structure.backbone import Backbone
+from protok.structure.descriptors import laid_flat
 from protok.tokens import Tokens
 
 #: CA atoms of neighbouring residues are joined up to this distance in Å.

@@ -18,9 +18,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from protok import crowd
-from protok.backbone import Backbone
-from protok.geometry import chain_frame, density_moments, frames, linked, neighbours, torsions
+from protok.structure import geometry_padded
+from protok.structure.backbone import Backbone
+from protok.structure.geometry import (
+    chain_frame,
+    density_moments,
+    frames,
+    linked,
+    neighbours,
+    torsions,
+)
 
 #: Radii in Å of the density moments; beyond the last a residue is not seen directly.
 RADII = (10.0, 18.0, 30.0)
@@ -118,7 +125,9 @@ def featurize(batch: Batch, k: int, placed: bool = False, edges: bool = True) ->
         ints = torch.zeros(0, k, dtype=torch.long, device=ca.device)
         node = ca.new_zeros(0, node_features(placed))
         return Graph(node, ca.new_zeros(0, k, EDGE), ints, ints, ints.bool())
-    together = ca.device.type != "cpu" and crowd.fits(batch.sizes) and _one_chain_each(batch)
+    together = (
+        ca.device.type != "cpu" and geometry_padded.fits(batch.sizes) and _one_chain_each(batch)
+    )
     around = (_around_rows if together else _around)(batch, turn, k, placed)
     index, valid = around.index, around.valid
     node = torch.cat([_local(batch), *around.node], 1)
@@ -163,12 +172,12 @@ def _one_chain_each(batch: Batch) -> bool:
 
 def _around_rows(batch: Batch, turn: Tensor, k: int, placed: bool) -> _Around:
     """All structures at once, each of one chain."""
-    rows = crowd.Rows.of(batch.sizes, turn.device)
+    rows = geometry_padded.Rows.of(batch.sizes, turn.device)
     here = [rows.lay(part) for part in (batch.coords[:, 1], turn, batch.mask)]
-    node = [crowd.density_moments(*here, RADII)]
+    node = [geometry_padded.density_moments(*here, RADII)]
     if placed:
-        node.append(crowd.placement(*here))
-    index, valid = crowd.neighbours(here[0], here[2], k)
+        node.append(geometry_padded.placement(*here))
+    index, valid = geometry_padded.neighbours(here[0], here[2], k)
     back = rows.lay(torch.arange(len(turn), device=turn.device)).flatten()
     flat = [rows.end_to_end(part) for part in (*node, index, valid)]
     return _Around(flat[:-2], back[flat[-2]], flat[-1])

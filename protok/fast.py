@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from protok.common import trainer
 from protok.encoder import Batch, Encoder, Graph, edge_features, featurize
 from protok.errors import ProtokError, Unsupported
-from protok.geometry import frames
 from protok.native import compiler
+from protok.structure.geometry import frames
 
 COMPUTE = ("torch", "onnx", "compile", "native", "bf16", "fast")
 

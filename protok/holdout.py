@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.backbone import Backbone
-from protok.data import Store, open_store
 from protok.recipe import Recipe, RecipeError, ValidConfig
-from protok.split import Split, assign, cluster, read_split, write_split
+from protok.structure.backbone import Backbone
+from protok.structure.clustering import Split, assign, cluster, read_split, write_split
+from protok.structure.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def sides_of(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> Side
 
     From scratch, ``data.valid`` is the validation side. Otherwise, and in fine-tuning always,
     chains are held out of ``data.train`` by cluster: those of the manifest beside a store, or
-    of `protok.split.cluster`. A resumed run has the split that it began with.
+    of `protok.structure.clustering.cluster`. A resumed run has the split that it began with.
 
     Raises
     ------

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from protok.config import ModelConfig
 from protok.decoder import Decoder, pad
 from protok.encoder import Batch, Encoder
-from protok.geometry import linked, torsions
 from protok.naming import Known
 from protok.quantize import Quantized, build_quantizer
+from protok.structure.geometry import linked, torsions
 from protok.views import ViewDecoder
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch_geometric.data import InMemoryDataset
 
-from protok.convert import as_backbone, to_pyg
 from protok.errors import NoProtein
+from protok.structure.io.interop import as_backbone, to_pyg
 
 
 class TokenDataset(InMemoryDataset):
     """Structures with their codes as node features and their nearest residues as edges.
 
     Each entry has `x` (L, 1) int64, the code or -1; `pos` (L, 4, 3), `mask`, `bfactor`,
-    `sequence`, `chain`, `index`, `icode` and `name` as of `protok.convert.to_pyg`; `edge_index`
+    `sequence`, `chain`, `index`, `icode` and `name` as of `protok.structure.io.interop.to_pyg`; `edge_index`
     (2, E), from each neighbour to the residue; and `y` if labels are given. All is in memory and
     nothing is written.
 

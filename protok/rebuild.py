@@ -17,8 +17,8 @@ import numpy as np
 from protok.batch import Reading, as_tokenizer
 from protok.common import workers
 from protok.errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
-from protok.io.files import utf8
 from protok.models import shipped
+from protok.structure.io.sources.paths import utf8
 from protok.tokens import Tokens, load
 
 
@@ -219,7 +219,7 @@ class _Originals:
     """Structure files, found by the names that `batch.unique_names` may have given them."""
 
     def __init__(self, paths: Any, names: set[str]):
-        from protok.io import iter_files, stem
+        from protok.structure.io.sources.paths import iter_files, stem
 
         self._files = list(iter_files(paths))
         self._only = len(self._files) == 1 and len(names) == 1
@@ -246,7 +246,7 @@ def _batches(tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
 def _decoder(payload: Any, compared: bool, options: Reading):
     """Make the function that a worker applies to its batches."""
     tokenizer = pickle.loads(payload) if isinstance(payload, bytes) else payload
-    from protok.io import read
+    from protok.structure.io.read import read
 
     @lru_cache(maxsize=2)
     def original(path: Path):
@@ -267,7 +267,7 @@ def _decoder(payload: Any, compared: bool, options: Reading):
 
 
 def _rebuild(task: _Task, tokenizer: Any, original: Any) -> Rebuilt:
-    from protok.io import write
+    from protok.structure.io.write import write
 
     tokens = task.tokens
     if (tokens.ids < 0).all():
@@ -277,7 +277,7 @@ def _rebuild(task: _Task, tokenizer: Any, original: Any) -> Rebuilt:
     write(model, task.target)
     scores = {}
     if original is not None:
-        from protok.metrics import compare
+        from protok.structure.metrics import compare
 
         comparison = compare(model, _match(tokens, task.references, original))
         scores = {key: getattr(comparison, key) for key in ("rmsd", "tm_score", "lddt")}

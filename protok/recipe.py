@@ -120,7 +120,7 @@ class ValidConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How chains are held out of ``data.train``: by clusters of sequences (`protok.split`).
+    """How chains are held out of ``data.train``: by clusters of sequences (`protok.structure.clustering`).
 
     ``valid`` and ``test``: shares of the chains; only fine-tuning, which reports on it, makes a
     test side. ``identity``: chains alike to that extent are in one cluster. ``method``:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from protok.decoder import Trace
-from protok.geometry import C_O, CA_C_O, dihedral, place, residue_atoms
+from protok.structure.geometry import C_O, CA_C_O, dihedral, place, residue_atoms
 
 #: Target distances across a peptide bond in Å (Engh & Huber 1991): C-N, CA-N, C-CA, CA-CA.
 ACROSS = (1.329, 2.425, 2.435, 3.80)

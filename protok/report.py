@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from protok.backbone import Backbone
-from protok.data import Store, open_store, unread
 from protok.errors import ProtokError
 from protok.holdout import Sides
-from protok.metrics import compare
 from protok.recipe import read_recipe
+from protok.structure.backbone import Backbone
+from protok.structure.metrics import compare
+from protok.structure.store import Store, open_store, unread
 from protok.tokenizer import StructureTokenizer
 
 #: Columns of a report: whether more is better, digits, and what it is called.

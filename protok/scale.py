@@ -231,7 +231,7 @@ def encode_store(
     Parameters
     ----------
     store
-        Parquet file (see `protok.data`).
+        Parquet file (see `protok.structure.store`).
     tokenizer, out, progress
         As for `encode_all`.
 
@@ -243,7 +243,7 @@ def encode_store(
         If `out` exists.
     """
     from protok.batch import residues_of
-    from protok.data import read_store
+    from protok.structure.store import read_store
 
     began = time.monotonic()
     out, tokenizer = Path(out), as_tokenizer(tokenizer)

@@ -93,7 +93,7 @@ def _queries(arguments: argparse.Namespace, database: Any) -> list:
                     f"has no chain {arguments.chain}", "leave --chain out", file=path
                 )
         return [one for one in chains if len(one)]
-    from protok.io import read
+    from protok.structure.io.read import read
 
     structure = read(path, chain=arguments.chain)
     tokens = _tokenizer(arguments, database).encode(structure)
@@ -123,9 +123,10 @@ def matrix(arguments: argparse.Namespace) -> int:
 
     from protok import load
     from protok.errors import FormatError, ProtokError
-    from protok.io import iter_files, read
     from protok.matrices import of_alignments
     from protok.search import label
+    from protok.structure.io.read import read
+    from protok.structure.io.sources.paths import iter_files
 
     tokenizer = load(arguments.model)
     chains, failed = {}, 0

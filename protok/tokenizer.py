@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protok.backbone import Backbone
 from protok.common.checkpoint import TRANSIENT, OnDevice, give_weights, read_model, save_model
 from protok.common.grouping import packed
 from protok.common.settings import from_dict
 from protok.config import ModelConfig
-from protok.convert import as_backbone
 from protok.encoder import Batch
 from protok.errors import CodebookMismatch, FormatError, Unsupported
-from protok.geometry import residue_atoms
 from protok.model import Network
 from protok.quantize import ProVQ
 from protok.relax import add_oxygen, relax
+from protok.structure.backbone import Backbone
+from protok.structure.geometry import residue_atoms
+from protok.structure.io.interop import as_backbone
 from protok.tokens import LARGEST, Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches, large ones a GPU.

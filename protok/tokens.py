@@ -18,8 +18,8 @@ from typing import Self
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.errors import CorruptFile, FormatError, TruncatedFile, Unsupported
+from protok.structure.backbone import Backbone
 
 #: Most codes of a codebook, and most residues of a chain, that a file may claim: what it says is
 #: believed before there is memory for it.

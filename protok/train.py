@@ -24,7 +24,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from protok import finetune
-from protok.backbone import Backbone
 from protok.common import callbacks as survive
 from protok.common.trainer import (
     LOG,
@@ -35,16 +34,17 @@ from protok.common.trainer import (
     scheduled_adamw,
     world_and_rank,
 )
-from protok.data import Store, Stream
 from protok.encoder import Batch
 from protok.holdout import held_out, sides_of
 from protok.lessons import Lesson, Steps
-from protok.metrics import compare
 from protok.model import Network
 from protok.naming import UNKNOWN, Known, Naming, amino_acids
 from protok.quantize import ProVQ, effective_dimension
 from protok.recipe import Recipe, RecipeError, read_recipe
 from protok.report import report_tuning
+from protok.structure.backbone import Backbone
+from protok.structure.metrics import compare
+from protok.structure.store import Store, Stream
 from protok.teaching import Teacher, Teaching, read_teacher
 from protok.tokenizer import StructureTokenizer, is_settled
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.colours import NONE, code_colours, hexes, residue_colours, scale_colours
-from protok.convert import as_backbone
 from protok.errors import NoProtein, ProtokError
-from protok.metrics import compare, superpose
 from protok.pages import document, embedded, said, save
+from protok.structure.backbone import Backbone
+from protok.structure.io.interop import as_backbone
+from protok.structure.metrics import compare, superpose
 from protok.tokens import Tokens
 
 #: Å at which the colour scale of distances ends.
@@ -97,7 +97,7 @@ def view(structure: Any, tokenizer: Any, *, decode: bool = False) -> Page:
 def _data(
     backbone: Backbone, tokens: Tokens, tokenizer: Any, again: Backbone | None, decode: bool
 ) -> dict[str, Any]:
-    from protok.local import laid_flat, secondary_structure
+    from protok.structure.descriptors import laid_flat, secondary_structure
 
     ids = tokens.ids.tolist()
     frame = laid_flat(backbone)
@@ -206,7 +206,7 @@ def view_3dmol(structure: Any, tokenizer: Any, *, width: int = 640, height: int 
         import py3Dmol
     except ModuleNotFoundError as error:
         raise ProtokError("this view needs py3Dmol", "pip install 'protok[view]'") from error
-    from protok.io import write
+    from protok.structure.io.write import write
 
     backbone = as_backbone(structure)
     tokens = tokenizer.encode(backbone)

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from protok.decoder import SCALE, Trace, Trunk, draw_rows, row_weights, seen_from
-from protok.geometry import frames, superpose
+from protok.structure.geometry import frames, superpose
 
 #: Sequence separations beyond this share one embedding in the pair head.
 FAR = 32

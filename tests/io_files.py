@@ -1,4 +1,4 @@
-"""Small structure files made of text: builders for the tests of protok.io."""
+"""Small structure files made of text: builders for the tests of protok.structure.io."""
 
 # N, CA, C, O of a residue; the next one lies 3.8 Å on, so that C and N are bonded.
 SHAPE = {"N": (0.0, 0.0, 0.0), "CA": (1.2, 0.8, 0.0), "C": (2.5, 0.0, 0.0), "O": (2.5, -1.2, 0.0)}

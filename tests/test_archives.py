@@ -16,8 +16,9 @@ from tiny import Tiny
 import protok
 from protok.batch import encode_files, find_sources, unique_names
 from protok.errors import CorruptFile, FormatError, ProtokError
-from protok.io import archives, iter_files
 from protok.scale import encode_all
+from protok.structure.io.sources import archives
+from protok.structure.io.sources.paths import iter_files
 from protok.tokens import load
 
 PACKINGS = {"tar": "", "tar.gz": "gz", "tar.bz2": "bz2"}
@@ -200,7 +201,7 @@ def test_a_damaged_zip_member_of_other_packing_costs_itself(texts, tmp_path, met
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
 def test_bombs_are_rows(texts, tmp_path, name, monkeypatch):
-    monkeypatch.setattr("protok.io.files.STEP", 2**20)
+    monkeypatch.setattr("protok.structure.io.sources.content.STEP", 2**20)
     texts = {"bomb.pdb": bytes(2**23), "gzip.pdb": gzip.compress(bytes(2**23))} | texts
     path = pack(tmp_path / name, texts)
     results = list(encode_files(path, Tiny(), max_bytes=2**22))

@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import protok
-from protok import cli, local
+from protok import cli
 from protok.atlas import HALF, make_atlas, open_structures
 from protok.atlas_page import atlas_page
 from protok.errors import FormatError, NoProtein
+from protok.structure import descriptors
 from protok.testing import mirrored, moved, random_rotation
 
 NASTY = "</td><script>alert(1)</script>"
@@ -42,7 +43,7 @@ def test_measures_of_a_code(made, chains):
     tokenizer, atlas = made
     c, code = atlas.columns, int(atlas.columns["count"].argmax())
     rows = [(one, np.flatnonzero(tokenizer.encode(one).ids == code)) for one in chains]
-    element = np.concatenate([local.secondary_structure(one)[i] for one, i in rows])
+    element = np.concatenate([descriptors.secondary_structure(one)[i] for one, i in rows])
     assert c["helix"][code] == pytest.approx((element == "a").mean())
     assert c["helix"][code] + c["strand"][code] + c["coil"][code] == pytest.approx(1)
     radius = np.concatenate(
@@ -111,18 +112,18 @@ def test_helices_are_the_block_that_stands_for_them(chains):
 def test_local_measures_turn_with_the_structure_and_not_with_its_mirror(chains):
     one = chains[0]
     turned = moved(one, random_rotation(1), (5.0, -80.0, 30.0))
-    for measure in (local.half_sphere, local.place_in_chain, local.backbone_torsions,
-                    lambda x: local.windows(x, 2)):  # fmt: skip
+    for measure in (descriptors.half_sphere, descriptors.place_in_chain, descriptors.backbone_torsions,
+                    lambda x: descriptors.windows(x, 2)):  # fmt: skip
         assert np.allclose(measure(one), measure(turned), atol=2e-2, equal_nan=True)
         assert not np.allclose(measure(one), measure(mirrored(one)), atol=0.5, equal_nan=True)
-    assert (local.secondary_structure(one) == local.secondary_structure(turned)).all()
+    assert (descriptors.secondary_structure(one) == descriptors.secondary_structure(turned)).all()
 
 
 def test_windows_end_where_the_chain_does(chains):
     whole = chains[0]
     broken = whole[np.r_[0:20, 30 : len(whole)]]
     broken.coords[40, 2] = np.nan
-    window = np.isfinite(local.windows(broken, HALF)[:, :, 1, 0])
+    window = np.isfinite(descriptors.windows(broken, HALF)[:, :, 1, 0])
     assert window[0].tolist() == [False] * 4 + [True] * 5
     assert window[19].tolist() == [True] * 5 + [False] * 4
     assert window[20].tolist() == [False] * 4 + [True] * 5
@@ -170,7 +171,7 @@ def test_command(examples, tmp_path, capsys):
 
 
 def test_structures_from_stores_files_and_nowhere(examples, tmp_path, chains):
-    from protok.data import write_store
+    from protok.structure.store import write_store
 
     write_store(chains, tmp_path / "store.parquet")
     some = list(open_structures(tmp_path / "store.parquet", [], limit=2))

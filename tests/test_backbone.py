@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from protok.backbone import ATOMS, Backbone
+from protok.structure.backbone import ATOMS, Backbone
 from protok.testing import joined, random_backbone, without
 
 

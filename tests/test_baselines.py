@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protok.backbone import Backbone
 from protok.baselines import ProteinBlocks, ThreeDi
 from protok.errors import Unsupported
+from protok.structure.backbone import Backbone
 
 pytest.importorskip("biotite")
 
@@ -239,7 +239,7 @@ def test_what_an_alphabet_cannot_do_is_refused(tokenizer):
 
 @BOTH
 def test_a_path_is_read(tokenizer, examples):
-    from protok.io import read
+    from protok.structure.io.read import read
 
     path = sorted(examples.glob("*.cif*"))[0]
     assert np.array_equal(tokenizer.encode(path).ids, tokenizer.encode(read(path)).ids)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from protok.backbone import Backbone
 from protok.bench.esm3 import StructureEncoder
 from protok.bench.subjects import subject
 from protok.errors import FormatError
+from protok.structure.backbone import Backbone
 
 GOLDEN = Path(__file__).with_name("golden") / "bench_esm3.npz"
 

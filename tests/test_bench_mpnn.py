@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from protok.backbone import Backbone
 from protok.bench.mpnn import ProteinMPNN
 from protok.errors import FormatError, ProtokError
+from protok.structure.backbone import Backbone
 
 GOLDEN = Path(__file__).with_name("golden") / "bench_mpnn.npz"
 

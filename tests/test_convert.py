@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protok import convert
-from protok.backbone import Backbone
-from protok.convert import as_backbone
 from protok.errors import FormatError, NoProtein, Unsupported
+from protok.structure.backbone import Backbone
+from protok.structure.io import interop
+from protok.structure.io.interop import as_backbone
 from protok.testing import joined, random_backbone, without
 
 # PyG uses torch.jit.script on import, which torch 2.13 deprecates.
@@ -73,8 +73,8 @@ def residue(name, number, *, chain="A", icode="", hetero=False, atoms=("N", "CA"
 @pytest.mark.parametrize("make", [difficult, lambda: random_backbone(30, 3)])
 def test_there_and_back(library, make):
     backbone = make()
-    there = getattr(convert, f"to_{library}")(backbone)
-    back = getattr(convert, f"from_{library}")(there)
+    there = getattr(interop, f"to_{library}")(backbone)
+    back = getattr(interop, f"from_{library}")(there)
     assert_same(back, backbone)
     # A CA that is missing is NaN in the first two libraries, which the reader remarks upon.
     marked = np.isnan(backbone.coords[:, 1, 0]).any() and library != "pyg"
@@ -87,8 +87,8 @@ def test_there_and_back(library, make):
 @pytest.mark.parametrize("library", ["biotite", "biopython", "pyg"])
 def test_no_bfactors_stay_none(library):
     backbone = replace(random_backbone(4), bfactor=np.full(4, np.nan, np.float32))
-    there = getattr(convert, f"to_{library}")(backbone)
-    assert np.isnan(getattr(convert, f"from_{library}")(there).bfactor).all()
+    there = getattr(interop, f"to_{library}")(backbone)
+    assert np.isnan(getattr(interop, f"from_{library}")(there).bfactor).all()
 
 
 def test_to_biotite_gives_what_biotite_expects():
@@ -96,14 +96,14 @@ def test_to_biotite_gives_what_biotite_expects():
 
     backbone = joined([random_backbone(5, 1), random_backbone(4, 2, chain="B")])
     backbone = without(backbone, 2, atoms=3)
-    array = convert.to_biotite(backbone)
+    array = interop.to_biotite(backbone)
     assert array.array_length() == 4 * 9 - 1 and np.isfinite(array.coord).all()
     assert get_chains(array).tolist() == ["A", "B"]
     assert "".join(str(s) for s in to_sequence(array)[0]) == backbone.sequence
     assert set(array.element) == {"N", "C", "O"} and not array.hetero.any()
     assert array.b_factor[0] == pytest.approx(float(backbone.bfactor[0]))
     no_bfactor = replace(backbone, bfactor=np.full(9, np.nan, np.float32))
-    assert "b_factor" not in convert.to_biotite(no_bfactor).get_annotation_categories()
+    assert "b_factor" not in interop.to_biotite(no_bfactor).get_annotation_categories()
 
 
 def test_to_biotite_writes_as_pdb(tmp_path):
@@ -111,10 +111,10 @@ def test_to_biotite_writes_as_pdb(tmp_path):
 
     backbone = joined([random_backbone(20, 4), random_backbone(7, 5, chain="B")])
     file = PDBFile()
-    file.set_structure(convert.to_biotite(backbone))
+    file.set_structure(interop.to_biotite(backbone))
     file.write(tmp_path / "x.pdb")
     read = PDBFile.read(tmp_path / "x.pdb").get_structure(model=1, extra_fields=["b_factor"])
-    back = convert.from_biotite(read)
+    back = interop.from_biotite(read)
     assert back.sequence == backbone.sequence and np.array_equal(back.chain, backbone.chain)
     np.testing.assert_allclose(back.coords, backbone.coords, atol=6e-4)
     np.testing.assert_allclose(back.bfactor, backbone.bfactor, atol=6e-3)
@@ -125,10 +125,10 @@ def test_to_biopython_writes_as_pdb(tmp_path):
 
     backbone = joined([random_backbone(20, 4), random_backbone(7, 5, chain="B")])
     writer = PDBIO()
-    writer.set_structure(convert.to_biopython(backbone))
+    writer.set_structure(interop.to_biopython(backbone))
     writer.save(str(tmp_path / "x.pdb"))
     structure = PDBParser(QUIET=True).get_structure("x", tmp_path / "x.pdb")
-    back = convert.from_biopython(structure)
+    back = interop.from_biopython(structure)
     assert back.sequence == backbone.sequence and back.name == "x"
     np.testing.assert_allclose(back.coords, backbone.coords, atol=6e-4)
     chain = as_backbone(structure[0]["B"])
@@ -140,10 +140,10 @@ def test_to_biopython_writes_as_pdb(tmp_path):
 def test_coordinates_are_copied():
     backbone = random_backbone(3)
     before = backbone.coords.copy()
-    convert.to_biotite(backbone).coord[:] = 0
-    for atom in convert.to_biopython(backbone).get_atoms():
+    interop.to_biotite(backbone).coord[:] = 0
+    for atom in interop.to_biopython(backbone).get_atoms():
         atom.coord[:] = 0
-    data = convert.to_pyg(backbone)
+    data = interop.to_pyg(backbone)
     data.pos.zero_()
     data.index[:] = 0
     assert np.array_equal(backbone.coords, before) and backbone.index.tolist() == [1, 2, 3]
@@ -153,7 +153,7 @@ def test_coordinates_are_copied():
 def test_a_number_used_twice_is_refused_not_merged(library):
     backbone = replace(random_backbone(3), index=np.array([1, 2, 2], np.int32), name="double")
     with pytest.raises(Unsupported, match="double, chain A: two residues .*number 2;.*apart"):
-        getattr(convert, f"to_{library}")(backbone)
+        getattr(interop, f"to_{library}")(backbone)
 
 
 # What counts as protein ---------------------------------------------------------------
@@ -168,7 +168,7 @@ def test_from_biotite_takes_protein_and_says_what_it_left():
         + residue("CA", 201, chain="A", hetero=True, atoms=("CA",), at=60)
         + residue("HOH", 300, chain="A", hetero=True, atoms=("O",), at=70)
     )
-    backbone = convert.from_biotite(biotite_array(rows), name="x")
+    backbone = interop.from_biotite(biotite_array(rows), name="x")
     assert backbone.sequence == "MK" and backbone.index.tolist() == [1, 2]
     assert backbone.name == "x" and backbone.notes == ("1 nucleic chain skipped",)
     assert backbone.mask.all() and np.isnan(backbone.coords[1, 3]).all()
@@ -181,15 +181,15 @@ def test_from_biotite_chooses_conformers_by_occupancy():
         altloc_id=[""] * 4 + ["A"] * 4 + ["B"] * 4,
         occupancy=[1.0] * 4 + [0.3] * 4 + [0.7] * 4,
     )
-    backbone = convert.from_biotite(array)
+    backbone = interop.from_biotite(array)
     assert backbone.sequence == "GS" and backbone.coords[1, 0, 0] == 9.0
     array.occupancy = 1 - array.occupancy
-    assert convert.from_biotite(array).coords[1, 0, 0] == 1.0
+    assert interop.from_biotite(array).coords[1, 0, 0] == 1.0
 
 
 def test_from_biotite_insertion_codes_and_neighbours_of_one_name():
     rows = residue("GLY", 7) + residue("GLY", 7, icode="A") + residue("GLY", 8)
-    backbone = convert.from_biotite(biotite_array(rows))
+    backbone = interop.from_biotite(biotite_array(rows))
     assert backbone.index.tolist() == [7, 7, 8] and backbone.icode.tolist() == ["", "A", ""]
 
 
@@ -200,9 +200,9 @@ def test_from_biotite_refuses_stacks_and_arrays_without_protein():
     with pytest.raises(Unsupported, match=r"AtomArrayStack of 2 models; give .*stack\[0\]"):
         as_backbone(stack([array, array]))
     with pytest.raises(NoProtein, match="x: holds no protein"):
-        convert.from_biotite(biotite_array(residue("HOH", 1, atoms=("O",), hetero=True)), "x")
+        interop.from_biotite(biotite_array(residue("HOH", 1, atoms=("O",), hetero=True)), "x")
     with pytest.raises(NoProtein):
-        convert.from_biotite(array[:0])
+        interop.from_biotite(array[:0])
 
 
 PDB = """\
@@ -230,23 +230,23 @@ def test_from_biopython_alternatives_modified_residues_and_water(tmp_path):
     path = tmp_path / "alt.pdb"
     path.write_text(f"MODEL        1\n{PDB}ENDMDL\nMODEL        2\n{PDB}ENDMDL\nEND\n")
     structure = PDBParser(QUIET=True).get_structure("alt", path)
-    backbone = convert.from_biopython(structure)
+    backbone = interop.from_biopython(structure)
     assert backbone.sequence == "GSM" and backbone.index.tolist() == [1, 2, 3]
     assert backbone.coords[:, 1, 0].tolist() == [1.5, 4.0, 7.0]
     assert backbone.bfactor.tolist() == [12.0, 21.0, 31.0]
     assert backbone.notes[0] == "model 1 read, others left out"
     # Bio.PDB ends with the kind that was read last; occupancy decides nevertheless.
     structure[0]["A"][2].disordered_select("THR")
-    assert convert.from_biopython(structure).sequence == "GSM"
-    assert_same(convert.from_biopython(structure, model=2), backbone)
+    assert interop.from_biopython(structure).sequence == "GSM"
+    assert_same(interop.from_biopython(structure, model=2), backbone)
     with pytest.raises(FormatError, match="alt: holds 2 models, not 3"):
-        convert.from_biopython(structure, model=3)
+        interop.from_biopython(structure, model=3)
 
 
 def test_from_biopython_refuses_residues_and_empty_structures():
     from Bio.PDB.Structure import Structure
 
-    structure = convert.to_biopython(random_backbone(3))
+    structure = interop.to_biopython(random_backbone(3))
     with pytest.raises(TypeError, match="Bio.PDB Residue: give a Structure, Model or Chain"):
         as_backbone(structure[0]["A"][1])
     with pytest.raises(FormatError, match="holds 0 models"):
@@ -264,7 +264,7 @@ def test_pyg_fields():
     import torch
 
     backbone = without(random_backbone(5, 6), 3, atoms=0)
-    data = convert.to_pyg(backbone)
+    data = interop.to_pyg(backbone)
     assert data.pos.shape == (5, 4, 3) and data.pos.dtype == torch.float32
     assert data.mask.tolist() == [True, True, True, False, True]
     assert data.num_nodes == 5 and data.sequence == backbone.sequence
@@ -274,7 +274,7 @@ def test_pyg_batches_keep_numbers():
     from torch_geometric.data import Batch
 
     backbones = [random_backbone(5, 1), difficult()]
-    batch = Batch.from_data_list([convert.to_pyg(b) for b in backbones])
+    batch = Batch.from_data_list([interop.to_pyg(b) for b in backbones])
     assert batch.pos.shape == (5 + len(backbones[1]), 4, 3)
     for data, backbone in zip(batch.to_data_list(), backbones, strict=True):
         assert_same(as_backbone(data), backbone)
@@ -333,15 +333,15 @@ def test_as_backbone_knows_subclasses():
     class Protein(Data):
         pass
 
-    data = convert.to_pyg(random_backbone(3))
+    data = interop.to_pyg(random_backbone(3))
     assert_same(as_backbone(Protein(**data.to_dict())), random_backbone(3))
 
 
 def test_as_backbone_loads_no_library_it_does_not_need():
     code = (
         "import sys, numpy as np\n"
-        "from protok.backbone import Backbone\n"
-        "from protok.convert import as_backbone\n"
+        "from protok.structure.backbone import Backbone\n"
+        "from protok.structure.io.interop import as_backbone\n"
         "as_backbone(Backbone.from_arrays(np.zeros((1, 4, 3))))\n"
         "heavy = {'torch', 'torch_geometric', 'Bio', 'biotite', 'pandas', 'gemmi'}\n"
         "print(sorted(heavy & set(sys.modules)))"
@@ -358,7 +358,7 @@ def test_libraries_agree_with_our_reader(shared, entry):
     from Bio.PDB import PDBParser
     from biotite.structure.io.pdb import PDBFile
 
-    from protok.io import read
+    from protok.structure.io.read import read
 
     path = shared(f"parsing/cross_format/{entry}.pdb")
     array = PDBFile.read(path).get_structure(
@@ -378,6 +378,6 @@ def test_libraries_agree_with_our_reader(shared, entry):
     for other in (array, structure):
         assert_same(as_backbone(other), ours)
     # And through both libraries there and back.
-    assert_same(as_backbone(convert.to_biotite(ours)), ours)
-    assert_same(as_backbone(convert.to_biopython(ours)), ours)
+    assert_same(as_backbone(interop.to_biotite(ours)), ours)
+    assert_same(as_backbone(interop.to_biopython(ours)), ours)
     assert_same(as_backbone(path), ours)

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import protok
-from protok import crowd, encoder
-from protok.backbone import Backbone
+from protok import encoder
 from protok.encoder import Batch
-from protok.geometry import frames
-from protok.io import read
+from protok.structure import geometry_padded
+from protok.structure.backbone import Backbone
+from protok.structure.geometry import frames
+from protok.structure.io.read import read
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +43,16 @@ def test_rows_of_chains_see_what_chains_alone_see(batch, placed):
 
 def test_rows_are_laid_and_taken_up_again():
     flat = torch.randn(9, 2)
-    rows = crowd.Rows.of([4, 0, 5], flat.device)
+    rows = geometry_padded.Rows.of([4, 0, 5], flat.device)
     assert rows.lay(flat).shape == (3, 5, 2)
     assert torch.equal(rows.end_to_end(rows.lay(flat)), flat)
     assert not rows.lay(flat)[1].any()
 
 
 def test_only_what_fits_and_has_one_chain_each_is_worked_on_together(batch):
-    assert crowd.fits([500] * 40)
-    assert not crowd.fits([100] * 40 + [5000])
-    assert not crowd.fits([]) and not crowd.fits([0])
+    assert geometry_padded.fits([500] * 40)
+    assert not geometry_padded.fits([100] * 40 + [5000])
+    assert not geometry_padded.fits([]) and not geometry_padded.fits([0])
     assert encoder._one_chain_each(batch)
     two = batch.chain.clone()
     two[3] = 1

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import protok
-from protok.data import PLAN, Stream, open_store, read_store, unread, write_store
 from protok.errors import FormatError, NoProtein
+from protok.structure.store import PLAN, Stream, open_store, read_store, unread, write_store
 from protok.testing import random_backbone, random_complex, without
 
 CURRICULUM = ((0.0, 16), (0.5, 64))
@@ -84,7 +84,7 @@ def test_a_folder_is_parsed_once(tmp_path, monkeypatch):
     assert sorted(store.lengths()) == [12, 15]
     errors = (tmp_path / "cache" / "train.errors.tsv").read_text().splitlines()
     assert len(errors) == 2 and "bad.pdb" in errors[1]
-    monkeypatch.setattr("protok.io.read", lambda *_: pytest.fail("parsed again"))
+    monkeypatch.setattr("protok.structure.io.read.read", lambda *_: pytest.fail("parsed again"))
     assert open_store(folder, tmp_path / "cache" / "train.parquet").ids == store.ids
 
 
@@ -93,14 +93,14 @@ def test_whatever_is_wrong_with_a_file_it_is_a_row(tmp_path, monkeypatch):
     folder.mkdir()
     for name in ("a", "b", "c"):
         protok.write(random_backbone(12, seed=1), folder / f"{name}.pdb")
-    read = protok.io.read
+    read = protok.structure.io.read.read
 
     def fails(path):
         if path.name == "b.pdb":
             raise IndexError("list index\tout of range")
         return read(path)
 
-    monkeypatch.setattr("protok.io.read", fails)
+    monkeypatch.setattr("protok.structure.io.read.read", fails)
     cache = tmp_path / "train.parquet"
     store = open_store(folder, cache)
     assert store.ids == ["a_A", "c_A"]

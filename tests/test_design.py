@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import protok
-from protok.data import write_store
 from protok.decoder import Decoder
 from protok.encoder import Batch
 from protok.recipe import read_recipe
+from protok.structure.store import write_store
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = tomllib.loads((ROOT / "benchmarks" / "recipes" / "design.toml").read_text())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import protok
-from protok.data import write_store
+from protok.structure.store import write_store
 
 pytest.importorskip("lightning", reason="training is an extra")
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,6 @@ import torch
 
 import protok
 from protok import cli, native
-from protok import geometry as g
 from protok.common import trainer
 from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
 from protok.encoder import NODE, Batch, featurize
@@ -19,6 +18,7 @@ from protok.errors import ProtokError, Unsupported
 from protok.fast import COMPUTE, accelerate
 from protok.model import Network
 from protok.scale import encode_all
+from protok.structure import geometry as g
 from protok.testing import packed_chain
 from protok.tokenizer import StructureTokenizer
 from protok.tokens import load

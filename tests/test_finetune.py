@@ -15,11 +15,11 @@ import protok
 from protok import cli, finetune, train
 from protok.common.callbacks import read_metrics
 from protok.common.checkpoint import TRANSIENT
-from protok.data import open_store
 from protok.holdout import Sides
 from protok.model import Network
 from protok.recipe import RecipeError, read_recipe
 from protok.report import BUNDLED, ChainSet, change, compare_models, markdown, report_tuning
+from protok.structure.store import open_store
 from protok.tokenizer import StructureTokenizer
 
 #: Without early stopping: the weights after the last step are those that are kept.
@@ -393,8 +393,8 @@ def test_warnings_of_the_split_reach_the_user(base, tmp_path):
 
 
 def test_the_original_validation_set_is_found_by_its_digest(base, structures, tmp_path):
-    from protok.data import open_store
     from protok.report import forgetting_set
+    from protok.structure.store import open_store
 
     start = protok.load(base)
     store = open_store(structures, tmp_path / "valid.parquet")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from protok import geometry as g
+from protok.structure import geometry as g
 from protok.testing import random_backbone
 
 

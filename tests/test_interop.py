@@ -35,7 +35,7 @@ def tokens(tokenizer, structures):
 
 @pytest.mark.parametrize("kind", ["biotite", "biopython", "pyg", "path"])
 def test_every_verb_takes_objects_of_others(kind, tokenizer, structures, examples, tmp_path):
-    from protok import convert
+    from protok.structure.io import interop
 
     backbone = structures[0]
     if kind == "path":
@@ -43,7 +43,7 @@ def test_every_verb_takes_objects_of_others(kind, tokenizer, structures, example
     else:
         if kind != "biotite":
             pytest.importorskip({"biopython": "Bio", "pyg": "torch_geometric"}[kind])
-        given = getattr(convert, f"to_{kind}")(backbone)
+        given = getattr(interop, f"to_{kind}")(backbone)
     codes = tokenizer.encode(given)
     assert (codes.ids == tokenizer.encode(backbone).ids).all()
     assert (protok.load("3di").encode(given).ids == protok.load("3di").encode(backbone).ids).all()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from protok import errors
-from protok.backbone import Backbone
-from protok.io import iter_files, read, stem
+from protok.structure.backbone import Backbone
+from protok.structure.io.read import read
+from protok.structure.io.sources.paths import iter_files, stem
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "io_parsing.json").read_text())
 # 4gxy is a riboswitch: all three of its files must say that it holds no protein.

@@ -8,8 +8,8 @@ from biotite.structure.io.pdbx import encoding as e
 from io_files import COLUMNS, cif_rows, cif_text
 
 from protok import errors
-from protok.io import read
-from protok.io.bcif import _decode
+from protok.structure.io.formats.bcif import _decode
+from protok.structure.io.read import read
 
 FLOATS = ("Cartn_x", "Cartn_y", "Cartn_z", "occupancy", "B_iso_or_equiv")
 INTEGERS = ("id", "label_seq_id", "auth_seq_id", "pdbx_PDB_model_num")

@@ -5,7 +5,7 @@ import pytest
 from io_files import cif_rows, cif_text
 
 from protok import errors
-from protok.io import read
+from protok.structure.io.read import read
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_fast_and_slow_ways_agree(shared, tmp_path):
 
 
 def test_blocks_of_rows_join(cif, monkeypatch):
-    from protok.io import mmcif
+    from protok.structure.io.formats import mmcif
 
     text = cif_text(cif_rows("GLY ALA SER VAL " * 5))
     whole = cif(text)

@@ -11,7 +11,9 @@ import zstandard
 from io_files import chain
 
 from protok import errors
-from protok.io import files, iter_files, read, stem
+from protok.structure.io.read import read
+from protok.structure.io.sources import content
+from protok.structure.io.sources.paths import iter_files, stem
 
 PACKERS = [gzip.compress, bz2.compress, zstandard.compress]
 
@@ -42,7 +44,7 @@ def test_gzip_members_and_padding(tmp_path):
 def test_many_small_streams_take_linear_work(tmp_path, monkeypatch, pack):
     text, many, fed = "\n".join(chain("GLY ALA")).encode(), 5000, []
     (tmp_path / "x.pdb").write_bytes(pack(text) + pack(b"") * many)
-    each, steps = files._each, []
+    each, steps = content._each, []
 
     def counted(data, magic, keep, name, new, step, damage):
         steps.append(step)
@@ -59,7 +61,7 @@ def test_many_small_streams_take_linear_work(tmp_path, monkeypatch, pack):
             fed.append(len(piece))
             return self.stream.decompress(piece)
 
-    monkeypatch.setattr(files, "_each", counted)
+    monkeypatch.setattr(content, "_each", counted)
     assert read(tmp_path / "x.pdb").sequence == "GA"
     assert max(fed) <= steps[0], "never all that is left"
     assert many < len(fed) < 2 * many + 100
@@ -87,11 +89,11 @@ def test_cut_and_damaged_streams(tmp_path, pack):
 
 @pytest.mark.parametrize("pack", PACKERS)
 def test_decompression_bombs_are_refused(tmp_path, pack, monkeypatch):
-    monkeypatch.setattr("protok.io.files.STEP", 2**20)
+    monkeypatch.setattr("protok.structure.io.sources.content.STEP", 2**20)
     (tmp_path / "x.pdb.gz").write_bytes(pack(bytes(2**22)))
     with pytest.raises(errors.CorruptFile, match="unpack to more than"):
         read(tmp_path / "x.pdb.gz")
-    monkeypatch.setattr("protok.io.files.LIMIT", 2**10)
+    monkeypatch.setattr("protok.structure.io.sources.content.LIMIT", 2**10)
     (tmp_path / "x.pdb").write_text("\n".join(chain("GLY ALA SER " * 9)))
     with pytest.raises(errors.CorruptFile, match="holds more than"):
         read(tmp_path / "x.pdb")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from io_files import chain, cif_rows, cif_text, residue
 
 from protok.errors import ProtokError
-from protok.io import read
+from protok.structure.io.read import read
 
 LETTERS = set("ACDEFGHIKLMNPQRSTVWYXUOBZ")
 LINES = [

@@ -5,8 +5,8 @@ import pytest
 from io_files import SHAPE, chain, residue
 
 from protok import errors
-from protok.io import read
-from protok.io.numbers import pad_decimals, thousandths
+from protok.structure.io.formats.numbers import pad_decimals, thousandths
+from protok.structure.io.read import read
 
 
 @pytest.fixture

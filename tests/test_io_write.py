@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from protok import errors
-from protok.backbone import Backbone
-from protok.io import read, write
+from protok.structure.backbone import Backbone
+from protok.structure.io.read import read
+from protok.structure.io.write import write
 
 
 def structure(n=30, seed=0, chains="AB", index=None, icode=None, bfactor=True):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protok import metrics
-from protok.backbone import Backbone
-from protok.io import read
+from protok.structure import metrics
+from protok.structure.backbone import Backbone
+from protok.structure.io.read import read
 from protok.testing import (
     joined,
     mirrored,

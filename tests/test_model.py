@@ -10,9 +10,9 @@ import protok
 from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
 from protok.decoder import Trace, pad
 from protok.encoder import PLACE, Batch, Encoder, featurize
-from protok.geometry import frames, linked, torsions
 from protok.model import Network
 from protok.relax import add_oxygen, relax
+from protok.structure.geometry import frames, linked, torsions
 from protok.testing import (
     mirrored,
     moved,
@@ -221,7 +221,7 @@ def test_relaxation_mends_bonds_and_keeps_the_place():
     turn = frames(*coords[:, :3].unbind(1))
     loose = Trace(ca, turn, torch.zeros(60))
     placed, rotation = relax(loose, torsion, bonded)
-    from protok.geometry import residue_atoms
+    from protok.structure.geometry import residue_atoms
 
     built = add_oxygen(residue_atoms(rotation, placed), torsion, bonded)
     gap = (built[:-1, 2] - built[1:, 0]).norm(dim=-1)

@@ -34,7 +34,7 @@ EXTRA = {
     "cluster.py": {"ray"},
     "fast_onnx.py": {"onnx", "onnxruntime"},
     "view.py": {"py3Dmol"},
-    "convert.py": {"Bio", "torch_geometric"},
+    "interop.py": {"Bio", "torch_geometric"},
     "counts.py": {"sklearn"},
     "docs": {"markdown"},
     "hub.py": {"huggingface_hub"},

@@ -18,8 +18,8 @@ from tiny import Tiny
 import protok
 from protok.batch import encode_files
 from protok.errors import ProtokError
-from protok.io import foldcomp
 from protok.scale import encode_all, job_key
+from protok.structure.io.sources import foldcomp
 from protok.tokens import load
 
 HERE = {**os.environ, "PYTHONPATH": str(Path(protok.__file__).parents[1])}

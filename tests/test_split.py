@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protok.errors import FormatError
-from protok.split import (
+from protok.structure.clustering import (
     Split,
     SplitWarning,
     assign,

@@ -17,10 +17,10 @@ import protok
 from protok import train
 from protok.common import callbacks
 from protok.common.callbacks import LAST, PREVIOUS, AtomicCheckpoints, MetricsFile, read_metrics
-from protok.data import Stream
 from protok.encoder import Batch
 from protok.holdout import sides_of
 from protok.recipe import Recipe, RecipeError, read_recipe
+from protok.structure.store import Stream
 
 #: A checkpoint every second step.
 OFTEN = TINY | PLACED | {"valid.every": 10, "valid.chains": 1, "valid.patience": 100}

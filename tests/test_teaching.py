@@ -16,13 +16,13 @@ from torch.utils.data import DataLoader
 import protok
 from protok import train
 from protok.common.callbacks import read_metrics
-from protok.data import Stream, open_store, read_store, write_store
 from protok.decoder import Decoder
-from protok.geometry import chain_frame, frames
 from protok.holdout import sides_of
 from protok.lessons import Steps
 from protok.naming import Known
 from protok.recipe import RecipeError, read_recipe
+from protok.structure.geometry import chain_frame, frames
+from protok.structure.store import Stream, open_store, read_store, write_store
 from protok.teaching import Teacher, Teaching, read_teacher, write_teacher
 from protok.testing import random_backbone
 

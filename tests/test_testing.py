@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from protok import geometry, testing
-from protok.backbone import Backbone
+from protok import testing
 from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.quantize import VQ
+from protok.structure import geometry
+from protok.structure.backbone import Backbone
 from protok.tokens import Tokens
 
 # Random structures --------------------------------------------------------------------
@@ -38,7 +39,7 @@ def test_random_backbone_has_ideal_geometry(n):
 def test_random_backbone_has_the_natural_hand():
     from biotite.structure import annotate_sse
 
-    from protok.convert import to_biotite
+    from protok.structure.io.interop import to_biotite
 
     backbone = testing.random_backbone(300, seed=6)
     coords = torch.from_numpy(backbone.coords).double()

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protok.backbone import Backbone
 from protok.errors import CorruptFile, Unsupported
+from protok.structure.backbone import Backbone
 from protok.token_formats import fasta
 from protok.tokens import ParquetWriter, Tokens, load, save, scan
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from protok.backbone import Backbone
+from protok.structure.backbone import Backbone
 
 
 def embed_chains(

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.bench.scores import Score
 from protok.bench.subjects import Subject
 from protok.errors import ProtokError, Unsupported
+from protok.structure.backbone import Backbone
 
 NOISE = (0.05, 0.1, 0.2, 0.5)  # Å
 #: Bins of the distribution of pair cosines that results keep.
@@ -141,7 +141,7 @@ def reconstruction(subject: Subject, structures: Sequence[Backbone]) -> Measured
     Unsupported
         If the tokenizer does not decode.
     """
-    from protok.metrics import compare
+    from protok.structure.metrics import compare
 
     _discrete(subject)
     if not hasattr(subject.tokenizer, "decode"):

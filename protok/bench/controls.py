@@ -12,8 +12,8 @@ import hashlib
 
 import numpy as np
 
-from protok.backbone import Backbone
-from protok.local import neighbours
+from protok.structure.backbone import Backbone
+from protok.structure.descriptors import neighbours
 from protok.tokens import Tokens
 
 RADIUS = 10.0  # Å, of CA atoms that are counted

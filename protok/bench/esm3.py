@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protok.bench.chains import embed_chains, fingerprint
-from protok.convert import as_backbone
 from protok.errors import FormatError
+from protok.structure.io.interop import as_backbone
 from protok.tokens import Tokens
 
 NEIGHBOURS = 16  # with the residue itself

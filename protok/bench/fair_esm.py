@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protok.backbone import Backbone
 from protok.bench.chains import embed_chains, fingerprint
-from protok.convert import as_backbone
 from protok.errors import FormatError, ProtokError
+from protok.structure.backbone import Backbone
+from protok.structure.io.interop import as_backbone
 
 REMEDY = "pip install 'protok[esm]'"
 

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.bench.parquet import read_table, schema_of
 from protok.bench.regions import in_region
 from protok.errors import FormatError
+from protok.structure.backbone import Backbone
 
 MISSING = -32768
 TRAIN, VALID = "train", "valid"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.backbone import Backbone
-from protok.io.files import load, sniff
+from protok.structure.backbone import Backbone
+from protok.structure.io.sources.content import load, sniff
 
 CONTACT = 4.5  # Å between heavy atoms
 SMALLEST = 7  # heavy atoms of a ligand: ions, water and most buffers have fewer

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protok.bench.chains import embed_chains, fingerprint
-from protok.convert import as_backbone
 from protok.errors import FormatError, ProtokError
+from protok.structure.io.interop import as_backbone
 
 #: Ordered pairs of atoms whose distances describe an edge; atoms are N, CA, C, O, CB.
 PAIRS = [

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.bench import official_lists as lists
 from protok.bench.folder import TRAIN, VALID, Domain, Entry, Folder, Table
 from protok.bench.official_chains import Chains
@@ -32,6 +31,7 @@ from protok.bench.official_lists import Left
 from protok.bench.regions import in_range
 from protok.bench.tasks import TASKS
 from protok.errors import CorruptFile, FormatError, ProtokError
+from protok.structure.backbone import Backbone
 
 INTERPRO = "functional/local/interpro"
 BIOLIP = "functional/local/biolip2"

@@ -6,10 +6,10 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
-from protok.backbone import Backbone
 from protok.bench.official_lists import Left
 from protok.errors import CorruptFile, ProtokError
-from protok.io import read
+from protok.structure.backbone import Backbone
+from protok.structure.io.read import read
 
 #: Residues held, about 70 bytes each; all chains of all tasks are some ten million residues.
 HELD = 12_000_000
@@ -70,7 +70,7 @@ def from_mmcif(path: Path, chain: str) -> Backbone:
     import biotite.structure as struc
     from biotite.structure.io import pdbx
 
-    from protok.convert import from_biotite
+    from protok.structure.io.interop import from_biotite
 
     try:
         atoms = pdbx.get_structure(

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.bench.regions import in_range
 from protok.errors import FormatError
+from protok.structure.backbone import Backbone
 
 #: Column of BioLiP that each label comes from.
 BIOLIP = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.errors import FormatError, Unsupported
+from protok.structure.backbone import Backbone
 
 
 class Precomputed:

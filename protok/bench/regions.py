@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.errors import FormatError
+from protok.structure.backbone import Backbone
 
 
 def in_region(structure: Backbone, text: str, file: str | Path) -> np.ndarray:

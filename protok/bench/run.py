@@ -121,7 +121,7 @@ def open_data(data: str | Path) -> Any:
     if official.is_release(path):
         return official.Release(path)
     if not any(path.glob("*.parquet")):
-        from protok.io import iter_files
+        from protok.structure.io.sources.paths import iter_files
 
         if next(iter_files(path), None) is not None:
             from protok.bench.mini import from_files

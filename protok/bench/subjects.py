@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.errors import FormatError, ProtokError, Unsupported
+from protok.structure.backbone import Backbone
 
 VIEWS = ("codes", "ids", "continuous", "states", "decoded")
 #: Residues that are given to a tokenizer at once.

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.bench import splits
 from protok.bench.folder import standardised, varies
 from protok.bench.parquet import schema_of
 from protok.bench.regions import in_region
 from protok.bench.tasks import UNTAUGHT
 from protok.errors import FormatError, ProtokError
+from protok.structure.backbone import Backbone
 
 #: Chains shorter than this are left out: no tokenizer says much of them.
 SHORTEST = 10
@@ -77,7 +77,7 @@ def prepare(
         table or a task on structures alone; or if the folder has other Parquet files. Nothing is
         written then.
     """
-    from protok.io import iter_files
+    from protok.structure.io.sources.paths import iter_files
 
     made = Prepared(Path(out))
     old = _old(made.out)
@@ -155,8 +155,8 @@ def _old(out: Path) -> list[Path]:
 
 
 def _chains(path: Path):
-    from protok.io import read
-    from protok.io.files import stem
+    from protok.structure.io.read import read
+    from protok.structure.io.sources.paths import stem
 
     whole = read(path)
     name = stem(path)

@@ -1,0 +1,1 @@
+"""The ground floor: settings, files, processes, training loops. Knows no proteins."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.errors import Unsupported
-from protok.local import secondary_structure
 from protok.prior.layout import OTHER, Layout
 from protok.prior.sampling import Request
+from protok.structure.backbone import Backbone
+from protok.structure.descriptors import secondary_structure
 from protok.tokens import Tokens
 
 #: A C-N distance in Å beyond which a chain is broken.
@@ -79,7 +79,7 @@ def soundness(backbone: Backbone) -> dict[str, float]:
     """
     import torch
 
-    from protok.geometry import torsions
+    from protok.structure.geometry import torsions
 
     x = backbone.coords[backbone.mask].astype(np.float64)
     n, ca, c = x[:, 0], x[:, 1], x[:, 2]

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.bench.align import LOCAL_GAP, alignment_score, tm_align
 from protok.errors import ProtokError
 from protok.prior.corpus import Corpus
+from protok.structure.backbone import Backbone
 
 #: Pairs of chains whose TM-score is computed, at most.
 PAIRS = 300

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from protok.backbone import Backbone
+from protok.structure.backbone import Backbone
 
 # phi and psi in degrees with their standard deviation, and the lengths of a segment.
 _SEGMENTS = {
@@ -181,7 +181,7 @@ def _residue(psi: np.ndarray) -> np.ndarray:
     """(..., 4, 3): N, CA, C, O of ideal residues in their own frames, in float64."""
     import torch
 
-    from protok.geometry import C_O, CA_C_O, IDEAL_RESIDUE, place
+    from protok.structure.geometry import C_O, CA_C_O, IDEAL_RESIDUE, place
 
     angle = torch.as_tensor(psi, dtype=torch.float64) + torch.pi
     n, ca, c = (torch.tensor(a, dtype=torch.float64).expand(*angle.shape, 3) for a in IDEAL_RESIDUE)
@@ -197,7 +197,7 @@ def _grow(
     """
     import torch
 
-    from protok.geometry import C_N, C_N_CA, CA_C_N, IDEAL_RESIDUE, frames, place
+    from protok.structure.geometry import C_N, C_N_CA, CA_C_N, IDEAL_RESIDUE, frames, place
 
     ideal = torch.tensor(IDEAL_RESIDUE, dtype=torch.float64)
     bond_n, bond_c = ideal[0].norm().item(), ideal[2].norm().item()

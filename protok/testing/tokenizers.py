@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
+from protok.structure.backbone import Backbone
 from protok.testing.structures import (
     joined,
     mirrored,

@@ -6,11 +6,11 @@ from collections import Counter
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.errors import ChainNotFound, CorruptFile, NoProtein
-from protok.io.numbers import floats
-from protok.io.residues import FORCE_FIELD, LETTERS, NUCLEOTIDES, THREE, WATER
-from protok.io.table import UNREADABLE, Table
+from protok.structure.backbone import Backbone
+from protok.structure.io.formats.numbers import floats
+from protok.structure.io.formats.residues import FORCE_FIELD, LETTERS, NUCLEOTIDES, THREE, WATER
+from protok.structure.io.formats.table import UNREADABLE, Table
 
 _BOND = 2.0
 """Å; C and N of two residues nearer than this are bonded (a peptide bond has 1.33)."""

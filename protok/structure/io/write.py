@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from protok.backbone import ATOMS, Backbone
 from protok.errors import FormatError, ProtokError
-from protok.io.residues import NAMES
+from protok.structure.backbone import ATOMS, Backbone
+from protok.structure.io.formats.residues import NAMES
 
 _ITEMS = (
     "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id "
@@ -44,7 +44,7 @@ def write(structure: Any, path: str | os.PathLike) -> None:
     --------
     >>> protok.write(backbone, "copy.cif.gz")
     """
-    from protok.convert import as_backbone
+    from protok.structure.io.interop import as_backbone
 
     backbone = as_backbone(structure)
     path = Path(path)

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from protok.backbone import Backbone
+from protok.structure.backbone import Backbone
 
 #: CA atoms that are handled at a time: bounds memory for long chains.
 BLOCK = 512
@@ -38,7 +38,7 @@ def backbone_torsions(structure: Backbone) -> np.ndarray:
     """phi and psi of each residue, (L, 2) radians; NaN at ends and breaks."""
     import torch
 
-    from protok.geometry import linked, torsions
+    from protok.structure.geometry import linked, torsions
 
     found = np.full((len(structure), 2), np.nan)
     for chain in structure.chains:
@@ -88,7 +88,7 @@ def place_in_chain(structure: Backbone) -> np.ndarray:
     """CA of each residue in the frame of its chain (see `geometry.chain_frame`), (L, 3) Å."""
     import torch
 
-    from protok.geometry import chain_frame
+    from protok.structure.geometry import chain_frame
 
     place = np.full((len(structure), 3), np.nan)
     for rows in _complete(structure):
@@ -118,7 +118,7 @@ def windows(structure: Backbone, half: int) -> np.ndarray:
     """
     import torch
 
-    from protok.geometry import frames, linked
+    from protok.structure.geometry import frames, linked
 
     width = 2 * half + 1
     found = np.full((len(structure), width, 4, 3), np.nan, np.float32)

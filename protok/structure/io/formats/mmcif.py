@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from protok.errors import CorruptFile, NoProtein, TruncatedFile
-from protok.io.atom_site import read_atom_site
-from protok.io.numbers import pad_decimals, thousandths
-from protok.io.table import Table
+from protok.structure.io.formats.atom_site import read_atom_site
+from protok.structure.io.formats.numbers import pad_decimals, thousandths
+from protok.structure.io.formats.table import Table
 
 _BLOCK = 2**19  # bytes; small enough to stay in the cache
 _WIDEST = 64

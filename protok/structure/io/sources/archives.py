@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from protok.errors import CorruptFile, FormatError, ProtokError
-from protok.io import files
-from protok.io.files import RATIO, TOO_LARGE, bomb, is_structure, said
+from protok.structure.io.sources import content
+from protok.structure.io.sources.content import RATIO, TOO_LARGE, bomb, said
+from protok.structure.io.sources.paths import is_structure
 
 SEPARATOR = "::"
 """Between the path of an archive and the name of a member, in paths that are shown."""
@@ -91,7 +92,7 @@ def read_members(
         of the archive itself comes as an error of every wanted member that was not reached,
         and of the name ``""`` if that is wanted.
     """
-    limit = files.LIMIT if max_bytes is None else max_bytes
+    limit = content.LIMIT if max_bytes is None else max_bytes
     missing = dict.fromkeys(wanted)
     damage = ProtokError("is not in the archive any more", "run again")
     try:
@@ -100,12 +101,12 @@ def read_members(
                 continue
             del missing[member.name]
             try:
-                content: bytes | ProtokError = _bounded(member, read, limit)
+                data: bytes | ProtokError = _bounded(member, read, limit)
             except ProtokError as error:
-                content = error
+                data = error
             except _DAMAGE as error:
-                content = _corrupt(error)
-            yield member.name, content
+                data = _corrupt(error)
+            yield member.name, data
             if not missing:
                 return
     except ProtokError as error:
@@ -120,10 +121,10 @@ def _bounded(member: Member, read: Callable[[int], bytes], limit: int) -> bytes:
     refusal = CorruptFile(f"holds more than {said(limit)}", TOO_LARGE)
     if member.size > limit:
         raise refusal
-    content = read(limit + 1)
-    if len(content) > limit:  # the size that the archive states may be a lie
+    data = read(limit + 1)
+    if len(data) > limit:  # the size that the archive states may be a lie
         raise refusal
-    return content
+    return data
 
 
 def _corrupt(error: Exception) -> CorruptFile:
@@ -217,7 +218,7 @@ def _walk_tar(path: Path) -> Walk:
 
 def _tar_reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[int], bytes]:
     def read(limit: int) -> bytes:
-        if info.issparse() and info.size > files.STEP:  # holes cost nothing in the archive
+        if info.issparse() and info.size > content.STEP:  # holes cost nothing in the archive
             raise FormatError(f"a sparse file of {said(info.size)}", "pack it without --sparse")
         pieces, left = [], min(limit, info.size)
         with archive.extractfile(info) as file:
@@ -243,7 +244,7 @@ def _zip_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[in
     def read(limit: int) -> bytes:
         if info.flag_bits & 1:
             raise FormatError("encrypted", "unpack the archive by hand")
-        if info.file_size > max(files.STEP, RATIO * info.compress_size):
+        if info.file_size > max(content.STEP, RATIO * info.compress_size):
             raise bomb(info.compress_size, info.file_size)
         try:
             with archive.open(info) as file:
@@ -255,7 +256,7 @@ def _zip_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[in
 
 
 def _walk_foldcomp(path: Path) -> Walk:
-    from protok.io.foldcomp import entries
+    from protok.structure.io.sources.foldcomp import entries
 
     with open(path, "rb") as file:
         for name, offset, size in entries(path):
@@ -310,6 +311,6 @@ class _Stream:
         except Exception as error:  # each decompressor has its own
             raise _corrupt(error) from error
         self._given += len(data)
-        if self._given > max(files.STEP, RATIO * self._file.tell()):
+        if self._given > max(content.STEP, RATIO * self._file.tell()):
             raise bomb(self._file.tell(), self._given)
         return data

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.backbone import Backbone
 from protok.errors import FormatError, NoProtein, ProtokError
+from protok.structure.backbone import Backbone
 
 MISSING = -32768
 #: Batches that are planned together, so that chains of a batch are alike in length.
@@ -191,8 +191,7 @@ def open_store(source: str | Path, cache: str | Path) -> Store:
     source, cache = Path(source), Path(cache)
     if source.is_file() and source.suffix == ".parquet":
         return read_store(source)
-    from protok.io import iter_files
-    from protok.io.files import utf8
+    from protok.structure.io.sources.paths import iter_files, utf8
 
     files = list(iter_files([source]))
     if not files:
@@ -219,7 +218,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _parse(files: list[Path], cache: Path, source: Path) -> None:
-    from protok.io import read
+    from protok.structure.io.read import read
 
     rows: list[tuple[str, str, str]] = []
 

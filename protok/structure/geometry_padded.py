@@ -1,6 +1,6 @@
 """Surroundings of residues of many chains at once, as a GPU is best used.
 
-`protok.geometry` works chain by chain, in pieces that fit the cache of a processor; to a GPU
+`protok.structure.geometry` works chain by chain, in pieces that fit the cache of a processor; to a GPU
 each chain is then a hundred small tasks. Here chains lie in rows of one length, and all pairs
 of residues of a chain are computed: memory grows with the square of the longest.
 """
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from protok.geometry import chain_frame, distances, powers_of, seen_moments
+from protok.structure.geometry import chain_frame, distances, powers_of, seen_moments
 
 #: Pairs of residues in rows, at most: 1 GB a matrix in float64.
 PAIRS = 2**27

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from protok.backbone import Backbone
 from protok.errors import ProtokError, TruncatedFile
-from protok.io.assemble import assemble
-from protok.io.bcif import read_bcif
-from protok.io.files import load, sniff, stem, unpack
-from protok.io.mmcif import read_mmcif
-from protok.io.pdb import read_pdb
+from protok.structure.backbone import Backbone
+from protok.structure.io.assemble import assemble
+from protok.structure.io.formats.bcif import read_bcif
+from protok.structure.io.formats.mmcif import read_mmcif
+from protok.structure.io.formats.pdb import read_pdb
+from protok.structure.io.sources.content import load, sniff, unpack
+from protok.structure.io.sources.paths import stem
 
 
 def read(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from protok.backbone import Backbone
+from protok.structure.backbone import Backbone
 
 LDDT_RADIUS = 15.0
 LDDT_THRESHOLDS = (0.5, 1.0, 2.0, 4.0)
@@ -216,7 +216,7 @@ def superpose(model: Backbone, reference: Backbone) -> Backbone:
 def _backbones(model: Any, reference: Any) -> tuple[Backbone, Backbone]:
     if isinstance(model, Backbone) and isinstance(reference, Backbone):
         return model, reference
-    from protok.convert import as_backbone
+    from protok.structure.io.interop import as_backbone
 
     return as_backbone(model), as_backbone(reference)
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import numpy as np
 
 from protok.errors import ChainNotFound, CorruptFile, NoProtein, TruncatedFile
-from protok.io.numbers import floats, thousandths
-from protok.io.residues import FORCE_FIELD, WATER
-from protok.io.table import UNREADABLE, Table
+from protok.structure.io.formats.numbers import floats, thousandths
+from protok.structure.io.formats.residues import FORCE_FIELD, WATER
+from protok.structure.io.formats.table import UNREADABLE, Table
 
 _WIDTH = 66  # columns up to the B-factor
 

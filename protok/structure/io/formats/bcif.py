@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 
 from protok.errors import CorruptFile, NoProtein, ProtokError, TruncatedFile
-from protok.io.atom_site import read_atom_site
-from protok.io.table import UNREADABLE, Table
+from protok.structure.io.formats.atom_site import read_atom_site
+from protok.structure.io.formats.table import UNREADABLE, Table
 
 _TYPES = {1: "<i1", 2: "<i2", 3: "<i4", 4: "<u1", 5: "<u2", 6: "<u4", 32: "<f4", 33: "<f8"}
 _REMEDY = "fetch it again"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from protok.errors import ChainNotFound, CorruptFile, NoProtein
-from protok.io.numbers import floats
-from protok.io.residues import WATER
-from protok.io.table import UNREADABLE, Table
+from protok.structure.io.formats.numbers import floats
+from protok.structure.io.formats.residues import WATER
+from protok.structure.io.formats.table import UNREADABLE, Table
 
 Column = Callable[[str, np.ndarray | None], np.ndarray | None]
 """Gives the values of one item (lower-case tag) in the rows asked for, None if

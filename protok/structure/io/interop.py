@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from protok.backbone import ATOMS, Backbone
 from protok.errors import FormatError, NoProtein, ProtokError, Unsupported
-from protok.io.assemble import assemble
-from protok.io.residues import NAMES
-from protok.io.table import Table
+from protok.structure.backbone import ATOMS, Backbone
+from protok.structure.io.assemble import assemble
+from protok.structure.io.formats.residues import NAMES
+from protok.structure.io.formats.table import Table
 
 if TYPE_CHECKING:
     from Bio.PDB.Chain import Chain
@@ -51,7 +51,7 @@ def as_backbone(structure: Any) -> Backbone:
     if isinstance(structure, Backbone):
         return structure
     if isinstance(structure, (str, os.PathLike)):
-        from protok.io import read
+        from protok.structure.io.read import read
 
         return read(structure)
     # By name, so that no library is loaded that the object does not come from.

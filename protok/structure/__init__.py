@@ -1,0 +1,1 @@
+"""One structure: hold it, read it, measure it."""

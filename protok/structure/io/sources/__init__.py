@@ -1,0 +1,1 @@
+"""Where the bytes of structures come from: files, folders, archives, databases."""
