@@ -27,7 +27,7 @@ from protok.bench.folder import Folder
 from protok.bench.scores import spearman
 from protok.matrices import Matrix, default_matrix, of_alignments, tm_alignment
 from protok.search import Database, label, search
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 TOKENIZERS = ("protok-512", "3di", "protein-blocks")
 SHORTEST, LONGEST = 40, 400

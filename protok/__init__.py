@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from protok.structure.io.write import write
     from protok.structure.metrics import compare, lddt, rmsd, superpose, tm_score
     from protok.tokenizer import StructureTokenizer
-    from protok.tokens import Tokens
+    from protok.tokens.tokens import Tokens
 
 # Public names are imported when first used, so that `import protok` costs nothing.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
@@ -35,7 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "structure.io.write": ["write"],
         "structure.metrics": ["compare", "lddt", "rmsd", "superpose", "tm_score"],
         "tokenizer": ["StructureTokenizer"],
-        "tokens": ["Tokens"],
+        "tokens.tokens": ["Tokens"],
     },
 )
 __all__ += ["__version__"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from protok.errors import Unsupported
 from protok.structure.backbone import Backbone
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 # C(i) to N(i+1): 1.33 Å in a peptide bond; beyond this the chain is broken.
 BREAK = 2.5

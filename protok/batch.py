@@ -16,7 +16,7 @@ from protok.common import workers
 from protok.common.grouping import numbered, packed
 from protok.errors import ProtokError, Unsupported
 from protok.journal import Source
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
     from protok.structure.backbone import Backbone

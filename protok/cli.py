@@ -318,7 +318,7 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
         return USAGE
     from protok.batch import encode_files
     from protok.common.files import write_errors
-    from protok.token_formats import fasta
+    from protok.tokens.fasta import fasta
 
     rows: list[tuple[str, str, str]] = []
     for result in encode_files(

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from protok.errors import CodebookMismatch, Unsupported
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 try:  # a transformer of scikit-learn where that is installed, and the same without it
     from sklearn.base import BaseEstimator, TransformerMixin

@@ -57,7 +57,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _tokens(path: Path) -> dict[str, Any]:
-    from protok.tokens import scan
+    from protok.tokens.files import scan
 
     counts: dict[str, np.ndarray] = {}
     names, chains, residues = set(), 0, 0

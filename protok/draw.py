@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from protok.colours import residue_colours
 from protok.structure.backbone import Backbone
 from protok.structure.descriptors import laid_flat
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 #: CA atoms of neighbouring residues are joined up to this distance in Å.
 JOINED = 4.5

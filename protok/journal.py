@@ -17,7 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from protok.errors import ProtokError
-from protok.tokens import Tokens, save
+from protok.tokens.files import save
+from protok.tokens.tokens import Tokens
 
 # A part is written when it has so many chains, or when the oldest result waited so many seconds:
 # that much work is done again after a kill.

@@ -19,7 +19,8 @@ from protok.common import workers
 from protok.errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
 from protok.models import shipped
 from protok.structure.io.sources.paths import utf8
-from protok.tokens import Tokens, load
+from protok.tokens.files import load
+from protok.tokens.tokens import Tokens
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from protok.common import workers
 from protok.common.files import write_errors
 from protok.errors import ProtokError
 from protok.journal import PART_ROWS, Entry, Journal, Source, difference
-from protok.tokens import save, scan
+from protok.tokens.files import save, scan
 
 if TYPE_CHECKING:
     from protok.cluster import Cluster

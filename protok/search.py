@@ -17,7 +17,8 @@ import numpy as np
 
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
 from protok.matrices import Matrix
-from protok.tokens import Tokens, scan
+from protok.tokens.files import scan
+from protok.tokens.tokens import Tokens
 
 #: Chains that are aligned with gaps, those with the best score without gaps first.
 CANDIDATES = 300
@@ -335,19 +336,12 @@ def _hit(
     same = (query.ids[pairs[:, 0]] == chain.ids[pairs[:, 1]]) & (query.ids[pairs[:, 0]] >= 0)
     numbers = "-".join(f"{chain.index[i]}{chain.icode[i]}" for i in (t0, t1))
     return Hit(
-        query=label(query), target=label(chain), score=score, normalised=normalised,
+        query=query.label, target=chain.label, score=score, normalised=normalised,
         evalue=expected, identity=float(same.mean()), aligned=len(pairs),
         gaps=int((gap[1:] & ~gap[:-1]).sum()), query_start=q0 + 1, query_end=q1 + 1,
         query_length=len(query), target_start=t0 + 1, target_end=t1 + 1,
         target_length=len(chain), target_numbers=numbers,
     )  # fmt: skip
-
-
-def label(tokens: Tokens) -> str:
-    """Name and chain of tokens of one chain."""
-    chain = str(tokens.chain[0]) if len(tokens) else ""
-    name = tokens.name or "unnamed"
-    return f"{name}_{chain}" if chain.strip() else name
 
 
 def row(hit: Hit) -> list[str]:

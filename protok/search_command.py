@@ -83,7 +83,7 @@ def _queries(arguments: argparse.Namespace, database: Any) -> list:
 
     path = Path(arguments.query)
     if path.name.lower().endswith(TOKEN_SUFFIXES):
-        from protok.tokens import load
+        from protok.tokens.files import load
 
         chains = load(path)
         if arguments.chain is not None:
@@ -124,7 +124,6 @@ def matrix(arguments: argparse.Namespace) -> int:
     from protok import load
     from protok.errors import FormatError, ProtokError
     from protok.matrices import of_alignments
-    from protok.search import label
     from protok.structure.io.read import read
     from protok.structure.io.sources.paths import iter_files
 
@@ -134,7 +133,7 @@ def matrix(arguments: argparse.Namespace) -> int:
         try:
             for chain in read(file).split():
                 tokens = tokenizer.encode(chain)
-                chains[label(tokens)] = chain, tokens.ids
+                chains[tokens.label] = chain, tokens.ids
         except ProtokError as error:
             failed += 1
             say(f"error: {error}")
@@ -192,8 +191,8 @@ def export_arguments(one: argparse.ArgumentParser) -> None:
 
 def export(given: argparse.Namespace) -> int:
     """Run `protok export`."""
-    from protok.export import write_corpus, write_letters
-    from protok.tokens import scan
+    from protok.tokens.export import write_corpus, write_letters
+    from protok.tokens.files import scan
 
     if given.letters:
         n = write_letters(scan(given.tokens), given.out, given.sequences)

@@ -26,7 +26,7 @@ from protok.relax import add_oxygen, relax
 from protok.structure.backbone import Backbone
 from protok.structure.geometry import residue_atoms
 from protok.structure.io.interop import as_backbone
-from protok.tokens import LARGEST, Tokens
+from protok.tokens.tokens import LARGEST, Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches, large ones a GPU.
 RESIDUES, GPU_RESIDUES = 1024, 2**15

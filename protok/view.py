@@ -19,7 +19,7 @@ from protok.pages import document, embedded, said, save
 from protok.structure.backbone import Backbone
 from protok.structure.io.interop import as_backbone
 from protok.structure.metrics import compare, superpose
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 #: Å at which the colour scale of distances ends.
 FAR = 4.0

@@ -19,7 +19,7 @@ from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.scale import encode_all
 from protok.structure.io.sources import archives
 from protok.structure.io.sources.paths import iter_files
-from protok.tokens import load
+from protok.tokens.files import load
 
 PACKINGS = {"tar": "", "tar.gz": "gz", "tar.bz2": "bz2"}
 

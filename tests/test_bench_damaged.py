@@ -256,4 +256,4 @@ def test_what_tables_are_is_said_of_all(monkeypatch):
     assert all({"what", "labels"} <= about.keys() for about in said.values())
     if not leaderboard.DATA.exists():
         pytest.skip("the tables are not here")
-    assert said.keys() == set(Folder(leaderboard.DATA).tables())
+    assert said.keys() >= set(Folder(leaderboard.DATA).tables())

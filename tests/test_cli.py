@@ -14,7 +14,7 @@ import pytest
 import protok
 from protok import cli
 from protok.common.workers import show_progress
-from protok.tokens import load
+from protok.tokens.files import load
 
 ROOT = Path(protok.__file__).parents[1]
 

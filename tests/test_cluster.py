@@ -12,7 +12,7 @@ import protok
 from protok.cluster import Cluster
 from protok.errors import ProtokError
 from protok.scale import Stopped, encode_all
-from protok.tokens import load
+from protok.tokens.files import load
 
 ray = pytest.importorskip("ray", reason="needs ray")
 # Ray forks with threads, and leaves sockets to be collected.

@@ -16,7 +16,7 @@ import pytest
 
 import protok
 from protok.cli import parser
-from protok.tokens import save
+from protok.tokens.files import save
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -42,7 +42,7 @@ def test_own_tokenizer_quantizer_and_task(desk, capsys):
     for code in blocks(ROOT / "protok/docs/extend.md", "python"):
         assert len(code.splitlines()) <= 30
         exec(code, space)
-    assert len(protok.tokens.load("bend.parquet")) == 5
+    assert len(protok.tokens.files.load("bend.parquet")) == 5
     with pytest.raises(AssertionError, match="mirror image changes"):
         space["testing"].check_mirror(space["Bend"]())
     assert space["ProVQ"](space["Signs"](6)).size == 64

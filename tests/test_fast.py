@@ -21,7 +21,7 @@ from protok.scale import encode_all
 from protok.structure import geometry as g
 from protok.testing import packed_chain
 from protok.tokenizer import StructureTokenizer
-from protok.tokens import load
+from protok.tokens.files import load
 
 ROOT = Path(protok.__file__).parents[1]
 

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 import protok
 from protok.common.settings import RecipeError
 from protok.errors import CorruptFile, FormatError, ProtokError
-from protok.lm import Vocabulary
 from protok.matrices import Matrix, of_codebook
 from protok.search import Database
-from protok.tokens import LARGEST, Tokens, load, save
+from protok.tokens.files import load, save
+from protok.tokens.tokens import LARGEST, Tokens
+from protok.tokens.vocabulary import Vocabulary
 
 BOUNDED = settings(
     max_examples=70,
@@ -316,9 +317,9 @@ def test_two_sizes_of_one_codebook_are_refused():
 
 
 def test_lines_of_gigabytes_are_refused(tmp_path, monkeypatch):
-    from protok import token_formats
+    from protok.tokens import fasta, npz
 
-    monkeypatch.setattr(token_formats, "LINE", 1000)
+    monkeypatch.setattr(fasta, "LINE", 1000)
     head = b">a_A codebook=toy@1 size=20\n"
     for body in (b"1," * 5000 + b"1\n", b"1,1,1,\n" * 2000, b"\n"):
         with gzip.open(tmp_path / "t.fasta.gz", "wb") as handle:
@@ -329,7 +330,7 @@ def test_lines_of_gigabytes_are_refused(tmp_path, monkeypatch):
         with pytest.raises(CorruptFile, match="more than 1000 characters"):
             load(tmp_path / "t.fasta.gz")
     save(tokens(), tmp_path / "t.npz")
-    monkeypatch.setattr(token_formats, "UNPACKED", 100)
+    monkeypatch.setattr(npz, "UNPACKED", 100)
     with pytest.raises(CorruptFile, match="it unpacks to"):
         load(tmp_path / "t.npz")
 

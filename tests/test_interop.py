@@ -12,7 +12,7 @@ from protok.cli import main
 from protok.common.hub import parse
 from protok.counts import CodeCounts
 from protok.errors import CodebookMismatch, FormatError, Unsupported
-from protok.tokens import save
+from protok.tokens.files import save
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_a_corpus_for_language_models(tokens, tmp_path, capsys):
     assert [line["name"] for line in lines] == [one.name for one in tokens]
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     loaded = transformers.AutoTokenizer.from_pretrained(tmp_path / "lm")
-    from protok.lm import Vocabulary
+    from protok.tokens.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.load(tmp_path / "lm")
     for line, one in zip(lines, tokens, strict=True):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from protok.errors import CodebookMismatch, FormatError
-from protok.lm import SPECIALS, Vocabulary
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
+from protok.tokens.vocabulary import SPECIALS, Vocabulary
 
 CODEBOOK = "protok-512@3f2a91c0"
 VOCABULARY = Vocabulary(CODEBOOK, 512)

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from protok import tokens as files
 from protok.common.settings import RecipeError
 from protok.errors import FormatError, ProtokError
 from protok.image.tokens import ImageTokens, save_codes
-from protok.lm import EOS, MASK, UNK
 from protok.prior import Layout, Prior, PriorConfig, Request, read_corpus, read_prior_recipe, sample
 from protok.prior import training as train
 from protok.prior.corpus import PLAN, Batches
 from protok.prior.model import stack
 from protok.prior.sampling import _Stream, pick, requests
-from protok.tokens import Tokens
+from protok.tokens import files
+from protok.tokens.tokens import Tokens
+from protok.tokens.vocabulary import EOS, MASK, UNK
 
 pytest.importorskip("transformers", reason="needs the extra: pip install 'protok[prior]'")
 

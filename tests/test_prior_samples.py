@@ -11,7 +11,6 @@ from PIL import Image
 
 import protok
 from protok import cli
-from protok import tokens as files
 from protok.errors import CodebookMismatch, FormatError, ProtokError
 from protok.image import ImageConfig, ImageTokenizer, load_codes, open_pictures
 from protok.image.config import CodebookConfig
@@ -25,6 +24,7 @@ from protok.prior.drawing import likeness, repetition
 from protok.prior.novelty import Codes, Library, diversity, novelty
 from protok.prior.scoring import code_use
 from protok.structure.store import write_store
+from protok.tokens import files
 
 pytest.importorskip("transformers", reason="needs the extra: pip install 'protok[prior]'")
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ from tiny import Tiny
 import protok
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
 from protok.rebuild import decode_all, file_names
-from protok.tokens import save
+from protok.tokens.files import save
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from protok.batch import Reading, encode_files, find_sources, unique_names
 from protok.common import workers
 from protok.errors import FormatError, ProtokError, TruncatedFile, Unsupported
 from protok.scale import Stopped, encode_all, job_key, parts_of
-from protok.tokens import load
+from protok.tokens.files import load
 
 # For scripts elsewhere: the protok that is tested here.
 HERE = {**os.environ, "PYTHONPATH": str(Path(protok.__file__).parents[1])}

@@ -20,7 +20,7 @@ from protok.batch import encode_files
 from protok.errors import ProtokError
 from protok.scale import encode_all, job_key
 from protok.structure.io.sources import foldcomp
-from protok.tokens import load
+from protok.tokens.files import load
 
 HERE = {**os.environ, "PYTHONPATH": str(Path(protok.__file__).parents[1])}
 

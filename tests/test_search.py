@@ -12,7 +12,8 @@ from protok.cli import main
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
 from protok.matrices import Matrix, default_matrix, of_alignments, of_codebook, tm_alignment
 from protok.search import COLUMNS, Database, search
-from protok.tokens import Tokens, save
+from protok.tokens.files import save
+from protok.tokens.tokens import Tokens
 
 
 def chain(ids, name, book="toy@1", size=20):

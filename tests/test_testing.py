@@ -14,7 +14,7 @@ from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.quantize import VQ
 from protok.structure import geometry
 from protok.structure.backbone import Backbone
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 # Random structures --------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ import pytest
 from test_tokens import FORMATS, make
 
 from protok.errors import CorruptFile, FormatError, ProtokError, TruncatedFile
-from protok.token_formats import fasta
-from protok.tokens import load, save, scan
+from protok.tokens.fasta import fasta
+from protok.tokens.files import load, save, scan
 
 
 @FORMATS

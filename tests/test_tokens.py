@@ -7,8 +7,10 @@ import pytest
 
 from protok.errors import CorruptFile, Unsupported
 from protok.structure.backbone import Backbone
-from protok.token_formats import fasta
-from protok.tokens import ParquetWriter, Tokens, load, save, scan
+from protok.tokens.fasta import fasta
+from protok.tokens.files import load, save, scan
+from protok.tokens.parquet import ParquetWriter
+from protok.tokens.tokens import Tokens
 
 SUFFIXES = [".fasta", ".fasta.gz", ".parquet", ".csv", ".csv.gz", ".npz"]
 FORMATS = pytest.mark.parametrize("suffix", SUFFIXES)

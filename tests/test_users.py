@@ -57,10 +57,10 @@ def test_a_builder_of_language_models(run, desk):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     tokenizer = transformers.AutoTokenizer.from_pretrained(desk / "lm")
     ids = tokenizer(lines[0]["text"])["input_ids"]
-    from protok.lm import Vocabulary
+    from protok.tokens.vocabulary import Vocabulary
 
     written = Vocabulary.load(desk / "lm").decode(ids, name="sample")
-    protok.tokens.save(written, desk / "sample.fasta")
+    protok.tokens.files.save(written, desk / "sample.fasta")
     run("decode sample.fasta -o samples")
     (file,) = (desk / "samples").iterdir()
     assert len(protok.read(file)) == len(written)

@@ -9,7 +9,7 @@ import numpy as np
 
 import protok
 from protok.errors import ProtokError
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 
 def resident() -> int:

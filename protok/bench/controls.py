@@ -14,7 +14,7 @@ import numpy as np
 
 from protok.structure.backbone import Backbone
 from protok.structure.descriptors import neighbours
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 RADIUS = 10.0  # Å, of CA atoms that are counted
 MOST = 39  # neighbours; more count as this many

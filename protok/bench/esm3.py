@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from protok.bench.chains import embed_chains, fingerprint
 from protok.errors import FormatError
 from protok.structure.io.interop import as_backbone
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 NEIGHBOURS = 16  # with the residue itself
 RELATIVE = 32  # residues of sequence separation that are told apart

@@ -118,7 +118,7 @@ class Precomputed:
 
     def encode(self, structure: Backbone):
         """The stored codes of a structure, as Tokens."""
-        from protok.tokens import Tokens
+        from protok.tokens.tokens import Tokens
 
         return Tokens.like(structure, self._found(structure), self.size, self.codebook)
 

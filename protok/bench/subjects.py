@@ -311,7 +311,7 @@ class KMeans:
 
     def encode_batch(self, structures: list[Backbone]) -> list:
         """Number of the nearest centre of each residue."""
-        from protok.tokens import Tokens
+        from protok.tokens.tokens import Tokens
 
         out = []
         known = self.subject.outputs(structures, keep=False)

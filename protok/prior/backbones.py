@@ -12,7 +12,7 @@ from protok.prior.layout import OTHER, Layout
 from protok.prior.sampling import Request
 from protok.structure.backbone import Backbone
 from protok.structure.descriptors import secondary_structure
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 #: A C-N distance in Å beyond which a chain is broken.
 BREAK = 2.0

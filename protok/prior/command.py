@@ -204,7 +204,7 @@ def _write_images(prior: Any, tokenizer: Any, asked: list, codes: list, out: Pat
 def _write_backbones(prior: Any, tokenizer: Any, asked: list, codes: list, out: Path) -> list[dict]:
     from protok.prior.backbones import as_tokens, is_valid, soundness
     from protok.structure.io.write import write
-    from protok.tokens import save
+    from protok.tokens.files import save
 
     tokens = as_tokens(prior.layout, codes, asked)
     save(tokens, out / "tokens.parquet")

@@ -170,7 +170,7 @@ def _images(path: Path, digest: str) -> Corpus:
 
 
 def _chains(path: Path, digest: str, longest: int | None) -> Corpus:
-    from protok.tokens import scan
+    from protok.tokens.files import scan
 
     codes, names, texts = [], [], []
     books: set[tuple[str, int]] = set()

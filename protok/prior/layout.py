@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from protok.errors import CodebookMismatch, FormatError
-from protok.lm import BOS, BREAK, EOS, MASK, SPECIALS, UNK
+from protok.tokens.vocabulary import BOS, BREAK, EOS, MASK, SPECIALS, UNK
 
 #: Lengths that share a label of the condition ``length``.
 STRIDE = 16
@@ -41,7 +41,7 @@ class Row:
 class Layout:
     """The ids of one codebook, and how a record becomes a row of them.
 
-    After the special tokens of `protok.lm` come the codes, those of each level apart, then the
+    After the special tokens of `protok.tokens.vocabulary` come the codes, those of each level apart, then the
     labels of the condition. An image has as many codes as its grid has; a chain ends with
     ``<eos>``.
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from protok.common.checkpoint import OnDevice, give_weights, read_model, save_model
 from protok.common.settings import from_dict
 from protok.errors import ProtokError
-from protok.lm import PAD
 from protok.prior.config import PriorConfig
 from protok.prior.layout import Layout, Row
+from protok.tokens.vocabulary import PAD
 
 KIND = "prior"
 #: To the embedding, which is saved.

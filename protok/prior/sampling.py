@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from protok.errors import ProtokError
-from protok.lm import EOS, PAD
 from protok.prior.model import Prior, transformers
+from protok.tokens.vocabulary import EOS, PAD
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from protok.errors import CodebookMismatch, FormatError
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<break>", "<mask>", "<unk>")
 PAD, BOS, EOS, BREAK, MASK, UNK = range(len(SPECIALS))

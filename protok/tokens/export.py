@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from protok.errors import CodebookMismatch, NoProtein, Unsupported
-from protok.lm import Vocabulary
-from protok.search import label
-from protok.tokens import Tokens
+from protok.tokens.tokens import Tokens
+from protok.tokens.vocabulary import Vocabulary
 
 #: Letters of the codes 0, 1 ...: those of amino acids, which sequence tools take.
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
@@ -97,7 +96,7 @@ def write_letters(
                     f"{one.codebook} has {one.size} codes, and there are {len(LETTERS)} letters",
                     "use the ids, or an alphabet such as 3di",
                 )
-            header = ">" + "_".join(label(one).split())
+            header = ">" + "_".join(one.label.split())
             coded = "".join("X" if i < 0 else LETTERS[i] for i in one.ids.tolist())
             letters.append(f"{header}\n{coded}\n")
             lines.append(f"{header}\n{one.sequence}\n")

@@ -1,0 +1,143 @@
+"""FASTA of tokens: a header with the codebook, then ids or letters."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, unquote
+
+import numpy as np
+
+from protok.errors import CorruptFile, FormatError, TruncatedFile
+from protok.tokens.tokens import AGAIN, LONGEST, Tokens, record
+
+#: Characters of a line or record: room for LONGEST residues.
+LINE = 8 * LONGEST
+# Printable characters that neither end a FASTA word nor mean something to tools that split ids.
+PLAIN = ".:+@/()[]~"
+
+
+def fasta(tokens: Tokens) -> str:
+    """FASTA records of the chains of `tokens`, as `save` writes them."""
+    return "".join(_fasta_record(chain) for chain in tokens.split())
+
+
+def write_fasta(chains: Iterable[Tokens], handle) -> None:
+    for chain in chains:
+        handle.write(_fasta_record(chain).encode())
+
+
+def _fasta_record(one: Tokens) -> str:
+    # The last underscore separates the chain id, so there must be none inside it.
+    identity = f"{quote(one.name, PLAIN)}_{quote(str(one.chain[0]), PLAIN).replace('_', '%5F')}"
+    header = f">{identity} codebook={quote(one.codebook, PLAIN)} size={one.size}"
+    if one.alphabet:
+        header += f" alphabet={quote(one.alphabet, '')}"
+    header += f" index={_pack_numbers(one)} sequence={quote(one.sequence, '')}"
+    if one.alphabet and one.size <= 26:
+        body = one.letters
+    else:
+        body = ",".join(map(str, one.ids.tolist())).replace("-1", "-")
+    return f"{header}\n{body}\n"
+
+
+def read_fasta(handle, path: str) -> Iterator[Tokens]:
+    header, body, last, held = "", [], "\n", 0
+    with io.TextIOWrapper(handle, encoding="utf-8-sig") as text:
+        # Compressed, a few megabytes may be a line of gigabytes.
+        while line := text.readline(LINE):
+            if len(line) == LINE and not line.endswith("\n"):
+                raise CorruptFile(f"a line of more than {LINE} characters", AGAIN, file=path)
+            last = line
+            words = line.strip()
+            if words.startswith(">"):
+                if header:
+                    yield _parse_fasta(header, "".join(body), path)
+                header, body, held = words, [], 0
+            elif header:
+                body.append(words)
+                held += len(words)
+                if held > LINE:
+                    raise CorruptFile(f"a record of more than {LINE} characters", AGAIN, file=path)
+            elif words:
+                raise FormatError("the content is not FASTA", "check the suffix", file=path)
+    if not last.endswith("\n"):
+        # 40 may be what is left of 407: length alone does not tell.
+        raise TruncatedFile(
+            "the last line has no end", "add a line break if the file is whole", file=path
+        )
+    if header:
+        yield _parse_fasta(header, "".join(body), path)
+
+
+def _parse_fasta(header: str, body: str, path: str) -> Tokens:
+    identity, *words = header[1:].split() or [""]
+    fields = {key: unquote(value) for key, _, value in (word.partition("=") for word in words)}
+    for key in ("codebook", "size"):
+        if not fields.get(key):
+            raise FormatError(
+                f"the header has no {key}=",
+                "a token FASTA says codebook=name@fingerprint size=codes",
+                file=path,
+                chain=identity,
+            )
+    alphabet = fields.get("alphabet", "")
+    try:
+        size = int(fields["size"])
+        if alphabet and size <= 26:
+            codes = {letter: code for code, letter in enumerate(alphabet)} | {"-": -1}
+            ids = [codes[letter] for letter in body]
+        else:
+            ids = [-1 if word == "-" else _code(word) for word in body.split(",") if body]
+        numbers, icodes = _unpack_numbers(fields.get("index", f"1:{len(ids)}"), len(ids))
+    except (KeyError, ValueError) as error:
+        said = f"letter {error} is not in the alphabet" if isinstance(error, KeyError) else error
+        raise CorruptFile(str(said), AGAIN, file=path, chain=identity) from error
+    name, _, chain = identity.rpartition("_") if "_" in identity else (identity, "", "")
+    return record(
+        path, unquote(name), unquote(chain),
+        ids=ids, size=size, codebook=fields["codebook"], alphabet=alphabet,
+        sequence=fields.get("sequence", "X" * len(ids)), index=numbers, icode=icodes,
+    )  # fmt: skip
+
+
+def _code(word: str) -> int:
+    if not word.isdecimal():
+        raise ValueError(f"{word!r} is no token")
+    return int(word)
+
+
+def _pack_numbers(one: Tokens) -> str:
+    """`-2:40,42,52A,52B,53:60`: runs of residue numbers, single ones where a code is inserted."""
+    plain = one.icode == ""
+    joined = plain[1:] & plain[:-1] & (np.diff(one.index.astype(np.int64)) == 1)
+    starts = np.flatnonzero(np.r_[True, ~joined])
+    stops = np.r_[starts[1:], len(one)] - 1
+    runs = []
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        run = f"{one.index[start]}"
+        if stop > start:
+            run += f":{one.index[stop]}"
+        for byte in str(one.icode[start]).encode():
+            run += chr(byte) if chr(byte).isalpha() and byte < 128 else f"%{byte:02X}"
+        runs.append(run)
+    # unquote() is applied to whole fields, so the escapes inside one are escaped once more.
+    return ",".join(runs).replace("%", "%25")
+
+
+def _unpack_numbers(text: str, n: int) -> tuple[list[int], list[str]]:
+    numbers: list[int] = []
+    icodes: list[str] = []
+    for run in text.split(",") if n else []:
+        match = re.fullmatch(r"(-?\d+)(?::(-?\d+))?([^:]*)", run)
+        if match is None:
+            raise ValueError(f"{run!r} is no range of residue numbers")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 0 <= last - first < n:
+            raise ValueError(f"range {run} does not fit {n} tokens")
+        numbers.extend(range(first, last + 1))
+        icodes.extend([unquote(match[3])] * (last + 1 - first))
+    if len(numbers) != n:
+        raise ValueError(f"{n} tokens for {len(numbers)} residue numbers")
+    return numbers, icodes

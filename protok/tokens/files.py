@@ -1,0 +1,127 @@
+"""Token files by their suffix: save, load, scan.
+
+One record a chain, each with the fingerprint of its codebook, so that one file may hold tokens of
+several tokenizers. All formats keep everything that `Tokens` has. Nothing is pickled. A damaged
+file is refused with an error that names file and chain.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from protok.errors import CorruptFile, FormatError, TruncatedFile
+from protok.tokens import csv, fasta, npz
+from protok.tokens.parquet import read_parquet, write_parquet
+from protok.tokens.tokens import Tokens
+
+
+def save(tokens: Tokens | Iterable[Tokens], path: str | Path) -> None:
+    """Write tokens to a file, in the format that its suffix says.
+
+    One record a chain: a Tokens of several chains comes back as several Tokens.
+
+    - `.fasta`, `.fa`: header `>1aki_A codebook=protok-512@3f2a91c0 size=512 index=1:129
+      sequence=KVFG...`, then comma-separated ids with `-` for missing, or letters and
+      `alphabet=` in the header for alphabets of at most 26 codes. What could not stand in a
+      header is percent-encoded in it.
+    - `.parquet`: name, chain, sequence, tokens (list of int32, -1 missing), index, icode,
+      codebook, size, alphabet.
+    - `.csv`: one row a residue: name, chain, index, icode, residue, token (-1 missing),
+      codebook, size, alphabet, length (residues of the chain).
+    - `.npz`: the arrays of all chains end to end, `length` residues each.
+
+    FASTA and CSV may end in `.gz`. All but npz are written as the tokens come, so an iterator
+    need not fit into memory. The file appears whole or not at all.
+
+    Raises
+    ------
+    FormatError
+        If the suffix is none of these.
+    """
+    kind, opener = _format(path)
+    if isinstance(tokens, Tokens):
+        tokens = [tokens]
+    chains = (chain for one in tokens for chain in one.split())
+    partial = f"{path}.{os.getpid()}.part"
+    try:
+        with opener(partial, "wb") as handle:
+            _codec(kind)[0](chains, handle)
+        os.replace(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> list[Tokens]:
+    """Read all tokens of a file that `save` wrote, one a chain.
+
+    Raises
+    ------
+    FormatError
+        If the suffix or the content is no token file.
+    CorruptFile, TruncatedFile
+        If something is missing, out of range or cut off; the error names file and chain.
+    """
+    return list(scan(path))
+
+
+def scan(path: str | Path) -> Iterator[Tokens]:
+    """Read tokens one chain at a time, for files that do not fit into memory.
+
+    Raises as `load` does, when the damage is reached. Only npz is read at once. A folder
+    is a Parquet dataset as `encode_all` makes it: its files in the order of their names.
+    """
+    if Path(path).is_dir():
+        for part in sorted(Path(path).glob("*.parquet")):
+            yield from scan(part)
+        return
+    kind, opener = _format(path)
+    again = "the file was damaged on its way: write or copy it again"
+    with opener(path, "rb") as handle:
+        try:
+            head = handle.read(1)
+            handle.seek(0)
+            if not head:
+                raise TruncatedFile("the file is empty", again, file=path)
+            yield from _codec(kind)[1](handle, str(path))
+        except EOFError as error:
+            raise TruncatedFile("the compressed data ends early", again, file=path) from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise CorruptFile(
+                f"the compressed data is damaged ({error})", again, file=path
+            ) from error
+        except UnicodeDecodeError as error:
+            raise CorruptFile("the text is not UTF-8", again, file=path) from error
+
+
+def _format(path: str | Path):
+    """Format and opener by suffix."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
+    packed = suffixes[-1:] == [".gz"]
+    suffix = (suffixes[:-1] if packed else suffixes)[-1:]
+    kind = _SUFFIXES.get(suffix[0] if suffix else "")
+    if kind is None or (packed and kind not in ("fasta", "csv")):
+        raise FormatError(
+            f"{''.join(suffixes) or 'no suffix'!r} is no format of token files",
+            "use .fasta, .csv (or either with .gz), .parquet or .npz",
+            file=path,
+        )
+    return kind, gzip.open if packed else open
+
+
+_SUFFIXES = {
+    ".fasta": "fasta", ".fa": "fasta", ".parquet": "parquet", ".csv": "csv", ".npz": "npz"
+}  # fmt: skip
+
+
+def _codec(kind: str):
+    """Writer (chains, handle) and reader (handle, path) of a format."""
+    return {
+        "fasta": (fasta.write_fasta, fasta.read_fasta),
+        "csv": (csv.write_csv, csv.read_csv),
+        "npz": (npz.write_npz, npz.read_npz),
+        "parquet": (write_parquet, read_parquet),
+    }[kind]

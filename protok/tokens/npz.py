@@ -1,0 +1,68 @@
+"""npz: the arrays of all chains together."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from protok.errors import CorruptFile
+from protok.tokens.tokens import AGAIN, Tokens, check_ends, record
+
+#: Bytes that an npz file may unpack to; the other formats are read chain by chain.
+UNPACKED = 4 << 30
+# Arrays with an entry a residue, and with one a chain: the kind of each.
+RESIDUES = {"ids": "i", "index": "i", "sequence": "S", "icode": "U"}
+CHAINS = {"length": "i", "name": "U", "chain": "U", "codebook": "U", "size": "i", "alphabet": "U"}
+
+
+def write_npz(chains: Iterable[Tokens], handle) -> None:
+    chains = list(chains)
+    columns = {
+        "length": np.array([len(one) for one in chains], np.int64),
+        "size": np.array([one.size for one in chains], np.int32),
+        "sequence": np.array([*"".join(one.sequence for one in chains)], "S1"),
+        "chain": np.array([one.chain[0] for one in chains], str),
+    }
+    for key, kind in (("ids", np.int32), ("index", np.int32), ("icode", str)):
+        columns[key] = np.concatenate([np.array([], kind), *(getattr(one, key) for one in chains)])
+    for key in ("name", "codebook", "alphabet"):
+        columns[key] = np.array([getattr(one, key) for one in chains], str)
+    np.savez_compressed(handle, **columns)
+
+
+def read_npz(handle, path: str) -> Iterator[Tokens]:
+    check_ends(handle, path, "npz", b"PK", lambda tail: b"PK\x05\x06" in tail)
+    kinds = CHAINS | RESIDUES
+    try:
+        with zipfile.ZipFile(handle) as members:
+            size = sum(member.file_size for member in members.infolist())
+        if size > UNPACKED:
+            raise ValueError(f"it unpacks to {size} bytes")
+        handle.seek(0)
+        with np.load(handle, allow_pickle=False) as stored:
+            columns = {key: np.asarray(stored[key]) for key in kinds if key in stored}
+    except Exception as error:  # zipfile and numpy raise a dozen kinds on damaged bytes
+        raise CorruptFile(f"npz cannot be read ({error})", AGAIN, file=path) from error
+    for key, kind in kinds.items():
+        if key not in columns:
+            raise CorruptFile(f"has no array {key!r}", "write it with protok", file=path)
+        found = columns[key]
+        if key == "length":
+            expected = found.size
+            bounds = np.cumsum([0, *found.ravel().tolist()]) if found.dtype.kind == "i" else []
+        else:
+            expected = bounds[-1] if key in RESIDUES else len(bounds) - 1
+        if found.dtype.kind != kind or found.shape != (expected,) or (np.diff(bounds) < 0).any():
+            raise CorruptFile(
+                f"array {key!r} of {found.dtype} {found.shape} should hold {expected} entries",
+                AGAIN,
+                file=path,
+            )
+    for row, (start, stop) in enumerate(pairwise(bounds)):
+        fields = {key: columns[key][start:stop] for key in ("ids", "index", "icode")}
+        fields |= {key: str(columns[key][row]) for key in ("name", "chain", "codebook", "alphabet")}
+        fields["sequence"] = columns["sequence"][start:stop].tobytes().decode("latin-1")
+        yield record(path, size=int(columns["size"][row]), **fields)

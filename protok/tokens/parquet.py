@@ -1,0 +1,143 @@
+"""Parquet: one row a chain, with the codebook in the metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+
+from protok.errors import CorruptFile
+from protok.tokens.tokens import Tokens, check_ends, record
+
+
+class ParquetWriter:
+    """Append tokens to a Parquet file, a row group at a time.
+
+    The file can be read once the writer is closed; leaving its `with` block closes it, after
+    an error too, and what was appended until then is kept.
+
+    Parameters
+    ----------
+    path
+        A path, or a file open for writing.
+    rows
+        Chains a row group; as many are held in memory.
+
+    Examples
+    --------
+    >>> with ParquetWriter("tokens.parquet") as out:
+    ...     for structure in structures:
+    ...         out.append(tokenizer.encode(structure))
+    """
+
+    def __init__(self, path, rows: int = 1024):
+        import pyarrow.parquet as pq
+
+        self._rows = rows
+        self._held: list[Tokens] = []
+        self._schema = _schema()
+        target = path if hasattr(path, "write") else str(path)
+        self._file = pq.ParquetWriter(
+            target, self._schema, compression="zstd", write_page_checksum=True
+        )
+
+    def append(self, tokens: Tokens) -> None:
+        """Add the chains of `tokens`, one row each."""
+        self._held.extend(tokens.split())
+        if len(self._held) >= self._rows:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held as a row group."""
+        if self._held:
+            self._file.write_batch(_batch(self._held, self._schema))
+            self._held = []
+
+    def close(self) -> None:
+        """Write the rest and the footer, without which the file cannot be read."""
+        self.flush()
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _schema():
+    import pyarrow as pa
+
+    text, numbers = pa.string(), pa.list_(pa.int32())
+    columns = {
+        "name": text, "chain": text, "sequence": text, "tokens": numbers, "index": numbers,
+        "icode": pa.list_(text), "codebook": text, "size": pa.int32(), "alphabet": text,
+    }  # fmt: skip
+    return pa.schema(columns, metadata={"protok": "tokens 1"})
+
+
+def _batch(chains: list[Tokens], schema):
+    import pyarrow as pa
+
+    offsets = pa.array(np.cumsum([0, *map(len, chains)]), pa.int32())
+    arrays = []
+    for column in schema:
+        key = "ids" if column.name == "tokens" else column.name
+        if pa.types.is_list(column.type):
+            flat = np.concatenate([getattr(one, key) for one in chains])
+            values = pa.array(flat, column.type.value_type)
+            arrays.append(pa.ListArray.from_arrays(offsets, values))
+        else:
+            values = [one.chain[0] if key == "chain" else getattr(one, key) for one in chains]
+            arrays.append(pa.array(values, column.type))
+    return pa.record_batch(arrays, schema=schema)
+
+
+def write_parquet(chains: Iterable[Tokens], handle) -> None:
+    with ParquetWriter(handle) as out:
+        for chain in chains:
+            out.append(chain)
+
+
+def read_parquet(handle, path: str) -> Iterator[Tokens]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    check_ends(handle, path, "Parquet", b"PAR1", lambda tail: tail.endswith(b"PAR1"))
+    schema = _schema()
+    try:
+        table = pq.ParquetFile(handle, page_checksum_verification=True)
+        missing = [key for key in schema.names if key not in table.schema_arrow.names]
+        if missing:
+            raise CorruptFile(f"has no column {missing[0]!r}", "write it with protok", file=path)
+        for batch in table.iter_batches(1024, columns=schema.names):
+            columns = {}
+            for column in schema:
+                values = batch.column(column.name).cast(column.type)
+                if values.null_count or (
+                    pa.types.is_list(column.type) and values.flatten().null_count
+                ):
+                    raise CorruptFile(
+                        f"column {column.name!r} has empty cells",
+                        "-1 is a missing token",
+                        file=path,
+                    )
+                columns[column.name] = _cells(values)
+            for row in range(batch.num_rows):
+                fields = {key: values[row] for key, values in columns.items()}
+                yield record(path, ids=fields.pop("tokens"), **fields)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptFile(
+            f"Parquet cannot read it ({error})", "write the file again", file=path
+        ) from error
+
+
+def _cells(values) -> list:
+    """Rows of an Arrow column, lists as numpy arrays."""
+    if not hasattr(values, "offsets"):
+        return values.to_pylist()
+    flat = values.values.to_numpy(zero_copy_only=False)
+    bounds = values.offsets.to_numpy()
+    return [flat[start:stop] for start, stop in pairwise(bounds)]

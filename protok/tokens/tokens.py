@@ -1,0 +1,170 @@
+"""Tokens: the codes of one structure, one a residue, with what they were made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from protok.errors import CorruptFile, FormatError, TruncatedFile, Unsupported
+from protok.structure.backbone import Backbone
+
+#: Most codes of a codebook, and most residues of a chain, that a file may claim: what it says is
+#: believed before there is memory for it.
+LARGEST, LONGEST = 1 << 24, 1 << 22
+#: What to do about a damaged file.
+AGAIN = "write or copy the file again"
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The discrete codes of one structure, one a residue.
+
+    Attributes
+    ----------
+    ids : (L,) int32
+        Codes 0..size-1, or -1 where a residue has none.
+    size : int
+        Number of codes in the codebook.
+    codebook : str
+        `name@fingerprint` of the codebook that the codes refer to.
+    sequence, chain, index, icode, name
+        Copied from the Backbone: one letter, chain id, number and insertion code a residue.
+    alphabet : str
+        One letter a code where the codebook has letters (3Di, Protein Blocks), else empty.
+    """
+
+    ids: np.ndarray
+    size: int
+    codebook: str
+    sequence: str
+    chain: np.ndarray
+    index: np.ndarray
+    icode: np.ndarray
+    name: str = ""
+    alphabet: str = ""
+
+    def __post_init__(self) -> None:
+        n = len(self.sequence)
+        given = np.asarray(self.ids)
+        if given.size and given.dtype.kind not in "iu":
+            raise ValueError(f"token ids must be integers, not {given.dtype}")
+        for key, kind in (("ids", None), ("chain", str), ("index", np.int32), ("icode", str)):
+            value = np.asarray(getattr(self, key), dtype=kind)
+            if value.shape != (n,):
+                raise ValueError(f"{_count(value)} {key} for {n} residues")
+            object.__setattr__(self, key, value)
+        wrong = (self.ids < -1) | (self.ids >= self.size)
+        if wrong.any():
+            raise ValueError(f"token {self.ids[wrong][0]} is outside 0..{self.size - 1} (-1: none)")
+        object.__setattr__(self, "ids", self.ids.astype(np.int32))
+        if not self.codebook:
+            raise ValueError("the codebook has no name")
+        if not self.sequence.isascii():
+            raise ValueError("the sequence holds one ASCII letter a residue")
+        letters = self.alphabet
+        if letters and (len(letters) != self.size or len(set(letters)) != self.size):
+            raise ValueError(f"an alphabet of {self.size} codes needs as many different letters")
+        if "-" in letters or not letters.isascii() or any(letter.isspace() for letter in letters):
+            raise ValueError("an alphabet holds printable ASCII without '-', which means missing")
+
+    @classmethod
+    def like(
+        cls, backbone: Backbone, ids: np.ndarray, size: int, codebook: str, alphabet: str = ""
+    ) -> Tokens:
+        """Tokens for the residues of `backbone`, from which they take all but the codes."""
+        return cls(
+            ids=ids,
+            size=size,
+            codebook=codebook,
+            sequence=backbone.sequence,
+            chain=backbone.chain,
+            index=backbone.index,
+            icode=backbone.icode,
+            name=backbone.name,
+            alphabet=alphabet,
+        )
+
+    @property
+    def label(self) -> str:
+        """Name and first chain, as headers and tables of hits have them."""
+        chain = str(self.chain[0]) if len(self) else ""
+        name = self.name or "unnamed"
+        return f"{name}_{chain}" if chain.strip() else name
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def __repr__(self) -> str:
+        present = self.ids[self.ids >= 0]
+        parts = [self.name or "unnamed", f"{len(self)} residues", self.codebook]
+        parts.append(f"{len(np.unique(present))} of {self.size} codes")
+        if len(present) < len(self):
+            parts.append(f"{len(self) - len(present)} missing")
+        return f"Tokens({', '.join(parts)})"
+
+    @property
+    def letters(self) -> str:
+        """One letter a residue, `-` where missing.
+
+        Raises
+        ------
+        Unsupported
+            If the codebook has no letters.
+        """
+        if not self.alphabet:
+            raise Unsupported(f"the codes of {self.codebook} have no letters", "use the ids")
+        return "".join(np.array([*self.alphabet, "-"])[self.ids])
+
+    def split(self) -> Iterator[Tokens]:
+        """Yield the chains one by one, in order of first appearance, each under the same `name`."""
+        chains = list(dict.fromkeys(self.chain.tolist()))
+        if len(chains) == 1:
+            yield self
+            return
+        for chain in chains:
+            rows = np.flatnonzero(self.chain == chain)
+            yield replace(
+                self,
+                ids=self.ids[rows],
+                sequence="".join(self.sequence[i] for i in rows),
+                chain=self.chain[rows],
+                index=self.index[rows],
+                icode=self.icode[rows],
+            )
+
+
+def _count(value: np.ndarray) -> str:
+    return str(len(value)) if value.ndim == 1 else f"{value.shape} (not one a residue)"
+
+
+def record(path: str, name: str, chain: str, **fields) -> Tokens:
+    """One chain as read from a file; what does not fit together becomes a CorruptFile."""
+    try:
+        if fields["size"] > LARGEST:
+            raise ValueError(f"a codebook of {fields['size']} codes")
+        if len(fields["sequence"]) > LONGEST:
+            raise ValueError(f"a chain of {len(fields['sequence'])} residues")
+        chains = np.full(len(fields["sequence"]), chain)
+        return Tokens(name=name, chain=chains, **fields)
+    except (ValueError, OverflowError) as error:
+        raise CorruptFile(
+            str(error), "write the file again", file=path, chain=f"{name}_{chain}"
+        ) from error
+
+
+def check_ends(handle, path: str, what: str, head: bytes, complete) -> None:
+    """Tell a file of another format from one that was cut."""
+    start = handle.read(len(head))
+    handle.seek(0, os.SEEK_END)
+    handle.seek(max(0, handle.tell() - 65557))
+    tail = handle.read()
+    handle.seek(0)
+    if start != head:
+        raise FormatError(f"the content is not {what}", "check the suffix", file=path)
+    if not complete(tail):
+        raise TruncatedFile(
+            f"the {what} directory at the end is missing", "write it again", file=path
+        )
