@@ -81,7 +81,7 @@ def measure(overrides: dict, data: Path) -> dict:
     relaxation after decoding.
     """
     from protok.structure.store import read_store
-    from protok.tokenizer import StructureTokenizer
+    from protok.tokenizers.learned import StructureTokenizer
     from protok.train import run
 
     overrides = dict(overrides)

@@ -1,6 +1,6 @@
 """Parts that the design search tries and the package does not have: losses, a decoder form.
 
-Each is a small change of `protok.decoder.Decoder` or of the network around it. `built_with` puts
+Each is a small change of `protok.model.decoder.Decoder` or of the network around it. `built_with` puts
 it where the package's own class is, for one training and its scoring.
 """
 
@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protok.decoder import SCALE, Decoder, pad
-from protok.encoder import Batch
 from protok.lessons import Lesson, Steps
-from protok.model import Network
+from protok.model.decoder import SCALE, Decoder, pad
+from protok.model.features import Batch
+from protok.model.network import Network
 from protok.naming import LETTERS
 from protok.structure.geometry import IDEAL_RESIDUE
 from protok.structure.store import Store
@@ -139,7 +139,7 @@ def built_with(part: str | None) -> Iterator[None]:
     """Networks built inside have the named part."""
     with ExitStack() as stack:
         if part is not None:
-            stack.enter_context(patch("protok.model.Decoder", PARTS[part]))
+            stack.enter_context(patch("protok.model.network.Decoder", PARTS[part]))
         if part == "sequence":
             stack.enter_context(patch("protok.train.Network", SequencedNetwork))
             stack.enter_context(patch("protok.train.Steps", SequencedSteps))

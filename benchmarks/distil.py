@@ -28,13 +28,13 @@ from protok.common.trainer import (
     on_this_machine,
     scheduled_adamw,
 )
-from protok.encoder import Batch
 from protok.holdout import held_out
 from protok.lessons import Lesson, Steps
-from protok.model import Network
+from protok.model.features import Batch
+from protok.model.network import Network
 from protok.recipe import Recipe, read_recipe
 from protok.structure.store import Stream, read_store
-from protok.tokenizer import StructureTokenizer
+from protok.tokenizers.learned import StructureTokenizer
 
 
 class Distilling(lightning.LightningModule):

@@ -18,7 +18,7 @@ import torch
 from provenance import provenance, write
 
 import protok
-from protok.encoder import Batch
+from protok.model.features import Batch
 from protok.recipe import OptimConfig
 from protok.structure.store import Stream, read_store
 from protok.train import noisy

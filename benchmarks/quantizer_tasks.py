@@ -164,8 +164,8 @@ class Proteins(Task):
     unit = "Å between predicted and true CA in local frames"
 
     def __init__(self, recipe: Mapping[str, Any], data: Path, seed: int):
-        from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
-        from protok.model import Network
+        from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
+        from protok.model.network import Network
         from protok.structure.store import Stream
 
         own = recipe["task"]
@@ -188,14 +188,14 @@ class Proteins(Task):
         self.chains = [valid.backbone(int(i)) for i in chosen]
 
     def batch(self, step: int, steps: int) -> Any:
-        from protok.encoder import Batch
+        from protok.model.features import Batch
 
         crops = self.stream.batch(step, steps)
         coords = [self.stream.store.coords(c.chain, c.begin, c.stop) for c in crops]
         return Batch.from_coords(torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords])
 
     def held_out(self) -> list[Any]:
-        from protok.encoder import Batch
+        from protok.model.features import Batch
 
         groups = [self.chains[i : i + 4] for i in range(0, len(self.chains), 4)]
         return [Batch.of(group) for group in groups]
@@ -216,7 +216,7 @@ class Proteins(Task):
     def report(self, quantizer: nn.Module) -> dict[str, float]:
         """CA RMSD, TM-score and lDDT of whole held-out chains from hard codes."""
         from protok.structure.metrics import compare
-        from protok.tokenizer import StructureTokenizer
+        from protok.tokenizers.learned import StructureTokenizer
 
         self.network.quantizer = quantizer.eval()
         tokenizer = StructureTokenizer(self.network.eval(), steps=0)

@@ -12,14 +12,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from protok.errors import ProtokError
-    from protok.models import load
     from protok.scale import encode_all
     from protok.structure.backbone import Backbone
     from protok.structure.io.interop import as_backbone
     from protok.structure.io.read import read
     from protok.structure.io.write import write
     from protok.structure.metrics import compare, lddt, rmsd, superpose, tm_score
-    from protok.tokenizer import StructureTokenizer
+    from protok.tokenizers.learned import StructureTokenizer
+    from protok.tokenizers.registry import load
     from protok.tokens.tokens import Tokens
 
 # Public names are imported when first used, so that `import protok` costs nothing.
@@ -27,14 +27,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "errors": ["ProtokError"],
-        "models": ["load"],
         "scale": ["encode_all"],
         "structure.backbone": ["Backbone"],
         "structure.io.interop": ["as_backbone"],
         "structure.io.read": ["read"],
         "structure.io.write": ["write"],
         "structure.metrics": ["compare", "lddt", "rmsd", "superpose", "tm_score"],
-        "tokenizer": ["StructureTokenizer"],
+        "tokenizers.learned": ["StructureTokenizer"],
+        "tokenizers.registry": ["load"],
         "tokens.tokens": ["Tokens"],
     },
 )

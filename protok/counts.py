@@ -119,7 +119,7 @@ class CodeCounts(TransformerMixin, BaseEstimator):
                         "give Tokens, or CodeCounts a tokenizer",
                     )
                 if isinstance(tokenizer, str):
-                    from protok.models import load
+                    from protok.tokenizers.registry import load
 
                     tokenizer = load(tokenizer)
                 one = tokenizer.encode(one)

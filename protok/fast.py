@@ -5,7 +5,7 @@
 | ``torch`` | the default | |
 | ``onnx`` | messages on ONNX Runtime; needs no compiler | the same |
 | ``compile`` | edges and messages compiled by torch; needs a C++ compiler | the same |
-| ``native`` | features and messages in C++ (`protok.native`); needs a C++ compiler | the same |
+| ``native`` | features and messages in C++ (`protok.tokenizers.native`); needs a C++ compiler | the same |
 | ``bf16`` | messages but the first in bfloat16, for processors with units for it | nearly all |
 | ``fast`` | both of the last two; ``native`` alone where bfloat16 is slow | nearly all |
 
@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from protok.common import trainer
-from protok.encoder import Batch, Encoder, Graph, edge_features, featurize
 from protok.errors import ProtokError, Unsupported
-from protok.native import compiler
+from protok.model.encoder import Encoder
+from protok.model.features import Batch, Graph, edge_features, featurize
 from protok.structure.geometry import frames
+from protok.tokenizers.native import compiler
 
 COMPUTE = ("torch", "onnx", "compile", "native", "bf16", "fast")
 
@@ -62,7 +63,7 @@ def accelerate(tokenizer: Any, compute: str) -> Any:
 
 def _encoder(encoder: Encoder, compute: str) -> Any:
     if compute in ("native", "fast"):
-        from protok.native import NativeEncoder
+        from protok.tokenizers.native import NativeEncoder
 
         return NativeEncoder(encoder, half=compute == "fast")
     return {"onnx": OnnxEncoder, "bf16": HalfEncoder, "compile": Compiled}[compute](encoder)

@@ -14,7 +14,8 @@ import numpy as np
 from protok.errors import ProtokError
 
 if TYPE_CHECKING:
-    from protok.encoder import Encoder, Graph
+    from protok.model.encoder import Encoder
+    from protok.model.features import Graph
 
 REMEDY = "pip install 'protok[onnx]'"
 #: Operator set with Gelu and LayerNormalization.
@@ -24,7 +25,7 @@ OPSET = 20
 def export(encoder: Encoder, path: str | Path | None = None) -> bytes:
     """The ONNX model of an encoder's messages, from the features to the latents.
 
-    Its inputs are those of `protok.encoder.Graph`: ``node`` (n, f), ``edge`` (n, k, e),
+    Its inputs are those of `protok.model.features.Graph`: ``node`` (n, f), ``edge`` (n, k, e),
     ``separation`` and ``index`` (n, k), and ``valid`` (n, k) as float; the output ``z`` is (n, d).
 
     Parameters

@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from protok.config import ModelConfig
-from protok.model import Network
+from protok.model.config import ModelConfig
+from protok.model.network import Network
 from protok.quantize import Quantizer
 from protok.recipe import Recipe, RecipeError
-from protok.tokenizer import StructureTokenizer
+from protok.tokenizers.learned import StructureTokenizer
 
 CODEBOOKS = ("frozen", "adapted", "new")
 #: Settings of a quantizer that are not its shape: they may change from run to run.

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from protok.common.trainer import world_and_rank
-from protok.encoder import Batch
+from protok.model.features import Batch
 from protok.naming import amino_acids
 from protok.structure.store import Stream
 from protok.teaching import Teacher

@@ -8,46 +8,21 @@ heads belong to the training and are not saved with the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
+
+from protok.model.network import Known
 
 #: Letters of the classes 0, 1 ...; what is none of them is not asked for.
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 UNKNOWN = -1
 #: What can be asked, in the order of ``optim.naming`` and ``optim.taught``.
 PLACES = ("states", "codes", "decoder")
-
-
-@dataclass
-class Known:
-    """What a network holds of each residue at its three places, chains end to end.
-
-    Attributes
-    ----------
-    states : (n, h)
-        The encoder after its last message.
-    codes : (n, d) or None
-        Code vectors, as the decoder gets them.
-    decoder : (n, w) or None
-        The decoder, which has read the codes of the whole chain.
-    """
-
-    states: Float[Tensor, "n h"]
-    codes: Float[Tensor, "n d"] | None = None
-    decoder: Float[Tensor, "n w"] | None = None
-
-    def asked(self, heads: nn.ModuleDict) -> Iterator[tuple[str, Tensor, nn.Module]]:
-        """Place, what is held there, and its head, where there are both."""
-        for place, head in heads.items():
-            held = getattr(self, place)
-            if held is not None:
-                yield place, held, head
 
 
 @dataclass

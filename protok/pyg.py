@@ -55,7 +55,7 @@ class TokenDataset(InMemoryDataset):
     ):
         super().__init__(None, transform)
         if isinstance(tokenizer, str):
-            from protok.models import load
+            from protok.tokenizers.registry import load
 
             tokenizer = load(tokenizer)
         self.codebook, self.size = tokenizer.codebook, tokenizer.size

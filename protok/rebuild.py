@@ -17,8 +17,8 @@ import numpy as np
 from protok.batch import Reading, as_tokenizer
 from protok.common import workers
 from protok.errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
-from protok.models import shipped
 from protok.structure.io.sources.paths import utf8
+from protok.tokenizers.registry import is_shipped
 from protok.tokens.files import load
 from protok.tokens.tokens import Tokens
 
@@ -199,7 +199,7 @@ def model_of(codebooks: Sequence[str], tokenizer: Any = None, file: str = "") ->
     """
     if tokenizer is None:
         tokenizer = codebooks[0].rpartition("@")[0]
-        if not shipped(tokenizer):
+        if not is_shipped(tokenizer):
             raise CodebookMismatch(
                 f"the tokens are of {codebooks[0]}, and no model of that name is known",
                 "give the folder of the model that made them",

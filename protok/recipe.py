@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from protok.common.settings import RecipeError, read_settings
-from protok.config import ModelConfig
+from protok.model.config import ModelConfig
 
 __all__ = [
     "DataConfig",

@@ -18,7 +18,7 @@ from protok.recipe import read_recipe
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
 from protok.structure.store import Store, open_store, unread
-from protok.tokenizer import StructureTokenizer
+from protok.tokenizers.learned import StructureTokenizer
 
 #: Columns of a report: whether more is better, digits, and what it is called.
 MEASURES = {

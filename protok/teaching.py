@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from protok.common.settings import RecipeError
-from protok.naming import Answers, Known, heads_for
+from protok.model.network import Known
+from protok.naming import Answers, heads_for
 from protok.structure.store import Store
 
 #: Chains from which mean and spread of what is around residues are estimated, at most.

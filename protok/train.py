@@ -34,11 +34,11 @@ from protok.common.trainer import (
     scheduled_adamw,
     world_and_rank,
 )
-from protok.encoder import Batch
 from protok.holdout import held_out, sides_of
 from protok.lessons import Lesson, Steps
-from protok.model import Network
-from protok.naming import UNKNOWN, Known, Naming, amino_acids
+from protok.model.features import Batch
+from protok.model.network import Known, Network
+from protok.naming import UNKNOWN, Naming, amino_acids
 from protok.quantize import ProVQ, effective_dimension
 from protok.recipe import Recipe, RecipeError, read_recipe
 from protok.report import report_tuning
@@ -46,7 +46,7 @@ from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
 from protok.structure.store import Store, Stream
 from protok.teaching import Teacher, Teaching, read_teacher
-from protok.tokenizer import StructureTokenizer, is_settled
+from protok.tokenizers.learned import StructureTokenizer, is_settled
 
 
 class Training(lightning.LightningModule):

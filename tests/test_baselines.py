@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protok.baselines import ProteinBlocks, ThreeDi
 from protok.errors import Unsupported
 from protok.structure.backbone import Backbone
+from protok.tokenizers.alphabets import ProteinBlocks, ThreeDi
 
 pytest.importorskip("biotite")
 

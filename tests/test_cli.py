@@ -34,9 +34,9 @@ def model(tmp_path_factory) -> Path:
     """Folder of a small untrained model."""
     import torch
 
-    from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
-    from protok.model import Network
-    from protok.tokenizer import StructureTokenizer
+    from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
+    from protok.model.network import Network
+    from protok.tokenizers.learned import StructureTokenizer
 
     torch.manual_seed(0)
     config = ModelConfig(

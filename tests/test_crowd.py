@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import protok
-from protok import encoder
-from protok.encoder import Batch
+from protok.model import features
+from protok.model.features import Batch
 from protok.structure import geometry_padded
 from protok.structure.backbone import Backbone
 from protok.structure.geometry import frames
@@ -31,13 +31,13 @@ def around(batch, work, placed):
 
 @pytest.mark.parametrize("placed", [False, True])
 def test_rows_of_chains_see_what_chains_alone_see(batch, placed):
-    alone, rows = (around(batch, f, placed) for f in (encoder._around, encoder._around_rows))
+    alone, rows = (around(batch, f, placed) for f in (features._around, features._around_rows))
     there = batch.mask
     assert torch.equal(alone.valid, rows.valid)
     assert not rows.valid.all()
     assert (alone.index == rows.index).float().mean() > 0.999
     a, b = torch.cat(alone.node, 1)[there], torch.cat(rows.node, 1)[there]
-    assert a.shape[1] == 30 + encoder.PLACE * placed
+    assert a.shape[1] == 30 + features.PLACE * placed
     assert torch.allclose(a, b, atol=2e-5)
 
 
@@ -53,10 +53,10 @@ def test_only_what_fits_and_has_one_chain_each_is_worked_on_together(batch):
     assert geometry_padded.fits([500] * 40)
     assert not geometry_padded.fits([100] * 40 + [5000])
     assert not geometry_padded.fits([]) and not geometry_padded.fits([0])
-    assert encoder._one_chain_each(batch)
+    assert features._one_chain_each(batch)
     two = batch.chain.clone()
     two[3] = 1
-    assert not encoder._one_chain_each(dataclasses.replace(batch, chain=two))
+    assert not features._one_chain_each(dataclasses.replace(batch, chain=two))
 
 
 @pytest.mark.parametrize("name", ["protok-512", "protok-512-sites"])
@@ -64,7 +64,7 @@ def test_codes_are_the_same(name, batch, examples, monkeypatch):
     tokenizer = protok.load(name)
     chains = [next(iter(read(file).split())) for file in sorted(examples.glob("*.pdb"))]
     alone = tokenizer.encode_batch(chains)
-    monkeypatch.setattr(encoder, "_around", encoder._around_rows)
+    monkeypatch.setattr(features, "_around", features._around_rows)
     rows = tokenizer.encode_batch(chains)
     same = [np.mean(a.ids == b.ids) for a, b in zip(alone, rows, strict=True)]
     assert len(same) > 3 and np.mean(same) > 0.998

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import protok
-from protok.decoder import Decoder
-from protok.encoder import Batch
+from protok.model.decoder import Decoder
+from protok.model.features import Batch
 from protok.recipe import read_recipe
 from protok.structure.store import write_store
 

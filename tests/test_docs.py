@@ -125,7 +125,7 @@ def test_the_site_builds_and_its_links_lead_somewhere(tmp_path, monkeypatch):
     text = (tmp_path / "api.html").read_text("utf-8")
     for name in (
         "protok.search.Database",
-        "protok.tokenizer.StructureTokenizer",
+        "protok.tokenizers.learned.StructureTokenizer",
         "save_pretrained",
     ):
         assert name in text

@@ -10,17 +10,18 @@ import pytest
 import torch
 
 import protok
-from protok import cli, native
+from protok import cli
 from protok.common import trainer
-from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
-from protok.encoder import NODE, Batch, featurize
 from protok.errors import ProtokError, Unsupported
 from protok.fast import COMPUTE, accelerate
-from protok.model import Network
+from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
+from protok.model.features import NODE, Batch, featurize
+from protok.model.network import Network
 from protok.scale import encode_all
 from protok.structure import geometry as g
 from protok.testing import packed_chain
-from protok.tokenizer import StructureTokenizer
+from protok.tokenizers import native
+from protok.tokenizers.learned import StructureTokenizer
 from protok.tokens.files import load
 
 ROOT = Path(protok.__file__).parents[1]
@@ -259,15 +260,17 @@ def test_batches_of_a_gpu_give_the_same_codes(monkeypatch, examples):
     chains = [protok.read(path) for path in sorted(examples.glob("*.pdb"))] * 4
     few = tokenizer.encode_batch(chains)
     calls = []
-    monkeypatch.setattr("protok.encoder.ROWS", protok.encoder.GPU_ROWS)
-    monkeypatch.setattr("protok.tokenizer.RESIDUES", protok.tokenizer.GPU_RESIDUES)
+    monkeypatch.setattr("protok.model.features.ROWS", protok.model.features.GPU_ROWS)
+    monkeypatch.setattr(
+        "protok.tokenizers.learned.RESIDUES", protok.tokenizers.learned.GPU_RESIDUES
+    )
     encode = tokenizer.encoder.forward
     monkeypatch.setattr(
         tokenizer.encoder, "forward", lambda batch: calls.append(len(batch.sizes)) or encode(batch)
     )
     many = tokenizer.encode_batch(chains)
     assert calls == [len(chains)]
-    assert tokenizer.batch_residues == 4 * protok.tokenizer.GPU_RESIDUES
+    assert tokenizer.batch_residues == 4 * protok.tokenizers.learned.GPU_RESIDUES
     assert all((one.ids == two.ids).all() for one, two in zip(few, many, strict=True))
 
 

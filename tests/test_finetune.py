@@ -16,11 +16,11 @@ from protok import cli, finetune, train
 from protok.common.callbacks import read_metrics
 from protok.common.checkpoint import TRANSIENT
 from protok.holdout import Sides
-from protok.model import Network
+from protok.model.network import Network
 from protok.recipe import RecipeError, read_recipe
 from protok.report import BUNDLED, ChainSet, change, compare_models, markdown, report_tuning
 from protok.structure.store import open_store
-from protok.tokenizer import StructureTokenizer
+from protok.tokenizers.learned import StructureTokenizer
 
 #: Without early stopping: the weights after the last step are those that are kept.
 LAST = TUNE | {"valid.patience": 0}
@@ -30,7 +30,9 @@ LAST = TUNE | {"valid.patience": 0}
 def unrelaxed():
     """Without the relaxation of decoded chains, which has tests of its own and takes long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("protok.tokenizer.relax", lambda trace, *_: (trace.ca, trace.rotation))
+        patch.setattr(
+            "protok.tokenizers.learned.relax", lambda trace, *_: (trace.ca, trace.rotation)
+        )
         yield
 
 

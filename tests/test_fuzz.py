@@ -110,7 +110,7 @@ def model(tmp_path_factory):
     """A tiny model, so that hundreds are loaded in seconds."""
     from tiny_runs import TINY
 
-    from protok.model import Network
+    from protok.model.network import Network
     from protok.recipe import read_recipe
 
     network = Network(read_recipe(None, TINY).model).eval()

@@ -51,8 +51,8 @@ print(*[m for m in ("biotite", "gemmi", "pyarrow") if m in sys.modules])
 
 
 def test_both_tokenizers_hold_the_same_quantizer():
-    from protok.config import ModelConfig
-    from protok.model import Network
+    from protok.model.config import ModelConfig
+    from protok.model.network import Network
 
     protein, image = Network(ModelConfig()).quantizer, ImageNetwork(ImageConfig()).quantizer
     assert type(protein) is type(image) is ProVQ
@@ -204,7 +204,7 @@ def test_a_continuous_model_says_so():
 
 
 def test_models_that_are_not_there_name_the_remedy(tmp_path):
-    with pytest.raises(FormatError, match="no model 'nothing'.*protok image train"):
+    with pytest.raises(FormatError, match="no model 'nothing'.*one of protok-image"):
         ImageTokenizer.from_pretrained("nothing")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FormatError, match="says kind .*it is for protok encode"):

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 import protok
-from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
-from protok.decoder import Trace, pad
-from protok.encoder import PLACE, Batch, Encoder, featurize
-from protok.model import Network
-from protok.relax import add_oxygen, relax
+from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
+from protok.model.decoder import Trace, pad
+from protok.model.encoder import Encoder
+from protok.model.features import PLACE, Batch, featurize
+from protok.model.network import Network
+from protok.model.refine import add_oxygen, relax
+from protok.model.views import MOST, ViewDecoder, Views, predicted_lddt, reconcile, view_loss
 from protok.structure.geometry import frames, linked, torsions
 from protok.testing import (
     mirrored,
@@ -21,7 +23,6 @@ from protok.testing import (
     random_rotation,
     without,
 )
-from protok.views import MOST, ViewDecoder, Views, predicted_lddt, reconcile, view_loss
 
 SMALL = ModelConfig(
     name="small",

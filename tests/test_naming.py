@@ -13,10 +13,10 @@ import protok
 from protok import train
 from protok.common.callbacks import read_metrics
 from protok.common.trainer import rise_and_fall
-from protok.encoder import Batch
 from protok.lessons import Lesson
-from protok.model import Network
-from protok.naming import LETTERS, PLACES, UNKNOWN, Known, Naming, amino_acids
+from protok.model.features import Batch
+from protok.model.network import Known, Network
+from protok.naming import LETTERS, PLACES, UNKNOWN, Naming, amino_acids
 from protok.recipe import RecipeError, read_recipe
 from protok.testing import random_backbone
 

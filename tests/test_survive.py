@@ -17,8 +17,8 @@ import protok
 from protok import train
 from protok.common import callbacks
 from protok.common.callbacks import LAST, PREVIOUS, AtomicCheckpoints, MetricsFile, read_metrics
-from protok.encoder import Batch
 from protok.holdout import sides_of
+from protok.model.features import Batch
 from protok.recipe import Recipe, RecipeError, read_recipe
 from protok.structure.store import Stream
 

@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader
 import protok
 from protok import train
 from protok.common.callbacks import read_metrics
-from protok.decoder import Decoder
 from protok.holdout import sides_of
 from protok.lessons import Steps
-from protok.naming import Known
+from protok.model.decoder import Decoder
+from protok.model.network import Known
 from protok.recipe import RecipeError, read_recipe
 from protok.structure.geometry import chain_frame, frames
 from protok.structure.store import Stream, open_store, read_store, write_store

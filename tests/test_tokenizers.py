@@ -10,10 +10,10 @@ import torch
 
 import protok
 from protok import testing
-from protok.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
 from protok.errors import CodebookMismatch, FormatError
-from protok.model import Network
-from protok.tokenizer import StructureTokenizer
+from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
+from protok.model.network import Network
+from protok.tokenizers.learned import StructureTokenizer
 
 #: 3Di barely sees chirality: in real chains a mirror image changes 4 % of its letters.
 MIRROR = {"3di": 0.01}

@@ -384,6 +384,6 @@ def _load(name: str) -> Any:
         return Precomputed(name)
     if name in adapters.ADAPTERS:
         raise FormatError(f"{name} needs its weights", f"write {name}=FILE")
-    from protok.models import load
+    from protok.tokenizers.registry import load
 
     return load(name)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Self
 
 from protok.errors import FormatError, Unsupported
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 #: Buffers of a `protok.quantize.ProVQ` that only training needs.
 TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
@@ -24,6 +25,41 @@ READERS = {
     "image-tokenizer": "protok image",
     "prior": "protok prior",
 }
+
+
+#: Where the models lie that protok brings.
+WEIGHTS = Path(__file__).parents[1] / "weights"
+
+
+def shipped(kind: str = "") -> list[str]:
+    """Names of the models that protok brings, of one kind."""
+    found = {p.parent.name: json.loads(p.read_text()) for p in WEIGHTS.glob("*/config.json")}
+    return sorted(name for name, config in found.items() if config.get("kind", "") == kind)
+
+
+def find_model(name: str | Path, kind: str = "", others: Sequence[str] = ()) -> Path:
+    """Folder of a shipped model or of a model on disk.
+
+    Parameters
+    ----------
+    name
+        Of a shipped model, or a folder.
+    kind
+        As in ``config.json``: empty for tokenizers of proteins.
+    others
+        Names that are no folders and can be given too, for the message.
+
+    Raises
+    ------
+    FormatError
+        If there is neither, naming the models that are shipped.
+    """
+    for folder in (Path(name), WEIGHTS / str(name)):
+        if (folder / "config.json").exists():
+            return folder
+    names = ", ".join([*shipped(kind), *others])
+    remedy = "give a folder with config.json" + (f", or one of {names}" if names else "")
+    raise FormatError(f"no model {str(name)!r}", remedy)
 
 
 class OnDevice:

@@ -46,8 +46,8 @@ PAGES = {
 }
 #: Modules whose public names make the interface, in the order of the data.
 MODULES = (
-    "protok.structure.backbone", "protok.structure.io", "protok.structure.io.interop", "protok.tokens.tokens", "protok.models",
-    "protok.tokenizer", "protok.baselines", "protok.structure.metrics", "protok.scale", "protok.tokens.vocabulary",
+    "protok.structure.backbone", "protok.structure.io", "protok.structure.io.interop", "protok.tokens.tokens", "protok.tokenizers.registry",
+    "protok.tokenizers.learned", "protok.tokenizers.alphabets", "protok.structure.metrics", "protok.scale", "protok.tokens.vocabulary",
     "protok.search", "protok.matrices", "protok.tokens.export", "protok.counts", "protok.pyg",
     "protok.common.hub", "protok.view", "protok.atlas", "protok.draw", "protok.quantize", "protok.bench",
     "protok.image", "protok.prior", "protok.testing", "protok.errors",

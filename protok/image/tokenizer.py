@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protok.common.checkpoint import OnDevice, give_weights, read_model, save_model
+from protok.common.checkpoint import OnDevice, find_model, give_weights, read_model, save_model
 from protok.common.settings import from_dict
-from protok.errors import CodebookMismatch, FormatError, Unsupported
+from protok.errors import CodebookMismatch, Unsupported
 from protok.image.config import ImageConfig
 from protok.image.network import ImageNetwork
 from protok.image.pixels import as_pixels
@@ -237,7 +237,7 @@ class ImageTokenizer(OnDevice):
         FormatError
             If there is no such model, or the folder is not one.
         """
-        folder = find_image_model(name)
+        folder = find_model(name, KIND)
 
         def parse(said: dict[str, Any], _: Any) -> tuple[ImageNetwork, Any]:
             config = from_dict(ImageConfig, said["model"], str(folder))
@@ -261,25 +261,3 @@ def _alike(shapes: list[tuple[int, ...]], each: int) -> Iterable[list[int]]:
     for (h, w, *_), rows in groups.items():
         most = max(1, PIXELS // (h * w * each))
         yield from (rows[a : a + most] for a in range(0, len(rows), most))
-
-
-def find_image_model(name: str | Path) -> Path:
-    """Folder of a shipped model or of a model on disk.
-
-    Raises
-    ------
-    FormatError
-        If there is neither; the message says where to get one.
-    """
-    shipped = Path(__file__).parents[1] / "weights"
-    for folder in (Path(name), shipped / str(name)):
-        if (folder / "config.json").exists():
-            return folder
-    absent = f"no model {str(name)!r}"
-    if str(name) == DEFAULT:
-        absent = f"this installation has no weights of {DEFAULT}"
-    raise FormatError(
-        absent,
-        "train one, protok image train RECIPE.toml --images DIR --out RUN, "
-        "and give its folder, --model RUN/model",
-    )

@@ -58,7 +58,7 @@ def decoder(name: Any, layout: Layout) -> Any:
     CodebookMismatch
         If it has another codebook.
     """
-    from protok.models import load
+    from protok.tokenizers.registry import load
 
     tokenizer = load(name) if not hasattr(name, "decode") else name
     return layout.checked(tokenizer)

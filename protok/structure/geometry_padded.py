@@ -96,7 +96,7 @@ def density_moments(
 def placement(
     ca: Float[Tensor, "b l 3"], turn: Float[Tensor, "b l 3 3"], mask: Bool[Tensor, "b l"]
 ) -> Float[Tensor, "b l p"]:
-    """Position, orientation and size of chains, one a row (see `protok.encoder`)."""
+    """Position, orientation and size of chains, one a row (see `protok.model.encoder`)."""
     axes, centre = chain_frame(ca, mask)
     here = (ca - centre[:, None]) @ axes / 10.0
     # Length and radius of gyration: how finely the chain must be divided.

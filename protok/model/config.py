@@ -9,7 +9,7 @@ from protok.quantize.config import QuantizerConfig
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Shape of the encoder (see `protok.encoder.Encoder`).
+    """Shape of the encoder (see `protok.model.encoder.Encoder`).
 
     ``placed``: it sees where a residue lies in the frame of its chain, not only its surroundings.
     """
@@ -24,8 +24,8 @@ class EncoderConfig:
 class DecoderConfig:
     """Shape of the decoder.
 
-    ``placed`` chooses `protok.decoder.Decoder`, for codes that say where in the chain a residue
-    lies; otherwise it is `protok.views.ViewDecoder`, whose pair head has ``pair`` hidden units.
+    ``placed`` chooses `protok.model.decoder.Decoder`, for codes that say where in the chain a residue
+    lies; otherwise it is `protok.model.views.ViewDecoder`, whose pair head has ``pair`` hidden units.
     """
 
     width: int = 256

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from protok.decoder import Trace
+from protok.model.decoder import Trace
 from protok.structure.geometry import C_O, CA_C_O, dihedral, place, residue_atoms
 
 #: Target distances across a peptide bond in Å (Engh & Huber 1991): C-N, CA-N, C-CA, CA-CA.

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from protok.common import checkpoint
+
 #: Alphabets with rules instead of weights.
 ALPHABETS = {"3di": "ThreeDi", "protein-blocks": "ProteinBlocks"}
 
 
-def shipped(name: str) -> bool:
+def is_shipped(name: str) -> bool:
     """Whether protok brings a tokenizer of this name.
 
     What a file names is looked up here first, so that no name inside a file becomes a path.
     """
-    weights = Path(__file__).with_name("weights")
-    return name in ALPHABETS or name in {path.parent.name for path in weights.glob("*/config.json")}
+    return name in ALPHABETS or name in checkpoint.shipped()
 
 
 def load(name: str | Path) -> Any:
@@ -39,9 +40,9 @@ def load(name: str | Path) -> Any:
         If there is no such tokenizer; the message lists those there are.
     """
     if str(name) in ALPHABETS:
-        from protok import baselines
+        from protok.tokenizers import alphabets
 
-        return getattr(baselines, ALPHABETS[str(name)])()
-    from protok.tokenizer import StructureTokenizer
+        return getattr(alphabets, ALPHABETS[str(name)])()
+    from protok.tokenizers.learned import StructureTokenizer
 
     return StructureTokenizer.from_pretrained(name)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from protok.decoder import SCALE, Trace, Trunk, draw_rows, row_weights, seen_from
+from protok.model.decoder import SCALE, Trace, Trunk, draw_rows, row_weights, seen_from
 from protok.structure.geometry import frames, superpose
 
 #: Sequence separations beyond this share one embedding in the pair head.

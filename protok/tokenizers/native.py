@@ -23,8 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protok.encoder import EDGE, Batch, Encoder, node_features
 from protok.errors import ProtokError, Unsupported
+from protok.model.encoder import Encoder
+from protok.model.features import EDGE, Batch, node_features
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 #: No -ffast-math: a library with it changes the arithmetic of the whole process.
@@ -154,13 +155,13 @@ class NativeEncoder:
         return self.encoder.outputs(h).to(device)
 
 
-#: Features, separations and indices of edges, as `protok.encoder.Graph` has them but in int32
+#: Features, separations and indices of edges, as `protok.model.features.Graph` has them but in int32
 #: and with index -1 for no neighbour, where the others mean nothing.
 Edges = tuple[Tensor, Tensor, Tensor]
 
 
 def featurize(batch: Batch, k: int, placed: bool) -> tuple[Tensor, Edges]:
-    """Node features and edges of a batch, as `protok.encoder.featurize` gives them."""
+    """Node features and edges of a batch, as `protok.model.features.featurize` gives them."""
     n = len(batch.coords)
     node, edge = torch.zeros(n, node_features(placed)), torch.empty(n, k, EDGE)
     separation, index = (torch.empty(n, k, dtype=torch.int32) for _ in range(2))
@@ -175,7 +176,7 @@ def featurize(batch: Batch, k: int, placed: bool) -> tuple[Tensor, Edges]:
 
 
 class _Layer:
-    """A round of messages, see `protok.encoder.Message`, with its weights as they are needed."""
+    """A round of messages, see `protok.model.encoder.Message`, with its weights as they are needed."""
 
     def __init__(self, message, dtype: torch.dtype):
         here, there = message.here, message.there

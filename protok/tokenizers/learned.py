@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -14,18 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protok.common.checkpoint import TRANSIENT, OnDevice, give_weights, read_model, save_model
+from protok.common.checkpoint import (
+    TRANSIENT,
+    OnDevice,
+    find_model,
+    give_weights,
+    read_model,
+    save_model,
+)
 from protok.common.grouping import packed
 from protok.common.settings import from_dict
-from protok.config import ModelConfig
-from protok.encoder import Batch
-from protok.errors import CodebookMismatch, FormatError, Unsupported
-from protok.model import Network
+from protok.errors import CodebookMismatch, Unsupported
+from protok.model.config import ModelConfig
+from protok.model.features import Batch
+from protok.model.network import Network
+from protok.model.refine import add_oxygen, relax
 from protok.quantize import ProVQ
-from protok.relax import add_oxygen, relax
 from protok.structure.backbone import Backbone
 from protok.structure.geometry import residue_atoms
 from protok.structure.io.interop import as_backbone
+from protok.tokenizers.registry import ALPHABETS
 from protok.tokens.tokens import LARGEST, Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches, large ones a GPU.
@@ -318,7 +325,7 @@ class StructureTokenizer(OnDevice):
             from protok.common.hub import download
 
             name = download(str(name))
-        folder = find_model(name)
+        folder = find_model(name, others=ALPHABETS)
 
         def parse(said: dict[str, Any], state: dict[str, Tensor]) -> tuple[Network, Any]:
             config = from_dict(ModelConfig, said["model"], str(folder))
@@ -366,27 +373,6 @@ def _wholes(structures: Sequence[Backbone], across_chains: bool) -> Iterator[Who
         else:
             for chain in structure.chains:
                 yield i, np.flatnonzero(structure.chain == chain)
-
-
-def find_model(name: str | Path) -> Path:
-    """Folder of a shipped model or of a model on disk.
-
-    Raises
-    ------
-    FormatError
-        If there is neither, naming the models that are shipped.
-    """
-    shipped = Path(__file__).with_name("weights")
-    for folder in (Path(name), shipped / str(name)):
-        if (folder / "config.json").exists():
-            return folder
-    # Models of other things say their kind.
-    found = {p.parent.name: json.loads(p.read_text()) for p in shipped.glob("*/config.json")}
-    names = sorted(name for name, config in found.items() if "kind" not in config)
-    raise FormatError(
-        f"no model {str(name)!r}",
-        f"give a folder with config.json, or one of {', '.join([*names, '3di', 'protein-blocks'])}",
-    )
 
 
 def is_settled(network: Network) -> bool:

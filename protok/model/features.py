@@ -1,11 +1,4 @@
-"""Encoder: backbones to one invariant latent a residue.
-
-A message-passing network over the k nearest residues in three dimensions. All
-inputs are written in the residues' own right-handed frames, so that latents do
-not change under rotation and translation and do change under reflection. The
-messages are those of ProteinMPNN (Dauparas et al. 2022) with the first layer
-factored, so that the matrix products run over residues instead of edges.
-"""
+"""What the encoder sees of a residue: invariant features of it, of its neighbours, of its place."""
 
 from __future__ import annotations
 
@@ -16,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from protok.structure import geometry_padded
 from protok.structure.backbone import Backbone
@@ -205,14 +198,14 @@ def _local(batch: Batch) -> Tensor:
 
 def _edges(ca: Tensor, turn: Tensor, index: Tensor, valid: Tensor) -> Tensor:
     """Features of edges; see `featurize`."""
-    edge, step = ca.new_empty(*index.shape, EDGE), _rows(ca)
+    edge, step = ca.new_empty(*index.shape, EDGE), row_blocks(ca)
     for start in range(0, len(ca), step):
         rows = slice(start, start + step)
         edge[rows] = edge_features(ca, turn, ca[rows], turn[rows], index[rows], valid[rows])
     return edge
 
 
-def _rows(x: Tensor) -> int:
+def row_blocks(x: Tensor) -> int:
     """Residues that are worked on at once."""
     return ROWS if x.device.type == "cpu" else GPU_ROWS
 
@@ -253,119 +246,3 @@ def _placement(ca: Tensor, turn: Tensor, mask: Tensor, chain: Tensor) -> Tensor:
         size = torch.stack([count.to(ca.dtype), radius]).log().expand(len(rows), 2)
         found[rows] = torch.cat([here, (axes.T @ turn[rows]).flatten(1), size], dim=-1)
     return found
-
-
-class Message(nn.Module):
-    """One round of messages and a feed-forward layer, both residual."""
-
-    def __init__(self, hidden: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(hidden)
-        self.here = nn.Linear(hidden, hidden)
-        self.there = nn.Linear(hidden, hidden, bias=False)
-        self.edge = nn.Linear(EDGE, hidden, bias=False)
-        self.separation = nn.Embedding(2 * FAR + 2, hidden)
-        self.out = nn.Linear(hidden, hidden)
-        self.feed = nn.Sequential(
-            nn.LayerNorm(hidden),
-            nn.Linear(hidden, 3 * hidden),
-            nn.GELU(),
-            nn.Linear(3 * hidden, hidden),
-        )
-
-    def forward(
-        self, h: Float[Tensor, "n h"], graph: Graph, whole: bool = False
-    ) -> Float[Tensor, "n h"]:
-        """Update the residues' states from their neighbours'."""
-        if not (whole or torch.is_grad_enabled()):
-            return self._infer(h, graph)
-        x = self.norm(h).to(self.here.weight.dtype)
-        there = self.there(x)
-        gathered = there.index_select(0, graph.index.flatten()).view(
-            *graph.index.shape, x.shape[-1]
-        )
-        edge = self.edge(graph.edge.to(x.dtype))
-        edge = edge + self.separation(graph.separation).to(there.dtype)
-        message = F.gelu(self.here(x)[:, None] + gathered + edge)
-        message = (message * graph.valid[..., None].to(message.dtype)).sum(1)
-        return self._update(h, message, graph)
-
-    def _update(self, h: Tensor, summed: Tensor, graph: Graph) -> Tensor:
-        h = h + self.out(summed) / graph.index.shape[1]
-        first, wide, gelu, narrow = self.feed
-        return h + narrow(gelu(wide(first(h).to(wide.weight.dtype))))
-
-    def _infer(self, h: Tensor, graph: Graph) -> Tensor:
-        """The same in place and in pieces: messages stay in the cache, memory is small."""
-        x = self.norm(h).to(self.here.weight.dtype)
-        here, there = self.here(x), self.there(x)
-        separation = self.separation.weight.to(there.dtype)
-        complete, step = bool(graph.valid.all()), _rows(h)
-        summed = []
-        for start in range(0, len(h), step):
-            rows = slice(start, start + step)
-            message = self.edge(graph.edge[rows].flatten(0, 1).to(x.dtype))
-            message += separation.index_select(0, graph.separation[rows].flatten())
-            message += there.index_select(0, graph.index[rows].flatten())
-            message = message.view(-1, graph.index.shape[1], message.shape[-1])
-            message += here[rows, None]
-            message = F.gelu(message)
-            if not complete:
-                message *= graph.valid[rows, :, None]
-            summed.append(message.sum(1))
-        if not summed:
-            return h
-        parts = zip(h.split(2 * step), torch.cat(summed).split(2 * step), strict=True)
-        return torch.cat([self._update(part, message, graph) for part, message in parts])
-
-
-class Encoder(nn.Module):
-    """Local SE(3)-invariant encoder; see the module docstring.
-
-    Parameters
-    ----------
-    dim
-        Dimension of the latents. They are normalised to zero mean and unit
-        variance a residue, so that their scale cannot be used to soften a codebook.
-    hidden, layers, neighbours
-        Width, rounds of messages, neighbours a residue.
-    """
-
-    def __init__(
-        self,
-        dim: int = 32,
-        hidden: int = 128,
-        layers: int = 3,
-        neighbours: int = 16,
-        placed: bool = False,
-    ):
-        super().__init__()
-        self.neighbours, self.placed = neighbours, placed
-        self.inputs = nn.Linear(node_features(placed), hidden)
-        self.messages = nn.ModuleList(Message(hidden) for _ in range(layers))
-        self.outputs = nn.Sequential(
-            nn.LayerNorm(hidden),
-            nn.Linear(hidden, dim),
-            nn.LayerNorm(dim, elementwise_affine=False),
-        )
-
-    def forward(self, batch: Batch) -> Float[Tensor, "n d"]:
-        """Latents of all residues; those of incomplete residues mean nothing."""
-        return self.propagate(self.graph(batch))
-
-    def graph(self, batch: Batch) -> Graph:
-        """The features that this encoder reads."""
-        with torch.autocast(batch.coords.device.type, enabled=False):
-            return featurize(batch, self.neighbours, self.placed)
-
-    def propagate(self, graph: Graph, whole: bool = False) -> Float[Tensor, "n d"]:
-        """Latents from features; `whole` forbids the work in pieces that saves memory."""
-        return self.outputs(self.states(graph, whole))
-
-    def states(self, graph: Graph, whole: bool = False) -> Float[Tensor, "n h"]:
-        """What residues know after the last message, before it is projected to latents."""
-        # The residual stream stays in float32 under autocast.
-        h = self.inputs(graph.node).float()
-        for message in self.messages:
-            h = message(h, graph, whole)
-        return h

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from protok.config import ModelConfig
-from protok.decoder import Decoder, pad
-from protok.encoder import Batch, Encoder
-from protok.naming import Known
+from protok.model.config import ModelConfig
+from protok.model.decoder import Decoder, pad
+from protok.model.encoder import Encoder
+from protok.model.features import Batch
+from protok.model.views import ViewDecoder
 from protok.quantize import Quantized, build_quantizer
 from protok.structure.geometry import linked, torsions
-from protok.views import ViewDecoder
 
 
 @dataclass
@@ -96,3 +98,29 @@ class Network(nn.Module):
         inside[ends] = False
         bce = F.binary_cross_entropy_with_logits(bonded[:-1][inside], bond[inside].float())
         return (gap * defined).sum() / defined.sum().clamp(min=1), bce
+
+
+@dataclass
+class Known:
+    """What a network holds of each residue at its three places, chains end to end.
+
+    Attributes
+    ----------
+    states : (n, h)
+        The encoder after its last message.
+    codes : (n, d) or None
+        Code vectors, as the decoder gets them.
+    decoder : (n, w) or None
+        The decoder, which has read the codes of the whole chain.
+    """
+
+    states: Float[Tensor, "n h"]
+    codes: Float[Tensor, "n d"] | None = None
+    decoder: Float[Tensor, "n w"] | None = None
+
+    def asked(self, heads: nn.ModuleDict) -> Iterator[tuple[str, Tensor, nn.Module]]:
+        """Place, what is held there, and its head, where there are both."""
+        for place, head in heads.items():
+            held = getattr(self, place)
+            if held is not None:
+                yield place, held, head

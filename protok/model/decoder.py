@@ -4,7 +4,7 @@ A transformer over the sequence of code vectors gives one state a residue, and h
 from it where the residue lies and how it is turned in the frame of its chain
 (`protok.structure.geometry.chain_frame`), its torsions, whether it is bonded to the next, and how far
 all that can be trusted. Supervision is in the chain's frame and, as in FAPE (Jumper et al. 2021),
-in the residues' own. `protok.views` holds the decoder for codes that do not say where
+in the residues' own. `protok.model.views` holds the decoder for codes that do not say where
 in the chain a residue lies.
 """
 

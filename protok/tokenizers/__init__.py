@@ -1,0 +1,1 @@
+"""What encodes and decodes: learned tokenizers, alphabets with rules, and their names."""
