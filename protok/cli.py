@@ -229,7 +229,7 @@ def _encode(arguments: argparse.Namespace) -> int:
     }
     from dataclasses import asdict
 
-    from protok.scale import Stopped, encode_all, encode_store, parts_of
+    from protok.pipeline.encode import Stopped, encode_all, encode_store, parts_of
 
     # What ended a run before its end may be the next input: a worker process survives that.
     stopped = arguments.out is not None and parts_of(arguments.out).exists()
@@ -256,7 +256,7 @@ def _encode(arguments: argparse.Namespace) -> int:
         arguments.model = accelerate(protok.load(arguments.model), arguments.compute)
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
-    from protok.cluster import Cluster
+    from protok.pipeline.ray import Cluster
 
     if [Path(one).suffix for one in arguments.inputs] == [".parquet"]:
         # A store of structures; token files have no coordinates to encode.
@@ -316,8 +316,8 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
     if arguments.json or arguments.overwrite or arguments.engine != "local":
         _say("error: --json, --overwrite and --engine need an output file, -o")
         return USAGE
-    from protok.batch import encode_files
     from protok.common.files import write_errors
+    from protok.pipeline.batches import encode_files
     from protok.tokens.fasta import fasta
 
     rows: list[tuple[str, str, str]] = []
@@ -356,7 +356,7 @@ def _decode_arguments(one: argparse.ArgumentParser) -> None:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    from protok.rebuild import decode_all
+    from protok.pipeline.decode import decode_all
 
     result = decode_all(
         arguments.tokens, arguments.out, arguments.model, compare=arguments.compare,
@@ -394,7 +394,7 @@ def _write_table(result, path: Path) -> None:
     import csv
     from dataclasses import asdict, fields
 
-    from protok.rebuild import Rebuilt
+    from protok.pipeline.decode import Rebuilt
 
     with open(path, "w", newline="", encoding="utf-8") as handle:
         table = csv.DictWriter(handle, [field.name for field in fields(Rebuilt)])

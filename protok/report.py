@@ -266,7 +266,7 @@ def write_report(report: Mapping[str, Any], out: Path) -> None:
         partial.write_text(text)
         partial.replace(out / name)
     try:
-        from protok.figures import draw_change
+        from protok.viz.plots import draw_change
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise

@@ -39,8 +39,8 @@ def search_arguments(one: argparse.ArgumentParser) -> None:
 
 def search(arguments: argparse.Namespace) -> int:
     """Run `protok search`."""
-    from protok import search as module
-    from protok.matrices import Matrix, default_matrix
+    from protok.analysis import search as module
+    from protok.analysis.substitution import Matrix, default_matrix
 
     database = module.Database.read(arguments.database)
     queries = _queries(arguments, database)
@@ -72,7 +72,7 @@ def search(arguments: argparse.Namespace) -> int:
 
 
 def _tokenizer(arguments: argparse.Namespace, database: Any) -> Any:
-    from protok.rebuild import model_of
+    from protok.pipeline.decode import model_of
 
     return model_of([database.codebook], arguments.model, str(arguments.database))
 
@@ -122,8 +122,8 @@ def matrix(arguments: argparse.Namespace) -> int:
     from itertools import combinations
 
     from protok import load
+    from protok.analysis.substitution import of_alignments
     from protok.errors import FormatError, ProtokError
-    from protok.matrices import of_alignments
     from protok.structure.io.read import read
     from protok.structure.io.sources.paths import iter_files
 
@@ -158,8 +158,8 @@ def matrix(arguments: argparse.Namespace) -> int:
 
 
 def _homologs(chains: dict, named: list, least: float):
+    from protok.analysis.substitution import tm_alignment
     from protok.errors import Unsupported
-    from protok.matrices import tm_alignment
 
     for one, two in named:
         (first, a), (second, b) = chains[one], chains[two]

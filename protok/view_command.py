@@ -52,7 +52,7 @@ def add_views(commands, command: Callable, model: str, reading: tuple[Callable, 
 
 def _view(arguments: argparse.Namespace) -> int:
     import protok
-    from protok.view import view
+    from protok.viz.viewer import view
 
     backbone = protok.read(arguments.file, chain=arguments.chain, **arguments.reading(arguments))
     out = arguments.out or Path(f"{backbone.name}.html")
@@ -63,10 +63,10 @@ def _view(arguments: argparse.Namespace) -> int:
 
 def _atlas(arguments: argparse.Namespace) -> int:
     import protok
-    from protok.atlas import make_atlas, open_structures
-    from protok.atlas_page import atlas_page
     from protok.common.files import write_errors
-    from protok.pages import save
+    from protok.viz.atlas import make_atlas, open_structures
+    from protok.viz.atlas_page import atlas_page
+    from protok.viz.html import save
 
     tokenizer = protok.load(arguments.model)
     errors: list[tuple[str, str, str]] = []

@@ -14,9 +14,10 @@ import pytest
 from tiny import Tiny
 
 import protok
-from protok.batch import encode_files, find_sources, unique_names
 from protok.errors import CorruptFile, FormatError, ProtokError
-from protok.scale import encode_all
+from protok.pipeline.batches import encode_files
+from protok.pipeline.encode import encode_all
+from protok.pipeline.inputs import find_sources, unique_names
 from protok.structure.io.sources import archives
 from protok.structure.io.sources.paths import iter_files
 from protok.tokens.files import load

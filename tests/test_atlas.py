@@ -9,11 +9,11 @@ import pytest
 
 import protok
 from protok import cli
-from protok.atlas import HALF, make_atlas, open_structures
-from protok.atlas_page import atlas_page
 from protok.errors import FormatError, NoProtein
 from protok.structure import descriptors
 from protok.testing import mirrored, moved, random_rotation
+from protok.viz.atlas import HALF, make_atlas, open_structures
+from protok.viz.atlas_page import atlas_page
 
 NASTY = "</td><script>alert(1)</script>"
 

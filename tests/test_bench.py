@@ -10,6 +10,7 @@ import torch
 
 import protok
 from protok import bench
+from protok.analysis import alignment
 from protok.bench import align, codes, probe, results, splits, tasks
 from protok.bench import folder as folders
 from protok.bench.controls import CONTROLS
@@ -296,13 +297,13 @@ def test_simple_features_are_what_they_say():
 
 def test_alignment_score_by_hand():
     same = 100 * np.eye(4)
-    assert align.alignment_score(same) == 400
-    assert align.alignment_score(same[:, 1:]) == 300 - 10  # one residue without a partner
-    assert align.alignment_score(np.full((2, 2), -50.0)) == -40  # four gaps beat two mismatches
-    assert align.alignment_score(same[:, :0]) == -40
+    assert alignment.alignment_score(same) == 400
+    assert alignment.alignment_score(same[:, 1:]) == 300 - 10  # one residue without a partner
+    assert alignment.alignment_score(np.full((2, 2), -50.0)) == -40  # four gaps beat two mismatches
+    assert alignment.alignment_score(same[:, :0]) == -40
     shifted = np.full((3, 5), -100.0)
     shifted[[0, 1, 2], [2, 3, 4]] = 70.4
-    assert align.alignment_score(shifted, local=True) == 210
+    assert alignment.alignment_score(shifted, local=True) == 210
 
 
 def test_official_tm_scores_come_out(shared):
@@ -318,7 +319,7 @@ def test_official_tm_scores_come_out(shared):
     apart = []
     for row in pairs:
         one, two = (folder.structure(row[key]) for key in ("file1", "file2"))
-        apart.append(abs(align.tm_align(one, two) - row["stb_tm"]))
+        apart.append(abs(alignment.tm_align(one, two) - row["stb_tm"]))
     assert np.mean(apart) < 1e-3
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import protok
 from protok import bench
+from protok.analysis import alignment
 from protok.bench import codes, official, official_chains, results
 from protok.bench.run import available, open_data
 from protok.bench.subjects import KMeans, Subject, subject
@@ -302,11 +303,10 @@ def release(tmp_path):
 
 
 def test_pairs_and_sets_of_the_release(release, monkeypatch):
-    from protok.bench import align
 
     calls = []
-    real = align.tm_align
-    monkeypatch.setattr(align, "tm_align", lambda one, two: calls.append(1) or real(one, two))
+    real = alignment.tm_align
+    monkeypatch.setattr(alignment, "tm_align", lambda one, two: calls.append(1) or real(one, two))
     assert {"sensitivity", "utilization"} <= set(available(release)) and not calls
     ((one, two, tm),) = next(iter(release.pairs().values()))
     assert (one, two) == ("1aaa.A", "2bbb.A") and 0 < tm < 0.6

@@ -259,7 +259,7 @@ def test_interrupted(capsys, monkeypatch, examples, tmp_path):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("protok.scale.encode_all", stop)
+    monkeypatch.setattr("protok.pipeline.encode.encode_all", stop)
     code, _, err = run(capsys, "encode", examples, "-o", tmp_path / "t.parquet", "--model", "3di")
     assert code == 130
     assert "goes on where it stopped" in err

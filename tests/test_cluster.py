@@ -9,9 +9,9 @@ import pytest
 from tiny import Tiny, TinyBatch
 
 import protok
-from protok.cluster import Cluster
 from protok.errors import ProtokError
-from protok.scale import Stopped, encode_all
+from protok.pipeline.encode import Stopped, encode_all
+from protok.pipeline.ray import Cluster
 from protok.tokens.files import load
 
 ray = pytest.importorskip("ray", reason="needs ray")

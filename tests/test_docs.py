@@ -124,7 +124,7 @@ def test_the_site_builds_and_its_links_lead_somewhere(tmp_path, monkeypatch):
                 assert anchor in pages[to].ids, f"{page.name} links to {address}"
     text = (tmp_path / "api.html").read_text("utf-8")
     for name in (
-        "protok.search.Database",
+        "protok.analysis.search.Database",
         "protok.tokenizers.learned.StructureTokenizer",
         "save_pretrained",
     ):

@@ -6,9 +6,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 import protok
-from protok.colours import code_colours, residue_colours
-from protok.draw import draw_codes, draw_trace, draw_usage
 from protok.testing import mirrored, moved, random_rotation
+from protok.viz.colours import code_colours, residue_colours
+from protok.viz.plots import draw_codes, draw_trace, draw_usage
 
 
 @pytest.fixture(scope="module")

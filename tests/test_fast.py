@@ -17,7 +17,7 @@ from protok.fast import COMPUTE, accelerate
 from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
 from protok.model.features import NODE, Batch, featurize
 from protok.model.network import Network
-from protok.scale import encode_all
+from protok.pipeline.encode import encode_all
 from protok.structure import geometry as g
 from protok.testing import packed_chain
 from protok.tokenizers import native

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import protok
+from protok.analysis.search import Database
+from protok.analysis.substitution import Matrix, of_codebook
 from protok.common.settings import RecipeError
 from protok.errors import CorruptFile, FormatError, ProtokError
-from protok.matrices import Matrix, of_codebook
-from protok.search import Database
 from protok.tokens.files import load, save
 from protok.tokens.tokens import LARGEST, Tokens
 from protok.tokens.vocabulary import Vocabulary
@@ -209,7 +209,7 @@ def test_archives(kind, examples, tmp_path):
                 member.size = len(text)
                 out.addfile(member, io.BytesIO(text))
     data = path.read_bytes()
-    from protok.batch import encode_files
+    from protok.pipeline.batches import encode_files
 
     @settings(BOUNDED, max_examples=30)
     @given(edits(data))
@@ -277,7 +277,7 @@ def test_every_unpickling_in_the_source_is_of_our_own_processes():
     from pathlib import Path
 
     root = Path(protok.__file__).parent
-    ours = {"rebuild.py", "batch.py", "cluster.py"}
+    ours = {"decode.py", "batches.py", "ray.py"}
     for file in root.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
@@ -303,7 +303,7 @@ def test_a_codebook_of_billions_is_refused_before_there_is_memory_for_it(tmp_pat
     path.write_text(">a_A codebook=protok-512@f16a761c size=16000000\n1,2,3\n")
     (one,) = load(path)
     with pytest.raises(ProtokError, match="16000000 codes"):
-        from protok.search import search
+        from protok.analysis.search import search
 
         search(one, Database([one]), Matrix(np.eye(512, dtype=int) * 9 - 1, (-9, -1), one.codebook))
     assert len(Vocabulary.of(one)) == 16_000_006

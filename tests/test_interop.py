@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import protok
+from protok.analysis.features import CodeCounts
 from protok.cli import main
 from protok.common.hub import parse
-from protok.counts import CodeCounts
 from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.tokens.files import save
 
@@ -170,7 +170,7 @@ def test_pyg_data_set(structures, tokens, tokenizer):
     import torch
     from torch_geometric.loader import DataLoader
 
-    from protok.pyg import TokenDataset
+    from protok.analysis.graphs import TokenDataset
 
     data = TokenDataset(structures, tokenizer, labels=[0.5, 1.5, 2.5, 3.5][: len(structures)])
     assert len(data) == len(structures) and data.codebook == tokenizer.codebook

@@ -9,7 +9,7 @@ from tiny import Tiny
 
 import protok
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
-from protok.rebuild import decode_all, file_names
+from protok.pipeline.decode import decode_all, file_names
 from protok.tokens.files import save
 
 

@@ -16,11 +16,13 @@ import pytest
 from tiny import Tiny, TinyAcross, TinyBatch
 
 import protok
-from protok import journal, scale
-from protok.batch import Reading, encode_files, find_sources, unique_names
 from protok.common import workers
 from protok.errors import FormatError, ProtokError, TruncatedFile, Unsupported
-from protok.scale import Stopped, encode_all, job_key, parts_of
+from protok.pipeline import encode as scale
+from protok.pipeline import inputs, journal
+from protok.pipeline.batches import Reading, encode_files
+from protok.pipeline.encode import Stopped, encode_all, job_key, parts_of
+from protok.pipeline.inputs import find_sources, unique_names
 from protok.tokens.files import load
 
 # For scripts elsewhere: the protok that is tested here.
@@ -152,7 +154,7 @@ def test_killed_run_goes_on(pdbs, tmp_path):
             import sys
             sys.path.insert(0, {str(Path(__file__).parent)!r})
             from tiny import Tiny
-            from protok import journal, scale
+            from protok.pipeline import encode as scale, journal
             journal.PART_ROWS = 2
             if __name__ == "__main__":
                 tokenizer = Tiny({str(log)!r}, seconds=0.1)
@@ -255,7 +257,7 @@ def test_two_at_once_are_refused(tmp_path):
 def test_rows_in_order_of_inputs_whatever_the_order_of_results(pdbs, tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "PART_ROWS", 2)
     work = journal.Journal(tmp_path / "parts", {})
-    sources = [journal.Source(str(n), f"s{n}", 0, 0) for n in range(9)]
+    sources = [inputs.Source(str(n), f"s{n}", 0, 0) for n in range(9)]
     for n in (4, 8, 0, 7, 1, 5, 2, 6, 3):
         backbone = protok.read(pdbs / f"s{n}.pdb")
         work.add(sources[n], [Tiny().encode(backbone)] if n != 6 else [], notes=["x"])
@@ -355,7 +357,7 @@ def test_workers_that_cannot_start_say_so():
 def test_unguarded_script_is_told(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from protok import workers\nprint(list(workers.run(len, (), [[1]], jobs=2)))\n"
+        "from protok.common import workers\nprint(list(workers.run(len, (), [[1]], jobs=2)))\n"
     )
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=300, env=HERE
@@ -408,9 +410,9 @@ def test_a_large_error_table_leaves_the_output_readable(tmp_path):
 def test_a_full_disk_leaves_whole_lines_and_no_lock(pdbs, tmp_path, monkeypatch):
     work = journal.Journal(tmp_path / "parts", {})
     one = Tiny().encode(protok.read(pdbs / "s0.pdb"))
-    work.add(journal.Source("0", "s0", 0, 0), [one])
+    work.add(inputs.Source("0", "s0", 0, 0), [one])
     work.flush()
-    work.add(journal.Source("1", "s1", 0, 0), [one])
+    work.add(inputs.Source("1", "s1", 0, 0), [one])
 
     path, calls = tmp_path / "parts" / "journal.jsonl", []
     before = path.stat().st_size

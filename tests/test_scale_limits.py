@@ -16,9 +16,9 @@ import pytest
 from tiny import Tiny
 
 import protok
-from protok.batch import encode_files
 from protok.errors import ProtokError
-from protok.scale import encode_all, job_key
+from protok.pipeline.batches import encode_files
+from protok.pipeline.encode import encode_all, job_key
 from protok.structure.io.sources import foldcomp
 from protok.tokens.files import load
 
@@ -107,7 +107,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_repeated(pdbs, tmp_path):
             import sys
             sys.path.insert(0, {str(Path(__file__).parent)!r})
             from tiny import Tiny
-            from protok import batch, journal, scale
+            from protok.pipeline import batches as batch, encode as scale, journal
             journal.PART_ROWS = batch.BATCH_FILES = 3
             if __name__ == "__main__":
                 print("begun", flush=True)
@@ -150,7 +150,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_repeated(pdbs, tmp_path):
 def test_memory_is_flat_over_many_members(pdbs, tmp_path, monkeypatch):
     """`benchmarks/speed.py` does it with 10,000."""
     # So that writing has taken its own memory before the first mark.
-    monkeypatch.setattr("protok.journal.PART_ROWS", 100)
+    monkeypatch.setattr("protok.pipeline.journal.PART_ROWS", 100)
     data = (pdbs / "s00.pdb").read_bytes()
     archive, log = tmp_path / "many.tar", tmp_path / "log"
     count = 1500
@@ -169,7 +169,7 @@ def test_memory_is_flat_over_many_members(pdbs, tmp_path, monkeypatch):
 def test_job_knows_the_weights_not_only_the_codebook():
     import torch
 
-    from protok.batch import Reading
+    from protok.pipeline.batches import Reading
 
     one, other = (protok.load("protok-512") for _ in range(2))
     assert job_key(one, Reading()) == job_key(other, Reading())
@@ -181,7 +181,7 @@ def test_job_knows_the_weights_not_only_the_codebook():
 
 
 def test_a_folder_becomes_a_dataset(pdbs, tmp_path, monkeypatch):
-    monkeypatch.setattr("protok.scale.FILE_ROWS", 5)
+    monkeypatch.setattr("protok.pipeline.encode.FILE_ROWS", 5)
     out = tmp_path / "tokens"
     encode_all(pdbs, Tiny(), out)
     assert sorted(path.name for path in out.iterdir()) == [

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 import protok
+from protok.analysis.search import COLUMNS, Database, search
+from protok.analysis.substitution import (
+    Matrix,
+    default_matrix,
+    of_alignments,
+    of_codebook,
+    tm_alignment,
+)
 from protok.cli import main
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
-from protok.matrices import Matrix, default_matrix, of_alignments, of_codebook, tm_alignment
-from protok.search import COLUMNS, Database, search
 from protok.tokens.files import save
 from protok.tokens.tokens import Tokens
 
@@ -91,7 +97,7 @@ def test_matrix_files(toy, tmp_path):
 
 
 def test_gapless_scores_are_those_of_a_plain_loop(toy, monkeypatch):
-    from protok import search as module
+    from protok.analysis import search as module
 
     matrix, chains, rng = toy
     monkeypatch.setattr(module, "BLOCK", 300)  # several blocks

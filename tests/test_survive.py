@@ -277,7 +277,7 @@ def test_memory_that_is_full_in_validation_is_another_matter():
 def test_without_matplotlib_there_are_no_figures(tmp_path, monkeypatch):
     rows = [{"step": 0.0, "valid_rmsd": 5.0}, {"step": 19.0, "loss": 1.0}]
     for name in [*sys.modules]:
-        if name == "protok.figures" or name.startswith("matplotlib."):
+        if name == "protok.viz.plots" or name.startswith("matplotlib."):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     callbacks.draw_if_possible(rows, tmp_path / "a.svg")

@@ -12,10 +12,10 @@ import pytest
 
 import protok
 from protok import cli
-from protok.colours import NONE, code_colours, scale_colours
 from protok.errors import NoProtein, Unsupported
 from protok.testing import random_backbone
-from protok.view import Page, view, view_3dmol
+from protok.viz.colours import NONE, code_colours, scale_colours
+from protok.viz.viewer import Page, view, view_3dmol
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)>&\"'"
 

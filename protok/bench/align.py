@@ -12,14 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from protok.analysis.alignment import LOCAL_GAP, alignment_score
 from protok.bench.folder import Domain, Folder
 from protok.bench.scores import Score, bootstrap, pearson, spearman
 from protok.bench.subjects import Subject
-from protok.matrices import tm_alignment
 
-GAP = -10  # of the paper's protocol
-#: Retrieval aligns locally, which needs scores that are negative on average and a dearer gap.
-LOCAL_GAP = -60
 #: Domains that are compared with one another in retrieval, at most.
 DOMAINS = 250
 
@@ -31,46 +28,6 @@ def unit_vectors(subject: Subject, out: np.ndarray) -> np.ndarray:
     else:
         out = out[np.isfinite(out).all(1)]
     return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
-
-
-def alignment_score(similarity: np.ndarray, *, gap: int = GAP, local: bool = False) -> int:
-    """Best score of an alignment, with a linear gap penalty; terminal gaps are penalised too.
-
-    Parameters
-    ----------
-    similarity : (n, m)
-        Score of aligning residue i of one with residue j of the other; rounded to integers.
-    gap
-        Of a residue that is not aligned; negative.
-    local
-        Align the best matching stretches only.
-    """
-    import biotite.sequence as seq
-    import biotite.sequence.align as align
-
-    n, m = similarity.shape
-    if not n or not m:
-        return 0 if local else gap * (n + m)
-    # Each residue is a letter of its own, so one code path serves codes and embeddings.
-    one, two = seq.Alphabet(range(n)), seq.Alphabet(range(m))
-    matrix = align.SubstitutionMatrix(one, two, np.rint(similarity).astype(np.int32))
-    first, second = seq.GeneralSequence(one), seq.GeneralSequence(two)
-    first.code, second.code = np.arange(n), np.arange(m)
-    found = align.align_optimal(
-        first, second, matrix, gap_penalty=gap, terminal_penalty=True, local=local, max_number=1
-    )
-    return int(found[0].score) if found else 0
-
-
-def tm_align(one, two) -> float:
-    """TM-score of two Backbones of any lengths: the mean of TM-align's two normalisations.
-
-    Raises
-    ------
-    ProtokError
-        Without `tmtools`.
-    """
-    return tm_alignment(one, two)[0]
 
 
 def sensitivity(

@@ -272,7 +272,7 @@ class Release:
         return self._pairs
 
     def _aligned(self) -> dict[str, list[tuple[str, str, float]]]:
-        from protok.bench.align import tm_align
+        from protok.analysis.alignment import tm_align
 
         out: dict[str, list[tuple[str, str, float]]] = {}
         missing = self.left_out["pairs"] = []

@@ -343,7 +343,7 @@ def _pairs(path: Path, chains: dict[str, Backbone]) -> list[dict[str, Any]]:
         if row.get("tm"):
             tm = _number(row["tm"], path)
         else:
-            from protok.bench.align import tm_align
+            from protok.analysis.alignment import tm_align
 
             tm = tm_align(chains[one], chains[two])
         rows.append({"set": row.get("set") or "pairs", "id1": one, "id2": two, "tm": tm})

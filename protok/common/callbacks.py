@@ -176,9 +176,9 @@ class Figures(Callback):
 
 
 def draw_if_possible(rows: list[dict[str, float]], path: Path) -> None:
-    """`protok.figures.draw_training`; without matplotlib the metrics file alone must do."""
+    """`protok.viz.plots.draw_training`; without matplotlib the metrics file alone must do."""
     try:
-        from protok.figures import draw_training
+        from protok.viz.plots import draw_training
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise

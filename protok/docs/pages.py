@@ -47,9 +47,9 @@ PAGES = {
 #: Modules whose public names make the interface, in the order of the data.
 MODULES = (
     "protok.structure.backbone", "protok.structure.io", "protok.structure.io.interop", "protok.tokens.tokens", "protok.tokenizers.registry",
-    "protok.tokenizers.learned", "protok.tokenizers.alphabets", "protok.structure.metrics", "protok.scale", "protok.tokens.vocabulary",
-    "protok.search", "protok.matrices", "protok.tokens.export", "protok.counts", "protok.pyg",
-    "protok.common.hub", "protok.view", "protok.atlas", "protok.draw", "protok.quantize", "protok.bench",
+    "protok.tokenizers.learned", "protok.tokenizers.alphabets", "protok.structure.metrics", "protok.pipeline.encode", "protok.tokens.vocabulary",
+    "protok.analysis.search", "protok.analysis.substitution", "protok.tokens.export", "protok.analysis.features", "protok.analysis.graphs",
+    "protok.common.hub", "protok.viz.viewer", "protok.viz.atlas", "protok.viz.plots", "protok.quantize", "protok.bench",
     "protok.image", "protok.prior", "protok.testing", "protok.errors",
 )  # fmt: skip
 STYLE = """\

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from protok.bench.align import LOCAL_GAP, alignment_score, tm_align
+from protok.analysis.alignment import LOCAL_GAP, alignment_score, tm_align
 from protok.errors import ProtokError
 from protok.prior.corpus import Corpus
 from protok.structure.backbone import Backbone

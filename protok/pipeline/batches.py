@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import inspect
 import pickle
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protok.common import workers
-from protok.common.grouping import numbered, packed
+from protok.common.grouping import packed
 from protok.errors import ProtokError, Unsupported
-from protok.journal import Source
+from protok.pipeline.inputs import Source, find_sources
 from protok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -97,78 +96,6 @@ def encode_files(
         while early and early[0][0] == due:
             yield heapq.heappop(early)[1]
             due += 1
-
-
-def find_sources(paths: str | Path | Iterable[str | Path]) -> list[Source]:
-    """List the structure files that `paths` name, under names that tell them apart.
-
-    An archive stands for its members, and for itself if it cannot be read to its end.
-
-    Raises
-    ------
-    ProtokError
-        If a path does not exist or no structure file is found.
-    """
-    from protok.structure.io.sources.archives import SEPARATOR, is_archive, list_members
-    from protok.structure.io.sources.paths import is_structure, iter_files
-
-    paths = [paths] if isinstance(paths, str | Path) else list(paths)
-    found: list[tuple[str, int, int, str]] = []
-    for file in iter_files(paths):
-        path = str(file)
-        try:
-            status = file.stat()
-        except (OSError, ValueError):  # on a list, or deleted meanwhile: who opens it says so
-            found.append((path, 0, 0, ""))
-            continue
-        size, mtime = status.st_size, status.st_mtime_ns
-        if is_structure(file.name) or not is_archive(file):
-            found.append((path, size, mtime, ""))
-            continue
-        try:
-            for member in list_members(file):
-                found.append((f"{path}{SEPARATOR}{member.name}", member.size, mtime, path))
-        except ProtokError:
-            found.append((path, size, mtime, path))
-    if not found:
-        raise ProtokError(
-            "no structure files found",
-            "give files, folders, patterns, lists or archives of .pdb, .cif, .bcif",
-            file=", ".join(map(str, paths)),
-        )
-    names = unique_names([Path(path.replace(SEPARATOR, "/", bool(a))) for path, _, _, a in found])
-    return [
-        Source(path, name, size, mtime, archive)
-        for (path, size, mtime, archive), name in zip(found, names, strict=True)
-    ]
-
-
-def unique_names(files: Sequence[Path]) -> list[str]:
-    """Name files by their stems; where these are the same, by as much of the path as it takes.
-
-    >>> unique_names([Path("x/1aki.pdb"), Path("y/1aki.pdb"), Path("y/1ubq.cif")])
-    ['x/1aki.pdb', 'y/1aki.pdb', '1ubq']
-
-    Members of archives may have the same path, as `./x.pdb` and `x.pdb`: these are numbered.
-    """
-    from protok.structure.io.sources.paths import stem, utf8
-
-    files = [Path(utf8(file)) for file in files]
-    distinct = list(dict.fromkeys(files))
-    parts = [0] * len(distinct)
-    while True:
-        names = [
-            "/".join(file.parts[-n:]) if n else stem(file)
-            for file, n in zip(distinct, parts, strict=True)
-        ]
-        count = Counter(names)
-        if len(count) == len(distinct):
-            break
-        parts = [n + (count[name] > 1) for n, name in zip(parts, names, strict=True)]
-    if len(distinct) == len(files):
-        return names
-    name_of = dict(zip(distinct, names, strict=True))
-    return numbered([name_of[file] for file in files], "#")
 
 
 def as_tokenizer(given: Any) -> Any:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from protok.errors import ProtokError
+from protok.pipeline.inputs import Source
 from protok.tokens.files import save
 from protok.tokens.tokens import Tokens
 
@@ -24,21 +25,6 @@ from protok.tokens.tokens import Tokens
 # that much work is done again after a kill.
 PART_ROWS = 1024
 PART_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Source:
-    """One input as it was found: a change of size or time makes it another.
-
-    `archive` is the path of the archive that it is a member of, and `path` then that path
-    with the member's name.
-    """
-
-    path: str
-    name: str
-    size: int
-    mtime: int
-    archive: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from protok import __version__
-from protok.colours import code_colours, hexes
 from protok.errors import NoProtein, ProtokError, Unsupported
 from protok.structure import descriptors
 from protok.structure.backbone import Backbone
+from protok.viz.colours import code_colours, hexes
 
 #: Residues on either side of the middle of a fragment.
 HALF = 4

@@ -24,15 +24,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from protok.batch import Reading, as_tokenizer, check_across, encode_sources, find_sources
 from protok.common import workers
 from protok.common.files import write_errors
 from protok.errors import ProtokError
-from protok.journal import PART_ROWS, Entry, Journal, Source, difference
+from protok.pipeline.batches import Reading, as_tokenizer, check_across, encode_sources
+from protok.pipeline.inputs import Source, find_sources
+from protok.pipeline.journal import PART_ROWS, Entry, Journal, difference
 from protok.tokens.files import save, scan
 
 if TYPE_CHECKING:
-    from protok.cluster import Cluster
+    from protok.pipeline.ray import Cluster
 
 # Keys of an output's Parquet metadata under which it says what it was made of, and what failed:
 # that is packed, as readers refuse metadata of 100 MB and a large job has many notes.
@@ -130,7 +131,7 @@ def encode_all(
     timeout
         Seconds that a worker may take for one input; one that takes longer is a failed input.
     cluster
-        Work on a Ray cluster (`protok.cluster.Cluster`) instead of `jobs` processes.
+        Work on a Ray cluster (`protok.pipeline.ray.Cluster`) instead of `jobs` processes.
     progress
         Show a progress bar; by default if the standard error is a terminal.
     **reading
@@ -181,7 +182,7 @@ def encode_all(
     def start():
         if cluster is None:
             return encode_sources(todo, tokenizer, options, jobs, timeout=timeout)
-        from protok.cluster import encode_sources as on_cluster
+        from protok.pipeline.ray import encode_sources as on_cluster
 
         return on_cluster(todo, tokenizer, options, cluster, timeout=timeout)
 
@@ -242,7 +243,7 @@ def encode_store(
     ProtokError
         If `out` exists.
     """
-    from protok.batch import residues_of
+    from protok.pipeline.batches import residues_of
     from protok.structure.store import read_store
 
     began = time.monotonic()

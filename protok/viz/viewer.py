@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from protok.colours import NONE, code_colours, hexes, residue_colours, scale_colours
 from protok.errors import NoProtein, ProtokError
-from protok.pages import document, embedded, said, save
 from protok.structure.backbone import Backbone
 from protok.structure.io.interop import as_backbone
 from protok.structure.metrics import compare, superpose
 from protok.tokens.tokens import Tokens
+from protok.viz.colours import NONE, code_colours, hexes, residue_colours, scale_colours
+from protok.viz.html import document, embedded, said, save
 
 #: Å at which the colour scale of distances ends.
 FAR = 4.0

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from protok.atlas import Atlas
-from protok.pages import document, said
+from protok.viz.atlas import Atlas
+from protok.viz.html import document, said
 
 #: Å across a picture of a fragment, and its sides in pixels.
 ACROSS, SIDE = 24.0, 54

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from protok.batch import (
+from protok.errors import ProtokError
+from protok.pipeline.batches import (
     BATCH_FILES,
     Encoded,
     Input,
@@ -25,8 +26,7 @@ from protok.batch import (
     open_sources,
     read_structures,
 )
-from protok.errors import ProtokError
-from protok.journal import Source
+from protok.pipeline.inputs import Source
 
 #: Batches that wait for each encoder: enough to keep it busy, few enough to bound the memory.
 AHEAD = 2
@@ -77,7 +77,7 @@ def encode_sources(
     Parameters
     ----------
     sources, tokenizer, options
-        As for `protok.batch.encode_sources`.
+        As for `protok.pipeline.batches.encode_sources`.
     cluster
         Where.
     timeout

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from protok.batch import Reading, as_tokenizer
 from protok.common import workers
 from protok.errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
+from protok.pipeline.batches import Reading, as_tokenizer
 from protok.structure.io.sources.paths import utf8
 from protok.tokenizers.registry import is_shipped
 from protok.tokens.files import load

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from protok.analysis.substitution import Matrix
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
-from protok.matrices import Matrix
 from protok.tokens.files import scan
 from protok.tokens.tokens import Tokens
 
@@ -96,7 +96,7 @@ class Database:
 
     Examples
     --------
-    >>> from protok.matrices import default_matrix
+    >>> from protok.analysis.substitution import default_matrix
     >>> database = Database.read("tokens.parquet")
     >>> hits = search(tokens, database, default_matrix(tokenizer, database.usage()))
     >>> hits[0].normalised

@@ -1,0 +1,1 @@
+"""What one does with tokens: search, align, count, make graphs."""

@@ -1,0 +1,1 @@
+"""Many files: batch jobs that survive bad inputs, kills and machines."""

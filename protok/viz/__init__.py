@@ -1,0 +1,1 @@
+"""Pictures and pages: structures coloured by their codes, atlases of codes, curves."""
