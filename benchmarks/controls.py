@@ -39,7 +39,7 @@ def controls() -> tuple[Path, dict[str, dict]]:
 
 def train(names: list[str], runs: Path, overrides: dict) -> None:
     """Train controls, or go on with them."""
-    from protok.train import run
+    from protok.training.run import run
 
     base, known = controls()
     for name in known if names == ["all"] else names:

@@ -82,7 +82,7 @@ def measure(overrides: dict, data: Path) -> dict:
     """
     from protok.structure.store import read_store
     from protok.tokenizers.learned import StructureTokenizer
-    from protok.train import run
+    from protok.training.run import run
 
     overrides = dict(overrides)
     part, relax = overrides.pop("part", None), overrides.pop("relax", 0)

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protok.lessons import Lesson, Steps
 from protok.model.decoder import SCALE, Decoder, pad
 from protok.model.features import Batch
 from protok.model.network import Network
-from protok.naming import LETTERS
 from protok.structure.geometry import IDEAL_RESIDUE
 from protok.structure.store import Store
+from protok.training.auxiliary import LETTERS
+from protok.training.batches import Lesson, Steps
 
 
 class NoView(Decoder):
@@ -141,8 +141,8 @@ def built_with(part: str | None) -> Iterator[None]:
         if part is not None:
             stack.enter_context(patch("protok.model.network.Decoder", PARTS[part]))
         if part == "sequence":
-            stack.enter_context(patch("protok.train.Network", SequencedNetwork))
-            stack.enter_context(patch("protok.train.Steps", SequencedSteps))
+            stack.enter_context(patch("protok.training.run.Network", SequencedNetwork))
+            stack.enter_context(patch("protok.training.run.Steps", SequencedSteps))
         yield
 
 

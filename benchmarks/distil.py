@@ -28,13 +28,13 @@ from protok.common.trainer import (
     on_this_machine,
     scheduled_adamw,
 )
-from protok.holdout import held_out
-from protok.lessons import Lesson, Steps
 from protok.model.features import Batch
 from protok.model.network import Network
-from protok.recipe import Recipe, read_recipe
-from protok.structure.store import Stream, read_store
+from protok.structure.store import read_store
 from protok.tokenizers.learned import StructureTokenizer
+from protok.training.batches import Lesson, Steps, Stream
+from protok.training.config import Recipe, read_recipe
+from protok.training.splits import held_out
 
 
 class Distilling(lightning.LightningModule):

@@ -61,7 +61,7 @@ def pick(structures: Path, table, identity: float, asked: str) -> tuple[str, lis
 
 def tune(options: argparse.Namespace, store: Path, mode: str, out: Path) -> dict:
     """Fine-tune one way; the report, and what it took."""
-    from protok.train import run
+    from protok.training.run import run
 
     overrides = {
         "finetune.codebook": mode, "finetune.chains": options.chains,
@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     import pyarrow.parquet as pq
 
     import protok
-    from protok.report import markdown
+    from protok.training.report import markdown
 
     columns = ["id", "seq", "xyz"]
     table = pq.read_table(options.structures / POOL, columns=columns)

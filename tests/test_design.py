@@ -9,8 +9,8 @@ import torch
 import protok
 from protok.model.decoder import Decoder
 from protok.model.features import Batch
-from protok.recipe import read_recipe
 from protok.structure.store import write_store
+from protok.training.config import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = tomllib.loads((ROOT / "benchmarks" / "recipes" / "design.toml").read_text())

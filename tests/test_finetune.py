@@ -12,15 +12,23 @@ import torch
 from tiny_runs import PLACED, TINY, TUNE, write_structures
 
 import protok
-from protok import cli, finetune, train
+from protok import cli
 from protok.common.callbacks import read_metrics
 from protok.common.checkpoint import TRANSIENT
-from protok.holdout import Sides
 from protok.model.network import Network
-from protok.recipe import RecipeError, read_recipe
-from protok.report import BUNDLED, ChainSet, change, compare_models, markdown, report_tuning
 from protok.structure.store import open_store
 from protok.tokenizers.learned import StructureTokenizer
+from protok.training import finetune, module, run
+from protok.training.config import RecipeError, read_recipe
+from protok.training.report import (
+    BUNDLED,
+    ChainSet,
+    change,
+    compare_models,
+    markdown,
+    report_tuning,
+)
+from protok.training.splits import Sides
 
 #: Without early stopping: the weights after the last step are those that are kept.
 LAST = TUNE | {"valid.patience": 0}
@@ -42,7 +50,7 @@ def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     chains = write_structures(folder / "pdbs", range(30, 70, 4))
     few = TINY | PLACED | {"optim.steps": 30, "valid.every": 30}
-    return train.run(structures=chains, out=folder / "run", overrides=few)
+    return run.run(structures=chains, out=folder / "run", overrides=few)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +63,7 @@ def tuned(base, structures, tmp_path_factory):
     """Runs of fine-tuning, one for each fate of the codebook, and what they warn of."""
     out = tmp_path_factory.mktemp("tuned")
     for mode in finetune.CODEBOOKS:
-        train.run(
+        run.run(
             structures=structures, init=base, out=out / mode,
             overrides=LAST | {"finetune.codebook": mode, "optim.lr": 1e-3},
         )  # fmt: skip
@@ -104,7 +112,7 @@ def test_adapted_codes_start_where_they_were(base, tuned, structures):
 
 def test_an_encoder_may_be_trained_around_frozen_codes(base, structures, tmp_path):
     free = LAST | {"finetune.encoder": True, "optim.lr": 1e-3, "optim.steps": 10}
-    model = train.run(structures=structures, init=base, out=tmp_path / "free", overrides=free)
+    model = run.run(structures=structures, init=base, out=tmp_path / "free", overrides=free)
     before, after = protok.load(base), protok.load(model)
     assert moved(before, after, "encoder.") > 1e-4 and moved(before, after, "quantizer.") == 0
     assert after.codebook == before.codebook
@@ -150,11 +158,11 @@ def test_the_best_weights_are_kept_and_the_run_stops(base, structures, tmp_path,
         weights[self.global_step] = {k: v.clone() for k, v in weights[self.global_step].items()}
         return {"valid_rmsd": next(measured)}
 
-    monkeypatch.setattr(train.Training, "measure", measure)
+    monkeypatch.setattr(module.Training, "measure", measure)
     out = tmp_path / "run"
     longer = TUNE | {"optim.steps": 40, "valid.every": 4, "finetune.chains": 1, "optim.lr": 1e-3}
     longer |= {"finetune.blend": 0.25}
-    model = train.run(structures=structures, init=base, out=out, overrides=longer)
+    model = run.run(structures=structures, init=base, out=out, overrides=longer)
     # 9 before training, 5 after 4 steps, 3 after 8; 2.995 is best, but no progress to wait for.
     rows = [row for row in read_metrics(out / "metrics.csv") if "valid_rmsd" in row]
     assert [row["step"] for row in rows] == [0, 4, 8, 12, 16, 20]
@@ -167,7 +175,7 @@ def test_the_best_weights_are_kept_and_the_run_stops(base, structures, tmp_path,
     assert max((weights[16][k] - there[k]).abs().max() for k in kept) > 2e-3
 
     # Resumed, it does not train on, and it keeps the same weights.
-    model = train.run(structures=structures, init=base, out=out, overrides=longer, resume=True)
+    model = run.run(structures=structures, init=base, out=out, overrides=longer, resume=True)
     again = json.loads((model / "config.json").read_text())["provenance"]
     assert (again["steps"], again["best_step"]) == (20, 16)
     again = protok.load(model).network.decoder.state_dict()
@@ -176,9 +184,9 @@ def test_the_best_weights_are_kept_and_the_run_stops(base, structures, tmp_path,
 
 def test_a_model_that_only_gets_worse_stays_as_it_was(base, structures, tmp_path, monkeypatch):
     measured = iter([2.0, 5.0, 4.0])
-    monkeypatch.setattr(train.Training, "measure", lambda self: {"valid_rmsd": next(measured)})
+    monkeypatch.setattr(module.Training, "measure", lambda self: {"valid_rmsd": next(measured)})
     settings = TUNE | {"optim.steps": 8, "valid.every": 4, "finetune.chains": 1}
-    model = train.run(structures=structures, init=base, out=tmp_path / "run", overrides=settings)
+    model = run.run(structures=structures, init=base, out=tmp_path / "run", overrides=settings)
     said = json.loads((model / "config.json").read_text())["provenance"]
     assert (said["steps"], said["best_step"], said["validation"]) == (8, 0, {"valid_rmsd": 2.0})
     mine, theirs = (protok.load(one).network.state_dict() for one in (model, base))
@@ -216,7 +224,7 @@ def test_defaults_suit_few_and_many_chains(base):
 )
 def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, changes, message):
     with pytest.raises(RecipeError, match=message):
-        train.run(structures=structures, init=base, out=tmp_path / "x", overrides=TUNE | changes)
+        run.run(structures=structures, init=base, out=tmp_path / "x", overrides=TUNE | changes)
 
 
 def test_before_new_codes_the_encoder_may_go_to_school(base, structures, tmp_path):
@@ -225,13 +233,13 @@ def test_before_new_codes_the_encoder_may_go_to_school(base, structures, tmp_pat
         "optim.school": 30, "optim.naming": [1.0, 0.0, 0.0], "valid.every": 30, "valid.patience": 0,
     }  # fmt: skip
     out = tmp_path / "run"
-    model = train.run(structures=structures, init=base, out=out, overrides=settings)
+    model = run.run(structures=structures, init=base, out=out, overrides=settings)
     rows = read_metrics(out / "metrics.csv")
     assert all(("hardness" in row) == (row["step"] > 30) for row in rows if "loss" in row)
     assert protok.load(model).codebook != protok.load(base).codebook
     with pytest.raises(RecipeError, match="codes or encoder stay"):
         still = settings | {"finetune.encoder": False}
-        train.run(structures=structures, init=base, out=tmp_path / "still", overrides=still)
+        run.run(structures=structures, init=base, out=tmp_path / "still", overrides=still)
 
 
 def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tmp_path):
@@ -251,7 +259,7 @@ def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tm
     assert torch.equal(network.encoder.inputs.weight, start.network.encoder.inputs.weight)
     assert torch.equal(network.decoder.inputs.weight[:, :5], start.network.decoder.inputs.weight)
     model = protok.load(
-        train.run(structures=structures, init=base, out=tmp_path / "run", overrides=settings)
+        run.run(structures=structures, init=base, out=tmp_path / "run", overrides=settings)
     )
     assert model.network.config.quantizer.size == model.size == 16
     chain = protok.read(structures / "mine0.pdb")
@@ -259,7 +267,7 @@ def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tm
     assert model.encode(chain).ids.max() < 16
     with pytest.raises(RecipeError, match="size = 16, but tiny has 32.*give --codebook new"):
         still = settings | {"finetune.codebook": "adapted"}
-        train.run(structures=structures, init=base, out=tmp_path / "still", overrides=still)
+        run.run(structures=structures, init=base, out=tmp_path / "still", overrides=still)
 
 
 def test_codes_may_be_given_up(base, structures, tmp_path):
@@ -268,7 +276,7 @@ def test_codes_may_be_given_up(base, structures, tmp_path):
         "model.quantizer.kind": "none", "valid.patience": 0,
     }  # fmt: skip
     out = tmp_path / "run"
-    model = protok.load(train.run(structures=structures, init=base, out=out, overrides=settings))
+    model = protok.load(run.run(structures=structures, init=base, out=out, overrides=settings))
     assert model.codebook.endswith("@continuous")
     report = json.loads((out / "report.json").read_text())
     assert report["after"] == model.codebook and "codes_used" not in report["sets"][0]
@@ -288,7 +296,7 @@ def test_a_recipe_need_not_say_the_shape_of_its_model(base):
 
 def test_a_codebook_without_a_model_is_refused(structures, tmp_path):
     with pytest.raises(RecipeError, match="finetune.codebook.*--init"):
-        train.run(structures=structures, out=tmp_path / "x", overrides={"finetune.codebook": "new"})
+        run.run(structures=structures, out=tmp_path / "x", overrides={"finetune.codebook": "new"})
 
 
 def test_one_bad_file_is_a_row_and_the_exit_code(base, structures, tmp_path, capsys):
@@ -328,7 +336,7 @@ def test_one_bad_file_is_a_row_and_the_exit_code(base, structures, tmp_path, cap
 def test_a_forgetting_set_of_ones_own(base, structures, tmp_path):
     other = write_structures(tmp_path / "other", [30, 34], "other{}")
     short = TUNE | {"optim.steps": 2, "finetune.forgetting": str(other)}
-    train.run(structures=structures, init=base, out=tmp_path / "run", overrides=short)
+    run.run(structures=structures, init=base, out=tmp_path / "run", overrides=short)
     original = json.loads((tmp_path / "run" / "report.json").read_text())["sets"][1]
     assert original["name"] == "elsewhere" and original["about"] == str(other)
     assert [chain["name"] for chain in original["chains"]] == ["other0_A", "other1_A"]
@@ -391,12 +399,12 @@ def test_warnings_of_the_split_reach_the_user(base, tmp_path):
         protok.write(chain, chains / f"copy{n}.pdb")
     short = TUNE | {"optim.steps": 1, "finetune.chains": 1}
     with pytest.warns(UserWarning, match="all 6 chains are one cluster.*at random"):
-        train.run(structures=chains, init=base, out=tmp_path / "run", overrides=short)
+        run.run(structures=chains, init=base, out=tmp_path / "run", overrides=short)
 
 
 def test_the_original_validation_set_is_found_by_its_digest(base, structures, tmp_path):
-    from protok.report import forgetting_set
     from protok.structure.store import open_store
+    from protok.training.report import forgetting_set
 
     start = protok.load(base)
     store = open_store(structures, tmp_path / "valid.parquet")

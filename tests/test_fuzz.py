@@ -111,7 +111,7 @@ def model(tmp_path_factory):
     from tiny_runs import TINY
 
     from protok.model.network import Network
-    from protok.recipe import read_recipe
+    from protok.training.config import read_recipe
 
     network = Network(read_recipe(None, TINY).model).eval()
     return protok.StructureTokenizer(network).save_pretrained(tmp_path_factory.mktemp("model"))
@@ -177,7 +177,7 @@ def test_configurations_with_any_values(model, tmp_path):
 
 
 def test_recipes(tmp_path):
-    from protok.recipe import read_recipe
+    from protok.training.config import read_recipe
 
     path = tmp_path / "r.toml"
     data = b'[model]\nname = "x"\n[model.encoder]\nhidden = 8\n[optim]\nsteps = 10\nlr = 1e-3\n'
@@ -234,7 +234,7 @@ def test_archives(kind, examples, tmp_path):
 
 @pytest.mark.parametrize("content", [b"\x80", b"a = " + b"[" * 5000])
 def test_recipes_that_are_no_text_or_too_deep(content, tmp_path):
-    from protok.recipe import read_recipe
+    from protok.training.config import read_recipe
 
     (tmp_path / "r.toml").write_bytes(content)
     with pytest.raises(RecipeError, match="cannot read the recipe"):

@@ -10,15 +10,15 @@ from test_model import PLACED
 from tiny_runs import TINY, write_structures
 
 import protok
-from protok import train
 from protok.common.callbacks import read_metrics
 from protok.common.trainer import rise_and_fall
-from protok.lessons import Lesson
 from protok.model.features import Batch
 from protok.model.network import Known, Network
-from protok.naming import LETTERS, PLACES, UNKNOWN, Naming, amino_acids
-from protok.recipe import RecipeError, read_recipe
 from protok.testing import random_backbone
+from protok.training import run
+from protok.training.auxiliary import LETTERS, PLACES, UNKNOWN, Naming, amino_acids
+from protok.training.batches import Lesson
+from protok.training.config import RecipeError, read_recipe
 
 WIDTHS = (6, 5, 4)
 
@@ -123,7 +123,7 @@ def test_weights_that_mean_nothing_are_refused(given):
 def test_heads_are_trained_and_resumed_but_not_saved_with_the_model(tmp_path):
     structures = write_structures(tmp_path / "pdbs", range(30, 50, 2))
     settings = TINY | {"optim.naming": [1.0, 0.5, 0.5], "optim.steps": 20}
-    model = train.run(structures=structures, out=tmp_path / "run", overrides=settings)
+    model = run.run(structures=structures, out=tmp_path / "run", overrides=settings)
     rows = read_metrics(tmp_path / "run" / "metrics.csv")
     assert any("named_states" in row for row in rows)
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
@@ -158,8 +158,8 @@ def test_in_school_the_encoder_alone_learns_and_codes_begin_after_it(tmp_path, m
     def keep(self, trainer, module, *of):
         kept.append({key: value.clone() for key, value in module.state_dict().items()})
 
-    monkeypatch.setattr(train.survive.Best, "on_train_batch_start", keep)
-    train.run(structures=structures, out=tmp_path / "run", overrides=settings)
+    monkeypatch.setattr(run.survive.Best, "on_train_batch_start", keep)
+    run.run(structures=structures, out=tmp_path / "run", overrides=settings)
     assert len(kept) == 60
     moved = {key for key in kept[0] if not torch.equal(kept[0][key], kept[40][key])}
     assert moved and all(

@@ -14,13 +14,14 @@ import torch
 from tiny_runs import PLACED, TINY, write_structures
 
 import protok
-from protok import train
 from protok.common import callbacks
 from protok.common.callbacks import LAST, PREVIOUS, AtomicCheckpoints, MetricsFile, read_metrics
-from protok.holdout import sides_of
 from protok.model.features import Batch
-from protok.recipe import Recipe, RecipeError, read_recipe
-from protok.structure.store import Stream
+from protok.training import module, run
+from protok.training import run as train
+from protok.training.batches import Stream
+from protok.training.config import Recipe, RecipeError, read_recipe
+from protok.training.splits import sides_of
 
 #: A checkpoint every second step.
 OFTEN = TINY | PLACED | {"valid.every": 10, "valid.chains": 1, "valid.patience": 100}
@@ -49,7 +50,7 @@ def test_a_run_that_is_killed_and_resumed_has_the_same_curve(structures, tmp_pat
     train.run(**run, out=whole)
     # Imports protok once; children that are killed start from there.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["protok.train"])
+    context.set_forkserver_preload(["protok.training.run"])
     last, luck = cut / "checkpoints" / LAST, random.Random()
     for resume in (False, True):
         before = written(last)
@@ -244,7 +245,7 @@ def test_full_memory_is_explained(structures, tmp_path, monkeypatch, error, is_m
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(train.Training, "training_step", fails)
+    monkeypatch.setattr(module.Training, "training_step", fails)
     settings = TINY | {"optim.rows": 7, "data.curriculum": [[0.0, 24], [0.5, 48]]}
     with pytest.raises(callbacks.OutOfMemory if is_memory else RuntimeError) as caught:
         train.run(structures=structures, out=tmp_path / "x", overrides=settings)
@@ -261,7 +262,7 @@ def test_an_interrupt_is_said_and_can_be_sent_again(structures, tmp_path, monkey
     def stopped(self, batch, index):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.Training, "training_step", stopped)
+    monkeypatch.setattr(module.Training, "training_step", stopped)
     before = signal.getsignal(signal.SIGINT)
     settings = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
     command = ["train", "--structures", str(structures), "--out", str(tmp_path / "run"), *settings]
@@ -271,7 +272,7 @@ def test_an_interrupt_is_said_and_can_be_sent_again(structures, tmp_path, monkey
 
 
 def test_memory_that_is_full_in_validation_is_another_matter():
-    assert "valid.longest (now 256)" in str(callbacks.memory_advice(Recipe(), validating=True))
+    assert "valid.longest (now 256)" in str(run.memory_advice(Recipe(), validating=True))
 
 
 def test_without_matplotlib_there_are_no_figures(tmp_path, monkeypatch):
@@ -280,10 +281,10 @@ def test_without_matplotlib_there_are_no_figures(tmp_path, monkeypatch):
         if name == "protok.viz.plots" or name.startswith("matplotlib."):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    callbacks.draw_if_possible(rows, tmp_path / "a.svg")
+    train.draw_if_possible(rows, tmp_path / "a.svg")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
-    callbacks.draw_if_possible(rows, tmp_path / "a.svg")
+    train.draw_if_possible(rows, tmp_path / "a.svg")
     assert [p.name for p in tmp_path.iterdir()] == ["a.svg"]
-    callbacks.draw_if_possible([], tmp_path / "b.svg")
+    train.draw_if_possible([], tmp_path / "b.svg")
     assert not (tmp_path / "b.svg").exists()

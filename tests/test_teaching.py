@@ -14,17 +14,18 @@ from tiny_runs import PLACED, TINY, write_structures
 from torch.utils.data import DataLoader
 
 import protok
-from protok import train
 from protok.common.callbacks import read_metrics
-from protok.holdout import sides_of
-from protok.lessons import Steps
 from protok.model.decoder import Decoder
 from protok.model.network import Known
-from protok.recipe import RecipeError, read_recipe
 from protok.structure.geometry import chain_frame, frames
-from protok.structure.store import Stream, open_store, read_store, write_store
-from protok.teaching import Teacher, Teaching, read_teacher, write_teacher
+from protok.structure.store import open_store, read_store, write_store
 from protok.testing import random_backbone
+from protok.training import run
+from protok.training.auxiliary import Teaching
+from protok.training.batches import Steps, Stream
+from protok.training.config import RecipeError, read_recipe
+from protok.training.distillation import Teacher, read_teacher, write_teacher
+from protok.training.splits import sides_of
 
 WIDTHS = (6, 5, 4)
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -188,7 +189,7 @@ def test_a_taught_run_asks_codes_after_school_and_says_who_taught_it(tmp_path):
         "data.teacher": str(tmp_path / "teacher.npz"), "optim.taught": [1.0, 1.0, 0.0],
         "optim.around": [8.0], "optim.steps": 20, "optim.school": 8, "optim.superposed": True,
     }  # fmt: skip
-    model = train.run(structures=structures, out=tmp_path / "run", overrides=settings)
+    model = run.run(structures=structures, out=tmp_path / "run", overrides=settings)
     rows = read_metrics(tmp_path / "run" / "metrics.csv")
     learnt = [row for row in rows if "taught_states" in row]
     assert {"taught_codes" in row for row in learnt if row["step"] > 8} == {True}

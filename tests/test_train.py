@@ -9,11 +9,11 @@ import torch
 from tiny_runs import TINY, write_structures
 
 import protok
-from protok import train
 from protok.common import trainer
 from protok.common.callbacks import read_metrics
 from protok.common.checkpoint import TRANSIENT
-from protok.recipe import Recipe, RecipeError, read_recipe
+from protok.training import module, run
+from protok.training.config import Recipe, RecipeError, read_recipe
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def structures(tmp_path_factory):
 def whole(structures, tmp_path_factory):
     """Folder of a run that nothing disturbed."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    assert train.run(structures=structures, out=out, overrides=TINY) == out / "model"
+    assert run.run(structures=structures, out=out, overrides=TINY) == out / "model"
     return out
 
 
@@ -96,11 +96,11 @@ def test_a_run_leaves_a_model_that_loads(structures, whole):
     resolved = json.loads((whole / "recipe.json").read_text())["optim"]["precision"]
     assert resolved in ("32", "bf16-mixed") and trainer._seconds(torch.float32) > 0
     with pytest.raises(RecipeError, match="holds a run already.*resume"):
-        train.run(structures=structures, out=whole, overrides=TINY)
+        run.run(structures=structures, out=whole, overrides=TINY)
 
 
 def test_a_run_that_fails_in_validation_and_is_resumed_ends_the_same(structures, whole, tmp_path):
-    goes_on = train.Training.measure
+    goes_on = module.Training.measure
 
     def dies(self):
         if self.global_step == 20:
@@ -108,10 +108,10 @@ def test_a_run_that_fails_in_validation_and_is_resumed_ends_the_same(structures,
         return goes_on(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Training, "measure", dies)
+        patch.setattr(module.Training, "measure", dies)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            train.run(structures=structures, out=tmp_path / "cut", overrides=TINY)
-    cut = train.run(structures=structures, out=tmp_path / "cut", overrides=TINY, resume=True)
+            run.run(structures=structures, out=tmp_path / "cut", overrides=TINY)
+    cut = run.run(structures=structures, out=tmp_path / "cut", overrides=TINY, resume=True)
     curves = [read_metrics(out / "metrics.csv") for out in (tmp_path / "cut", whole)]
     assert curves[0] == curves[1] and len(curves[0]) == 4
     one, other = protok.load(cut), protok.load(whole / "model")
@@ -137,7 +137,7 @@ def test_precision_is_what_this_machine_is_fast_at(monkeypatch, tmp_path, half, 
 
 def test_training_starts_from_a_model(structures, whole, tmp_path):
     few = TINY | {"optim.steps": 2, "optim.lr": 1e-9, "finetune.chains": 1}
-    model = train.run(
+    model = run.run(
         structures=structures, init=whole / "model", out=tmp_path / "second", overrides=few
     )
     a, b = protok.load(whole / "model").network, protok.load(model).network
@@ -150,13 +150,13 @@ def test_training_starts_from_a_model(structures, whole, tmp_path):
 
 def test_nothing_to_train_on_is_said(tmp_path):
     with pytest.raises(RecipeError, match="nothing to train on"):
-        train.run(out=tmp_path / "x")
+        run.run(out=tmp_path / "x")
 
 
 def test_a_trained_model_beats_an_untrained_one(structures, tmp_path):
     more = TINY | {"optim.steps": 60, "model.quantizer.kind": "none", "valid.every": 40}
     more |= {"data.curriculum": [[0.0, 24]]}
-    model = train.run(structures=structures, out=tmp_path / "m", overrides=more)
+    model = run.run(structures=structures, out=tmp_path / "m", overrides=more)
     logged = read_metrics(tmp_path / "m" / "metrics.csv")
     errors = [row["view_error"] for row in logged if "view_error" in row]
     assert errors[-1] < errors[0]

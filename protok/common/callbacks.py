@@ -13,7 +13,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from protok.errors import ProtokError
-from protok.recipe import Recipe, RecipeError
+from protok.training.config import RecipeError
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 #: Seconds between figures of a run.
@@ -158,10 +158,18 @@ class Patience(EarlyStopping):
 
 
 class Figures(Callback):
-    """Draw the run as it goes and when it ends, where matplotlib is installed."""
+    """Draw the run as it goes and when it ends.
 
-    def __init__(self, path: Path):
-        self.path, self.drawn = path, time.monotonic()
+    Parameters
+    ----------
+    path
+        Of the figure.
+    draw
+        Called with the rows of metrics so far and the path.
+    """
+
+    def __init__(self, path: Path, draw: Callable[[list[dict[str, float]], Path], None]):
+        self.path, self.draw, self.drawn = path, draw, time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Not too often, for it takes a second."""
@@ -171,19 +179,8 @@ class Figures(Callback):
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """On the first process only."""
         if trainer.is_global_zero:
-            draw_if_possible(module.metrics.rows, self.path)
+            self.draw(module.metrics.rows, self.path)
             self.drawn = time.monotonic()
-
-
-def draw_if_possible(rows: list[dict[str, float]], path: Path) -> None:
-    """`protok.viz.plots.draw_training`; without matplotlib the metrics file alone must do."""
-    try:
-        from protok.viz.plots import draw_training
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "matplotlib":
-            raise
-        return
-    draw_training(rows, path)
 
 
 class MetricsFile:
@@ -255,20 +252,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     said = str(error).lower()
     return isinstance(error, RuntimeError) and any(
         sign in said for sign in ("out of memory", "can't allocate memory", "not enough memory")
-    )
-
-
-def memory_advice(plan: Recipe, validating: bool) -> OutOfMemory:
-    """What to lower when memory ran out; most effective first."""
-    longest = max(length for _, length in plan.data.curriculum)
-    if validating:
-        return OutOfMemory(
-            "memory ran out in validation",
-            f"lower valid.longest (now {plan.valid.longest}), with --set",
-        )
-    return OutOfMemory(
-        "memory ran out in training",
-        f"lower, with --set: data.residues (now {plan.data.residues}, memory grows with it), the "
-        f"longest crop in data.curriculum (now {longest}, memory grows with its square), "
-        f"optim.rows (now {plan.optim.rows}); --resume goes on from the last checkpoint",
     )

@@ -210,7 +210,7 @@ def draw_change(sets: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     Parameters
     ----------
     sets
-        Those of a report (see `protok.report`).
+        Those of a report (see `protok.training.report`).
     path
         SVG to write.
     """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from protok.model.network import Known
@@ -88,3 +88,38 @@ class Naming(nn.Module):
 def amino_acids(sequence: str) -> Tensor:
     """(n,) classes of the letters of a sequence."""
     return torch.from_numpy(np.array([LETTERS.find(one) for one in sequence], np.int64))
+
+
+class Teaching(nn.Module):
+    """Linear heads that predict what a teacher tells.
+
+    Encoder states must say the teacher's state of the residue itself, code vectors and decoder
+    states the means around it too: what a site is for shows in its surroundings, and what
+    neighbours share can be said in few bits.
+
+    Parameters
+    ----------
+    widths, weights
+        See `protok.training.auxiliary.heads_for`.
+    told
+        `Teacher.widths`.
+    """
+
+    def __init__(
+        self, widths: tuple[int, int, int], weights: tuple[float, ...], told: tuple[int, int]
+    ):
+        super().__init__()
+        self.weights, self.heads = heads_for(widths, weights, (told[0], told[1], told[1]))
+
+    def forward(self, known: Known, told: Float[Tensor, "n w"]) -> Answers:
+        """Mean squared error over the residues of which the teacher says something."""
+        rows = told.isfinite().all(-1)
+        told = told[rows]
+        loss, right = known.states.new_zeros((), dtype=torch.float32), {}
+        for place, held, head in known.asked(self.heads):
+            said = head(held[rows]).float()
+            true = told[:, : said.shape[1]]
+            error = (said - true).square().sum() / max(true.numel(), 1)
+            loss = loss + self.weights[place] * error
+            right[place] = 1 - error.detach()
+        return Answers(loss, right)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.recipe import Recipe, RecipeError, ValidConfig
 from protok.structure.backbone import Backbone
 from protok.structure.clustering import Split, assign, cluster, read_split, write_split
 from protok.structure.store import Store, open_store
+from protok.training.config import Recipe, RecipeError, ValidConfig
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from protok.common.trainer import world_and_rank
 from protok.model.features import Batch
-from protok.naming import amino_acids
-from protok.structure.store import Stream
-from protok.teaching import Teacher
+from protok.structure.store import Store
+from protok.training.auxiliary import amino_acids
+from protok.training.distillation import Teacher
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Lesson:
     amino_acid : (n,)
         `UNKNOWN` where there is no letter for it.
     taught : (n, t) or None
-        What a teacher says of the residues (`protok.teaching`), NaN where it says nothing.
+        What a teacher says of the residues (`protok.training.distillation`), NaN where it says nothing.
     """
 
     batch: Batch
@@ -93,3 +93,65 @@ class Steps(IterableDataset):
                 amino_acids(letters),
                 said,
             )
+
+
+#: Batches that are planned together, so that chains of a batch are alike in length.
+PLAN = 16
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A stretch of one chain."""
+
+    chain: int
+    begin: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The training batches, as a function of the step: a resumed run sees the same ones.
+
+    Attributes
+    ----------
+    store
+        The chains; drawn with their weights.
+    residues
+        About so many a batch.
+    curriculum
+        Pairs (progress, crop length): from that share of the training on, crops are at
+        most so long.
+    seed
+        Of the draws.
+    """
+
+    store: Store
+    residues: int
+    curriculum: tuple[tuple[float, int], ...]
+    seed: int
+
+    def longest(self, progress: float) -> int:
+        """Crop length at a training progress in [0, 1]."""
+        return [n for at, n in self.curriculum if progress >= at][-1]
+
+    def batch(self, step: int, steps: int) -> list[Crop]:
+        """Crops of one training step of `steps`."""
+        block, part = divmod(step, PLAN)
+        rng = np.random.default_rng([self.seed, block])
+        longest = self.longest(block * PLAN / steps)
+        length = np.minimum(self.store.lengths(), longest)
+        mean = float((length * self.store.weight).sum())
+        draws = rng.choice(
+            len(self.store), size=max(PLAN, round(PLAN * self.residues / mean)), p=self.store.weight
+        )
+        crops = []
+        for chain in draws:
+            spare = self.store.lengths()[chain] - length[chain]
+            begin = int(rng.integers(spare + 1))
+            crops.append(Crop(int(chain), begin, begin + int(length[chain])))
+        crops.sort(key=lambda crop: crop.stop - crop.begin)
+        edges = np.cumsum([crop.stop - crop.begin for crop in crops])
+        cut = np.searchsorted(edges, edges[-1] * np.arange(PLAN + 1) / PLAN, side="left")
+        order = rng.permutation(PLAN)
+        low, high = cut[order[part]], cut[order[part] + 1]
+        return crops[low:high] or crops[:1]

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from protok.errors import ProtokError
-from protok.holdout import Sides
-from protok.recipe import read_recipe
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
 from protok.structure.store import Store, open_store, unread
 from protok.tokenizers.learned import StructureTokenizer
+from protok.training.config import read_recipe
+from protok.training.splits import Sides
 
 #: Columns of a report: whether more is better, digits, and what it is called.
 MEASURES = {
@@ -29,7 +29,7 @@ MEASURES = {
 #: Chains of a set whose codes are also decoded by the other model.
 CROSSED = 16
 #: Chains by which forgetting is seen when there is no validation set; none was trained on.
-BUNDLED = Path(__file__).with_name("bench") / "structures"
+BUNDLED = Path(__file__).parents[1] / "bench" / "structures"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class DataConfig:
     measured on. ``residues``: about so many a step and process. ``curriculum`` holds pairs
     (progress, longest crop), the first at progress 0. ``without``: a text file of ids, one a
     line, that are never trained on. ``teacher``: states of another model for the residues of
-    ``train`` (`protok.teaching`). ``workers``: processes that prepare batches, for a GPU that
+    ``train`` (`protok.training.distillation`). ``workers``: processes that prepare batches, for a GPU that
     would wait for them; 0 prepares each as it is due.
     """
 
@@ -57,8 +57,8 @@ class OptimConfig:
     noise of up to so many Å on every atom, the decoder must restore them without it. ``steady``:
     weight of the squared difference between latents with and without that noise. ``naming``:
     weights with which encoder states, code vectors and decoder states must name amino acids
-    (`protok.naming`). ``taught``: weights with which the same three must say what
-    ``data.teacher`` says (`protok.teaching`), codes and decoder its means ``around`` residues
+    (`protok.training.auxiliary`). ``taught``: weights with which the same three must say what
+    ``data.teacher`` says (`protok.training.distillation`), codes and decoder its means ``around`` residues
     too, within radii in Å.
     ``school``: in so many of the steps, the first, nothing but the encoder
     learns, and nothing but these two tasks, on the longest crops: such a step costs a fraction of
@@ -136,7 +136,7 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """Fine-tuning of a model (see `protok.finetune`).
+    """Fine-tuning of a model (see `protok.training.finetune`).
 
     ``init``: name or folder of the model to start from; empty trains from scratch.
     ``codebook``: ``frozen``, ``adapted`` or ``new``. ``encoder``: False keeps the encoder as

@@ -13,11 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from protok.common.settings import RecipeError
-from protok.model.network import Known
-from protok.naming import Answers, heads_for
 from protok.structure.store import Store
 
 #: Chains from which mean and spread of what is around residues are estimated, at most.
@@ -102,38 +100,3 @@ def read_teacher(path: str | Path, store: Store, around: tuple[float, ...] = ())
             "write them anew with benchmarks/teacher.py", file=str(path),
         )  # fmt: skip
     return Teacher(name, states, store, around)
-
-
-class Teaching(nn.Module):
-    """Linear heads that predict what a teacher tells.
-
-    Encoder states must say the teacher's state of the residue itself, code vectors and decoder
-    states the means around it too: what a site is for shows in its surroundings, and what
-    neighbours share can be said in few bits.
-
-    Parameters
-    ----------
-    widths, weights
-        See `protok.naming.heads_for`.
-    told
-        `Teacher.widths`.
-    """
-
-    def __init__(
-        self, widths: tuple[int, int, int], weights: tuple[float, ...], told: tuple[int, int]
-    ):
-        super().__init__()
-        self.weights, self.heads = heads_for(widths, weights, (told[0], told[1], told[1]))
-
-    def forward(self, known: Known, told: Float[Tensor, "n w"]) -> Answers:
-        """Mean squared error over the residues of which the teacher says something."""
-        rows = told.isfinite().all(-1)
-        told = told[rows]
-        loss, right = known.states.new_zeros((), dtype=torch.float32), {}
-        for place, held, head in known.asked(self.heads):
-            said = head(held[rows]).float()
-            true = told[:, : said.shape[1]]
-            error = (said - true).square().sum() / max(true.numel(), 1)
-            loss = loss + self.weights[place] * error
-            right[place] = 1 - error.detach()
-        return Answers(loss, right)

@@ -31,8 +31,8 @@ import torch
 from protok.model.config import ModelConfig
 from protok.model.network import Network
 from protok.quantize import Quantizer
-from protok.recipe import Recipe, RecipeError
 from protok.tokenizers.learned import StructureTokenizer
+from protok.training.config import Recipe, RecipeError
 
 CODEBOOKS = ("frozen", "adapted", "new")
 #: Settings of a quantizer that are not its shape: they may change from run to run.
