@@ -16,7 +16,7 @@ import numpy as np
 from provenance import provenance, write
 
 from protok import bench
-from protok.bench.controls import neighbours
+from protok.bench.representations.controls import neighbours
 from protok.structure.backbone import Backbone
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -22,9 +22,9 @@ from pathlib import Path
 from provenance import digest, provenance, write
 
 from protok import bench
-from protok.bench.folder import WITHIN
+from protok.bench.data.folder import WITHIN
+from protok.bench.evaluation import available, named
 from protok.bench.results import Results
-from protok.bench.run import available, named
 from protok.errors import ProtokError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,8 +25,8 @@ import provenance
 import protok
 from protok.analysis.search import Database, label, search
 from protok.analysis.substitution import Matrix, default_matrix, of_alignments, tm_alignment
-from protok.bench.folder import Folder
-from protok.bench.scores import spearman
+from protok.bench.data.folder import Folder
+from protok.bench.measures.scores import spearman
 from protok.tokens.tokens import Tokens
 
 TOKENIZERS = ("protok-512", "3di", "protein-blocks")

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from protok.bench.subjects import Subject, subject
+from protok.bench.representations.load import subject
+from protok.bench.representations.representation import Subject
 from protok.common.trainer import half_is_faster
 from protok.structure.store import read_store
 from protok.training.distillation import write_teacher

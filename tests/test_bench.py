@@ -11,17 +11,24 @@ import torch
 import protok
 from protok import bench
 from protok.analysis import alignment
-from protok.bench import align, codes, probe, results, splits, tasks
-from protok.bench import folder as folders
-from protok.bench.controls import CONTROLS
-from protok.bench.precomputed import Precomputed
-from protok.bench.subjects import Subject, subject
+from protok.bench import results, tasks
+from protok.bench.data import folder as folders
+from protok.bench.data import splits
+from protok.bench.measures import alignment as align
+from protok.bench.measures import codebook as codes
+from protok.bench.measures import samples
+from protok.bench.representations.controls import CONTROLS
+from protok.bench.representations.load import subject
+from protok.bench.representations.precomputed import Precomputed
+from protok.bench.representations.representation import Subject
 from protok.cli import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = replace(probe.FAST, steps=30, every=10, warmup=3, hidden=8, residues=600, rates=(1e-2, 1e-3))
+TINY = replace(
+    samples.FAST, steps=30, every=10, warmup=3, hidden=8, residues=600, rates=(1e-2, 1e-3)
+)
 
 
 def chains(n, length=40):
@@ -119,7 +126,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, text, found):
 
 
 def test_ligand_contacts_are_those_within_reach(tmp_path):
-    from protok.bench.ligands import contacts
+    from protok.bench.data.ligands import contacts
 
     chain = chains(1)[0]
     protok.write(chain, tmp_path / "x.pdb")
@@ -235,7 +242,7 @@ def test_a_view_by_id_says_nothing_of_other_codes():
     for one, two in zip(plain.outputs(some), own.outputs(some), strict=True):
         np.testing.assert_array_equal(one, two)
     np.testing.assert_array_equal(own.vectors, np.eye(40))
-    from protok.bench.subjects import _own_vectors
+    from protok.bench.representations.representation import _own_vectors
 
     large = _own_vectors(3000)
     cosine = large @ large.T
@@ -278,7 +285,7 @@ def test_outputs_are_kept_between_runs(data, tmp_path):
 
 
 def test_simple_features_are_what_they_say():
-    from protok.bench.controls import SimpleFeatures
+    from protok.bench.representations.controls import SimpleFeatures
 
     chain = chains(1)[0]
     chain.coords[5] = np.nan
@@ -388,7 +395,7 @@ def test_reconstruction_of_a_perfect_decoder_is_perfect():
 
 
 def test_retrieval_finds_copies_and_random_codes_do_not():
-    from protok.bench.folder import Domain
+    from protok.bench.data.folder import Domain
 
     some = chains(8, 60)
     # Each fold is a chain and its noisy copy.
@@ -464,7 +471,7 @@ def test_results_are_reused_only_while_nothing_changed(data, tmp_path):
     (moved / "tasks" / "letters.parquet").write_bytes(
         (data / "tasks" / "letters.parquet").read_bytes()
     )
-    from protok.bench.tidy import write_structures
+    from protok.bench.data.prepare import write_structures
 
     write_structures(structures, moved / "structures.parquet")
     assert value(data=moved) != 0.123
@@ -734,7 +741,7 @@ def test_a_folder_of_files_is_data_for_what_needs_no_labels(tmp_path):
 
 
 def test_mini_set_is_complete_and_small():
-    from protok.bench.mini import mini_files
+    from protok.bench.data.mini import mini_files
 
     folder = bench.open_data("mini")
     wanted = {"bind_hetatm", "flex_bfactor", "sensitivity", "reconstruction"}

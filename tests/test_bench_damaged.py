@@ -11,9 +11,9 @@ from test_bench_doors import chains
 
 import protok
 from protok import bench
-from protok.bench.folder import Folder
-from protok.bench.subjects import subject
-from protok.bench.tidy import write_table
+from protok.bench.data.folder import Folder
+from protok.bench.data.prepare import write_table
+from protok.bench.representations.load import subject
 from protok.cli import main
 from protok.errors import FormatError
 

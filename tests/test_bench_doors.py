@@ -10,9 +10,13 @@ import pytest
 import protok
 from protok import bench
 from protok.analysis import alignment
-from protok.bench import codes, official, official_chains, results
-from protok.bench.run import available, open_data
-from protok.bench.subjects import KMeans, Subject, subject
+from protok.bench import results
+from protok.bench.data import release as official
+from protok.bench.data import release_chains
+from protok.bench.evaluation import available, open_data
+from protok.bench.measures import codebook as codes
+from protok.bench.representations.load import subject
+from protok.bench.representations.representation import KMeans, Subject
 from protok.cli import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone
@@ -143,7 +147,7 @@ def test_values_of_zeros_and_ones_are_no_sites(data, tmp_path):
     rows = pq.read_table(data / "tasks" / "sites.parquet").to_pylist()
     for row in rows:
         row["label"] = [float(one) for one in row["label"]]
-    from protok.bench.tidy import write_table
+    from protok.bench.data.prepare import write_table
 
     write_table(rows, other / "sites.parquet", {})
     got = [
@@ -156,19 +160,19 @@ def test_values_of_zeros_and_ones_are_no_sites(data, tmp_path):
 def test_what_cannot_stand_side_by_side_is_refused(data, files, tmp_path):
     out, other = tmp_path / "results", tmp_path / "other"
     bench.evaluate(["3di", "random-code"], ["sites"], data, out=out, probe="linear")
-    assert len(results.load(out)) == 2
+    assert len(results.load_results(out)) == 2
     path = out / "3di" / "sites.json"
     held = json.loads(path.read_text())
     for changes in ({"data": held["data"] | {"sha256": "0"}}, {"settings": {"name": "fast"}}):
         path.write_text(json.dumps(held | changes))
         with pytest.raises(FormatError, match="3di on sites and random-code on sites.*different"):
-            results.load(out)
+            results.load_results(out)
     path.write_text(json.dumps(held))
     bench.evaluate("3di", ["utilization"], data, out=out)
     older = held | {"tokenizer": held["tokenizer"] | {"fingerprint": "0"}}
     path.write_text(json.dumps(older))
     with pytest.raises(FormatError, match="different models of one name"):
-        results.load(out)
+        results.load_results(out)
     assert main(["bench", "report", str(out), "-o", str(other)]) == 2
 
 
@@ -344,10 +348,10 @@ def test_a_chain_by_its_label_has_the_authors_numbers(tmp_path):
     atoms["label_seq_id"] = (np.arange(n) // 4 + 1).astype(str)
     file.write(tmp_path / "1abc.cif")
     for name in ("X", "B"):
-        read = official_chains.from_mmcif(tmp_path / "1abc.cif", name)
+        read = release_chains.from_mmcif(tmp_path / "1abc.cif", name)
         np.testing.assert_array_equal(read.index, chain.index)
     with pytest.raises(official.Left, match="no chain C"):
-        official_chains.from_mmcif(tmp_path / "1abc.cif", "C")
+        release_chains.from_mmcif(tmp_path / "1abc.cif", "C")
 
 
 def test_gains_are_paired_by_table(data, tmp_path, monkeypatch):

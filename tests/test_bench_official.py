@@ -13,10 +13,10 @@ import torch
 import protok
 from protok import bench
 from protok.bench import open_data, results
-from protok.bench.folder import Folder
-from protok.bench.official_chains import Chains
-from protok.bench.official_lists import Left
-from protok.bench.run import available
+from protok.bench.data.folder import Folder
+from protok.bench.data.release_chains import Chains
+from protok.bench.data.release_lists import Left
+from protok.bench.evaluation import available
 from protok.errors import CorruptFile, FormatError
 from protok.testing import random_backbone
 

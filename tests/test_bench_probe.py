@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from protok.bench import probe
+from protok.bench import evaluation
+from protok.bench.measures import mlp_probe, samples
 
 TINY = replace(
-    probe.FAST, steps=60, every=15, warmup=5, hidden=16, residues=600, rates=(1e-2, 1e-3)
+    samples.FAST, steps=60, every=15, warmup=5, hidden=16, residues=600, rates=(1e-2, 1e-3)
 )
-LINEAR = probe.LINEAR
+LINEAR = samples.LINEAR
 CODES = 8
 
 
@@ -36,7 +37,7 @@ def made(kind, proteins, seed, *, shuffled=False, continuous=False, length=40):
     known[:, 0] = level  # what a linear probe can read
     vectors = torch.from_numpy(np.r_[known, np.zeros((1, 6))].astype(np.float32))
     x = torch.from_numpy(ids)
-    return probe.Samples(
+    return samples.Samples(
         vectors[x] if continuous else x, None if continuous else vectors,
         torch.arange(n) % length, torch.from_numpy(owner), torch.from_numpy(y),
     )  # fmt: skip
@@ -44,7 +45,7 @@ def made(kind, proteins, seed, *, shuffled=False, continuous=False, length=40):
 
 def fitted(kind, settings, **options):
     parts = [made(kind, n, seed, **options) for seed, n in enumerate((60, 20, 40))]
-    return probe.fit(kind, parts[0], parts[1], {"test": parts[2]}, 3, settings)
+    return evaluation.fit_probe(kind, parts[0], parts[1], {"test": parts[2]}, 3, settings)
 
 
 METRIC = {"site": "auroc", "value": "spearman", "class": "macro_f1"}
@@ -95,7 +96,7 @@ def test_a_network_that_nothing_chose_is_not_scored(select, label):
     parts = [made("site", n, seed) for seed, n in enumerate((60, 20, 40))]
     parts[1].y[:] = label
     with pytest.raises(ValueError, match="labels of validation are of one class"):
-        probe.fit("site", parts[0], parts[1], {"test": parts[2]}, 3, settings)
+        evaluation.fit_probe("site", parts[0], parts[1], {"test": parts[2]}, 3, settings)
 
 
 def test_a_rate_alone_trains_as_it_does_among_others():
@@ -113,7 +114,7 @@ def test_a_rate_that_diverges_is_not_chosen():
 
 def test_one_step_is_that_of_torch():
     settings = replace(TINY, rates=(1e-3,), warmup=1, dropout=0.0)
-    stack = probe._Stack(4, 1, settings, torch.Generator().manual_seed(0))
+    stack = mlp_probe._Stack(4, 1, settings, torch.Generator().manual_seed(0))
     start = {key: value[0].detach().clone() for key, value in stack.parameters.items()}
     copies = {key: value.clone().requires_grad_() for key, value in start.items()}
     decayed = [copies[key] for key in ("w1", "w2", "position")]
@@ -124,9 +125,9 @@ def test_one_step_is_that_of_torch():
     )  # fmt: skip
     x = torch.randn(10, 4, generator=torch.Generator().manual_seed(1))
     for _ in range(3):
-        samples = probe.Samples(x, None, torch.arange(10), torch.zeros(10).long(), torch.zeros(10))
+        given = samples.Samples(x, None, torch.arange(10), torch.zeros(10).long(), torch.zeros(10))
         rows = torch.arange(10)
-        out = stack.head(stack.trunk(samples, rows, stack.parameters, True), stack.parameters, True)
+        out = stack.head(stack.trunk(given, rows, stack.parameters, True), stack.parameters, True)
         stack.step(10 * out.square().mean((1, 2)))
         h = torch.nn.functional.layer_norm(x + copies["position"][:10], (4,), eps=1e-12)
         h = torch.relu((h * copies["scale"] + copies["shift"]) @ copies["w1"] + copies["b1"])
@@ -134,21 +135,21 @@ def test_one_step_is_that_of_torch():
         (10 * (h @ copies["w2"] + copies["b2"]).square().mean()).backward()
         torch.nn.utils.clip_grad_norm_(list(copies.values()), 1.0)
         for group in optimiser.param_groups:
-            group["lr"] = 1e-3 * probe.schedule(stack.count, settings)
+            group["lr"] = 1e-3 * mlp_probe.schedule(stack.count, settings)
         optimiser.step()
     for key, value in copies.items():
         torch.testing.assert_close(stack.parameters[key][0], value, rtol=1e-4, atol=1e-6)
 
 
 def test_paper_protocol_is_the_papers():
-    paper = probe.PAPER
+    paper = samples.PAPER
     assert (paper.steps, paper.warmup, paper.proteins, paper.domains) == (10_000, 200, 8, 64)
     assert len(paper.rates) == 8 and paper.hidden == 512 and paper.clip == 1.0
-    rates = [probe.schedule(step, paper) for step in (1, 200, 1200, 10_000)]
+    rates = [mlp_probe.schedule(step, paper) for step in (1, 200, 1200, 10_000)]
     assert rates == pytest.approx([1 / 200, 1, 1, 0.1])
     # Once an epoch, batches of 8 proteins, the rest dropped.
     short = replace(paper, steps=14, warmup=2, hidden=8, rates=(1e-2,))
-    fit = probe.fit("site", made("site", 60, 0), made("site", 20, 1), {"t": made("site", 9, 2)}, 0,
+    fit = evaluation.fit_probe("site", made("site", 60, 0), made("site", 20, 1), {"t": made("site", 9, 2)}, 0,
                     short)  # fmt: skip
     assert fit.steps in (7, 14)
 
@@ -156,12 +157,12 @@ def test_paper_protocol_is_the_papers():
 def test_balanced_loss_weighs_both_classes_alike():
     y = torch.tensor([1.0, 0, 0, 0])
     out = torch.zeros(1, 4, 1)
-    assert probe.loss_of("site", out, y).item() == pytest.approx(np.log(2))
+    assert mlp_probe.loss_of("site", out, y).item() == pytest.approx(np.log(2))
     out[0, 0, 0] = -5  # the one positive, quite wrong
-    wrong_positive = probe.loss_of("site", out, y).item()
+    wrong_positive = mlp_probe.loss_of("site", out, y).item()
     out = torch.zeros(1, 4, 1)
     out[0, 1:, 0] = 5  # all three negatives, as wrong
-    assert probe.loss_of("site", out, y).item() == pytest.approx(wrong_positive, rel=1e-4)
+    assert mlp_probe.loss_of("site", out, y).item() == pytest.approx(wrong_positive, rel=1e-4)
 
 
 def test_a_wide_vector_of_noise_does_not_take_the_place_from_the_linear_probe():
@@ -172,6 +173,6 @@ def test_a_wide_vector_of_noise_does_not_take_the_place_from_the_linear_probe():
         y = one.position.float() + torch.from_numpy(random.normal(size=len(x)).astype(np.float32))
         return replace(one, x=torch.from_numpy(x), vectors=None, y=y)
 
-    found = probe.fit("value", wide(12, 0), wide(6, 1), {"test": wide(20, 2)}, 0, LINEAR)
+    found = evaluation.fit_probe("value", wide(12, 0), wide(6, 1), {"test": wide(20, 2)}, 0, LINEAR)
     assert found.rate == 1e4, "the noise is penalised most"
     assert found.scores["test"]["spearman"].value > 0.98

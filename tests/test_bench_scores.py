@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from protok.bench import scores
+from protok.bench.measures import scores
 
 
 def pairs_auroc(score, label):

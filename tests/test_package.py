@@ -69,7 +69,7 @@ def test_every_import_is_a_declared_dependency(config):
     core = modules(config["options"]["install_requires"])
     used = set()
     for path in (ROOT / "protok").rglob("*.py"):
-        allowed = core | EXTRA.get(path.name, set()) | EXTRA.get(path.parent.name, set())
+        allowed = core.union(*(EXTRA.get(part, set()) for part in path.parts))
         found = imports(path)
         if "testing" in path.parts:
             allowed = core | modules(config["options.extras_require"]["test"])

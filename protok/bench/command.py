@@ -102,7 +102,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     except ValueError:
         _say(f"error: --seeds {given.seeds}: give whole numbers, 1,2,3")
         return USAGE
-    from protok.bench.run import evaluate, open_data
+    from protok.bench.evaluation import evaluate, open_data
 
     folder = open_data(given.data or "mini")
     _complain(getattr(folder, "errors", []))
@@ -132,7 +132,7 @@ def _list(given: argparse.Namespace) -> int:
             splits = f" ({', '.join(task.splits)})" if task.splits else ""
             print(f"{task.name:16} {task.metric:12} {task.what}{splits}")
         return OK
-    from protok.bench.run import available, open_data
+    from protok.bench.evaluation import available, open_data
 
     for name in available(open_data(given.data)):
         print(name)
@@ -140,7 +140,7 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _prepare(given: argparse.Namespace) -> int:
-    from protok.bench.tidy import prepare
+    from protok.bench.data.prepare import prepare
 
     made = prepare(
         given.structures, given.out, labels=given.labels, pairs=given.pairs,
@@ -159,10 +159,8 @@ def _complain(errors: list[tuple[str, str]]) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from protok.bench.report import write
-    from protok.bench.results import load
 
-    write(load(given.results), Path(given.html))
+    write_report(load_results(given.results), Path(given.html))
     _say(f"the report is in {given.html}")
     return OK
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from protok.bench.measures.scores import PARITY_BATCH
 from protok.bench.results import ENOUGH_DOMAINS, OK, Results
-from protok.bench.scores import PARITY_BATCH
 from protok.errors import ProtokError
 
 #: Tables beside each other in a figure.
@@ -35,7 +35,7 @@ TITLES = {
 }  # fmt: skip
 
 
-def write(results: Results, path: str | Path) -> None:
+def write_report(results: Results, path: str | Path) -> None:
     """Write the page.
 
     Raises

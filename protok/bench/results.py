@@ -221,7 +221,7 @@ def _cell(status: str, score: dict | None) -> str:
     return f"{score['value']:.3f}{error}"
 
 
-def load(folder: str | Path) -> Results:
+def load_results(folder: str | Path) -> Results:
     """All results below a folder.
 
     Raises

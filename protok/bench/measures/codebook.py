@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from protok.bench.scores import Score
-from protok.bench.subjects import Subject
+from protok.bench.measures.scores import Score
+from protok.bench.representations.representation import Subject
 from protok.errors import ProtokError, Unsupported
 from protok.structure.backbone import Backbone
 

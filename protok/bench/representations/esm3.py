@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protok.bench.chains import embed_chains, fingerprint
+from protok.bench.representations.adapters import embed_chains, fingerprint
 from protok.errors import FormatError
 from protok.structure.io.interop import as_backbone
 from protok.tokens.tokens import Tokens

@@ -12,13 +12,13 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from protok.bench.folder import Folder
-from protok.bench.tidy import prepare
+from protok.bench.data.folder import Folder
+from protok.bench.data.prepare import prepare
 
 
 def mini_files() -> Path:
     """Folder of the mini set, which is part of the package."""
-    return Path(__file__).with_name("structures")
+    return Path(__file__).parents[1] / "structures"
 
 
 def mini_folder() -> Folder:

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.bench.parquet import read_table, schema_of
-from protok.bench.regions import in_region
+from protok.bench.data.parquet import read_table, schema_of
+from protok.bench.data.regions import in_region
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
 
@@ -270,7 +270,7 @@ class Folder:
             or not {"label", "fold"} & rows[0].keys()
         ):
             raise FormatError(
-                "a table needs the columns id, split, and label or fold", "see protok.bench.folder",
+                "a table needs the columns id, split, and label or fold", "see protok.bench.data.folder",
                 file=str(file),
             )  # fmt: skip
         if "label" not in rows[0]:

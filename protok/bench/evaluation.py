@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from protok.bench import align, codes, results, tasks
-from protok.bench.folder import TRAIN, VALID, WITHIN, Entry, Folder, Table, within
-from protok.bench.probe import PRESETS, Samples, Settings
-from protok.bench.subjects import Subject, subject
+from protok.bench import results, tasks
+from protok.bench.data.folder import TRAIN, VALID, WITHIN, Entry, Folder, Table, within
+from protok.bench.measures import alignment, codebook
+from protok.bench.measures.samples import PRESETS, Fit, Samples, Settings
+from protok.bench.representations.load import subject
+from protok.bench.representations.representation import Subject
 from protok.errors import FormatError, Unsupported
 
 #: Structures of a set that robustness is measured on, at most; reconstruction takes all.
@@ -33,12 +35,12 @@ def evaluate(
     Parameters
     ----------
     tokenizers
-        Names or objects, see `protok.bench.subjects`; one or several.
+        Names or objects, see `protok.bench.representations.representation`; one or several.
     tasks
         Names, or `all` that the data folder can supply; `NAME.z` is the table of values NAME
         as z-scores in each chain.
     data
-        A tidy folder (see `protok.bench.folder`), the official release, a folder of structure
+        A tidy folder (see `protok.bench.data.folder`), the official release, a folder of structure
         files (for the tasks that need no labels), or `mini`.
     out
         Folder of result files; a result that is there is not computed again.
@@ -111,20 +113,20 @@ def open_data(data: str | Path) -> Any:
     """The data of a folder, tidy, official, or of structure files; or the set named `mini`."""
     path = Path(data)
     if str(data) == "mini" and not path.is_dir():
-        from protok.bench.mini import mini_folder
+        from protok.bench.data.mini import mini_folder
 
         return mini_folder()
     if not path.is_dir():
         raise FormatError("no such folder", "give a data folder, or mini", file=str(data))
-    from protok.bench import official
+    from protok.bench.data import release
 
-    if official.is_release(path):
-        return official.Release(path)
+    if release.is_release(path):
+        return release.Release(path)
     if not any(path.glob("*.parquet")):
         from protok.structure.io.sources.paths import iter_files
 
         if next(iter_files(path), None) is not None:
-            from protok.bench.mini import from_files
+            from protok.bench.data.mini import from_files
 
             return from_files(path)
     return Folder(path)
@@ -141,8 +143,8 @@ def available(folder: Any) -> list[str]:
     if _has(getattr(folder, "has_pairs", folder.pairs)):
         names.append("sensitivity")
     if _has(getattr(folder, "has_sets", folder.sets)):
-        names += list(codes.MEASURES)
-    if _has(lambda: len(align.representatives(folder.domains())) > 1):
+        names += list(codebook.MEASURES)
+    if _has(lambda: len(alignment.representatives(folder.domains())) > 1):
         names.append("retrieval")
     return names
 
@@ -274,10 +276,10 @@ def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], s
         described |= _left_out(folder, "pairs")
         return tasks.TASKS[name], pairs, described, digest
     if name == "retrieval":
-        domains = align.representatives(folder.domains())
+        domains = alignment.representatives(folder.domains())
         digest = folder.digest(domains, [domain.id for domain in domains])
         return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, digest
-    if name in codes.MEASURES:
+    if name in codebook.MEASURES:
         sets = {kind: _some(name, ids) for kind, ids in folder.sets().items()}
         _some_found(sets, folder, "sets")
         digest = folder.digest(sorted(sets.items()), [id for ids in sets.values() for id in ids])
@@ -319,11 +321,11 @@ def _work(who: Subject, name: str, given: Any, folder: Any, settings: Settings):
     if isinstance(given, Table):
         return _probed(who, given, folder, settings)
     if name == "sensitivity":
-        done = {kind: align.sensitivity(who, folder, pairs) for kind, pairs in given.items()}
+        done = {kind: alignment.sensitivity(who, folder, pairs) for kind, pairs in given.items()}
     elif name == "retrieval":
-        done = {kind: align.retrieval(who, folder, domains) for kind, domains in given.items()}
+        done = {kind: alignment.retrieval(who, folder, domains) for kind, domains in given.items()}
     else:
-        measure = codes.MEASURES[name]
+        measure = codebook.MEASURES[name]
         done = {
             kind: measure(who, [folder.structure(id) for id in ids]) for kind, ids in given.items()
         }
@@ -337,7 +339,6 @@ def _some(name: str, ids: Sequence[str]) -> list[str]:
 
 
 def _probed(who: Subject, table: Table, folder: Any, settings: Settings):
-    from protok.bench import probe
 
     train = _limited(table.split(TRAIN), settings.train_residues)
     valid = _limited(table.split(VALID), settings.valid_residues)
@@ -358,7 +359,7 @@ def _probed(who: Subject, table: Table, folder: Any, settings: Settings):
     for split in table.tests:
         tested = _limited(table.split(split), settings.test_residues)
         made[split], n[split] = samples(who, table, tested, folder), len(tested)
-    fit = probe.fit(
+    fit = fit_probe(
         table.kind, samples(who, table, train, folder), samples(who, table, valid, folder),
         made, len(table.classes), settings,
     )  # fmt: skip
@@ -382,6 +383,22 @@ def _limited(entries: list[Entry], residues: int) -> list[Entry]:
         target = entries[i].target
         n += len(target) if isinstance(target, np.ndarray) else 200
     return [entries[i] for i in sorted(kept)]
+
+
+def fit_probe(
+    kind: str,
+    train: Samples,
+    valid: Samples,
+    tests: dict[str, Samples],
+    classes: int,
+    settings: Settings,
+) -> Fit:
+    """Train the probe that the settings name, and score it (see `mlp_probe.fit`)."""
+    from protok.bench.measures import linear_probe, mlp_probe
+
+    if settings.name == "linear":
+        return linear_probe.fit(kind, train, valid, tests, classes)
+    return mlp_probe.fit(kind, train, valid, tests, classes, settings)
 
 
 def samples(who: Subject, table: Table, entries: Sequence[Entry], folder: Any) -> Samples:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from protok.bench.regions import in_range
+from protok.bench.data.regions import in_range
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
 

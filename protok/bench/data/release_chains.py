@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
-from protok.bench.official_lists import Left
+from protok.bench.data.release_lists import Left
 from protok.errors import CorruptFile, ProtokError
 from protok.structure.backbone import Backbone
 from protok.structure.io.read import read

@@ -1,4 +1,4 @@
-"""Make a data folder (`protok.bench.folder`) from structure files and a CSV of labels.
+"""Make a data folder (`protok.bench.data.folder`) from structure files and a CSV of labels.
 
 The columns of a CSV are what `protok bench prepare --help` says (`LABELS` in
 `protok.bench.command`). Without such files the tasks that structures carry themselves are still
@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from protok.bench import splits
-from protok.bench.folder import standardised, varies
-from protok.bench.parquet import schema_of
-from protok.bench.regions import in_region
+from protok.bench.data import splits
+from protok.bench.data.folder import standardised, varies
+from protok.bench.data.parquet import schema_of
+from protok.bench.data.regions import in_region
 from protok.bench.tasks import UNTAUGHT
 from protok.errors import FormatError, ProtokError
 from protok.structure.backbone import Backbone
@@ -67,7 +67,7 @@ def prepare(
         Label of a residue that a CSV with `residue` does not list: `0`, `x` (unlabelled), or
         `auto`: 0 for labels of 0 and 1, unlabelled for numbers.
     ligands, bfactors
-        Make `bind_hetatm` (residues within 4.5 Å of a ligand, by `protok.bench.ligands`) and
+        Make `bind_hetatm` (residues within 4.5 Å of a ligand, by `protok.bench.data.ligands`) and
         `flex_bfactor` (CA B-factors, z-scores in each chain; constant ones are left out).
 
     Raises
@@ -180,7 +180,7 @@ def _contacts(path: Path, chain: Backbone) -> np.ndarray | None:
     from biotite.file import InvalidFileError
     from biotite.structure import BadStructureError
 
-    from protok.bench.ligands import contacts
+    from protok.bench.data.ligands import contacts
 
     try:
         return contacts(path, chain)

@@ -1,8 +1,8 @@
 """What is measured: tokenizers under one face, discrete or continuous.
 
 A subject is named by a string: what `protok.load` knows (`protok-512`, `3di`, a folder), a
-control of `protok.bench.controls`, a model of others (`proteinmpnn`, or `esm3=FILE` with the
-weights, see `protok.bench.adapters`), or a file of precomputed tokens (`.npz`). An object with
+control of `protok.bench.representations.controls`, a model of others (`proteinmpnn`, or `esm3=FILE` with the
+weights, see `protok.bench.representations.adapters`), or a file of precomputed tokens (`.npz`). An object with
 the verbs of a protok tokenizer will do as well. What follows a colon is the view:
 
 * `NAME`: codes, each with the vector of its codebook, as the protocol of the paper has it;
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from protok.errors import FormatError, ProtokError, Unsupported
+from protok.errors import ProtokError, Unsupported
 from protok.structure.backbone import Backbone
 
 VIEWS = ("codes", "ids", "continuous", "states", "decoded")
@@ -329,61 +329,3 @@ def _nearest(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.concatenate([(half - part @ centres.T).argmin(1) for part in parts] or [[]]).astype(
         int
     )
-
-
-def subject(
-    given: Any, structures: Sequence[Backbone] = (), *, store: Path | None = None
-) -> Subject:
-    """The subject of a name or an object.
-
-    Parameters
-    ----------
-    structures
-        What k-means centres are made from.
-    store
-        Folder that keeps outputs between runs.
-
-    Raises
-    ------
-    FormatError
-        If the name is not known.
-    """
-    if isinstance(given, Subject):
-        return given
-    if not isinstance(given, str | Path):
-        made = Subject(given)
-        made.store = store
-        return made
-    if "," in str(given) and not Path(given).exists():
-        raise FormatError(f"{str(given)!r} is no tokenizer", "give --model once for each")
-    name, colon, view = str(given).rpartition(":")
-    if not colon or not (view in VIEWS or view.startswith("kmeans")):
-        name, view = str(given), "codes"
-    kmeans = view.startswith("kmeans")
-    made = Subject(_load(name), "continuous" if kmeans else view)
-    made.store = store
-    if kmeans:
-        if not view[6:].isdecimal() or not int(view[6:]):
-            raise FormatError(f"{given!r} is no tokenizer", "write NAME:kmeans512")
-        made = Subject(KMeans(made, int(view[6:]), structures))
-        made.store = store
-    return made
-
-
-def _load(name: str) -> Any:
-    from protok.bench import adapters, controls
-
-    if name in controls.CONTROLS:
-        return controls.CONTROLS[name]()
-    kind, given, path = name.partition("=")
-    if kind in adapters.ADAPTERS and (given or kind == "proteinmpnn"):
-        return adapters.load(kind, path or None)
-    if name.endswith(".npz"):
-        from protok.bench.precomputed import Precomputed
-
-        return Precomputed(name)
-    if name in adapters.ADAPTERS:
-        raise FormatError(f"{name} needs its weights", f"write {name}=FILE")
-    from protok.tokenizers.registry import load
-
-    return load(name)

@@ -13,15 +13,20 @@ Nothing is downloaded. Licences of weights are those of their sources.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from protok.errors import FormatError
+from protok.structure.backbone import Backbone
 
 #: Module and class of each name.
 ADAPTERS = {
-    "proteinmpnn": ("mpnn", "ProteinMPNN"),
+    "proteinmpnn": ("proteinmpnn", "ProteinMPNN"),
     "esm3": ("esm3", "StructureEncoder"),
     "vanillavq": ("esm3", "StructureEncoder"),
     "aminoaseed": ("esm3", "StructureEncoder"),
@@ -46,7 +51,7 @@ def load(kind: str, path: str | Path | None = None) -> Any:
         If a package is missing.
     """
     module, name = ADAPTERS[kind]
-    made = getattr(import_module(f"protok.bench.{module}"), name)
+    made = getattr(import_module(f"protok.bench.representations.{module}"), name)
     if path is None:
         return made.installed()
     return made(checkpoint(path), name=kind)
@@ -81,3 +86,35 @@ def checkpoint(path: str | Path) -> Any:
         raise FormatError(
             f"no file of weights ({said})", "fetch it again", file=str(path)
         ) from error
+
+
+def embed_chains(
+    backbone: Backbone, there: np.ndarray, width: int, states: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """(L, width) float32 states of residues, each chain by itself.
+
+    Parameters
+    ----------
+    backbone
+        The structure.
+    there : (L,) bool
+        Residues that the encoder sees; all others are NaN.
+    width
+        Numbers a residue.
+    states
+        From the row numbers of one chain, (n,), to its states, (n, width).
+    """
+    out = np.full((len(backbone), width), np.nan, np.float32)
+    for chain in backbone.chains:
+        rows = np.flatnonzero(there & (backbone.chain == chain))
+        if len(rows):
+            out[rows] = states(rows)
+    return out
+
+
+def fingerprint(name: str, parts: Iterable[bytes]) -> str:
+    """``name@digest`` of a name and of the bytes of weights."""
+    digest = hashlib.sha256(name.encode())
+    for part in parts:
+        digest.update(part)
+    return f"{name}@{digest.hexdigest()[:8]}"

@@ -6,7 +6,7 @@ only some of them, and then supplies the tasks whose lists it has. Read are the 
 that the reference code saved, `processed_structured_<field>_<split>`, and where there is only
 the list before structures, `<field>_<split>`, that together with the mmCIF dump
 (`pdb_data/mmcif_files/mmcif_files/xxxx.cif`, beside or above the root), by the rules of
-`protok.bench.official_lists`. The files are pickles: they are read by an unpickler that makes
+`protok.bench.data.release_lists`. The files are pickles: they are read by an unpickler that makes
 arrays, tensors and plain values, and nothing else.
 """
 
@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from protok.bench import official_lists as lists
-from protok.bench.folder import TRAIN, VALID, Domain, Entry, Folder, Table
-from protok.bench.official_chains import Chains
-from protok.bench.official_lists import Left
-from protok.bench.regions import in_range
+from protok.bench.data import release_lists as lists
+from protok.bench.data.folder import TRAIN, VALID, Domain, Entry, Folder, Table
+from protok.bench.data.regions import in_range
+from protok.bench.data.release_chains import Chains
+from protok.bench.data.release_lists import Left
 from protok.bench.tasks import TASKS
 from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.structure.backbone import Backbone
@@ -80,7 +80,7 @@ def _root(path: Path) -> Path | None:
 
 
 class Release:
-    """The release with the methods of `protok.bench.folder.Folder`.
+    """The release with the methods of `protok.bench.data.folder.Folder`.
 
     Raises
     ------
@@ -409,7 +409,7 @@ def _items(file: Path) -> Iterator[dict[str, Any]]:
     import torch
 
     safe = SimpleNamespace(Unpickler=_Unpickler, load=lambda f, **k: _Unpickler(f, **k).load(),
-                           __name__="protok.bench.official")  # fmt: skip
+                           __name__="protok.bench.data.release")  # fmt: skip
     try:
         held = torch.load(file, map_location="cpu", pickle_module=safe, weights_only=False)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protok.bench.chains import embed_chains, fingerprint
+from protok.bench.representations.adapters import embed_chains, fingerprint
 from protok.errors import FormatError, ProtokError
 from protok.structure.backbone import Backbone
 from protok.structure.io.interop import as_backbone

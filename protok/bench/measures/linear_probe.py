@@ -19,8 +19,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from protok.bench import scores
-from protok.bench.probe import Fit, Samples, labelled, scored
+from protok.bench.measures import scores
+from protok.bench.measures.samples import Fit, Samples, labelled, scored
 
 #: From strong to weak, as shares of a thousandth of the residues' weight.
 PENALTIES = (1e4, 1e3, 100.0, 10.0, 1.0, 0.1, 1e-2)

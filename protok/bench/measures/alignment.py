@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from protok.analysis.alignment import LOCAL_GAP, alignment_score
-from protok.bench.folder import Domain, Folder
-from protok.bench.scores import Score, bootstrap, pearson, spearman
-from protok.bench.subjects import Subject
+from protok.bench.data.folder import Domain, Folder
+from protok.bench.measures.scores import Score, bootstrap, pearson, spearman
+from protok.bench.representations.representation import Subject
 
 #: Domains that are compared with one another in retrieval, at most.
 DOMAINS = 250

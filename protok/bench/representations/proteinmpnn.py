@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protok.bench.chains import embed_chains, fingerprint
+from protok.bench.representations.adapters import embed_chains, fingerprint
 from protok.errors import FormatError, ProtokError
 from protok.structure.io.interop import as_backbone
 

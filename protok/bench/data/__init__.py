@@ -1,0 +1,1 @@
+"""Labelled structures: a tidy folder, the official release, the bundled mini set."""

@@ -1,0 +1,1 @@
+"""How it is measured: probes, scores, and measures that need no training."""
