@@ -141,7 +141,7 @@ def built_with(part: str | None) -> Iterator[None]:
         if part is not None:
             stack.enter_context(patch("protok.model.network.Decoder", PARTS[part]))
         if part == "sequence":
-            stack.enter_context(patch("protok.training.run.Network", SequencedNetwork))
+            stack.enter_context(patch("protok.training.module.Network", SequencedNetwork))
             stack.enter_context(patch("protok.training.run.Steps", SequencedSteps))
         yield
 

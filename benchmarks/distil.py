@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from protok.commandline import run_arguments, settings
+from protok.cli.options import run_arguments, settings
 from protok.common.trainer import (
     fit,
     last_checkpoint,

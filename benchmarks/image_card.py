@@ -56,7 +56,7 @@ offline in examples and tests; for good images train one of the recipes for Imag
 def measure(model: Path, data: Path, out: Path, most: int) -> Path:
     """Score a model on both sets; its result file."""
     from protok.image import ImageTokenizer
-    from protok.image.scoring import progressive
+    from protok.image.evaluate import progressive
 
     tokenizer = ImageTokenizer.from_pretrained(model)
     side = tokenizer.provenance["recipe"]["data"]["size"]

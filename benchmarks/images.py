@@ -88,7 +88,7 @@ def overrides(cell: Cell, recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def measure(cell: Cell, recipe: Mapping[str, Any], data: Path, runs: Path) -> dict[str, Any]:
     """Train one cell and score what it makes of held-out images."""
-    from protok.image.scoring import score
+    from protok.image.evaluate import score
     from protok.image.tokenizer import ImageTokenizer
     from protok.image.training import run
 

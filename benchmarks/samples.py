@@ -29,8 +29,8 @@ def measure(
     prior: Any, tokenizer: Any, tokens: str, setting: dict, n: int, **real: Any
 ) -> tuple[list, list, dict[str, Any]]:
     """Requests and codes of n samples of one setting, and their scores."""
+    from protok.prior.evaluate import score_chains, score_images
     from protok.prior.sampling import requests, sample
-    from protok.prior.scoring import score_chains, score_images
 
     began = time.process_time()
     asked = requests(prior, n, seed=0)
@@ -47,7 +47,7 @@ def measure(
 def sheet(prior: Any, tokenizer: Any, asked: list, codes: list, path: Path) -> None:
     """Samples of images in rows of ten."""
     from protok.image.pixels import contact_sheet, write_pixels
-    from protok.prior.drawing import as_tokens
+    from protok.prior.images import as_tokens
 
     some = as_tokens(prior.layout, codes[:SHOWN], asked[:SHOWN])
     pixels = tokenizer.decode_batch(some)
@@ -70,13 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from provenance import provenance, write
 
-    from protok.prior import Prior, backbones, drawing
+    from protok.prior import Prior, images, proteins
 
     prior = Prior.from_pretrained(options.prior)
     layout = prior.layout
     kind = "images" if layout.grid else "chains"
     name = options.tokenizer or layout.codebook.rpartition("@")[0]
-    tokenizer = (drawing if layout.grid else backbones).decoder(name, layout)
+    tokenizer = (images if layout.grid else proteins).decoder(name, layout)
     real = {"images": options.images, "inception": options.inception}
     path = options.out / f"{prior.config.name}.json"
     result: dict[str, Any] = {"settings": {}}

@@ -2,7 +2,7 @@
 
 import sys
 
-from protok.cli import main
+from protok.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import protok
-from protok import cli
+from protok.cli import main
 from protok.errors import FormatError, NoProtein
 from protok.structure import descriptors
 from protok.testing import mirrored, moved, random_rotation
@@ -158,16 +158,16 @@ def test_command(examples, tmp_path, capsys):
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "a.pdb").write_bytes((examples / "7soo.A.pdb").read_bytes())
-    assert cli.main(["atlas", "3di", "--structures", str(folder), "-o", f"{tmp_path}/one"]) == 0
+    assert main.main(["atlas", "3di", "--structures", str(folder), "-o", f"{tmp_path}/one"]) == 0
     assert {p.name for p in (tmp_path / "one").iterdir()} == {"atlas.html", "atlas.parquet"}
     (folder / "bad.pdb").write_text("nothing\n")
     capsys.readouterr()
     command = ["atlas", "3di", "--structures", str(folder), "-o", f"{tmp_path}/two", "--json"]
-    assert cli.main(command) == 1
+    assert main.main(command) == 1
     said = capsys.readouterr()
     assert '"chains": 1' in said.out and "bad.pdb" in said.err
     assert "bad.pdb" in (tmp_path / "two" / "errors.tsv").read_text()
-    assert cli.main(["atlas", "nobody", "--structures", str(folder), "-o", "x"]) == 2
+    assert main.main(["atlas", "nobody", "--structures", str(folder), "-o", "x"]) == 2
 
 
 def test_structures_from_stores_files_and_nowhere(examples, tmp_path, chains):

@@ -21,7 +21,7 @@ from protok.bench.representations.controls import CONTROLS
 from protok.bench.representations.load import subject
 from protok.bench.representations.precomputed import Precomputed
 from protok.bench.representations.representation import Subject
-from protok.cli import main
+from protok.cli.main import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone
 

@@ -14,7 +14,7 @@ from protok import bench
 from protok.bench.data.folder import Folder
 from protok.bench.data.prepare import write_table
 from protok.bench.representations.load import subject
-from protok.cli import main
+from protok.cli.main import main
 from protok.errors import FormatError
 
 

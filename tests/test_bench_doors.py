@@ -17,7 +17,7 @@ from protok.bench.evaluation import available, open_data
 from protok.bench.measures import codebook as codes
 from protok.bench.representations.load import subject
 from protok.bench.representations.representation import KMeans, Subject
-from protok.cli import main
+from protok.cli.main import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone
 

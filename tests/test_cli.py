@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import protok
-from protok import cli
+from protok.cli import main
 from protok.common.workers import show_progress
 from protok.tokens.files import load
 
@@ -22,7 +22,7 @@ ROOT = Path(protok.__file__).parents[1]
 def run(capsys, *arguments) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a command."""
     try:
-        code = cli.main([str(one) for one in arguments])
+        code = main.main([str(one) for one in arguments])
     except SystemExit as end:
         code = end.code
     said = capsys.readouterr()
@@ -53,8 +53,8 @@ def model(tmp_path_factory) -> Path:
 def test_help_is_instant():
     script = (
         "import sys, time; began = time.perf_counter(); sys.argv = ['protok', '--help']\n"
-        "from protok import cli\n"
-        "try: cli.main()\n"
+        "from protok.cli import main\n"
+        "try: main.main()\n"
         "except SystemExit as end: assert end.code == 0\n"
         "heavy = {'torch', 'numpy', 'pandas', 'pyarrow', 'biotite', 'lightning', 'rich', 'gemmi'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import protok
-from protok.cli import parser
+from protok.cli.main import parser
 from protok.tokens.files import save
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import protok
-from protok import cli
+from protok.cli import main
 from protok.common import trainer
 from protok.errors import ProtokError, Unsupported
 from protok.fast import COMPUTE, accelerate
@@ -278,8 +278,10 @@ def test_batches_of_a_gpu_give_the_same_codes(monkeypatch, examples):
 def test_a_device_that_is_not_there_is_said(examples, tmp_path, capsys):
     file, out = str(examples / "7w89.A.pdb"), str(tmp_path / "t.parquet")
     for device in ("cuda", "nonsense"):
-        assert cli.main(["encode", file, "-o", out, "--device", device]) == cli.USAGE
+        assert main.main(["encode", file, "-o", out, "--device", device]) == main.USAGE
         assert f"no device '{device}'" in capsys.readouterr().err
-    assert cli.main(["encode", file, "-o", out, "--device", "cuda", "--jobs", "2"]) == cli.USAGE
-    assert cli.main(["encode", file, "-o", out, "--device", "cuda", "--model", "3di"]) == cli.USAGE
+    assert main.main(["encode", file, "-o", out, "--device", "cuda", "--jobs", "2"]) == main.USAGE
+    assert (
+        main.main(["encode", file, "-o", out, "--device", "cuda", "--model", "3di"]) == main.USAGE
+    )
     assert not (tmp_path / "t.parquet").exists()

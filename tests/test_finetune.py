@@ -12,7 +12,7 @@ import torch
 from tiny_runs import PLACED, TINY, TUNE, write_structures
 
 import protok
-from protok import cli
+from protok.cli import main
 from protok.common.callbacks import read_metrics
 from protok.common.checkpoint import TRANSIENT
 from protok.model.network import Network
@@ -317,7 +317,7 @@ def test_one_bad_file_is_a_row_and_the_exit_code(base, structures, tmp_path, cap
         tmp_path / "run",
         *settings,
     ]
-    code = cli.main([str(one) for one in [*command, "--codebook", "adapted"]])
+    code = main.main([str(one) for one in [*command, "--codebook", "adapted"]])
     said = capsys.readouterr().err
     assert code == 1
     assert "2 inputs failed, listed in " in said and "report.md" in said
@@ -326,10 +326,10 @@ def test_one_bad_file_is_a_row_and_the_exit_code(base, structures, tmp_path, cap
     assert protok.load(tmp_path / "run" / "model").codebook.startswith("run@")
     assert "bad.pdb" in (tmp_path / "run" / "report.md").read_text()
     # The whole again, without its settings: nothing is left to do, the row is still there.
-    assert cli.main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 1
+    assert main.main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 1
     (folder / "bad.pdb").write_text("ATOM  other nonsense\n")
     protok.write(wide[:20], folder / "wide.pdb")
-    assert cli.main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 2
+    assert main.main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 2
     assert "structures have changed since the run began" in capsys.readouterr().err
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from protok import cli
+from protok.cli import main
 from protok.common.settings import RecipeError
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, Unsupported
 from protok.image import ImageConfig, ImageTokenizer, ImageTokens, load_codes, save_codes
 from protok.image.config import CodebookConfig
+from protok.image.dataset import find_images, open_pictures
 from protok.image.losses import Perceptual, balance, discriminator_loss
 from protok.image.network import Attention, ImageNetwork
-from protok.image.pictures import find_images, open_pictures
 from protok.image.pixels import write_pixels
 from protok.quantize import ProVQ
 
@@ -37,7 +37,7 @@ def images(n=3, h=16, w=16, seed=0):
 
 def test_importing_images_loads_no_protein_module():
     script = """
-import sys, protok.image, protok.image.command
+import sys, protok.image, protok.cli.image
 assert "torch" not in sys.modules
 import protok.image.tokenizer, protok.image.pictures, protok.image.metrics, protok.image.scoring
 import protok.image.training
@@ -323,6 +323,6 @@ def test_images_of_one_name_are_not_written_over_each_other(tmp_path):
     assert len({name for name, _ in find_images([tmp_path / "in"])}) == 4
     codes, out = str(tmp_path / "c.npz"), tmp_path / "out"
     encode = ["image", "encode", str(tmp_path / "in"), "-o", codes, "--model", model, "--mirror"]
-    assert cli.main(encode) == 0
-    assert cli.main(["image", "decode", codes, "-o", str(out), "--model", model]) == 0
+    assert main.main(encode) == 0
+    assert main.main(["image", "decode", codes, "-o", str(out), "--model", model]) == 0
     assert len(list(out.iterdir())) == 8

@@ -10,8 +10,8 @@ from PIL import Image
 
 from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.image import Scorer, as_pixels, contact_sheet, open_pictures
+from protok.image.dataset import find_images, has_part
 from protok.image.metrics import Gist
-from protok.image.pictures import find_images, has_part
 from protok.image.pixels import read_pixels, write_pixels
 
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from protok import cli
+from protok.cli import main
 from protok.common.settings import RecipeError
 from protok.image import ImageTokenizer, load_codes, open_pictures, read_image_recipe
 from protok.image import training as train
+from protok.image.evaluate import progressive, score
 from protok.image.network import ImageNetwork
 from protok.image.pixels import read_pixels, write_pixels
-from protok.image.scoring import progressive, score
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "benchmarks" / "recipes").glob("image-*.toml"))
@@ -208,47 +208,47 @@ def test_the_command_line(trained, pictures, tmp_path, capsys):
     codes, out = tmp_path / "codes.npz", tmp_path / "out"
     photo = pictures / "val" / "class0" / "48.png"
     inputs = [str(photo), str(pictures / "val" / "class1")]
-    assert cli.main(["image", "encode", *inputs, "-o", str(codes), "--model", model]) == 0
+    assert main.main(["image", "encode", *inputs, "-o", str(codes), "--model", model]) == 0
     assert "5 images" in capsys.readouterr().err
     assert [t.name for t in load_codes(codes)] == ["48", "49", "51", "53", "55"]
     bad = str(tmp_path / "bad.jpg")
-    assert cli.main(["image", "encode", bad, *inputs, "-o", str(codes), "--model", model]) == 1
+    assert main.main(["image", "encode", bad, *inputs, "-o", str(codes), "--model", model]) == 1
     assert "bad.jpg: is not an image" in capsys.readouterr().err
 
-    assert cli.main(["image", "decode", str(codes), "-o", str(out), "--model", model]) == 0
+    assert main.main(["image", "decode", str(codes), "-o", str(out), "--model", model]) == 0
     again, photo = (read_pixels(p).astype(float) for p in (out / "48.png", photo))
     assert again.shape == photo.shape and np.abs(again - photo).mean() < 40
     coarse = ["image", "decode", str(codes), "-o", str(tmp_path / "c"), "--model", model]
-    assert cli.main([*coarse, "--levels", "1"]) == 0
-    assert cli.main([*coarse, "--levels", "9"]) == 2
+    assert main.main([*coarse, "--levels", "1"]) == 0
+    assert main.main([*coarse, "--levels", "9"]) == 2
     assert "3 levels" in capsys.readouterr().err
 
-    assert cli.main(["image", "info", str(codes), "--json"]) == 0
+    assert main.main(["image", "info", str(codes), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 5
-    assert cli.main(["image", "info", model]) == 0
+    assert main.main(["image", "info", model]) == 0
     assert "bits per pixel: 0.75" in capsys.readouterr().out
     sheet = tmp_path / "sheet.png"
     scoring = ["image", "score", str(pictures), "--model", model, "--size", "20", "--json"]
-    assert cli.main([*scoring, "--sheet", str(sheet)]) == 0
+    assert main.main([*scoring, "--sheet", str(sheet)]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["n"] == 8 and said["frechet_gist"] > 0 and said["usage"] > 0.5
     assert "fid" not in json.dumps(said).lower()
     assert read_pixels(sheet).shape[1] > 8 * 20
-    assert cli.main([*scoring[:-1], "--progressive", "--sheet", str(sheet)]) == 0
+    assert main.main([*scoring[:-1], "--progressive", "--sheet", str(sheet)]) == 0
     assert "0.75 bits per pixel: psnr" in capsys.readouterr().out
     assert read_pixels(sheet).shape[0] > 4 * 75
 
 
 def test_wrong_use_is_said(tmp_path, capsys):
     photo = write_pixels(smooth(1)[0], tmp_path / "photo.jpg")
-    assert cli.main(["image", "encode", str(photo), "-o", str(tmp_path / "c.npy")]) == 2
+    assert main.main(["image", "encode", str(photo), "-o", str(tmp_path / "c.npy")]) == 2
     assert ".npz" in capsys.readouterr().err
     shipped = (ROOT / "protok" / "weights" / "protok-image" / "config.json").exists()
-    code = cli.main(["image", "encode", str(photo), "-o", str(tmp_path / "c.npz")])
+    code = main.main(["image", "encode", str(photo), "-o", str(tmp_path / "c.npz")])
     said = capsys.readouterr().err
     assert code == 0 if shipped else code == 2 and "protok image train RECIPE.toml" in said
-    assert cli.main(["image", "train", "--out", str(tmp_path / "r"), "--set", "optim"]) == 2
-    assert cli.main(["image", "train", "--out", str(tmp_path / "r")]) == 2
+    assert main.main(["image", "train", "--out", str(tmp_path / "r"), "--set", "optim"]) == 2
+    assert main.main(["image", "train", "--out", str(tmp_path / "r")]) == 2
     assert "give --images DIR" in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import protok
 from protok.analysis.features import CodeCounts
-from protok.cli import main
+from protok.cli.main import main
 from protok.common.hub import parse
 from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.tokens.files import save

@@ -158,7 +158,7 @@ def test_in_school_the_encoder_alone_learns_and_codes_begin_after_it(tmp_path, m
     def keep(self, trainer, module, *of):
         kept.append({key: value.clone() for key, value in module.state_dict().items()})
 
-    monkeypatch.setattr(run.survive.Best, "on_train_batch_start", keep)
+    monkeypatch.setattr(run.callbacks.Best, "on_train_batch_start", keep)
     run.run(structures=structures, out=tmp_path / "run", overrides=settings)
     assert len(kept) == 60
     moved = {key for key in kept[0] if not torch.equal(kept[0][key], kept[40][key])}

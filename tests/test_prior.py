@@ -356,7 +356,7 @@ def test_recipes_run_dry(path, wheels, drawings, tmp_path):
 
 def test_importing_priors_loads_no_protein_module():
     script = """
-import sys, protok.prior, protok.prior.command
+import sys, protok.prior, protok.cli.prior
 assert "torch" not in sys.modules
 import protok.prior.training, protok.prior.sampling, protok.prior.drawing
 mine = {m for m in sys.modules if m.startswith("protok.")}
@@ -365,7 +365,7 @@ of_proteins = ("structure", "model", "tokenizers", "training", "pipeline", "anal
 print(*[m for m in mine - {"protok.structure", "protok.structure.backbone"}
         if m.startswith(tuple(f"protok.{p}" for p in of_proteins))])
 print(*[m for m in ("biotite", "gemmi", "Bio") if m in sys.modules])
-print(*[m for m in mine if m.startswith(("protok.prior.backbones", "protok.prior.novelty"))])
+print(*[m for m in mine if m.startswith(("protok.prior.proteins", "protok.prior.novelty"))])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

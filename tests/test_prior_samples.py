@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import protok
-from protok import cli
+from protok.cli import main
 from protok.errors import CodebookMismatch, FormatError, ProtokError
 from protok.image import ImageConfig, ImageTokenizer, load_codes, open_pictures
 from protok.image.config import CodebookConfig
@@ -18,11 +18,11 @@ from protok.image.metrics import frechet
 from protok.image.network import ImageNetwork
 from protok.image.pixels import read_pixels, write_pixels
 from protok.prior import Layout, Prior, PriorConfig, Request, read_corpus
-from protok.prior.backbones import as_tokens, decoder, is_valid, soundness, validity
 from protok.prior.config import PriorDataConfig
-from protok.prior.drawing import likeness, repetition
+from protok.prior.evaluate import code_use
+from protok.prior.images import likeness, repetition
 from protok.prior.novelty import Codes, Library, diversity, novelty
-from protok.prior.scoring import code_use
+from protok.prior.proteins import as_tokens, decoder, is_valid, soundness, validity
 from protok.structure.store import write_store
 from protok.tokens import files
 
@@ -127,7 +127,7 @@ def test_samples_become_tokens_that_know_their_codebook(tokenizer):
 def test_a_store_is_encoded_as_its_chains_are(tokenizer, chains, tmp_path, capsys):
     store, out = tmp_path / "store.parquet", tmp_path / "tokens.parquet"
     write_store(chains, store)
-    assert cli.main(["encode", str(store), "-o", str(out)]) == 0
+    assert main.main(["encode", str(store), "-o", str(out)]) == 0
     assert f"{len(chains)} chains" in capsys.readouterr().err
     found = files.load(out)
     assert [one.name for one in found] == [one.name for one in chains]
@@ -136,9 +136,9 @@ def test_a_store_is_encoded_as_its_chains_are(tokenizer, chains, tmp_path, capsy
         (a.ids == b.ids).mean() for a, b in zip(found, tokenizer.encode_batch(chains), strict=True)
     ]
     assert np.mean(equal) > 0.9
-    assert cli.main(["encode", str(store), "-o", str(out)]) == 2
+    assert main.main(["encode", str(store), "-o", str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
-    assert cli.main(["encode", str(out), "-o", str(tmp_path / "x.parquet")]) == 2
+    assert main.main(["encode", str(out), "-o", str(tmp_path / "x.parquet")]) == 2
     assert "not a structure store" in capsys.readouterr().err
 
 
@@ -146,11 +146,11 @@ def test_backbones_by_the_command_line(encoded, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "out"
     given = [f"--set={key}={value}" for key, value in TINY.items()]
     train = ["prior", "train", "--tokens", str(encoded), "--out", str(run), *given]
-    assert cli.main([*train, "--set", "data.condition=length"]) == 0
+    assert main.main([*train, "--set", "data.condition=length"]) == 0
     model = str(run / "model")
     capsys.readouterr()
     drawing = ["prior", "sample", model, "-n", "2", "-o", str(out), "--length", "12", "9"]
-    assert cli.main([*drawing, "--json", "--seed", "3"]) == 0
+    assert main.main([*drawing, "--json", "--seed", "3"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert [row["length"] for row in said["samples"]] == [12, 9] and said["seed"] == 3
     assert [len(one) for one in files.load(out / "tokens.parquet")] == [12, 9]
@@ -158,13 +158,13 @@ def test_backbones_by_the_command_line(encoded, tmp_path, capsys):
     assert len(back) == 12 and back.mask.all()
     assert said == json.loads((out / "samples.json").read_text())
 
-    assert cli.main(["prior", "score", model, "-n", "2", "--length", "12"]) == 0
+    assert main.main(["prior", "score", model, "-n", "2", "--length", "12"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["validity"]["chains"] == said["validity_of_training_chains"]["chains"] == 2
     assert said["diversity"]["pairs"] == 1 and 0 < said["novelty"]["tm_score"] <= 1
-    assert cli.main(["prior", "info", model, "--json"]) == 0
+    assert main.main(["prior", "info", model, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["train_records"] > 2
-    assert cli.main(["prior", "sample", model, "-o", str(out), "--class", "cat"]) == 2
+    assert main.main(["prior", "sample", model, "-o", str(out), "--class", "cat"]) == 2
     assert "--class do not fit" in capsys.readouterr().err
 
 
@@ -183,31 +183,31 @@ def test_pictures_by_the_command_line(tmp_path, capsys):
         write_pixels(x, tmp_path / "in" / "ab"[i % 2] / f"{i}.png")
     model, codes, run = str(picture_model(tmp_path / "m")), tmp_path / "c.npz", tmp_path / "run"
     encode = ["image", "encode", str(tmp_path / "in"), "-o", str(codes), "--model", model]
-    assert cli.main([*encode, "--square", "--mirror"]) == 0
+    assert main.main([*encode, "--square", "--mirror"]) == 0
     tokens = load_codes(codes)
     assert len(tokens) == 24 and {t.ids.shape for t in tokens} == {(3, 3, 2)}
     assert tokens[1].name == tokens[0].name + "-mirrored"
     given = [f"--set={key}={value}" for key, value in TINY.items()]
     train = ["prior", "train", "--tokens", str(codes), "--out", str(run), *given]
-    assert cli.main([*train, "--set", "data.condition=class"]) == 0
+    assert main.main([*train, "--set", "data.condition=class"]) == 0
     prior, out = str(run / "model"), tmp_path / "out"
     drawing = ["prior", "sample", prior, "-n", "3", "-o", str(out), "--tokenizer", model]
-    assert cli.main([*drawing, "--class", "b", "--guidance", "1"]) == 0
+    assert main.main([*drawing, "--class", "b", "--guidance", "1"]) == 0
     assert len(load_codes(out / "codes.npz")) == 3
     assert read_pixels(out / "b" / "sample-0001.png").shape == (24, 24, 3)
     assert read_pixels(out / "sheet.png").shape[1] > 3 * 90
     capsys.readouterr()
     scoring = ["prior", "score", prior, "-n", "4", "--tokenizer", model]
-    assert cli.main([*scoring, "--images", str(tmp_path / "in")]) == 0
+    assert main.main([*scoring, "--images", str(tmp_path / "in")]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["likeness"]["frechet_gist"] > 0 and 0 < said["repetition"] <= 1
     assert "fid" not in json.dumps(said).lower()
-    assert cli.main([*drawing, "--length", "4"]) == 2
-    assert cli.main(["prior", "sample", prior, "-o", str(out)]) == 2
+    assert main.main([*drawing, "--length", "4"]) == 2
+    assert main.main(["prior", "sample", prior, "-o", str(out)]) == 2
     assert "no model 'small'" in capsys.readouterr().err
     decoding = ["image", "decode", str(codes), "-o", str(out), "--model", model]
     for command in (encode, decoding, drawing):
-        assert cli.main([*command, "--device", "nonsense"]) == 2
+        assert main.main([*command, "--device", "nonsense"]) == 2
         assert "no device 'nonsense'" in capsys.readouterr().err
 
 
@@ -235,7 +235,7 @@ def test_learned_by_heart_is_seen(tmp_path):
 def test_images_of_collections_are_encoded_by_class(tmp_path):
     import io
 
-    from protok.image.pictures import find_images
+    from protok.image.dataset import find_images
 
     held = io.BytesIO()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(held, "PNG")
@@ -248,19 +248,19 @@ def test_images_of_collections_are_encoded_by_class(tmp_path):
     assert [name for name, _ in found] == ["n02/two-valid-00000", "n01/two-valid-00001"]
     model, out = str(picture_model(tmp_path / "m")), tmp_path / "c.npz"
     encode = ["image", "encode", str(tmp_path / "two.npz"), "-o", str(out), "--model", model]
-    assert cli.main(encode) == 0
+    assert main.main(encode) == 0
     assert read_corpus(out).classes == ["n02", "n01"]
 
 
 def test_a_prior_over_other_codes_is_refused(tmp_path, encoded, tokenizer):
     layout = Layout("other@0", 512, longest=40, lengths=(5,))
     made = Prior(PriorConfig(layers=1, width=16, heads=2), layout)
-    from protok.prior.scoring import score_chains
+    from protok.prior.evaluate import score_chains
 
     with pytest.raises(CodebookMismatch, match="other@0"):
         score_chains(made, tokenizer, [Request()], [np.arange(3)], encoded)
     with pytest.raises(ProtokError, match="codes chains"):
-        from protok.prior.drawing import as_tokens as as_image_tokens
+        from protok.prior.images import as_tokens as as_image_tokens
 
         as_image_tokens(layout, [np.arange(3)], [Request()])
     with pytest.raises(FormatError, match="not a prior"):

@@ -16,7 +16,7 @@ from protok.analysis.substitution import (
     of_codebook,
     tm_alignment,
 )
-from protok.cli import main
+from protok.cli.main import main
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
 from protok.tokens.files import save
 from protok.tokens.tokens import Tokens

@@ -257,7 +257,7 @@ def test_full_memory_is_explained(structures, tmp_path, monkeypatch, error, is_m
 
 
 def test_an_interrupt_is_said_and_can_be_sent_again(structures, tmp_path, monkeypatch, capsys):
-    from protok.cli import INTERRUPTED, main
+    from protok.cli.main import INTERRUPTED, main
 
     def stopped(self, batch, index):
         raise KeyboardInterrupt

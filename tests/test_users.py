@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import protok
-from protok.cli import main
+from protok.cli.main import main
 
 MOST = 5
 

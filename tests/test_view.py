@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import protok
-from protok import cli
+from protok.cli import main
 from protok.errors import NoProtein, Unsupported
 from protok.testing import random_backbone
 from protok.viz.colours import NONE, code_colours, scale_colours
@@ -120,13 +120,13 @@ def test_scale_of_numbers():
 def test_command(examples, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file = str(examples / "7soo.A.pdb")
-    assert cli.main(["view", file]) == 0
+    assert main.main(["view", file]) == 0
     assert data_of((tmp_path / "7soo.A.html").read_text())["codebook"].startswith("protok-512@")
     assert "again" not in data_of((tmp_path / "7soo.A.html").read_text())
-    assert cli.main(["view", file, "--decode", "-o", "x.html", "--chain", "A"]) == 0
+    assert main.main(["view", file, "--decode", "-o", "x.html", "--chain", "A"]) == 0
     assert "again" in data_of((tmp_path / "x.html").read_text())
-    assert cli.main(["view", "nowhere.pdb"]) == 2
-    assert cli.main(["view", file, "--model", "3di", "--decode", "-o", "y.html"]) == 2
+    assert main.main(["view", "nowhere.pdb"]) == 2
+    assert main.main(["view", file, "--model", "3di", "--decode", "-o", "y.html"]) == 2
     assert not (tmp_path / "y.html").exists()
     assert "alphabet without a decoder" in capsys.readouterr().err
 

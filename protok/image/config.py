@@ -63,7 +63,7 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class ImageDataConfig:
-    """What to train on (see `protok.image.pictures.open_pictures`).
+    """What to train on (see `protok.image.dataset.open_pictures`).
 
     ``train`` and ``valid`` are folders or .npz files; without ``valid`` it is the
     validation part of ``train`` if there is one, else every twentieth image is held out.

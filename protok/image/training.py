@@ -32,6 +32,7 @@ from protok.common.trainer import (
     world_and_rank,
 )
 from protok.image.config import ImageRecipe, check, read_image_recipe
+from protok.image.dataset import Pictures, has_part, open_pictures
 from protok.image.losses import (
     Discriminator,
     Perceptual,
@@ -42,7 +43,6 @@ from protok.image.losses import (
 )
 from protok.image.metrics import Scorer
 from protok.image.network import ImageNetwork
-from protok.image.pictures import Pictures, has_part, open_pictures
 from protok.image.tokenizer import ImageTokenizer, to_unit
 from protok.quantize import ProVQ, diagnose
 

@@ -1,28 +1,13 @@
 """Autoregressive models over codes: what comes next, and therefore new images and new chains.
 
 A transformer learns sequences of codes, of images or of chains alike, with a class, a length
-or a sequence of letters as a condition where wanted. `protok.prior.backbones` makes proteins of
-what it samples, `protok.prior.drawing` pictures; nothing else here knows either.
+or a sequence of letters as a condition where wanted. `protok.prior.proteins` makes proteins of
+what it samples, `protok.prior.images` pictures; nothing else here knows either.
 """
 
-# Names for type checkers look unused:
-# ruff: noqa: F401
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-# Imported when first used: `protok --help` must not wait for torch.
-_HOME = {
-    "Prior": "model",
-    "Layout": "layout",
-    "Request": "sampling",
-    "sample": "sampling",
-    "PriorConfig": "config",
-    "PriorRecipe": "config",
-    "read_prior_recipe": "config",
-    "read_corpus": "corpus",
-}
-__all__ = [*_HOME]
+import lazy_loader
 
 if TYPE_CHECKING:
     from protok.prior.config import PriorConfig, PriorRecipe, read_prior_recipe
@@ -31,12 +16,14 @@ if TYPE_CHECKING:
     from protok.prior.model import Prior
     from protok.prior.sampling import Request, sample
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"protok.prior.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'protok.prior' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+# Imported when first used: `protok --help` must not wait for torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "config": ["PriorConfig", "PriorRecipe", "read_prior_recipe"],
+        "corpus": ["read_corpus"],
+        "layout": ["Layout"],
+        "model": ["Prior"],
+        "sampling": ["Request", "sample"],
+    },
+)

@@ -147,8 +147,8 @@ def novelty(
         ``alignment`` and ``tm_score``: means over samples of the best; ``novel``: share of the
         samples whose TM-score stays below 0.5; ``nearest``: name of each sample's likest chain.
     """
-    from protok.prior.backbones import as_tokens
     from protok.prior.layout import Layout
+    from protok.prior.proteins import as_tokens
     from protok.prior.sampling import Request
 
     layout = Layout(library.corpus.codebook, library.corpus.size)

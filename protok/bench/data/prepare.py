@@ -1,7 +1,7 @@
 """Make a data folder (`protok.bench.data.folder`) from structure files and a CSV of labels.
 
 The columns of a CSV are what `protok bench prepare --help` says (`LABELS` in
-`protok.bench.command`). Without such files the tasks that structures carry themselves are still
+`protok.cli.bench`). Without such files the tasks that structures carry themselves are still
 made.
 """
 

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-OK, FAILED, USAGE = 0, 1, 2
+from protok.cli.options import FAILED, OK, USAGE, say
 
 EPILOG = """\
 also: protok bench prepare STRUCTURES... -o FOLDER   make a data folder
@@ -95,12 +95,12 @@ def _evaluate(given: argparse.Namespace) -> int:
     if given.list:
         return _list(given)
     if not given.model:
-        _say("error: give --model NAME, or --list")
+        say("error: give --model NAME, or --list")
         return USAGE
     try:
         seeds = [int(one) for one in given.seeds.split(",")] if given.seeds else None
     except ValueError:
-        _say(f"error: --seeds {given.seeds}: give whole numbers, 1,2,3")
+        say(f"error: --seeds {given.seeds}: give whole numbers, 1,2,3")
         return USAGE
     from protok.bench.evaluation import evaluate, open_data
 
@@ -108,7 +108,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     _complain(getattr(folder, "errors", []))
     done = evaluate(
         given.model, [name.strip() for name in given.tasks.split(",")], folder, out=given.out,
-        probe=given.probe, seeds=seeds, cache=given.cache, progress=_say,
+        probe=given.probe, seeds=seeds, cache=given.cache, progress=say,
         about={"command": shlex.join(["protok", *sys.argv[1:]])},
     )  # fmt: skip
     if given.json:
@@ -120,7 +120,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     else:
         print(done)
     for row in done.failed:
-        _say(f"failed: {row['tokenizer']['name']}, {row['task']['name']}: {row['error']}")
+        say(f"failed: {row['tokenizer']['name']}, {row['task']['name']}: {row['error']}")
     return FAILED if done.failed or done.unread else OK
 
 
@@ -148,22 +148,20 @@ def _prepare(given: argparse.Namespace) -> int:
     )  # fmt: skip
     for name, splits in made.tables.items():
         print(f"{name}: {', '.join(f'{n} {split}' for split, n in splits.items())}")
-    _say(f"{made.structures} chains, {made.pairs} pairs in {made.out}")
+    say(f"{made.structures} chains, {made.pairs} pairs in {made.out}")
     _complain(made.errors)
     return FAILED if made.errors else OK
 
 
 def _complain(errors: list[tuple[str, str]]) -> None:
     for path, reason in errors:
-        _say(f"error: {path}: {reason}")
+        say(f"error: {path}: {reason}")
 
 
 def _report(given: argparse.Namespace) -> int:
+    from protok.bench.report import write_report
+    from protok.bench.results import load_results
 
     write_report(load_results(given.results), Path(given.html))
-    _say(f"the report is in {given.html}")
+    say(f"the report is in {given.html}")
     return OK
-
-
-def _say(text: str) -> None:
-    print(f"protok: {text}", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from protok.commandline import (
+from protok.cli.options import (
     OK,
     USAGE,
     count,
@@ -127,13 +127,13 @@ def _train(arguments: argparse.Namespace) -> int:
 def _drawn(arguments: argparse.Namespace, prior: Any) -> tuple[Any, list, list]:
     """The tokenizer, the requests, and the codes."""
     from protok.errors import ProtokError
-    from protok.prior import backbones, drawing
+    from protok.prior import images, proteins
     from protok.prior.sampling import requests, sample
 
     layout = prior.layout
     name = arguments.tokenizer or layout.codebook.rpartition("@")[0]
     prior.to(arguments.device)
-    tokenizer = (drawing if layout.grid else backbones).decoder(name, layout)
+    tokenizer = (images if layout.grid else proteins).decoder(name, layout)
     if layout.grid:  # chains are rebuilt one by one: nothing for a GPU
         tokenizer.to(arguments.device)
     wanted: list[str | int] = [*arguments.classes, *arguments.length, *arguments.sequence]
@@ -187,7 +187,7 @@ def _sample(arguments: argparse.Namespace) -> int:
 def _write_images(prior: Any, tokenizer: Any, asked: list, codes: list, out: Path) -> list[dict]:
     from protok.image.pixels import contact_sheet, inside, write_pixels
     from protok.image.tokens import save_codes
-    from protok.prior.drawing import as_tokens
+    from protok.prior.images import as_tokens
 
     tokens = as_tokens(prior.layout, codes, asked)
     save_codes(tokens, out / "codes.npz")
@@ -202,7 +202,7 @@ def _write_images(prior: Any, tokenizer: Any, asked: list, codes: list, out: Pat
 
 
 def _write_backbones(prior: Any, tokenizer: Any, asked: list, codes: list, out: Path) -> list[dict]:
-    from protok.prior.backbones import as_tokens, is_valid, soundness
+    from protok.prior.proteins import as_tokens, is_valid, soundness
     from protok.structure.io.write import write
     from protok.tokens.files import save
 
@@ -219,8 +219,8 @@ def _write_backbones(prior: Any, tokenizer: Any, asked: list, codes: list, out: 
 
 
 def _score(arguments: argparse.Namespace) -> int:
+    from protok.prior.evaluate import score_chains, score_images
     from protok.prior.model import Prior
-    from protok.prior.scoring import score_chains, score_images
 
     prior = Prior.from_pretrained(arguments.prior)
     learned = arguments.tokens or prior.provenance.get("recipe", {}).get("data", {}).get("train")

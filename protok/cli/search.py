@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from protok.commandline import FAILED, OK, count, number, say
+from protok.cli.options import FAILED, OK, count, number, say
 
 
 def search_arguments(one: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def _tokenizer(arguments: argparse.Namespace, database: Any) -> Any:
 
 
 def _queries(arguments: argparse.Namespace, database: Any) -> list:
-    from protok.describe import TOKEN_SUFFIXES
+    from protok.cli.info import TOKEN_SUFFIXES
     from protok.errors import ChainNotFound
 
     path = Path(arguments.query)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from protok.cli.options import (
+    OK,
+    print_json,
+    print_nested,
+)
 from protok.errors import ProtokError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TOKEN_SUFFIXES = (".parquet", ".fasta", ".fa", ".csv", ".npz", ".fasta.gz", ".fa.gz", ".csv.gz")
 
@@ -57,6 +64,8 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _tokens(path: Path) -> dict[str, Any]:
+    import numpy as np
+
     from protok.tokens.files import scan
 
     counts: dict[str, np.ndarray] = {}
@@ -79,6 +88,8 @@ def _tokens(path: Path) -> dict[str, Any]:
 
 
 def _usage(count: np.ndarray) -> dict[str, Any]:
+    import numpy as np
+
     share = count[count > 0] / max(1, count.sum())
     return {
         "codes": len(count),
@@ -113,5 +124,16 @@ def _structure(path: Path) -> dict[str, Any]:
 
 def _breaks(chain) -> int:
     """Count successive complete residues that no peptide bond joins."""
+    import numpy as np
+
     gap = np.linalg.norm(chain.coords[1:, 0] - chain.coords[:-1, 2], axis=-1)
     return int((gap > 2.5).sum())
+
+
+def info(arguments: argparse.Namespace) -> int:
+    said = describe(arguments.what)
+    if arguments.json:
+        print_json(said)
+    else:
+        print_nested(said)
+    return OK

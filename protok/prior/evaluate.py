@@ -61,8 +61,8 @@ def score_chains(
         The training file. As many of its chains, decoded, are scored for comparison: what the
         decoder does to real chains is not the prior's fault.
     """
-    from protok.prior.backbones import as_tokens, validity
     from protok.prior.novelty import Codes, Library, diversity, novelty
+    from protok.prior.proteins import as_tokens, validity
 
     corpus = learned_codes(prior, learned)
     rows = np.linspace(0, len(corpus) - 1, min(len(codes), len(corpus))).astype(int)
@@ -103,13 +103,13 @@ def score_images(
     prior, tokenizer, wanted, codes, learned
         As for `score_chains`.
     images
-        Real images for the Fréchet distance (see `protok.prior.drawing.likeness`); none is
+        Real images for the Fréchet distance (see `protok.prior.images.likeness`); none is
         measured without.
     inception
         File of Inception weights: the distance is gFID then.
     """
-    from protok.image.pictures import has_part, open_pictures
-    from protok.prior.drawing import as_tokens, likeness, repetition
+    from protok.image.dataset import has_part, open_pictures
+    from protok.prior.images import as_tokens, likeness, repetition
 
     corpus = learned_codes(prior, learned)
     rows = np.linspace(0, len(corpus) - 1, min(len(codes), len(corpus))).astype(int)

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from protok.commandline import (
+from protok.cli.options import (
     FAILED,
     OK,
     USAGE,
@@ -109,7 +109,7 @@ def _model_argument(one: argparse.ArgumentParser) -> None:
 
 def _encode(arguments: argparse.Namespace) -> int:
     from protok.errors import ProtokError
-    from protok.image.pictures import find_images
+    from protok.image.dataset import find_images
     from protok.image.pixels import as_pixels, middle
     from protok.image.tokenizer import ImageTokenizer
     from protok.image.tokens import MIRRORED, save_codes
@@ -224,7 +224,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    from protok.image.scoring import progressive, score
+    from protok.image.evaluate import progressive, score
     from protok.image.tokenizer import ImageTokenizer
 
     tokenizer = ImageTokenizer.from_pretrained(arguments.model).to(arguments.device)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from protok.commandline import FAILED, OK, count, number, print_json, row, say
+from protok.cli.options import FAILED, OK, count, number, print_json, row, say
 
 
 def add_views(commands, command: Callable, model: str, reading: tuple[Callable, Callable]) -> None:

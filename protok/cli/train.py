@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from protok.commandline import FAILED, OK, USAGE, count, row, say, settings
+from protok.cli.options import FAILED, OK, USAGE, count, row, say, settings
 
 TRAIN = """\
 Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).

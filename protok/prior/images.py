@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from protok.errors import Unsupported
+from protok.image.dataset import Pictures
 from protok.image.metrics import frechet
-from protok.image.pictures import Pictures
 from protok.image.tokens import ImageTokens
 from protok.prior.corpus import Corpus
 from protok.prior.layout import Layout

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from protok.errors import FormatError
+from protok.image.dataset import Pictures, has_part, open_pictures
 from protok.image.metrics import Scorer
-from protok.image.pictures import Pictures, has_part, open_pictures
 from protok.image.pixels import contact_sheet, write_pixels
 from protok.image.tokenizer import ImageTokenizer
 from protok.quantize import perplexity

@@ -96,3 +96,64 @@ def print_nested(said: dict, indent: str = "") -> None:
 def print_json(value: Any) -> None:
     """Print a value as JSON, which has no NaN: null."""
     print(json.dumps(finite(value), indent=1))
+
+
+MODEL = "protok-512"
+EXIT_CODES = """\
+exit codes: 0 all well; 1 some inputs failed (see the error table); 2 wrong use; 130 interrupted
+"""
+
+
+def add_command(commands, name: str, what: str, run) -> argparse.ArgumentParser:
+    one = commands.add_parser(
+        name, help=what, description=what[0].upper() + what[1:] + ".", epilog=EXIT_CODES,
+        allow_abbrev=False,
+    )  # fmt: skip
+    one.set_defaults(run=run)
+    return one
+
+
+def parse_jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: 1 or more")
+    return int(text)
+
+
+def parse_seconds(text: str) -> float:
+    try:
+        if (value := float(text)) > 0:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+
+
+def parse_bytes(text: str) -> int:
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "B")
+    if not number.isdecimal() or int(number) < 1 or unit not in "BKMG":
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: a number, or 100K, 500M, 2G")
+    return int(number) << 10 * "BKMG".index(unit)
+
+
+def reading_arguments(one: argparse.ArgumentParser) -> None:
+    group = one.add_argument_group("how structure files are read")
+    group.add_argument(
+        "--model-number", type=int, default=1, metavar="N",
+        help="which model of a file, counted from 1 (default: 1)",
+    )  # fmt: skip
+    group.add_argument(
+        "--chain-ids", choices=("author", "label"), default="author",
+        help="which chain ids of an mmCIF file (default: author)",
+    )  # fmt: skip
+    group.add_argument(
+        "--keep-truncated", action="store_true",
+        help="take what there is of a file that was cut off, instead of refusing it",
+    )  # fmt: skip
+
+
+def reading_options(arguments: argparse.Namespace) -> dict:
+    return {
+        "model": arguments.model_number,
+        "chain_ids": arguments.chain_ids,
+        "truncated": "keep" if arguments.keep_truncated else "error",
+    }

@@ -1,0 +1,210 @@
+"""`protok encode`: structure files to tokens."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from protok.cli.options import (
+    FAILED,
+    INTERRUPTED,
+    MODEL,
+    OK,
+    USAGE,
+    count,
+    device_argument,
+    parse_bytes,
+    parse_jobs,
+    parse_seconds,
+    print_json,
+    reading_arguments,
+    reading_options,
+    row,
+    say,
+)
+
+
+def encode_arguments(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "inputs", nargs="+", metavar="INPUT",
+        help="structure files (.pdb .cif .bcif .fcz, also .gz .zst), folders (links in them to "
+        "folders are not followed), patterns; archives (.tar .tar.gz .zip, Foldcomp databases); "
+        "@FILE with a path a line, - for such lines on the standard input; or a store of training",
+    )  # fmt: skip
+    one.add_argument(
+        "-o", "--out", metavar="FILE",
+        help=".parquet, .fasta, .csv or .npz, or a folder for a Parquet dataset; without it FASTA "
+        "goes to the standard output",
+    )  # fmt: skip
+    one.add_argument(
+        "--model", default=MODEL,
+        help=f"{MODEL} (default), 3di, protein-blocks, or the folder of a model",
+    )  # fmt: skip
+    one.add_argument(
+        "--jobs", type=parse_jobs, default=1, metavar="N", help="processes (default: 1)"
+    )
+    device_argument(one)
+    one.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help="processes of this machine (default), or a Ray cluster with --jobs readers and "
+        "--jobs encoders; needs -o",
+    )  # fmt: skip
+    one.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
+    one.add_argument(
+        "--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray"
+    )
+    one.add_argument(
+        "--compute", default="torch", metavar="HOW",
+        help="torch (default), onnx, compile, native, bf16, fast: see the documentation of "
+        "protok.fast",
+    )  # fmt: skip
+    one.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
+    one.add_argument(
+        "--across-chains", action="store_true",
+        help="let neighbourhoods cross chains (default: each chain alone, as in training)",
+    )  # fmt: skip
+    one.add_argument(
+        "--on-error", choices=("skip", "stop"), default="skip",
+        help="after an input that failed: go on (default), or stop",
+    )  # fmt: skip
+    one.add_argument(
+        "--errors", metavar="FILE",
+        help="table of failed inputs: file, chain, reason (default: errors.tsv beside the output)",
+    )  # fmt: skip
+    one.add_argument(
+        "--overwrite", action="store_true",
+        help="replace an output that was made of something else; of unfinished work drop what was "
+        "made otherwise, and try again what failed",
+    )  # fmt: skip
+    one.add_argument(
+        "--timeout", type=parse_seconds, metavar="SECONDS",
+        help="give up an input that takes longer (default: 600 with several "
+        "processes or to go on after a kill, else none)",
+    )  # fmt: skip
+    one.add_argument(
+        "--max-bytes", type=parse_bytes, metavar="N",
+        help="refuse inputs that hold more, unpacked: 500M, 2G (default: 2G)",
+    )  # fmt: skip
+    one.add_argument(
+        "--unordered", action="store_true", help="records as they are done, not as the inputs"
+    )
+    one.add_argument("--json", action="store_true", help="print a summary as JSON; needs -o")
+    reading_arguments(one)
+
+
+def encode(arguments: argparse.Namespace) -> int:
+    reading = reading_options(arguments) | {
+        "chain": arguments.chain,
+        "across_chains": arguments.across_chains,
+        "max_bytes": arguments.max_bytes,
+    }
+    from dataclasses import asdict
+
+    from protok.pipeline.encode import Stopped, encode_all, encode_store, parts_of
+
+    # What ended a run before its end may be the next input: a worker process survives that.
+    stopped = arguments.out is not None and parts_of(arguments.out).exists()
+    if arguments.timeout is None and (arguments.jobs > 1 or stopped):
+        arguments.timeout = 600.0
+    if arguments.engine != "ray" and (arguments.gpus or arguments.address):
+        say("error: --gpus and --address need --engine ray")
+        return USAGE
+    if arguments.device != "cpu":
+        import protok
+
+        if arguments.compute != "torch" or arguments.engine == "ray" or arguments.jobs > 1:
+            say("error: --device goes with one process and --compute torch; Ray has --gpus")
+            return USAGE
+        arguments.model = protok.load(arguments.model)
+        if not hasattr(arguments.model, "to"):
+            say(f"error: {arguments.model.name} has no network; leave --device out")
+            return USAGE
+        arguments.model.to(arguments.device)
+    elif arguments.compute != "torch":
+        import protok
+        from protok.fast import accelerate
+
+        arguments.model = accelerate(protok.load(arguments.model), arguments.compute)
+    if arguments.out is None:
+        return _encode_to_stdout(arguments, reading)
+    from protok.pipeline.ray import Cluster
+
+    if [Path(one).suffix for one in arguments.inputs] == [".parquet"]:
+        # A store of structures; token files have no coordinates to encode.
+        given = ("overwrite", "errors", "chain", "across_chains", "max_bytes", "unordered")
+        if of_files := [f"--{one.replace('_', '-')}" for one in given if getattr(arguments, one)]:
+            say(f"error: {', '.join(of_files)}: not for a store of structures")
+            return USAGE
+        summary = encode_store(arguments.inputs[0], arguments.model, arguments.out)
+        say(
+            f"{count(summary.chains, 'chain')}, {count(summary.residues, 'residue')} in "
+            f"{summary.out} ({summary.codebook}), {summary.seconds:.1f} s"
+        )
+        if arguments.json:
+            print_json(asdict(summary))
+        return OK
+    jobs, cluster = arguments.jobs, None
+    if arguments.engine == "ray":
+        cluster = Cluster(arguments.address, jobs, jobs, arguments.gpus)
+    try:
+        summary = encode_all(
+            arguments.inputs, arguments.model, arguments.out, jobs=jobs, cluster=cluster,
+            errors=arguments.errors, overwrite=arguments.overwrite, on_error=arguments.on_error,
+            ordered=not arguments.unordered, timeout=arguments.timeout, **reading,
+        )  # fmt: skip
+    except Stopped as error:
+        say(f"stopped: {error}")
+        return FAILED
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on where it stopped")
+        return INTERRUPTED
+    if arguments.json:
+        print_json(asdict(summary))
+    state = ""
+    if summary.resumed == summary.files:
+        state = ", complete before"
+    elif summary.resumed:
+        state = f", {summary.resumed} files done before"
+    say(
+        f"{count(summary.files - summary.failed, 'file')}, {count(summary.chains, 'chain')}, "
+        f"{count(summary.residues, 'residue')} in {summary.out} ({summary.codebook}), "
+        f"{summary.seconds:.1f} s{state}"
+    )
+    if summary.notes:
+        noted = len({file for file, _ in summary.notes})
+        say(f"readers left out or mended something in {count(noted, 'file')}: see --json")
+    if not summary.failed:
+        return OK
+    table = arguments.errors or Path(summary.out).parent / "errors.tsv"
+    say(f"{count(summary.failed, 'file')} failed, listed in {table}; the first: "
+         f"{row(*summary.errors[0])}")  # fmt: skip
+    if summary.resumed == summary.files:
+        say("they failed before and were not tried again: --overwrite does all anew")
+    return FAILED
+
+
+def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
+    if arguments.json or arguments.overwrite or arguments.engine != "local":
+        say("error: --json, --overwrite and --engine need an output file, -o")
+        return USAGE
+    from protok.common.files import write_errors
+    from protok.pipeline.batches import encode_files
+    from protok.tokens.fasta import fasta
+
+    rows: list[tuple[str, str, str]] = []
+    for result in encode_files(
+        arguments.inputs, arguments.model, jobs=arguments.jobs,
+        ordered=not arguments.unordered, timeout=arguments.timeout, **reading,
+    ):  # fmt: skip
+        for one in result.tokens:
+            sys.stdout.write(fasta(one))
+        for error in result.errors:
+            rows.append((result.path, error.chain, error.reason))
+            say(f"error: {error}")
+        if rows and arguments.on_error == "stop":
+            break
+    sys.stdout.flush()
+    if arguments.errors is not None:
+        write_errors(rows, Path(arguments.errors))
+    return FAILED if rows else OK
