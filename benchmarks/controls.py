@@ -32,9 +32,7 @@ def controls() -> tuple[Path, dict[str, dict]]:
     """The recipe they share, and what each changes in it."""
     table = tomllib.loads((RECIPES / "controls.toml").read_text())
     base = RECIPES / table.pop("base")
-    return base, {
-        name: {k: v for k, v in changes.items() if k != "about"} for name, changes in table.items()
-    }
+    return base, {name: {k: v for k, v in changes.items() if k != "about"} for name, changes in table.items()}
 
 
 def train(names: list[str], runs: Path, overrides: dict) -> None:
@@ -78,8 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "results" / "controls.json")
     options = parser.parse_args(arguments)
     stores = {
-        f"data.{name}": str(options.data / "structures" / f"{name}.parquet")
-        for name in ("train", "valid")
+        f"data.{name}": str(options.data / "structures" / f"{name}.parquet") for name in ("train", "valid")
     }
     fewer = {"optim.steps": options.steps} if options.steps else {}
     train(options.train, options.runs, stores | fewer)
@@ -102,10 +99,15 @@ def main(arguments: list[str] | None = None) -> None:
                 raise SystemExit(f"{path.name} was measured on other files than {BASE}")
             gaps[name][key] = paired(ours["targets"], theirs["targets"], rng)
             print(name, key, gaps[name][key])
-    write(options.out, provenance(
-        "python benchmarks/controls.py " + " ".join(sys.argv[1:]),
-        seed=0, base=base["codebook"], control_less_ours=gaps,
-    ))  # fmt: skip
+    write(
+        options.out,
+        provenance(
+            "python benchmarks/controls.py " + " ".join(sys.argv[1:]),
+            seed=0,
+            base=base["codebook"],
+            control_less_ours=gaps,
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -62,15 +62,20 @@ def main() -> None:
     for n in LENGTHS:
         done = subprocess.run(
             [sys.executable, __file__, "--model", options.model, "--child", str(n)],
-            capture_output=True, text=True, check=True,
+            capture_output=True,
+            text=True,
+            check=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
     said = provenance(
         "python benchmarks/decoding.py " + " ".join(sys.argv[1:]),
-        model=protok.load(options.model).codebook, seed=0, threads=1, lengths=rows,
-    )  # fmt: skip
+        model=protok.load(options.model).codebook,
+        seed=0,
+        threads=1,
+        lengths=rows,
+    )
     write(options.out, said)
 
 

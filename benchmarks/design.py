@@ -64,9 +64,11 @@ def score(tokenizer, store, seed: int) -> dict:
             rows.append((compared.rmsd, compared.tm_score, compared.lddt))
         mean = np.mean(rows, axis=0)
         found[f"{low}-{high}"] = {
-            "chains": len(rows), "rmsd": round(float(mean[0]), 3),
-            "tm_score": round(float(mean[1]), 4), "lddt": round(float(mean[2]), 4),
-        }  # fmt: skip
+            "chains": len(rows),
+            "rmsd": round(float(mean[0]), 3),
+            "tm_score": round(float(mean[1]), 4),
+            "lddt": round(float(mean[2]), 4),
+        }
     kept = round(1 - moved[0] / moved[1], 4) if moved[1] else None
     scores = {"by_length": found, "kept_at_0.2": kept}
     if hasattr(tokenizer.network.decoder, "kind"):
@@ -90,9 +92,7 @@ def measure(overrides: dict, data: Path) -> dict:
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder, built_with(part):
         model = run(
-            None,
-            out=folder,
-            overrides=overrides | {"data.train": str(train), "data.valid": str(valid)},
+            None, out=folder, overrides=overrides | {"data.train": str(train), "data.valid": str(valid)}
         )
         spent = time.process_time() - began
         tokenizer = StructureTokenizer.from_pretrained(model)
@@ -122,11 +122,17 @@ def main(arguments: list[str] | None = None) -> None:
             changes = {k: v for k, v in changes.items() if k != "about"}
             overrides = flat(recipe["base"]) | changes
             found = measure(overrides, options.data)
-            write(path, provenance(
-                "python benchmarks/design.py " + " ".join(sys.argv[1:]),
-                name=name, seed=overrides.get("optim.seed", 0), changes=changes,
-                recipe=overrides, **found,
-            ))  # fmt: skip
+            write(
+                path,
+                provenance(
+                    "python benchmarks/design.py " + " ".join(sys.argv[1:]),
+                    name=name,
+                    seed=overrides.get("optim.seed", 0),
+                    changes=changes,
+                    recipe=overrides,
+                    **found,
+                ),
+            )
             print(name, found["by_length"], found["kept_at_0.2"], flush=True)
 
 

@@ -129,9 +129,14 @@ class SequencedNetwork(Network):
 
 
 PARTS = {
-    "no-view": NoView, "no-axes": NoAxes, "superposed": Superposed, "distances": Distances,
-    "bonds": Bonds, "recycled": Recycled, "sequence": Sequence,
-}  # fmt: skip
+    "no-view": NoView,
+    "no-axes": NoAxes,
+    "superposed": Superposed,
+    "distances": Distances,
+    "bonds": Bonds,
+    "recycled": Recycled,
+    "sequence": Sequence,
+}
 
 
 @contextmanager

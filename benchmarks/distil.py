@@ -102,17 +102,27 @@ def main() -> None:
     stream = Stream(train, recipe.data.residues, recipe.data.curriculum, optim.seed)
     batches = DataLoader(Steps(stream, module, optim.steps), batch_size=None)
     trainer = make_trainer(
-        given.out, steps=optim.steps, every=recipe.valid.every, precision=optim.precision,
-        devices=1, accelerator="cpu", gradient_clip_val=optim.clip,
-    )  # fmt: skip
+        given.out,
+        steps=optim.steps,
+        every=recipe.valid.every,
+        precision=optim.precision,
+        devices=1,
+        accelerator="cpu",
+        gradient_clip_val=optim.clip,
+    )
     began = time.time()
     fit(trainer, module, batches, checkpoint)
     said = {
         "teacher": {"codebook": teacher.codebook, "encoder": teacher.encoder_fingerprint},
-        "seed": optim.seed, "steps": optim.steps,
-        "train_sha256": train.digest, "train_chains": len(train), "valid_sha256": valid.digest,
-        **made_with(began), "validation": module.measure(), "recipe": asdict(recipe),
-    }  # fmt: skip
+        "seed": optim.seed,
+        "steps": optim.steps,
+        "train_sha256": train.digest,
+        "train_chains": len(train),
+        "valid_sha256": valid.digest,
+        **made_with(began),
+        "validation": module.measure(),
+        "recipe": asdict(recipe),
+    }
     StructureTokenizer(module.network.eval()).save_pretrained(given.out / "model", provenance=said)
     print(f"wrote {given.out / 'model'}")
 

@@ -64,12 +64,15 @@ def tune(options: argparse.Namespace, store: Path, mode: str, out: Path) -> dict
     from protok.training.run import run
 
     overrides = {
-        "finetune.codebook": mode, "finetune.chains": options.chains,
+        "finetune.codebook": mode,
+        "finetune.chains": options.chains,
         "finetune.longest": options.longest,
         "data.valid": str(options.structures / "valid.parquet"),
-        "split.identity": options.identity, "split.method": "kmers", "split.valid": 0.1,
+        "split.identity": options.identity,
+        "split.method": "kmers",
+        "split.valid": 0.1,
         "split.test": 0.2,
-    }  # fmt: skip
+    }
     for setting in options.set:
         key, _, value = setting.partition("=")
         overrides[key] = json.loads(value)
@@ -107,14 +110,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parents[1] / "shared")
     parser.add_argument("--family", default="", help="cluster30 (default: see above)")
     parser.add_argument("--identity", type=float, default=0.7, help="of held-out to trained chains")
-    parser.add_argument(
-        "--codebook", nargs="+", default=["frozen", "adapted", "new"], metavar="FATE"
-    )
+    parser.add_argument("--codebook", nargs="+", default=["frozen", "adapted", "new"], metavar="FATE")
     parser.add_argument("--steps", type=int, help="default: by the number of chains")
     parser.add_argument("--chains", type=int, default=64, help="of each set in the report")
-    parser.add_argument(
-        "--longest", type=int, default=512, help="residues of a chain in the report"
-    )
+    parser.add_argument("--longest", type=int, default=512, help="residues of a chain in the report")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON")
     parser.add_argument("--runs", type=Path, help="folder for the runs (default: a temporary one)")
     parser.add_argument("-o", "--out", type=Path)
@@ -149,13 +148,16 @@ def main(arguments: list[str] | None = None) -> None:
         seed=0,
         data_sha256={path.name: digest([path]) for path in sources},
         family={
-            "cluster30": key, "chains": len(ids), "outside_the_largest_cluster": outside,
-            "identity": options.identity, "ids": ids,
+            "cluster30": key,
+            "chains": len(ids),
+            "outside_the_largest_cluster": outside,
+            "identity": options.identity,
+            "ids": ids,
             "chosen": "named" if options.family else "the largest unseen with a fifth to hold out",
             "trained_on_by_the_base": False,
         },
         modes=found,
-    )  # fmt: skip
+    )
     out = options.out or ROOT / "results" / f"finetune-{base.name}.json"
     write(out, result)
 

@@ -45,8 +45,9 @@ def above(of: dict[str, dict], floors: dict[str, dict], tables: list[str]) -> in
     """How many of the tables are at or above their floor."""
     return sum(
         of[name]["scores"]["test"][floor["metric"]]["value"] >= floor["value"]
-        for name, floor in floors.items() if name in tables
-    )  # fmt: skip
+        for name, floor in floors.items()
+        if name in tables
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -76,11 +77,13 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = [[row["chosen"]["valid"] for row in side] for side in sides]
         name = new if old == new else f"{new} over {old}"
         found[name] = {
-            "tables": len(sites), "test": gain(*test), "choosing": gain(*chosen),
+            "tables": len(sites),
+            "test": gain(*test),
+            "choosing": gain(*chosen),
             "floors": sum(task in floors for task in both),
             "above_floor": [above(side, floors, both) for side in (before, after)],
             "fingerprints": [row["tokenizer"]["fingerprint"] for row in pairs[0]],
-        }  # fmt: skip
+        }
         print(name, found[name])
     about = provenance("python benchmarks/gains.py " + " ".join(arguments or sys.argv[1:]))
     held = [digest(sorted(side.glob("*/*.json"))) for side in (given.before, given.after)]

@@ -65,10 +65,16 @@ def measure(model: Path, data: Path, out: Path, most: int) -> Path:
         sheet = out / f"{tokenizer.name}-{name}.png"
         sets[name] = progressive(tokenizer, data / path, size=side, most=most, sheet=sheet)
     path = out / f"{tokenizer.name}.json"
-    write(path, provenance(
-        "python benchmarks/image_card.py " + " ".join(sys.argv[1:]), PACKAGES,
-        codebook=tokenizer.codebook, training=tokenizer.provenance, sets=sets,
-    ))  # fmt: skip
+    write(
+        path,
+        provenance(
+            "python benchmarks/image_card.py " + " ".join(sys.argv[1:]),
+            PACKAGES,
+            codebook=tokenizer.codebook,
+            training=tokenizer.provenance,
+            sets=sets,
+        ),
+    )
     return path
 
 
@@ -83,22 +89,49 @@ def ship(model: Path, result: dict, options: argparse.Namespace) -> Path:
     for name in ("config.json", "model.safetensors"):
         shutil.copyfile(model / name, folder / name)
     rows = [
-        [name, str(row["n"]), str(row["levels"]), f"{row['bits_per_pixel']:.3f}",
-         f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['frechet_gist']:.1f}",
-         f"{row['usage']:.1%}", f"{row['perplexity']:.0f}"]
-        for name, levels in result["sets"].items() for row in levels
-    ]  # fmt: skip
-    head = ["set", "images", "levels", "bits per pixel", "PSNR, dB", "SSIM", "frechet_gist",
-            "codes used", "perplexity"]  # fmt: skip
+        [
+            name,
+            str(row["n"]),
+            str(row["levels"]),
+            f"{row['bits_per_pixel']:.3f}",
+            f"{row['psnr']:.2f}",
+            f"{row['ssim']:.3f}",
+            f"{row['frechet_gist']:.1f}",
+            f"{row['usage']:.1%}",
+            f"{row['perplexity']:.0f}",
+        ]
+        for name, levels in result["sets"].items()
+        for row in levels
+    ]
+    head = [
+        "set",
+        "images",
+        "levels",
+        "bits per pixel",
+        "PSNR, dB",
+        "SSIM",
+        "frechet_gist",
+        "codes used",
+        "perplexity",
+    ]
     quantizer = shape["quantizer"]
     text = CARD.format(
-        codebook=config["codebook"], **quantizer, images=found["train_images"],
-        data=found["train_sha256"], seed=found["seed"], steps=found["steps"], torch=found["torch"],
-        hardware=options.hardware, hours=options.hours, command=result["command"],
-        note=options.note and f"\n- **The run**: {options.note}", scores=table(head, rows),
-        side=found["recipe"]["data"]["size"], parameters=_parameters(model),
+        codebook=config["codebook"],
+        **quantizer,
+        images=found["train_images"],
+        data=found["train_sha256"],
+        seed=found["seed"],
+        steps=found["steps"],
+        torch=found["torch"],
+        hardware=options.hardware,
+        hours=options.hours,
+        command=result["command"],
+        note=options.note and f"\n- **The run**: {options.note}",
+        scores=table(head, rows),
+        side=found["recipe"]["data"]["size"],
+        parameters=_parameters(model),
         **{k: shape[k] for k in ("name", "factor", "patch", "width", "decoder_width")},
-    )  # fmt: skip
+    )
     (folder / "README.md").write_text(text)
     return folder
 

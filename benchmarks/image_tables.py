@@ -19,16 +19,19 @@ def model() -> str:
     result = json.loads(path.read_text())
     rows = [
         [
-            name, f"{row['n']:,}", f"{row['levels']}", f"{row['bits_per_pixel']:.2f}",
-            f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['frechet_gist']:.1f}",
+            name,
+            f"{row['n']:,}",
+            f"{row['levels']}",
+            f"{row['bits_per_pixel']:.2f}",
+            f"{row['psnr']:.2f}",
+            f"{row['ssim']:.3f}",
+            f"{row['frechet_gist']:.1f}",
             f"{row['usage']:.1%}",
         ]
-        for name, levels in result["sets"].items() for row in levels
-    ]  # fmt: skip
-    head = [
-        "set", "images", "levels", "bits per pixel", "PSNR, dB", "SSIM", "frechet_gist",
-        "codes used",
-    ]  # fmt: skip
+        for name, levels in result["sets"].items()
+        for row in levels
+    ]
+    head = ["set", "images", "levels", "bits per pixel", "PSNR, dB", "SSIM", "frechet_gist", "codes used"]
     return f"`{result['codebook']}`:\n\n" + table(head, rows)
 
 
@@ -41,9 +44,7 @@ def sweep() -> str:
         found, said = _cells(), "The sweep is not complete: seed 0 of the cells that are there.\n\n"
     if not found:
         return NONE
-    controls = [
-        c for c in ("kmeans-respawn", "step") if any(c in r["less_error_than"] for r in found)
-    ]
+    controls = [c for c in ("kmeans-respawn", "step") if any(c in r["less_error_than"] for r in found)]
     rows = []
     for row in found:
         gaps = []
@@ -53,17 +54,34 @@ def sweep() -> str:
             if gap is not None:
                 text += f" [{1e4 * gap['low']:+.2f}, {1e4 * gap['high']:+.2f}]"
             gaps.append(text)
-        rows.append([
-            f"{row['size']:,}", row["setting"], f"{row['seeds']}", f"{1e4 * row['mse']:.2f}",
-            f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['frechet_gist']:.1f}",
-            f"{row['usage']:.1%}", f"{row['perplexity']:.0f}", f"{row['code_dimension']:.1f}",
-            *gaps,
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{row['size']:,}",
+                row["setting"],
+                f"{row['seeds']}",
+                f"{1e4 * row['mse']:.2f}",
+                f"{row['psnr']:.2f}",
+                f"{row['ssim']:.3f}",
+                f"{row['frechet_gist']:.1f}",
+                f"{row['usage']:.1%}",
+                f"{row['perplexity']:.0f}",
+                f"{row['code_dimension']:.1f}",
+                *gaps,
+            ]
+        )
     head = [
-        "codes", "setting", "seeds", "MSE, 1e-4", "PSNR, dB", "SSIM", "frechet_gist",
-        "codes used", "perplexity", "effective dimension of codes",
+        "codes",
+        "setting",
+        "seeds",
+        "MSE, 1e-4",
+        "PSNR, dB",
+        "SSIM",
+        "frechet_gist",
+        "codes used",
+        "perplexity",
+        "effective dimension of codes",
         *(f"less error than {control}, 1e-4" for control in controls),
-    ]  # fmt: skip
+    ]
     return said + table(head, rows) + _figures(found)
 
 
@@ -86,10 +104,15 @@ def _cells() -> list[dict]:
     rows = []
     for path in (RESULTS / "images").glob("*-0.json"):
         cell = json.loads(path.read_text())
-        rows.append({
-            "setting": cell["setting"], "size": cell["size"], "seeds": 1, "less_error_than": {},
-            **cell["final"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "setting": cell["setting"],
+                "size": cell["size"],
+                "seeds": 1,
+                "less_error_than": {},
+                **cell["final"],
+            }
+        )
     return sorted(rows, key=lambda row: (row["size"], row["mse"]))
 
 
@@ -102,20 +125,35 @@ def samples_of_images() -> str:
             if "repetition" not in found:
                 continue
             like = found["likeness"]
-            rows.append([
-                result["prior"], f"`{result['codebook']}`",
-                f"{result['training']['valid_bits']:.2f}", name, f"{result['n']}",
-                f"{like['frechet_gist']:.1f}",
-                f"{like['frechet_gist_of_reconstructions']:.1f}", f"{found['repetition']:.2f}",
-                f"{found['codes']['perplexity']:.0f}",
-                f"{found['codes_of_training_images']['perplexity']:.0f}",
-            ])  # fmt: skip
-            sheets.append(f"![Samples of {result['prior']}, {name}]"
-                          f"(results/samples/{result['prior']}-{name}.png)")  # fmt: skip
+            rows.append(
+                [
+                    result["prior"],
+                    f"`{result['codebook']}`",
+                    f"{result['training']['valid_bits']:.2f}",
+                    name,
+                    f"{result['n']}",
+                    f"{like['frechet_gist']:.1f}",
+                    f"{like['frechet_gist_of_reconstructions']:.1f}",
+                    f"{found['repetition']:.2f}",
+                    f"{found['codes']['perplexity']:.0f}",
+                    f"{found['codes_of_training_images']['perplexity']:.0f}",
+                ]
+            )
+            sheets.append(
+                f"![Samples of {result['prior']}, {name}](results/samples/{result['prior']}-{name}.png)"
+            )
     head = [
-        "prior", "codes of", "held-out bits a code", "sampling", "samples", "frechet_gist",
-        "of reconstructions", "repetition", "perplexity of codes", "of training images",
-    ]  # fmt: skip
+        "prior",
+        "codes of",
+        "held-out bits a code",
+        "sampling",
+        "samples",
+        "frechet_gist",
+        "of reconstructions",
+        "repetition",
+        "perplexity of codes",
+        "of training images",
+    ]
     if not rows:
         return NONE
     return table(head, rows) + "\n\nSamples; a column is a class:\n\n" + "\n\n".join(sheets)
@@ -132,21 +170,38 @@ def samples_of_chains() -> str:
             kinds = [(name, found["validity"], found["diversity"], found["novelty"])]
             if name == next(iter(result["settings"])):
                 real = found["validity_of_training_chains"]
-                kinds.insert(
-                    0, ("training chains", real, found["diversity_of_training_chains"], None)
-                )
+                kinds.insert(0, ("training chains", real, found["diversity_of_training_chains"], None))
             for kind, sound, various, new in kinds:
-                rows.append([
-                    kind, f"{sound['chains']}", f"{sound['valid']:.0%}", f"{sound['clashes']:.3f}",
-                    f"{sound['bonds']:.1%}", f"{sound['angles']:.1%}", f"{sound['helix']:.0%}",
-                    f"{sound['strand']:.0%}", f"{sound['compactness']:.2f}",
-                    f"{sound['confidence']:.0f}", f"{various['tm_score']:.2f}",
-                    "" if new is None else f"{new['tm_score']:.2f}",
-                    "" if new is None else f"{new['novel']:.0%}",
-                ])  # fmt: skip
+                rows.append(
+                    [
+                        kind,
+                        f"{sound['chains']}",
+                        f"{sound['valid']:.0%}",
+                        f"{sound['clashes']:.3f}",
+                        f"{sound['bonds']:.1%}",
+                        f"{sound['angles']:.1%}",
+                        f"{sound['helix']:.0%}",
+                        f"{sound['strand']:.0%}",
+                        f"{sound['compactness']:.2f}",
+                        f"{sound['confidence']:.0f}",
+                        f"{various['tm_score']:.2f}",
+                        "" if new is None else f"{new['tm_score']:.2f}",
+                        "" if new is None else f"{new['novel']:.0%}",
+                    ]
+                )
     head = [
-        "chains", "n", "valid", "CA clashes a residue", "sound C-N", "sound angles", "helix",
-        "strand", "radius over expected", "confidence", "TM-score of pairs",
-        "TM-score to the likest training chain", "novel (below 0.5)",
-    ]  # fmt: skip
+        "chains",
+        "n",
+        "valid",
+        "CA clashes a residue",
+        "sound C-N",
+        "sound angles",
+        "helix",
+        "strand",
+        "radius over expected",
+        "confidence",
+        "TM-score of pairs",
+        "TM-score to the likest training chain",
+        "novel (below 0.5)",
+    ]
     return table(head, rows) if rows else NONE

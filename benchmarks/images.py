@@ -33,10 +33,14 @@ CONTROLS = ("step", "kmeans-respawn", "plain")
 PACKAGES = ("torch", "numpy", "lightning", "torchmetrics", "pillow")
 #: Columns of the metrics, as `protok.quantize.draw` calls them.
 COLUMNS = {
-    "valid_mse": "quantized", "valid_continuous_mse": "continuous", "valid_usage": "usage",
-    "valid_perplexity": "perplexity", "valid_latent_dimension": "latent_dimension",
-    "valid_code_dimension": "code_dimension", "valid_hardness": "hardness",
-}  # fmt: skip
+    "valid_mse": "quantized",
+    "valid_continuous_mse": "continuous",
+    "valid_usage": "usage",
+    "valid_perplexity": "perplexity",
+    "valid_latent_dimension": "latent_dimension",
+    "valid_code_dimension": "code_dimension",
+    "valid_hardness": "hardness",
+}
 PANELS = (
     ("held-out error, hard codes", {"quantized": ""}),
     ("continuous latents", {"continuous": ""}),
@@ -81,9 +85,11 @@ def overrides(cell: Cell, recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model.name": f"image-{cell.setting}-{cell.size}",
         **{f"model.quantizer.{key}": value for key, value in codebook.items()},
-        "optim.steps": recipe["steps"], "optim.seed": cell.seed,
-        "valid.every": max(1, recipe["steps"] // 10), **recipe.get("overrides", {}),
-    }  # fmt: skip
+        "optim.steps": recipe["steps"],
+        "optim.seed": cell.seed,
+        "valid.every": max(1, recipe["steps"] // 10),
+        **recipe.get("overrides", {}),
+    }
 
 
 def measure(cell: Cell, recipe: Mapping[str, Any], data: Path, runs: Path) -> dict[str, Any]:
@@ -95,9 +101,12 @@ def measure(cell: Cell, recipe: Mapping[str, Any], data: Path, runs: Path) -> di
     began, images = time.process_time(), data / recipe["images"]
     out = runs / cell.name
     model = run(
-        ROOT / "recipes" / recipe["base"], images=images, out=out,
-        overrides=overrides(cell, recipe), resume=True,
-    )  # fmt: skip
+        ROOT / "recipes" / recipe["base"],
+        images=images,
+        out=out,
+        overrides=overrides(cell, recipe),
+        resume=True,
+    )
     tokenizer = ImageTokenizer.from_pretrained(model)
     size = tokenizer.provenance["recipe"]["data"]["size"]
     return {
@@ -134,9 +143,13 @@ def sweep(recipe: Mapping[str, Any], out: Path, data: Path, runs: Path, only: st
             continue
         found = measure(cell, recipe, data, runs)
         result = provenance(
-            "python benchmarks/images.py " + " ".join(sys.argv[1:]), PACKAGES,
-            setting=cell.setting, size=cell.size, seed=cell.seed, **found,
-        )  # fmt: skip
+            "python benchmarks/images.py " + " ".join(sys.argv[1:]),
+            PACKAGES,
+            setting=cell.setting,
+            size=cell.size,
+            seed=cell.seed,
+            **found,
+        )
         part = path.with_suffix(".part")
         part.write_text(json.dumps(result, indent=1) + "\n")
         os.replace(part, path)
@@ -157,24 +170,26 @@ def summarize(recipe: Mapping[str, Any], out: Path, data: Path, runs: Path) -> d
     for cell in cells(recipe):
         found = json.loads(cell.path(out).read_text())
         results.setdefault((cell.setting, cell.size), {})[cell.seed] = found
-    errors = {
-        key: {seed: r["final"]["mse"] for seed, r in found.items()}
-        for key, found in results.items()
-    }
+    errors = {key: {seed: r["final"]["mse"] for seed, r in found.items()} for key, found in results.items()}
     rows = []
     for (setting, size), found in results.items():
         finals = [r["final"] for r in found.values()]
         means = [k for k, v in finals[0].items() if isinstance(v, float)]
-        rows.append({
-            "setting": setting, "size": size, "seeds": len(finals), "n": finals[0]["n"],
-            "evaluator": finals[0]["evaluator"],
-            **{k: statistics.mean(f[k] for f in finals) for k in means},
-            "less_error_than": {
-                control: paired(errors[control, size], errors[setting, size])
-                for control in CONTROLS
-                if control != setting and (control, size) in errors
-            },
-        })  # fmt: skip
+        rows.append(
+            {
+                "setting": setting,
+                "size": size,
+                "seeds": len(finals),
+                "n": finals[0]["n"],
+                "evaluator": finals[0]["evaluator"],
+                **{k: statistics.mean(f[k] for f in finals) for k in means},
+                "less_error_than": {
+                    control: paired(errors[control, size], errors[setting, size])
+                    for control in CONTROLS
+                    if control != setting and (control, size) in errors
+                },
+            }
+        )
     rows.sort(key=lambda row: (row["size"], row["mse"]))
     summary = {"error": "mean squared error of pixels in 0..1, held out", "rows": rows}
     (out / "images-summary.json").write_text(json.dumps(summary, indent=1) + "\n")
@@ -187,9 +202,7 @@ def summarize(recipe: Mapping[str, Any], out: Path, data: Path, runs: Path) -> d
     return summary
 
 
-def reconstructions(
-    recipe: Mapping[str, Any], size: int, out: Path, data: Path, runs: Path
-) -> Path | None:
+def reconstructions(recipe: Mapping[str, Any], size: int, out: Path, data: Path, runs: Path) -> Path | None:
     """Originals, and below them what each setting makes of them; None without the models."""
     import numpy as np
 
@@ -207,9 +220,7 @@ def reconstructions(
     sheet: list[Sequence[np.ndarray]] = [list(x)]
     sheet += [tok.decode_batch(tok.encode_batch(x)) for tok in tokenizers]
     path = write_pixels(contact_sheet(sheet), out / f"reconstructions-{size}.png")
-    (out / f"reconstructions-{size}.txt").write_text(
-        "\n".join(["original", *recipe["settings"]]) + "\n"
-    )
+    (out / f"reconstructions-{size}.txt").write_text("\n".join(["original", *recipe["settings"]]) + "\n")
     return path
 
 

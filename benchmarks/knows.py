@@ -22,9 +22,15 @@ from protok.structure.backbone import Backbone
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "results" / "knows.json"
 MODELS = (
-    "3di", "protein-blocks", "protok-512", "protok-4096", "protok-512-sites",
-    "protok-512:continuous", "protok-512:states", "protok-512:decoded",
-)  # fmt: skip
+    "3di",
+    "protein-blocks",
+    "protok-512",
+    "protok-4096",
+    "protok-512-sites",
+    "protok-512:continuous",
+    "protok-512:states",
+    "protok-512:decoded",
+)
 FAR = 8  # residues apart in the sequence
 
 

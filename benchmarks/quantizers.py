@@ -118,10 +118,13 @@ def measure(cell: Cell, recipe: Mapping[str, Any], data: Path) -> dict[str, Any]
     if hasattr(task, "report"):
         final |= task.report(quantizer)
     return {
-        "setting": setting, "unit": task.unit, "final": final, "rows": rows,
+        "setting": setting,
+        "unit": task.unit,
+        "final": final,
+        "rows": rows,
         "data_sha256": {file.name: digest([file]) for file in task.files},
         "cpu_seconds": round(time.process_time() - began, 1),
-    }  # fmt: skip
+    }
 
 
 def timed(cell: Cell, recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,9 +141,10 @@ def timed(cell: Cell, recipe: Mapping[str, Any]) -> dict[str, Any]:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             seconds, before, after = pool.apply(_assign, (recipe["vectors"], dim, size))
         return {
-            "vectors": recipe["vectors"], "seconds": seconds,
+            "vectors": recipe["vectors"],
+            "seconds": seconds,
             "extra_mebibytes": round((after - before) / 1024, 1),
-        }  # fmt: skip
+        }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from vector_quantize_pytorch import VectorQuantize
@@ -149,9 +153,8 @@ def timed(cell: Cell, recipe: Mapping[str, Any]) -> dict[str, Any]:
 
     torch.manual_seed(0)
     theirs = VectorQuantize(
-        dim, size, decay=0.99, commitment_weight=0.25, rotation_trick=False,
-        threshold_ema_dead_code=0,
-    )  # fmt: skip
+        dim, size, decay=0.99, commitment_weight=0.25, rotation_trick=False, threshold_ema_dead_code=0
+    )
     ours = VQ(size, dim, beta=0.25, decay=0.99, upkeep="none")
     ours.codebook.copy_(theirs._codebook.embed[0])
     ours.sums.copy_(ours.codebook)
@@ -182,11 +185,12 @@ def timed(cell: Cell, recipe: Mapping[str, Any]) -> dict[str, Any]:
         took["protok"].append(a)
         took["vector-quantize-pytorch"].append(b)
     return {
-        "vectors": recipe["batch"], "threads": torch.get_num_threads(),
+        "vectors": recipe["batch"],
+        "threads": torch.get_num_threads(),
         "same_ids_in_first_call": agree,
         "milliseconds": {k: statistics.median(v) for k, v in took.items()},
         "all_milliseconds": took,
-    }  # fmt: skip
+    }
 
 
 def _assign(n: int, dim: int, size: int) -> tuple[float, int, int]:
@@ -218,11 +222,14 @@ def run(task: str, recipe: Mapping[str, Any], out: Path, data: Path, only: str) 
             continue
         found = timed(cell, recipe) if task == "speed" else measure(cell, recipe, data)
         result = provenance(
-            "python benchmarks/quantizers.py " + " ".join(sys.argv[1:]), PACKAGES,
-            task=task, name=cell.setting, seed=cell.seed,
+            "python benchmarks/quantizers.py " + " ".join(sys.argv[1:]),
+            PACKAGES,
+            task=task,
+            name=cell.setting,
+            seed=cell.seed,
             recipe={k: v for k, v in recipe.items() if k not in ("settings", "claims")},
             **found,
-        )  # fmt: skip
+        )
         part = path.with_suffix(".part")
         part.write_text(json.dumps(result, indent=1) + "\n")
         os.replace(part, path)
@@ -255,22 +262,24 @@ def summarize(task: str, recipe: Mapping[str, Any], out: Path) -> dict[str, Any]
     for cell in cells(task, recipe):
         results[cell.setting][cell.seed] = json.loads(cell.path(out).read_text())
     errors = {
-        name: {seed: r["final"]["quantized"] for seed, r in found.items()}
-        for name, found in results.items()
+        name: {seed: r["final"]["quantized"] for seed, r in found.items()} for name, found in results.items()
     }
     rows = []
     for name, found in results.items():
         finals = [r["final"] for r in found.values()]
         keys = [k for k in finals[0] if k not in ("step", "hardness")]
-        rows.append({
-            "setting": name, "seeds": len(finals),
-            **{k: statistics.mean(f[k] for f in finals) for k in keys},
-            "less_error_than": {
-                control: paired(errors[control], errors[name])
-                for control in CONTROLS
-                if control != name and control in recipe["claims"]
-            },
-        })  # fmt: skip
+        rows.append(
+            {
+                "setting": name,
+                "seeds": len(finals),
+                **{k: statistics.mean(f[k] for f in finals) for k in keys},
+                "less_error_than": {
+                    control: paired(errors[control], errors[name])
+                    for control in CONTROLS
+                    if control != name and control in recipe["claims"]
+                },
+            }
+        )
     rows.sort(key=lambda row: row["quantized"])
     unit = next(iter(next(iter(results.values())).values()))["unit"]
     summary = {"task": task, "error": f"held out, hard codes, {unit}", "rows": rows}
@@ -284,10 +293,7 @@ def summarize(task: str, recipe: Mapping[str, Any], out: Path) -> dict[str, Any]
 
 
 FIGURES = {
-    "error": (
-        ("held-out error, hard codes", {"quantized": ""}),
-        ("continuous latents", {"continuous": ""}),
-    ),
+    "error": (("held-out error, hard codes", {"quantized": ""}), ("continuous latents", {"continuous": ""})),
     "dimension": (
         ("effective dimension of latents", {"latent_dimension": ""}),
         ("of their codes", {"code_dimension": ""}),
@@ -317,9 +323,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parents[1] / "shared")
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "results" / "quantizers")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
         help="change the recipe, e.g. steps=20; give another --out then",
-    )  # fmt: skip
+    )
     options = parser.parse_args(arguments)
     if not options.run:
         return listing(options.out)

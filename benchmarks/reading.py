@@ -134,11 +134,7 @@ def readers() -> dict[str, dict[str, Reader]]:
             "biotite": by_biotite_mmcif,
             "Bio.PDB (fast)": by_biopython("FastMMCIFParser"),
         },
-        "bcif": {
-            "protok": by_protok,
-            "biotite": by_biotite_bcif,
-            "Bio.PDB": by_biopython("BinaryCIFParser"),
-        },
+        "bcif": {"protok": by_protok, "biotite": by_biotite_bcif, "Bio.PDB": by_biopython("BinaryCIFParser")},
     }
 
 
@@ -152,9 +148,7 @@ def convert(source: Path, folder: Path) -> None:
     structure.setup_entities()
     structure.assign_label_seq_id()
     structure.make_mmcif_document().write_file(str(folder / f"{name}.cif"))
-    atoms = pdb.PDBFile.read(str(plain)).get_structure(
-        model=1, extra_fields=["b_factor", "occupancy"]
-    )
+    atoms = pdb.PDBFile.read(str(plain)).get_structure(model=1, extra_fields=["b_factor", "occupancy"])
     binary = pdbx.BinaryCIFFile()
     pdbx.set_structure(binary, atoms, data_block=name)
     # Bio.PDB asks for an entry id.
@@ -240,11 +234,7 @@ def main() -> None:
                     for who, r in results[name][kind].items()
                 )
                 print(f"{name} {kind}: {line}")
-            data[name] = {
-                "origin": origin,
-                "sha256": sha256,
-                "files": len(files) // len(FORMATS),
-            }
+            data[name] = {"origin": origin, "sha256": sha256, "files": len(files) // len(FORMATS)}
     command = "python benchmarks/reading.py " + " ".join(sys.argv[1:])
     more = {
         "unit": "residues with a CA per CPU-second of all threads, median of the passes",

@@ -83,11 +83,16 @@ def round_trip(tokenizer, folder: Path) -> dict:
     for file in files:
         for chain in protok.read(file).split():
             found = protok.compare(tokenizer.reconstruct(chain), chain)
-            targets.append({
-                "name": chain.name, "chain": chain.chains[0], "length": len(chain),
-                "rmsd": round(found.rmsd, 6), "tm_score": round(found.tm_score, 6),
-                "lddt": round(found.lddt, 6),
-            })  # fmt: skip
+            targets.append(
+                {
+                    "name": chain.name,
+                    "chain": chain.chains[0],
+                    "length": len(chain),
+                    "rmsd": round(found.rmsd, 6),
+                    "tm_score": round(found.tm_score, 6),
+                    "lddt": round(found.lddt, 6),
+                }
+            )
     result: dict = {"folder": folder.name, "data_sha256": digest(files), "files": len(files)}
     for name, average in (("mean", np.mean), ("median", np.median)):
         result[name] = {
@@ -116,9 +121,7 @@ def measure(tokenizer, folder: Path, seed: int) -> dict:
             counts += np.bincount(tokens.ids[tokens.ids >= 0], minlength=tokenizer.size)
             shifted += changed(
                 tokens,
-                tokenizer.encode(
-                    moved(chain, random_rotation(len(targets)), rng.uniform(-100, 100, 3))
-                ),
+                tokenizer.encode(moved(chain, random_rotation(len(targets)), rng.uniform(-100, 100, 3))),
             )
             flipped += changed(tokens, tokenizer.encode(mirrored(chain)))
             for sigma in NOISE:
@@ -132,12 +135,18 @@ def measure(tokenizer, folder: Path, seed: int) -> dict:
             found = protok.compare(again, chain)
             continuous = protok.compare(tokenizer.reconstruct(chain), chain)
             sure = float(np.nanmean(again.bfactor))
-            targets.append({
-                "name": chain.name, "chain": chain.chains[0], "length": len(chain),
-                "rmsd": round(found.rmsd, 6), "tm_score": round(found.tm_score, 6),
-                "lddt": round(found.lddt, 6), "confidence": round(sure, 2),
-                "rmsd_continuous": round(continuous.rmsd, 6),
-            })  # fmt: skip
+            targets.append(
+                {
+                    "name": chain.name,
+                    "chain": chain.chains[0],
+                    "length": len(chain),
+                    "rmsd": round(found.rmsd, 6),
+                    "tm_score": round(found.tm_score, 6),
+                    "lddt": round(found.lddt, 6),
+                    "confidence": round(sure, 2),
+                    "rmsd_continuous": round(continuous.rmsd, 6),
+                }
+            )
             for kind, backbone in (("built", again), ("real", chain)):
                 for key, values in geometry(backbone).items():
                     shapes[kind].setdefault(key, []).append(values)
@@ -155,17 +164,13 @@ def measure(tokenizer, folder: Path, seed: int) -> dict:
         "cpu_seconds": {k: round(v, 1) for k, v in seconds.items()},
     }
     if targets:
-        columns = {
-            k: np.array([t[k] for t in targets]) for k in targets[0] if k not in ("name", "chain")
-        }
+        columns = {k: np.array([t[k] for t in targets]) for k in targets[0] if k not in ("name", "chain")}
         result["mean"] = {k: round(float(np.mean(v)), 6) for k, v in columns.items()}
         result["median"] = {k: round(float(np.median(v)), 6) for k, v in columns.items()}
         result["confidence_correlates_with_lddt"] = round(
             float(np.corrcoef(columns["confidence"], columns["lddt"])[0, 1]), 3
         )
-        joined = {
-            kind: {k: np.concatenate(v) for k, v in found.items()} for kind, found in shapes.items()
-        }
+        joined = {kind: {k: np.concatenate(v) for k, v in found.items()} for kind, found in shapes.items()}
         real = joined["real"].pop("phi, psi")
         result["phi_psi_in_98%_of_real"] = {
             "built": round(plausible(joined["built"].pop("phi, psi"), real), 4),
@@ -192,14 +197,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     tokenizer = protok.load(options.model)
     sets = dict(entry.split("=", 1) for entry in options.set)
-    measured = {
-        name: measure(tokenizer, Path(folder), options.seed) for name, folder in sets.items()
-    }
+    measured = {name: measure(tokenizer, Path(folder), options.seed) for name, folder in sets.items()}
     result = provenance(
         "python benchmarks/reconstruction.py " + " ".join(sys.argv[1:]),
-        model=tokenizer.name, codebook=tokenizer.codebook, size=tokenizer.size, seed=options.seed,
+        model=tokenizer.name,
+        codebook=tokenizer.codebook,
+        size=tokenizer.size,
+        seed=options.seed,
         sets=measured,
-    )  # fmt: skip
+    )
     for name, found in result["sets"].items():
         print(name, {k: v for k, v in found.items() if k not in ("targets", "geometry")})
     write(options.out or f"benchmarks/results/reconstruction-{tokenizer.name}.json", result)

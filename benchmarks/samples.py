@@ -83,10 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if path.exists():
         result = json.loads(path.read_text())
     said = provenance(
-        "python benchmarks/samples.py " + " ".join(arguments or sys.argv[1:]), PACKAGES,
-        prior=prior.config.name, codebook=layout.codebook, n=options.n,
+        "python benchmarks/samples.py " + " ".join(arguments or sys.argv[1:]),
+        PACKAGES,
+        prior=prior.config.name,
+        codebook=layout.codebook,
+        n=options.n,
         training=prior.provenance,
-    )  # fmt: skip
+    )
     # Numbers of samples change the Fréchet distance and the share of novel ones.
     if any(result.get(key) != said[key] for key in ("codebook", "n", "training")):
         result = {"settings": {}}

@@ -16,9 +16,10 @@ from pathlib import Path
 RESULTS = Path(__file__).resolve().parent / "results"
 ROUTES = {"cif.gz": "mmCIF, gzip", "fcz": "Foldcomp", "pdb.gz": "PDB, gzip"}
 WAYS = {
-    "torch": "default", "fast": "`--compute fast`",
+    "torch": "default",
+    "fast": "`--compute fast`",
     "protok-512-lite/fast": "`protok-512-lite`, `--compute fast`",
-}  # fmt: skip
+}
 #: Memory of one job's parent process that a plan may use, in bytes.
 ROOM = 8e9
 
@@ -59,15 +60,17 @@ def costs(speed: dict, given: Assumptions) -> list[dict]:
             if not found:
                 continue
             hours = residues * (1 / found["residues_per_second"] + rest) / 3600
-            rows.append({
-                "route": route,
-                "way": way,
-                "core_hours": hours,
-                "days": hours / given.cores / 24,
-                "price": hours * given.price,
-                "input_bytes": residues * found["bytes_per_residue"],
-                "output_bytes": residues * worker["parquet_bytes_per_residue"],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "route": route,
+                    "way": way,
+                    "core_hours": hours,
+                    "days": hours / given.cores / 24,
+                    "price": hours * given.price,
+                    "input_bytes": residues * found["bytes_per_residue"],
+                    "output_bytes": residues * worker["parquet_bytes_per_residue"],
+                }
+            )
     return rows
 
 
@@ -102,16 +105,25 @@ def size(count: float) -> str:
 def page(speed: dict, given: Assumptions) -> str:
     """The tables and figures of SCALE.md."""
     head = (
-        "packed as", "encoder", "core hours", f"days on {given.cores} cores",
-        f"price at {given.price:g} an hour", "bytes in", "bytes out",
-    )  # fmt: skip
+        "packed as",
+        "encoder",
+        "core hours",
+        f"days on {given.cores} cores",
+        f"price at {given.price:g} an hour",
+        "bytes in",
+        "bytes out",
+    )
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in costs(speed, given):
         cells = (
-            ROUTES[row["route"]], WAYS[row["way"]], f"{row['core_hours']:,.0f}",
-            f"{row['days']:.1f}", f"{row['price']:,.0f}", size(row["input_bytes"]),
+            ROUTES[row["route"]],
+            WAYS[row["way"]],
+            f"{row['core_hours']:,.0f}",
+            f"{row['days']:.1f}",
+            f"{row['price']:,.0f}",
+            size(row["input_bytes"]),
             size(row["output_bytes"]),
-        )  # fmt: skip
+        )
         lines.append("| " + " | ".join(cells) + " |")
     text = (
         f"{given.structures / 1e6:,.0f} million structures of {given.length:g} residues, "
@@ -127,8 +139,9 @@ def page(speed: dict, given: Assumptions) -> str:
         )
     feeds = [
         f"{found[f'workers_of_{way}']:.0f} workers ({name})"
-        for way, name in WAYS.items() if f"workers_of_{way}" in found
-    ]  # fmt: skip
+        for way, name in WAYS.items()
+        if f"workers_of_{way}" in found
+    ]
     if feeds:
         text += f" Its own processor time is enough to feed {', '.join(feeds)}."
     return text

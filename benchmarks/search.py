@@ -73,9 +73,13 @@ def part(tokens: Tokens, rows: tuple[int, int]) -> Tokens:
     """The tokens of a stretch."""
     at = slice(*rows)
     return replace(
-        tokens, ids=tokens.ids[at], sequence=tokens.sequence[at], chain=tokens.chain[at],
-        index=tokens.index[at], icode=tokens.icode[at],
-    )  # fmt: skip
+        tokens,
+        ids=tokens.ids[at],
+        sequence=tokens.sequence[at],
+        chain=tokens.chain[at],
+        index=tokens.index[at],
+        icode=tokens.icode[at],
+    )
 
 
 def counted(folder: Folder, learn: list, tokenizer, aligned: list) -> Matrix:
@@ -88,9 +92,7 @@ def counted(folder: Folder, learn: list, tokenizer, aligned: list) -> Matrix:
 
 def rank(scores: np.ndarray, given: list) -> dict:
     """Measures of a (query, target) table of scores; higher is better, -inf is no hit."""
-    superfamily, fold = (
-        np.array([getattr(d, key) for d in given]) for key in ("superfamily", "fold")
-    )
+    superfamily, fold = (np.array([getattr(d, key) for d in given]) for key in ("superfamily", "fold"))
     top, sensitivity, precision = [], [], []
     for i, row in enumerate(scores):
         right = superfamily == superfamily[i]
@@ -143,9 +145,11 @@ def timed(tokens: list[Tokens], matrix: Matrix, chains: int) -> dict:
     begin = time.process_time()
     search(query, database, matrix)
     return {
-        "chains": chains, "residues": int(sum(map(len, many))), "query": len(query),
+        "chains": chains,
+        "residues": int(sum(map(len, many))),
+        "query": len(query),
         "cpu_seconds": round(time.process_time() - begin, 2),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -176,10 +180,7 @@ def main() -> None:
     for name in arguments.model or TOKENIZERS:
         tokenizer = protok.load(name)
         alone = [named(tokenizer.encode(cut(folder, d)), i) for i, d in enumerate(test)]
-        whole = [
-            named(part(tokenizer.encode(folder.structure(d.id)), d.rows), i)
-            for i, d in enumerate(test)
-        ]
+        whole = [named(part(tokenizer.encode(folder.structure(d.id)), d.rows), i) for i, d in enumerate(test)]
         usage = Database(alone).usage()
         matrices = {
             "default": default_matrix(tokenizer, usage),
@@ -198,19 +199,22 @@ def main() -> None:
     provenance.write(
         arguments.out,
         provenance.provenance(
-            "python benchmarks/search.py", packages=(*provenance.PACKAGES, "tmtools"),
+            "python benchmarks/search.py",
+            packages=(*provenance.PACKAGES, "tmtools"),
             data={
                 "name": "SCOP 2 domains, one a sequence cluster",
                 "sha256": folder.digest(learn + test, sorted({d.id for d in learn + test})),
                 "learned_from": {"domains": len(learn), "pairs": len(aligned)},
                 "searched": {
-                    "domains": len(test), "superfamilies": len({d.superfamily for d in test}),
+                    "domains": len(test),
+                    "superfamilies": len({d.superfamily for d in test}),
                     "folds": len({d.fold for d in test}),
                 },
             },
-            seed=0, rows=rows,
+            seed=0,
+            rows=rows,
         ),
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -168,11 +168,13 @@ def scaling(model: str, files: list[Path], compute: str) -> list[dict]:
             clock = time.process_time()
             tokenizer.encode_batch(chains)
             seconds.append((time.process_time() - clock) / len(chains))
-        rows.append({
-            "residues": n,
-            "microseconds_per_residue": round(1e6 * min(seconds) / n, 2),
-            "peak_mib": round(peak(resource.RUSAGE_SELF)),
-        })  # fmt: skip
+        rows.append(
+            {
+                "residues": n,
+                "microseconds_per_residue": round(1e6 * min(seconds) / n, 2),
+                "peak_mib": round(peak(resource.RUSAGE_SELF)),
+            }
+        )
     return rows
 
 
@@ -264,9 +266,7 @@ def child(task: tuple[str, str, str], listed: Path) -> Any:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command += ["--began", repr(time.time())]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=LIMIT
-        )
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT)
     except subprocess.TimeoutExpired:
         return {"left_out": f"took longer than {LIMIT:g} s"}
     if done.returncode:
@@ -304,8 +304,10 @@ def figure(rows: dict[str, list[dict]], path: Path) -> None:
     for name, found in rows.items():
         axis.plot(
             [row["residues"] for row in found],
-            [row["microseconds_per_residue"] for row in found], marker="o", label=name,
-        )  # fmt: skip
+            [row["microseconds_per_residue"] for row in found],
+            marker="o",
+            label=name,
+        )
     axis.set(xscale="log", xlabel="residues", ylabel="CPU microseconds per residue", ylim=(0, None))
     axis.legend()
     fig.savefig(path, dpi=120, metadata={"Software": None})
@@ -374,10 +376,12 @@ def main() -> None:
     code = [p for p in Path(protok.__file__).parent.rglob("*") if p.suffix in (".py", ".cpp")]
     job = {
         "command": "python benchmarks/speed.py " + " ".join(sys.argv[1:]),
-        "model": tokenizer.codebook, "encoder": tokenizer.encoder_fingerprint,
+        "model": tokenizer.codebook,
+        "encoder": tokenizer.encoder_fingerprint,
         "other_encoders": encoders,
-        "data_sha256": digest(sources), "code_sha256": digest(code),
-    }  # fmt: skip
+        "data_sha256": digest(sources),
+        "code_sha256": digest(code),
+    }
     folder = options.out.with_suffix(".parts")
     if not (folder / "job").exists() or json.loads((folder / "job").read_text()) != job:
         shutil.rmtree(folder, ignore_errors=True)
@@ -389,10 +393,7 @@ def main() -> None:
             data = source.read_bytes()
             plain = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
             files.append(
-                Path(
-                    place,
-                    f"{source.parent.name}-{protok.structure.io.sources.paths.stem(source)}.pdb",
-                )
+                Path(place, f"{source.parent.name}-{protok.structure.io.sources.paths.stem(source)}.pdb")
             )
             files[-1].write_bytes(plain)
         listed = Path(place, "list.txt")
@@ -420,11 +421,21 @@ def report(options: argparse.Namespace, job: dict, found: dict, files: int) -> N
         return {name: r for (one, name, _), r in good.items() if one == kind}
 
     result = provenance(
-        job.pop("command"), PACKAGES, **job, files=files, sample=sample, threads=1,
-        processors=os.cpu_count(), contestants=table, left_out=left_out, lengths=named("lengths"),
-        workers=named("workers"), codes=named("codes").get("all"),
-        routes=named("routes").get("all"), memory=named("memory").get("torch"),
-    )  # fmt: skip
+        job.pop("command"),
+        PACKAGES,
+        **job,
+        files=files,
+        sample=sample,
+        threads=1,
+        processors=os.cpu_count(),
+        contestants=table,
+        left_out=left_out,
+        lengths=named("lengths"),
+        workers=named("workers"),
+        codes=named("codes").get("all"),
+        routes=named("routes").get("all"),
+        memory=named("memory").get("torch"),
+    )
     for key in ("codes", "workers", "routes", "memory", "lengths", "left_out"):
         print(key, json.dumps(result[key]))
     write(options.out, result)

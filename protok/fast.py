@@ -76,13 +76,7 @@ class HalfEncoder:
     def __init__(self, encoder: Encoder):
         self.encoder = copy.deepcopy(encoder)
         for message in self.encoder.messages[1:]:
-            for part in (
-                message.here,
-                message.there,
-                message.edge,
-                message.separation,
-                message.out,
-            ):
+            for part in (message.here, message.there, message.edge, message.separation, message.out):
                 part.to(torch.bfloat16)
             for part in message.feed:
                 if isinstance(part, nn.Linear):

@@ -5,9 +5,19 @@ SHAPE = {"N": (0.0, 0.0, 0.0), "CA": (1.2, 0.8, 0.0), "C": (2.5, 0.0, 0.0), "O":
 
 
 def residue(
-    name, number, *, chain="A", at=None, record="ATOM", alt=" ", icode=" ", occupancy="1.00",
-    bfactor="10.00", atoms=SHAPE, shift=0.0,
-):  # fmt: skip
+    name,
+    number,
+    *,
+    chain="A",
+    at=None,
+    record="ATOM",
+    alt=" ",
+    icode=" ",
+    occupancy="1.00",
+    bfactor="10.00",
+    atoms=SHAPE,
+    shift=0.0,
+):
     """PDB lines of a residue at its place in a row, or at place `at`."""
     offset = 3.8 * (number if at is None else at)
     return [

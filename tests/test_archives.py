@@ -76,11 +76,14 @@ def test_members_are_read_and_nothing_is_written(texts, tmp_path, name):
     results = list(encode_files(path, Tiny()))
     assert sorted(tmp_path.rglob("*")) == before
     assert [result.path.removeprefix(f"{path}::") for result in results] == [
-        "deep/s0.pdb", "deep/s1.pdb", "deep/s2.pdb", "deep/s3.pdb", "s4.pdb.gz", "../../out.pdb"
-    ]  # fmt: skip
-    assert [one.name for result in results for one in result.tokens] == [
-        f"s{number}" for number in range(5)
+        "deep/s0.pdb",
+        "deep/s1.pdb",
+        "deep/s2.pdb",
+        "deep/s3.pdb",
+        "s4.pdb.gz",
+        "../../out.pdb",
     ]
+    assert [one.name for result in results for one in result.tokens] == [f"s{number}" for number in range(5)]
     (error,) = results[-1].errors
     assert isinstance(error, FormatError) and error.file == f"{path}::../../out.pdb"
     for number, result in enumerate(results[:5]):
@@ -97,8 +100,13 @@ def test_one_output_of_files_and_archives(texts, tmp_path, name):
     (tmp_path / "s0.pdb").write_bytes(texts["deep/s0.pdb"])
     summary = encode_all([tmp_path / "s0.pdb", path], Tiny(), tmp_path / "t.parquet", jobs=2)
     assert [one.name for one in load(tmp_path / "t.parquet")] == [
-        f"{tmp_path.name}/s0.pdb", "deep/s0.pdb", "s1", "s2", "s3", "s4"
-    ]  # fmt: skip
+        f"{tmp_path.name}/s0.pdb",
+        "deep/s0.pdb",
+        "s1",
+        "s2",
+        "s3",
+        "s4",
+    ]
     assert (summary.files, summary.failed) == (7, 1)
     again = encode_all([tmp_path / "s0.pdb", path], Tiny(), tmp_path / "t.parquet")
     assert again.resumed == 7
@@ -121,12 +129,18 @@ def test_members_of_one_name_are_both_there(texts, tmp_path):
     [
         (["./x.pdb", "x.pdb"], ["./x.pdb", "x.pdb"], ["x", "x#2"]),
         (["/x.pdb", "x.pdb"], ["/x.pdb", "x.pdb"], ["x", "x#2"]),
-        (["2/x.pdb", "x.pdb", "x.pdb"], ["2/x.pdb", "x.pdb", "3/x.pdb"],
-         ["2/x.pdb", "a.tar/x.pdb", "3/x.pdb"]),
-        (["x.pdb", "x.pdb", "2/x.pdb"], ["x.pdb", "2/x.pdb", "2/2/x.pdb"],
-         ["a.tar/x.pdb", "a.tar/2/x.pdb", "2/2/x.pdb"]),
+        (
+            ["2/x.pdb", "x.pdb", "x.pdb"],
+            ["2/x.pdb", "x.pdb", "3/x.pdb"],
+            ["2/x.pdb", "a.tar/x.pdb", "3/x.pdb"],
+        ),
+        (
+            ["x.pdb", "x.pdb", "2/x.pdb"],
+            ["x.pdb", "2/x.pdb", "2/2/x.pdb"],
+            ["a.tar/x.pdb", "a.tar/2/x.pdb", "2/2/x.pdb"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_members_of_one_path_have_names_of_their_own(texts, tmp_path, members, paths, names):
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as archive:
@@ -233,8 +247,16 @@ def test_lists(texts, tmp_path, monkeypatch):
     (tmp_path / "list.txt").write_text(lines)
     found = find_sources(f"@{tmp_path}/list.txt")
     assert [Path(one.path).name.split("::")[-1] for one in found] == [
-        "a.pdb", "b.pdb", "s0.pdb", "s1.pdb", "s2.pdb", "s3.pdb", "s4.pdb.gz", "out.pdb", "lost.pdb"
-    ]  # fmt: skip
+        "a.pdb",
+        "b.pdb",
+        "s0.pdb",
+        "s1.pdb",
+        "s2.pdb",
+        "s3.pdb",
+        "s4.pdb.gz",
+        "out.pdb",
+        "lost.pdb",
+    ]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
     assert find_sources("-") == found
     (lost,) = [r for r in encode_files(f"@{tmp_path}/list.txt", Tiny()) if "lost" in r.path]
@@ -254,11 +276,7 @@ def test_a_bad_line_of_a_list_costs_itself(texts, tmp_path, given, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
     summary = encode_all(given, Tiny(), "t.parquet")
     assert [one.name for one in load("t.parquet")] == ["a", "caf\\udce9"]
-    assert [Path(file).name[:5] for file, _, _ in summary.errors] == [
-        "x\0y.p",
-        "xxxxx",
-        "lost\udce9",
-    ]
+    assert [Path(file).name[:5] for file, _, _ in summary.errors] == ["x\0y.p", "xxxxx", "lost\udce9"]
     assert all("unexpected" not in reason for _, _, reason in summary.errors)
 
 
@@ -272,9 +290,7 @@ def test_names_that_are_not_utf8_are_written_with_escapes(texts, tmp_path, out):
     tar(tmp_path / "in.tar", {os.fsdecode(b"\xe9.pdb"): texts["deep/s0.pdb"]})
     encode_all([tmp_path / "in", tmp_path / "in.tar"], Tiny(), tmp_path / out)
     names = ["x\\udcff/s", "y\\udcff/s", "\\udce9"]
-    assert [one.name for one in load(tmp_path / out)] == [
-        name.replace("/s", "/s.pdb") for name in names
-    ]
+    assert [one.name for one in load(tmp_path / out)] == [name.replace("/s", "/s.pdb") for name in names]
     assert protok.read(path.rename(path.with_name(os.fsdecode(b"\xe9.pdb")))).name == names[-1]
 
 

@@ -81,9 +81,11 @@ def test_the_fragment_is_that_of_the_example(made, chains):
     assert np.allclose(*distances, atol=0.03)
     if hasattr(tokenizer, "code_vectors"):
         off = [
-            np.linalg.norm(tokenizer.embed(c)[tokenizer.encode(c).ids == code]
-                           - tokenizer.code_vectors()[code], axis=1) for c in chains
-        ]  # fmt: skip
+            np.linalg.norm(
+                tokenizer.embed(c)[tokenizer.encode(c).ids == code] - tokenizer.code_vectors()[code], axis=1
+            )
+            for c in chains
+        ]
         mine = np.linalg.norm(tokenizer.embed(one)[i] - tokenizer.code_vectors()[code])
         assert mine == pytest.approx(np.concatenate(off).min(), rel=1e-5)
 
@@ -112,8 +114,12 @@ def test_helices_are_the_block_that_stands_for_them(chains):
 def test_local_measures_turn_with_the_structure_and_not_with_its_mirror(chains):
     one = chains[0]
     turned = moved(one, random_rotation(1), (5.0, -80.0, 30.0))
-    for measure in (descriptors.half_sphere, descriptors.place_in_chain, descriptors.backbone_torsions,
-                    lambda x: descriptors.windows(x, 2)):  # fmt: skip
+    for measure in (
+        descriptors.half_sphere,
+        descriptors.place_in_chain,
+        descriptors.backbone_torsions,
+        lambda x: descriptors.windows(x, 2),
+    ):
         assert np.allclose(measure(one), measure(turned), atol=2e-2, equal_nan=True)
         assert not np.allclose(measure(one), measure(mirrored(one)), atol=0.5, equal_nan=True)
     assert (descriptors.secondary_structure(one) == descriptors.secondary_structure(turned)).all()
@@ -175,9 +181,7 @@ def test_structures_from_stores_files_and_nowhere(examples, tmp_path, chains):
 
     write_store(chains, tmp_path / "store.parquet")
     some = list(open_structures(tmp_path / "store.parquet", [], limit=2))
-    assert [one.name for one in some] == [
-        f"{chains[i].name}_{chains[i].chains[0]}" for i in (0, -1)
-    ]
+    assert [one.name for one in some] == [f"{chains[i].name}_{chains[i].chains[0]}" for i in (0, -1)]
     assert len(list(open_structures(examples, [], limit=3))) == 3
     (tmp_path / "none").mkdir()
     with pytest.raises(NoProtein):

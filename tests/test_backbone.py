@@ -101,9 +101,7 @@ def test_split_gives_chains_in_order_of_appearance():
 def test_repr():
     backbone = without(joined([random_backbone(3, 1), random_backbone(2, 2, chain="B")]), 1)
     assert repr(backbone) == "Backbone(random1, 5 residues, chains A,B, 1 incomplete)"
-    assert repr(Backbone.from_arrays(np.zeros((1, 4, 3)))) == (
-        "Backbone(unnamed, 1 residues, chains A)"
-    )
+    assert repr(Backbone.from_arrays(np.zeros((1, 4, 3)))) == ("Backbone(unnamed, 1 residues, chains A)")
 
 
 def test_is_frozen():

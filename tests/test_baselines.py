@@ -28,9 +28,7 @@ def golden(which):
     stored = np.load(GOLDEN / f"baselines_{which}.npz", allow_pickle=False)
     ends = np.cumsum(stored["length"])
     xyz = np.where(stored["xyz"] == -999999, np.nan, stored["xyz"] / 1000).astype(np.float32)
-    for name, letters, end, n in zip(
-        stored["name"], stored["letters"], ends, stored["length"], strict=True
-    ):
+    for name, letters, end, n in zip(stored["name"], stored["letters"], ends, stored["length"], strict=True):
         yield str(name), str(letters), xyz[end - n : end]
 
 
@@ -80,9 +78,7 @@ def test_3di_equals_mini3di_on_real_structures(shared):
     mini3di = pytest.importorskip("mini3di")
     parquet = pytest.importorskip("pyarrow.parquet")
     reference, tokenizer, same = mini3di.Encoder(), ThreeDi(), []
-    rows = parquet.read_table(
-        shared("structtokenbench/utilization.parquet"), columns=["xyz"]
-    ).column("xyz")
+    rows = parquet.read_table(shared("structtokenbench/utilization.parquet"), columns=["xyz"]).column("xyz")
     for row in rows[::6]:
         xyz = np.array(row.as_py(), np.float32).reshape(-1, 4, 3)
         xyz[xyz == -32768] = np.nan
@@ -155,10 +151,7 @@ def test_a_missing_atom_changes_only_what_rests_on_it(tokenizer, atom):
     structure = backbone(row=1)
     coords = structure.coords.copy()
     coords[60, atom] = np.nan
-    before, after = (
-        tokenizer.encode(structure).ids,
-        tokenizer.encode(Backbone.from_arrays(coords)).ids,
-    )
+    before, after = (tokenizer.encode(structure).ids, tokenizer.encode(Backbone.from_arrays(coords)).ids)
     changed = np.flatnonzero(before != after)
     assert after[60] == -1 and (before >= 0)[58:63].all()
     if tokenizer.name == "protein-blocks":
@@ -196,10 +189,7 @@ def test_protein_blocks_stop_at_the_ends_of_a_chain():
 def test_protein_blocks_stop_at_a_chain_break():
     structure = backbone()
     broken = np.delete(np.arange(len(structure)), range(50, 56))
-    before, after = (
-        ProteinBlocks().encode(structure).ids,
-        ProteinBlocks().encode(structure[broken]).ids,
-    )
+    before, after = (ProteinBlocks().encode(structure).ids, ProteinBlocks().encode(structure[broken]).ids)
     assert (after[48:52] == -1).all()
     rest = np.delete(np.arange(len(after)), range(48, 52))
     assert np.array_equal(after[rest], before[broken][rest])
@@ -228,11 +218,7 @@ def test_what_an_alphabet_cannot_do_is_refused(tokenizer):
     structure = backbone()
     with pytest.raises(Unsupported, match=f"{tokenizer.name} is an alphabet without a decoder"):
         tokenizer.decode(tokenizer.encode(structure))
-    for verb in (
-        tokenizer.encode,
-        tokenizer.embed,
-        lambda s, **k: tokenizer.encode_batch([s], **k),
-    ):
+    for verb in (tokenizer.encode, tokenizer.embed, lambda s, **k: tokenizer.encode_batch([s], **k)):
         with pytest.raises(Unsupported, match="single chains"):
             verb(structure, across_chains=True)
 

@@ -26,9 +26,7 @@ from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = replace(
-    samples.FAST, steps=30, every=10, warmup=3, hidden=8, residues=600, rates=(1e-2, 1e-3)
-)
+TINY = replace(samples.FAST, steps=30, every=10, warmup=3, hidden=8, residues=600, rates=(1e-2, 1e-3))
 
 
 def chains(n, length=40):
@@ -401,9 +399,11 @@ def test_retrieval_finds_copies_and_random_codes_do_not():
     # Each fold is a chain and its noisy copy.
     random = np.random.default_rng(0)
     copies = [
-        replace(c, name=c.name + "'", coords=c.coords + random.normal(0, 0.1, c.coords.shape)
-                .astype(np.float32)) for c in some
-    ]  # fmt: skip
+        replace(
+            c, name=c.name + "'", coords=c.coords + random.normal(0, 0.1, c.coords.shape).astype(np.float32)
+        )
+        for c in some
+    ]
     held = {c.name: c for c in some + copies}
     folder = type("Held", (), {"structure": lambda self, id: held[id]})()
     domains = [
@@ -468,9 +468,7 @@ def test_results_are_reused_only_while_nothing_changed(data, tmp_path):
     structures = [bench.Folder(data).structure(id) for id in bench.Folder(data).ids()]
     structures[0].coords[3] += 0.5
     (moved / "tasks").mkdir(parents=True)
-    (moved / "tasks" / "letters.parquet").write_bytes(
-        (data / "tasks" / "letters.parquet").read_bytes()
-    )
+    (moved / "tasks" / "letters.parquet").write_bytes((data / "tasks" / "letters.parquet").read_bytes())
     from protok.bench.data.prepare import write_structures
 
     write_structures(structures, moved / "structures.parquet")
@@ -602,13 +600,17 @@ def test_splits_of_few_domains_are_shown_and_not_counted(tmp_path, monkeypatch):
         return {
             "tokenizer": {"name": who, "view": "codes", "size": 4, "fingerprint": who},
             "task": {"name": kind, "kind": kind, "metric": metric, "better": "higher"},
-            "status": results.OK, "error": "", "points": {}, "cpu_seconds": {"rest": 1}, "key": "",
+            "status": results.OK,
+            "error": "",
+            "points": {},
+            "cpu_seconds": {"rest": 1},
+            "key": "",
             "chosen": {"test_proteins": {split: n for split, (_, n) in scores.items()}},
             "scores": {
                 split: {metric: {"value": value, "se": 0.01, "parity": value + 0.1}}
                 for split, (value, _) in scores.items()
             },
-        }  # fmt: skip
+        }
 
     enough = results.ENOUGH_DOMAINS
     rows = [
@@ -669,9 +671,22 @@ def test_command_and_report(data, tmp_path, capsys):
     out, page = tmp_path / "results", tmp_path / "report.html"
     names = "letters,sensitivity,distinctiveness,utilization,reconstruction"
     code = main(
-        ["bench", "--model", "3di", "--model", "neighbour-count", "--tasks", names,
-         "--data", str(data), "-o", str(out), "--probe", "linear"]
-    )  # fmt: skip
+        [
+            "bench",
+            "--model",
+            "3di",
+            "--model",
+            "neighbour-count",
+            "--tasks",
+            names,
+            "--data",
+            str(data),
+            "-o",
+            str(out),
+            "--probe",
+            "linear",
+        ]
+    )
     said = capsys.readouterr().out
     assert code == 0 and "letters" in said and "n/a" in said  # 3di does not decode
     # Of labelled tasks the main metric is printed, of others all.
@@ -681,15 +696,17 @@ def test_command_and_report(data, tmp_path, capsys):
     text = page.read_text()
     assert text.count("<svg") == 5 and "neighbour-count" in text
     for title in (
-        "Functional sites, mean", "Use of codes", "Similarity of code pairs",
-        "Change of codes with conformation", "Quality against cost", "bits a residue",
-    ):  # fmt: skip
+        "Functional sites, mean",
+        "Use of codes",
+        "Similarity of code pairs",
+        "Change of codes with conformation",
+        "Quality against cost",
+        "bits a residue",
+    ):
         assert title in text
-    assert "http" not in text.replace("http://www.w3.org", "").replace(
-        "https://www.w3.org", ""
-    ).replace("http://purl.org", "").replace("http://creativecommons.org", "").replace(
-        "https://matplotlib.org", ""
-    )  # nothing is fetched
+    assert "http" not in text.replace("http://www.w3.org", "").replace("https://www.w3.org", "").replace(
+        "http://purl.org", ""
+    ).replace("http://creativecommons.org", "").replace("https://matplotlib.org", "")  # nothing is fetched
     assert main(["bench", "report", str(tmp_path / "none")]) == 2
 
 
@@ -711,9 +728,18 @@ def test_command_prepares(tmp_path, capsys):
     (tmp_path / "broken.pdb").write_text("ATOM  nonsense\n")
     out = tmp_path / "out"
     code = main(
-        ["bench", "prepare", str(tmp_path), "-o", str(out), "--labels", str(tmp_path / "site.csv"),
-         "--unlisted", "x"]
-    )  # fmt: skip
+        [
+            "bench",
+            "prepare",
+            str(tmp_path),
+            "-o",
+            str(out),
+            "--labels",
+            str(tmp_path / "site.csv"),
+            "--unlisted",
+            "x",
+        ]
+    )
     said = capsys.readouterr()
     assert code == 1 and "broken.pdb" in said.err  # and the rest was done
     assert "site: 1 " in said.out

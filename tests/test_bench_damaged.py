@@ -186,9 +186,7 @@ def test_folds_that_are_too_small_are_told(files, tmp_path):
 )
 def test_tables_that_do_not_fit(copy, row, said):
     ids = [f"x{i}_A" for i in range(12)]
-    write_table(
-        [{"id": id, "split": "train"} | row for id in ids], copy / "tasks" / "odd.parquet", {}
-    )
+    write_table([{"id": id, "split": "train"} | row for id in ids], copy / "tasks" / "odd.parquet", {})
     (done,) = bench.evaluate("random-code", ["odd"], copy, probe="linear")
     assert done["status"] == "failed" and said in done["error"] and "odd.parquet" in done["error"]
 
@@ -216,9 +214,11 @@ def test_precomputed_tokens_of_other_structures_fail(data, tmp_path):
 )
 def test_files_of_precomputed_tokens_that_do_not_fit(tmp_path, change, said):
     held = {
-        "names": np.array(["x0_A", "x1_A"]), "lengths": np.array([2, 2]),
-        "ids": np.arange(4), "vectors": np.eye(4),
-    }  # fmt: skip
+        "names": np.array(["x0_A", "x1_A"]),
+        "lengths": np.array([2, 2]),
+        "ids": np.arange(4),
+        "vectors": np.eye(4),
+    }
     np.savez(tmp_path / "odd.npz", **held | change)
     with pytest.raises(FormatError, match=said):
         subject(str(tmp_path / "odd.npz"))

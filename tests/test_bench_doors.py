@@ -55,8 +55,7 @@ def data(files, tmp_path_factory):
     """A folder with a table of sites."""
     out = tmp_path_factory.mktemp("data")
     label = "01" * 20
-    rows = [f"x{i}_A,{label},{'train' if i < 8 else 'valid' if i < 10 else 'test'}"
-            for i in range(12)]  # fmt: skip
+    rows = [f"x{i}_A,{label},{'train' if i < 8 else 'valid' if i < 10 else 'test'}" for i in range(12)]
     table = out.with_name("sites.csv")
     table.write_text("\n".join(["id,label,split", *rows]))
     bench.prepare([files], out, labels=[table])
@@ -182,9 +181,11 @@ def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
         return {
             "tokenizer": {"name": who, "view": "codes", "size": 4, "fingerprint": who},
             "task": {"name": task, "kind": "", "metric": "", **known},
-            "status": results.OK if value else results.FAILED, "error": "", "points": {},
+            "status": results.OK if value else results.FAILED,
+            "error": "",
+            "points": {},
             "scores": {"test": {"auroc": {"value": value, "se": 0.01}}} if value else {},
-        }  # fmt: skip
+        }
 
     rows = [row("a", "one", 0.7), row("a", "two", 0.6), row("b", "one"), row("b", "two", 0.7)]
     got = results.Results(tuple(rows))
@@ -210,11 +211,7 @@ def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
         ("mine", "id,fold\nx0_A,a,b", "line 2 has not as many fields"),
         ("mine", "id,fold\n\n\nx0_A,a\nx1_A\n", "line 5 has not as many fields"),
         ("mine", "id,fold,region\nx0_A,a,abc", "'abc' is no range"),
-        (
-            "mine",
-            "id,residue,label,split\nx0_A,1,1,train\nx0_A,2,0,test",
-            "different things of split",
-        ),
+        ("mine", "id,residue,label,split\nx0_A,1,1,train\nx0_A,2,0,test", "different things of split"),
     ],
 )
 def test_tables_that_would_be_lost_or_mixed_are_refused(files, tmp_path, name, text, message):
@@ -315,9 +312,7 @@ def test_pairs_and_sets_of_the_release(release, monkeypatch):
     ((one, two, tm),) = next(iter(release.pairs().values()))
     assert (one, two) == ("1aaa.A", "2bbb.A") and 0 < tm < 0.6
     assert release.sets() == {"casp14": ["1aaa_A"]}
-    got = {row["task"]["name"]: row for row in bench.evaluate(
-        "3di", ["sensitivity", "utilization"], release
-    )}  # fmt: skip
+    got = {row["task"]["name"]: row for row in bench.evaluate("3di", ["sensitivity", "utilization"], release)}
     assert len(calls) == 1  # once for all tokenizers
     assert all(row["status"] == results.OK for row in got.values())
     assert got["sensitivity"]["data"]["left_out"] == 1

@@ -75,9 +75,7 @@ def test_a_file_of_weights_is_a_tokenizer_of_the_command(weights, chain, tmp_pat
     torch.save(of_the_benchmark(weights, linear=True), tmp_path / "theirs.ckpt")
     who = subject(f"aminoaseed={tmp_path / 'theirs.ckpt'}")
     assert who.name == "aminoaseed" and who.size == 24 and who.vectors.shape == (24, 6)
-    assert subject(f"aminoaseed={tmp_path / 'theirs.ckpt'}:continuous").name == (
-        "aminoaseed:continuous"
-    )
+    assert subject(f"aminoaseed={tmp_path / 'theirs.ckpt'}:continuous").name == ("aminoaseed:continuous")
 
 
 def test_what_is_no_checkpoint_is_refused(weights, tmp_path):

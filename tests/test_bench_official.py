@@ -94,10 +94,14 @@ def test_official_labels_come_out_equal(shared, esm, tmp_path, monkeypatch):
             elif isinstance(label, str):
                 label = [{"0": 0, "1": 1, "x": -100}[one] for one in label]
             items.append(
-                {"pdb_id": row["pdb"], "chain_id": row["chain"], field: label,
-                 "residue_range": [row["residue_range"]] if row["residue_range"] else [""],
-                 "pdb_chain": protein_chain(esm, backbone)}
-            )  # fmt: skip
+                {
+                    "pdb_id": row["pdb"],
+                    "chain_id": row["chain"],
+                    field: label,
+                    "residue_range": [row["residue_range"]] if row["residue_range"] else [""],
+                    "pdb_chain": protein_chain(esm, backbone),
+                }
+            )
         wanted[task] = (items, [here.structure(row["id"]) for row in rows])
         name = f"processed_structured_{split}" if task == "FlexRMSF" else None
         for one in ("train", "validation", split):
@@ -155,8 +159,10 @@ def test_interpro_ranges_become_labels_with_the_mmcif_dump(shared, tmp_path):
         items.append({"pdb_id": key[0], "chain_id": key[1], "fragments": key[2]})
         wanted.append(label)
     assert wanted
-    save([*items, items[0] | {"fragments": "90000-90001"}], root / "functional" / "local"
-         / "interpro" / "activesite_label_train")  # fmt: skip
+    save(
+        [*items, items[0] | {"fragments": "90000-90001"}],
+        root / "functional" / "local" / "interpro" / "activesite_label_train",
+    )
     table = open_data(tmp_path).table("CatInt")
     # The example without a positive residue is left out, and that is said.
     assert len(left_out(tmp_path, "CatInt")) == 1
@@ -211,15 +217,12 @@ def test_lists_of_biolip_before_structures_give_the_official_labels(shared, dump
     for row in rows:
         structure = here.structure(row["id"])
         sites = [
-            r["sites"] for r in raw
+            r["sites"]
+            for r in raw
             if (r["pdb"], r["chain"], r["ligand"]) == (row["pdb"], row["chain"], row["extra"])
-        ]  # fmt: skip
+        ]
         # One example a site: rows of one chain and ligand cannot be told apart here.
-        if (
-            len(sites) != 1
-            or not numbered(structure)
-            or any(r["pdb_id"] == row["pdb"] for r in items)
-        ):
+        if len(sites) != 1 or not numbered(structure) or any(r["pdb_id"] == row["pdb"] for r in items):
             continue
         dump(structure, row["pdb"], row["chain"])
         items.append({"pdb_id": row["pdb"], "receptor_chain": row["chain"]})
@@ -244,11 +247,16 @@ def test_lists_of_proteinshake_need_the_same_coordinates(shared, dump, tmp_path)
         dump(structure, row["pdb"], row["chain"])
         x, y, z = structure.coords[:, 1].T.astype(float)
         items.append(
-            {"pdb_id": row["pdb"], "chain_id": [row["chain"]] * len(structure),
-             "residue_index": structure.index.tolist(),
-             "binding_site": [int(one) for one in row["label"]],
-             "residue_coord_x": x, "residue_coord_y": y, "residue_coord_z": z}
-        )  # fmt: skip
+            {
+                "pdb_id": row["pdb"],
+                "chain_id": [row["chain"]] * len(structure),
+                "residue_index": structure.index.tolist(),
+                "binding_site": [int(one) for one in row["label"]],
+                "residue_coord_x": x,
+                "residue_coord_y": y,
+                "residue_coord_z": z,
+            }
+        )
         wanted.append(vector(row["label"]))
     assert items
     moved = items[0] | {"residue_coord_x": items[0]["residue_coord_x"] + 0.01}
@@ -265,9 +273,12 @@ def test_lists_of_proteinglue_are_aligned(shared, dump, tmp_path):
     dump(structure, row["pdb"], row["chain"])
     label = np.nan_to_num(vector(row["label"]))
     # The annotated sequence has a tail that the structure lacks, and lacks the structure's head.
-    item = {"pdb_id": row["pdb"], "chain_id": row["chain"],
-            "annot_seq": structure.sequence[7:] + "GSHHHHHH",
-            "annot_label": [*label[7:].astype(int), *[1] * 8]}  # fmt: skip
+    item = {
+        "pdb_id": row["pdb"],
+        "chain_id": row["chain"],
+        "annot_seq": structure.sequence[7:] + "GSHHHHHH",
+        "annot_label": [*label[7:].astype(int), *[1] * 8],
+    }
     (entry,) = listed(tmp_path, "Ept", [item]).split("train")
     label[:7] = 0
     np.testing.assert_array_equal(entry.target, label)
@@ -284,9 +295,7 @@ def test_lists_of_atlas_take_its_own_files(shared, tmp_path):
         folder.mkdir(parents=True)
         protok.write(structure, folder / f"{name}.pdb")
         values = np.array([np.nan if v is None else v for v in row["label"]], np.float32)
-        frame = pd.DataFrame(
-            {"seq": list(structure.sequence), "RMSF": values, "Neq": 1.0, "Bfactor": 20.0}
-        )
+        frame = pd.DataFrame({"seq": list(structure.sequence), "RMSF": values, "Neq": 1.0, "Bfactor": 20.0})
         frame.to_csv(folder / f"{name}_per_residue_labels.csv")
         items.append({"pdb_id_chain_id": name, "annot_df": frame})
         wanted.append(values)
@@ -330,9 +339,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
         def __reduce__(self):
             return print, ("executed",)
 
-    path = (
-        tmp_path / "functional" / "local" / "interpro" / "processed_structured_binding_label_train"
-    )
+    path = tmp_path / "functional" / "local" / "interpro" / "processed_structured_binding_label_train"
     save([{"pdb_id": Evil()}], path)
     with pytest.raises(FormatError, match=r"print"):
         open_data(tmp_path).table("BindInt")

@@ -9,9 +9,7 @@ import torch
 from protok.bench import evaluation
 from protok.bench.measures import mlp_probe, samples
 
-TINY = replace(
-    samples.FAST, steps=60, every=15, warmup=5, hidden=16, residues=600, rates=(1e-2, 1e-3)
-)
+TINY = replace(samples.FAST, steps=60, every=15, warmup=5, hidden=16, residues=600, rates=(1e-2, 1e-3))
 LINEAR = samples.LINEAR
 CODES = 8
 
@@ -38,9 +36,12 @@ def made(kind, proteins, seed, *, shuffled=False, continuous=False, length=40):
     vectors = torch.from_numpy(np.r_[known, np.zeros((1, 6))].astype(np.float32))
     x = torch.from_numpy(ids)
     return samples.Samples(
-        vectors[x] if continuous else x, None if continuous else vectors,
-        torch.arange(n) % length, torch.from_numpy(owner), torch.from_numpy(y),
-    )  # fmt: skip
+        vectors[x] if continuous else x,
+        None if continuous else vectors,
+        torch.arange(n) % length,
+        torch.from_numpy(owner),
+        torch.from_numpy(y),
+    )
 
 
 def fitted(kind, settings, **options):
@@ -121,8 +122,10 @@ def test_one_step_is_that_of_torch():
     rest = [copies[key] for key in ("b1", "b2", "scale", "shift")]
     optimiser = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}],
-        lr=1e-3, betas=(0.9, 0.98), eps=1e-8,
-    )  # fmt: skip
+        lr=1e-3,
+        betas=(0.9, 0.98),
+        eps=1e-8,
+    )
     x = torch.randn(10, 4, generator=torch.Generator().manual_seed(1))
     for _ in range(3):
         given = samples.Samples(x, None, torch.arange(10), torch.zeros(10).long(), torch.zeros(10))
@@ -149,8 +152,9 @@ def test_paper_protocol_is_the_papers():
     assert rates == pytest.approx([1 / 200, 1, 1, 0.1])
     # Once an epoch, batches of 8 proteins, the rest dropped.
     short = replace(paper, steps=14, warmup=2, hidden=8, rates=(1e-2,))
-    fit = evaluation.fit_probe("site", made("site", 60, 0), made("site", 20, 1), {"t": made("site", 9, 2)}, 0,
-                    short)  # fmt: skip
+    fit = evaluation.fit_probe(
+        "site", made("site", 60, 0), made("site", 20, 1), {"t": made("site", 9, 2)}, 0, short
+    )
     assert fit.steps in (7, 14)
 
 

@@ -77,23 +77,30 @@ def test_help_of_commands(capsys, command):
 
 def test_module_and_version():
     done = subprocess.run(
-        [sys.executable, "-m", "protok", "--version"], cwd=ROOT, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "protok", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout == f"protok {protok.__version__}\n"
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        [], ["bake"], ["encode"], ["encode", "x.pdb", "--jobs", "0"], ["decode", "x.parquet"],
-        ["encode", "nowhere.pdb"], ["decode", "nowhere.parquet", "-o", "out"], ["info", "nowhere"],
-        ["info", "no/where.pdb"], ["encode", "x.pdb", "--model", "nobody"],
-        ["encode", "x.pdb", "--mod", "3di"], ["train", "--out", "x", "--set", "lr"],
+        [],
+        ["bake"],
+        ["encode"],
+        ["encode", "x.pdb", "--jobs", "0"],
+        ["decode", "x.parquet"],
+        ["encode", "nowhere.pdb"],
+        ["decode", "nowhere.parquet", "-o", "out"],
+        ["info", "nowhere"],
+        ["info", "no/where.pdb"],
+        ["encode", "x.pdb", "--model", "nobody"],
+        ["encode", "x.pdb", "--mod", "3di"],
+        ["train", "--out", "x", "--set", "lr"],
         ["encode", "x.pdb", "--json", "--model", "3di"],
         ["encode", "x.pdb", "-o", "x.tok", "--model", "3di"],
     ],
-)  # fmt: skip
+)
 def test_wrong_use(capsys, tmp_path, monkeypatch, examples, arguments):
     monkeypatch.chdir(tmp_path)
     Path("x.pdb").write_bytes((examples / "7soo.A.pdb").read_bytes())
@@ -161,9 +168,18 @@ def test_round_trip(capsys, examples, tmp_path, model):
         protok.write(protok.read(examples / f"{name}.pdb")[:stop], inputs[-1])
     assert run(capsys, "encode", *inputs, "-o", tokens, "--model", model)[0] == 0
     code, said, err = run(
-        capsys, "decode", tokens, "-o", out, "--model", model, "--compare", originals,
-        "--table", tmp_path / "t.csv",
-    )  # fmt: skip
+        capsys,
+        "decode",
+        tokens,
+        "-o",
+        out,
+        "--model",
+        model,
+        "--compare",
+        originals,
+        "--table",
+        tmp_path / "t.csv",
+    )
     assert code == 0
     head, *rows, mean = said.splitlines()
     assert head.split() == ["name", "chain", "length", "RMSD", "TM-score", "lDDT"]
@@ -176,9 +192,7 @@ def test_round_trip(capsys, examples, tmp_path, model):
         name = row.split()[0]
         back = protok.read(out / f"{name}_A.pdb")
         found = protok.compare(back, protok.read(originals / f"{name}.pdb"))
-        np.testing.assert_allclose(
-            [found.rmsd, found.tm_score, found.lddt], values, atol=0.011, rtol=1e-3
-        )
+        np.testing.assert_allclose([found.rmsd, found.tm_score, found.lddt], values, atol=0.011, rtol=1e-3)
     with open(tmp_path / "t.csv", newline="") as handle:
         written = list(csv.DictReader(handle))
     assert [float(row["rmsd"]) for row in written] == pytest.approx(scores[:, 0], abs=0.006)
@@ -187,9 +201,7 @@ def test_round_trip(capsys, examples, tmp_path, model):
     code, said, _ = run(capsys, "decode", tokens, "-o", out, "--model", model, "--json")
     assert code == 0
     assert [one["rmsd"] for one in json.loads(said)["chains"]] == [None, None]
-    code, said, err = run(
-        capsys, "decode", tokens, "-o", out, "--model", model, "--compare", inputs[0]
-    )
+    code, said, err = run(capsys, "decode", tokens, "-o", out, "--model", model, "--compare", inputs[0])
     assert code == 1
     assert "7vmf.A, chain A: no original of this name" in err
     assert said.splitlines()[-1].split()[:2] == ["mean", "1"]
@@ -232,11 +244,25 @@ def test_train_passes_everything_on(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "protok.training.run", stand_in)
     monkeypatch.setattr(protok, "train", stand_in, raising=False)
     code, *_ = run(
-        capsys, "train", "r.toml", "--structures", "pdbs", "--init", "protok-512",
-        "--out", "runs/x",
-        "--set", "optim.lr=1e-4", "--set", "optim.steps=20", "--set", "model.name=mine",
-        "--set", "data.train=a=b.parquet", "--resume",
-    )  # fmt: skip
+        capsys,
+        "train",
+        "r.toml",
+        "--structures",
+        "pdbs",
+        "--init",
+        "protok-512",
+        "--out",
+        "runs/x",
+        "--set",
+        "optim.lr=1e-4",
+        "--set",
+        "optim.steps=20",
+        "--set",
+        "model.name=mine",
+        "--set",
+        "data.train=a=b.parquet",
+        "--resume",
+    )
     assert code == 0
     assert calls == [
         (
@@ -246,13 +272,15 @@ def test_train_passes_everything_on(capsys, monkeypatch):
                 "init": "protok-512",
                 "out": Path("runs/x"),
                 "overrides": {
-                    "optim.lr": 1e-4, "optim.steps": 20, "model.name": "mine",
+                    "optim.lr": 1e-4,
+                    "optim.steps": 20,
+                    "model.name": "mine",
                     "data.train": "a=b.parquet",
                 },
                 "resume": True,
             },
         )
-    ]  # fmt: skip
+    ]
 
 
 def test_interrupted(capsys, monkeypatch, examples, tmp_path):
@@ -268,8 +296,10 @@ def test_interrupted(capsys, monkeypatch, examples, tmp_path):
 def test_closed_pipe_is_no_error(examples):
     process = subprocess.Popen(
         [sys.executable, "-m", "protok", "encode", str(examples), "--model", "3di"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()

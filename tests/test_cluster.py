@@ -25,9 +25,13 @@ def local():
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(protok.__file__).parents[1])])
     path = os.pathsep.join([path, *filter(None, [os.environ.get("PYTHONPATH")])])
     ray.init(
-        num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error",
-        object_store_memory=100 << 20, runtime_env={"env_vars": {"PYTHONPATH": path}},
-    )  # fmt: skip
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        object_store_memory=100 << 20,
+        runtime_env={"env_vars": {"PYTHONPATH": path}},
+    )
     yield
     ray.shutdown()
 

@@ -61,8 +61,7 @@ def biotite_array(rows, **annotations):
 
 def residue(name, number, *, chain="A", icode="", hetero=False, atoms=("N", "CA", "C", "O"), at=0):
     return [
-        (chain, number, icode, name, atom, hetero, [at + i, 0.5 * i, number])
-        for i, atom in enumerate(atoms)
+        (chain, number, icode, name, atom, hetero, [at + i, 0.5 * i, number]) for i, atom in enumerate(atoms)
     ]
 
 
@@ -177,9 +176,7 @@ def test_from_biotite_takes_protein_and_says_what_it_left():
 def test_from_biotite_chooses_conformers_by_occupancy():
     rows = residue("GLY", 1) + residue("SER", 2, at=1) + residue("SER", 2, at=9)
     array = biotite_array(
-        rows,
-        altloc_id=[""] * 4 + ["A"] * 4 + ["B"] * 4,
-        occupancy=[1.0] * 4 + [0.3] * 4 + [0.7] * 4,
+        rows, altloc_id=[""] * 4 + ["A"] * 4 + ["B"] * 4, occupancy=[1.0] * 4 + [0.3] * 4 + [0.7] * 4
     )
     backbone = interop.from_biotite(array)
     assert backbone.sequence == "GS" and backbone.coords[1, 0, 0] == 9.0
@@ -361,9 +358,7 @@ def test_libraries_agree_with_our_reader(shared, entry):
     from protok.structure.io.read import read
 
     path = shared(f"parsing/cross_format/{entry}.pdb")
-    array = PDBFile.read(path).get_structure(
-        model=1, altloc="all", extra_fields=["b_factor", "occupancy"]
-    )
+    array = PDBFile.read(path).get_structure(model=1, altloc="all", extra_fields=["b_factor", "occupancy"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         structure = PDBParser(QUIET=True).get_structure(entry, path)

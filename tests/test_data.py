@@ -17,9 +17,7 @@ CURRICULUM = ((0.0, 16), (0.5, 64))
 
 @pytest.fixture
 def store(tmp_path):
-    chains = [
-        dataclasses.replace(random_backbone(n, seed=n), name=f"c{n}") for n in (10, 20, 40, 70, 90)
-    ]
+    chains = [dataclasses.replace(random_backbone(n, seed=n), name=f"c{n}") for n in (10, 20, 40, 70, 90)]
     write_store(chains, tmp_path / "s.parquet")
     return read_store(tmp_path / "s.parquet")
 

@@ -49,10 +49,16 @@ def lose(kind, chains, **known):
 def test_a_loss_changes_its_own_term(parts, chains, name):
     base, found = lose(Decoder, chains), lose(parts.PARTS[name], chains)
     changed = {k for k in found if k not in base or not torch.equal(base[k], found[k])}
-    assert changed == {
-        "no-view": {"view"}, "no-axes": {"axes"}, "superposed": {"place"},
-        "distances": {"distances"}, "bonds": {"bonds"},
-    }[name]  # fmt: skip
+    assert (
+        changed
+        == {
+            "no-view": {"view"},
+            "no-axes": {"axes"},
+            "superposed": {"place"},
+            "distances": {"distances"},
+            "bonds": {"bonds"},
+        }[name]
+    )
     assert all(v.isfinite() for v in found.values())
 
 
@@ -87,10 +93,16 @@ def test_a_variant_is_trained_and_scored(parts, chains, tmp_path, monkeypatch):
     for side in ("train", "valid"):
         write_store(chains, tmp_path / "structures" / f"{side}.parquet")
     tiny = {
-        "optim.steps": 3, "optim.warmup": 1, "valid.every": 3, "data.residues": 80,
-        "data.curriculum": [[0.0, 40]], "model.decoder.width": 32, "model.decoder.layers": 1,
-        "model.quantizer.size": 8, "part": "sequence",
-    }  # fmt: skip
+        "optim.steps": 3,
+        "optim.warmup": 1,
+        "valid.every": 3,
+        "data.residues": 80,
+        "data.curriculum": [[0.0, 40]],
+        "model.decoder.width": 32,
+        "model.decoder.layers": 1,
+        "model.quantizer.size": 8,
+        "part": "sequence",
+    }
     found = design.measure(design.flat(RECIPE["base"]) | tiny, tmp_path)
     assert found["by_length"]["20-500"]["chains"] == 2
     assert found["by_length"]["20-500"]["rmsd"] > 0

@@ -21,15 +21,38 @@ def test_a_small_encoder_nears_its_teacher(tmp_path, monkeypatch, examples):
     import distil
 
     def run():
-        monkeypatch.setattr(sys, "argv", [
-            "distil.py", str(ROOT / "benchmarks" / "recipes" / "protok-512-lite.toml"),
-            "--teacher", "protok-512", "--out", "run",
-            "--set", "optim.steps=30", "--set", "optim.lr=5e-3", "--set", "optim.warmup=3",
-            "--set", "valid.every=15",
-            "--set", "data.train=chains.parquet", "--set", "data.valid=chains.parquet",
-            "--set", "data.residues=64", "--set", "data.curriculum=[[0, 32]]",
-            "--set", "valid.chains=1", "--set", "valid.longest=100",
-        ])  # fmt: skip
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            [
+                "distil.py",
+                str(ROOT / "benchmarks" / "recipes" / "protok-512-lite.toml"),
+                "--teacher",
+                "protok-512",
+                "--out",
+                "run",
+                "--set",
+                "optim.steps=30",
+                "--set",
+                "optim.lr=5e-3",
+                "--set",
+                "optim.warmup=3",
+                "--set",
+                "valid.every=15",
+                "--set",
+                "data.train=chains.parquet",
+                "--set",
+                "data.valid=chains.parquet",
+                "--set",
+                "data.residues=64",
+                "--set",
+                "data.curriculum=[[0, 32]]",
+                "--set",
+                "valid.chains=1",
+                "--set",
+                "valid.longest=100",
+            ],
+        )
         distil.main()
 
     run()

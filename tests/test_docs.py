@@ -20,9 +20,13 @@ from protok.tokens.files import save
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("protok/docs/*.md"), *ROOT.glob("benchmarks/*.md"),
-     ROOT / "protok/bench/README.md"]
-)  # fmt: skip
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("protok/docs/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+        ROOT / "protok/bench/README.md",
+    ]
+)
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -79,10 +83,7 @@ def test_commands_of_the_pages_are_commands():
                 given = [w.strip("[]") for w in words[1:] if w != "..."]
                 complaint = io.StringIO()
                 try:
-                    with (
-                        contextlib.redirect_stderr(complaint),
-                        contextlib.redirect_stdout(complaint),
-                    ):
+                    with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(complaint):
                         known.parse_args(given)
                 except SystemExit as end:
                     said = complaint.getvalue()
@@ -149,9 +150,13 @@ def test_examples_of_docstrings(name, desk):
     tokens = tokenizer.encode(structure)
     save([tokens, tokenizer.encode("data/7soo.A.pdb")], "tokens.parquet")
     given = {
-        "protok": protok, "tokenizer": tokenizer, "structure": structure, "backbone": structure,
-        "structures": [structure], "tokens": tokens,
-    }  # fmt: skip
+        "protok": protok,
+        "tokenizer": tokenizer,
+        "structure": structure,
+        "backbone": structure,
+        "structures": [structure],
+        "tokens": tokens,
+    }
     module = sys.modules.get(name) or importlib.import_module(name)
     failed, tried = doctest.testmod(module, extraglobs=given, verbose=False)
     assert tried and not failed

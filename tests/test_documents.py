@@ -22,9 +22,7 @@ def test_the_readmes_python_runs(monkeypatch, tmp_path):
 
 def test_the_readmes_tables_are_those_of_the_results():
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "tables.py", "--check"],
-        capture_output=True,
-        text=True,
+        [sys.executable, ROOT / "benchmarks" / "tables.py", "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
 

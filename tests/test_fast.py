@@ -91,8 +91,7 @@ def test_shipped_codes_agree(chains, compute, monkeypatch):
     tokenizer = protok.load("protok-512")
     fast = accelerate(tokenizer, compute)
     one, other = (
-        np.concatenate([tokens.ids for tokens in way.encode_batch(chains)])
-        for way in (tokenizer, fast)
+        np.concatenate([tokens.ids for tokens in way.encode_batch(chains)]) for way in (tokenizer, fast)
     )
     least = {"onnx": 1.0, "native": 1.0}.get(compute, 0.99)
     assert (one == other).mean() >= least
@@ -216,9 +215,7 @@ def test_large_chains_have_the_features_of_small_ones():
         assert torch.equal(one[1], other[1])
         there = (ca[one[0]] - ca[:, None]).norm(dim=-1)
         assert torch.equal(there, (ca[other[0]] - ca[:, None]).norm(dim=-1))
-    one, other = (
-        g.density_moments(ca, turn, mask, (10.0, 18.0, 30.0), group=size) for size in (5000, 512)
-    )
+    one, other = (g.density_moments(ca, turn, mask, (10.0, 18.0, 30.0), group=size) for size in (5000, 512))
     assert torch.allclose(one, other, atol=1e-5)
 
 
@@ -261,9 +258,7 @@ def test_batches_of_a_gpu_give_the_same_codes(monkeypatch, examples):
     few = tokenizer.encode_batch(chains)
     calls = []
     monkeypatch.setattr("protok.model.features.ROWS", protok.model.features.GPU_ROWS)
-    monkeypatch.setattr(
-        "protok.tokenizers.learned.RESIDUES", protok.tokenizers.learned.GPU_RESIDUES
-    )
+    monkeypatch.setattr("protok.tokenizers.learned.RESIDUES", protok.tokenizers.learned.GPU_RESIDUES)
     encode = tokenizer.encoder.forward
     monkeypatch.setattr(
         tokenizer.encoder, "forward", lambda batch: calls.append(len(batch.sizes)) or encode(batch)
@@ -281,7 +276,5 @@ def test_a_device_that_is_not_there_is_said(examples, tmp_path, capsys):
         assert main.main(["encode", file, "-o", out, "--device", device]) == main.USAGE
         assert f"no device '{device}'" in capsys.readouterr().err
     assert main.main(["encode", file, "-o", out, "--device", "cuda", "--jobs", "2"]) == main.USAGE
-    assert (
-        main.main(["encode", file, "-o", out, "--device", "cuda", "--model", "3di"]) == main.USAGE
-    )
+    assert main.main(["encode", file, "-o", out, "--device", "cuda", "--model", "3di"]) == main.USAGE
     assert not (tmp_path / "t.parquet").exists()

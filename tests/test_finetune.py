@@ -20,14 +20,7 @@ from protok.structure.store import open_store
 from protok.tokenizers.learned import StructureTokenizer
 from protok.training import finetune, module, run
 from protok.training.config import RecipeError, read_recipe
-from protok.training.report import (
-    BUNDLED,
-    ChainSet,
-    change,
-    compare_models,
-    markdown,
-    report_tuning,
-)
+from protok.training.report import BUNDLED, ChainSet, change, compare_models, markdown, report_tuning
 from protok.training.splits import Sides
 
 #: Without early stopping: the weights after the last step are those that are kept.
@@ -38,9 +31,7 @@ LAST = TUNE | {"valid.patience": 0}
 def unrelaxed():
     """Without the relaxation of decoded chains, which has tests of its own and takes long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "protok.tokenizers.learned.relax", lambda trace, *_: (trace.ca, trace.rotation)
-        )
+        patch.setattr("protok.tokenizers.learned.relax", lambda trace, *_: (trace.ca, trace.rotation))
         yield
 
 
@@ -64,9 +55,11 @@ def tuned(base, structures, tmp_path_factory):
     out = tmp_path_factory.mktemp("tuned")
     for mode in finetune.CODEBOOKS:
         run.run(
-            structures=structures, init=base, out=out / mode,
+            structures=structures,
+            init=base,
+            out=out / mode,
             overrides=LAST | {"finetune.codebook": mode, "optim.lr": 1e-3},
-        )  # fmt: skip
+        )
     return out
 
 
@@ -229,9 +222,15 @@ def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, chan
 
 def test_before_new_codes_the_encoder_may_go_to_school(base, structures, tmp_path):
     settings = TUNE | {
-        "finetune.codebook": "new", "finetune.blend": 1.0, "finetune.chains": 1, "optim.steps": 60,
-        "optim.school": 30, "optim.naming": [1.0, 0.0, 0.0], "valid.every": 30, "valid.patience": 0,
-    }  # fmt: skip
+        "finetune.codebook": "new",
+        "finetune.blend": 1.0,
+        "finetune.chains": 1,
+        "optim.steps": 60,
+        "optim.school": 30,
+        "optim.naming": [1.0, 0.0, 0.0],
+        "valid.every": 30,
+        "valid.patience": 0,
+    }
     out = tmp_path / "run"
     model = run.run(structures=structures, init=base, out=out, overrides=settings)
     rows = read_metrics(out / "metrics.csv")
@@ -244,9 +243,14 @@ def test_before_new_codes_the_encoder_may_go_to_school(base, structures, tmp_pat
 
 def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tmp_path):
     settings = TUNE | {
-        "finetune.codebook": "new", "finetune.blend": 1.0, "finetune.chains": 1, "optim.steps": 20,
-        "model.quantizer.size": 16, "model.quantizer.dim": 12, "valid.patience": 0,
-    }  # fmt: skip
+        "finetune.codebook": "new",
+        "finetune.blend": 1.0,
+        "finetune.chains": 1,
+        "optim.steps": 20,
+        "model.quantizer.size": 16,
+        "model.quantizer.dim": 12,
+        "valid.patience": 0,
+    }
     start = protok.load(base)
     usual = finetune.defaults(start, "new", np.full(20, 150), tmp_path)
     plan = read_recipe(None, settings | {"finetune.init": str(base)}, usual)
@@ -258,9 +262,7 @@ def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tm
     assert torch.equal(weight[5:], fresh)
     assert torch.equal(network.encoder.inputs.weight, start.network.encoder.inputs.weight)
     assert torch.equal(network.decoder.inputs.weight[:, :5], start.network.decoder.inputs.weight)
-    model = protok.load(
-        run.run(structures=structures, init=base, out=tmp_path / "run", overrides=settings)
-    )
+    model = protok.load(run.run(structures=structures, init=base, out=tmp_path / "run", overrides=settings))
     assert model.network.config.quantizer.size == model.size == 16
     chain = protok.read(structures / "mine0.pdb")
     assert model.embed(chain).shape == (len(chain), 12)
@@ -272,9 +274,13 @@ def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tm
 
 def test_codes_may_be_given_up(base, structures, tmp_path):
     settings = TUNE | {
-        "finetune.codebook": "new", "finetune.blend": 1.0, "finetune.chains": 1, "optim.steps": 10,
-        "model.quantizer.kind": "none", "valid.patience": 0,
-    }  # fmt: skip
+        "finetune.codebook": "new",
+        "finetune.blend": 1.0,
+        "finetune.chains": 1,
+        "optim.steps": 10,
+        "model.quantizer.kind": "none",
+        "valid.patience": 0,
+    }
     out = tmp_path / "run"
     model = protok.load(run.run(structures=structures, init=base, out=out, overrides=settings))
     assert model.codebook.endswith("@continuous")
@@ -307,16 +313,7 @@ def test_one_bad_file_is_a_row_and_the_exit_code(base, structures, tmp_path, cap
     wide.coords[-1] += 900
     protok.write(wide, folder / "wide.pdb")
     settings = [f"--set={k}={json.dumps(v)}" for k, v in (TUNE | {"optim.steps": 2}).items()]
-    command = [
-        "train",
-        "--init",
-        base,
-        "--structures",
-        folder,
-        "--out",
-        tmp_path / "run",
-        *settings,
-    ]
+    command = ["train", "--init", base, "--structures", folder, "--out", tmp_path / "run", *settings]
     code = main.main([str(one) for one in [*command, "--codebook", "adapted"]])
     said = capsys.readouterr().err
     assert code == 1
@@ -378,14 +375,25 @@ def test_changes_come_with_their_uncertainty():
 def test_a_report_reads():
     row = {"before": 5.0, "after": 4.0, "change": -1.0, "interval": [-1.5, -0.5], "improved": 3}
     found = {
-        "name": "held out", "about": "chains", "chains": [{}] * 4, "rmsd": row,
-        "tm_score": row | {"interval": [None, None]}, "lddt": row, "codes_kept": 0.5,
+        "name": "held out",
+        "about": "chains",
+        "chains": [{}] * 4,
+        "rmsd": row,
+        "tm_score": row | {"interval": [None, None]},
+        "lddt": row,
+        "codes_kept": 0.5,
         "codes_used": [10, 12],
-    }  # fmt: skip
+    }
     report = {
-        "before": "a@1", "after": "b@2", "codebook": "adapted", "train_chains": 20, "steps": 30,
-        "best_step": 20, "sets": [found], "notes": ["5 clusters"],
-    }  # fmt: skip
+        "before": "a@1",
+        "after": "b@2",
+        "codebook": "adapted",
+        "train_chains": 20,
+        "steps": 30,
+        "best_step": 20,
+        "sets": [found],
+        "notes": ["5 clusters"],
+    }
     page = markdown(report)
     assert "| held out (4) | CA RMSD, Å | 5.00 | 4.00 | -1.00 | -1.50 to -0.50 | 3 |" in page
     assert "Codes unchanged: 50.0%; codes used: 10 → 12." in page and "- 5 clusters" in page

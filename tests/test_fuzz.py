@@ -26,19 +26,35 @@ from protok.tokens.tokens import LARGEST, Tokens
 from protok.tokens.vocabulary import Vocabulary
 
 BOUNDED = settings(
-    max_examples=70,
-    deadline=5000,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
+    max_examples=70, deadline=5000, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 PIECES = st.one_of(
     st.sampled_from(
-        [b"", b"\n", b",", b"-", b"-1", b">", b"=", b"%00", b"%2F", b"\0", b"\xff", b"999999999999",
-         b"size=99999999", b"index=1:999999999", b"NaN", b"[]", b"{}", b"null", b"1e999", b"PK"]
+        [
+            b"",
+            b"\n",
+            b",",
+            b"-",
+            b"-1",
+            b">",
+            b"=",
+            b"%00",
+            b"%2F",
+            b"\0",
+            b"\xff",
+            b"999999999999",
+            b"size=99999999",
+            b"index=1:999999999",
+            b"NaN",
+            b"[]",
+            b"{}",
+            b"null",
+            b"1e999",
+            b"PK",
+        ]
     ),
     st.binary(min_size=1, max_size=4),
-)  # fmt: skip
+)
 
 
 def edits(data: bytes):
@@ -55,9 +71,16 @@ def edited(data: bytes, changes) -> bytes:
 
 def tokens(n=30, alphabet=""):
     return Tokens(
-        np.arange(n) % 20 - 1, 20, "toy@1", "A" * n, np.full(n, "A"), np.arange(n),
-        np.full(n, ""), "a/b c", alphabet,
-    )  # fmt: skip
+        np.arange(n) % 20 - 1,
+        20,
+        "toy@1",
+        "A" * n,
+        np.full(n, "A"),
+        np.arange(n),
+        np.full(n, ""),
+        "a/b c",
+        alphabet,
+    )
 
 
 @pytest.mark.parametrize("suffix", [".fasta", ".csv", ".npz", ".parquet", ".fasta.gz"])
@@ -139,12 +162,15 @@ def test_model_folders(name, model, tmp_path):
 
 VALUES = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(-3, 3), st.text(max_size=3),
+        st.none(),
+        st.booleans(),
+        st.integers(-3, 3),
+        st.text(max_size=3),
         st.sampled_from([10**4, 10**9, 10**30, -1, 0, 0.5, float("inf"), "provq", "fsq"]),
     ),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=3,
-)  # fmt: skip
+)
 
 
 def test_configurations_with_any_values(model, tmp_path):
@@ -152,9 +178,7 @@ def test_configurations_with_any_values(model, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     good = json.loads((model / "config.json").read_text())
     keys = [
-        (section, key)
-        for section in ("encoder", "quantizer", "decoder")
-        for key in good["model"][section]
+        (section, key) for section in ("encoder", "quantizer", "decoder") for key in good["model"][section]
     ]
 
     @BOUNDED
@@ -254,9 +278,7 @@ class _Bomb:
 def test_nothing_is_unpickled(tmp_path, model):
     trace = tmp_path / "trace"
     bomb = np.array([_Bomb(trace)], dtype=object)
-    columns = dict.fromkeys(
-        "length size sequence chain ids index icode name codebook alphabet".split(), bomb
-    )
+    columns = dict.fromkeys("length size sequence chain ids index icode name codebook alphabet".split(), bomb)
     np.savez(tmp_path / "t.npz", **columns)
     with pytest.raises(CorruptFile, match="npz cannot be read"):
         load(tmp_path / "t.npz")
@@ -340,9 +362,14 @@ def test_a_configuration_that_asks_for_the_machine_is_refused(model, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     good = json.loads((model / "config.json").read_text())
     for section, key in (
-        ("encoder", "layers"), ("encoder", "hidden"), ("decoder", "width"), ("decoder", "layers"),
-        ("quantizer", "size"), ("quantizer", "dim"), ("decoder", "pair"),
-    ):  # fmt: skip
+        ("encoder", "layers"),
+        ("encoder", "hidden"),
+        ("decoder", "width"),
+        ("decoder", "layers"),
+        ("quantizer", "size"),
+        ("quantizer", "dim"),
+        ("decoder", "pair"),
+    ):
         config = json.loads(json.dumps(good))
         config["model"][section][key] = 10**8
         (tmp_path / "config.json").write_text(json.dumps(config))

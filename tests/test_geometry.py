@@ -16,9 +16,7 @@ def coords():
 
 
 def rotation(seed: int) -> torch.Tensor:
-    q, _ = torch.linalg.qr(
-        torch.randn(3, 3, generator=torch.Generator().manual_seed(seed)).double()
-    )
+    q, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(seed)).double())
     return q * torch.linalg.det(q)
 
 
@@ -92,10 +90,13 @@ def test_density_moments_equal_their_definition(coords):
         local = (ca - ca[i]) @ turn[i] / r
         w = (1 - local.square().sum(-1)).clamp(min=0).square()
         shape = (w[:, None, None] * local[:, :, None] * local[:, None]).sum(0) / w.sum()
-        expected = torch.cat([
-            w.sum().log1p()[None], (w[:, None] * local).sum(0) / w.sum(),
-            shape[(0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)],
-        ])  # fmt: skip
+        expected = torch.cat(
+            [
+                w.sum().log1p()[None],
+                (w[:, None] * local).sum(0) / w.sum(),
+                shape[(0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)],
+            ]
+        )
         assert torch.allclose(found[i], expected, atol=1e-8)
 
 
@@ -150,9 +151,7 @@ def test_chain_frame_is_that_of_the_present_residues(coords):
     mask[5:9] = False
     wild = coords[:, 1].clone()
     wild[5:9] = 1e4
-    for a, b in zip(
-        g.chain_frame(wild, mask), g.chain_frame(coords[mask, 1], mask[mask]), strict=True
-    ):
+    for a, b in zip(g.chain_frame(wild, mask), g.chain_frame(coords[mask, 1], mask[mask]), strict=True):
         assert torch.allclose(a, b, atol=1e-4)
 
 

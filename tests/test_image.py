@@ -62,8 +62,7 @@ def test_both_tokenizers_hold_the_same_quantizer():
 
 
 @pytest.mark.parametrize(
-    ("factor", "patch", "multiples"),
-    [(4, 1, (1, 1, 2)), (4, 4, (1,)), (8, 2, (1, 1, 2)), (16, 4, (1, 2, 2))],
+    ("factor", "patch", "multiples"), [(4, 1, (1, 1, 2)), (4, 4, (1,)), (8, 2, (1, 1, 2)), (16, 4, (1, 2, 2))]
 )
 def test_a_token_covers_factor_by_factor_pixels(factor, patch, multiples):
     shape = {"width": 8, "decoder_width": 16, "attention": True}
@@ -290,8 +289,11 @@ def test_losses_of_the_contest():
 
 def test_a_file_cut_off_says_what_to_do(tmp_path):
     x = np.zeros((2, 16, 16, 3), np.uint8)
-    files = {load_codes: save_codes([ImageTokens(np.zeros((2, 2), np.int32), 8, "m@1", 16, 16, 8)],
-                                    tmp_path / "c.npz")}  # fmt: skip
+    files = {
+        load_codes: save_codes(
+            [ImageTokens(np.zeros((2, 2), np.int32), 8, "m@1", 16, 16, 8)], tmp_path / "c.npz"
+        )
+    }
     np.savez(tmp_path / "x.npz", x=x)
     files[open_pictures] = tmp_path / "x.npz"
     for read, path in files.items():

@@ -280,9 +280,7 @@ def test_scores_refuse_what_they_cannot_compare(tmp_path):
     assert np.isnan(scorer.result()["ssim"]) and "evaluator" not in scorer.result()
     small = Scorer()
     small.add(noise(12, 12)[None], noise(12, 12, 1)[None])
-    assert (
-        np.isnan(small.result()["frechet_gist"]) and "reference: 0" in small.result()["evaluator"]
-    )
+    assert np.isnan(small.result()["frechet_gist"]) and "reference: 0" in small.result()["evaluator"]
     with pytest.raises(ProtokError, match="no such file of Inception weights"):
         Scorer(inception=tmp_path / "none.pth")
     (tmp_path / "odd.pth").write_bytes(b"nothing")

@@ -108,9 +108,11 @@ def test_a_run_says_what_it_was(trained):
 
 def test_a_resumed_run_ends_where_the_whole_one_does(pictures, tmp_path):
     plan = FEW | {
-        "loss.adversarial": 0.1, "loss.adversarial_start": 0.25, "loss.discriminator_width": 8,
+        "loss.adversarial": 0.1,
+        "loss.adversarial_start": 0.25,
+        "loss.discriminator_width": 8,
         "loss.discriminator_layers": 2,
-    }  # fmt: skip
+    }
     whole = train.run(images=pictures, out=tmp_path / "whole", overrides=plan)
     stop = train.ImageTraining.training_step
 
@@ -136,9 +138,12 @@ def test_the_discriminator_changes_the_network(pictures, tmp_path):
     found = {}
     for weight in (0.0, 0.5):
         plan = FEW | {
-            "loss.adversarial": weight, "loss.adversarial_start": 0.0,
-            "loss.discriminator_width": 8, "loss.discriminator_layers": 2, "optim.steps": 4,
-        }  # fmt: skip
+            "loss.adversarial": weight,
+            "loss.adversarial_start": 0.0,
+            "loss.discriminator_width": 8,
+            "loss.discriminator_layers": 2,
+            "optim.steps": 4,
+        }
         model = train.run(images=pictures, out=tmp_path / str(weight), overrides=plan)
         found[weight] = ImageTokenizer.from_pretrained(model).network.decoder.last
     assert not torch.equal(found[0.0], found[0.5])
@@ -283,11 +288,19 @@ def test_recipes_run_dry(path, tmp_path):
                 write_pixels(x, tmp_path / "in" / part / wnid / f"{wnid}_{i}.JPEG")
     (tmp_path / "classes.txt").write_text("n02\n")
     small = {
-        "model.width": 8, "model.decoder_width": 8, "model.quantizer.size": 16,
-        "data.classes": str(tmp_path / "classes.txt"), "data.workers": 0,
-        "loss.discriminator_width": 8, "optim.steps": 2, "optim.batch": 1, "optim.precision": "32",
-        "optim.warmup": 1, "valid.every": 2, "valid.images": 1,
-    }  # fmt: skip
+        "model.width": 8,
+        "model.decoder_width": 8,
+        "model.quantizer.size": 16,
+        "data.classes": str(tmp_path / "classes.txt"),
+        "data.workers": 0,
+        "loss.discriminator_width": 8,
+        "optim.steps": 2,
+        "optim.batch": 1,
+        "optim.precision": "32",
+        "optim.warmup": 1,
+        "valid.every": 2,
+        "valid.images": 1,
+    }
     model = train.run(path, images=tmp_path / "in", out=tmp_path / "run", overrides=small)
     tok = ImageTokenizer.from_pretrained(model)
     assert tok.provenance["train_images"] == 2 and tok.provenance["steps"] == 2
@@ -309,11 +322,16 @@ def test_the_sweep_measures_and_summarizes(pictures, tmp_path, monkeypatch, caps
         ImageNetwork(merged.model)
     kept = ("model.quantizer", "model.name", "optim.steps", "valid.every")
     recipe = real | {
-        "images": pictures.name, "sizes": [8], "seeds": [0, 1], "steps": 4, "scored": 4,
-        "claims": ["step", "provq"], "claimed_sizes": [8],
+        "images": pictures.name,
+        "sizes": [8],
+        "seeds": [0, 1],
+        "steps": 4,
+        "scored": 4,
+        "claims": ["step", "provq"],
+        "claimed_sizes": [8],
         "settings": {k: real["settings"][k] for k in ("fsq", "step", "provq")},
         "overrides": {k: v for k, v in TINY.items() if not k.startswith(kept)},
-    }  # fmt: skip
+    }
     out, runs = tmp_path / "results", tmp_path / "runs"
     images.sweep(recipe, out, pictures.parent, runs, "provq")
     assert "3 of 5 cells are still to be measured" in capsys.readouterr().out

@@ -108,9 +108,13 @@ def test_push_uploads_what_save_pretrained_writes(tokenizer, monkeypatch, tmp_pa
     (tmp_path / "card.md").write_text("# mine")
     assert tokenizer.push_to_hub("someone/mine", card=tmp_path / "card.md") == "done"
     assert seen == {
-        "repo": "someone/mine", "private": True, "codebook": tokenizer.codebook, "card": "# mine",
-        "to": "someone/mine", "message": tokenizer.codebook,
-    }  # fmt: skip
+        "repo": "someone/mine",
+        "private": True,
+        "codebook": tokenizer.codebook,
+        "card": "# mine",
+        "to": "someone/mine",
+        "message": tokenizer.codebook,
+    }
 
 
 def test_token_files_are_data_sets(tokens, tmp_path):
@@ -147,8 +151,10 @@ def test_letters_for_sequence_tools(structures, tokens, tmp_path, capsys):
     letters = [protok.load("3di").encode(one) for one in structures]
     save(letters, tmp_path / "3di.parquet")
     out, aa = tmp_path / "3di.fasta", tmp_path / "aa.fasta"
-    assert main(["export", str(tmp_path / "3di.parquet"), "-o", str(out), "--letters",
-                 "--sequences", str(aa)]) == 0  # fmt: skip
+    assert (
+        main(["export", str(tmp_path / "3di.parquet"), "-o", str(out), "--letters", "--sequences", str(aa)])
+        == 0
+    )
     from biotite.sequence.io import fasta
 
     coded, plain = fasta.FastaFile.read(out), fasta.FastaFile.read(aa)

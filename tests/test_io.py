@@ -80,8 +80,7 @@ def test_author_and_label_ids(shared):
 
 
 @pytest.mark.parametrize(
-    ("file", "residues"),
-    [("truncated.pdb.gz", 8), ("truncated_midline.pdb", 8), ("truncated_loop.cif", 14)],
+    ("file", "residues"), [("truncated.pdb.gz", 8), ("truncated_midline.pdb", 8), ("truncated_loop.cif", 14)]
 )
 def test_truncated_files_can_be_kept(shared, file, residues):
     whole = read(shared("parsing/synthetic/good.pdb.gz"))

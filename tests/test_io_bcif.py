@@ -60,9 +60,19 @@ def test_same_as_text(bcif, tmp_path, pack):
 
 @pytest.mark.parametrize(
     "column",
-    ["pdbx_PDB_ins_code", "pdbx_PDB_model_num", "occupancy", "B_iso_or_equiv", "label_alt_id",
-     "auth_seq_id", "auth_asym_id", "label_asym_id", "label_seq_id", "group_PDB"],
-)  # fmt: skip
+    [
+        "pdbx_PDB_ins_code",
+        "pdbx_PDB_model_num",
+        "occupancy",
+        "B_iso_or_equiv",
+        "label_alt_id",
+        "auth_seq_id",
+        "auth_asym_id",
+        "label_asym_id",
+        "label_seq_id",
+        "group_PDB",
+    ],
+)
 def test_without_a_column(bcif, column):
     s = bcif(cif_rows(), drop=[column])
     assert s.sequence == "GAS" and s.mask.all()
@@ -89,17 +99,12 @@ ENCODINGS = [
         [e.IntegerPackingEncoding(1, is_unsigned=False), e.ByteArrayEncoding()],
         np.array([0, 127, -128, 254, -300, 5]),
     ),
-    (
-        [e.IntegerPackingEncoding(2, is_unsigned=True), e.ByteArrayEncoding()],
-        np.array([0, 65535, 131071, 9]),
-    ),
+    ([e.IntegerPackingEncoding(2, is_unsigned=True), e.ByteArrayEncoding()], np.array([0, 65535, 131071, 9])),
     ([e.StringArrayEncoding()], np.array(["A", "", "it's", "A", "ÅÅ"])),
 ]
 
 
-@pytest.mark.parametrize(
-    "steps,values", ENCODINGS, ids=[type(steps[0]).__name__ for steps, _ in ENCODINGS]
-)
+@pytest.mark.parametrize("steps,values", ENCODINGS, ids=[type(steps[0]).__name__ for steps, _ in ENCODINGS])
 def test_encodings(steps, values):
     data = pdbx.BinaryCIFData(values, steps).serialize()
     found = _decode(data, 20)

@@ -27,9 +27,20 @@ def test_numbers_and_chains(cif):
 
 @pytest.mark.parametrize(
     "column",
-    ["pdbx_PDB_ins_code", "pdbx_PDB_model_num", "occupancy", "B_iso_or_equiv", "label_alt_id",
-     "id", "auth_seq_id", "auth_asym_id", "label_asym_id", "label_seq_id", "group_PDB"],
-)  # fmt: skip
+    [
+        "pdbx_PDB_ins_code",
+        "pdbx_PDB_model_num",
+        "occupancy",
+        "B_iso_or_equiv",
+        "label_alt_id",
+        "id",
+        "auth_seq_id",
+        "auth_asym_id",
+        "label_asym_id",
+        "label_seq_id",
+        "group_PDB",
+    ],
+)
 def test_without_a_column(cif, column):
     s = cif(cif_text(cif_rows(), drop=[column]))
     assert s.sequence == "GAS" and s.mask.all()
@@ -129,9 +140,7 @@ def test_that_numbers_water_too(cif):
 
 def test_coordinates_of_any_form(cif):
     rows = cif_rows("GLY ALA")
-    for row, x in zip(
-        rows, ("1", "1.5", "-1.25", "1.125", "1.0625", "?", ".", "1.5e1"), strict=True
-    ):
+    for row, x in zip(rows, ("1", "1.5", "-1.25", "1.125", "1.0625", "?", ".", "1.5e1"), strict=True):
         row["Cartn_x"] = x
     s = cif(cif_text(rows))
     assert s.coords[0, :, 0].tolist() == [1, 1.5, -1.25, 1.125]

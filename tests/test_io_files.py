@@ -113,10 +113,15 @@ def test_what_is_no_file(tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("start", "says"),
-    [(b"<!DOCTYPE html>", "web page"), (b"PK\x03\x04", "zip"), (b"\xfd7zXZ\0", "xz"),
-     (b"\xff\xfeA\0T\0", "UTF-16"), (b"{}", "JSON"),
-     (b"version https://git-lfs.github.com/spec/v1", "Git LFS")],
-)  # fmt: skip
+    [
+        (b"<!DOCTYPE html>", "web page"),
+        (b"PK\x03\x04", "zip"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"\xff\xfeA\0T\0", "UTF-16"),
+        (b"{}", "JSON"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+    ],
+)
 def test_other_formats_are_named(tmp_path, start, says):
     (tmp_path / "x.pdb").write_bytes(start + b"\n" * 20)
     with pytest.raises(errors.FormatError, match=says):
@@ -125,11 +130,20 @@ def test_other_formats_are_named(tmp_path, start, says):
 
 @pytest.mark.parametrize(
     "text",
-    ["#" * 200_000, "# " * 100_000, "#\n" * 100_000 + "x", "data_x\n" + "# # " * 50_000,
-     "data_x\nloop_\n_atom_site.id\n" + "'a " * 20_000, "data_x\n_atom_site.id\n" + ";\n" * 50_001,
-     "_atom_site." * 20_000, "HEADER\n" + "END\n" * 50_000, "ATOM\n" * 50_000, "\n" * 500_000],
+    [
+        "#" * 200_000,
+        "# " * 100_000,
+        "#\n" * 100_000 + "x",
+        "data_x\n" + "# # " * 50_000,
+        "data_x\nloop_\n_atom_site.id\n" + "'a " * 20_000,
+        "data_x\n_atom_site.id\n" + ";\n" * 50_001,
+        "_atom_site." * 20_000,
+        "HEADER\n" + "END\n" * 50_000,
+        "ATOM\n" * 50_000,
+        "\n" * 500_000,
+    ],
     ids=lambda text: repr(text[:30]),
-)  # fmt: skip
+)
 def test_nothing_hangs(tmp_path, text):
     """Patterns that make a careless parser take quadratic or exponential time."""
     (tmp_path / "x.cif").write_text(text)

@@ -24,10 +24,33 @@ LINES = [
     "END",
 ]
 PIECES = [
-    b"", b"\n", b"\r", b" ", b"\t", b"\0", b"\xff\xfe", b"nan", b"-1e999", b"99999999999", b"*" * 8,
-    b"'", b'"', b"\n;", b"#", b"\nloop_\n", b"\ndata_y\n", b"_atom_site.id\n", b"\nMODEL 2\n",
-    b"\nEND\n", b"\nTER\n", b"?", b".", b"0", b"\nATOM", b"\nHETATM",
-]  # fmt: skip
+    b"",
+    b"\n",
+    b"\r",
+    b" ",
+    b"\t",
+    b"\0",
+    b"\xff\xfe",
+    b"nan",
+    b"-1e999",
+    b"99999999999",
+    b"*" * 8,
+    b"'",
+    b'"',
+    b"\n;",
+    b"#",
+    b"\nloop_\n",
+    b"\ndata_y\n",
+    b"_atom_site.id\n",
+    b"\nMODEL 2\n",
+    b"\nEND\n",
+    b"\nTER\n",
+    b"?",
+    b".",
+    b"0",
+    b"\nATOM",
+    b"\nHETATM",
+]
 
 
 def sources(shared_file):

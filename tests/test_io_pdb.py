@@ -91,9 +91,12 @@ def test_ter_in_the_middle_is_no_end(pdb):
 
 def test_insertion_codes_and_negative_numbers(pdb):
     s = pdb(
-        residue("GLY", -7, at=0), residue("ALA", 52, at=1), residue("ALA", 52, at=2, icode="A"),
-        residue("ALA", 52, at=3, icode="B"), residue("SER", 53, at=4),
-    )  # fmt: skip
+        residue("GLY", -7, at=0),
+        residue("ALA", 52, at=1),
+        residue("ALA", 52, at=2, icode="A"),
+        residue("ALA", 52, at=3, icode="B"),
+        residue("SER", 53, at=4),
+    )
     assert s.index.tolist() == [-7, 52, 52, 52, 53]
     assert s.icode.tolist() == ["", "", "A", "B", ""]
 
@@ -120,11 +123,7 @@ def test_a_number_used_twice_is_two_residues(pdb):
 
 def test_parts_of_a_residue_are_one(pdb):
     """Hydrogens or oxygens at the end of the file do not make a new residue."""
-    s = pdb(
-        residue("GLY", 1, atoms=["N", "CA"]),
-        chain("ALA", 2),
-        residue("GLY", 1, atoms=["C", "O"]),
-    )
+    s = pdb(residue("GLY", 1, atoms=["N", "CA"]), chain("ALA", 2), residue("GLY", 1, atoms=["C", "O"]))
     assert s.sequence == "GA" and s.mask.all()
 
 

@@ -70,9 +70,7 @@ def test_blank_chain_and_what_is_lost(tmp_path, suffix):
     assert (back.bfactor == 0).all()
 
 
-@pytest.mark.parametrize(
-    "ids", [["AA", "AAA-2"], ["_x", "it's", "#", '"', "a b", "loop_"], ["ATOM"]]
-)
+@pytest.mark.parametrize("ids", [["AA", "AAA-2"], ["_x", "it's", "#", '"', "a b", "loop_"], ["ATOM"]])
 def test_chain_ids_of_mmcif(tmp_path, ids):
     s = structure(chains=ids)
     write(s, tmp_path / "x.cif")

@@ -29,9 +29,7 @@ def make(ids=(3, -1, 511, 0, 7), chain="AAABB", size=512, codebook=CODEBOOK):
 
 def test_ids_and_names():
     assert len(VOCABULARY) == 518 == len(VOCABULARY.names) == len(set(VOCABULARY.names))
-    assert VOCABULARY.names[:8] == [
-        "<pad>", "<bos>", "<eos>", "<break>", "<mask>", "<unk>", "<s0>", "<s1>"
-    ]  # fmt: skip
+    assert VOCABULARY.names[:8] == ["<pad>", "<bos>", "<eos>", "<break>", "<mask>", "<unk>", "<s0>", "<s1>"]
     assert VOCABULARY.names[-1] == "<s511>"
     assert VOCABULARY.encode(make()) == [1, 9, 5, 517, 3, 6, 13, 2]
     assert VOCABULARY.text(make()) == "<s3> <unk> <s511> <break> <s0> <s7>"
@@ -109,9 +107,7 @@ def test_hugging_face_tokenizers_gives_the_same_ids(tmp_path):
     assert tokenizer.encode(text).ids == VOCABULARY.encode(tokens)
     assert tokenizer.encode(text, add_special_tokens=False).ids == VOCABULARY.encode(tokens)[1:-1]
     assert tokenizer.encode(text, text).type_ids == [0] * 8 + [1] * 7
-    assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == (
-        f"<bos> {text} <eos>"
-    )
+    assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == (f"<bos> {text} <eos>")
     assert tokenizer.encode("<s3> <s512>").ids == [1, 9, SPECIALS.index("<unk>"), 2]
 
 

@@ -11,14 +11,7 @@ import pytest
 from protok.structure import metrics
 from protok.structure.backbone import Backbone
 from protok.structure.io.read import read
-from protok.testing import (
-    joined,
-    mirrored,
-    moved,
-    random_backbone,
-    random_rotation,
-    without,
-)
+from protok.testing import joined, mirrored, moved, random_backbone, random_rotation, without
 
 GOLDEN = Path(__file__).parent / "golden"
 SCORES = json.loads((GOLDEN / "metrics_scores.json").read_text())
@@ -183,9 +176,7 @@ def test_tm_score_counts_the_half_that_fits():
     reference = random_backbone(100, seed=10)
     coords = reference.coords.copy()
     coords[50:] += 1e4
-    assert metrics.tm_score(replace(reference, coords=coords), reference) == pytest.approx(
-        0.5, abs=1e-4
-    )
+    assert metrics.tm_score(replace(reference, coords=coords), reference) == pytest.approx(0.5, abs=1e-4)
 
 
 def test_tm_score_of_one_displaced_residue():
@@ -309,9 +300,7 @@ def test_long_chains_in_bounded_memory():
 
 def test_even_starts_lose_nothing_to_all_starts(monkeypatch):
     # A hinge: the two halves of 500 residues turned against each other.
-    reference = joined(
-        moved(random_backbone(125, seed=19 + i), shift=(45.0 * i, 0, 0)) for i in range(4)
-    )
+    reference = joined(moved(random_backbone(125, seed=19 + i), shift=(45.0 * i, 0, 0)) for i in range(4))
     coords = noisy(reference, 1.0).coords
     coords[230:] = coords[230:] @ random_rotation(20).T.astype(np.float32)
     model = replace(reference, coords=coords)
@@ -324,10 +313,9 @@ def test_superpose_moves_each_chain_onto_its_reference(examples):
     one = read(examples / "7soo.A.pdb")
     two = replace(read(examples / "7vmf.A.pdb"), chain=np.full(96, "B"))
     reference = joined([one, two])
-    turned = joined([
-        moved(one, random_rotation(1), (500.0, 0.0, 9.0)),
-        moved(two, random_rotation(2), (0.0, -70.0, 0.0)),
-    ])  # fmt: skip
+    turned = joined(
+        [moved(one, random_rotation(1), (500.0, 0.0, 9.0)), moved(two, random_rotation(2), (0.0, -70.0, 0.0))]
+    )
     turned.coords[3] = np.nan
     back = metrics.superpose(turned, reference)
     kept = np.arange(len(reference)) != 3

@@ -15,14 +15,7 @@ from protok.model.network import Network
 from protok.model.refine import add_oxygen, relax
 from protok.model.views import MOST, ViewDecoder, Views, predicted_lddt, reconcile, view_loss
 from protok.structure.geometry import frames, linked, torsions
-from protok.testing import (
-    mirrored,
-    moved,
-    random_backbone,
-    random_complex,
-    random_rotation,
-    without,
-)
+from protok.testing import mirrored, moved, random_backbone, random_complex, random_rotation, without
 
 SMALL = ModelConfig(
     name="small",
@@ -150,9 +143,7 @@ def test_loss_reaches_every_weight(network):
     network(
         Batch.of([without(random_backbone(30, seed=1), [12]), random_backbone(20, seed=2)]), 8
     ).total.backward()
-    idle = [
-        n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
-    ]
+    idle = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert idle == []
 
 

@@ -46,8 +46,9 @@ def test_only_what_has_a_weight_is_asked_and_by_that_weight(place):
     assert one.loss.item() == pytest.approx(
         torch.nn.functional.cross_entropy(
             heads.heads[PLACES[place]](getattr(of, PLACES[place])), true
-        ).item(), rel=1e-5,
-    )  # fmt: skip
+        ).item(),
+        rel=1e-5,
+    )
     one.loss.backward()
     taught = [getattr(of, name).grad is not None for name in PLACES]
     assert taught == [i == place for i in range(3)]
@@ -97,9 +98,7 @@ def test_a_network_hands_out_what_is_asked_residue_by_residue():
 
 def test_a_network_learns_to_name_a_chain_from_its_states():
     torch.manual_seed(0)
-    config = dataclasses.replace(
-        PLACED, quantizer=dataclasses.replace(PLACED.quantizer, kind="none")
-    )
+    config = dataclasses.replace(PLACED, quantizer=dataclasses.replace(PLACED.quantizer, kind="none"))
     network = Network(config)
     heads = trained(Naming((config.encoder.hidden, 5, config.decoder.width), (1.0, 0.0, 0.0)))
     chain = random_backbone(24, seed=5)
@@ -150,9 +149,12 @@ def test_a_school_without_naming_or_without_end_is_refused(given):
 def test_in_school_the_encoder_alone_learns_and_codes_begin_after_it(tmp_path, monkeypatch):
     structures = write_structures(tmp_path / "pdbs", range(30, 50, 2))
     settings = TINY | {
-        "optim.naming": [1.0, 0.0, 0.5], "optim.steps": 60, "optim.school": 40, "valid.every": 20,
+        "optim.naming": [1.0, 0.0, 0.5],
+        "optim.steps": 60,
+        "optim.school": 40,
+        "valid.every": 20,
         "valid.patience": 5,
-    }  # fmt: skip
+    }
     kept = []
 
     def keep(self, trainer, module, *of):
@@ -163,9 +165,7 @@ def test_in_school_the_encoder_alone_learns_and_codes_begin_after_it(tmp_path, m
     assert len(kept) == 60
     moved = {key for key in kept[0] if not torch.equal(kept[0][key], kept[40][key])}
     assert moved and all(
-        key.startswith(
-            ("network.encoder.inputs", "network.encoder.messages", "naming.heads.states")
-        )
+        key.startswith(("network.encoder.inputs", "network.encoder.messages", "naming.heads.states"))
         for key in moved
     )
     assert any(not torch.equal(kept[40][key], kept[59][key]) for key in kept[0] if "decoder" in key)

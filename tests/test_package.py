@@ -15,9 +15,12 @@ import protok
 ROOT = Path(__file__).resolve().parents[1]
 # Distributions whose module has another name.
 MODULE_OF = {
-    "biopython": "Bio", "fair-esm": "esm", "pillow": "PIL", "scikit-learn": "sklearn",
+    "biopython": "Bio",
+    "fair-esm": "esm",
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
     "torch-geometric": "torch_geometric",
-}  # fmt: skip
+}
 # Modules that an extra brings, by file or folder; all others must do with the core.
 EXTRA = {
     "bench": {"esm", "matplotlib", "tmtools", "torch_geometric"},
@@ -126,9 +129,13 @@ def test_shipped_weights_are_small_and_carded():
     weights = ROOT / "protok" / "weights"
     models = [path.parent for path in weights.glob("*/config.json")]
     assert sorted(model.name for model in models) == [
-        "protok-4096", "protok-512", "protok-512-lite", "protok-512-named", "protok-512-sites",
+        "protok-4096",
+        "protok-512",
+        "protok-512-lite",
+        "protok-512-named",
+        "protok-512-sites",
         "protok-image",
-    ]  # fmt: skip
+    ]
     for model in models:
         assert (model / "model.safetensors").exists()
         assert (model / "README.md").exists()
@@ -136,9 +143,7 @@ def test_shipped_weights_are_small_and_carded():
 
 
 def test_bundled_examples_are_what_their_readme_says(examples):
-    said = dict(
-        re.findall(r"^\| `([^`]+)` .*`([0-9a-f]{64})`", (examples / "README.md").read_text(), re.M)
-    )
+    said = dict(re.findall(r"^\| `([^`]+)` .*`([0-9a-f]{64})`", (examples / "README.md").read_text(), re.M))
     there = {path.name for path in examples.iterdir() if path.suffix in (".pdb", ".cif")}
     assert set(said) == there
     for name, digest in said.items():

@@ -28,10 +28,17 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "benchmarks" / "recipes").glob("prior-*.toml"))
 SMALL = {"layers": 2, "width": 32, "heads": 2}
 TINY = {
-    "model.layers": 2, "model.width": 32, "model.heads": 2, "optim.steps": 12, "optim.batch": 64,
-    "optim.lr": 1e-2, "optim.warmup": 2, "optim.precision": "32", "valid.every": 6,
+    "model.layers": 2,
+    "model.width": 32,
+    "model.heads": 2,
+    "optim.steps": 12,
+    "optim.batch": 64,
+    "optim.lr": 1e-2,
+    "optim.warmup": 2,
+    "optim.precision": "32",
+    "valid.every": 6,
     "valid.records": 4,
-}  # fmt: skip
+}
 IMAGE = Layout("pictures@0", 7, (2, 3, 2), (8, 12, 4), "level", "class", labels=("cat", "dog"))
 CHAIN = Layout("chains@0", 7, condition="none", longest=20, lengths=(4, 9))
 LETTERS = Layout("chains@0", 7, condition="sequence", longest=20, labels=("A", "G", "X"))
@@ -40,9 +47,15 @@ LETTERS = Layout("chains@0", 7, condition="sequence", longest=20, labels=("A", "
 def chain(ids, name="one", sequence=None, book="chains@0", size=7):
     n = len(ids)
     return Tokens(
-        np.array(ids), size, book, sequence or "A" * n, np.full(n, "A"),
-        np.arange(1, n + 1), np.full(n, ""), name,
-    )  # fmt: skip
+        np.array(ids),
+        size,
+        book,
+        sequence or "A" * n,
+        np.full(n, "A"),
+        np.arange(1, n + 1),
+        np.full(n, ""),
+        name,
+    )
 
 
 def prior(layout, architecture="llama", seed=0):
@@ -202,10 +215,7 @@ def test_guidance_moves_samples_towards_their_condition():
     bits = {}
     for guidance in (0.0, 3.0):
         codes = sample(made, [Request("cat")] * 40, guidance=guidance)
-        gain = [
-            made.bits([IMAGE.row(one, None)])[0] - made.bits([IMAGE.row(one, "cat")])[0]
-            for one in codes
-        ]
+        gain = [made.bits([IMAGE.row(one, None)])[0] - made.bits([IMAGE.row(one, "cat")])[0] for one in codes]
         bits[guidance] = np.mean(gain)
     assert bits[3.0] > bits[0.0] + 0.1
 
@@ -222,9 +232,12 @@ def test_wishes_that_cannot_be_met_are_refused():
 
 def test_a_condition_is_learned_and_obeyed(wheels, tmp_path):
     plan = TINY | {
-        "data.condition": "sequence", "data.longest": 12, "optim.steps": 220, "valid.every": 110,
+        "data.condition": "sequence",
+        "data.longest": 12,
+        "optim.steps": 220,
+        "valid.every": 110,
         "optim.batch": 160,
-    }  # fmt: skip
+    }
     made = Prior.from_pretrained(train.run(tokens=wheels, out=tmp_path / "run", overrides=plan))
     # The first code of a chain is free, so is its sense where the letters are hidden.
     assert made.provenance["valid_bits"] < 0.75
@@ -237,9 +250,13 @@ def test_a_condition_is_learned_and_obeyed(wheels, tmp_path):
 
 def test_classes_of_images_are_learned(drawings, tmp_path):
     plan = TINY | {
-        "model.architecture": "gpt2", "data.condition": "class", "data.order": "place",
-        "optim.steps": 150, "optim.batch": 128, "valid.every": 75,
-    }  # fmt: skip
+        "model.architecture": "gpt2",
+        "data.condition": "class",
+        "data.order": "place",
+        "optim.steps": 150,
+        "optim.batch": 128,
+        "valid.every": 75,
+    }
     made = Prior.from_pretrained(train.run(tokens=drawings, out=tmp_path / "run", overrides=plan))
     assert made.layout.labels == ("cat", "dog") and made.layout.grid == (2, 2, 2)
     codes = sample(made, requests(made, 12))
@@ -314,8 +331,7 @@ def test_files_that_cannot_be_learned_are_refused(tmp_path, drawings):
         read_corpus(save_codes(two, tmp_path / "sizes.npz"))
     with pytest.raises(FormatError, match="'x' names no class"):
         plan = TINY | {"data.condition": "class"}
-        train.run(tokens=save_codes(two[:1] * 3, tmp_path / "c.npz"), out=tmp_path / "r",
-                  overrides=plan)  # fmt: skip
+        train.run(tokens=save_codes(two[:1] * 3, tmp_path / "c.npz"), out=tmp_path / "r", overrides=plan)
     with pytest.raises(FormatError, match="images have no length"):
         train.run(tokens=drawings, out=tmp_path / "r", overrides={"data.condition": "length"})
 
@@ -344,9 +360,16 @@ def test_recipes_run_dry(path, wheels, drawings, tmp_path):
     plan = read_prior_recipe(path)
     assert plan.model.name == path.stem
     small = {
-        "model.layers": 1, "model.width": 16, "model.heads": 2, "optim.steps": 2, "optim.batch": 32,
-        "optim.precision": "32", "optim.warmup": 1, "valid.every": 2, "valid.records": 2,
-    }  # fmt: skip
+        "model.layers": 1,
+        "model.width": 16,
+        "model.heads": 2,
+        "optim.steps": 2,
+        "optim.batch": 32,
+        "optim.precision": "32",
+        "optim.warmup": 1,
+        "valid.every": 2,
+        "valid.records": 2,
+    }
     data = drawings if plan.data.condition == "class" else wheels
     model = train.run(path, tokens=data, out=tmp_path / "run", overrides=small)
     made = Prior.from_pretrained(model)

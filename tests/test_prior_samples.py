@@ -29,9 +29,15 @@ from protok.tokens import files
 pytest.importorskip("transformers", reason="needs the extra: pip install 'protok[prior]'")
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
-    "model.layers": 1, "model.width": 16, "model.heads": 2, "optim.steps": 2, "optim.batch": 64,
-    "optim.precision": "32", "valid.every": 2, "valid.records": 2,
-}  # fmt: skip
+    "model.layers": 1,
+    "model.width": 16,
+    "model.heads": 2,
+    "optim.steps": 2,
+    "optim.batch": 64,
+    "optim.precision": "32",
+    "valid.every": 2,
+    "valid.records": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +138,7 @@ def test_a_store_is_encoded_as_its_chains_are(tokenizer, chains, tmp_path, capsy
     found = files.load(out)
     assert [one.name for one in found] == [one.name for one in chains]
     # A store rounds coordinates to hundredths of an Å.
-    equal = [
-        (a.ids == b.ids).mean() for a, b in zip(found, tokenizer.encode_batch(chains), strict=True)
-    ]
+    equal = [(a.ids == b.ids).mean() for a, b in zip(found, tokenizer.encode_batch(chains), strict=True)]
     assert np.mean(equal) > 0.9
     assert main.main(["encode", str(store), "-o", str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
@@ -271,9 +275,7 @@ def test_the_benchmark_measures_each_setting_once(encoded, tokenizer, tmp_path, 
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import samples
 
-    layout = Layout(
-        tokenizer.codebook, 512, condition="length", longest=48, labels=("16", "32", "48")
-    )
+    layout = Layout(tokenizer.codebook, 512, condition="length", longest=48, labels=("16", "32", "48"))
     layout = replace(layout, lengths=(8, 12))
     torch.manual_seed(0)
     made = Prior(PriorConfig("small", layers=1, width=16, heads=2), layout)

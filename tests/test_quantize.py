@@ -30,9 +30,7 @@ from protok.quantize import centres as search
 def blobs(k: int = 8, n: int = 2000, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
     centres = 10 * torch.randn(k, 4, generator=g)
-    return centres, centres[torch.randint(k, (n,), generator=g)] + 0.1 * torch.randn(
-        n, 4, generator=g
-    )
+    return centres, centres[torch.randint(k, (n,), generator=g)] + 0.1 * torch.randn(n, 4, generator=g)
 
 
 def test_nearest_equals_distances_in_any_tile(monkeypatch):

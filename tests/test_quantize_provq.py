@@ -14,9 +14,7 @@ from protok.quantize.curriculum import MIXES, feed
 def blobs(k: int = 8, n: int = 2000, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
     centres = 10 * torch.randn(k, 4, generator=g)
-    return centres, centres[torch.randint(k, (n,), generator=g)] + 0.1 * torch.randn(
-        n, 4, generator=g
-    )
+    return centres, centres[torch.randint(k, (n,), generator=g)] + 0.1 * torch.randn(n, 4, generator=g)
 
 
 @pytest.mark.parametrize("kind", ["cosine", "linear", "power", "sigmoid"])
@@ -276,10 +274,7 @@ def test_two_processes_train_as_one_with_the_joined_batch(tmp_path):
     path = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
     code = f"import sys; sys.path[:0] = {path!r}\n{SEVERAL}"
     arguments = [str(tmp_path / "store"), str(tmp_path / "state")]
-    both = [
-        subprocess.Popen([sys.executable, "-c", code, str(rank), "2", *arguments])
-        for rank in range(2)
-    ]
+    both = [subprocess.Popen([sys.executable, "-c", code, str(rank), "2", *arguments]) for rank in range(2)]
     alone = trained(lambda z, whole=False: z)
     assert [p.wait() for p in both] == [0, 0]
     one, two = (torch.load(f"{arguments[1]}.{rank}", weights_only=True) for rank in range(2))

@@ -38,9 +38,14 @@ def both(mine, other, z, atol=1e-5):
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_vq(metric):
     other = theirs.VectorQuantize(
-        D, K, use_cosine_sim=metric == "cosine", decay=0.9, commitment_weight=0.25,
-        rotation_trick=False, threshold_ema_dead_code=0,
-    )  # fmt: skip
+        D,
+        K,
+        use_cosine_sim=metric == "cosine",
+        decay=0.9,
+        commitment_weight=0.25,
+        rotation_trick=False,
+        threshold_ema_dead_code=0,
+    )
     mine = VQ(K, D, decay=0.9, metric=metric, upkeep="none")
     book = other._codebook
     mine.codebook.copy_(book.embed[0])
@@ -58,9 +63,14 @@ def test_vq(metric):
 
 def test_vq_by_gradient():
     other = theirs.VectorQuantize(
-        D, K, learnable_codebook=True, ema_update=False, commitment_weight=1.0,
-        rotation_trick=False, threshold_ema_dead_code=0,
-    )  # fmt: skip
+        D,
+        K,
+        learnable_codebook=True,
+        ema_update=False,
+        commitment_weight=1.0,
+        rotation_trick=False,
+        threshold_ema_dead_code=0,
+    )
     mine = VQ(K, D, beta=1.0, decay=None, upkeep="none")
     mine.codebook.data.copy_(other._codebook.embed[0])
     z = sample()
@@ -108,9 +118,8 @@ def test_fsq(levels):
 @pytest.mark.parametrize("spherical", [False, True])
 def test_lfq(spherical):
     other = theirs.LFQ(
-        codebook_size=64, dim=6, entropy_loss_weight=0.1, commitment_loss_weight=0.25,
-        spherical=spherical,
-    )  # fmt: skip
+        codebook_size=64, dim=6, entropy_loss_weight=0.1, commitment_loss_weight=0.25, spherical=spherical
+    )
     mine = LFQ(6, beta=0.25, entropy=0.1, temperature=1.0, spherical=spherical)
     z = sample(6)
     out, found = mine.train()(z), other.train()(z, inv_temperature=1.0)
@@ -124,9 +133,13 @@ def test_lfq(spherical):
 def test_residual():
     depth = 3
     other = theirs.ResidualVQ(
-        dim=D, codebook_size=K, num_quantizers=depth, decay=0.9, rotation_trick=False,
+        dim=D,
+        codebook_size=K,
+        num_quantizers=depth,
+        decay=0.9,
+        rotation_trick=False,
         threshold_ema_dead_code=0,
-    )  # fmt: skip
+    )
     mine = ResidualVQ([VQ(K, D, beta=1.0, decay=0.9, upkeep="none") for _ in range(depth)], 0.0)
     for level, layer in zip(mine.levels, other.layers, strict=True):
         book = layer._codebook

@@ -40,9 +40,7 @@ def test_scores_and_files(examples, tokens, tiny, tmp_path, jobs):
         original = protok.read(examples / f"{one.name}.pdb")
         np.testing.assert_allclose(written.coords, original.coords + 1, atol=2e-3)
         np.testing.assert_array_equal(written.index, original.index)
-    assert result.means() == pytest.approx(
-        {"chains": 4, "rmsd": 0, "tm_score": 1, "lddt": 1}, abs=2e-3
-    )
+    assert result.means() == pytest.approx({"chains": 4, "rmsd": 0, "tm_score": 1, "lddt": 1}, abs=2e-3)
     assert result.errors == ()
 
 
@@ -138,9 +136,7 @@ def test_file_names_stay_in_the_folder(examples, tiny):
     tokens = tiny.encode(protok.read(examples / "7soo.A.pdb")[:3])
 
     def named(*pairs):
-        return file_names(
-            [replace(tokens, name=name, chain=np.full(3, chain)) for name, chain in pairs]
-        )
+        return file_names([replace(tokens, name=name, chain=np.full(3, chain)) for name, chain in pairs])
 
     assert named(("1aki", "A"), ("1aki", "B"), ("1aki", " ")) == ["1aki_A", "1aki_B", "1aki"]
     assert named(("../../etc/x", "A"), ("/tmp/y", "../A")) == ["etc/x_A", "tmp/y_..-A"]

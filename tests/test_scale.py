@@ -58,9 +58,7 @@ def test_equals_one_by_one(examples, tmp_path, jobs):
     tokenizer = protok.load("3di")
     found = load(out)
     expected = [tokenizer.encode(protok.read(file)) for file in files]
-    assert [one.name for one in found] == [
-        "7soo.A", "7vmf.A.cif", "7vmf.A.pdb", "7w89.A", "7wf8.B"
-    ]  # fmt: skip
+    assert [one.name for one in found] == ["7soo.A", "7vmf.A.cif", "7vmf.A.pdb", "7w89.A", "7wf8.B"]
     for file, tokens in zip(files, expected, strict=True):
         (match,) = [one for one in found if one.name in (tokens.name, file.name)]
         np.testing.assert_array_equal(match.ids, tokens.ids)
@@ -100,8 +98,10 @@ def test_errors_are_rows(pdbs, tmp_path, kind):
     assert names(out) == [f"s{n}" for n in (0, 2, 3, 4, 5, 6, 7, 8)]
     rows = table(tmp_path / "errors.tsv")
     assert [(Path(file).name, chain) for file, chain, _ in rows] == [
-        ("raiser.pdb", "A"), ("refuser.pdb", "A"), ("s1.pdb", "")
-    ]  # fmt: skip
+        ("raiser.pdb", "A"),
+        ("refuser.pdb", "A"),
+        ("s1.pdb", ""),
+    ]
     assert "KeyError" in rows[0][2]
     assert rows[1][2] == "is refused; give another"
     assert summary.failed == 3
@@ -270,9 +270,14 @@ def test_rows_in_order_of_inputs_whatever_the_order_of_results(pdbs, tmp_path, m
 def test_chains_are_alone_unless_asked(examples, tmp_path):
     backbone = protok.read(examples / "7w89.A.pdb")
     two = protok.Backbone(
-        backbone.coords, backbone.sequence, np.repeat(["B", "A"], [60, 63]), backbone.index,
-        backbone.icode, backbone.bfactor, "two",
-    )  # fmt: skip
+        backbone.coords,
+        backbone.sequence,
+        np.repeat(["B", "A"], [60, 63]),
+        backbone.index,
+        backbone.icode,
+        backbone.bfactor,
+        "two",
+    )
     protok.write(two, tmp_path / "two.pdb")
     for across in (False, True):
         out = tmp_path / f"{across}.parquet"
@@ -280,8 +285,9 @@ def test_chains_are_alone_unless_asked(examples, tmp_path):
         found = load(out)
         assert summary.chains == 2
         assert [(one.chain[0], len(one), one.ids[0]) for one in found] == [
-            ("B", 60, across), ("A", 63, across)
-        ]  # fmt: skip
+            ("B", 60, across),
+            ("A", 63, across),
+        ]
     encode_all(tmp_path / "two.pdb", Tiny(), tmp_path / "a.parquet", chain="A")
     assert [one.chain[0] for one in load(tmp_path / "a.parquet")] == ["A"]
     with pytest.raises(Unsupported):
@@ -313,8 +319,16 @@ def test_nothing_to_do_is_an_error(tmp_path):
 def test_encode_files_keeps_the_order(pdbs):
     results = list(encode_files([pdbs / "s7.pdb", pdbs], Tiny(), jobs=2))
     assert [Path(result.path).stem for result in results] == [
-        "s7", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s8"
-    ]  # fmt: skip
+        "s7",
+        "s0",
+        "s1",
+        "s2",
+        "s3",
+        "s4",
+        "s5",
+        "s6",
+        "s8",
+    ]
     assert all(len(result.tokens) == 1 for result in results)
 
 
@@ -356,12 +370,8 @@ def test_workers_that_cannot_start_say_so():
 
 def test_unguarded_script_is_told(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(
-        "from protok.common import workers\nprint(list(workers.run(len, (), [[1]], jobs=2)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=300, env=HERE
-    )
+    script.write_text("from protok.common import workers\nprint(list(workers.run(len, (), [[1]], jobs=2)))\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, env=HERE)
     assert done.returncode == 1
     assert "__name__ == '__main__'" in done.stderr.splitlines()[-1]
 

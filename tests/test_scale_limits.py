@@ -120,9 +120,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_repeated(pdbs, tmp_path):
     )
     kills = 0
     while kills < 30:
-        process = subprocess.Popen(
-            [sys.executable, script], env=HERE, stdout=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen([sys.executable, script], env=HERE, stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "begun\n"
         count = len(log.read_text().split()) if log.exists() else 0
         # Some moments into the work; some runs are killed before any, some may finish.
@@ -184,9 +182,7 @@ def test_a_folder_becomes_a_dataset(pdbs, tmp_path, monkeypatch):
     monkeypatch.setattr("protok.pipeline.encode.FILE_ROWS", 5)
     out = tmp_path / "tokens"
     encode_all(pdbs, Tiny(), out)
-    assert sorted(path.name for path in out.iterdir()) == [
-        f"part-{number:06}.parquet" for number in range(3)
-    ]
+    assert sorted(path.name for path in out.iterdir()) == [f"part-{number:06}.parquet" for number in range(3)]
     assert names(out) == [f"s{n:02}" for n in range(12)]
     assert encode_all(pdbs, Tiny(), out).resumed == 12
     with pytest.raises(ProtokError, match="codebook"):

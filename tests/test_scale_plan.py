@@ -36,10 +36,7 @@ SPEED = {
         "cif.gz": {"residues_per_second": 50_000, "bytes_per_residue": 100.0},
         "fcz": {"residues_per_second": 100_000, "bytes_per_residue": 13.0},
     },
-    "memory": [
-        {"chains": 1000, "resident_mib": 300},
-        {"chains": 10_000, "resident_mib": 309},
-    ],
+    "memory": [{"chains": 1000, "resident_mib": 300}, {"chains": 10_000, "resident_mib": 309}],
 }
 
 

@@ -9,13 +9,7 @@ import pytest
 
 import protok
 from protok.analysis.search import COLUMNS, Database, search
-from protok.analysis.substitution import (
-    Matrix,
-    default_matrix,
-    of_alignments,
-    of_codebook,
-    tm_alignment,
-)
+from protok.analysis.substitution import Matrix, default_matrix, of_alignments, of_codebook, tm_alignment
 from protok.cli.main import main
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
 from protok.tokens.files import save
@@ -25,9 +19,8 @@ from protok.tokens.tokens import Tokens
 def chain(ids, name, book="toy@1", size=20):
     n = len(ids)
     return Tokens(
-        np.asarray(ids), size, book, "A" * n, np.full(n, "A"), np.arange(11, n + 11),
-        np.full(n, ""), name,
-    )  # fmt: skip
+        np.asarray(ids), size, book, "A" * n, np.full(n, "A"), np.arange(11, n + 11), np.full(n, ""), name
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +79,7 @@ def test_matrix_files(toy, tmp_path):
         {"scores": np.array([{}])},  # would need pickle
         {"gap": np.array([1, 1])},
     ):
-        good = {"scores": matrix.scores, "gap": np.array(matrix.gap), "codebook": "a@b",
-                "origin": ""}  # fmt: skip
+        good = {"scores": matrix.scores, "gap": np.array(matrix.gap), "codebook": "a@b", "origin": ""}
         np.savez(tmp_path / "bad.npz", **(good | held))
         with pytest.raises(CorruptFile, match="not a substitution matrix"):
             Matrix.load(tmp_path / "bad.npz")
@@ -159,8 +151,9 @@ def test_what_is_not_of_one_codebook_is_refused(toy, tmp_path):
 def test_command(examples, tmp_path, capsys):
     database = tmp_path / "db.parquet"
     assert main(["encode", str(examples), "-o", str(database)]) == 0
-    assert main(["search", str(examples / "7w89.A.pdb"), str(database), "-o",
-                 str(tmp_path / "hits.tsv")]) == 0  # fmt: skip
+    assert (
+        main(["search", str(examples / "7w89.A.pdb"), str(database), "-o", str(tmp_path / "hits.tsv")]) == 0
+    )
     with open(tmp_path / "hits.tsv", newline="") as handle:
         rows = list(csv.DictReader(handle, delimiter="\t"))
     assert tuple(rows[0]) == COLUMNS

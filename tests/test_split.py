@@ -43,9 +43,15 @@ def relative(sequence: str, identity: float, seed: int, gap: int = 0) -> str:
 def test_relatives_are_one_cluster_and_strangers_are_not():
     first, second = random_sequence(150, 0), random_sequence(140, 1)
     sequences = [
-        first, second, relative(first, 0.5, 2), relative(first, 0.6, 3, gap=8), first,
-        relative(second, 0.5, 4), first[:60], random_sequence(150, 5),
-    ]  # fmt: skip
+        first,
+        second,
+        relative(first, 0.5, 2),
+        relative(first, 0.6, 3, gap=8),
+        first,
+        relative(second, 0.5, 4),
+        first[:60],
+        random_sequence(150, 5),
+    ]
     labels, method = cluster(sequences, 0.3, "kmers")
     assert method == "kmers"
     assert labels.tolist() == [0, 1, 0, 0, 0, 1, 2, 3], "a part is no relative of the whole"
@@ -147,9 +153,11 @@ def test_a_method_that_is_not_there_is_said(monkeypatch):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.integers(0, 12), min_size=2, max_size=80), st.floats(0.05, 0.3),
-    st.sampled_from([0.0, 0.1, 0.2]), st.integers(0, 3),
-)  # fmt: skip
+    st.lists(st.integers(0, 12), min_size=2, max_size=80),
+    st.floats(0.05, 0.3),
+    st.sampled_from([0.0, 0.1, 0.2]),
+    st.integers(0, 3),
+)
 def test_no_cluster_is_in_training_and_held_out(labels, valid, test, seed):
     clusters = np.array(labels)
     with warnings.catch_warnings(record=True) as said:
@@ -200,9 +208,7 @@ def test_a_cluster_that_leaves_little_is_said():
 
 
 def test_a_split_is_a_table(tmp_path):
-    split = Split(
-        ["a_A", "b_A", "c_B"], np.array([0, 1, 0]), np.array(["train", "valid", "train"]), ""
-    )
+    split = Split(["a_A", "b_A", "c_B"], np.array([0, 1, 0]), np.array(["train", "valid", "train"]), "")
     write_split(split, tmp_path / "s.csv")
     assert (tmp_path / "s.csv").read_text().splitlines()[:2] == ["id,cluster,split", "a_A,0,train"]
     again = read_split(tmp_path / "s.csv", ["c_B", "new_A", "b_A"])

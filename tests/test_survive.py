@@ -54,9 +54,7 @@ def test_a_run_that_is_killed_and_resumed_has_the_same_curve(structures, tmp_pat
     last, luck = cut / "checkpoints" / LAST, random.Random()
     for resume in (False, True):
         before = written(last)
-        process = context.Process(
-            target=train.run, kwargs={**run, "out": cut, "resume": resume}, daemon=True
-        )
+        process = context.Process(target=train.run, kwargs={**run, "out": cut, "resume": resume}, daemon=True)
         process.start()
         begun = time.monotonic()
         while written(last) <= before and process.exitcode != 0:
@@ -83,20 +81,31 @@ def test_a_run_that_is_killed_and_resumed_has_the_same_curve(structures, tmp_pat
 def in_two_processes(structures, out, settings):
     return subprocess.run(
         [
-            sys.executable, "-m", "protok", "train", "--structures", str(structures),
-            "--out", str(out), *(f"--set={key}={value!r}" for key, value in settings.items()),
+            sys.executable,
+            "-m",
+            "protok",
+            "train",
+            "--structures",
+            str(structures),
+            "--out",
+            str(out),
+            *(f"--set={key}={value!r}" for key, value in settings.items()),
         ],
-        capture_output=True, text=True,
+        capture_output=True,
+        text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
-    )  # fmt: skip
+    )
 
 
 def test_two_processes_go_to_school(structures, tmp_path):
     """Most parameters take no part in its loss: gradients of several processes must not wait."""
     settings = TINY | {
-        "optim.devices": 2, "optim.steps": 24, "optim.school": 20, "optim.naming": [1.0, 0.0, 0.0],
+        "optim.devices": 2,
+        "optim.steps": 24,
+        "optim.school": 20,
+        "optim.naming": [1.0, 0.0, 0.0],
         "valid.every": 24,
-    }  # fmt: skip
+    }
     done = in_two_processes(structures, tmp_path / "two", settings)
     assert done.returncode == 0, done.stderr
     rows = read_metrics(tmp_path / "two" / "metrics.csv")
@@ -108,9 +117,14 @@ def test_two_processes_train_as_one(structures, tmp_path):
     """Gradients are those of both batches; in the last step the codebook is placed and used."""
     out, steps = tmp_path / "two", 6
     settings = TINY | {
-        "optim.devices": 2, "optim.steps": steps, "optim.precision": "32", "optim.clip": 0.5,
-        "model.quantizer.warmup": 0.8, "model.quantizer.ramp": 0.0, "valid.every": 3,
-    }  # fmt: skip
+        "optim.devices": 2,
+        "optim.steps": steps,
+        "optim.precision": "32",
+        "optim.clip": 0.5,
+        "model.quantizer.warmup": 0.8,
+        "model.quantizer.ramp": 0.0,
+        "valid.every": 3,
+    }
     done = in_two_processes(structures, out, settings)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("the model is in") == 1, "the first process alone speaks"
@@ -156,15 +170,29 @@ def test_two_machines_train_as_one(structures, tmp_path):
     nodes = [
         subprocess.Popen(
             [
-                sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1",
-                f"--node-rank={rank}", "--master-addr=127.0.0.1", f"--master-port={port}",
-                "-m", "protok", "train", "--structures", str(structures),
-                "--out", str(tmp_path / "two"), *(f"--set={k}={v!r}" for k, v in settings.items()),
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--nnodes=2",
+                "--nproc-per-node=1",
+                f"--node-rank={rank}",
+                "--master-addr=127.0.0.1",
+                f"--master-port={port}",
+                "-m",
+                "protok",
+                "train",
+                "--structures",
+                str(structures),
+                "--out",
+                str(tmp_path / "two"),
+                *(f"--set={k}={v!r}" for k, v in settings.items()),
             ],
-            stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         for rank in range(2)
-    ]  # fmt: skip
+    ]
     said = [node.communicate(timeout=300)[1] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], said
     assert "".join(said).count("the model is in") == 1, "the first process alone speaks"
@@ -240,7 +268,7 @@ def test_metrics_are_a_table_that_grows(tmp_path):
         (MemoryError(), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
     ],
-)  # fmt: skip
+)
 def test_full_memory_is_explained(structures, tmp_path, monkeypatch, error, is_memory):
     def fails(*_):
         raise error

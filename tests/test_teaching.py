@@ -48,9 +48,7 @@ def test_workers_give_the_same_lessons_in_the_same_order(store, done):
     teacher = Teacher("t", np.concatenate(states_of(store)).astype(np.float16), store, (8.0,))
     stream = Stream(store, 60, ((0.0, 16), (0.6, 24)), seed=1)
     steps = Steps(stream, SimpleNamespace(global_step=done), 9, 2, teacher)
-    alone, helped = (
-        list(DataLoader(steps, batch_size=None, num_workers=workers)) for workers in (0, 2)
-    )
+    alone, helped = (list(DataLoader(steps, batch_size=None, num_workers=workers)) for workers in (0, 2))
     assert len(alone) == len(helped) == 9 - done
     for one, two in zip(alone, helped, strict=True):
         assert one.batch.sizes == two.batch.sizes
@@ -76,9 +74,7 @@ def test_what_is_told_is_standardised_and_knows_the_means_around(store):
     near = np.linalg.norm(ca - ca[5], axis=1) < 6.0
     assert 1 < near.sum() < len(ca)
     mean = flat[begin : begin + len(ca)][near].astype(float).mean(0)
-    np.testing.assert_allclose(
-        part[2, 3:6] * teacher.spread[3:6] + teacher.mean[3:6], mean, rtol=1e-4
-    )
+    np.testing.assert_allclose(part[2, 3:6] * teacher.spread[3:6] + teacher.mean[3:6], mean, rtol=1e-4)
     # Within a radius that holds all, all residues of a chain are told the same.
     assert np.ptp(part[:, 6:], axis=0).max() < 1e-3 < np.ptp(part[:, 3:6], axis=0).max()
 
@@ -185,10 +181,18 @@ def test_a_taught_run_asks_codes_after_school_and_says_who_taught_it(tmp_path):
     # What a residue's neighbours are can be learnt from coordinates.
     told = [np.sin(np.nan_to_num(store.coords(i)[:, 1])) for i in range(len(store))]
     write_teacher(tmp_path / "teacher.npz", "mine@1234", told, store)
-    settings = TINY | PLACED | {
-        "data.teacher": str(tmp_path / "teacher.npz"), "optim.taught": [1.0, 1.0, 0.0],
-        "optim.around": [8.0], "optim.steps": 20, "optim.school": 8, "optim.superposed": True,
-    }  # fmt: skip
+    settings = (
+        TINY
+        | PLACED
+        | {
+            "data.teacher": str(tmp_path / "teacher.npz"),
+            "optim.taught": [1.0, 1.0, 0.0],
+            "optim.around": [8.0],
+            "optim.steps": 20,
+            "optim.school": 8,
+            "optim.superposed": True,
+        }
+    )
     model = run.run(structures=structures, out=tmp_path / "run", overrides=settings)
     rows = read_metrics(tmp_path / "run" / "metrics.csv")
     learnt = [row for row in rows if "taught_states" in row]
@@ -207,9 +211,7 @@ def test_the_command_writes_states_of_the_chains_of_a_store(store, tmp_path, mon
     path, source = tmp_path / "deep" / "teacher.npz", tmp_path / "store.parquet"
     write_store([store.backbone(i) for i in range(len(store))], source)
     again = read_store(source)
-    monkeypatch.setattr(
-        "sys.argv", ["teacher.py", "protok-512:states", str(source), "-o", str(path)]
-    )
+    monkeypatch.setattr("sys.argv", ["teacher.py", "protok-512:states", str(source), "-o", str(path)])
     teacher.main()
     told = read_teacher(path, again)
     assert told.name.startswith("protok-512@") and told.widths == (128, 128)
@@ -228,10 +230,12 @@ def test_chains_like_those_in_test_splits_are_found_by_sequence_and_cluster(tmp_
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
 
     write(
-        [{"id": one, "seq": seq, "cluster30": of} for one, seq, of in
-         (("a", "AAA", 1), ("b", "CCC", 1), ("c", "DDD", 2), ("d", "EEE", 3))],
+        [
+            {"id": one, "seq": seq, "cluster30": of}
+            for one, seq, of in (("a", "AAA", 1), ("b", "CCC", 1), ("c", "DDD", 2), ("d", "EEE", 3))
+        ],
         "chains.parquet",
-    )  # fmt: skip
+    )
     write([{"id": "e", "seq": "FFF"}, {"id": "f", "seq": "GGG"}], "complexes.parquet")
     splits = {"a": "test", "c": "train", "d": "valid", "e": "test_fold"}
     write([{"id": one, "split": of} for one, of in splits.items()], "tasks/any.parquet")

@@ -90,12 +90,7 @@ def test_moves():
     twice = testing.mirrored(testing.mirrored(backbone))
     assert np.array_equal(twice.coords, backbone.coords)
     hollow = testing.without(backbone, [3, 5], atoms=[1, 2])
-    assert np.argwhere(np.isnan(hollow.coords).all(axis=2)).tolist() == [
-        [3, 1],
-        [3, 2],
-        [5, 1],
-        [5, 2],
-    ]
+    assert np.argwhere(np.isnan(hollow.coords).all(axis=2)).tolist() == [[3, 1], [3, 2], [5, 1], [5, 2]]
     assert np.isfinite(backbone.coords).all()
 
 
@@ -287,10 +282,7 @@ class SeesPadding(Toy):
     def encode_batch(self, structures):
         longest = max(map(len, structures))
         tokens = super().encode_batch(structures)
-        return [
-            replace(t, ids=np.where(t.ids < 0, -1, (t.ids + (longest > len(t))) % 64))
-            for t in tokens
-        ]
+        return [replace(t, ids=np.where(t.ids < 0, -1, (t.ids + (longest > len(t))) % 64)) for t in tokens]
 
 
 @broken(testing.check_batch, "holds another structure's tokens")

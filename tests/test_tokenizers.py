@@ -145,9 +145,11 @@ def test_an_unknown_model_is_refused_with_the_names_of_known_ones():
 def small(**quantizer):
     torch.manual_seed(0)
     shape = ModelConfig(
-        "small", EncoderConfig(16, 1, 8), QuantizerConfig(size=32, dim=8, **quantizer),
+        "small",
+        EncoderConfig(16, 1, 8),
+        QuantizerConfig(size=32, dim=8, **quantizer),
         DecoderConfig(16, 1, 2, 8),
-    )  # fmt: skip
+    )
     return StructureTokenizer(Network(shape).eval(), provenance={"seed": 0})
 
 

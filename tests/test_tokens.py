@@ -54,9 +54,7 @@ def test_prints_as_what_it_is():
     assert repr(tokens) == "Tokens(1aki, 129 residues, protok-512@3f2a91c0, 118 of 512 codes)"
     ids[3] = -1
     assert repr(replace(tokens, ids=ids)).endswith("118 of 512 codes, 1 missing)")
-    assert repr(make(0, name="")) == (
-        "Tokens(unnamed, 0 residues, protok-512@3f2a91c0, 0 of 512 codes)"
-    )
+    assert repr(make(0, name="")) == ("Tokens(unnamed, 0 residues, protok-512@3f2a91c0, 0 of 512 codes)")
 
 
 def test_like_takes_the_residues_of_the_backbone():
@@ -245,8 +243,16 @@ def test_parquet_as_others_see_it(tmp_path):
     save([make(3), make(2, 1, chain="B")], tmp_path / "t.parquet")
     table = pq.read_table(tmp_path / "t.parquet")
     assert table.column_names == [
-        "name", "chain", "sequence", "tokens", "index", "icode", "codebook", "size", "alphabet"
-    ]  # fmt: skip
+        "name",
+        "chain",
+        "sequence",
+        "tokens",
+        "index",
+        "icode",
+        "codebook",
+        "size",
+        "alphabet",
+    ]
     assert str(table.schema.field("tokens").type).startswith("list<")
     assert table.column("tokens").to_pylist() == [make(3).ids.tolist(), make(2, 1).ids.tolist()]
 

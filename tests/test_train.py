@@ -137,9 +137,7 @@ def test_precision_is_what_this_machine_is_fast_at(monkeypatch, tmp_path, half, 
 
 def test_training_starts_from_a_model(structures, whole, tmp_path):
     few = TINY | {"optim.steps": 2, "optim.lr": 1e-9, "finetune.chains": 1}
-    model = run.run(
-        structures=structures, init=whole / "model", out=tmp_path / "second", overrides=few
-    )
+    model = run.run(structures=structures, init=whole / "model", out=tmp_path / "second", overrides=few)
     a, b = protok.load(whole / "model").network, protok.load(model).network
     drift = max(
         float((p - q).detach().abs().max())

@@ -72,13 +72,9 @@ def test_a_researcher_of_tokenizers(run, desk):
     from tiny_runs import TINY, write_structures
 
     write_structures(desk / "mine", [30, 34, 40, 44, 50, 54])
-    sets = " ".join(
-        f"--set {key}={json.dumps(value).replace(' ', '')}" for key, value in TINY.items()
-    )
+    sets = " ".join(f"--set {key}={json.dumps(value).replace(' ', '')}" for key, value in TINY.items())
     run(f"train --structures mine --out runs/mine {sets} --set optim.steps=20")
-    out = run(
-        "bench --model runs/mine/model --model 3di --tasks utilization,mirror --data pdbs -o r"
-    )
+    out = run("bench --model runs/mine/model --model 3di --tasks utilization,mirror --data pdbs -o r")
     assert "tiny" in out and "3di" in out
     run("bench report r -o report.html")
     assert "utilization" in (desk / "report.html").read_text()
@@ -86,9 +82,7 @@ def test_a_researcher_of_tokenizers(run, desk):
 
 def test_a_reviewer(run, desk):
     """Do the claims hold: same codes after a motion, round trip, refusal of other codebooks?"""
-    rows = json.loads(
-        run("bench --model protok-512 --tasks rotation,reconstruction --data pdbs --json")
-    )
+    rows = json.loads(run("bench --model protok-512 --tasks rotation,reconstruction --data pdbs --json"))
     values = json.dumps(rows)
     assert "tm_score" in values and len(rows) == 2
     same = next(r for r in rows if r["task"]["name"] == "rotation")

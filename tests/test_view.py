@@ -156,10 +156,16 @@ def shown_by(browser, page, script, tmp_path, fragment=""):
     page = page.replace("</head>", frames)
     path.write_text(page.replace("</body>", f"<script>{script}</script></body>"))
     command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,800",
-        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom",
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=1000,800",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=20000",
+        "--dump-dom",
         f"{path.as_uri()}{fragment}",
-    ]  # fmt: skip
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
 

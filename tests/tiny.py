@@ -38,9 +38,7 @@ class Tiny:
 
     name, size = "tiny", 8
 
-    def __init__(
-        self, log=None, seconds=0.0, version="00000001", originals=None, memory=False
-    ):  # fmt: skip
+    def __init__(self, log=None, seconds=0.0, version="00000001", originals=None, memory=False):
         self.codebook = f"tiny@{version}"
         self.log, self.seconds, self.originals = log, seconds, originals
         self.memory = memory

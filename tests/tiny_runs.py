@@ -39,13 +39,7 @@ TUNE = {
     key: value
     for key, value in TINY.items()
     if key.startswith(("data.residues", "valid.", "split.", "optim.warmup", "optim.rows"))
-} | {
-    "optim.steps": 20,
-    "valid.every": 10,
-    "valid.longest": 60,
-    "valid.patience": 3,
-    "finetune.chains": 2,
-}
+} | {"optim.steps": 20, "valid.every": 10, "valid.longest": 60, "valid.patience": 3, "finetune.chains": 2}
 
 
 def write_structures(folder: Path, lengths, names="s{:02d}") -> Path:

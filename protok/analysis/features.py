@@ -115,8 +115,7 @@ class CodeCounts(TransformerMixin, BaseEstimator):
             if not isinstance(one, Tokens):
                 if tokenizer is None:
                     raise Unsupported(
-                        f"{type(one).__name__} is no Tokens",
-                        "give Tokens, or CodeCounts a tokenizer",
+                        f"{type(one).__name__} is no Tokens", "give Tokens, or CodeCounts a tokenizer"
                     )
                 if isinstance(tokenizer, str):
                     from protok.tokenizers.registry import load

@@ -218,8 +218,7 @@ def search(
         If the query has several chains, or none.
     """
     if len(set(query.chain.tolist())) != 1:
-        raise FormatError("the query is not one chain", "search its chains one by one",
-                          file=query.name)  # fmt: skip
+        raise FormatError("the query is not one chain", "search its chains one by one", file=query.name)
     if query.codebook != database.codebook:
         raise CodebookMismatch(
             f"the query is of {query.codebook}, the database of {database.codebook}",
@@ -286,9 +285,8 @@ class _Aligner:
     def align(self, codes: np.ndarray) -> tuple[int, np.ndarray] | None:
         """Score and (n, 2) rows, -1 at gaps; None where nothing scores above 0."""
         found = self._align(
-            self._query, self._sequence(codes), self._matrix,
-            gap_penalty=self._gap, local=True, max_number=1,
-        )  # fmt: skip
+            self._query, self._sequence(codes), self._matrix, gap_penalty=self._gap, local=True, max_number=1
+        )
         if not found or found[0].score <= 0 or not len(found[0].trace):
             return None
         return int(found[0].score), found[0].trace
@@ -327,21 +325,29 @@ def _null(codes: np.ndarray, database: Database, table: np.ndarray, gap) -> _Gum
     return _Gumbel(rate, float((score - size / rate).mean()) - np.euler_gamma / rate)
 
 
-def _hit(
-    query: Tokens, chain: Tokens, score: int, trace, normalised: float, expected: float
-) -> Hit:
+def _hit(query: Tokens, chain: Tokens, score: int, trace, normalised: float, expected: float) -> Hit:
     pairs = trace[(trace >= 0).all(1)]
     (q0, t0), (q1, t1) = pairs[0].tolist(), pairs[-1].tolist()
     gap = (trace < 0).any(1)
     same = (query.ids[pairs[:, 0]] == chain.ids[pairs[:, 1]]) & (query.ids[pairs[:, 0]] >= 0)
     numbers = "-".join(f"{chain.index[i]}{chain.icode[i]}" for i in (t0, t1))
     return Hit(
-        query=query.label, target=chain.label, score=score, normalised=normalised,
-        evalue=expected, identity=float(same.mean()), aligned=len(pairs),
-        gaps=int((gap[1:] & ~gap[:-1]).sum()), query_start=q0 + 1, query_end=q1 + 1,
-        query_length=len(query), target_start=t0 + 1, target_end=t1 + 1,
-        target_length=len(chain), target_numbers=numbers,
-    )  # fmt: skip
+        query=query.label,
+        target=chain.label,
+        score=score,
+        normalised=normalised,
+        evalue=expected,
+        identity=float(same.mean()),
+        aligned=len(pairs),
+        gaps=int((gap[1:] & ~gap[:-1]).sum()),
+        query_start=q0 + 1,
+        query_end=q1 + 1,
+        query_length=len(query),
+        target_start=t0 + 1,
+        target_end=t1 + 1,
+        target_length=len(chain),
+        target_numbers=numbers,
+    )
 
 
 def row(hit: Hit) -> list[str]:

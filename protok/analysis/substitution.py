@@ -81,8 +81,7 @@ class Matrix:
         """
         if (codebook, size) != (self.codebook, self.size):
             raise CodebookMismatch(
-                f"the codes are of {codebook} ({size} codes), the matrix of {self.codebook} "
-                f"({self.size})",
+                f"the codes are of {codebook} ({size} codes), the matrix of {self.codebook} ({self.size})",
                 "use the matrix of the same codebook",
                 file=file,
             )
@@ -93,9 +92,12 @@ class Matrix:
         try:
             with partial.open("wb") as handle:
                 np.savez_compressed(
-                    handle, scores=self.scores, gap=np.array(self.gap, np.int16),
-                    codebook=np.array(self.codebook), origin=np.array(self.origin),
-                )  # fmt: skip
+                    handle,
+                    scores=self.scores,
+                    gap=np.array(self.gap, np.int16),
+                    codebook=np.array(self.codebook),
+                    origin=np.array(self.origin),
+                )
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -140,9 +142,7 @@ def default_matrix(tokenizer: Any, usage: np.ndarray | None = None) -> Matrix:
     """
     published = _published(tokenizer.name)
     if published is not None:
-        return Matrix(
-            published[0], published[1], tokenizer.codebook, f"published: {tokenizer.name}"
-        )
+        return Matrix(published[0], published[1], tokenizer.codebook, f"published: {tokenizer.name}")
     if not hasattr(tokenizer, "code_vectors"):
         raise Unsupported(
             f"{tokenizer.name} has no code vectors to make a matrix of",

@@ -25,11 +25,17 @@ CENTRES = 150
 
 
 def evaluate(
-    tokenizers: Any, tasks: str | Sequence[str] = "all", data: str | Path = "mini", *,
-    out: str | Path | None = None, probe: str | Settings = "fast",
-    seeds: Iterable[int] | None = None, cache: str | Path | None = None,
-    about: Mapping[str, Any] | None = None, progress: Callable[[str], None] | None = None,
-) -> results.Results:  # fmt: skip
+    tokenizers: Any,
+    tasks: str | Sequence[str] = "all",
+    data: str | Path = "mini",
+    *,
+    out: str | Path | None = None,
+    probe: str | Settings = "fast",
+    seeds: Iterable[int] | None = None,
+    cache: str | Path | None = None,
+    about: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> results.Results:
     """Measure tokenizers on tasks.
 
     Parameters
@@ -82,9 +88,7 @@ def evaluate(
     parts: dict[str, tuple] = {}
     for one, who in zip(given, subjects, strict=True):
         for name in chosen:
-            row = _measured(
-                who, name, folder, settings, Path(out) if out else None, parts, dict(about or {})
-            )
+            row = _measured(who, name, folder, settings, Path(out) if out else None, parts, dict(about or {}))
             rows.append(row)
             if progress is not None:
                 progress(_line(row))
@@ -104,9 +108,9 @@ def _distinct(subjects: list[Subject]) -> None:
     for one in subjects:
         if seen.setdefault(one.name, one).fingerprint != one.fingerprint:
             raise FormatError(
-                f"two tokenizers are named {one.name}", "rename a file or folder, or measure them "
-                "in runs of their own"
-            )  # fmt: skip
+                f"two tokenizers are named {one.name}",
+                "rename a file or folder, or measure them in runs of their own",
+            )
 
 
 def open_data(data: str | Path) -> Any:
@@ -162,9 +166,10 @@ def _chosen(wanted: str | Sequence[str], folder: Any) -> list[str]:
     has = available(folder)
     if not has:
         raise FormatError(
-            "no list of any task is there", "fetch one; protok/bench/README.md says which are read",
+            "no list of any task is there",
+            "fetch one; protok/bench/README.md says which are read",
             file=str(folder.path),
-        )  # fmt: skip
+        )
     # `all,sites.z` is all there is, and more.
     wanted = [one for name in wanted for one in (has if name == "all" else [name])]
     wanted = list(dict.fromkeys(wanted))
@@ -191,17 +196,29 @@ def _centres(given: Any, folder: Any) -> list:
 
 
 def _measured(
-    who: Subject, name: str, folder: Any, settings: Settings, out: Path | None, parts: dict,
+    who: Subject,
+    name: str,
+    folder: Any,
+    settings: Settings,
+    out: Path | None,
+    parts: dict,
     about: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     started, spent, encoding = time.perf_counter(), time.process_time(), who.seconds
     row: dict[str, Any] = {
         "tokenizer": {
-            "name": who.name, "codebook": who.codebook, "fingerprint": who.fingerprint,
-            "view": who.view, "size": who.size,
+            "name": who.name,
+            "codebook": who.codebook,
+            "fingerprint": who.fingerprint,
+            "view": who.view,
+            "size": who.size,
         },
-        "task": {"name": name}, "status": results.OK, "error": "", "scores": {}, "points": {},
-    }  # fmt: skip
+        "task": {"name": name},
+        "status": results.OK,
+        "error": "",
+        "scores": {},
+        "points": {},
+    }
     path = results.path_of(out, who.name, name) if out else None
     try:
         if name not in parts:  # the same for every tokenizer
@@ -219,8 +236,7 @@ def _measured(
         row["settings"] = used
         scored, row["points"], row["chosen"] = _work(who, name, given, folder, settings)
         row["scores"] = {
-            split: {metric: asdict(score) for metric, score in of.items()}
-            for split, of in scored.items()
+            split: {metric: asdict(score) for metric, score in of.items()} for split, of in scored.items()
         }
     except Unsupported as error:
         row |= {"status": results.UNSUPPORTED, "error": error.reason}
@@ -326,9 +342,7 @@ def _work(who: Subject, name: str, given: Any, folder: Any, settings: Settings):
         done = {kind: alignment.retrieval(who, folder, domains) for kind, domains in given.items()}
     else:
         measure = codebook.MEASURES[name]
-        done = {
-            kind: measure(who, [folder.structure(id) for id in ids]) for kind, ids in given.items()
-        }
+        done = {kind: measure(who, [folder.structure(id) for id in ids]) for kind, ids in given.items()}
     return {k: v[0] for k, v in done.items()}, {k: v[1] for k, v in done.items()}, {}
 
 
@@ -345,8 +359,9 @@ def _probed(who: Subject, table: Table, folder: Any, settings: Settings):
     if not train or not valid or not table.tests:
         raise FormatError(
             f"{table.name} has {len(train)} training, {len(valid)} validation proteins and "
-            f"{len(table.tests)} test splits", "a probe needs all three",
-        )  # fmt: skip
+            f"{len(table.tests)} test splits",
+            "a probe needs all three",
+        )
     if table.kind == "site":
         for split in (TRAIN, *table.tests):
             known = np.concatenate([entry.target for entry in table.split(split)])
@@ -360,13 +375,21 @@ def _probed(who: Subject, table: Table, folder: Any, settings: Settings):
         tested = _limited(table.split(split), settings.test_residues)
         made[split], n[split] = samples(who, table, tested, folder), len(tested)
     fit = fit_probe(
-        table.kind, samples(who, table, train, folder), samples(who, table, valid, folder),
-        made, len(table.classes), settings,
-    )  # fmt: skip
+        table.kind,
+        samples(who, table, train, folder),
+        samples(who, table, valid, folder),
+        made,
+        len(table.classes),
+        settings,
+    )
     chosen = {
-        "rate": fit.rate, "step": fit.steps, "valid": fit.valid,
-        "train_proteins": len(train), "valid_proteins": len(valid), "test_proteins": n,
-    }  # fmt: skip
+        "rate": fit.rate,
+        "step": fit.steps,
+        "valid": fit.valid,
+        "train_proteins": len(train),
+        "valid_proteins": len(valid),
+        "test_proteins": n,
+    }
     return fit.scores, {}, chosen
 
 
@@ -386,12 +409,7 @@ def _limited(entries: list[Entry], residues: int) -> list[Entry]:
 
 
 def fit_probe(
-    kind: str,
-    train: Samples,
-    valid: Samples,
-    tests: dict[str, Samples],
-    classes: int,
-    settings: Settings,
+    kind: str, train: Samples, valid: Samples, tests: dict[str, Samples], classes: int, settings: Settings
 ) -> Fit:
     """Train the probe that the settings name, and score it (see `mlp_probe.fit`)."""
     from protok.bench.measures import linear_probe, mlp_probe
@@ -422,8 +440,9 @@ def samples(who: Subject, table: Table, entries: Sequence[Entry], folder: Any) -
         if table.kind != "class" and len(entry.target) != len(rows):
             raise FormatError(
                 f"label of {entry.id} has {len(entry.target)} entries for {len(rows)} residues",
-                "give one a residue of the structure", file=table.name,
-            )  # fmt: skip
+                "give one a residue of the structure",
+                file=table.name,
+            )
         x.append(out[rows])
         position.append(np.arange(len(rows)))
         owner.append(np.full(len(rows), i))
@@ -438,6 +457,9 @@ def samples(who: Subject, table: Table, entries: Sequence[Entry], folder: Any) -
         vectors = torch.from_numpy(np.concatenate([who.vectors, nothing]))
     kind = np.int64 if table.kind == "class" else np.float32
     return Samples(
-        x, vectors, torch.from_numpy(np.concatenate(position)),
-        torch.from_numpy(np.concatenate(owner)), torch.from_numpy(np.concatenate(y).astype(kind)),
-    )  # fmt: skip
+        x,
+        vectors,
+        torch.from_numpy(np.concatenate(position)),
+        torch.from_numpy(np.concatenate(owner)),
+        torch.from_numpy(np.concatenate(y).astype(kind)),
+    )

@@ -29,10 +29,14 @@ td:first-child, th:first-child, td.text { text-align: left } .best { font-weight
 svg { max-width: 100%; height: auto }
 """
 TITLES = {
-    "site": "Functional sites", "value": "Flexibility", "class": "Remote homology",
-    "pairs": "Sensitivity", "codes": "Codebook", "structures": "Structures",
+    "site": "Functional sites",
+    "value": "Flexibility",
+    "class": "Remote homology",
+    "pairs": "Sensitivity",
+    "codes": "Codebook",
+    "structures": "Structures",
     "domains": "Retrieval",
-}  # fmt: skip
+}
 
 
 def write_report(results: Results, path: str | Path) -> None:
@@ -55,9 +59,11 @@ def write_report(results: Results, path: str | Path) -> None:
             if kind in ("site", "value", "class"):
                 parts.append(_figure(lambda plt, k=kind: _bars(plt, results, k)))
     for title, draw in (
-        ("Use of codes", _usage), ("Similarity of code pairs", _violin),
-        ("Change of codes with conformation", _scatter), ("Quality against cost", _pareto),
-    ):  # fmt: skip
+        ("Use of codes", _usage),
+        ("Similarity of code pairs", _violin),
+        ("Change of codes with conformation", _scatter),
+        ("Quality against cost", _pareto),
+    ):
         figure = _figure(lambda plt, d=draw: d(plt, results))
         if figure:
             parts += [f"<h2>{title}</h2>", figure]
@@ -72,9 +78,7 @@ def _said(text: Any) -> str:
 
 
 def _notes(results: Results) -> str:
-    probes = sorted(
-        {row["settings"]["name"] for row in results if "name" in row.get("settings", {})}
-    )
+    probes = sorted({row["settings"]["name"] for row in results if "name" in row.get("settings", {})})
     probe = f" Probe: {_said(', '.join(probes))}." if probes else ""
     return (
         "<p class=note>± is the standard error over proteins. Scores are over all residues of the "
@@ -121,8 +125,7 @@ def _table(results: Results, kind: str) -> str:
     means = results.means().get(kind)
     if means and len(lines) > 1:
         cells = "".join(
-            f"<td>{'' if means[one] is None else format(means[one], '.3f')}</td>"
-            for one in subjects
+            f"<td>{'' if means[one] is None else format(means[one], '.3f')}</td>" for one in subjects
         )
         rows.append(f"<tr><th>mean</th><th></th><th></th>{cells}</tr>")
     return f"<div class=wide><table>{''.join(rows)}</table></div>"
@@ -184,16 +187,28 @@ def _provenance(results: Results) -> str:
     lines = []
     for row in results:
         cells = (
-            row["tokenizer"]["name"], row["tokenizer"]["fingerprint"], row["task"]["name"],
-            row["task"].get("version", ""), row.get("data", {}).get("sha256", "")[:12],
-            row["cpu_seconds"]["encoding"], row["cpu_seconds"]["rest"],
-            row["versions"]["protok"], row["task"].get("licence", ""),
-        )  # fmt: skip
+            row["tokenizer"]["name"],
+            row["tokenizer"]["fingerprint"],
+            row["task"]["name"],
+            row["task"].get("version", ""),
+            row.get("data", {}).get("sha256", "")[:12],
+            row["cpu_seconds"]["encoding"],
+            row["cpu_seconds"]["rest"],
+            row["versions"]["protok"],
+            row["task"].get("licence", ""),
+        )
         lines.append("<tr>" + "".join(f"<td>{_said(one)}</td>" for one in cells) + "</tr>")
     head = (
-        "tokenizer", "fingerprint", "task", "version", "data", "encoding, CPU s", "rest, CPU s",
-        "protok", "licence",
-    )  # fmt: skip
+        "tokenizer",
+        "fingerprint",
+        "task",
+        "version",
+        "data",
+        "encoding, CPU s",
+        "rest, CPU s",
+        "protok",
+        "licence",
+    )
     top = "".join(f"<th>{one}</th>" for one in head)
     return f"<details><summary>{len(lines)} results</summary><table><tr>{top}</tr>\
 {''.join(lines)}</table></details>"
@@ -228,9 +243,13 @@ def _bars(plt: Any, results: Results, kind: str) -> Any:
     looks = _looks(plt, subjects)
     rows = -(-len(lines) // PANELS)
     figure, grid = plt.subplots(
-        rows, min(PANELS, len(lines)), figsize=(11, rows * (0.7 + 0.16 * len(subjects))),
-        sharey=True, squeeze=False, layout="constrained",
-    )  # fmt: skip
+        rows,
+        min(PANELS, len(lines)),
+        figsize=(11, rows * (0.7 + 0.16 * len(subjects))),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for axes, line in zip(grid.flat, lines, strict=False):
         for j, subject in enumerate(subjects):
             score = results.cell(subject, *line)[1]
@@ -263,9 +282,14 @@ def _looks(plt: Any, subjects: list[str]) -> dict[str, dict[str, Any]]:
 def _legend(figure: Any, handles: dict[str, Any], scale: float = 1) -> None:
     """One legend below all panels, where it hides nothing; `scale` enlarges its markers."""
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False,
-        fontsize=8, markerscale=scale,
-    )  # fmt: skip
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=8,
+        markerscale=scale,
+    )
 
 
 def _points(results: Results, task: str) -> dict[str, dict[str, Any]]:
@@ -289,11 +313,13 @@ def _usage(plt: Any, results: Results) -> Any:
         look = looks[name]
         line = LINES[MARKERS.index(look["marker"]) % len(LINES)]
         (handles[name],) = axes.plot(
-            np.arange(1, len(share) + 1) / len(share), share * len(share), line,
-            color=look["color"],
-        )  # fmt: skip
-    axes.set(xlabel="codes, most frequent first (share of codebook)", yscale="log",
-             ylabel="frequency x K (1: even use)")  # fmt: skip
+            np.arange(1, len(share) + 1) / len(share), share * len(share), line, color=look["color"]
+        )
+    axes.set(
+        xlabel="codes, most frequent first (share of codebook)",
+        yscale="log",
+        ylabel="frequency x K (1: even use)",
+    )
     _legend(figure, handles)
     return figure
 
@@ -326,9 +352,12 @@ def _scatter(plt: Any, results: Results) -> Any:
     columns = min(3, len(sets))
     rows = -(-len(sets) // columns)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(max(6, 4 * columns), 3.7 * rows + 0.05 * len(found)),
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
+        rows,
+        columns,
+        figsize=(max(6, 4 * columns), 3.7 * rows + 0.05 * len(found)),
+        squeeze=False,
+        layout="constrained",
+    )
     looks, handles = _looks(plt, results.subjects()), {}
     for axes, key in zip(grid.flat, sets, strict=False):
         for name, points in found.items():
@@ -362,9 +391,7 @@ def _pareto(plt: Any, results: Results) -> Any:
     looks, handles = _looks(plt, results.subjects()), {}
     speeds = {name: cost[name].get("residues_per_second") for name in quality}
     bits = {name: cost[name]["size"] and np.log2(cost[name]["size"]) for name in quality}
-    points = [
-        {name: (at, quality[name]) for name, at in costs.items() if at} for costs in (speeds, bits)
-    ]
+    points = [{name: (at, quality[name]) for name, at in costs.items() if at} for costs in (speeds, bits)]
     for axes, known in zip((left, right), points, strict=True):
         for name, at in known.items():
             (handles[name],) = axes.plot(*at, **looks[name])
@@ -385,15 +412,20 @@ def _name_front(axes: Any, points: dict[str, tuple[float, float]], side: int) ->
     Names lie on that side, where nothing else is, and move up until they cover no other name.
     """
     front = [
-        name for name, (x, y) in points.items()
+        name
+        for name, (x, y) in points.items()
         if not any(side * (a - x) >= 0 and b >= y and (a, b) != (x, y) for a, b in points.values())
-    ]  # fmt: skip
+    ]
     placed: list[Any] = []
     for name in sorted(front, key=lambda one: points[one][1]):
         text = axes.annotate(
-            name, points[name], fontsize=7, xytext=(5 * side, 3), textcoords="offset points",
+            name,
+            points[name],
+            fontsize=7,
+            xytext=(5 * side, 3),
+            textcoords="offset points",
             ha="left" if side > 0 else "right",
-        )  # fmt: skip
+        )
         while any(text.get_window_extent().overlaps(other) for other in placed):
             text.xyann = text.xyann[0], text.xyann[1] + 2
         placed.append(text.get_window_extent())

@@ -14,6 +14,7 @@ import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,13 @@ def versions() -> dict[str, str]:
     import numpy
     import torch
 
-    from protok import __version__
-
     return {
-        "protok": __version__, "python": platform.python_version(), "torch": torch.__version__,
-        "numpy": numpy.__version__, "biotite": biotite.__version__,
-    }  # fmt: skip
+        "protok": version("protok"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "biotite": biotite.__version__,
+    }
 
 
 @dataclass(frozen=True)
@@ -238,9 +240,7 @@ def load_results(folder: str | Path) -> Results:
         if isinstance(row, dict) and {"key", "task", "tokenizer", "status"} <= row.keys():
             rows.append(row)
     if not rows:
-        raise FormatError(
-            "no results", "write some with `protok bench ... -o FOLDER`", file=str(folder)
-        )
+        raise FormatError("no results", "write some with `protok bench ... -o FOLDER`", file=str(folder))
     _comparable(rows, folder)
     return Results(tuple(rows))
 

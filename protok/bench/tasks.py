@@ -76,9 +76,16 @@ PDB = "CC0 1.0 (coordinates of the PDB)"
 
 def _site(name: str, what: str, labels: str, licence: str, citation: str, splits=SITE_SPLITS):
     return Task(
-        name, what, "site", "auroc", splits=splits, chance=0.5,
-        labels=labels, licence=licence, citation=f"{STRUCTTOKENBENCH}; {citation}",
-    )  # fmt: skip
+        name,
+        what,
+        "site",
+        "auroc",
+        splits=splits,
+        chance=0.5,
+        labels=labels,
+        licence=licence,
+        citation=f"{STRUCTTOKENBENCH}; {citation}",
+    )
 
 
 def _interpro(name: str, what: str, kind: str) -> Task:
@@ -87,47 +94,69 @@ def _interpro(name: str, what: str, kind: str) -> Task:
 
 def _atlas(name: str, what: str, labels: str) -> Task:
     return Task(
-        name, what, "value", "spearman", splits=SITE_SPLITS, chance=0.0, labels=labels,
-        licence="CC BY-NC 4.0 (ATLAS)", citation=f"{STRUCTTOKENBENCH}; {ATLAS_PAPER}",
-    )  # fmt: skip
+        name,
+        what,
+        "value",
+        "spearman",
+        splits=SITE_SPLITS,
+        chance=0.0,
+        labels=labels,
+        licence="CC BY-NC 4.0 (ATLAS)",
+        citation=f"{STRUCTTOKENBENCH}; {ATLAS_PAPER}",
+    )
 
 
 SUPERVISED = (
     _interpro("BindInt", "binding sites of InterPro", "Binding_site"),
     _site(
-        "BindBio", "ligand binding residues of BioLiP2",
+        "BindBio",
+        "ligand binding residues of BioLiP2",
         "BioLiP2 binding residues, one example a ligand site; ligands with fewer than 5 rows "
-        "dropped; joined by author residue number", ASK, BIOLIP_PAPER,
+        "dropped; joined by author residue number",
+        ASK,
+        BIOLIP_PAPER,
     ),
     _site(
-        "BindShake", "ligand interface of ProteinShake",
-        "ProteinShake ProteinLigandInterface, structure_split_0.7; residues within about 8.5 Å of "
-        "the ligand", ASK, "Kucera et al., NeurIPS 2023 (ProteinShake)", ("test",),
+        "BindShake",
+        "ligand interface of ProteinShake",
+        "ProteinShake ProteinLigandInterface, structure_split_0.7; residues within about 8.5 Å of the ligand",
+        ASK,
+        "Kucera et al., NeurIPS 2023 (ProteinShake)",
+        ("test",),
     ),
     _interpro("CatInt", "active sites of InterPro", "Active_site"),
-    _site(
-        "CatBio", "catalytic residues of BioLiP2", "BioLiP2 catalytic column", ASK, BIOLIP_PAPER
-    ),
+    _site("CatBio", "catalytic residues of BioLiP2", "BioLiP2 catalytic column", ASK, BIOLIP_PAPER),
     _interpro("Con", "conserved sites of InterPro", "Conserved_site"),
     _interpro("Rep", "repeats of InterPro", "Repeat"),
     _site(
-        "Ept", "protein-protein interface of ProteinGLUE (called epitope region)",
-        "ProteinGLUE Interface column, by global sequence alignment; residues that do not align "
-        "are 0", ASK, "Capel et al., Sci. Rep. 2022, doi:10.1038/s41598-022-19608-4",
+        "Ept",
+        "protein-protein interface of ProteinGLUE (called epitope region)",
+        "ProteinGLUE Interface column, by global sequence alignment; residues that do not align are 0",
+        ASK,
+        "Capel et al., Sci. Rep. 2022, doi:10.1038/s41598-022-19608-4",
     ),
     _atlas("FlexRMSF", "flexibility: RMSF in simulation", "ATLAS RMSF x 1"),
     _atlas("FlexBFactor", "flexibility: CA B-factor", "CA B-factor of the file x 0.01"),
     _atlas("FlexNEQ", "flexibility: local deformability Neq", "ATLAS Neq x 0.1"),
     Task(
-        "Homo", "remote homology: the fold of a domain", "class", "macro_f1", splits=HOMO_SPLITS,
+        "Homo",
+        "remote homology: the fold of a domain",
+        "class",
+        "macro_f1",
+        splits=HOMO_SPLITS,
         labels="SCOP 1.75 folds of TAPE's remote homology; 45 folds of >= 50 training proteins",
-        licence=ASK, citation=f"{STRUCTTOKENBENCH}; Rao et al., NeurIPS 2019 (TAPE)",
+        licence=ASK,
+        citation=f"{STRUCTTOKENBENCH}; Rao et al., NeurIPS 2019 (TAPE)",
     ),
-)  # fmt: skip
+)
 
 TRAINING_FREE = (
     Task(
-        "sensitivity", "do codes change as the conformation does?", "pairs", "pearson", chance=0.0,
+        "sensitivity",
+        "do codes change as the conformation does?",
+        "pairs",
+        "pearson",
+        chance=0.0,
         labels="TM-score of two structures of one protein: mean of the two normalisations of "
         "TM-align on CA. Score: global alignment of the code strings, S = 100 cos(e_i, e_j) "
         "rounded to integers, linear gap -10, not divided by length. Residues without a token "
@@ -136,51 +165,80 @@ TRAINING_FREE = (
         citation=f"{STRUCTTOKENBENCH}; Jing et al. 2023, arXiv:2304.02198 (EigenFold)",
     ),
     Task(
-        "distinctiveness", "are code vectors unlike each other?", "codes", "mean_cosine", "lower",
+        "distinctiveness",
+        "are code vectors unlike each other?",
+        "codes",
+        "mean_cosine",
+        "lower",
         labels="Cosine of all pairs of code vectors, diagonal included; `weighted`: a pair counts "
         "n_i n_j times, n the usage on the structures",
-        licence=PDB, citation=STRUCTTOKENBENCH,
+        licence=PDB,
+        citation=STRUCTTOKENBENCH,
     ),
     Task(
-        "utilization", "is the codebook used?", "structures", "perplexity",
+        "utilization",
+        "is the codebook used?",
+        "structures",
+        "perplexity",
         labels="p = code frequencies of a protein: use = codes used / K, perplexity = exp(H), both "
         "the mean over proteins; `pooled`: of all residues together. The reference shows "
         "perplexity / K, here `perplexity_share`. Compression: decimal digits of the codes over "
         "72 L, as there; bits: log2 K a residue. MUV of the paper's table is not reported: "
         "neither paper nor code defines it well enough to compute.",
-        licence=PDB, citation=STRUCTTOKENBENCH,
+        licence=PDB,
+        citation=STRUCTTOKENBENCH,
     ),
     Task(
-        "reconstruction", "do codes decode to the structure?", "structures", "tm_score",
+        "reconstruction",
+        "do codes decode to the structure?",
+        "structures",
+        "tm_score",
         labels="CA RMSD, TM-score with known correspondence, CA lDDT: means over chains",
-        licence=PDB, citation="Zhang & Skolnick 2004 (TM-score); Mariani et al. 2013 (lDDT)",
+        licence=PDB,
+        citation="Zhang & Skolnick 2004 (TM-score); Mariani et al. 2013 (lDDT)",
     ),
     Task(
-        "mirror", "does a mirror image get other codes?", "structures", "changed", chance=0.0,
+        "mirror",
+        "does a mirror image get other codes?",
+        "structures",
+        "changed",
+        chance=0.0,
         labels="Share of residues whose code changes when x is negated; continuous: distance of "
         "the two embeddings over the typical distance of two residues",
         licence=PDB,
     ),
     Task(
-        "rotation", "are codes invariant to rotation and translation?", "structures", "same",
+        "rotation",
+        "are codes invariant to rotation and translation?",
+        "structures",
+        "same",
         labels="Share of residues with the same code after a random rotation and a shift of up to "
-        "100 Å; continuous: 1 - relative change of the embedding", licence=PDB,
+        "100 Å; continuous: 1 - relative change of the embedding",
+        licence=PDB,
     ),
     Task(
-        "stability", "do codes survive noise?", "structures", "same_0.1",
+        "stability",
+        "do codes survive noise?",
+        "structures",
+        "same_0.1",
         labels="Share of residues with the same code after Gaussian noise on every atom, standard "
-        "deviation 0.05, 0.1, 0.2 and 0.5 Å; continuous: 1 - relative change", licence=PDB,
+        "deviation 0.05, 0.1, 0.2 and 0.5 Å; continuous: 1 - relative change",
+        licence=PDB,
     ),
     Task(
-        "retrieval", "is the most similar code string of the same fold?", "domains", "top1",
+        "retrieval",
+        "is the most similar code string of the same fold?",
+        "domains",
+        "top1",
         labels="Domains with SCOP fold and superfamily, one a sequence cluster: each is a query "
         "against all others; local alignment of the code strings, S = 100 (cos - mean cos over "
         "residues), gap -60, score over the geometric mean of the self-scores. top1: share whose "
         "best hit has the query's fold; hits of the query's own family are removed first where "
         "families are known. `chance`: the same for a random hit.",
-        licence=ASK, citation="Andreeva et al., NAR 2020, doi:10.1093/nar/gkz1064 (SCOP2)",
+        licence=ASK,
+        citation="Andreeva et al., NAR 2020, doi:10.1093/nar/gkz1064 (SCOP2)",
     ),
-)  # fmt: skip
+)
 
 TASKS: dict[str, Task] = {task.name: task for task in (*SUPERVISED, *TRAINING_FREE)}
 #: Those on structures alone; no table of labels may have their names.
@@ -203,11 +261,17 @@ def of_table(name: str, kind: str, splits: tuple[str, ...], about: dict[str, str
         return official
     metric, chance = METRICS[kind]
     return Task(
-        name, about.get("what", "a table of the data folder"), kind, metric,
-        splits=splits, chance=chance, version=int(about.get("version", 1)),
+        name,
+        about.get("what", "a table of the data folder"),
+        kind,
+        metric,
+        splits=splits,
+        chance=chance,
+        version=int(about.get("version", 1)),
         labels=about.get("labels", "as given in the table"),
-        licence=about.get("licence", ASK), citation=about.get("citation", ""),
-    )  # fmt: skip
+        licence=about.get("licence", ASK),
+        citation=about.get("citation", ""),
+    )
 
 
 def test_splits() -> int:

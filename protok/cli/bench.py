@@ -35,20 +35,23 @@ def arguments(one: argparse.ArgumentParser) -> None:
     # Without a second word the command measures, so its own options must not be required.
     actions = one.add_subparsers(metavar="{prepare,report}")
     prepare = actions.add_parser(
-        "prepare", help="make a data folder", allow_abbrev=False, epilog=LABELS,
+        "prepare",
+        help="make a data folder",
+        allow_abbrev=False,
+        epilog=LABELS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     prepare.set_defaults(action="prepare")
     prepare.add_argument("structures", nargs="+", help="structure files, folders, patterns")
     prepare.add_argument("-o", "--out", required=True, metavar="FOLDER")
-    prepare.add_argument(
-        "--labels", nargs="+", default=[], metavar="CSV", help="a table of labels each"
-    )
+    prepare.add_argument("--labels", nargs="+", default=[], metavar="CSV", help="a table of labels each")
     prepare.add_argument("--pairs", metavar="CSV", help="id1, id2, optional set and tm")
     prepare.add_argument(
-        "--unlisted", choices=("auto", "0", "x"), default="auto",
+        "--unlisted",
+        choices=("auto", "0", "x"),
+        default="auto",
         help="label of residues that a table with a row a residue does not list",
-    )  # fmt: skip
+    )
     prepare.add_argument("--no-ligands", action="store_true", help="no table of ligand contacts")
     report = actions.add_parser("report", help="write an HTML page", allow_abbrev=False)
     report.set_defaults(action="report")
@@ -59,11 +62,14 @@ def arguments(one: argparse.ArgumentParser) -> None:
 def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--list", action="store_true", help="list tasks (of --data, if given)")
     one.add_argument(
-        "--model", action="append", default=[], metavar="NAME",
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
         help="tokenizer: a name, a folder, a .npz of precomputed tokens; NAME:continuous for "
         "embeddings; also NAME:ids, :states, :decoded, :kmeans64 (may be repeated); see "
         "protok/bench/README.md",
-    )  # fmt: skip
+    )
     one.add_argument(
         "--tasks",
         default="all",
@@ -76,13 +82,9 @@ def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
         help="data folder, official release, folder of structure files, or mini (default)",
     )
     one.add_argument("-o", "--out", metavar="FOLDER", help="for result files; reused if unchanged")
-    one.add_argument(
-        "--probe", choices=("fast", "paper", "linear"), default="fast", help="default: fast"
-    )
+    one.add_argument("--probe", choices=("fast", "paper", "linear"), default="fast", help="default: fast")
     one.add_argument("--cache", metavar="FOLDER", help="for codes and embeddings, to go on later")
-    one.add_argument(
-        "--seeds", metavar="N,N", help="repeat probes with these seeds; linear has none"
-    )
+    one.add_argument("--seeds", metavar="N,N", help="repeat probes with these seeds; linear has none")
     one.add_argument("--json", action="store_true", help="print results as JSON")
 
 
@@ -107,10 +109,16 @@ def _evaluate(given: argparse.Namespace) -> int:
     folder = open_data(given.data or "mini")
     _complain(getattr(folder, "errors", []))
     done = evaluate(
-        given.model, [name.strip() for name in given.tasks.split(",")], folder, out=given.out,
-        probe=given.probe, seeds=seeds, cache=given.cache, progress=say,
+        given.model,
+        [name.strip() for name in given.tasks.split(",")],
+        folder,
+        out=given.out,
+        probe=given.probe,
+        seeds=seeds,
+        cache=given.cache,
+        progress=say,
         about={"command": shlex.join(["protok", *sys.argv[1:]])},
-    )  # fmt: skip
+    )
     if given.json:
         import json
 
@@ -143,9 +151,13 @@ def _prepare(given: argparse.Namespace) -> int:
     from protok.bench.data.prepare import prepare
 
     made = prepare(
-        given.structures, given.out, labels=given.labels, pairs=given.pairs,
-        unlisted=given.unlisted, ligands=not given.no_ligands,
-    )  # fmt: skip
+        given.structures,
+        given.out,
+        labels=given.labels,
+        pairs=given.pairs,
+        unlisted=given.unlisted,
+        ligands=not given.no_ligands,
+    )
     for name, splits in made.tables.items():
         print(f"{name}: {', '.join(f'{n} {split}' for split, n in splits.items())}")
     say(f"{made.structures} chains, {made.pairs} pairs in {made.out}")

@@ -21,17 +21,15 @@ from protok.cli.options import (
 def decode_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("tokens", metavar="TOKENS", help=".parquet, .fasta, .csv or .npz")
     one.add_argument("-o", "--out", required=True, metavar="FOLDER", help="for NAME_CHAIN.pdb")
-    one.add_argument(
-        "--model", help="name or folder of the model (default: the one that the tokens name)"
-    )
+    one.add_argument("--model", help="name or folder of the model (default: the one that the tokens name)")
     one.add_argument("--format", choices=("pdb", "cif"), default="pdb", help="default: pdb")
     one.add_argument(
-        "--compare", nargs="+", metavar="PATH",
+        "--compare",
+        nargs="+",
+        metavar="PATH",
         help="originals: print RMSD, TM-score and lDDT of each chain, and the means",
-    )  # fmt: skip
-    one.add_argument(
-        "--jobs", type=parse_jobs, default=1, metavar="N", help="processes (default: 1)"
     )
+    one.add_argument("--jobs", type=parse_jobs, default=1, metavar="N", help="processes (default: 1)")
     one.add_argument("--table", metavar="FILE", help="write the table as CSV")
     one.add_argument("--json", action="store_true", help="print the table as JSON")
     reading_arguments(one)
@@ -41,9 +39,14 @@ def decode(arguments: argparse.Namespace) -> int:
     from protok.pipeline.decode import decode_all
 
     result = decode_all(
-        arguments.tokens, arguments.out, arguments.model, compare=arguments.compare,
-        suffix=f".{arguments.format}", jobs=arguments.jobs, **reading_options(arguments),
-    )  # fmt: skip
+        arguments.tokens,
+        arguments.out,
+        arguments.model,
+        compare=arguments.compare,
+        suffix=f".{arguments.format}",
+        jobs=arguments.jobs,
+        **reading_options(arguments),
+    )
     if arguments.table is not None:
         _write_table(result, Path(arguments.table))
     if arguments.json:

@@ -27,68 +27,77 @@ from protok.cli.options import (
 
 def encode_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument(
-        "inputs", nargs="+", metavar="INPUT",
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
         help="structure files (.pdb .cif .bcif .fcz, also .gz .zst), folders (links in them to "
         "folders are not followed), patterns; archives (.tar .tar.gz .zip, Foldcomp databases); "
         "@FILE with a path a line, - for such lines on the standard input; or a store of training",
-    )  # fmt: skip
+    )
     one.add_argument(
-        "-o", "--out", metavar="FILE",
+        "-o",
+        "--out",
+        metavar="FILE",
         help=".parquet, .fasta, .csv or .npz, or a folder for a Parquet dataset; without it FASTA "
         "goes to the standard output",
-    )  # fmt: skip
-    one.add_argument(
-        "--model", default=MODEL,
-        help=f"{MODEL} (default), 3di, protein-blocks, or the folder of a model",
-    )  # fmt: skip
-    one.add_argument(
-        "--jobs", type=parse_jobs, default=1, metavar="N", help="processes (default: 1)"
     )
+    one.add_argument(
+        "--model", default=MODEL, help=f"{MODEL} (default), 3di, protein-blocks, or the folder of a model"
+    )
+    one.add_argument("--jobs", type=parse_jobs, default=1, metavar="N", help="processes (default: 1)")
     device_argument(one)
     one.add_argument(
-        "--engine", choices=("local", "ray"), default="local",
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
         help="processes of this machine (default), or a Ray cluster with --jobs readers and "
         "--jobs encoders; needs -o",
-    )  # fmt: skip
-    one.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
-    one.add_argument(
-        "--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray"
     )
+    one.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
+    one.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray")
     one.add_argument(
-        "--compute", default="torch", metavar="HOW",
-        help="torch (default), onnx, compile, native, bf16, fast: see the documentation of "
-        "protok.fast",
-    )  # fmt: skip
+        "--compute",
+        default="torch",
+        metavar="HOW",
+        help="torch (default), onnx, compile, native, bf16, fast: see the documentation of protok.fast",
+    )
     one.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
     one.add_argument(
-        "--across-chains", action="store_true",
+        "--across-chains",
+        action="store_true",
         help="let neighbourhoods cross chains (default: each chain alone, as in training)",
-    )  # fmt: skip
+    )
     one.add_argument(
-        "--on-error", choices=("skip", "stop"), default="skip",
+        "--on-error",
+        choices=("skip", "stop"),
+        default="skip",
         help="after an input that failed: go on (default), or stop",
-    )  # fmt: skip
+    )
     one.add_argument(
-        "--errors", metavar="FILE",
+        "--errors",
+        metavar="FILE",
         help="table of failed inputs: file, chain, reason (default: errors.tsv beside the output)",
-    )  # fmt: skip
+    )
     one.add_argument(
-        "--overwrite", action="store_true",
+        "--overwrite",
+        action="store_true",
         help="replace an output that was made of something else; of unfinished work drop what was "
         "made otherwise, and try again what failed",
-    )  # fmt: skip
+    )
     one.add_argument(
-        "--timeout", type=parse_seconds, metavar="SECONDS",
+        "--timeout",
+        type=parse_seconds,
+        metavar="SECONDS",
         help="give up an input that takes longer (default: 600 with several "
         "processes or to go on after a kill, else none)",
-    )  # fmt: skip
-    one.add_argument(
-        "--max-bytes", type=parse_bytes, metavar="N",
-        help="refuse inputs that hold more, unpacked: 500M, 2G (default: 2G)",
-    )  # fmt: skip
-    one.add_argument(
-        "--unordered", action="store_true", help="records as they are done, not as the inputs"
     )
+    one.add_argument(
+        "--max-bytes",
+        type=parse_bytes,
+        metavar="N",
+        help="refuse inputs that hold more, unpacked: 500M, 2G (default: 2G)",
+    )
+    one.add_argument("--unordered", action="store_true", help="records as they are done, not as the inputs")
     one.add_argument("--json", action="store_true", help="print a summary as JSON; needs -o")
     reading_arguments(one)
 
@@ -111,21 +120,21 @@ def encode(arguments: argparse.Namespace) -> int:
         say("error: --gpus and --address need --engine ray")
         return USAGE
     if arguments.device != "cpu":
-        import protok
+        from protok.tokenizers.registry import load
 
         if arguments.compute != "torch" or arguments.engine == "ray" or arguments.jobs > 1:
             say("error: --device goes with one process and --compute torch; Ray has --gpus")
             return USAGE
-        arguments.model = protok.load(arguments.model)
+        arguments.model = load(arguments.model)
         if not hasattr(arguments.model, "to"):
             say(f"error: {arguments.model.name} has no network; leave --device out")
             return USAGE
         arguments.model.to(arguments.device)
     elif arguments.compute != "torch":
-        import protok
         from protok.fast import accelerate
+        from protok.tokenizers.registry import load
 
-        arguments.model = accelerate(protok.load(arguments.model), arguments.compute)
+        arguments.model = accelerate(load(arguments.model), arguments.compute)
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
     from protok.pipeline.ray import Cluster
@@ -149,10 +158,18 @@ def encode(arguments: argparse.Namespace) -> int:
         cluster = Cluster(arguments.address, jobs, jobs, arguments.gpus)
     try:
         summary = encode_all(
-            arguments.inputs, arguments.model, arguments.out, jobs=jobs, cluster=cluster,
-            errors=arguments.errors, overwrite=arguments.overwrite, on_error=arguments.on_error,
-            ordered=not arguments.unordered, timeout=arguments.timeout, **reading,
-        )  # fmt: skip
+            arguments.inputs,
+            arguments.model,
+            arguments.out,
+            jobs=jobs,
+            cluster=cluster,
+            errors=arguments.errors,
+            overwrite=arguments.overwrite,
+            on_error=arguments.on_error,
+            ordered=not arguments.unordered,
+            timeout=arguments.timeout,
+            **reading,
+        )
     except Stopped as error:
         say(f"stopped: {error}")
         return FAILED
@@ -177,8 +194,7 @@ def encode(arguments: argparse.Namespace) -> int:
     if not summary.failed:
         return OK
     table = arguments.errors or Path(summary.out).parent / "errors.tsv"
-    say(f"{count(summary.failed, 'file')} failed, listed in {table}; the first: "
-         f"{row(*summary.errors[0])}")  # fmt: skip
+    say(f"{count(summary.failed, 'file')} failed, listed in {table}; the first: {row(*summary.errors[0])}")
     if summary.resumed == summary.files:
         say("they failed before and were not tried again: --overwrite does all anew")
     return FAILED
@@ -194,9 +210,13 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
 
     rows: list[tuple[str, str, str]] = []
     for result in encode_files(
-        arguments.inputs, arguments.model, jobs=arguments.jobs,
-        ordered=not arguments.unordered, timeout=arguments.timeout, **reading,
-    ):  # fmt: skip
+        arguments.inputs,
+        arguments.model,
+        jobs=arguments.jobs,
+        ordered=not arguments.unordered,
+        timeout=arguments.timeout,
+        **reading,
+    ):
         for one in result.tokens:
             sys.stdout.write(fasta(one))
         for error in result.errors:

@@ -31,32 +31,36 @@ BATCH = 32
 def add_image(commands, command: Callable) -> None:
     """Add `image` and its verbs to the commands; `command` makes a parser of one."""
     top = commands.add_parser(
-        "image", help="the same for images: encode, decode, train, score, info",
-        description="Images to discrete codes and back.", allow_abbrev=False,
-    )  # fmt: skip
+        "image",
+        help="the same for images: encode, decode, train, score, info",
+        description="Images to discrete codes and back.",
+        allow_abbrev=False,
+    )
     verbs = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     one = command(verbs, "encode", "image files to codes", _encode)
     one.add_argument(
-        "inputs", nargs="+", metavar="INPUT",
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
         help="image files, folders, .npz files; the folder of a class stands in an image's name",
-    )  # fmt: skip
+    )
     one.add_argument("-o", "--out", required=True, metavar="FILE.npz", help="for the codes")
     _model_argument(one)
     one.add_argument(
-        "--size", type=number, metavar="N",
+        "--size",
+        type=number,
+        metavar="N",
         help="scale images first, so that the shorter side has N pixels (default: as they are)",
-    )  # fmt: skip
-    one.add_argument(
-        "--square", action="store_true", help="cut the middle square out of scaled images"
     )
+    one.add_argument("--square", action="store_true", help="cut the middle square out of scaled images")
+    one.add_argument("--mirror", action="store_true", help="encode mirror images too, as NAME-mirrored")
     one.add_argument(
-        "--mirror", action="store_true", help="encode mirror images too, as NAME-mirrored"
-    )
-    one.add_argument(
-        "--part", choices=("train", "valid"), default="train",
+        "--part",
+        choices=("train", "valid"),
+        default="train",
         help="which images of an .npz file that holds both (default: train)",
-    )  # fmt: skip
+    )
     one.add_argument("--levels", type=number, metavar="M", help="keep the first M levels only")
     one.add_argument("--json", action="store_true", help="print a summary as JSON")
 
@@ -70,26 +74,25 @@ def add_image(commands, command: Callable) -> None:
 
     one = command(verbs, "train", "train or fine-tune an image tokenizer", _train)
     one.add_argument(
-        "--images", metavar="DIR",
+        "--images",
+        metavar="DIR",
         help="folder of images, of one folder a class, or of train/ and val/; or an .npz file",
-    )  # fmt: skip
+    )
     one.add_argument("--init", metavar="MODEL", help="start from this model's weights")
     run_arguments(one)
 
     one = command(verbs, "score", "reconstruct images and say how well", _score)
     one.add_argument("images", metavar="DIR", help="folder or .npz of images; its val/ if it has")
     _model_argument(one)
-    one.add_argument("--size", type=number, metavar="N", help="squares of N pixels (needed "
-                     "unless all images are alike)")  # fmt: skip
+    one.add_argument(
+        "--size", type=number, metavar="N", help="squares of N pixels (needed unless all images are alike)"
+    )
     one.add_argument("--levels", type=number, metavar="M", help="use the first M levels only")
     one.add_argument(
-        "--progressive", action="store_true",
-        help="score every prefix of the levels, with its bits per pixel",
-    )  # fmt: skip
-    one.add_argument("--most", type=number, metavar="N", help="at most N images, evenly spread")
-    one.add_argument(
-        "--inception", metavar="FILE", help="Inception weights of torch-fidelity: rFID too"
+        "--progressive", action="store_true", help="score every prefix of the levels, with its bits per pixel"
     )
+    one.add_argument("--most", type=number, metavar="N", help="at most N images, evenly spread")
+    one.add_argument("--inception", metavar="FILE", help="Inception weights of torch-fidelity: rFID too")
     one.add_argument(
         "--sheet",
         metavar="FILE.png",
@@ -191,20 +194,15 @@ def _decode(arguments: argparse.Namespace) -> int:
     written, bits = [], 0.0
     for start in range(0, len(tokens), BATCH):
         part = tokens[start : start + BATCH]
-        for one, pixels in zip(
-            part, tokenizer.decode_batch(part, levels=arguments.levels), strict=True
-        ):
+        for one, pixels in zip(part, tokenizer.decode_batch(part, levels=arguments.levels), strict=True):
             path = inside(arguments.out, f"{names[len(written)]}.png")
             written.append(str(write_pixels(pixels, path)))
             one = one if arguments.levels is None else one.prefix(arguments.levels)
             bits += one.bits_per_pixel / len(tokens)
     if arguments.json:
-        print_json({
-            "codebook": tokenizer.codebook, "bits_per_pixel": bits, "files": written
-        })  # fmt: skip
+        print_json({"codebook": tokenizer.codebook, "bits_per_pixel": bits, "files": written})
     say(
-        f"{count(len(written), 'image')} in {arguments.out} ({tokenizer.codebook}), "
-        f"{bits:.3g} bits per pixel"
+        f"{count(len(written), 'image')} in {arguments.out} ({tokenizer.codebook}), {bits:.3g} bits per pixel"
     )
     return OK
 
@@ -216,9 +214,13 @@ def _train(arguments: argparse.Namespace) -> int:
         say(f"error: training needs {error.name}: pip install 'protok[train,image]'")
         return USAGE
     model = training.run(
-        arguments.recipe, images=arguments.images, init=arguments.init, out=arguments.out,
-        overrides=settings(arguments.overrides), resume=arguments.resume,
-    )  # fmt: skip
+        arguments.recipe,
+        images=arguments.images,
+        init=arguments.init,
+        out=arguments.out,
+        overrides=settings(arguments.overrides),
+        resume=arguments.resume,
+    )
     say(f"the model is in {model}; use it with --model {model}")
     return OK
 
@@ -260,12 +262,16 @@ def _info(arguments: argparse.Namespace) -> int:
         tokenizer = ImageTokenizer.from_pretrained(arguments.what)
         bits = tokenizer.levels * (tokenizer.size - 1).bit_length() / tokenizer.factor**2
         said = {
-            "kind": "image model", "name": tokenizer.name, "codebook": tokenizer.codebook,
-            "codes": tokenizer.size, "levels": tokenizer.levels,
-            "pixels along a code": tokenizer.factor, "bits per pixel": bits,
+            "kind": "image model",
+            "name": tokenizer.name,
+            "codebook": tokenizer.codebook,
+            "codes": tokenizer.size,
+            "levels": tokenizer.levels,
+            "pixels along a code": tokenizer.factor,
+            "bits per pixel": bits,
             "parameters": sum(p.numel() for p in tokenizer.network.parameters()),
             **tokenizer.provenance,
-        }  # fmt: skip
+        }
     if arguments.json:
         print_json(said)
     else:

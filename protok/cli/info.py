@@ -8,11 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protok.cli.options import (
-    OK,
-    print_json,
-    print_nested,
-)
+from protok.cli.options import OK, print_json, print_nested
 from protok.errors import ProtokError
 
 if TYPE_CHECKING:
@@ -44,7 +40,7 @@ def describe(what: str | Path) -> dict[str, Any]:
 
 
 def _model(name: str) -> dict[str, Any]:
-    from protok import load
+    from protok.tokenizers.registry import load
 
     tokenizer = load(name)
     said: dict[str, Any] = {

@@ -82,9 +82,7 @@ def parser() -> argparse.ArgumentParser:
         add_command(commands, "search", "chains of a token file like a query", finding.search)
     )
     finding.matrix_arguments(
-        add_command(
-            commands, "matrix", "substitution matrix of codes from homologs", finding.matrix
-        )
+        add_command(commands, "matrix", "substitution matrix of codes from homologs", finding.matrix)
     )
     add_image(commands, add_command)
     add_prior(commands, add_command)
@@ -96,7 +94,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
 
     def __call__(self, parser, namespace, values, option_string=None):
-        from protok import __version__
+        from importlib.metadata import version
 
-        print(f"protok {__version__}")
+        print(f"protok {version('protok')}")
         parser.exit()

@@ -46,9 +46,13 @@ def run_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
     one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
     one.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
         help="change a key of the recipe, e.g. optim.lr=1e-4 (may be repeated)",
-    )  # fmt: skip
+    )
     one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
 
 
@@ -106,9 +110,8 @@ exit codes: 0 all well; 1 some inputs failed (see the error table); 2 wrong use;
 
 def add_command(commands, name: str, what: str, run) -> argparse.ArgumentParser:
     one = commands.add_parser(
-        name, help=what, description=what[0].upper() + what[1:] + ".", epilog=EXIT_CODES,
-        allow_abbrev=False,
-    )  # fmt: skip
+        name, help=what, description=what[0].upper() + what[1:] + ".", epilog=EXIT_CODES, allow_abbrev=False
+    )
     one.set_defaults(run=run)
     return one
 
@@ -138,17 +141,23 @@ def parse_bytes(text: str) -> int:
 def reading_arguments(one: argparse.ArgumentParser) -> None:
     group = one.add_argument_group("how structure files are read")
     group.add_argument(
-        "--model-number", type=int, default=1, metavar="N",
+        "--model-number",
+        type=int,
+        default=1,
+        metavar="N",
         help="which model of a file, counted from 1 (default: 1)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--chain-ids", choices=("author", "label"), default="author",
+        "--chain-ids",
+        choices=("author", "label"),
+        default="author",
         help="which chain ids of an mmCIF file (default: author)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--keep-truncated", action="store_true",
+        "--keep-truncated",
+        action="store_true",
         help="take what there is of a file that was cut off, instead of refusing it",
-    )  # fmt: skip
+    )
 
 
 def reading_options(arguments: argparse.Namespace) -> dict:

@@ -32,40 +32,43 @@ ACROSS = 10
 def add_prior(commands, command: Callable) -> None:
     """Add `prior` and its verbs to the commands; `command` makes a parser of one."""
     top = commands.add_parser(
-        "prior", help="new proteins and images: train, sample, score, info",
+        "prior",
+        help="new proteins and images: train, sample, score, info",
         description="Autoregressive models over codes of proteins or of images.",
         allow_abbrev=False,
-    )  # fmt: skip
+    )
     verbs = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     one = command(verbs, "train", "learn the codes of a token file", _train)
-    one.add_argument(
-        "--tokens", metavar="FILE", help="of protok encode, or .npz of protok image encode"
-    )
+    one.add_argument("--tokens", metavar="FILE", help="of protok encode, or .npz of protok image encode")
     run_arguments(one)
 
     one = command(verbs, "sample", "draw new images or protein backbones", _sample)
     _prior_argument(one)
     one.add_argument(
-        "-o", "--out", required=True, type=Path, metavar="FOLDER",
+        "-o",
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
         help="for tokens.parquet and NAME.pdb, or codes.npz, NAME.png and sheet.png",
-    )  # fmt: skip
+    )
     _sampling_arguments(one, 10)
     one.add_argument("--json", action="store_true", help="print a summary as JSON")
 
     one = command(verbs, "score", "draw samples and say how good, various and new they are", _score)
     _prior_argument(one)
     one.add_argument(
-        "--tokens", metavar="FILE",
+        "--tokens",
+        metavar="FILE",
         help="training codes, from which samples should differ (default: those of the recipe)",
-    )  # fmt: skip
-    one.add_argument(
-        "--images", metavar="DIR",
-        help="real images, which samples should be like: a folder or .npz file, its val/ if it has",
-    )  # fmt: skip
-    one.add_argument(
-        "--inception", metavar="FILE", help="Inception weights of torch-fidelity: gFID"
     )
+    one.add_argument(
+        "--images",
+        metavar="DIR",
+        help="real images, which samples should be like: a folder or .npz file, its val/ if it has",
+    )
+    one.add_argument("--inception", metavar="FILE", help="Inception weights of torch-fidelity: gFID")
     _sampling_arguments(one, 64)
 
     one = command(verbs, "info", "say what a prior is", _info)
@@ -79,34 +82,49 @@ def _prior_argument(one: argparse.ArgumentParser) -> None:
 
 def _sampling_arguments(one: argparse.ArgumentParser, n: int) -> None:
     one.add_argument(
-        "--tokenizer", metavar="MODEL",
+        "--tokenizer",
+        metavar="MODEL",
         help="name or folder of the model that decodes (default: the one that the prior names)",
-    )  # fmt: skip
+    )
     one.add_argument("-n", type=number, default=n, metavar="N", help=f"samples (default: {n})")
     device_argument(one)
     group = one.add_argument_group(
         "what is drawn", "several are taken in turn; a prior takes what it was conditioned on"
     )
     group.add_argument(
-        "--class", nargs="+", default=[], metavar="NAME", dest="classes",
+        "--class",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        dest="classes",
         help="classes of images (default: all in turn)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--length", nargs="+", type=number, default=[], metavar="L",
+        "--length",
+        nargs="+",
+        type=number,
+        default=[],
+        metavar="L",
         help="lengths of chains (default: as in the training file)",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--sequence", nargs="+", default=[], metavar="LETTERS", help="sequences to give a backbone"
     )
     group.add_argument("--temperature", type=float, default=1.0, help="default: 1")
     group.add_argument(
-        "--top-p", type=float, default=1.0, metavar="P",
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="P",
         help="draw from the likeliest codes of this probability together (default: 1)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--guidance", type=float, default=0.0, metavar="W",
+        "--guidance",
+        type=float,
+        default=0.0,
+        metavar="W",
         help="strength of classifier-free guidance (default: 0)",
-    )  # fmt: skip
+    )
     group.add_argument("--seed", type=int, default=0, help="default: 0")
 
 
@@ -117,9 +135,12 @@ def _train(arguments: argparse.Namespace) -> int:
         say(f"error: training needs {error.name}: pip install 'protok[prior]'")
         return USAGE
     model = training.run(
-        arguments.recipe, tokens=arguments.tokens, out=arguments.out,
-        overrides=settings(arguments.overrides), resume=arguments.resume,
-    )  # fmt: skip
+        arguments.recipe,
+        tokens=arguments.tokens,
+        out=arguments.out,
+        overrides=settings(arguments.overrides),
+        resume=arguments.resume,
+    )
     say(f"the prior is in {model}; draw with protok prior sample {model} -o FOLDER")
     return OK
 
@@ -137,9 +158,7 @@ def _drawn(arguments: argparse.Namespace, prior: Any) -> tuple[Any, list, list]:
     if layout.grid:  # chains are rebuilt one by one: nothing for a GPU
         tokenizer.to(arguments.device)
     wanted: list[str | int] = [*arguments.classes, *arguments.length, *arguments.sequence]
-    given = {
-        "class": arguments.classes, "length": arguments.length, "sequence": arguments.sequence
-    }  # fmt: skip
+    given = {"class": arguments.classes, "length": arguments.length, "sequence": arguments.sequence}
     # Where a chain ends can be told to any prior over chains.
     fits = {layout.condition} | (set() if layout.grid else {"length"})
     odd = [key for key, values in given.items() if values and key not in fits]
@@ -151,20 +170,25 @@ def _drawn(arguments: argparse.Namespace, prior: Any) -> tuple[Any, list, list]:
         )
     asked = requests(prior, arguments.n, wanted, arguments.seed)
     codes = sample(
-        prior, asked, seed=arguments.seed, temperature=arguments.temperature,
-        top_p=arguments.top_p, guidance=arguments.guidance,
-    )  # fmt: skip
+        prior,
+        asked,
+        seed=arguments.seed,
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        guidance=arguments.guidance,
+    )
     return tokenizer, asked, codes
 
 
 def _settings(arguments: argparse.Namespace, prior: Any) -> dict:
     keys = ("n", "seed", "temperature", "top_p", "guidance", "classes", "length", "sequence")
     return {
-        "prior": prior.config.name, "codebook": prior.layout.codebook,
+        "prior": prior.config.name,
+        "codebook": prior.layout.codebook,
         "steps": prior.provenance.get("steps"),
         "train_sha256": prior.provenance.get("train_sha256"),
         **{key: getattr(arguments, key) for key in keys},
-    }  # fmt: skip
+    }
 
 
 def _sample(arguments: argparse.Namespace) -> int:
@@ -230,9 +254,8 @@ def _score(arguments: argparse.Namespace) -> int:
     tokenizer, asked, codes = _drawn(arguments, prior)
     if prior.layout.grid:
         found = score_images(
-            prior, tokenizer, asked, codes, learned, images=arguments.images,
-            inception=arguments.inception,
-        )  # fmt: skip
+            prior, tokenizer, asked, codes, learned, images=arguments.images, inception=arguments.inception
+        )
     else:
         found = score_chains(prior, tokenizer, asked, codes, learned)
     print_json({"settings": _settings(arguments, prior), **found})
@@ -245,12 +268,17 @@ def _info(arguments: argparse.Namespace) -> int:
     prior = Prior.from_pretrained(arguments.prior)
     layout = prior.layout
     said = {
-        "kind": "prior", "name": prior.config.name, "architecture": prior.config.architecture,
-        "codebook": layout.codebook, "codes": layout.size,
-        "of": f"images of {' x '.join(map(str, layout.grid))} codes" if layout.grid
+        "kind": "prior",
+        "name": prior.config.name,
+        "architecture": prior.config.architecture,
+        "codebook": layout.codebook,
+        "codes": layout.size,
+        "of": f"images of {' x '.join(map(str, layout.grid))} codes"
+        if layout.grid
         else f"chains of up to {layout.longest} codes",
-        "condition": layout.condition, **prior.provenance,
-    }  # fmt: skip
+        "condition": layout.condition,
+        **prior.provenance,
+    }
     if layout.condition == "class":
         said["classes"] = list(layout.labels)
     if arguments.json:

@@ -13,28 +13,32 @@ from protok.cli.options import FAILED, OK, count, number, say
 def search_arguments(one: argparse.ArgumentParser) -> None:
     """Arguments of `protok search`."""
     one.add_argument("query", metavar="QUERY", help="a structure file, or a token file")
-    one.add_argument(
-        "database", metavar="DATABASE", help="a token file, or a folder of Parquet files"
-    )
+    one.add_argument("database", metavar="DATABASE", help="a token file, or a folder of Parquet files")
     one.add_argument("-o", "--out", metavar="FILE", help=".tsv (default: the standard output)")
     one.add_argument("--chain", metavar="ID", help="only this chain of the query")
+    one.add_argument("--model", help="name or folder of the model (default: the one that the database names)")
     one.add_argument(
-        "--model", help="name or folder of the model (default: the one that the database names)"
+        "--matrix",
+        metavar="FILE",
+        help="of `protok matrix` (default: a published one, or one of the codebook)",
     )
     one.add_argument(
-        "--matrix", metavar="FILE",
-        help="of `protok matrix` (default: a published one, or one of the codebook)",
-    )  # fmt: skip
-    one.add_argument("--top", type=number, default=100, metavar="N", help="hits of a chain, at "
-                     "most (default: 100)")  # fmt: skip
+        "--top", type=number, default=100, metavar="N", help="hits of a chain, at most (default: 100)"
+    )
     one.add_argument(
-        "--evalue", type=float, default=10.0, metavar="E",
+        "--evalue",
+        type=float,
+        default=10.0,
+        metavar="E",
         help="leave out hits that are expected more often (default: 10)",
-    )  # fmt: skip
+    )
     one.add_argument(
-        "--candidates", type=number, default=300, metavar="N",
+        "--candidates",
+        type=number,
+        default=300,
+        metavar="N",
         help="chains that are aligned with gaps (default: 300)",
-    )  # fmt: skip
+    )
 
 
 def search(arguments: argparse.Namespace) -> int:
@@ -54,9 +58,13 @@ def search(arguments: argparse.Namespace) -> int:
     hits = []
     for query in queries:
         hits += module.search(
-            query, database, matrix,
-            candidates=arguments.candidates, top=arguments.top, evalue=arguments.evalue,
-        )  # fmt: skip
+            query,
+            database,
+            matrix,
+            candidates=arguments.candidates,
+            top=arguments.top,
+            evalue=arguments.evalue,
+        )
     if arguments.out is None:
         module.write_hits(hits, sys.stdout)
     else:
@@ -89,9 +97,7 @@ def _queries(arguments: argparse.Namespace, database: Any) -> list:
         if arguments.chain is not None:
             chains = [one for one in chains if len(one) and one.chain[0] == arguments.chain]
             if not chains:
-                raise ChainNotFound(
-                    f"has no chain {arguments.chain}", "leave --chain out", file=path
-                )
+                raise ChainNotFound(f"has no chain {arguments.chain}", "leave --chain out", file=path)
         return [one for one in chains if len(one)]
     from protok.structure.io.read import read
 
@@ -102,30 +108,26 @@ def _queries(arguments: argparse.Namespace, database: Any) -> list:
 
 def matrix_arguments(one: argparse.ArgumentParser) -> None:
     """Arguments of `protok matrix`."""
-    one.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="structure files and folders of homologs"
-    )
+    one.add_argument("inputs", nargs="+", metavar="INPUT", help="structure files and folders of homologs")
     one.add_argument("-o", "--out", required=True, metavar="FILE", help=".npz")
     one.add_argument("--model", default="protok-512", help="default: protok-512")
     one.add_argument(
-        "--pairs", metavar="FILE",
-        help="two names a line, of the chains to align (default: all with all)",
-    )  # fmt: skip
+        "--pairs", metavar="FILE", help="two names a line, of the chains to align (default: all with all)"
+    )
     one.add_argument(
-        "--tm", type=float, default=0.5, metavar="SCORE",
-        help="least TM-score of homologs (default: 0.5)",
-    )  # fmt: skip
+        "--tm", type=float, default=0.5, metavar="SCORE", help="least TM-score of homologs (default: 0.5)"
+    )
 
 
 def matrix(arguments: argparse.Namespace) -> int:
     """Run `protok matrix`."""
     from itertools import combinations
 
-    from protok import load
     from protok.analysis.substitution import of_alignments
     from protok.errors import FormatError, ProtokError
     from protok.structure.io.read import read
     from protok.structure.io.sources.paths import iter_files
+    from protok.tokenizers.registry import load
 
     tokenizer = load(arguments.model)
     chains, failed = {}, 0
@@ -145,13 +147,16 @@ def matrix(arguments: argparse.Namespace) -> int:
         if odd:
             raise FormatError(
                 f"{' '.join(odd[0])!r} does not name two chains that were read",
-                f"names are like {next(iter(chains), '1aki_A')}", file=arguments.pairs,
-            )  # fmt: skip
+                f"names are like {next(iter(chains), '1aki_A')}",
+                file=arguments.pairs,
+            )
     pairs = list(_homologs(chains, named, arguments.tm))
     found = of_alignments(
-        pairs, tokenizer.codebook, tokenizer.size,
+        pairs,
+        tokenizer.codebook,
+        tokenizer.size,
         tokenizer.code_vectors() if hasattr(tokenizer, "code_vectors") else None,
-    )  # fmt: skip
+    )
     found.save(arguments.out)
     say(f"{arguments.out}: {count(len(pairs), 'pair')} of chains, {found.origin}")
     return FAILED if failed else OK
@@ -175,17 +180,14 @@ def export_arguments(one: argparse.ArgumentParser) -> None:
     """Arguments of `protok export`."""
     one.add_argument("tokens", metavar="TOKENS", help="a token file, or a folder of Parquet files")
     one.add_argument(
-        "-o",
-        "--out",
-        required=True,
-        metavar="PATH",
-        help="a folder, or with --letters a FASTA file",
+        "-o", "--out", required=True, metavar="PATH", help="a folder, or with --letters a FASTA file"
     )
     one.add_argument(
-        "--letters", action="store_true",
+        "--letters",
+        action="store_true",
         help="FASTA of letters for sequence tools, of alphabets with at most 20 codes "
         "(default: a folder with tokenizer.json and corpus.jsonl for language models)",
-    )  # fmt: skip
+    )
     one.add_argument("--sequences", metavar="FILE", help="with --letters: where amino acids go")
 
 

@@ -28,24 +28,31 @@ def train_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--init", metavar="MODEL", help="fine-tune this model: a name, or a folder")
     one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
     one.add_argument(
-        "--codebook", choices=("frozen", "adapted", "new"),
+        "--codebook",
+        choices=("frozen", "adapted", "new"),
         help="with --init: codes and encoder stay, so tokens stay the same, and the decoder is "
         "trained (frozen, the default); all go on learning (adapted); codes are placed anew (new)",
-    )  # fmt: skip
+    )
     one.add_argument(
-        "--forgetting", metavar="PATH",
+        "--forgetting",
+        metavar="PATH",
         help="with --init: store or folder on which to see what is lost (default: the model's own "
         "validation store where that is found, else some bundled chains)",
-    )  # fmt: skip
+    )
     one.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
         help="change a key of the recipe, e.g. optim.lr=1e-4 or split.identity=0.5 "
         "(may be repeated); what nobody sets in fine-tuning follows from the number of chains",
-    )  # fmt: skip
+    )
     one.add_argument(
-        "--resume", action="store_true",
+        "--resume",
+        action="store_true",
         help="go on from the run's last checkpoint, with the settings in FOLDER/recipe.json",
-    )  # fmt: skip
+    )
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -66,9 +73,13 @@ def train(arguments: argparse.Namespace) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: first and say(f"warning: {message}")
         model = run(
-            arguments.recipe, structures=arguments.structures, init=arguments.init,
-            out=arguments.out, overrides=overrides, resume=arguments.resume,
-        )  # fmt: skip
+            arguments.recipe,
+            structures=arguments.structures,
+            init=arguments.init,
+            out=arguments.out,
+            overrides=overrides,
+            resume=arguments.resume,
+        )
     if not first:
         return OK
     if (arguments.out / "report.md").exists():
@@ -80,6 +91,8 @@ def train(arguments: argparse.Namespace) -> int:
         failed += len(rows)
         if rows:
             file, chain, reason = rows[0].split("\t")
-            say(f"{count(len(rows), 'input')} failed, listed in {table}; the first: "
-                 f"{row(file, chain, reason)}")  # fmt: skip
+            say(
+                f"{count(len(rows), 'input')} failed, listed in {table}; the first: "
+                f"{row(file, chain, reason)}"
+            )
     return FAILED if failed else OK

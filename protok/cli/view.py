@@ -28,47 +28,50 @@ def add_views(commands, command: Callable, model: str, reading: tuple[Callable, 
     )
     one.add_argument("--model", default=model, help=f"name or folder (default: {model})")
     one.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
-    one.add_argument(
-        "--decode", action="store_true", help="show what is decoded from the codes too, in grey"
-    )
+    one.add_argument("--decode", action="store_true", help="show what is decoded from the codes too, in grey")
     reading[0](one)
     one.set_defaults(reading=reading[1])
 
     one = command(commands, "atlas", "what each code of a codebook means: table and page", _atlas)
     one.add_argument("model", metavar="MODEL", help="name or folder of a tokenizer")
     one.add_argument(
-        "--structures", required=True, metavar="PATH",
+        "--structures",
+        required=True,
+        metavar="PATH",
         help="folder or file of structures, or a parsed store (.parquet)",
-    )  # fmt: skip
-    one.add_argument(
-        "-o", "--out", required=True, type=Path, metavar="FOLDER",
-        help="for atlas.parquet, atlas.html and errors.tsv",
-    )  # fmt: skip
-    one.add_argument(
-        "--limit", type=number, metavar="N", help="so many chains, spread evenly (default: all)"
     )
+    one.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="for atlas.parquet, atlas.html and errors.tsv",
+    )
+    one.add_argument("--limit", type=number, metavar="N", help="so many chains, spread evenly (default: all)")
     one.add_argument("--json", action="store_true", help="print a summary as JSON")
 
 
 def _view(arguments: argparse.Namespace) -> int:
-    import protok
+    from protok.structure.io.read import read
+    from protok.tokenizers.registry import load
     from protok.viz.viewer import view
 
-    backbone = protok.read(arguments.file, chain=arguments.chain, **arguments.reading(arguments))
+    backbone = read(arguments.file, chain=arguments.chain, **arguments.reading(arguments))
     out = arguments.out or Path(f"{backbone.name}.html")
-    view(backbone, protok.load(arguments.model), decode=arguments.decode).save(out)
+    view(backbone, load(arguments.model), decode=arguments.decode).save(out)
     say(f"{count(len(backbone), 'residue')} in {out}: open it in a browser")
     return OK
 
 
 def _atlas(arguments: argparse.Namespace) -> int:
-    import protok
     from protok.common.files import write_errors
+    from protok.tokenizers.registry import load
     from protok.viz.atlas import make_atlas, open_structures
     from protok.viz.atlas_page import atlas_page
     from protok.viz.html import save
 
-    tokenizer = protok.load(arguments.model)
+    tokenizer = load(arguments.model)
     errors: list[tuple[str, str, str]] = []
     chains = open_structures(arguments.structures, errors, arguments.limit)
     atlas = make_atlas(tokenizer, chains, _source(arguments.structures))
@@ -85,8 +88,10 @@ def _atlas(arguments: argparse.Namespace) -> int:
     if not errors:
         return OK
     write_errors(errors, arguments.out / "errors.tsv")
-    say(f"{count(len(errors), 'input')} failed, listed in {arguments.out / 'errors.tsv'}; "
-        f"the first: {row(*errors[0])}")  # fmt: skip
+    say(
+        f"{count(len(errors), 'input')} failed, listed in {arguments.out / 'errors.tsv'}; "
+        f"the first: {row(*errors[0])}"
+    )
     return FAILED
 
 

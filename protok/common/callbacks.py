@@ -22,8 +22,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from protok.common.settings import RecipeError
 from protok.errors import ProtokError
-from protok.training.config import RecipeError
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 #: Seconds between figures of a run.
@@ -94,9 +94,8 @@ def latest(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
             )
     if paths:
         raise RecipeError(
-            "no checkpoint of the run can be read", "start again with another --out",
-            file=str(folder),
-        )  # fmt: skip
+            "no checkpoint of the run can be read", "start again with another --out", file=str(folder)
+        )
     return None
 
 

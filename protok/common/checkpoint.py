@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
 FILES = ("config.json", "model.safetensors")
 #: Which commands read models of which kind.
-READERS = {
-    "": "protok encode and decode",
-    "image-tokenizer": "protok image",
-    "prior": "protok prior",
-}
+READERS = {"": "protok encode and decode", "image-tokenizer": "protok image", "prior": "protok prior"}
 
 
 #: Where the models lie that protok brings.
@@ -127,10 +123,7 @@ def save_model(
 
 
 def read_model(
-    folder: Path,
-    what: str,
-    parse: Callable[[dict[str, Any], dict[str, Tensor]], Any],
-    kind: str = "",
+    folder: Path, what: str, parse: Callable[[dict[str, Any], dict[str, Tensor]], Any], kind: str = ""
 ) -> tuple[Any, dict[str, Tensor]]:
     """What `parse` makes of ``config.json`` and the weights, and the weights.
 
@@ -164,10 +157,7 @@ def read_model(
 
 
 def give_weights(
-    network: nn.Module,
-    state: Mapping[str, Tensor],
-    folder: Path,
-    without: Sequence[str] = TRANSIENT,
+    network: nn.Module, state: Mapping[str, Tensor], folder: Path, without: Sequence[str] = TRANSIENT
 ) -> None:
     """Load weights into a network, in its own precision, and put it in eval mode.
 

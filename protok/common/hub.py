@@ -105,9 +105,8 @@ def upload(
             Path(folder, "README.md").write_bytes(Path(card).read_bytes())
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.upload_folder(
-            folder_path=folder, repo_id=repository, revision=revision,
-            commit_message=f"{tokenizer.codebook}",
-        )  # fmt: skip
+            folder_path=folder, repo_id=repository, revision=revision, commit_message=f"{tokenizer.codebook}"
+        )
     return str(getattr(done, "commit_url", done))
 
 

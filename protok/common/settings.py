@@ -87,9 +87,7 @@ def from_dict(cls: type, raw: Mapping[str, Any], where: str) -> Any:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=3) or sorted(fields)
             raise RecipeError(
-                f"unknown key {key!r} in {cls.__name__}",
-                f"did you mean {', '.join(near)}?",
-                file=where,
+                f"unknown key {key!r} in {cls.__name__}", f"did you mean {', '.join(near)}?", file=where
             )
         default = _default(fields[key])
         if dataclasses.is_dataclass(default):
@@ -130,9 +128,7 @@ def _coerce_all(key: str, value: Sequence[Any], default: tuple, where: str) -> t
     for one in value:
         if isinstance(like, tuple):
             if not isinstance(one, list | tuple) or len(one) != len(like):
-                raise RecipeError(
-                    f"{key} has the entry {one!r}", f"each has {len(like)} numbers", file=where
-                )
+                raise RecipeError(f"{key} has the entry {one!r}", f"each has {len(like)} numbers", file=where)
             pairs = zip(one, like, strict=True)
             found.append(tuple(_coerce(key, part, other, where) for part, other in pairs))
         else:

@@ -44,24 +44,22 @@ def rise_and_fall(steps: int, warmup: int, school: int = 0) -> Callable[[int], f
 
     def rate(step: int) -> float:
         rest = (step - warmup) / max(1, steps - warmup)
-        return min(
-            (step + 1) / max(1, warmup), 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, rest))))
-        )
+        return min((step + 1) / max(1, warmup), 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, rest)))))
 
     return rate
 
 
-def scheduled_adamw(
-    network: nn.Module, optim: Any, school: int = 0
-) -> tuple[torch.optim.AdamW, LambdaLR]:
+def scheduled_adamw(network: nn.Module, optim: Any, school: int = 0) -> tuple[torch.optim.AdamW, LambdaLR]:
     """AdamW that leaves biases and gains alone, and `rise_and_fall`, of a section ``optim``."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.ndim > 1]
     others = [p for p in parameters if p.ndim <= 1]
     optimiser = torch.optim.AdamW(
         [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
-        lr=optim.lr, weight_decay=optim.weight_decay, betas=(0.9, 0.98),
-    )  # fmt: skip
+        lr=optim.lr,
+        weight_decay=optim.weight_decay,
+        betas=(0.9, 0.98),
+    )
     return optimiser, LambdaLR(optimiser, rise_and_fall(optim.steps, optim.warmup, school))
 
 
@@ -150,17 +148,26 @@ def make_trainer(
     # Workers are the recipe's choice, a stream of batches has no length, a resumed run finds its
     # folder with the state after its last step, and processes all validate on the same.
     for text in (
-        ".*does not have many workers.*", ".*IterableDataset.*", "Checkpoint directory .* exists",
-        ".*LeafSpec.*", "Using ModelCheckpoint with manual", ".*recommended to use .*sync_dist.*",
-    ):  # fmt: skip
+        ".*does not have many workers.*",
+        ".*IterableDataset.*",
+        "Checkpoint directory .* exists",
+        ".*LeafSpec.*",
+        "Using ModelCheckpoint with manual",
+        ".*recommended to use .*sync_dist.*",
+    ):
         warnings.filterwarnings("ignore", text)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     every = max(1, min(every, steps))
     if callbacks is None:
-        callbacks = [ModelCheckpoint(
-            out / "checkpoints", filename="checkpoint", every_n_train_steps=max(1, every // 2),
-            save_last=True, enable_version_counter=False,
-        )]  # fmt: skip
+        callbacks = [
+            ModelCheckpoint(
+                out / "checkpoints",
+                filename="checkpoint",
+                every_n_train_steps=max(1, every // 2),
+                save_last=True,
+                enable_version_counter=False,
+            )
+        ]
     if logger is None:
         logger = CSVLogger(out, name="metrics", flush_logs_every_n_steps=LOG)
     return lightning.Trainer(

@@ -144,9 +144,7 @@ class _Worker:
         # A forked copy of a process that has used torch's threads can hang: spawn.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=_serve, args=(theirs, factory, arguments), daemon=True
-        )
+        self.process = context.Process(target=_serve, args=(theirs, factory, arguments), daemon=True)
         self.process.start()
         theirs.close()
         self.ready = False

@@ -46,12 +46,32 @@ PAGES = {
 }
 #: Modules whose public names make the interface, in the order of the data.
 MODULES = (
-    "protok.structure.backbone", "protok.structure.io", "protok.structure.io.interop", "protok.tokens.tokens", "protok.tokenizers.registry",
-    "protok.tokenizers.learned", "protok.tokenizers.alphabets", "protok.structure.metrics", "protok.pipeline.encode", "protok.tokens.vocabulary",
-    "protok.analysis.search", "protok.analysis.substitution", "protok.tokens.export", "protok.analysis.features", "protok.analysis.graphs",
-    "protok.common.hub", "protok.viz.viewer", "protok.viz.atlas", "protok.viz.plots", "protok.quantize", "protok.bench",
-    "protok.image", "protok.prior", "protok.testing", "protok.errors",
-)  # fmt: skip
+    "protok.structure.backbone",
+    "protok.structure.io",
+    "protok.structure.io.interop",
+    "protok.tokens.tokens",
+    "protok.tokenizers.registry",
+    "protok.tokenizers.learned",
+    "protok.tokenizers.alphabets",
+    "protok.structure.metrics",
+    "protok.pipeline.encode",
+    "protok.tokens.vocabulary",
+    "protok.analysis.search",
+    "protok.analysis.substitution",
+    "protok.tokens.export",
+    "protok.analysis.features",
+    "protok.analysis.graphs",
+    "protok.common.hub",
+    "protok.viz.viewer",
+    "protok.viz.atlas",
+    "protok.viz.plots",
+    "protok.quantize",
+    "protok.bench",
+    "protok.image",
+    "protok.prior",
+    "protok.testing",
+    "protok.errors",
+)
 STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0; color: #222; background: #fff }
 nav { position: fixed; width: 13em; top: 0; bottom: 0; overflow: auto; padding: 1em; font-size: 90%;
@@ -114,10 +134,7 @@ def linked(body: str, source: str, out: Path) -> str:
 
 def interface() -> str:
     """Public names of the modules with their signatures and docstrings."""
-    parts = [
-        "<h1>Interface</h1>",
-        "<p>Lengths are in Å, a missing atom is NaN, a missing token -1.</p>",
-    ]
+    parts = ["<h1>Interface</h1>", "<p>Lengths are in Å, a missing atom is NaN, a missing token -1.</p>"]
     for name in MODULES:
         with warnings.catch_warnings():  # of libraries that are imported on the way
             warnings.simplefilter("ignore")
@@ -126,9 +143,10 @@ def interface() -> str:
         names = getattr(module, "__all__", None) or [
             key
             for key, value in vars(module).items()
-            if not key.startswith("_") and getattr(value, "__module__", "") == name
+            if not key.startswith("_")
+            and getattr(value, "__module__", "") == name
             and (inspect.isclass(value) or inspect.isfunction(value))
-        ]  # fmt: skip
+        ]
         for key in names:
             parts.append(described(f"{name}.{key}", getattr(module, key)))
     return "\n".join(parts)

@@ -142,9 +142,7 @@ class ImageRecipe:
     valid: ImageValidConfig = field(default_factory=ImageValidConfig)
 
 
-def read_image_recipe(
-    path: str | Path | None, overrides: Mapping[str, Any] | None = None
-) -> ImageRecipe:
+def read_image_recipe(path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> ImageRecipe:
     """Read a recipe from TOML and apply ``{"optim.steps": 100}`` overrides.
 
     Raises
@@ -162,8 +160,7 @@ def check(recipe: ImageRecipe, where: str = "recipe") -> None:
     """Refuse settings that do not fit each other (`RecipeError`)."""
     if recipe.data.size % recipe.model.factor:
         raise RecipeError(
-            f"data.size {recipe.data.size} is no multiple of model.factor {recipe.model.factor}",
-            file=where,
+            f"data.size {recipe.data.size} is no multiple of model.factor {recipe.model.factor}", file=where
         )
     if recipe.loss.pixel not in ("l1", "l2"):
         raise RecipeError(f"loss.pixel {recipe.loss.pixel!r} is not l1 or l2", file=where)

@@ -47,9 +47,11 @@ class Pictures:
         """Some of them, by slice, mask or numbers."""
         rows = np.arange(len(self))[rows]
         return replace(
-            self, source=[self.source[i] for i in rows], names=[self.names[i] for i in rows],
+            self,
+            source=[self.source[i] for i in rows],
+            names=[self.names[i] for i in rows],
             labels=self.labels[rows],
-        )  # fmt: skip
+        )
 
     def pixels(self, i: int, size: int | None = None) -> np.ndarray:
         """Pixels of one image, (h, w, 3) uint8, the shorter side scaled to `size`.
@@ -158,9 +160,10 @@ def _folder(path: Path, part: str) -> Pictures:
 
 def _images_in(path: Path) -> list[Path]:
     return sorted(
-        one for one in path.rglob("*")
+        one
+        for one in path.rglob("*")
         if one.suffix.lower() in SUFFIXES and not one.name.startswith(".") and one.is_file()
-    )  # fmt: skip
+    )
 
 
 def _npz(path: Path, part: str) -> Pictures:
@@ -184,9 +187,7 @@ def _npz(path: Path, part: str) -> Pictures:
     except DAMAGE as error:
         if isinstance(error, FormatError):
             raise
-        raise FormatError(
-            f"cannot be read ({error})", "write it with numpy.savez", file=str(path)
-        ) from error
+        raise FormatError(f"cannot be read ({error})", "write it with numpy.savez", file=str(path)) from error
     names = [f"{path.name}[{i}]" for i in range(len(source))]
     return Pictures(source, names, np.asarray(labels).astype(int), tuple(map(str, classes)))
 
@@ -206,8 +207,7 @@ def _only(found: Pictures, wanted: list[str], where: str) -> Pictures:
     absent = [name for name in wanted if name not in number]
     if absent or not wanted:
         raise FormatError(
-            f"{len(absent)} of {len(wanted)} classes are not among the images: "
-            f"{', '.join(absent[:5])}",
+            f"{len(absent)} of {len(wanted)} classes are not among the images: {', '.join(absent[:5])}",
             "a class is the name of a folder of images",
             file=where,
         )
@@ -250,9 +250,7 @@ def find_images(
         elif one.is_dir():
             inside = _images_in(one)
             if not inside:
-                raise FormatError(
-                    "holds no images", f"images end in {' '.join(SUFFIXES)}", file=str(one)
-                )
+                raise FormatError("holds no images", f"images end in {' '.join(SUFFIXES)}", file=str(one))
             found += [(p.relative_to(one).with_suffix("").as_posix(), p) for p in inside]
         elif one.is_file():
             found.append((one.stem, one))

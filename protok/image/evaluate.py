@@ -90,10 +90,13 @@ def score(
     if sheet is not None:
         write_pixels(contact_sheet(shown, zoom=max(1, 96 // shown[0][0].shape[0])), sheet)
     return {
-        **scorer.result(), "codebook": tokenizer.codebook, "codes": tokenizer.size,
-        "levels": len(counts), "bits_per_pixel": bits / len(images),
+        **scorer.result(),
+        "codebook": tokenizer.codebook,
+        "codes": tokenizer.size,
+        "levels": len(counts),
+        "bits_per_pixel": bits / len(images),
         **usage(tokenizer, counts),
-    }  # fmt: skip
+    }
 
 
 def progressive(

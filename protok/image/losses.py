@@ -72,9 +72,7 @@ class Perceptual(nn.Module):
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
         self.requires_grad_(False)
 
-    def forward(
-        self, x: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]
-    ) -> Float[Tensor, ""]:
+    def forward(self, x: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
         """Mean over the batch; pixels in -1..1."""
         a, b = (((y + 1) / 2 - self.mean) / self.std for y in (x, target))
         total = x.new_zeros(())
@@ -96,9 +94,8 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     except Exception as error:
         # torch and safetensors raise whatever their readers stumble over.
         raise FormatError(
-            f"cannot be read as weights ({error})", "give a .pth or .safetensors file",
-            file=str(path),
-        ) from error  # fmt: skip
+            f"cannot be read as weights ({error})", "give a .pth or .safetensors file", file=str(path)
+        ) from error
     if not isinstance(state, Mapping):
         raise FormatError("holds no state of a network", "save its state_dict()", file=str(path))
     return state
@@ -120,8 +117,9 @@ class Discriminator(nn.Sequential):
             stride = 2 if i < layers else 1
             parts += [
                 nn.Conv2d(before, after, 4, stride, 1, bias=False),
-                nn.GroupNorm(min(8, after), after), nn.LeakyReLU(0.2),
-            ]  # fmt: skip
+                nn.GroupNorm(min(8, after), after),
+                nn.LeakyReLU(0.2),
+            ]
             before = after
         super().__init__(*parts, nn.Conv2d(before, 1, 4, 1, 1))
 

@@ -37,9 +37,7 @@ def torchmetrics() -> Any:
     try:
         import torchmetrics.image
     except ModuleNotFoundError as error:
-        raise ProtokError(
-            f"scores of images need {error.name}", "pip install 'protok[image]'"
-        ) from error
+        raise ProtokError(f"scores of images need {error.name}", "pip install 'protok[image]'") from error
     return torchmetrics.image
 
 
@@ -178,9 +176,7 @@ class Scorer:
 
 
 @torch.no_grad()
-def frechet(
-    images: np.ndarray, originals: np.ndarray, inception: str | Path | None = None
-) -> dict[str, Any]:
+def frechet(images: np.ndarray, originals: np.ndarray, inception: str | Path | None = None) -> dict[str, Any]:
     """Distance between two sets of images, (n, h, w, 3) uint8 each, as of samples and originals.
 
     It is called ``gfid`` with Inception weights and ``frechet_gist`` without, as for `Scorer`.

@@ -31,9 +31,13 @@ class Residual(nn.Module):
     def __init__(self, inward: int, width: int):
         super().__init__()
         self.body = nn.Sequential(
-            _norm(inward), nn.SiLU(), nn.Conv2d(inward, width, 3, 1, 1),
-            _norm(width), nn.SiLU(), nn.Conv2d(width, width, 3, 1, 1),
-        )  # fmt: skip
+            _norm(inward),
+            nn.SiLU(),
+            nn.Conv2d(inward, width, 3, 1, 1),
+            _norm(width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, 1, 1),
+        )
         self.skip = nn.Conv2d(inward, width, 1) if inward != width else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e h w"]:

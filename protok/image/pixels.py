@@ -31,9 +31,7 @@ def pillow() -> Any:
     return Image
 
 
-def read_pixels(
-    source: str | Path | bytes, *, size: int | None = None, name: str = ""
-) -> np.ndarray:
+def read_pixels(source: str | Path | bytes, *, size: int | None = None, name: str = "") -> np.ndarray:
     """Pixels of an image file, (h, w, 3) uint8.
 
     Turned as its orientation tag says, transparency over white, 16-bit greys scaled to 8;
@@ -81,9 +79,7 @@ def read_pixels(
         raise
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         # Pillow raises all of these for damaged files.
-        raise CorruptFile(
-            f"the image is damaged ({error})", "replace or remove it", file=where
-        ) from error
+        raise CorruptFile(f"the image is damaged ({error})", "replace or remove it", file=where) from error
 
 
 def _array(image: Any, size: int | None, where: str) -> np.ndarray:
@@ -94,9 +90,7 @@ def _array(image: Any, size: int | None, where: str) -> np.ndarray:
     if image.mode.startswith("I;16"):
         image = pil.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise FormatError(
-            f"pixels of mode {image.mode} have no range", "save it with 8 bits", file=where
-        )
+        raise FormatError(f"pixels of mode {image.mode} have no range", "save it with 8 bits", file=where)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = pil.alpha_composite(pil.new("RGBA", image.size, "white"), image)

@@ -108,9 +108,7 @@ class ImageTokenizer(OnDevice):
             name = Path(image).stem
         return self.encode_batch([image], names=[name])[0]
 
-    def encode_batch(
-        self, images: Iterable[Any], *, names: Iterable[str] | None = None
-    ) -> list[ImageTokens]:
+    def encode_batch(self, images: Iterable[Any], *, names: Iterable[str] | None = None) -> list[ImageTokens]:
         """Codes of several images of any sizes; those of one size go through together."""
         quantizer = self.quantizer
         pixels = [as_pixels(one) for one in images]
@@ -143,9 +141,7 @@ class ImageTokenizer(OnDevice):
         """
         return self.decode_batch([tokens], levels=levels)[0]
 
-    def decode_batch(
-        self, tokens: Iterable[ImageTokens], *, levels: int | None = None
-    ) -> list[np.ndarray]:
+    def decode_batch(self, tokens: Iterable[ImageTokens], *, levels: int | None = None) -> list[np.ndarray]:
         """Pixels of several images' codes."""
         tokens = [one if levels is None else one.prefix(levels) for one in tokens]
         for one in tokens:
@@ -212,9 +208,7 @@ class ImageTokenizer(OnDevice):
             with torch.autocast(x.device.type, enabled=False):
                 yield rows, self.network.latents(x)
 
-    def save_pretrained(
-        self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
-    ) -> Path:
+    def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write ``config.json`` and ``model.safetensors``, which need nothing else.
 
         Encoder and codebook are kept in float32, since rounding would change codes;

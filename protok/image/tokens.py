@@ -110,10 +110,8 @@ def save_codes(tokens: Iterable[ImageTokens], path: str | Path) -> Path:
         "factor": np.array([one.factor for one in tokens], np.int64),
         "shape": np.array([(one.height, one.width) for one in tokens], np.int64).reshape(-1, 2),
         "levels": np.array(levels, np.int64),
-        "ids": np.concatenate(
-            [np.zeros(0, np.int32), *(one.ids.ravel() for one in tokens)]
-        ).astype(np.int32),
-    }  # fmt: skip
+        "ids": np.concatenate([np.zeros(0, np.int32), *(one.ids.ravel() for one in tokens)]).astype(np.int32),
+    }
     # A full disk or Ctrl-C leaves an earlier file as it was.
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -164,9 +162,7 @@ def _split(table: dict[str, np.ndarray], where: str) -> list[ImageTokens]:
             if ids.size and not 0 <= ids.min() <= ids.max() < size:
                 raise ValueError(f"ids of {name} are not in 0..{size - 1}")
             at += ids.size
-            out.append(
-                ImageTokens(ids, int(size), str(codebook), int(h), int(w), int(factor), str(name))
-            )
+            out.append(ImageTokens(ids, int(size), str(codebook), int(h), int(w), int(factor), str(name)))
         if at != len(table["ids"]):
             raise ValueError(f"{len(table['ids']) - at} ids too many")
     except (KeyError, ValueError, ZeroDivisionError) as error:

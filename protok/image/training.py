@@ -251,10 +251,13 @@ def run(
     # The two losses reach different parameters, which several processes must be told.
     several = torch.cuda.device_count() > 1 and plan.loss.adversarial
     trainer = make_trainer(
-        out, steps=plan.optim.steps, every=plan.valid.every, precision=plan.optim.precision,
+        out,
+        steps=plan.optim.steps,
+        every=plan.valid.every,
+        precision=plan.optim.precision,
         strategy="ddp_find_unused_parameters_true" if several else "auto",
         use_distributed_sampler=False,
-    )  # fmt: skip
+    )
     began = time.time()
     fit(
         trainer,
@@ -274,9 +277,7 @@ def run(
         "train_images": len(train),
         "valid_sha256": valid.digest(),
         **made_with(began),
-        "validation": {
-            k: round(float(v), 5) for k, v in trainer.callback_metrics.items() if "valid" in k
-        },
+        "validation": {k: round(float(v), 5) for k, v in trainer.callback_metrics.items() if "valid" in k},
         "recipe": asdict(plan),
     }
     ImageTokenizer(module.network.eval()).save_pretrained(out / "model", provenance=provenance)

@@ -58,10 +58,7 @@ class Block(nn.Module):
         )
 
     def forward(
-        self,
-        x: Float[Tensor, "b l w"],
-        rope: tuple[Tensor, Tensor],
-        keep: Bool[Tensor, "b 1 1 l"] | None,
+        self, x: Float[Tensor, "b l w"], rope: tuple[Tensor, Tensor], keep: Bool[Tensor, "b 1 1 l"] | None
     ) -> Float[Tensor, "b l w"]:
         """Attend over the chain, then feed forward."""
         b, n, w = x.shape
@@ -146,9 +143,7 @@ class Trunk(nn.Module):
             x = block(x, rope, attend)
         return self.norm(x)
 
-    def backbone(
-        self, h: Float[Tensor, "*b w"]
-    ) -> tuple[Float[Tensor, "*b 3 2"], Float[Tensor, "*b"]]:
+    def backbone(self, h: Float[Tensor, "*b w"]) -> tuple[Float[Tensor, "*b 3 2"], Float[Tensor, "*b"]]:
         """Unit (sine, cosine) of phi, psi and the next omega; logit of a bond to the next."""
         out = self.local(h).float()
         pairs = out[..., :6].unflatten(-1, (3, 2))
@@ -180,9 +175,7 @@ class Decoder(Trunk):
         self.whole.bias.data = torch.tensor([0.0] * 3 + [1, 0, 0] + [0, 1, 0])
         self.sure = nn.Linear(width, 1)
 
-    def placement(
-        self, h: Float[Tensor, "*b w"]
-    ) -> tuple[Float[Tensor, "*b 3 3"], Float[Tensor, "*b 3"]]:
+    def placement(self, h: Float[Tensor, "*b w"]) -> tuple[Float[Tensor, "*b 3 3"], Float[Tensor, "*b 3"]]:
         """Frames of residues and their CA in Å, in the frame of the whole chain."""
         # Places would be rounded to tenths of an Å in bfloat16.
         with torch.autocast(h.device.type, enabled=False):
@@ -265,9 +258,7 @@ def draw_rows(present: Bool[Tensor, "b l"], rows: int) -> Shaped[Tensor, "b r"]:
     return draw.topk(min(rows, present.shape[1]), dim=1).indices
 
 
-def row_weights(
-    present: Bool[Tensor, "b l"], rows: Shaped[Tensor, "b r"]
-) -> Float[Tensor, "b r l"]:
+def row_weights(present: Bool[Tensor, "b l"], rows: Shaped[Tensor, "b r"]) -> Float[Tensor, "b r l"]:
     """Weights of pairs; each chain counts by its residues, whatever share of rows was drawn."""
     b = torch.arange(len(present), device=present.device)[:, None]
     weight = present[b, rows][:, :, None] & present[:, None]
@@ -292,9 +283,7 @@ def _local_agreement(found: Tensor, true: Tensor, keep: Tensor) -> Tensor:
     return (kept * near).sum(-1) / near.sum(-1).clamp(min=1)
 
 
-def pad(
-    flat: Shaped[Tensor, "n d"], sizes: list[int]
-) -> tuple[Shaped[Tensor, "b l d"], Bool[Tensor, "b l"]]:
+def pad(flat: Shaped[Tensor, "n d"], sizes: list[int]) -> tuple[Shaped[Tensor, "b l d"], Bool[Tensor, "b l"]]:
     """Lay residues of several chains into rows; True where a residue is."""
     padded = torch.nn.utils.rnn.pad_sequence(list(flat.split(sizes)), batch_first=True)
     length = torch.tensor(sizes, device=flat.device)

@@ -29,23 +29,16 @@ class Message(nn.Module):
         self.separation = nn.Embedding(2 * FAR + 2, hidden)
         self.out = nn.Linear(hidden, hidden)
         self.feed = nn.Sequential(
-            nn.LayerNorm(hidden),
-            nn.Linear(hidden, 3 * hidden),
-            nn.GELU(),
-            nn.Linear(3 * hidden, hidden),
+            nn.LayerNorm(hidden), nn.Linear(hidden, 3 * hidden), nn.GELU(), nn.Linear(3 * hidden, hidden)
         )
 
-    def forward(
-        self, h: Float[Tensor, "n h"], graph: Graph, whole: bool = False
-    ) -> Float[Tensor, "n h"]:
+    def forward(self, h: Float[Tensor, "n h"], graph: Graph, whole: bool = False) -> Float[Tensor, "n h"]:
         """Update the residues' states from their neighbours'."""
         if not (whole or torch.is_grad_enabled()):
             return self._infer(h, graph)
         x = self.norm(h).to(self.here.weight.dtype)
         there = self.there(x)
-        gathered = there.index_select(0, graph.index.flatten()).view(
-            *graph.index.shape, x.shape[-1]
-        )
+        gathered = there.index_select(0, graph.index.flatten()).view(*graph.index.shape, x.shape[-1])
         edge = self.edge(graph.edge.to(x.dtype))
         edge = edge + self.separation(graph.separation).to(there.dtype)
         message = F.gelu(self.here(x)[:, None] + gathered + edge)
@@ -94,21 +87,14 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self,
-        dim: int = 32,
-        hidden: int = 128,
-        layers: int = 3,
-        neighbours: int = 16,
-        placed: bool = False,
+        self, dim: int = 32, hidden: int = 128, layers: int = 3, neighbours: int = 16, placed: bool = False
     ):
         super().__init__()
         self.neighbours, self.placed = neighbours, placed
         self.inputs = nn.Linear(node_features(placed), hidden)
         self.messages = nn.ModuleList(Message(hidden) for _ in range(layers))
         self.outputs = nn.Sequential(
-            nn.LayerNorm(hidden),
-            nn.Linear(hidden, dim),
-            nn.LayerNorm(dim, elementwise_affine=False),
+            nn.LayerNorm(hidden), nn.Linear(hidden, dim), nn.LayerNorm(dim, elementwise_affine=False)
         )
 
     def forward(self, batch: Batch) -> Float[Tensor, "n d"]:

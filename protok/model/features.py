@@ -13,14 +13,7 @@ from torch import Tensor
 
 from protok.structure import geometry_padded
 from protok.structure.backbone import Backbone
-from protok.structure.geometry import (
-    chain_frame,
-    density_moments,
-    frames,
-    linked,
-    neighbours,
-    torsions,
-)
+from protok.structure.geometry import chain_frame, density_moments, frames, linked, neighbours, torsions
 
 #: Radii in Å of the density moments; beyond the last a residue is not seen directly.
 RADII = (10.0, 18.0, 30.0)
@@ -85,9 +78,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move to a device."""
-        return Batch(
-            self.coords.to(device), self.mask.to(device), self.sizes, self.chain.to(device)
-        )
+        return Batch(self.coords.to(device), self.mask.to(device), self.sizes, self.chain.to(device))
 
 
 @dataclass
@@ -118,9 +109,7 @@ def featurize(batch: Batch, k: int, placed: bool = False, edges: bool = True) ->
         ints = torch.zeros(0, k, dtype=torch.long, device=ca.device)
         node = ca.new_zeros(0, node_features(placed))
         return Graph(node, ca.new_zeros(0, k, EDGE), ints, ints, ints.bool())
-    together = (
-        ca.device.type != "cpu" and geometry_padded.fits(batch.sizes) and _one_chain_each(batch)
-    )
+    together = ca.device.type != "cpu" and geometry_padded.fits(batch.sizes) and _one_chain_each(batch)
     around = (_around_rows if together else _around)(batch, turn, k, placed)
     index, valid = around.index, around.valid
     node = torch.cat([_local(batch), *around.node], 1)

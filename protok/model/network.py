@@ -47,9 +47,7 @@ class Network(nn.Module):
         form = (dim, own.width, own.layers, own.heads)
         self.decoder = Decoder(*form) if own.placed else ViewDecoder(*form, own.pair)
 
-    def forward(
-        self, batch: Batch, rows: int, seen: Batch | None = None, steady: float = 0.0
-    ) -> Losses:
+    def forward(self, batch: Batch, rows: int, seen: Batch | None = None, steady: float = 0.0) -> Losses:
         """Training loss of a batch of crops.
 
         Parameters

@@ -15,10 +15,7 @@ CIS = 2.95
 
 
 def relax(
-    trace: Trace,
-    torsion: Float[Tensor, "l 3 2"],
-    bonded: Bool[Tensor, "m"],
-    steps: int = 60,
+    trace: Trace, torsion: Float[Tensor, "l 3 2"], bonded: Bool[Tensor, "m"], steps: int = 60
 ) -> tuple[Float[Tensor, "l 3"], Float[Tensor, "l 3 3"]]:
     """Move rigid residues as little as will give their bonds the right lengths and angles.
 

@@ -61,9 +61,7 @@ class ViewDecoder(Trunk):
         Hidden units of the pair head.
     """
 
-    def __init__(
-        self, dim: int = 32, width: int = 256, layers: int = 8, heads: int = 4, pair: int = 96
-    ):
+    def __init__(self, dim: int = 32, width: int = 256, layers: int = 8, heads: int = 4, pair: int = 96):
         super().__init__(dim, width, layers, heads, sized=False)
         self.row = nn.Linear(width, 2 * pair)
         self.column = nn.Linear(width, 2 * pair)
@@ -129,9 +127,7 @@ def view_loss(
 
 
 @torch.no_grad()
-def reconcile(
-    decoder: ViewDecoder, h: Float[Tensor, "l w"], rounds: int = 12, trust: float = TRUST
-) -> Trace:
+def reconcile(decoder: ViewDecoder, h: Float[Tensor, "l w"], rounds: int = 12, trust: float = TRUST) -> Trace:
     """Reconcile the views of one chain.
 
     Parameters
@@ -169,15 +165,10 @@ def reconcile(
 
 def _views(decoder: ViewDecoder, h: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     parts = [decoder.views(h[None], part[None]) for part in rows.split(ROWS)]
-    return (
-        torch.cat([p.position[0] for p in parts]),
-        torch.cat([p.sigma[0] for p in parts]),
-    )
+    return (torch.cat([p.position[0] for p in parts]), torch.cat([p.sigma[0] for p in parts]))
 
 
-def predicted_lddt(
-    ca: Float[Tensor, "l 3"], rows: Tensor, sigma: Float[Tensor, "r l"]
-) -> Float[Tensor, "l"]:
+def predicted_lddt(ca: Float[Tensor, "l 3"], rows: Tensor, sigma: Float[Tensor, "r l"]) -> Float[Tensor, "l"]:
     """Expected CA lDDT of each residue, 0..100, from the claimed scales.
 
     An error with density exp(-|e|/s) in space has a component along any direction

@@ -102,9 +102,9 @@ def as_tokenizer(given: Any) -> Any:
     """A tokenizer, from itself or from its name or folder."""
     if not isinstance(given, str | Path):
         return given
-    import protok
+    from protok.tokenizers.registry import load
 
-    return protok.load(str(given))
+    return load(str(given))
 
 
 def residues_of(tokenizer: Any) -> int:
@@ -120,21 +120,15 @@ def check_across(tokenizer: Any, options: Reading) -> None:
 
 
 def encode_sources(
-    sources: Sequence[Source],
-    tokenizer: Any,
-    options: Reading,
-    jobs: int,
-    *,
-    timeout: float | None = None,
+    sources: Sequence[Source], tokenizer: Any, options: Reading, jobs: int, *, timeout: float | None = None
 ) -> Iterator[tuple[Source, Encoded]]:
     """Yield the result of each source as it comes; `timeout` as in `workers.run`."""
     alone = jobs == 1 and timeout is None
     payload = tokenizer if alone else pickle.dumps(tokenizer)
     most = min(BATCH_FILES, 1 + len(sources) // (4 * jobs))
     for one, result in workers.run(
-        encoder, (payload, options), batches(open_sources(sources, options), most),
-        jobs=jobs, timeout=timeout,
-    ):  # fmt: skip
+        encoder, (payload, options), batches(open_sources(sources, options), most), jobs=jobs, timeout=timeout
+    ):
         path = one.source.path
         if isinstance(result, workers.Lost):
             result = Encoded(path, errors=(ProtokError(result.reason, result.remedy, file=path),))
@@ -254,9 +248,7 @@ def _tokenize(
 def _as_error(error: Exception, file: str, chain: str = "") -> ProtokError:
     """Any exception as a row of the error table: what is no ProtokError is a fault of ours."""
     if not isinstance(error, ProtokError):
-        error = ProtokError(
-            f"unexpected {type(error).__name__}: {error}", "please report it with the file"
-        )
+        error = ProtokError(f"unexpected {type(error).__name__}: {error}", "please report it with the file")
     error.file = file
     error.chain = error.chain or chain
     return error

@@ -251,9 +251,7 @@ def _decoder(payload: Any, compared: bool, options: Reading):
 
     @lru_cache(maxsize=2)
     def original(path: Path):
-        return read(
-            path, model=options.model, chain_ids=options.chain_ids, truncated=options.truncated
-        )
+        return read(path, model=options.model, chain_ids=options.chain_ids, truncated=options.truncated)
 
     def work(tasks: Sequence[_Task]) -> list[Rebuilt | ProtokError]:
         results: list[Rebuilt | ProtokError] = []

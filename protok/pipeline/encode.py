@@ -199,9 +199,7 @@ def encode_all(
             for source, result in results:
                 if result.errors and on_error == "stop":
                     error = result.errors[0]
-                    raise Stopped(
-                        error.found, error.remedy, file=error.file, chain=error.chain
-                    ) from error
+                    raise Stopped(error.found, error.remedy, file=error.file, chain=error.chain) from error
                 failed = tuple((error.chain, error.reason) for error in result.errors)
                 journal.add(source, result.tokens, failed, result.notes)
                 write_errors([(source.path, *row) for row in failed], table, append=True)
@@ -268,9 +266,17 @@ def encode_store(
             advance(len(rows), 0)
     save(found, out)
     return Summary(
-        str(out), tokenizer.codebook, 1, len(held), int(held.lengths().sum()), 0, (), (), 0,
+        str(out),
+        tokenizer.codebook,
+        1,
+        len(held),
+        int(held.lengths().sum()),
+        0,
+        (),
+        (),
+        0,
         time.monotonic() - began,
-    )  # fmt: skip
+    )
 
 
 def parts_of(out: str | Path) -> Path:
@@ -319,9 +325,7 @@ def _made_of(job: dict, sources: Sequence[Source], entries: Sequence[Entry]) -> 
     }
 
 
-def _finish(
-    journal: Journal, sources: Sequence[Source], out: Path, stored: dict, ordered: bool
-) -> None:
+def _finish(journal: Journal, sources: Sequence[Source], out: Path, stored: dict, ordered: bool) -> None:
     """Join the parts, and let the output appear at once."""
     tables = journal.tables(sources, ordered)
     if out.suffix:
@@ -373,10 +377,7 @@ def _join(tables: Iterator, path: Path, stored: dict, most: float = float("inf")
     schema = pq.read_schema(path)
     plain = {key: value for key, value in stored.items() if key not in ("errors", "notes")}
     rest = {key: value for key, value in stored.items() if key not in plain}
-    said = {
-        MADE_OF: json.dumps(plain),
-        FAILED: base64.b64encode(zlib.compress(json.dumps(rest).encode())),
-    }
+    said = {MADE_OF: json.dumps(plain), FAILED: base64.b64encode(zlib.compress(json.dumps(rest).encode()))}
     schema = schema.with_metadata({**(schema.metadata or {}), **said})
     total = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:

@@ -85,8 +85,7 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     parts = [0] * len(distinct)
     while True:
         names = [
-            "/".join(file.parts[-n:]) if n else stem(file)
-            for file, n in zip(distinct, parts, strict=True)
+            "/".join(file.parts[-n:]) if n else stem(file) for file, n in zip(distinct, parts, strict=True)
         ]
         count = Counter(names)
         if len(count) == len(distinct):

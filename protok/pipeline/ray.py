@@ -110,9 +110,11 @@ def _connect(ray: Any, cluster: Cluster) -> None:
     try:
         if cluster.address is None:
             ray.init(
-                num_cpus=cluster.readers + cluster.encoders, include_dashboard=False,
-                log_to_driver=False, logging_level="error",
-            )  # fmt: skip
+                num_cpus=cluster.readers + cluster.encoders,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="error",
+            )
         else:
             _knock(cluster.address)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="error")

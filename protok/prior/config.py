@@ -31,14 +31,11 @@ class PriorConfig:
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
-            raise RecipeError(
-                f"architecture {self.architecture!r} is not one of {', '.join(ARCHITECTURES)}"
-            )
+            raise RecipeError(f"architecture {self.architecture!r} is not one of {', '.join(ARCHITECTURES)}")
         at_least_one(self, "layers", "width", "heads")
         if self.width % (2 * self.heads):
             raise RecipeError(
-                f"width {self.width} does not divide into {self.heads} heads",
-                "heads have an even width",
+                f"width {self.width} does not divide into {self.heads} heads", "heads have an even width"
             )
 
 
@@ -109,9 +106,7 @@ class PriorRecipe:
     valid: PriorValidConfig = field(default_factory=PriorValidConfig)
 
 
-def read_prior_recipe(
-    path: str | Path | None, overrides: Mapping[str, Any] | None = None
-) -> PriorRecipe:
+def read_prior_recipe(path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> PriorRecipe:
     """Read a recipe from TOML and apply ``{"optim.steps": 100}`` overrides.
 
     Raises

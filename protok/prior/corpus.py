@@ -55,8 +55,7 @@ class Corpus:
         """Some of the records, by slice, mask or numbers."""
         picked = np.arange(len(self))[rows].tolist()
         kept = {
-            key: [getattr(self, key)[i] for i in picked]
-            for key in ("codes", "names", "texts", "classes")
+            key: [getattr(self, key)[i] for i in picked] for key in ("codes", "names", "texts", "classes")
         }
         return replace(self, **kept)
 
@@ -108,9 +107,16 @@ class Corpus:
             labels = tuple(sorted({OTHER}.union(*map(set, self.texts))))
         quantiles = np.quantile(lengths, np.linspace(0, 1, 101), method="nearest")
         return Layout(
-            self.codebook, self.size, self.grid, self.pixels, data.order, data.condition,
-            data.longest, labels, () if self.grid else tuple(int(n) for n in quantiles),
-        )  # fmt: skip
+            self.codebook,
+            self.size,
+            self.grid,
+            self.pixels,
+            data.order,
+            data.condition,
+            data.longest,
+            labels,
+            () if self.grid else tuple(int(n) for n in quantiles),
+        )
 
 
 def read_corpus(path: str | Path, longest: int | None = None) -> Corpus:
@@ -162,11 +168,16 @@ def _images(path: Path, digest: str) -> Corpus:
     first = tokens[0]
     names = [one.name for one in tokens]
     return Corpus(
-        [one.ids.reshape(*one.ids.shape[:2], one.levels) for one in tokens], names,
-        [""] * len(names), [name.split("/")[0] if "/" in name else "" for name in names],
-        first.codebook, first.size, (*first.ids.shape[:2], first.levels),
-        (first.height, first.width, first.factor), digest,
-    )  # fmt: skip
+        [one.ids.reshape(*one.ids.shape[:2], one.levels) for one in tokens],
+        names,
+        [""] * len(names),
+        [name.split("/")[0] if "/" in name else "" for name in names],
+        first.codebook,
+        first.size,
+        (*first.ids.shape[:2], first.levels),
+        (first.height, first.width, first.factor),
+        digest,
+    )
 
 
 def _chains(path: Path, digest: str, longest: int | None) -> Corpus:
@@ -190,8 +201,9 @@ def _of_one(found: set, what: str, path: Path) -> None:
     if len(found) > 1:
         raise FormatError(
             f"holds {len(found)} {what}: {', '.join(map(str, sorted(found)[:3]))}",
-            "a prior learns one", file=str(path),
-        )  # fmt: skip
+            "a prior learns one",
+            file=str(path),
+        )
 
 
 @dataclass(frozen=True)
@@ -231,8 +243,6 @@ class Batches:
         hidden = np.random.default_rng((self.seed, step, 1)).random(n) < self.drop
         kind = self.layout.condition
         return [
-            self.layout.row(
-                self.corpus.codes[i], None if hide else self.corpus.condition(int(i), kind)
-            )
+            self.layout.row(self.corpus.codes[i], None if hide else self.corpus.condition(int(i), kind))
             for i, hide in zip(picked if len(picked) else drawn[:1], hidden, strict=False)
         ]

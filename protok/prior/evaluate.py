@@ -26,8 +26,9 @@ def learned_codes(prior: Prior, learned: str | Path) -> Corpus:
     if corpus.codebook != prior.layout.codebook:
         raise CodebookMismatch(
             f"holds codes of {corpus.codebook}, the prior is over {prior.layout.codebook}",
-            "give the file that the prior was trained on", file=str(learned),
-        )  # fmt: skip
+            "give the file that the prior was trained on",
+            file=str(learned),
+        )
     return corpus
 
 
@@ -36,18 +37,11 @@ def code_use(codes: Sequence[np.ndarray], size: int) -> dict[str, float]:
     flat = np.concatenate([one.ravel() for one in codes])
     share = np.bincount(flat[flat >= 0], minlength=size)
     share = share[share > 0] / share.sum()
-    return {
-        "usage": len(share) / size,
-        "perplexity": float(np.exp(-(share * np.log(share)).sum())),
-    }
+    return {"usage": len(share) / size, "perplexity": float(np.exp(-(share * np.log(share)).sum()))}
 
 
 def score_chains(
-    prior: Prior,
-    tokenizer: Any,
-    wanted: Sequence[Request],
-    codes: Sequence[np.ndarray],
-    learned: str | Path,
+    prior: Prior, tokenizer: Any, wanted: Sequence[Request], codes: Sequence[np.ndarray], learned: str | Path
 ) -> dict[str, Any]:
     """Validity, diversity and novelty of sampled chains, beside training chains through the codes.
 
@@ -67,9 +61,7 @@ def score_chains(
     corpus = learned_codes(prior, learned)
     rows = np.linspace(0, len(corpus) - 1, min(len(codes), len(corpus))).astype(int)
     real = [corpus.codes[i] for i in rows]
-    usage = np.bincount(
-        np.concatenate([one[one >= 0] for one in corpus.codes]), minlength=corpus.size
-    )
+    usage = np.bincount(np.concatenate([one[one >= 0] for one in corpus.codes]), minlength=corpus.size)
     table = Codes.of(tokenizer, usage)
     built = [tokenizer.decode(one) for one in as_tokens(prior.layout, codes, wanted)]
     again = as_tokens(prior.layout, real, [Request()] * len(real))

@@ -64,10 +64,7 @@ def repetition(codes: Sequence[np.ndarray], corpus: Corpus) -> float:
 
 
 def likeness(
-    samples: np.ndarray,
-    originals: Pictures,
-    tokenizer: Any,
-    inception: str | Path | None = None,
+    samples: np.ndarray, originals: Pictures, tokenizer: Any, inception: str | Path | None = None
 ) -> dict[str, Any]:
     """Fréchet distance of samples from real images, and what reconstructions would have.
 

@@ -140,14 +140,10 @@ class Layout:
     def _label(self, condition: str | int) -> int:
         if self.condition == "length":
             if not 1 <= int(condition) <= self.longest:
-                raise FormatError(
-                    f"a length of {condition} was not learned", f"give 1 to {self.longest}"
-                )
+                raise FormatError(f"a length of {condition} was not learned", f"give 1 to {self.longest}")
             return (int(condition) - 1) // STRIDE
         if condition not in self.labels:
-            raise FormatError(
-                f"no class {condition!r} was learned", f"give one of {', '.join(self.labels)}"
-            )
+            raise FormatError(f"no class {condition!r} was learned", f"give one of {', '.join(self.labels)}")
         return self.labels.index(str(condition))
 
     def level_of(self, n: int) -> np.ndarray:
@@ -219,8 +215,7 @@ class Layout:
         """
         if tokenizer.codebook != self.codebook:
             raise CodebookMismatch(
-                f"the prior is over codes of {self.codebook}, the tokenizer is "
-                f"{tokenizer.codebook}",
+                f"the prior is over codes of {self.codebook}, the tokenizer is {tokenizer.codebook}",
                 "give the tokenizer that made the training codes",
             )
         return tokenizer

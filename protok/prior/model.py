@@ -44,22 +44,36 @@ def transformers() -> Any:
 def build_network(config: PriorConfig, layout: Layout) -> nn.Module:
     """A Llama or GPT-2 with random weights, of the vocabulary of a layout."""
     tools = transformers()
-    shared = {"vocab_size": len(layout), "tie_word_embeddings": True, "pad_token_id": PAD,
-              "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+    shared = {
+        "vocab_size": len(layout),
+        "tie_word_embeddings": True,
+        "pad_token_id": PAD,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
     if config.architecture == "gpt2":
         form = tools.GPT2Config(
-            n_embd=config.width, n_layer=config.layers, n_head=config.heads,
-            n_positions=layout.context, resid_pdrop=config.dropout, embd_pdrop=config.dropout,
-            attn_pdrop=config.dropout, **shared,
-        )  # fmt: skip
+            n_embd=config.width,
+            n_layer=config.layers,
+            n_head=config.heads,
+            n_positions=layout.context,
+            resid_pdrop=config.dropout,
+            embd_pdrop=config.dropout,
+            attn_pdrop=config.dropout,
+            **shared,
+        )
         return tools.GPT2LMHeadModel(form)
     form = tools.LlamaConfig(
-        hidden_size=config.width, num_hidden_layers=config.layers,
-        num_attention_heads=config.heads, num_key_value_heads=config.heads,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
         # Three matrices of this width have the parameters of two of four times the width.
         intermediate_size=-(-8 * config.width // 3 // 32) * 32,
-        max_position_embeddings=layout.context, attention_dropout=config.dropout, **shared,
-    )  # fmt: skip
+        max_position_embeddings=layout.context,
+        attention_dropout=config.dropout,
+        **shared,
+    )
     return tools.LlamaForCausalLM(form)
 
 
@@ -94,9 +108,13 @@ class Prior(OnDevice):
     """
 
     def __init__(
-        self, config: PriorConfig, layout: Layout, network: nn.Module | None = None,
-        *, provenance: Mapping[str, Any] | None = None,
-    ):  # fmt: skip
+        self,
+        config: PriorConfig,
+        layout: Layout,
+        network: nn.Module | None = None,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+    ):
         self.config, self.layout = config, layout
         self.network = build_network(config, layout).eval() if network is None else network
         self.provenance = dict(provenance or {})
@@ -113,9 +131,11 @@ class Prior(OnDevice):
         """Negative log-likelihood in nats of each row of `stack`, and how many ids it scored."""
         # Without a mask transformers takes positions that start again for packed sequences.
         logits = self.network(
-            input_ids=batch["ids"], position_ids=batch["positions"],
-            attention_mask=batch["mask"], use_cache=False,
-        ).logits  # fmt: skip
+            input_ids=batch["ids"],
+            position_ids=batch["positions"],
+            attention_mask=batch["mask"],
+            use_cache=False,
+        ).logits
         targets = batch["targets"]
         loss = F.cross_entropy(
             logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
@@ -132,9 +152,7 @@ class Prior(OnDevice):
             found.append((total / n / np.log(2)).cpu().numpy())
         return np.concatenate(found)
 
-    def save_pretrained(
-        self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
-    ) -> Path:
+    def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write ``config.json`` and ``model.safetensors``, which need nothing else."""
         said = {
             "kind": KIND,

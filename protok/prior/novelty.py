@@ -112,11 +112,7 @@ def diversity(
         return {"pairs": 0}
     tm = np.array([_tm(backbones[i], backbones[j]) for i, j in zip(first, second, strict=True)])
     near = [table.align(codes[i], codes[j]) for i, j in zip(first, second, strict=True)]
-    found = {
-        "pairs": len(first),
-        "tm_score": float(tm.mean()),
-        "code_distance": float(1 - np.mean(near)),
-    }
+    found = {"pairs": len(first), "tm_score": float(tm.mean()), "code_distance": float(1 - np.mean(near))}
     if every:
         found["clusters"] = _clusters(len(codes), first[tm > 0.5], second[tm > 0.5]) / len(codes)
     return found

@@ -42,11 +42,18 @@ def as_tokens(
     for i, (ids, one) in enumerate(zip(codes, wanted, strict=True)):
         known = isinstance(one.condition, str) and len(one.condition) == len(ids)
         n = len(ids)
-        found.append(Tokens(
-            ids, layout.size, layout.codebook, str(one.condition) if known else OTHER * n,
-            np.full(n, "A"), np.arange(1, n + 1, dtype=np.int32), np.full(n, ""),
-            f"{name}-{i + 1:04d}",
-        ))  # fmt: skip
+        found.append(
+            Tokens(
+                ids,
+                layout.size,
+                layout.codebook,
+                str(one.condition) if known else OTHER * n,
+                np.full(n, "A"),
+                np.arange(1, n + 1, dtype=np.int32),
+                np.full(n, ""),
+                f"{name}-{i + 1:04d}",
+            )
+        )
     return found
 
 
@@ -85,14 +92,8 @@ def soundness(backbone: Backbone) -> dict[str, float]:
     n, ca, c = x[:, 0], x[:, 1], x[:, 2]
     gap = np.linalg.norm(c[:-1] - n[1:], axis=-1)
     bonded = gap < BREAK
-    measured = {
-        "C-N": gap,
-        "CA-C-N": _angle(ca[:-1], c[:-1], n[1:]),
-        "C-N-CA": _angle(c[:-1], n[1:], ca[1:]),
-    }
-    sound = {
-        key: np.abs(measured[key] - ideal)[bonded] <= room for key, (ideal, room) in BOND.items()
-    }
+    measured = {"C-N": gap, "CA-C-N": _angle(ca[:-1], c[:-1], n[1:]), "C-N-CA": _angle(c[:-1], n[1:], ca[1:])}
+    sound = {key: np.abs(measured[key] - ideal)[bonded] <= room for key, (ideal, room) in BOND.items()}
     distance = np.linalg.norm(ca[:, None] - ca, axis=-1)
     pairs = np.triu(distance < CLASH, APART).sum()
     angles, defined = torsions(torch.from_numpy(x), torch.from_numpy(bonded))

@@ -156,11 +156,18 @@ class _Stream:
     def _read(self, ids: Tensor, positions: Tensor) -> Tensor:
         self.seen += ids.shape[1]
         device = self.prior.device
-        return self.prior.network(
-            input_ids=ids.to(device), position_ids=positions.to(device),
-            attention_mask=torch.ones(len(ids), self.seen, dtype=torch.long, device=device),
-            **self.kept, use_cache=True,
-        ).logits[:, -1].float().cpu()  # fmt: skip
+        return (
+            self.prior.network(
+                input_ids=ids.to(device),
+                position_ids=positions.to(device),
+                attention_mask=torch.ones(len(ids), self.seen, dtype=torch.long, device=device),
+                **self.kept,
+                use_cache=True,
+            )
+            .logits[:, -1]
+            .float()
+            .cpu()
+        )
 
     def add(self, ids: Tensor) -> None:
         """Read one more id of each row."""
@@ -170,9 +177,15 @@ class _Stream:
 
 
 def _draw(
-    prior: Prior, part: Sequence[int], wanted: Sequence[Request], streams: Sequence[_Stream],
-    seed: int, temperature: float, top_p: float, guidance: float,
-) -> list[list[int]]:  # fmt: skip
+    prior: Prior,
+    part: Sequence[int],
+    wanted: Sequence[Request],
+    streams: Sequence[_Stream],
+    seed: int,
+    temperature: float,
+    top_p: float,
+    guidance: float,
+) -> list[list[int]]:
     layout = prior.layout
     most = math.prod(layout.grid) if layout.grid else layout.longest
     lengths = [wanted[i].length for i in part]

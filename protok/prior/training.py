@@ -128,9 +128,12 @@ def run(
     module = PriorTraining(plan, prior, held_out)
     optim = plan.optim
     trainer = make_trainer(
-        out, steps=optim.steps, every=plan.valid.every, precision=optim.precision,
+        out,
+        steps=optim.steps,
+        every=plan.valid.every,
+        precision=optim.precision,
         gradient_clip_val=optim.clip,
-    )  # fmt: skip
+    )
     began = time.time()
     batches = Batches(train, layout, optim.batch, plan.data.drop, optim.seed)
     fit(trainer, module, DataLoader(Steps(batches, module), batch_size=None), last)
@@ -161,8 +164,9 @@ def parts(plan: PriorRecipe) -> tuple[Corpus, Corpus]:
         if (valid.codebook, valid.grid) != (train.codebook, train.grid):
             raise CodebookMismatch(
                 f"holds codes of {valid.codebook}, the training file of {train.codebook}",
-                "encode both with one model, images at one size", file=data.valid,
-            )  # fmt: skip
+                "encode both with one model, images at one size",
+                file=data.valid,
+            )
         return train, valid
     # A mirror image of a training image would be no new one.
     origins = train.origins()

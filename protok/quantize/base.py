@@ -96,11 +96,7 @@ class Quantizer(nn.Module):
         raise ValueError(f"{type(self).__name__} has no table of codes, which `soft` needs")
 
     def penalty(
-        self,
-        c: Float[Tensor, "n e"],
-        ids: Int[Tensor, "n *l"],
-        q: Float[Tensor, "n e"],
-        hardness: float,
+        self, c: Float[Tensor, "n e"], ids: Int[Tensor, "n *l"], q: Float[Tensor, "n e"], hardness: float
     ) -> Float[Tensor, ""]:
         """What is added to the training loss."""
         return c.new_zeros(())
@@ -109,9 +105,7 @@ class Quantizer(nn.Module):
         """Place the codebook on a sample of vectors of the code space."""
         self.initialised.fill_(True)
 
-    def update(
-        self, c: Float[Tensor, "n e"], ids: Int[Tensor, "n *l"], settled: bool = False
-    ) -> None:
+    def update(self, c: Float[Tensor, "n e"], ids: Int[Tensor, "n *l"], settled: bool = False) -> None:
         """Learn from one batch, after lookup, in training only; `settled` stops respawn."""
         self.count(ids)
 
@@ -129,9 +123,7 @@ class Quantizer(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             return self.nearest(self.inward(z.float()).detach())
 
-    def forward(
-        self, z: Float[Tensor, "*b d"], mask: Bool[Tensor, "*b"] | None = None
-    ) -> Quantized:
+    def forward(self, z: Float[Tensor, "*b d"], mask: Bool[Tensor, "*b"] | None = None) -> Quantized:
         """Quantize with a straight-through gradient.
 
         Parameters
@@ -149,12 +141,7 @@ class Quantizer(nn.Module):
         return self.run(z, mask)
 
     def run(
-        self,
-        z: Tensor,
-        mask: Tensor | None,
-        hardness: float = 1.0,
-        mix: str = "ste",
-        settled: bool = False,
+        self, z: Tensor, mask: Tensor | None, hardness: float = 1.0, mix: str = "ste", settled: bool = False
     ) -> Quantized:
         """`forward` at a hardness above 0 (see `ProVQ`); in eval always hard."""
         with torch.autocast(z.device.type, enabled=False):
@@ -194,9 +181,7 @@ class Quantizer(nn.Module):
         out = self.outward(c)
         if keep is None:
             shape = z.shape[:-1]
-            return Quantized(
-                out.reshape(z.shape), ids.reshape((*shape, *self.code_shape)), loss, error
-            )
+            return Quantized(out.reshape(z.shape), ids.reshape((*shape, *self.code_shape)), loss, error)
         full = torch.zeros(z.shape, dtype=out.dtype, device=z.device)
         full[keep] = out
         codes = torch.full((*z.shape[:-1], *self.code_shape), -1, dtype=torch.long, device=z.device)

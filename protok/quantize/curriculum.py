@@ -71,11 +71,7 @@ MIXES = ("bernoulli", "ste", "mix", "rotation", "soft")
 
 
 def feed(
-    quantizer: nn.Module,
-    c: Float[Tensor, "n e"],
-    q: Float[Tensor, "n e"],
-    hardness: float,
-    mix: str,
+    quantizer: nn.Module, c: Float[Tensor, "n e"], q: Float[Tensor, "n e"], hardness: float, mix: str
 ) -> Float[Tensor, "n e"]:
     """Vectors between their latent and their code.
 

@@ -81,10 +81,14 @@ def diagnose(quantizer: nn.Module, z: Tensor, mask: Tensor | None = None) -> Dia
         c, _ = quantizer.enter(z, mask)
         ids = quantizer.nearest(c)
         q = quantizer.codes(ids)
-        counts = [
-            torch.bincount(column, minlength=quantizer.size).double()
-            for column in ids.reshape(len(c), -1).unbind(-1)
-        ] if len(c) else [torch.zeros(quantizer.size)]  # fmt: skip
+        counts = (
+            [
+                torch.bincount(column, minlength=quantizer.size).double()
+                for column in ids.reshape(len(c), -1).unbind(-1)
+            ]
+            if len(c)
+            else [torch.zeros(quantizer.size)]
+        )
         used = sum(float((n > 0).double().mean()) for n in counts) / len(counts)
         return Diagnostics(
             float(quantizer.hardness),
@@ -117,9 +121,7 @@ def reconstruction_gap(
         c, keep = quantizer.enter(z, mask)
         ids = quantizer.nearest(c)
         nothing = c.new_zeros(())
-        fed = (
-            quantizer.leave(z, keep, x, ids, nothing, nothing).z for x in (c, quantizer.codes(ids))
-        )
+        fed = (quantizer.leave(z, keep, x, ids, nothing, nothing).z for x in (c, quantizer.codes(ids)))
     continuous, quantized = (float(error(x)) for x in fed)
     return continuous, quantized
 

@@ -24,9 +24,7 @@ def total(*parts: Tensor) -> tuple[Tensor, ...]:
     joined = torch.cat([part.reshape(-1) for part in parts])
     dist.all_reduce(joined)
     sizes = [part.numel() for part in parts]
-    return tuple(
-        piece.reshape(part.shape) for piece, part in zip(joined.split(sizes), parts, strict=True)
-    )
+    return tuple(piece.reshape(part.shape) for piece, part in zip(joined.split(sizes), parts, strict=True))
 
 
 @torch.no_grad()

@@ -60,9 +60,7 @@ class FSQ(_Lattice):
         self.levels = tuple(levels)
         count = torch.tensor(self.levels)
         self.register_buffer("count_of", count, persistent=False)
-        self.register_buffer(
-            "stride", torch.tensor([1, *self.levels[:-1]]).cumprod(0), persistent=False
-        )
+        self.register_buffer("stride", torch.tensor([1, *self.levels[:-1]]).cumprod(0), persistent=False)
         half = (count - 1) * (1 + 1e-3) / 2
         offset = torch.where(count % 2 == 0, 0.5, 0.0)
         self.register_buffer("reach", half, persistent=False)
@@ -163,11 +161,7 @@ class LFQ(_Lattice):
         return ((ids[:, None] & powers) != 0) * (2 * self.unit) - self.unit
 
     def penalty(
-        self,
-        c: Float[Tensor, "n e"],
-        ids: Int[Tensor, "n"],
-        q: Float[Tensor, "n e"],
-        hardness: float,
+        self, c: Float[Tensor, "n e"], ids: Int[Tensor, "n"], q: Float[Tensor, "n e"], hardness: float
     ) -> Float[Tensor, ""]:
         """Commitment and mean entropy of a vector less entropy of the mean, times hardness."""
         loss = commitment(c, q, self.beta * hardness)

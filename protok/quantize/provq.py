@@ -117,9 +117,7 @@ class ProVQ(Quantizer):
         self.inner.anchor(c)
         self.initialised.fill_(True)
 
-    def forward(
-        self, z: Float[Tensor, "*b d"], mask: Bool[Tensor, "*b"] | None = None
-    ) -> Quantized:
+    def forward(self, z: Float[Tensor, "*b d"], mask: Bool[Tensor, "*b"] | None = None) -> Quantized:
         """Quantize as hard as the present hardness says (see `Quantizer.forward`)."""
         if not self.training:
             return self.inner.run(z, mask)

@@ -69,11 +69,7 @@ class ResidualVQ(Quantizer):
         return self.codes(ids[:, :kept]) if chance < self.prefix else q
 
     def penalty(
-        self,
-        c: Float[Tensor, "n d"],
-        ids: Int[Tensor, "n l"],
-        q: Float[Tensor, "n d"],
-        hardness: float,
+        self, c: Float[Tensor, "n d"], ids: Int[Tensor, "n l"], q: Float[Tensor, "n d"], hardness: float
     ) -> Float[Tensor, ""]:
         """Sum of what the levels ask for."""
         loss = c.new_zeros(())
@@ -91,9 +87,7 @@ class ResidualVQ(Quantizer):
         self._tell()
 
     @torch.no_grad()
-    def update(
-        self, c: Float[Tensor, "n d"], ids: Int[Tensor, "n l"], settled: bool = False
-    ) -> None:
+    def update(self, c: Float[Tensor, "n d"], ids: Int[Tensor, "n l"], settled: bool = False) -> None:
         """Each level learns from its own residuals."""
         for level, part, own in zip(self.levels, self._parts(ids), ids.unbind(-1), strict=True):
             level.update(c, own, settled)

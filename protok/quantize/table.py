@@ -23,11 +23,7 @@ class Tabled(Quantizer):
         return nearest(c, self.table())
 
     def penalty(
-        self,
-        c: Float[Tensor, "n d"],
-        ids: Int[Tensor, "n"],
-        q: Float[Tensor, "n d"],
-        hardness: float,
+        self, c: Float[Tensor, "n d"], ids: Int[Tensor, "n"], q: Float[Tensor, "n d"], hardness: float
     ) -> Float[Tensor, ""]:
         """Commitment, in proportion to hardness, and |sg z - q|^2 where the table is learned."""
         return commitment(c, q, self.beta * hardness)
@@ -173,9 +169,7 @@ class SimVQ(Tabled):
 
     remedy = "anchor its basis by k-means (kmeans=True, or ProVQ), or use fewer codes"
 
-    def __init__(
-        self, size: int, dim: int, beta: float = 0.25, bias: bool = False, kmeans: bool = False
-    ):
+    def __init__(self, size: int, dim: int, beta: float = 0.25, bias: bool = False, kmeans: bool = False):
         super().__init__(size, dim, beta=beta)
         self.kmeans = kmeans
         self.register_buffer("basis", torch.randn(size, dim) * dim**-0.5)

@@ -50,9 +50,7 @@ class Backbone:
     def __post_init__(self) -> None:
         n = len(self.sequence)
         if self.coords.shape != (n, 4, 3):
-            raise ValueError(
-                f"coords of {n} residues must have shape ({n}, 4, 3), not {self.coords.shape}"
-            )
+            raise ValueError(f"coords of {n} residues must have shape ({n}, 4, 3), not {self.coords.shape}")
         for key in ("chain", "index", "icode", "bfactor"):
             if len(getattr(self, key)) != n:
                 raise ValueError(f"{key} has {len(getattr(self, key))} entries for {n} residues")
@@ -88,9 +86,7 @@ class Backbone:
             coords=coords,
             sequence=sequence if sequence is not None else "X" * n,
             chain=np.full(n, chain) if isinstance(chain, str) else np.asarray(chain),
-            index=np.arange(1, n + 1, dtype=np.int32)
-            if index is None
-            else np.asarray(index, np.int32),
+            index=np.arange(1, n + 1, dtype=np.int32) if index is None else np.asarray(index, np.int32),
             icode=np.full(n, "", dtype="<U1"),
             bfactor=np.full(n, np.nan, np.float32),
             name=name,

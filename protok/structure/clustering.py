@@ -66,9 +66,7 @@ class Split:
         return np.flatnonzero(self.side == side)
 
 
-def cluster(
-    sequences: Sequence[str], identity: float = 0.3, method: str = "auto"
-) -> tuple[np.ndarray, str]:
+def cluster(sequences: Sequence[str], identity: float = 0.3, method: str = "auto") -> tuple[np.ndarray, str]:
     """Cluster sequences; returns a label for each, 0, 1, ... by first appearance, and the method.
 
     Parameters
@@ -141,12 +139,26 @@ def by_mmseqs(sequences: Sequence[str], identity: float) -> np.ndarray:
         fasta.write_text("".join(f">{n}\n{s}\n" for n, s in enumerate(sequences)))
         subprocess.run(
             [
-                "mmseqs", "easy-cluster", str(fasta), str(Path(folder, "out")),
-                str(Path(folder, "tmp")), "--min-seq-id", str(identity), "-c", str(COVERAGE),
-                "--cov-mode", "0", "-v", "1", "--threads", str(os.cpu_count() or 1),
+                "mmseqs",
+                "easy-cluster",
+                str(fasta),
+                str(Path(folder, "out")),
+                str(Path(folder, "tmp")),
+                "--min-seq-id",
+                str(identity),
+                "-c",
+                str(COVERAGE),
+                "--cov-mode",
+                "0",
+                "-v",
+                "1",
+                "--threads",
+                str(os.cpu_count() or 1),
             ],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         rows = Path(folder, "out_cluster.tsv").read_text().split()
     head = np.arange(len(sequences))
     head[np.array(rows[1::2], int)] = np.array(rows[0::2], int)
@@ -206,9 +218,7 @@ def _candidates(table, chains, n, unknown, root, matrix) -> list[tuple[int, int]
     for here, other, there in hits[first[order]].tolist():
         if _find(root, other) == _find(root, n):
             continue
-        score = align_local_ungapped(
-            chains[n], chains[other], matrix, (here, there), 20, score_only=True
-        )
+        score = align_local_ungapped(chains[n], chains[other], matrix, (here, there), 20, score_only=True)
         if score >= DIAGONAL and score > best.get(other, (0, 0))[0]:
             best[other] = score, there - here
     ranked = sorted(best.items(), key=lambda item: -item[1][0])

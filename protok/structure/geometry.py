@@ -36,19 +36,14 @@ def frames(
     return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
 
 
-def residue_atoms(
-    rotation: Float[Tensor, "*b 3 3"], ca: Float[Tensor, "*b 3"]
-) -> Float[Tensor, "*b 3 3"]:
+def residue_atoms(rotation: Float[Tensor, "*b 3 3"], ca: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """N, CA and C of ideal residues placed at frames; rows are atoms."""
     ideal = torch.tensor(IDEAL_RESIDUE, dtype=ca.dtype, device=ca.device)
     return ideal @ rotation.transpose(-1, -2) + ca.unsqueeze(-2)
 
 
 def dihedral(
-    a: Float[Tensor, "*b 3"],
-    b: Float[Tensor, "*b 3"],
-    c: Float[Tensor, "*b 3"],
-    d: Float[Tensor, "*b 3"],
+    a: Float[Tensor, "*b 3"], b: Float[Tensor, "*b 3"], c: Float[Tensor, "*b 3"], d: Float[Tensor, "*b 3"]
 ) -> Float[Tensor, "*b"]:
     """Dihedral angle a-b-c-d in radians, IUPAC sign, in (-pi, pi]."""
     u, v, w = b - a, c - b, d - c
@@ -72,8 +67,7 @@ def place(
     angle_t = torch.as_tensor(angle, dtype=c.dtype, device=c.device)
     return c + length * (
         -torch.cos(angle_t) * x
-        + torch.sin(angle_t)
-        * (torch.cos(torsion)[..., None] * y + torch.sin(torsion)[..., None] * z)
+        + torch.sin(angle_t) * (torch.cos(torsion)[..., None] * y + torch.sin(torsion)[..., None] * z)
     )
 
 
@@ -130,9 +124,7 @@ def groups(points: Float[Tensor, "n 3"], most: int) -> list[Int[Tensor, "_"]]:
     return done
 
 
-def near(
-    points: Float[Tensor, "n 3"], here: Float[Tensor, "m 3"], reach: float
-) -> Int[Tensor, "c"]:
+def near(points: Float[Tensor, "n 3"], here: Float[Tensor, "m 3"], reach: float) -> Int[Tensor, "c"]:
     """Indices of all points within `reach` of the box around the points `here`, ascending."""
     outside = torch.maximum(here.amin(0) - points, points - here.amax(0)).clamp(min=0)
     return (outside.square().sum(-1) <= reach**2).nonzero()[:, 0]
@@ -252,9 +244,7 @@ def seen_moments(
     whole = (whole[..., :, :, None] * turn[..., None, :, :]).sum(-2)
     whole = (turn[..., :, :, None] * whole[..., :, None, :]).sum(-3)
     scale, unit = total.clamp(min=1.0), turn.new_tensor(radii)[:, None]
-    return torch.cat(
-        [total.log1p(), mean / (scale * unit), whole[..., i, j] / (scale * unit**2)], dim=-1
-    )
+    return torch.cat([total.log1p(), mean / (scale * unit), whole[..., i, j] / (scale * unit**2)], dim=-1)
 
 
 def chain_frame(

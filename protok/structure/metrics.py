@@ -57,8 +57,7 @@ class Comparison:
 
     def __str__(self) -> str:
         return (
-            f"{self.n} residues, RMSD {self.rmsd:.2f} Å, "
-            f"TM-score {self.tm_score:.3f}, lDDT {self.lddt:.3f}"
+            f"{self.n} residues, RMSD {self.rmsd:.2f} Å, TM-score {self.tm_score:.3f}, lDDT {self.lddt:.3f}"
         )
 
 
@@ -221,9 +220,7 @@ def _backbones(model: Any, reference: Any) -> tuple[Backbone, Backbone]:
     return as_backbone(model), as_backbone(reference)
 
 
-def _common(
-    model: Backbone, reference: Backbone, atoms: slice
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _common(model: Backbone, reference: Backbone, atoms: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coordinates (n, atoms, 3) of the residues complete in both, and their mask (L,)."""
     if len(model) != len(reference):
         raise ValueError(

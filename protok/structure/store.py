@@ -193,9 +193,7 @@ def open_store(source: str | Path, cache: str | Path) -> Store:
 
     files = list(iter_files([source]))
     if not files:
-        raise NoProtein(
-            "no structure files", "give a folder of PDB or mmCIF files", file=str(source)
-        )
+        raise NoProtein("no structure files", "give a folder of PDB or mmCIF files", file=str(source))
     state = "\n".join(f"{utf8(f)}\t{f.stat().st_size}\t{f.stat().st_mtime_ns}" for f in files)
     stamp = cache.with_suffix(".state")
     cache.parent.mkdir(parents=True, exist_ok=True)

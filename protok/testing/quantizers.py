@@ -65,8 +65,7 @@ def check_quantizer_mask(quantizer: nn.Module) -> None:
             _same_state(one, two, f"masking changes the state ({where})", 1e-6)
             nothing = _seeded(one, dirty, torch.zeros_like(mask))
             _require(
-                bool((nothing.ids == -1).all())
-                and _largest(nothing.z) == 0 == _largest(nothing.loss),
+                bool((nothing.ids == -1).all()) and _largest(nothing.z) == 0 == _largest(nothing.loss),
                 f"a wholly masked input has codes, vectors or a loss ({where})",
             )
 
@@ -108,8 +107,7 @@ def check_quantizer_lookup(quantizer: nn.Module) -> None:
         error = _largest(vectors - out.z)
         scale = _largest(z)
         _require(
-            error < 1e-5 * scale,
-            f"lookup differs from the output by {error:.2g} at hardness {hardness:g}",
+            error < 1e-5 * scale, f"lookup differs from the output by {error:.2g} at hardness {hardness:g}"
         )
     zeros = _largest(q.lookup(torch.full((3, *_codes(q)), -1)))
     _require(zeros == 0, f"lookup of -1 gives values up to {zeros:.2g}, not zeros")

@@ -122,16 +122,17 @@ def packed_chain(n: int, chains: int = 1, seed: int = 0) -> Backbone:
     count = -(-n // len(domain))
     side = int(np.ceil(count ** (1 / 3) - 1e-9))
     places = np.stack(np.unravel_index(np.arange(count), (side, side, side)), axis=1) * spacing
-    parts = [
-        coords @ random_rotation(seed + number % 50).T + place
-        for number, place in enumerate(places)
-    ]
+    parts = [coords @ random_rotation(seed + number % 50).T + place for number, place in enumerate(places)]
     names = np.array([f"C{number}" for number in range(chains)])
     return Backbone(
-        np.concatenate(parts)[:n].astype(np.float32), (domain.sequence * count)[:n],
-        names[np.arange(n) * chains // n], np.arange(1, n + 1), np.full(n, ""), np.zeros(n),
+        np.concatenate(parts)[:n].astype(np.float32),
+        (domain.sequence * count)[:n],
+        names[np.arange(n) * chains // n],
+        np.arange(1, n + 1),
+        np.full(n, ""),
+        np.zeros(n),
         "packed",
-    )  # fmt: skip
+    )
 
 
 def joined(parts: Iterable[Backbone]) -> Backbone:

@@ -75,9 +75,7 @@ def check_embed(tokenizer, structures: Sequence[Backbone] | None = None) -> None
             _require(not wrong, f"{wrong} of {len(s)} rows are NaN with a code, or not without")
 
 
-def check_invariance(
-    tokenizer, structures: Sequence[Backbone] | None = None, share: float = 0.005
-) -> None:
+def check_invariance(tokenizer, structures: Sequence[Backbone] | None = None, share: float = 0.005) -> None:
     """Rotation and translation change at most `share` of the codes (rounding at cell borders)."""
     structures = _given(structures)
     rng = np.random.default_rng(0)
@@ -95,9 +93,7 @@ def check_invariance(
     )
 
 
-def check_mirror(
-    tokenizer, structures: Sequence[Backbone] | None = None, share: float = 0.6
-) -> None:
+def check_mirror(tokenizer, structures: Sequence[Backbone] | None = None, share: float = 0.6) -> None:
     """The mirror image changes at least `share` of the codes."""
     changed, total = _changed(tokenizer, [(s, mirrored(s)) for s in _given(structures)])
     _require(
@@ -107,9 +103,7 @@ def check_mirror(
     )
 
 
-def check_batch(
-    tokenizer, structures: Sequence[Backbone] | None = None, share: float = 0.0
-) -> None:
+def check_batch(tokenizer, structures: Sequence[Backbone] | None = None, share: float = 0.0) -> None:
     """`encode_batch` gives what `encode` gives one by one, whatever is beside it.
 
     At most `share` of the codes may differ, for those who batch in low precision.
@@ -130,8 +124,7 @@ def check_batch(
             changed, total = changed + different, total + n
     _require(
         changed <= share * total,
-        f"batching changes {changed} of {total} codes ({changed / total:.2%}, "
-        f"allowed are {share:.2%})",
+        f"batching changes {changed} of {total} codes ({changed / total:.2%}, allowed are {share:.2%})",
     )
 
 
@@ -160,10 +153,7 @@ def check_chains(tokenizer, structures: Sequence[Backbone] | None = None) -> Non
 
 
 def check_missing(
-    tokenizer,
-    structures: Sequence[Backbone] | None = None,
-    radius: float = 40.0,
-    share: float = 0.0,
+    tokenizer, structures: Sequence[Backbone] | None = None, radius: float = 40.0, share: float = 0.0
 ) -> None:
     """A residue that goes missing gets -1 and changes codes only within `radius` Å (CA to CA).
 
@@ -181,9 +171,7 @@ def check_missing(
         for residue in coded[[0, len(coded) // 3, len(coded) // 2, -1]]:
             for atoms, words in ((slice(None), "loses all atoms"), (2, "loses its C")):
                 after = np.asarray(tokenizer.encode(without(s, residue, atoms)).ids)
-                _require(
-                    len(after) == len(s), f"{len(after)} tokens for {len(s)} residues, one missing"
-                )
+                _require(len(after) == len(s), f"{len(after)} tokens for {len(s)} residues, one missing")
                 _require(after[residue] == -1, f"a residue that {words} has code {after[residue]}")
                 distance = np.linalg.norm(s.coords[:, 1] - s.coords[residue, 1], axis=1)
                 far = distance > radius
@@ -211,16 +199,14 @@ def check_deterministic(tokenizer, structures: Sequence[Backbone] | None = None)
 
 
 def check_save_load(
-    tokenizer,
-    structures: Sequence[Backbone] | None = None,
-    load: Callable[[str], object] | None = None,
+    tokenizer, structures: Sequence[Backbone] | None = None, load: Callable[[str], object] | None = None
 ) -> None:
     """`save_pretrained` and loading give the same codebook, codes and reconstruction.
 
     `load` takes the folder; `protok.load` if not given.
     """
     if load is None:
-        from protok import load
+        from protok.tokenizers.registry import load
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         loaded = load(folder)
@@ -265,17 +251,14 @@ def check_decode(tokenizer, structures: Sequence[Backbone] | None = None) -> Non
         odd = odd[~((odd >= 0) & (odd <= 100))]
         _require(
             not len(odd),
-            f"{len(odd)} of {int((~missing).sum())} confidences are outside 0..100, such as "
-            f"{odd[:1]}",
+            f"{len(odd)} of {int((~missing).sum())} confidences are outside 0..100, such as {odd[:1]}",
         )
         foreign = replace(tokens, codebook="another@00000000")
         _require(
             _refused(tokenizer.decode, foreign, CodebookMismatch),
             f"tokens of {foreign.codebook} are decoded by {tokenizer.codebook}",
         )
-        larger = replace(
-            tokens, ids=np.full(len(s), tokens.size), size=tokens.size + 1, alphabet=""
-        )
+        larger = replace(tokens, ids=np.full(len(s), tokens.size), size=tokens.size + 1, alphabet="")
         _require(
             _refused(tokenizer.decode, larger, ProtokError),
             f"id {tokens.size} is decoded, though ids end at {tokens.size - 1}",

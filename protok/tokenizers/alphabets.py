@@ -55,9 +55,7 @@ class _Alphabet:
             f"{self.name} is an alphabet without a decoder", "decode tokens of a learned tokenizer"
         )
 
-    def embed(
-        self, structure, *, quantized: bool = False, across_chains: bool = False
-    ) -> np.ndarray:
+    def embed(self, structure, *, quantized: bool = False, across_chains: bool = False) -> np.ndarray:
         """Return the letters as one-hot vectors.
 
         Parameters
@@ -97,9 +95,7 @@ class ThreeDi(_Alphabet):
     name = "3di"
     alphabet = "ACDEFGHIKLMNPQRSTVWY"
 
-    def encode(
-        self, structure, *, cb: np.ndarray | None = None, across_chains: bool = False
-    ) -> Tokens:
+    def encode(self, structure, *, cb: np.ndarray | None = None, across_chains: bool = False) -> Tokens:
         """Give each residue its 3Di letter.
 
         Parameters
@@ -131,8 +127,7 @@ class ThreeDi(_Alphabet):
             cb = np.asarray(cb, np.float32)
             if cb.shape != (len(backbone), 3):
                 raise ValueError(
-                    f"cb of {len(backbone)} residues must have shape ({len(backbone)}, 3), "
-                    f"not {cb.shape}"
+                    f"cb of {len(backbone)} residues must have shape ({len(backbone)}, 3), not {cb.shape}"
                 )
             atoms = np.concatenate([atoms, cb[:, None]], axis=1)
         ids = np.full(len(backbone), -1, np.int32)
@@ -237,3 +232,7 @@ def _atom_array(atoms: np.ndarray):
     array.res_id = np.repeat(np.arange(n), kinds)
     array.res_name[:] = "ALA"
     return array
+
+
+#: Alphabets by name: rules instead of weights.
+ALPHABETS = {"3di": ThreeDi, "protein-blocks": ProteinBlocks}

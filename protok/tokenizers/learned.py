@@ -13,14 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protok.common.checkpoint import (
-    TRANSIENT,
-    OnDevice,
-    find_model,
-    give_weights,
-    read_model,
-    save_model,
-)
+from protok.common.checkpoint import TRANSIENT, OnDevice, find_model, give_weights, read_model, save_model
 from protok.common.grouping import packed
 from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, Unsupported
@@ -32,7 +25,7 @@ from protok.quantize import ProVQ
 from protok.structure.backbone import Backbone
 from protok.structure.geometry import residue_atoms
 from protok.structure.io.interop import as_backbone
-from protok.tokenizers.registry import ALPHABETS
+from protok.tokenizers.alphabets import ALPHABETS
 from protok.tokens.tokens import LARGEST, Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches, large ones a GPU.
@@ -52,9 +45,7 @@ class StructureTokenizer(OnDevice):
         What is known of the weights' origin; kept in the saved configuration.
     """
 
-    def __init__(
-        self, network: Network, *, steps: int = 60, provenance: Mapping[str, Any] | None = None
-    ):
+    def __init__(self, network: Network, *, steps: int = 60, provenance: Mapping[str, Any] | None = None):
         self.network = network
         self.encoder, self.compute = network.encoder, "torch"  # see protok.fast
         self.steps = steps
@@ -125,9 +116,7 @@ class StructureTokenizer(OnDevice):
         """
         return self.encode_batch([as_backbone(structure)], across_chains=across_chains)[0]
 
-    def encode_batch(
-        self, structures: Sequence[Backbone], *, across_chains: bool = False
-    ) -> list[Tokens]:
+    def encode_batch(self, structures: Sequence[Backbone], *, across_chains: bool = False) -> list[Tokens]:
         """Codes of several structures; the same as one by one, and faster for short chains."""
         if self.network.quantizer is None:
             self.code_vectors()
@@ -138,9 +127,7 @@ class StructureTokenizer(OnDevice):
             tokens.append(Tokens.like(structure, ids, self.size, self.codebook))
         return tokens
 
-    def embed(
-        self, structure: Any, *, quantized: bool = False, across_chains: bool = False
-    ) -> np.ndarray:
+    def embed(self, structure: Any, *, quantized: bool = False, across_chains: bool = False) -> np.ndarray:
         """Latents of a structure, (L, d) float32; NaN where a residue is incomplete.
 
         Parameters
@@ -262,9 +249,7 @@ class StructureTokenizer(OnDevice):
             built, sure = self._build_chain(z[rows], here.to(z.device))
             coords[rows], confidence[rows] = built.cpu().numpy(), sure.cpu().numpy()
         coords[~present], confidence[~present] = np.nan, np.nan
-        return Backbone(
-            coords, like.sequence, like.chain, like.index, like.icode, confidence, like.name
-        )
+        return Backbone(coords, like.sequence, like.chain, like.index, like.icode, confidence, like.name)
 
     @torch.no_grad()
     def _read(self, z: Tensor, present: Tensor) -> Tensor:
@@ -284,9 +269,7 @@ class StructureTokenizer(OnDevice):
             ca, rotation = relax(trace, torsion, bonded, self.steps)
         return add_oxygen(residue_atoms(rotation, ca), torsion, bonded), trace.confidence
 
-    def save_pretrained(
-        self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
-    ) -> Path:
+    def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write ``config.json`` and ``model.safetensors``, which need nothing else.
 
         Encoder and codebook are kept in float32, since rounding would change codes;

@@ -48,9 +48,7 @@ def compiler() -> str:
         found = shutil.which(name)
         if found:
             return found
-    raise ProtokError(
-        "there is no C++ compiler", "install g++ or clang, or compute with torch or onnx"
-    )
+    raise ProtokError("there is no C++ compiler", "install g++ or clang, or compute with torch or onnx")
 
 
 @functools.cache
@@ -169,9 +167,19 @@ def featurize(batch: Batch, k: int, placed: bool) -> tuple[Tensor, Edges]:
     coords = batch.coords.float().contiguous()
     mask, chain = batch.mask.to(torch.uint8).contiguous(), batch.chain.long().contiguous()
     library().protok_features(
-        _int(n), _at(coords), _at(mask), _at(chain), _int(len(sizes)), _at(sizes), _int(k),
-        _int(placed), _at(node), _at(edge), _at(separation), _at(index),
-    )  # fmt: skip
+        _int(n),
+        _at(coords),
+        _at(mask),
+        _at(chain),
+        _int(len(sizes)),
+        _at(sizes),
+        _int(k),
+        _int(placed),
+        _at(node),
+        _at(edge),
+        _at(separation),
+        _at(index),
+    )
     return node, (edge, separation, index)
 
 
@@ -182,9 +190,7 @@ class _Layer:
         here, there = message.here, message.there
         nothing = torch.zeros_like(here.bias)
         self.dtype = dtype
-        self.both = _copies(
-            torch.cat([here.weight, there.weight]), torch.cat([here.bias, nothing]), dtype
-        )
+        self.both = _copies(torch.cat([here.weight, there.weight]), torch.cat([here.bias, nothing]), dtype)
         self.edge = message.edge.weight.t().contiguous()
         self.table = message.separation.weight.contiguous()
         self.norm, (self.first, wide, _, narrow) = message.norm, message.feed
@@ -199,9 +205,17 @@ class _Layer:
         both = torch.cat([self._both(part) for part in h.split(rows)])
         summed = torch.empty_like(h)
         library().protok_messages(
-            _int(n), _int(k), _int(hidden), _at(both), _at(self.table), _at(self.edge),
-            _at(edge), _at(separation), _at(index), _at(summed),
-        )  # fmt: skip
+            _int(n),
+            _int(k),
+            _int(hidden),
+            _at(both),
+            _at(self.table),
+            _at(self.edge),
+            _at(edge),
+            _at(separation),
+            _at(index),
+            _at(summed),
+        )
         parts = zip(h.split(rows), summed.split(rows), strict=True)
         return torch.cat([self._update(part, message, k) for part, message in parts])
 

@@ -7,15 +7,14 @@ from typing import Any
 
 from protok.common import checkpoint
 
-#: Alphabets with rules instead of weights.
-ALPHABETS = {"3di": "ThreeDi", "protein-blocks": "ProteinBlocks"}
-
 
 def is_shipped(name: str) -> bool:
     """Whether protok brings a tokenizer of this name.
 
     What a file names is looked up here first, so that no name inside a file becomes a path.
     """
+    from protok.tokenizers.alphabets import ALPHABETS
+
     return name in ALPHABETS or name in checkpoint.shipped()
 
 
@@ -39,10 +38,10 @@ def load(name: str | Path) -> Any:
     FormatError
         If there is no such tokenizer; the message lists those there are.
     """
-    if str(name) in ALPHABETS:
-        from protok.tokenizers import alphabets
+    from protok.tokenizers.alphabets import ALPHABETS
 
-        return getattr(alphabets, ALPHABETS[str(name)])()
+    if str(name) in ALPHABETS:
+        return ALPHABETS[str(name)]()
     from protok.tokenizers.learned import StructureTokenizer
 
     return StructureTokenizer.from_pretrained(name)

@@ -11,9 +11,5 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submod_attrs={
-        "files": ["load", "save", "scan"],
-        "tokens": ["Tokens"],
-        "vocabulary": ["Vocabulary"],
-    },
+    submod_attrs={"files": ["load", "save", "scan"], "tokens": ["Tokens"], "vocabulary": ["Vocabulary"]},
 )

@@ -9,9 +9,7 @@ from collections.abc import Iterable, Iterator
 from protok.errors import CorruptFile
 from protok.tokens.tokens import AGAIN, LONGEST, Tokens, record
 
-CSV = (
-    "name", "chain", "index", "icode", "residue", "token", "codebook", "size", "alphabet", "length"
-)  # fmt: skip
+CSV = ("name", "chain", "index", "icode", "residue", "token", "codebook", "size", "alphabet", "length")
 
 
 def write_csv(chains: Iterable[Tokens], handle) -> None:
@@ -58,10 +56,7 @@ def _csv_chains(rows, path: str) -> Iterator[Tokens]:
             held = []
     if held:
         raise CorruptFile(
-            f"has {len(held)} of {held[0][-1]} residues",
-            AGAIN,
-            file=path,
-            chain="_".join(held[0][:2]),
+            f"has {len(held)} of {held[0][-1]} residues", AGAIN, file=path, chain="_".join(held[0][:2])
         )
 
 
@@ -77,6 +72,12 @@ def _csv_chain(rows: list[tuple], path: str) -> Tokens:
     except ValueError as error:
         raise CorruptFile(str(error), AGAIN, file=path, chain=f"{name}_{chain}") from error
     return record(
-        path, name, chain, icode=icode, sequence="".join(residues), codebook=codebook,
-        alphabet=alphabet, **numbers,
-    )  # fmt: skip
+        path,
+        name,
+        chain,
+        icode=icode,
+        sequence="".join(residues),
+        codebook=codebook,
+        alphabet=alphabet,
+        **numbers,
+    )

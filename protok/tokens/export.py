@@ -40,9 +40,11 @@ def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
                     continue
                 vocabulary = vocabulary or Vocabulary.of(one)
                 line = {
-                    "name": one.name, "chain": ",".join(dict.fromkeys(one.chain.tolist())),
-                    "text": vocabulary.text(one), "sequence": one.sequence,
-                }  # fmt: skip
+                    "name": one.name,
+                    "chain": ",".join(dict.fromkeys(one.chain.tolist())),
+                    "text": vocabulary.text(one),
+                    "sequence": one.sequence,
+                }
                 handle.write(json.dumps(line, ensure_ascii=False) + "\n")
                 count += 1
         if vocabulary is None:
@@ -54,9 +56,7 @@ def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
     return count
 
 
-def write_letters(
-    tokens: Iterable[Tokens], path: str | Path, sequences: str | Path | None = None
-) -> int:
+def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | Path | None = None) -> int:
     """Write FASTA of letters as MMseqs2 and Foldseek take it; returns the number of chains.
 
     Code 0 is A, 1 is C and so on in `LETTERS`, so 3Di has Foldseek's own letters; a residue
@@ -88,9 +88,8 @@ def write_letters(
             book = book or one.codebook
             if one.codebook != book:
                 raise CodebookMismatch(
-                    f"tokens of {book} and of {one.codebook}", "write those of one codebook",
-                    file=one.name,
-                )  # fmt: skip
+                    f"tokens of {book} and of {one.codebook}", "write those of one codebook", file=one.name
+                )
             if one.size > len(LETTERS):
                 raise Unsupported(
                     f"{one.codebook} has {one.size} codes, and there are {len(LETTERS)} letters",

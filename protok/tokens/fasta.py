@@ -64,9 +64,7 @@ def read_fasta(handle, path: str) -> Iterator[Tokens]:
                 raise FormatError("the content is not FASTA", "check the suffix", file=path)
     if not last.endswith("\n"):
         # 40 may be what is left of 407: length alone does not tell.
-        raise TruncatedFile(
-            "the last line has no end", "add a line break if the file is whole", file=path
-        )
+        raise TruncatedFile("the last line has no end", "add a line break if the file is whole", file=path)
     if header:
         yield _parse_fasta(header, "".join(body), path)
 
@@ -96,10 +94,17 @@ def _parse_fasta(header: str, body: str, path: str) -> Tokens:
         raise CorruptFile(str(said), AGAIN, file=path, chain=identity) from error
     name, _, chain = identity.rpartition("_") if "_" in identity else (identity, "", "")
     return record(
-        path, unquote(name), unquote(chain),
-        ids=ids, size=size, codebook=fields["codebook"], alphabet=alphabet,
-        sequence=fields.get("sequence", "X" * len(ids)), index=numbers, icode=icodes,
-    )  # fmt: skip
+        path,
+        unquote(name),
+        unquote(chain),
+        ids=ids,
+        size=size,
+        codebook=fields["codebook"],
+        alphabet=alphabet,
+        sequence=fields.get("sequence", "X" * len(ids)),
+        index=numbers,
+        icode=icodes,
+    )
 
 
 def _code(word: str) -> int:

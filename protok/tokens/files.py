@@ -90,9 +90,7 @@ def scan(path: str | Path) -> Iterator[Tokens]:
         except EOFError as error:
             raise TruncatedFile("the compressed data ends early", again, file=path) from error
         except (gzip.BadGzipFile, zlib.error) as error:
-            raise CorruptFile(
-                f"the compressed data is damaged ({error})", again, file=path
-            ) from error
+            raise CorruptFile(f"the compressed data is damaged ({error})", again, file=path) from error
         except UnicodeDecodeError as error:
             raise CorruptFile("the text is not UTF-8", again, file=path) from error
 
@@ -112,9 +110,7 @@ def _format(path: str | Path):
     return kind, gzip.open if packed else open
 
 
-_SUFFIXES = {
-    ".fasta": "fasta", ".fa": "fasta", ".parquet": "parquet", ".csv": "csv", ".npz": "npz"
-}  # fmt: skip
+_SUFFIXES = {".fasta": "fasta", ".fa": "fasta", ".parquet": "parquet", ".csv": "csv", ".npz": "npz"}
 
 
 def _codec(kind: str):

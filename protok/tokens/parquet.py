@@ -39,9 +39,7 @@ class ParquetWriter:
         self._held: list[Tokens] = []
         self._schema = _schema()
         target = path if hasattr(path, "write") else str(path)
-        self._file = pq.ParquetWriter(
-            target, self._schema, compression="zstd", write_page_checksum=True
-        )
+        self._file = pq.ParquetWriter(target, self._schema, compression="zstd", write_page_checksum=True)
 
     def append(self, tokens: Tokens) -> None:
         """Add the chains of `tokens`, one row each."""
@@ -72,9 +70,16 @@ def _schema():
 
     text, numbers = pa.string(), pa.list_(pa.int32())
     columns = {
-        "name": text, "chain": text, "sequence": text, "tokens": numbers, "index": numbers,
-        "icode": pa.list_(text), "codebook": text, "size": pa.int32(), "alphabet": text,
-    }  # fmt: skip
+        "name": text,
+        "chain": text,
+        "sequence": text,
+        "tokens": numbers,
+        "index": numbers,
+        "icode": pa.list_(text),
+        "codebook": text,
+        "size": pa.int32(),
+        "alphabet": text,
+    }
     return pa.schema(columns, metadata={"protok": "tokens 1"})
 
 
@@ -116,22 +121,16 @@ def read_parquet(handle, path: str) -> Iterator[Tokens]:
             columns = {}
             for column in schema:
                 values = batch.column(column.name).cast(column.type)
-                if values.null_count or (
-                    pa.types.is_list(column.type) and values.flatten().null_count
-                ):
+                if values.null_count or (pa.types.is_list(column.type) and values.flatten().null_count):
                     raise CorruptFile(
-                        f"column {column.name!r} has empty cells",
-                        "-1 is a missing token",
-                        file=path,
+                        f"column {column.name!r} has empty cells", "-1 is a missing token", file=path
                     )
                 columns[column.name] = _cells(values)
             for row in range(batch.num_rows):
                 fields = {key: values[row] for key, values in columns.items()}
                 yield record(path, ids=fields.pop("tokens"), **fields)
     except (pa.ArrowException, OSError) as error:
-        raise CorruptFile(
-            f"Parquet cannot read it ({error})", "write the file again", file=path
-        ) from error
+        raise CorruptFile(f"Parquet cannot read it ({error})", "write the file again", file=path) from error
 
 
 def _cells(values) -> list:

@@ -150,9 +150,7 @@ def record(path: str, name: str, chain: str, **fields) -> Tokens:
         chains = np.full(len(fields["sequence"]), chain)
         return Tokens(name=name, chain=chains, **fields)
     except (ValueError, OverflowError) as error:
-        raise CorruptFile(
-            str(error), "write the file again", file=path, chain=f"{name}_{chain}"
-        ) from error
+        raise CorruptFile(str(error), "write the file again", file=path, chain=f"{name}_{chain}") from error
 
 
 def check_ends(handle, path: str, what: str, head: bytes, complete) -> None:
@@ -165,6 +163,4 @@ def check_ends(handle, path: str, what: str, head: bytes, complete) -> None:
     if start != head:
         raise FormatError(f"the content is not {what}", "check the suffix", file=path)
     if not complete(tail):
-        raise TruncatedFile(
-            f"the {what} directory at the end is missing", "write it again", file=path
-        )
+        raise TruncatedFile(f"the {what} directory at the end is missing", "write it again", file=path)

@@ -147,19 +147,23 @@ class Vocabulary:
         The format has no place for the codebook: `save` writes that beside it.
         """
         specials = [
-            {"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
-             "normalized": False, "special": True}
+            {
+                "id": i,
+                "content": name,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
             for i, name in enumerate(SPECIALS)
-        ]  # fmt: skip
+        ]
         frame = [
             {"SpecialToken": {"id": "<bos>", "type_id": 0}},
             {"Sequence": {"id": "A", "type_id": 0}},
             {"SpecialToken": {"id": "<eos>", "type_id": 0}},
         ]
-        second = [
-            {"Sequence": {"id": "B", "type_id": 1}},
-            {"SpecialToken": {"id": "<eos>", "type_id": 1}},
-        ]
+        second = [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "<eos>", "type_id": 1}}]
         content = {
             "version": "1.0",
             "truncation": None,
@@ -172,8 +176,7 @@ class Vocabulary:
                 "single": frame,
                 "pair": [*frame, *second],
                 "special_tokens": {
-                    SPECIALS[i]: {"id": SPECIALS[i], "ids": [i], "tokens": [SPECIALS[i]]}
-                    for i in (BOS, EOS)
+                    SPECIALS[i]: {"id": SPECIALS[i], "ids": [i], "tokens": [SPECIALS[i]]} for i in (BOS, EOS)
                 },
             },
             "decoder": None,

@@ -105,9 +105,7 @@ class Teaching(nn.Module):
         `Teacher.widths`.
     """
 
-    def __init__(
-        self, widths: tuple[int, int, int], weights: tuple[float, ...], told: tuple[int, int]
-    ):
+    def __init__(self, widths: tuple[int, int, int], weights: tuple[float, ...], told: tuple[int, int]):
         super().__init__()
         self.weights, self.heads = heads_for(widths, weights, (told[0], told[1], told[1]))
 

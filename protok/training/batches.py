@@ -62,9 +62,8 @@ class Steps(IterableDataset):
     """
 
     def __init__(
-        self, stream: Stream, module: Any, steps: int, school: int = 0,
-        teacher: Teacher | None = None,
-    ):  # fmt: skip
+        self, stream: Stream, module: Any, steps: int, school: int = 0, teacher: Teacher | None = None
+    ):
         self.stream, self.module, self.steps = stream, module, steps
         self.school, self.teacher = school, teacher
 
@@ -87,9 +86,7 @@ class Steps(IterableDataset):
             if self.teacher is not None:
                 said = torch.cat([self.teacher.tell(c.chain, c.begin, c.stop) for c in crops])
             yield Lesson(
-                Batch.from_coords(
-                    torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords]
-                ),
+                Batch.from_coords(torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords]),
                 amino_acids(letters),
                 said,
             )

@@ -10,14 +10,7 @@ from typing import Any
 from protok.common.settings import RecipeError, read_settings
 from protok.model.config import ModelConfig
 
-__all__ = [
-    "DataConfig",
-    "OptimConfig",
-    "Recipe",
-    "RecipeError",
-    "ValidConfig",
-    "read_recipe",
-]
+__all__ = ["DataConfig", "OptimConfig", "Recipe", "RecipeError", "ValidConfig", "read_recipe"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +33,13 @@ class DataConfig:
     residues: int = 1536
     workers: int = 0
     curriculum: tuple[tuple[float, int], ...] = (
-        (0.0, 48), (0.06, 96), (0.16, 160), (0.3, 256), (0.5, 384), (0.75, 512),
-    )  # fmt: skip
+        (0.0, 48),
+        (0.06, 96),
+        (0.16, 160),
+        (0.3, 256),
+        (0.5, 384),
+        (0.75, 512),
+    )
 
     def __post_init__(self) -> None:
         if not any(at <= 0 for at, _ in self.curriculum):

@@ -91,12 +91,12 @@ def read_teacher(path: str | Path, store: Store, around: tuple[float, ...] = ())
             name, states, digest = str(held["name"]), held["states"], str(held["sha256"])
     except (OSError, KeyError, ValueError) as error:
         raise RecipeError(
-            f"no states of a teacher ({error})", "write them with benchmarks/teacher.py",
-            file=str(path),
-        ) from error  # fmt: skip
+            f"no states of a teacher ({error})", "write them with benchmarks/teacher.py", file=str(path)
+        ) from error
     if digest != store.digest or len(states) != len(store.xyz):
         raise RecipeError(
             "states of a teacher for other structures than data.train",
-            "write them anew with benchmarks/teacher.py", file=str(path),
-        )  # fmt: skip
+            "write them anew with benchmarks/teacher.py",
+            file=str(path),
+        )
     return Teacher(name, states, store, around)

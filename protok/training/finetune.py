@@ -41,9 +41,7 @@ FREE = ("beta", "schedule", "warmup", "ramp", "mix", "upkeep")
 KEPT = ("noise", "steady", "superposed", "rows")
 
 
-def defaults(
-    start: StructureTokenizer, codebook: str, lengths: np.ndarray, out: Path
-) -> dict[str, Any]:
+def defaults(start: StructureTokenizer, codebook: str, lengths: np.ndarray, out: Path) -> dict[str, Any]:
     """Settings for fine-tuning on chains of these lengths, as nested tables of a recipe.
 
     From 20 to 20,000 chains the steps grow from 120 to 6,000 (twice that for a new codebook), and
@@ -76,9 +74,7 @@ def defaults(
     if start.network.quantizer is not None:
         if codebook != "frozen":
             model["name"] = re.sub(r"[^\w.-]+", "-", out.resolve().name).strip("-") or "tuned"
-        ramp = (
-            {"schedule": "cosine", "warmup": 0.05, "ramp": 0.3} if fresh else {"schedule": "none"}
-        )
+        ramp = {"schedule": "cosine", "warmup": 0.05, "ramp": 0.3} if fresh else {"schedule": "none"}
         model["quantizer"] |= ramp
     kept = known.get("optim", {})
     moves = codebook != "frozen" or start.network.quantizer is None
@@ -111,9 +107,7 @@ def check(plan: Recipe, start: StructureTokenizer) -> None:
             "give 0, or finetune.codebook = new with finetune.encoder",
         )
     if plan.optim.superposed and not start.network.config.decoder.placed:
-        raise RecipeError(
-            f"optim.superposed, but the codes of {start.name} are not placed", "give false"
-        )
+        raise RecipeError(f"optim.superposed, but the codes of {start.name} are not placed", "give false")
     mode = plan.finetune.codebook
     if mode not in CODEBOOKS:
         raise RecipeError(f"codebook {mode!r}", f"it is one of {', '.join(CODEBOOKS)}")

@@ -10,11 +10,7 @@ import numpy as np
 import torch
 
 from protok.common import callbacks
-from protok.common.trainer import (
-    LOG,
-    scheduled_adamw,
-    world_and_rank,
-)
+from protok.common.trainer import LOG, scheduled_adamw, world_and_rank
 from protok.model.features import Batch
 from protok.model.network import Known, Network
 from protok.quantize import ProVQ, effective_dimension
@@ -42,9 +38,8 @@ class Training(lightning.LightningModule):
     """
 
     def __init__(
-        self, recipe: Recipe, held_out: list[Backbone], data_sha256: str = "",
-        teacher: Teacher | None = None,
-    ):  # fmt: skip
+        self, recipe: Recipe, held_out: list[Backbone], data_sha256: str = "", teacher: Teacher | None = None
+    ):
         super().__init__()
         self.recipe, self.held_out, self.data_sha256 = recipe, held_out, data_sha256
         self.network = Network(recipe.model)
@@ -61,9 +56,10 @@ class Training(lightning.LightningModule):
     def hard(self) -> bool:
         """Whether the decoder is trained on codes alone, as it is used."""
         quantizer = self.network.quantizer
-        return not self.schooled and (not isinstance(quantizer, ProVQ) or (
-            bool(quantizer.initialised) and float(quantizer.hardness) == 1
-        ))  # fmt: skip
+        return not self.schooled and (
+            not isinstance(quantizer, ProVQ)
+            or (bool(quantizer.initialised) and float(quantizer.hardness) == 1)
+        )
 
     @property
     def schooled(self) -> bool:

@@ -21,11 +21,7 @@ from protok.training.config import read_recipe
 from protok.training.splits import Sides
 
 #: Columns of a report: whether more is better, digits, and what it is called.
-MEASURES = {
-    "rmsd": (False, 2, "CA RMSD, Å"),
-    "tm_score": (True, 3, "TM-score"),
-    "lddt": (True, 3, "lDDT"),
-}
+MEASURES = {"rmsd": (False, 2, "CA RMSD, Å"), "tm_score": (True, 3, "TM-score"), "lddt": (True, 3, "lDDT")}
 #: Chains of a set whose codes are also decoded by the other model.
 CROSSED = 16
 #: Chains by which forgetting is seen when there is no validation set; none was trained on.
@@ -48,9 +44,7 @@ def chains_of(store: Store, rows: np.ndarray, limit: int, longest: int) -> list[
     return [store.backbone(int(i)) for i in picked]
 
 
-def forgetting_set(
-    asked: str, start: StructureTokenizer, out: Path, limit: int, longest: int
-) -> ChainSet:
+def forgetting_set(asked: str, start: StructureTokenizer, out: Path, limit: int, longest: int) -> ChainSet:
     """The chains on which forgetting is measured.
 
     Those of `asked`, a store or folder, called "elsewhere" unless it is the model's own validation
@@ -140,14 +134,19 @@ def compare_models(
         if not one.chains:
             continue
         old, new = measure(before, one.chains), measure(after, one.chains)
-        found: dict[str, Any] = {"name": one.name, "about": one.about, "chains": [
-            {
-                "name": chain.name, "length": len(chain),
-                "before": {k: round(a[k], 4) for k in MEASURES},
-                "after": {k: round(b[k], 4) for k in MEASURES},
-            }
-            for chain, a, b in zip(one.chains, old, new, strict=True)
-        ]}  # fmt: skip
+        found: dict[str, Any] = {
+            "name": one.name,
+            "about": one.about,
+            "chains": [
+                {
+                    "name": chain.name,
+                    "length": len(chain),
+                    "before": {k: round(a[k], 4) for k in MEASURES},
+                    "after": {k: round(b[k], 4) for k in MEASURES},
+                }
+                for chain, a, b in zip(one.chains, old, new, strict=True)
+            ],
+        }
         for key, (more, _, _) in MEASURES.items():
             pair = (np.array([row[key] for row in rows]) for rows in (old, new))
             found[key] = change(*pair, more)
@@ -168,13 +167,15 @@ def compare_models(
 def markdown(report: Mapping[str, Any]) -> str:
     """The report as a page: tables and what they say."""
     lines = [
-        f"# Fine-tuning of {report['before']}", "",
+        f"# Fine-tuning of {report['before']}",
+        "",
         f"`{report['before']}` → `{report['after']}`, codebook {report['codebook']}; "
         f"{report['train_chains']} training chains, {report['steps']} steps, "
-        f"best after {report['best_step']}.", "",
+        f"best after {report['best_step']}.",
+        "",
         "| set (chains) | measure | before | after | change | 95 % interval | better in |",
         "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for found in report["sets"]:
         for key, (_, digits, title) in MEASURES.items():
             row = found[key]
@@ -243,11 +244,7 @@ def report_tuning(
         "before": start.codebook,
         "after": after.codebook,
         "codebook": tune.codebook if start.network.quantizer is not None else "none",
-        "notes": [
-            *sides.notes,
-            *empty,
-            *(f"not read: {row}" for row in unread(out / "train.parquet")),
-        ],
+        "notes": [*sides.notes, *empty, *(f"not read: {row}" for row in unread(out / "train.parquet"))],
         **{k: provenance[k] for k in ("train_chains", "steps", "best_step", "validation")},
         "seconds_of_last_start": provenance["seconds_of_last_start"],
         "train_sha256": provenance["train_sha256"],
@@ -259,9 +256,7 @@ def report_tuning(
 
 def write_report(report: Mapping[str, Any], out: Path) -> None:
     """Write ``report.json``, ``report.md`` and, where matplotlib is installed, ``report.svg``."""
-    for name, text in (
-        ("report.json", json.dumps(report, indent=1) + "\n"), ("report.md", markdown(report)),
-    ):  # fmt: skip
+    for name, text in (("report.json", json.dumps(report, indent=1) + "\n"), ("report.md", markdown(report))):
         partial = out / f"{name}.partial"
         partial.write_text(text)
         partial.replace(out / name)

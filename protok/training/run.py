@@ -23,12 +23,7 @@ from torch.utils.data import DataLoader
 
 from protok.common import callbacks
 from protok.common.callbacks import OutOfMemory
-from protok.common.trainer import (
-    fit,
-    made_with,
-    make_trainer,
-    on_this_machine,
-)
+from protok.common.trainer import fit, made_with, make_trainer, on_this_machine
 from protok.structure.store import Store
 from protok.tokenizers.learned import StructureTokenizer
 from protok.training import finetune
@@ -89,9 +84,7 @@ def run(
     said = json.loads(before.read_text()) if resume and before.exists() else {}
     plan = read_recipe(recipe, given, said)
     if not plan.data.train:
-        raise RecipeError(
-            "nothing to train on", "give --structures FOLDER or data.train in the recipe"
-        )
+        raise RecipeError("nothing to train on", "give --structures FOLDER or data.train in the recipe")
     odd = [key for key in given if key.startswith("finetune.")]
     if odd and not plan.finetune.init:
         raise RecipeError(f"{odd[0]} without a model to fine-tune", "give --init MODEL")
@@ -109,8 +102,9 @@ def run(
     if found and found[1].get("data_sha256", digest) != digest:
         raise RecipeError(
             "the training structures have changed since the run began",
-            "restore them, or start again with another --out", file=str(out),
-        )  # fmt: skip
+            "restore them, or start again with another --out",
+            file=str(out),
+        )
     if first:
         partial = before.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(plan), indent=1))
@@ -156,8 +150,9 @@ def run(
     tokenizer = StructureTokenizer(module.network.eval())
     if start is not None:
         provenance["init"] = {
-            "codebook": start.codebook, "train_sha256": start.provenance.get("train_sha256")
-        }  # fmt: skip
+            "codebook": start.codebook,
+            "train_sha256": start.provenance.get("train_sha256"),
+        }
     tokenizer.save_pretrained(out / "model.partial", provenance=provenance)
     shutil.rmtree(out / "model", ignore_errors=True)
     (out / "model.partial").rename(out / "model")
@@ -167,9 +162,12 @@ def run(
 
 
 def _fit(
-    trainer: lightning.Trainer, module: Training, train: Store, checkpoint: Path | None,
+    trainer: lightning.Trainer,
+    module: Training,
+    train: Store,
+    checkpoint: Path | None,
     teacher: Teacher | None,
-) -> None:  # fmt: skip
+) -> None:
     plan = module.recipe
     stream = Stream(train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
     try:
@@ -240,8 +238,7 @@ def memory_advice(plan: Recipe, validating: bool) -> OutOfMemory:
     longest = max(length for _, length in plan.data.curriculum)
     if validating:
         return OutOfMemory(
-            "memory ran out in validation",
-            f"lower valid.longest (now {plan.valid.longest}), with --set",
+            "memory ran out in validation", f"lower valid.longest (now {plan.valid.longest}), with --set"
         )
     return OutOfMemory(
         "memory ran out in training",

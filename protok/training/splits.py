@@ -53,17 +53,20 @@ def sides_of(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> Side
         else:
             clusters, method = cluster(store.sequence, wanted.identity, wanted.method)
         split = Split(
-            store.ids, clusters,
-            assign(clusters, wanted.valid, wanted.test if tuning else 0.0, plan.optim.seed), method,
-        )  # fmt: skip
+            store.ids,
+            clusters,
+            assign(clusters, wanted.valid, wanted.test if tuning else 0.0, plan.optim.seed),
+            method,
+        )
     if write:
         write_split(split, table)
     counts = {side: len(split.chains(side)) for side in ("train", "valid", "test")}
     if not counts["train"] or not counts["valid"]:
         raise RecipeError(
             f"the split has {counts['train']} training and {counts['valid']} validation chains",
-            "both are needed; see split.csv", file=str(out),
-        )  # fmt: skip
+            "both are needed; see split.csv",
+            file=str(out),
+        )
     note = (
         f"{len(set(split.cluster.tolist()))} clusters of {len(store)} chains ({split.method}): "
         + ", ".join(f"{n} {side}" for side, n in counts.items())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from protok import __version__
 from protok.errors import NoProtein, ProtokError, Unsupported
 from protok.structure import descriptors
 from protok.structure.backbone import Backbone
@@ -60,7 +60,7 @@ class Atlas:
         return {
             "codebook": self.codebook,
             "source": self.source,
-            "protok": __version__,
+            "protok": version("protok"),
             "chains": self.chains,
             "residues": self.residues,
             "codes": len(self),
@@ -246,9 +246,13 @@ class _Seen:
         columns["nearest"], columns["nearest_distance"] = _nearest(vectors)
         columns |= self._examples(rows, vectors)
         return Atlas(
-            self.tokenizer.codebook, len(self.chains), len(code), columns,
-            hexes(code_colours(self.tokenizer)), source,
-        )  # fmt: skip
+            self.tokenizer.codebook,
+            len(self.chains),
+            len(code),
+            columns,
+            hexes(code_colours(self.tokenizer)),
+            source,
+        )
 
     def _examples(self, rows: dict[str, np.ndarray], vectors: np.ndarray) -> dict[str, np.ndarray]:
         """The residue nearest to each code's vector, and the fragment around it."""

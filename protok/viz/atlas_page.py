@@ -28,9 +28,13 @@ COLUMNS = {
     "half_sphere": ("half sphere", "mean number of CA atoms within 13 Å towards CB", "{:.1f}"),
     "radius": ("radius, Å", "mean distance from the centre of the chain", "{:.1f}"),
     "radius_sd": ("sd", "standard deviation of the radius, Å", "{:.1f}"),
-    "place_sd": ("spread, Å", "root mean square distance from its mean place in the frame of "
-                 "the chain: small if the code says where a residue lies", "{:.1f}"),
-}  # fmt: skip
+    "place_sd": (
+        "spread, Å",
+        "root mean square distance from its mean place in the frame of "
+        "the chain: small if the code says where a residue lies",
+        "{:.1f}",
+    ),
+}
 
 
 def atlas_page(atlas: Atlas) -> str:
@@ -45,19 +49,38 @@ def atlas_page(atlas: Atlas) -> str:
         f"{counts['residues']:,} residues of {counts['chains']:,} chains; perplexity "
         f"{counts['perplexity']:.0f}. {place}{_source(atlas)}</p>",
         '<div class="maps">',
-        _map("phi and psi", c["phi"], c["psi"], c, atlas.colours, (-180, 180), (-180, 180),
-             "phi, °", "psi, °"),
-        _map("exposure and radius", c["radius"], c["half_sphere"], c, atlas.colours, None, None,
-             "distance from the centre, Å", "CA towards CB"),
-        _map("place in the frame of the chain", c["place"][:, 0], c["place"][:, 1], c,
-             atlas.colours, None, None, "first axis, Å", "second axis, Å"),
+        _map(
+            "phi and psi", c["phi"], c["psi"], c, atlas.colours, (-180, 180), (-180, 180), "phi, °", "psi, °"
+        ),
+        _map(
+            "exposure and radius",
+            c["radius"],
+            c["half_sphere"],
+            c,
+            atlas.colours,
+            None,
+            None,
+            "distance from the centre, Å",
+            "CA towards CB",
+        ),
+        _map(
+            "place in the frame of the chain",
+            c["place"][:, 0],
+            c["place"][:, 1],
+            c,
+            atlas.colours,
+            None,
+            None,
+            "first axis, Å",
+            "second axis, Å",
+        ),
         "</div>",
         '<p class="note">A dot is a code, as large as it is frequent. The bars of the table are '
         "helix, strand and coil. A picture shows the nine residues around the residue that is "
         "nearest to the code: CA trace, in the frame of that residue, which is the dark dot; the "
         "chain goes from light to dark. Click on a column to sort by it.</p>",
         _table(atlas),
-    ]  # fmt: skip
+    ]
     title = f"Codes of {atlas.codebook}"
     return document(title, "\n".join(body), styles=("atlas.css",), script="atlas.js")
 
@@ -74,22 +97,25 @@ def _where(c: dict[str, np.ndarray], used: np.ndarray) -> str:
     between = np.average(((c["place"][used] - centre) ** 2).sum(axis=1), weights=weight)
     share = between / (between + spread**2)
     return (
-        f"A code explains {share:.0%} of the variance of where its residues lie in the frame of "
-        "their chain."
+        f"A code explains {share:.0%} of the variance of where its residues lie in the frame of their chain."
     )
 
 
 def _map(
-    title: str, x: np.ndarray, y: np.ndarray, c: dict[str, np.ndarray], colours: Sequence[str],
-    x_range: tuple[float, float] | None, y_range: tuple[float, float] | None, x_says: str,
+    title: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    c: dict[str, np.ndarray],
+    colours: Sequence[str],
+    x_range: tuple[float, float] | None,
+    y_range: tuple[float, float] | None,
+    x_says: str,
     y_says: str,
-) -> str:  # fmt: skip
+) -> str:
     known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     if not len(known):
         return ""
-    (x0, x1), (y0, y1) = (
-        given or _around(values[known]) for given, values in ((x_range, x), (y_range, y))
-    )
+    (x0, x1), (y0, y1) = (given or _around(values[known]) for given, values in ((x_range, x), (y_range, y)))
     room = MAP - 40
     big = c["count"][known].max()
     dots = []
@@ -105,11 +131,13 @@ def _map(
     texts = "".join(
         f'<text x="{a}" y="{b}" text-anchor="{anchor}">{said(text)}</text>'
         for a, b, anchor, text in (
-            (34, end + 14, "start", f"{x0:.0f}"), (34 + room, end + 14, "end", f"{x1:.0f}"),
-            (34 + room / 2, end + 28, "middle", x_says), (30, end, "end", f"{y0:.0f}"),
+            (34, end + 14, "start", f"{x0:.0f}"),
+            (34 + room, end + 14, "end", f"{x1:.0f}"),
+            (34 + room / 2, end + 28, "middle", x_says),
+            (30, end, "end", f"{y0:.0f}"),
             (30, 16, "end", f"{y1:.0f}"),
         )
-    )  # fmt: skip
+    )
     texts += (
         f'<text transform="translate(16 {6 + room / 2}) rotate(-90)" text-anchor="middle">'
         f"{said(y_says)}</text>"
@@ -130,9 +158,7 @@ def _around(values: np.ndarray) -> tuple[float, float]:
 def _table(atlas: Atlas) -> str:
     c = atlas.columns
     head = "<th>code</th><th>fragment</th><th>elements</th>"
-    head += "".join(
-        f'<th title="{said(tip)}">{said(title)}</th>' for title, tip, _ in COLUMNS.values()
-    )
+    head += "".join(f'<th title="{said(tip)}">{said(title)}</th>' for title, tip, _ in COLUMNS.values())
     head += "<th>nearest codes</th><th>central residue</th>"
     rows = []
     for i in range(len(atlas)):

@@ -11,11 +11,7 @@ import numpy as np
 NONE = "#bbbbbb"
 # Björn Ottosson's OKLab (2020): to the cube roots of cone responses, and from these to linear sRGB.
 _CONES = np.array(
-    [
-        [1, 0.3963377774, 0.2158037573],
-        [1, -0.1055613458, -0.0638541728],
-        [1, -0.0894841775, -1.2914855480],
-    ]
+    [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]]
 )
 _SRGB = np.array(
     [

@@ -28,9 +28,13 @@ POINTS = 6
 
 
 def draw_trace(
-    axes: Any, structure: Backbone, colours: str | Sequence[str] = "0.6", *,
-    frame: tuple[np.ndarray, np.ndarray] | None = None, width: float = 3.0,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    axes: Any,
+    structure: Backbone,
+    colours: str | Sequence[str] = "0.6",
+    *,
+    frame: tuple[np.ndarray, np.ndarray] | None = None,
+    width: float = 3.0,
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw the CA trace of a structure as a curve, nearer parts over farther and paler ones.
 
     Parameters
@@ -97,14 +101,9 @@ def _curve(ca: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     padded = np.concatenate([ca[:1], ca, ca[-1:]])
     a, b, c, d = (padded[k : k + len(ca) - 1, None] for k in range(4))
     t = (np.arange(POINTS) / POINTS)[:, None]
-    curve = 0.5 * (
-        2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3
-    )
+    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     nearest = np.arange(len(ca) - 1)[:, None] + (np.arange(POINTS) >= POINTS / 2)
-    return (
-        np.concatenate([curve.reshape(-1, 3), ca[-1:]]),
-        np.append(nearest.ravel(), len(ca) - 1),
-    )
+    return (np.concatenate([curve.reshape(-1, 3), ca[-1:]]), np.append(nearest.ravel(), len(ca) - 1))
 
 
 def draw_codes(axes: Any, tokens: Tokens, colours: np.ndarray, *, across: int = 30) -> None:
@@ -152,8 +151,10 @@ def draw_usage(axes: Any, counts: np.ndarray, label: str = "") -> None:
     axes.plot(place, np.where(share > 0, share * len(share), np.nan), label=label)
     axes.set(
         xlabel="codes, most frequent first (share of the codebook)",
-        ylabel="frequency × number of codes (even: 1)", yscale="log", xlim=(0, 1),
-    )  # fmt: skip
+        ylabel="frequency × number of codes (even: 1)",
+        yscale="log",
+        xlim=(0, 1),
+    )
 
 
 #: Title of each panel, and the columns of the metrics file with their labels.
@@ -225,10 +226,13 @@ def draw_change(sets: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         axes.plot([0, top], [0, top], color="0.7", linewidth=1)
         axes.scatter(before, after, s=14, color="C0")
         axes.set(
-            title=f"{found['name']}: {len(before)} chains", xlabel="CA RMSD before, Å",
-            ylabel="CA RMSD after, Å (below the line: better)", xlim=(0, top), ylim=(0, top),
+            title=f"{found['name']}: {len(before)} chains",
+            xlabel="CA RMSD before, Å",
+            ylabel="CA RMSD after, Å (below the line: better)",
+            xlim=(0, top),
+            ylim=(0, top),
             aspect="equal",
-        )  # fmt: skip
+        )
     _save(figure, path)
 
 

@@ -89,8 +89,7 @@ def view(structure: Any, tokenizer: Any, *, decode: bool = False) -> Page:
         "arrow keys go along the chain. Like codes have like colours.</p>",
         embedded(data),
     ]
-    page = document(f"{title}, {tokens.codebook}", "\n".join(body), styles=("view.css",),
-                    script="view.js")  # fmt: skip
+    page = document(f"{title}, {tokens.codebook}", "\n".join(body), styles=("view.css",), script="view.js")
     return Page(page)
 
 
@@ -126,8 +125,7 @@ def _data(
 
 def _labels(backbone: Backbone) -> list[str]:
     """Chain, number and insertion code of each residue, as people say them."""
-    parts = zip(backbone.chain.tolist(), backbone.index.tolist(), backbone.icode.tolist(),
-                strict=True)  # fmt: skip
+    parts = zip(backbone.chain.tolist(), backbone.index.tolist(), backbone.icode.tolist(), strict=True)
     return [f"{chain} {number}{code}".strip() for chain, number, code in parts]
 
 
@@ -149,10 +147,7 @@ def _points(x: np.ndarray) -> list[list[float] | None]:
 
 
 def _tools(data: dict[str, Any]) -> str:
-    titles = {
-        "code": "code", "confidence": "confidence, 0 to 100",
-        "distance": f"distance, 0 to {FAR:g} Å",
-    }  # fmt: skip
+    titles = {"code": "code", "confidence": "confidence, 0 to 100", "distance": f"distance, 0 to {FAR:g} Å"}
     options = "".join(f'<option value="{key}">{titles[key]}</option>' for key in data["colours"])
     tools = f'<label>coloured by <select id="mode">{options}</select></label>'
     if "again" in data:

@@ -36,6 +36,10 @@ with torch.no_grad():
 spare = ("codebook.N", "codebook.z_avg")
 kept = {f"weight:{k}": v.numpy() for k, v in model.state_dict().items() if k not in spare}
 np.savez_compressed(
-    Path(__file__).with_name("bench_esm3.npz"), coords=coords, index=index,
-    latents=latents[-1][0].numpy(), ids=ids[0].numpy(), **kept,
-)  # fmt: skip
+    Path(__file__).with_name("bench_esm3.npz"),
+    coords=coords,
+    index=index,
+    latents=latents[-1][0].numpy(),
+    ids=ids[0].numpy(),
+    **kept,
+)

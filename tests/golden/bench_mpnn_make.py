@@ -32,6 +32,10 @@ with torch.no_grad():
         h, e = layer(h, e, near, mask, attend)
 kept = {k: v.numpy() for k, v in model.state_dict().items() if not k.startswith("decoder")}
 np.savez_compressed(
-    Path(__file__).with_name("bench_mpnn.npz"), coords=coords, index=backbone.index,
-    neighbours=NEIGHBOURS, states=h[0].numpy(), **{f"weight:{k}": v for k, v in kept.items()},
-)  # fmt: skip
+    Path(__file__).with_name("bench_mpnn.npz"),
+    coords=coords,
+    index=backbone.index,
+    neighbours=NEIGHBOURS,
+    states=h[0].numpy(),
+    **{f"weight:{k}": v for k, v in kept.items()},
+)

@@ -20,9 +20,7 @@ def main() -> None:
         codes = {}
         for path in sorted((ROOT / "data").glob("*.pdb")):
             codes[path.name] = ",".join(map(str, tok.encode(path).ids))
-        golden[tok.name] = {
-            "codebook": tok.codebook, "encoder": tok.encoder_fingerprint, "codes": codes,
-        }  # fmt: skip
+        golden[tok.name] = {"codebook": tok.codebook, "encoder": tok.encoder_fingerprint, "codes": codes}
     out = Path(__file__).with_name("codes.json")
     out.write_text(json.dumps(golden, indent=1) + "\n")
 

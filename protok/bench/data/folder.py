@@ -92,13 +92,9 @@ def within(table: Table) -> Table:
     """
     if table.kind != "value":
         raise FormatError(
-            f"{table.name} has no values for z-scores", f"take {table.name} itself",
-            file=table.name,
-        )  # fmt: skip
-    entries = [
-        replace(one, target=standardised(one.target))
-        for one in table.entries if varies(one.target)
-    ]  # fmt: skip
+            f"{table.name} has no values for z-scores", f"take {table.name} itself", file=table.name
+        )
+    entries = [replace(one, target=standardised(one.target)) for one in table.entries if varies(one.target)]
     return replace(table, name=table.name + WITHIN, entries=entries)
 
 
@@ -183,9 +179,7 @@ class Folder:
                 ids = read_table(file, ["id"])["id"].to_pylist()
                 for row, one in enumerate(ids):
                     if one in self._where:
-                        raise FormatError(
-                            f"structure {one!r} stands twice", "give ids once", file=str(file)
-                        )
+                        raise FormatError(f"structure {one!r} stands twice", "give ids once", file=str(file))
                     self._where[one] = (number, row)
         return self._where
 
@@ -205,9 +199,7 @@ class Folder:
             If the folder does not have it, or its columns disagree.
         """
         if id not in self._index():
-            raise FormatError(
-                f"no structure {id!r}", "add it, or drop its label", file=str(self.path)
-            )
+            raise FormatError(f"no structure {id!r}", "add it, or drop its label", file=str(self.path))
         number, row = self._index()[id]
         if number not in self._read:
             columns = ("id", "seq", "xyz", "resnum", "icode", "bfac", "chain")
@@ -220,8 +212,9 @@ class Folder:
         if len(raw) != 12 * len(sequence):
             raise FormatError(
                 f"{id}: {len(raw)} coordinates for {len(sequence)} residues",
-                "xyz holds 12 a residue", file=str(self._files[number]),
-            )  # fmt: skip
+                "xyz holds 12 a residue",
+                file=str(self._files[number]),
+            )
         if raw.dtype.kind == "i":
             raw = np.where(raw == MISSING, np.nan, raw.astype(np.int32) / 100)
         xyz = raw.astype(np.float32).reshape(-1, 4, 3)
@@ -264,15 +257,12 @@ class Folder:
 
     def _table(self, name: str) -> Table:
         rows, about, file = self._rows(name)
-        if (
-            not rows
-            or not {"id", "split"} <= rows[0].keys()
-            or not {"label", "fold"} & rows[0].keys()
-        ):
+        if not rows or not {"id", "split"} <= rows[0].keys() or not {"label", "fold"} & rows[0].keys():
             raise FormatError(
-                "a table needs the columns id, split, and label or fold", "see protok.bench.data.folder",
+                "a table needs the columns id, split, and label or fold",
+                "see protok.bench.data.folder",
                 file=str(file),
-            )  # fmt: skip
+            )
         if "label" not in rows[0]:
             return self._classes(name, rows, about, file)
         site = isinstance(rows[0]["label"], str)
@@ -287,9 +277,10 @@ class Folder:
         file = self._tables.get(name) or self._tables.get(stem)
         if file is None:
             raise FormatError(
-                f"no table {name!r}", f"it has {', '.join(self.tables()) or 'none'}",
+                f"no table {name!r}",
+                f"it has {', '.join(self.tables()) or 'none'}",
                 file=str(self.path / "tasks"),
-            )  # fmt: skip
+            )
         table = read_table(file)
         said = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
         own = {key[6:]: value for key, value in said.items() if key.startswith("bench:")}
@@ -306,8 +297,9 @@ class Folder:
         if not kept:
             raise FormatError(
                 f"no fold has {CLASS_SIZE} domains, of which one is to train on",
-                "add domains; smaller folds are left out", file=str(file),
-            )  # fmt: skip
+                "add domains; smaller folds are left out",
+                file=str(file),
+            )
         number = {fold: i for i, fold in enumerate(kept)}
         known = {row.get("superfamily") for row in rows if row["split"] == TRAIN}
         entries = []
@@ -329,8 +321,9 @@ class Folder:
             if not 1 <= row["start"] <= (row.get("end") or 0) <= length:
                 raise FormatError(
                     f"{row['id']}: a domain from {row['start']} to {row.get('end')}, of {length}",
-                    "count residues of the structure from 1", file=str(file),
-                )  # fmt: skip
+                    "count residues of the structure from 1",
+                    file=str(file),
+                )
             return np.arange(row["start"] - 1, row["end"])
         if not row.get("region"):
             return None
@@ -349,9 +342,15 @@ class Folder:
                     picked = np.arange(len(self.structure(row["id"])))
                 rows_ = (int(picked[0]), int(picked[-1]) + 1)
                 out.append(
-                    Domain(row["id"], rows_, row["fold"], row["superfamily"] or "",
-                           row["family"] or "", row.get("cluster") or row["id"])
-                )  # fmt: skip
+                    Domain(
+                        row["id"],
+                        rows_,
+                        row["fold"],
+                        row["superfamily"] or "",
+                        row["family"] or "",
+                        row.get("cluster") or row["id"],
+                    )
+                )
             return out
         return []
 
@@ -397,16 +396,14 @@ class Folder:
 def _vector(label, site: bool, id: str, file) -> np.ndarray:
     if isinstance(label, str) != site or not hasattr(label, "__len__"):
         raise FormatError(
-            f"{id}: label is {label!r:.40}", "give all a string of 0, 1 and x, or all a list",
-            file=str(file),
-        )  # fmt: skip
+            f"{id}: label is {label!r:.40}", "give all a string of 0, 1 and x, or all a list", file=str(file)
+        )
     if not site:
         return np.array([np.nan if one is None else one for one in label], np.float32)
     odd = set(label) - set("01x")
     if odd:
         raise FormatError(
-            f"{id}: label holds {sorted(odd)[0]!r}", "use 0, 1, and x for unlabelled",
-            file=str(file),
-        )  # fmt: skip
+            f"{id}: label holds {sorted(odd)[0]!r}", "use 0, 1, and x for unlabelled", file=str(file)
+        )
     value = {"0": 0.0, "1": 1.0, "x": np.nan}
     return np.array([value[one] for one in label], np.float32)

@@ -13,8 +13,29 @@ from protok.structure.io.sources.content import load, sniff
 CONTACT = 4.5  # Å between heavy atoms
 SMALLEST = 7  # heavy atoms of a ligand: ions, water and most buffers have fewer
 #: Crystallisation aids and buffers that are large enough to pass for ligands.
-AIDS = {"PEG", "PG4", "PGE", "1PE", "P6G", "2PE", "MES", "EPE", "TRS", "BTB", "CIT", "FLC", "MPD",
-        "GOL", "EDO", "BOG", "LDA", "LMT", "OLC", "OLA", "PLM"}  # fmt: skip
+AIDS = {
+    "PEG",
+    "PG4",
+    "PGE",
+    "1PE",
+    "P6G",
+    "2PE",
+    "MES",
+    "EPE",
+    "TRS",
+    "BTB",
+    "CIT",
+    "FLC",
+    "MPD",
+    "GOL",
+    "EDO",
+    "BOG",
+    "LDA",
+    "LMT",
+    "OLC",
+    "OLA",
+    "PLM",
+}
 #: Sugars that are bound to the protein by a glycosylation.
 GLYCANS = {"NAG", "NDG", "BMA", "MAN", "FUC", "FUL", "GAL", "SIA", "XYP"}
 

@@ -46,10 +46,15 @@ class Prepared:
 
 
 def prepare(
-    structures: str | Path | Iterable[str | Path], out: str | Path, *,
-    labels: Sequence[str | Path] = (), pairs: str | Path | None = None,
-    unlisted: str = "auto", ligands: bool = True, bfactors: bool = True,
-) -> Prepared:  # fmt: skip
+    structures: str | Path | Iterable[str | Path],
+    out: str | Path,
+    *,
+    labels: Sequence[str | Path] = (),
+    pairs: str | Path | None = None,
+    unlisted: str = "auto",
+    ligands: bool = True,
+    bfactors: bool = True,
+) -> Prepared:
     """Write a data folder; what an earlier call wrote there is replaced.
 
     Parameters
@@ -113,15 +118,27 @@ def prepare(
     flexible = {id: c.bfactor for id, c in chains.items() if varies(c.bfactor)}
     if bfactors and len(flexible) > 2:
         rows = [{"id": id, "label": standardised(b).tolist()} for id, b in flexible.items()]
-        add("flex_bfactor", rows,
-            {"what": "flexibility: CA B-factor", "licence": "that of the structures",
-             "labels": "CA B-factors of the files, as z-scores in each chain: their level says "
-                       "more of the experiment than of the structure"})  # fmt: skip
+        add(
+            "flex_bfactor",
+            rows,
+            {
+                "what": "flexibility: CA B-factor",
+                "licence": "that of the structures",
+                "labels": "CA B-factors of the files, as z-scores in each chain: their level says "
+                "more of the experiment than of the structure",
+            },
+        )
     if len(bound) > 2:
-        add("bind_hetatm", [{"id": id, "label": _letters(b)} for id, b in bound.items()],
-            {"what": "residues that touch a ligand", "licence": "that of the structures",
-             "labels": "heavy atom within 4.5 Å of a HETATM residue of >= 7 heavy atoms that is "
-                       "no water, buffer or glycan"})  # fmt: skip
+        add(
+            "bind_hetatm",
+            [{"id": id, "label": _letters(b)} for id, b in bound.items()],
+            {
+                "what": "residues that touch a ligand",
+                "licence": "that of the structures",
+                "labels": "heavy atom within 4.5 Å of a HETATM residue of >= 7 heavy atoms that is "
+                "no water, buffer or glycan",
+            },
+        )
     for file in labels:
         rows = _labelled(Path(file), chains, unlisted)
         add(Path(file).stem, rows, {"labels": "given"}, str(file))
@@ -149,8 +166,9 @@ def _old(out: Path) -> list[Path]:
         if not {key.encode() for key in MADE} <= said.keys():
             raise FormatError(
                 "a Parquet file that `protok bench prepare` did not make",
-                "give another folder, or move it away", file=str(file),
-            )  # fmt: skip
+                "give another folder, or move it away",
+                file=str(file),
+            )
     return found
 
 
@@ -171,9 +189,7 @@ def _chains(path: Path):
 
 def _same(one: Backbone, two: Backbone) -> bool:
     """Whether they are one chain, as far as a PDB file keeps it."""
-    return one.sequence == two.sequence and np.allclose(
-        one.coords, two.coords, atol=2e-3, equal_nan=True
-    )
+    return one.sequence == two.sequence and np.allclose(one.coords, two.coords, atol=2e-3, equal_nan=True)
 
 
 def _contacts(path: Path, chain: Backbone) -> np.ndarray | None:
@@ -201,15 +217,17 @@ def _split(rows: list[dict[str, Any]], group: dict[str, int], file: str) -> None
         if meant != name:
             raise FormatError(
                 f"split {name!r}, which would be a test split",
-                f"write {meant}, or call the test otherwise", file=file,
-            )  # fmt: skip
+                f"write {meant}, or call the test otherwise",
+                file=file,
+            )
     if given == len(rows):
         return
     if given:
         raise FormatError(
             f"{len(rows) - given} of {len(rows)} rows without a split",
-            "give all a split, or leave the column out", file=file,
-        )  # fmt: skip
+            "give all a split, or leave the column out",
+            file=file,
+        )
     for row in rows:
         row["cluster"] = str(row.get("cluster") or group[row["id"]])
     for row, split in zip(rows, splits.assign([r["cluster"] for r in rows]), strict=True):
@@ -231,13 +249,12 @@ def _read(path: Path, needed: set[str]) -> list[dict[str, str]]:
             f"columns {', '.join(rows[0]) if rows else 'of an empty file'}",
             f"it needs {', '.join(sorted(needed))}; see protok bench prepare --help",
             file=str(path),
-        )  # fmt: skip
+        )
     for number, row in numbered:
         if None in row or None in row.values():
             raise FormatError(
-                f"line {number} has not as many fields as the first line",
-                "mend it", file=str(path),
-            )  # fmt: skip
+                f"line {number} has not as many fields as the first line", "mend it", file=str(path)
+            )
     return rows
 
 
@@ -248,8 +265,9 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
         if row["id"] not in chains:
             raise FormatError(
                 f"label of {row['id']!r}, which is no chain of the structures",
-                f"chains are named like {next(iter(chains))}", file=str(path),
-            )  # fmt: skip
+                f"chains are named like {next(iter(chains))}",
+                file=str(path),
+            )
     keep = [key for key in ("split", "cluster") if key in columns]
     if "fold" in columns:
         keep += [key for key in ("fold", "superfamily", "family", "region") if key in columns]
@@ -258,9 +276,7 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
                 in_region(chains[row["id"]], row["region"], path)
         return [{"id": row["id"], **{key: row[key] for key in keep}} for row in given]
     if "label" not in columns:
-        raise FormatError(
-            "no column label or fold", "see protok bench prepare --help", file=str(path)
-        )
+        raise FormatError("no column label or fold", "see protok bench prepare --help", file=str(path))
     for row in given:
         row["label"] = _plain(row["label"])
     if "residue" in columns:
@@ -273,8 +289,9 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
         if len(label) != len(chains[row["id"]]):
             raise FormatError(
                 f"{row['id']}: {len(label)} labels for {len(chains[row['id']])} residues",
-                "give one a residue that the file lists", file=str(path),
-            )  # fmt: skip
+                "give one a residue that the file lists",
+                file=str(path),
+            )
         rows.append({"id": row["id"], "label": label, **{key: row[key] for key in keep}})
     return rows
 
@@ -299,19 +316,22 @@ def _by_residue(given, chains, unlisted, keep, path) -> list[dict[str, Any]]:
         if any(row[key] != first[id][key] for key in keep):
             raise FormatError(
                 f"rows of {id} say different things of {' or '.join(keep)}",
-                "a chain has one of each", file=str(path),
-            )  # fmt: skip
+                "a chain has one of each",
+                file=str(path),
+            )
         at = where[id].get(row["residue"].strip())
         if at is None:
             raise FormatError(
                 f"{id} has no residue {row['residue']!r}",
-                "use the numbers of the structure file, 52 or 52A", file=str(path),
-            )  # fmt: skip
+                "use the numbers of the structure file, 52 or 52A",
+                file=str(path),
+            )
         if said.setdefault((id, at), row["label"]) != row["label"]:
             raise FormatError(
                 f"{id}: residue {row['residue']} has labels {said[id, at]} and {row['label']}",
-                "give it once", file=str(path),
-            )  # fmt: skip
+                "give it once",
+                file=str(path),
+            )
         values[id][at] = np.nan if row["label"] == "x" else _number(row["label"], path)
     return [
         {"id": id, "label": _letters(v) if site else v.tolist(), **{k: first[id][k] for k in keep}}
@@ -373,9 +393,8 @@ def _structure_rows(structures: Iterable[Backbone], ids: Sequence[str]) -> list[
 
 
 def write_table(
-    rows: list[dict[str, Any]], path: Path, about: dict[str, str],
-    metadata: dict[str, str] | None = None,
-) -> None:  # fmt: skip
+    rows: list[dict[str, Any]], path: Path, about: dict[str, str], metadata: dict[str, str] | None = None
+) -> None:
     """Write a table of labels; what it says of itself goes into the file's metadata."""
     said = {f"bench:{key}": value for key, value in about.items()}
     _write(rows, path, said | (metadata or {}))

@@ -25,9 +25,7 @@ def in_region(structure: Backbone, text: str, file: str | Path) -> np.ndarray:
         raise
     rows = np.flatnonzero(np.any(parts, axis=0))
     if not len(rows):
-        raise FormatError(
-            f"{structure.name} has no residue in {text}", "correct the region", file=str(file)
-        )
+        raise FormatError(f"{structure.name} has no residue in {text}", "correct the region", file=str(file))
     return rows
 
 

@@ -118,9 +118,7 @@ class Release:
     def structure(self, id: str) -> Backbone:
         """A structure that a table, a pair or a set named."""
         if id not in self._structures:
-            raise FormatError(
-                f"no structure {id!r}", "ask for its table first", file=str(self.path)
-            )
+            raise FormatError(f"no structure {id!r}", "ask for its table first", file=str(self.path))
         return self._structures[id]
 
     def domains(self) -> list[Domain]:
@@ -166,9 +164,8 @@ class Release:
             number = {one: i for i, one in enumerate(classes)}
             if classes:
                 entries = [
-                    replace(entry, target=number[entry.target])
-                    for entry in entries if entry.target in number
-                ]  # fmt: skip
+                    replace(entry, target=number[entry.target]) for entry in entries if entry.target in number
+                ]
             self.left_out[name] = skipped
             self._known[name] = Table(name, task.kind, entries, tuple(map(str, classes)))
         return self._known[name]
@@ -211,8 +208,7 @@ class Release:
                 target = target[rows]
             if len(target) != n:
                 raise FormatError(
-                    f"{entry}_{chain}: {len(target)} labels for {n} residues",
-                    "process the release again",
+                    f"{entry}_{chain}: {len(target)} labels for {n} residues", "process the release again"
                 )
         return Entry(self._register(f"{entry}_{chain}", structure), split, target, rows)
 
@@ -235,9 +231,7 @@ class Release:
     def _chain(self, entry: str, chain: str) -> Backbone:
         if self._dump is None:
             raise FormatError(
-                "there is no mmCIF dump",
-                f"put it at {DUMP} beside the release",
-                file=str(self.path),
+                "there is no mmCIF dump", f"put it at {DUMP} beside the release", file=str(self.path)
             )
         entry = self._newest(entry.lower())
         path = self._dump / f"{entry}.cif"
@@ -287,7 +281,7 @@ class Release:
                         f"line {i + 2} is {','.join(row)!r}",
                         "a pair is two chains, like 1aki.A.pdb, first and last in its line",
                         file=str(path),
-                    )  # fmt: skip
+                    )
                 try:
                     both = [self._pair(text) for text in (row[0], row[-1])]
                 except Left as why:
@@ -303,9 +297,10 @@ class Release:
 
     def _caches(self) -> list[tuple[str, Path]]:
         return [
-            (name, cache) for name, place in SETS.items()
+            (name, cache)
+            for name, place in SETS.items()
             for cache in sorted((self.root / place).rglob("chain_data_cache.json"))
-        ]  # fmt: skip
+        ]
 
     def has_sets(self) -> bool:
         """Whether there are lists of sets, without reading their structures."""
@@ -356,9 +351,8 @@ def _backbone(chain: Any, id: str) -> Backbone:
         atoms = np.asarray(chain.atom37_positions, np.float32)[:, ATOM37].copy()
         atoms[~np.asarray(chain.atom37_mask, bool)[:, ATOM37]] = np.nan
         made = Backbone.from_arrays(
-            atoms, chain.sequence, chain=str(chain.chain_id),
-            index=np.asarray(chain.residue_index), name=id,
-        )  # fmt: skip
+            atoms, chain.sequence, chain=str(chain.chain_id), index=np.asarray(chain.residue_index), name=id
+        )
         codes = [str(code).strip(" .?") for code in np.asarray(chain.insertion_code).tolist()]
     except (AttributeError, IndexError, ValueError) as error:
         raise FormatError(f"{id}: {error}", "process the release again") from error
@@ -382,10 +376,22 @@ class ProteinChain:
     """Stands for the class of that name, whose package is not needed to read the lists."""
 
 
-_TORCH = {"_rebuild_tensor_v2", "FloatStorage", "DoubleStorage", "LongStorage", "IntStorage",
-          "BoolStorage", "HalfStorage", "BFloat16Storage"}  # fmt: skip
-_PLAIN = {("collections", "OrderedDict"), ("_codecs", "encode"), ("builtins", "slice"),
-          ("builtins", "bytearray")}  # fmt: skip
+_TORCH = {
+    "_rebuild_tensor_v2",
+    "FloatStorage",
+    "DoubleStorage",
+    "LongStorage",
+    "IntStorage",
+    "BoolStorage",
+    "HalfStorage",
+    "BFloat16Storage",
+}
+_PLAIN = {
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),
+    ("builtins", "slice"),
+    ("builtins", "bytearray"),
+}
 _NUMPY = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
 
 
@@ -408,14 +414,15 @@ class _Unpickler(pickle.Unpickler):
 def _items(file: Path) -> Iterator[dict[str, Any]]:
     import torch
 
-    safe = SimpleNamespace(Unpickler=_Unpickler, load=lambda f, **k: _Unpickler(f, **k).load(),
-                           __name__="protok.bench.data.release")  # fmt: skip
+    safe = SimpleNamespace(
+        Unpickler=_Unpickler,
+        load=lambda f, **k: _Unpickler(f, **k).load(),
+        __name__="protok.bench.data.release",
+    )
     try:
         held = torch.load(file, map_location="cpu", pickle_module=safe, weights_only=False)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise FormatError(
-            f"no list of the release ({error})", "fetch it again", file=str(file)
-        ) from error
+        raise FormatError(f"no list of the release ({error})", "fetch it again", file=str(file)) from error
     if not isinstance(held, list) or not all(isinstance(item, dict) for item in held):
         raise FormatError("not a list of examples", "fetch it again", file=str(file))
     yield from held

@@ -74,9 +74,8 @@ def from_mmcif(path: Path, chain: str) -> Backbone:
 
     try:
         atoms = pdbx.get_structure(
-            pdbx.CIFFile.read(path), model=1, altloc="first",
-            extra_fields=["b_factor", "label_asym_id"],
-        )  # fmt: skip
+            pdbx.CIFFile.read(path), model=1, altloc="first", extra_fields=["b_factor", "label_asym_id"]
+        )
     except MemoryError:  # no fault of the file
         raise
     except Exception as error:  # biotite raises whatever its parsing stumbles on

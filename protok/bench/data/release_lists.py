@@ -172,7 +172,6 @@ def _atlas(item: dict[str, Any], field: str, structure: Backbone, root: Path) ->
         values = [row[column] for row in csv.DictReader(lines)]
     if len(values) != len(structure):
         raise FormatError(
-            f"{len(values)} rows for {len(structure)} residues", "fetch the folder again",
-            file=str(path),
-        )  # fmt: skip
+            f"{len(values)} rows for {len(structure)} residues", "fetch the folder again", file=str(path)
+        )
     return np.array([float(one) if one else np.nan for one in values], np.float32) * factor

@@ -90,9 +90,7 @@ def representatives(domains: Sequence[Domain]) -> list[Domain]:
     return [domain for domain in chosen if count[domain.fold] > 1]
 
 
-def retrieval(
-    subject: Subject, folder: Folder, domains: Sequence[Domain]
-) -> tuple[dict[str, Score], dict]:
+def retrieval(subject: Subject, folder: Folder, domains: Sequence[Domain]) -> tuple[dict[str, Score], dict]:
     """Share of domains whose best hit among the others has their fold.
 
     Returns
@@ -138,11 +136,7 @@ def retrieval(
     if not top:
         raise ValueError("no fold has domains of different families")
     points = {"queries": len(top), "domains": n, "folds": len(set(fold.tolist()))}
-    return {
-        "top1": _mean(top),
-        "average_precision": _mean(precision),
-        "chance": _mean(chance),
-    }, points
+    return {"top1": _mean(top), "average_precision": _mean(precision), "chance": _mean(chance)}, points
 
 
 def _mean(values: Sequence[float]) -> Score:

@@ -56,9 +56,7 @@ def distinctiveness(subject: Subject, structures: Sequence[Backbone]) -> Measure
         Histograms of the cosines over [-1, 1], plain and weighted, for a violin.
     """
     _discrete(subject)
-    unit = subject.vectors / np.maximum(
-        np.linalg.norm(subject.vectors, axis=1, keepdims=True), 1e-12
-    )
+    unit = subject.vectors / np.maximum(np.linalg.norm(subject.vectors, axis=1, keepdims=True), 1e-12)
     used = counts(subject, structures).astype(float)
     k = subject.size
     plain, weighted = np.zeros(BINS), np.zeros(BINS)
@@ -153,9 +151,7 @@ def reconstruction(subject: Subject, structures: Sequence[Backbone]) -> Measured
             found.append(compare(subject.tokenizer.decode(tokens), chain))
     columns = {key: [getattr(one, key) for one in found] for key in ("tm_score", "rmsd", "lddt")}
     scores = {key: _mean(values) for key, values in columns.items()}
-    scores |= {
-        f"{key}_median": Score(float(np.nanmedian(values))) for key, values in columns.items()
-    }
+    scores |= {f"{key}_median": Score(float(np.nanmedian(values))) for key, values in columns.items()}
     return scores, {key: np.round(values, 4).tolist() for key, values in columns.items()}
 
 
@@ -195,9 +191,7 @@ def _same(subject: Subject, structures: Sequence[Backbone], change) -> list[floa
     """
     if getattr(subject.tokenizer, "precomputed", False):
         # They go by the structure's name and would seem invariant to anything.
-        raise Unsupported(
-            f"{subject.name} is precomputed", "measure the program that computes the tokens"
-        )
+        raise Unsupported(f"{subject.name} is precomputed", "measure the program that computes the tokens")
     random = np.random.default_rng(0)
     shares = []
     for structure in structures:

@@ -40,18 +40,18 @@ def fit(kind: str, train: Samples, valid: Samples, tests: dict[str, Samples], cl
     weight = _balanced(y[:, 0]) if kind == "site" else np.ones(len(x))
     penalty, value = _penalty(kind, x, y, weight, protein)
     found = (_logistic if kind == "site" else _ridge)(x, y, weight, penalty)
-    result = {
-        name: scored(kind, _predict(kind, found, mean, spread, of), of)
-        for name, of in tests.items()
-    }
+    result = {name: scored(kind, _predict(kind, found, mean, spread, of), of) for name, of in tests.items()}
     return Fit(result, penalty, 0, value)
 
 
 def _joined(one: Samples, two: Samples) -> Samples:
     return Samples(
-        torch.cat([one.x, two.x]), one.vectors, torch.cat([one.position, two.position]),
-        torch.cat([one.owner, two.owner + one.proteins]), torch.cat([one.y, two.y]),
-    )  # fmt: skip
+        torch.cat([one.x, two.x]),
+        one.vectors,
+        torch.cat([one.position, two.position]),
+        torch.cat([one.owner, two.owner + one.proteins]),
+        torch.cat([one.y, two.y]),
+    )
 
 
 def _balanced(y: np.ndarray) -> np.ndarray:
@@ -106,9 +106,18 @@ def _place(samples: Samples) -> np.ndarray:
     before = samples.position.numpy().astype(np.float64)
     after = length - 1 - before
     return np.stack(
-        [before, after, np.minimum(before, after), length, np.log1p(before), np.log1p(after),
-         np.log(length), before / length], axis=1,
-    )  # fmt: skip
+        [
+            before,
+            after,
+            np.minimum(before, after),
+            length,
+            np.log1p(before),
+            np.log1p(after),
+            np.log(length),
+            before / length,
+        ],
+        axis=1,
+    )
 
 
 def _rows(samples: Samples, rows: np.ndarray | slice) -> np.ndarray:
@@ -120,11 +129,12 @@ def _pooled(samples: Samples) -> np.ndarray:
     place = _place(samples)
     return np.stack(
         [
-            np.concatenate([samples.input(rows).numpy().astype(np.float64).mean(0),
-                            place[rows.numpy()].mean(0)])
+            np.concatenate(
+                [samples.input(rows).numpy().astype(np.float64).mean(0), place[rows.numpy()].mean(0)]
+            )
             for rows in labelled("class", samples)
         ]
-    )  # fmt: skip
+    )
 
 
 def _design(kind: str, samples: Samples, classes: int):
@@ -181,6 +191,4 @@ def _predict(kind: str, beta: np.ndarray, mean, spread, samples: Samples) -> np.
         return _bordered((_pooled(samples) - mean) / spread) @ beta
     n = len(samples.x)
     parts = [slice(i, min(i + ROWS, n)) for i in range(0, n, ROWS)]
-    return np.concatenate(
-        [_bordered((_rows(samples, part) - mean) / spread) @ beta for part in parts]
-    )
+    return np.concatenate([_bordered((_rows(samples, part) - mean) / spread) @ beta for part in parts])

@@ -54,12 +54,10 @@ class _Stack:
             "b2": uniform(1, outputs, fan=hidden),
         }
         self.parameters = {
-            key: value.expand(n, *value.shape).clone().requires_grad_()
-            for key, value in start.items()
+            key: value.expand(n, *value.shape).clone().requires_grad_() for key, value in start.items()
         }
         self.rates = torch.tensor(settings.rates).view(-1, 1, 1)
-        self.moments = {k: (torch.zeros_like(v), torch.zeros_like(v)) for k, v in
-                        self.parameters.items()}  # fmt: skip
+        self.moments = {k: (torch.zeros_like(v), torch.zeros_like(v)) for k, v in self.parameters.items()}
         self.generator = generator
         self.count = 0
 
@@ -134,9 +132,8 @@ def loss_of(kind: str, out: Tensor, y: Tensor) -> Tensor:
 
 
 def fit(
-    kind: str, train: Samples, valid: Samples, tests: dict[str, Samples], classes: int,
-    settings: Settings,
-) -> Fit:  # fmt: skip
+    kind: str, train: Samples, valid: Samples, tests: dict[str, Samples], classes: int, settings: Settings
+) -> Fit:
     """Train on one split, choose rate and checkpoint on another, score on the rest.
 
     Parameters
@@ -254,10 +251,7 @@ def _predict(kind: str, stack: _Stack, parameters: dict, samples: Samples) -> li
         ]
         return list(stack.head(torch.cat(pooled, 1), parameters, False).numpy())
     every = torch.arange(len(samples.x)).split(4096)
-    out = [
-        stack.head(stack.trunk(samples, part, parameters, False), parameters, False)
-        for part in every
-    ]
+    out = [stack.head(stack.trunk(samples, part, parameters, False), parameters, False) for part in every]
     return list(torch.cat(out, 1).numpy())
 
 

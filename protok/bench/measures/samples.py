@@ -67,14 +67,22 @@ class Settings:
 
 
 FAST = Settings(
-    name="fast", rates=(1e-2, 1e-3), steps=300, warmup=15, every=30, patience=3,
-    train_residues=60_000,
-)  # fmt: skip
+    name="fast", rates=(1e-2, 1e-3), steps=300, warmup=15, every=30, patience=3, train_residues=60_000
+)
 PAPER = Settings(
-    name="paper", rates=(0.1, 0.01, 1e-3, 1e-4, 5e-5, 1e-5, 5e-6, 1e-6), steps=10_000, warmup=200,
-    residues=0, every=0, patience=0, train_residues=0, valid_residues=0, test_residues=0,
-    select="f1", standardise=False,
-)  # fmt: skip
+    name="paper",
+    rates=(0.1, 0.01, 1e-3, 1e-4, 5e-5, 1e-5, 5e-6, 1e-6),
+    steps=10_000,
+    warmup=200,
+    residues=0,
+    every=0,
+    patience=0,
+    train_residues=0,
+    valid_residues=0,
+    test_residues=0,
+    select="f1",
+    standardise=False,
+)
 #: Ridge or logistic regression on vectors and places; see `protok.bench.measures.linear_probe`.
 LINEAR = Settings(name="linear", train_residues=80_000)
 PRESETS = {"fast": FAST, "paper": PAPER, "linear": LINEAR}
@@ -151,7 +159,8 @@ def mean_score(runs: list[dict[str, scores.Score]]) -> dict[str, scores.Score]:
         spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
         parity = [run[metric].parity for run in runs]
         merged[metric] = scores.Score(
-            float(values.mean()), float(np.hypot(error, spread)),
+            float(values.mean()),
+            float(np.hypot(error, spread)),
             None if parity[0] is None else float(np.mean(parity)),
-        )  # fmt: skip
+        )
     return merged

@@ -37,9 +37,7 @@ class _Ranks:
         ordered = x[self.order]
         self.starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
         self.group = np.empty(len(x), np.int64)
-        self.group[self.order] = np.repeat(
-            np.arange(len(self.starts)), np.diff(np.r_[self.starts, len(x)])
-        )
+        self.group[self.order] = np.repeat(np.arange(len(self.starts)), np.diff(np.r_[self.starts, len(x)]))
 
     def sums(self, weight: np.ndarray) -> np.ndarray:
         """Weight of each group of equal values, in rising order."""
@@ -148,10 +146,7 @@ def value_scores(score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> d
     protein = np.unique(protein, return_inverse=True)[1]  # some may have no label
     n = int(protein.max()) + 1
     x, y = _Ranks(score), _Ranks(label)
-    whole = Score(
-        spearman(score, label),
-        bootstrap(lambda w: _weighted_spearman(x, y, w[protein]), n),
-    )
+    whole = Score(spearman(score, label), bootstrap(lambda w: _weighted_spearman(x, y, w[protein]), n))
     each = np.array([spearman(score[protein == i], label[protein == i]) for i in range(n)])
     each = each[np.isfinite(each)]
     se = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")

@@ -83,9 +83,7 @@ def checkpoint(path: str | Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FormatError(
-            f"no file of weights ({said})", "fetch it again", file=str(path)
-        ) from error
+        raise FormatError(f"no file of weights ({said})", "fetch it again", file=str(path)) from error
 
 
 def embed_chains(

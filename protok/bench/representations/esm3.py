@@ -180,8 +180,7 @@ class StructureEncoder:
             self.network.load_state_dict(state)
         except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise FormatError(
-                f"no checkpoint of an ESM3-like structure encoder ({error})",
-                "give the weights as released",
+                f"no checkpoint of an ESM3-like structure encoder ({error})", "give the weights as released"
             ) from error
         if codes.shape[1] != out:
             raise FormatError(
@@ -233,9 +232,7 @@ def _parts(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
     codes = plain["quantizer.codebook.weight"].float()
     if "quantizer.linear_proj.weight" in plain:
         codes = F.linear(
-            codes,
-            plain["quantizer.linear_proj.weight"].float(),
-            plain["quantizer.linear_proj.bias"].float(),
+            codes, plain["quantizer.linear_proj.weight"].float(), plain["quantizer.linear_proj.bias"].float()
         )
     mark = "encoder."
     return {k[len(mark) :]: v.float() for k, v in plain.items() if k.startswith(mark)}, codes

@@ -86,9 +86,7 @@ def _model(checkpoint: dict[str, Any], family: str) -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise ProtokError(f"ESM-IF1 needs {error.name}", REMEDY) from error
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise FormatError(
-            f"no checkpoint of {family} ({error})", "give the weights as released"
-        ) from error
+        raise FormatError(f"no checkpoint of {family} ({error})", "give the weights as released") from error
     return model.eval(), alphabet
 
 

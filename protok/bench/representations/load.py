@@ -11,9 +11,7 @@ from protok.errors import FormatError
 from protok.structure.backbone import Backbone
 
 
-def subject(
-    given: Any, structures: Sequence[Backbone] = (), *, store: Path | None = None
-) -> Subject:
+def subject(given: Any, structures: Sequence[Backbone] = (), *, store: Path | None = None) -> Subject:
     """The subject of a name or an object.
 
     Parameters

@@ -42,8 +42,9 @@ class Precomputed:
         except (OSError, KeyError, ValueError) as error:
             raise FormatError(
                 f"no file of precomputed tokens ({error})",
-                "it holds names, lengths, and ids and vectors or embeddings", file=str(path),
-            ) from error  # fmt: skip
+                "it holds names, lengths, and ids and vectors or embeddings",
+                file=str(path),
+            ) from error
         said = ""
         if len(names) != len(lengths):
             said = f"{len(names)} names and {len(lengths)} lengths"
@@ -56,14 +57,13 @@ class Precomputed:
         elif self._codes is not None and self._codes.ndim != 2:
             said = f"vectors of shape {self._codes.shape}"
         if said:
-            raise FormatError(
-                said, "write it again, with protok.bench.save_precomputed", file=str(path)
-            )
+            raise FormatError(said, "write it again, with protok.bench.save_precomputed", file=str(path))
         if self._codes is not None and len(self._rows) and self._rows.max() >= len(self._codes):
             raise FormatError(
                 f"code {self._rows.max()} of {len(self._codes)} vectors",
-                "vectors has one row a code", file=str(path),
-            )  # fmt: skip
+                "vectors has one row a code",
+                file=str(path),
+            )
         self._where = {name: (start[i], start[i + 1]) for i, name in enumerate(names)}
         self.name = path.stem
         self.fingerprint = hashlib.sha256(data).hexdigest()[:16]
@@ -124,9 +124,13 @@ class Precomputed:
 
 
 def save_precomputed(
-    path: str | Path, names: Sequence[str], *, ids: Sequence[np.ndarray] | None = None,
-    vectors: np.ndarray | None = None, embeddings: Sequence[np.ndarray] | None = None,
-) -> None:  # fmt: skip
+    path: str | Path,
+    names: Sequence[str],
+    *,
+    ids: Sequence[np.ndarray] | None = None,
+    vectors: np.ndarray | None = None,
+    embeddings: Sequence[np.ndarray] | None = None,
+) -> None:
     """Write codes and a codebook, or embeddings, in the layout of `Precomputed`.
 
     Parameters

@@ -22,10 +22,32 @@ from protok.structure.io.interop import as_backbone
 
 #: Ordered pairs of atoms whose distances describe an edge; atoms are N, CA, C, O, CB.
 PAIRS = [
-    (1, 1), (0, 0), (2, 2), (3, 3), (4, 4), (1, 0), (1, 2), (1, 3), (1, 4), (0, 2), (0, 3), (0, 4),
-    (4, 2), (4, 3), (3, 2), (0, 1), (2, 1), (3, 1), (4, 1), (2, 0), (3, 0), (4, 0), (2, 4), (3, 4),
+    (1, 1),
+    (0, 0),
+    (2, 2),
+    (3, 3),
+    (4, 4),
+    (1, 0),
+    (1, 2),
+    (1, 3),
+    (1, 4),
+    (0, 2),
+    (0, 3),
+    (0, 4),
+    (4, 2),
+    (4, 3),
+    (3, 2),
+    (0, 1),
+    (2, 1),
+    (3, 1),
+    (4, 1),
+    (2, 0),
+    (3, 0),
+    (4, 0),
+    (2, 4),
+    (3, 4),
     (2, 3),
-]  # fmt: skip
+]
 RELATIVE = 32  # residues of sequence separation that are told apart
 SCALE = 30  # messages are summed and divided by this
 

@@ -2,8 +2,8 @@
 
 A subject is named by a string: what `protok.load` knows (`protok-512`, `3di`, a folder), a
 control of `protok.bench.representations.controls`, a model of others (`proteinmpnn`, or `esm3=FILE` with the
-weights, see `protok.bench.representations.adapters`), or a file of precomputed tokens (`.npz`). An object with
-the verbs of a protok tokenizer will do as well. What follows a colon is the view:
+weights, see `protok.bench.representations.adapters`), or a file of precomputed tokens (`.npz`). An object
+with the verbs of a protok tokenizer will do as well. What follows a colon is the view:
 
 * `NAME`: codes, each with the vector of its codebook, as the protocol of the paper has it;
 * `NAME:ids`: codes, each with a vector of its own that says nothing of other codes. A probe
@@ -195,8 +195,9 @@ class Subject:
             if len(one) != len(structure):
                 raise ProtokError(
                     f"{self.name} gave {len(one)} tokens for {len(structure)} residues",
-                    "a tokenizer gives one a residue", file=structure.name,
-                )  # fmt: skip
+                    "a tokenizer gives one a residue",
+                    file=structure.name,
+                )
         return out
 
     def _fingerprint(self) -> str:
@@ -280,9 +281,7 @@ class KMeans:
         z = np.concatenate(subject.outputs(structures))
         z = z[np.isfinite(z).all(1)]
         if len(z) < k:
-            raise ProtokError(
-                f"{len(z)} residues for {k} centres", "give more structures or fewer codes"
-            )
+            raise ProtokError(f"{len(z)} residues for {k} centres", "give more structures or fewer codes")
         self.subject, self.size = subject, k
         self.precomputed = getattr(subject.tokenizer, "precomputed", False)
         random = np.random.default_rng(0)
@@ -326,6 +325,4 @@ class KMeans:
 def _nearest(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
     half = (centres**2).sum(1) / 2
     parts = [z[i : i + 8192] for i in range(0, len(z), 8192)]
-    return np.concatenate([(half - part @ centres.T).argmin(1) for part in parts] or [[]]).astype(
-        int
-    )
+    return np.concatenate([(half - part @ centres.T).argmin(1) for part in parts] or [[]]).astype(int)

@@ -188,9 +188,7 @@ def _joined(table: Table, candidate: np.ndarray) -> np.ndarray:
     return joined
 
 
-def _wanted(
-    chain: np.ndarray, keep: np.ndarray, chains: str | None, notes: list[str]
-) -> np.ndarray:
+def _wanted(chain: np.ndarray, keep: np.ndarray, chains: str | None, notes: list[str]) -> np.ndarray:
     """(R,) bool: protein residues of the chains asked for; raise if there is none."""
     if chains is None:
         if not keep.any():

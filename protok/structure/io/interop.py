@@ -132,9 +132,7 @@ def from_biotite(array: AtomArray, name: str = "") -> Backbone:
     """
     if array.coord.ndim != 2:
         raise Unsupported(
-            f"an AtomArrayStack of {len(array.coord)} models",
-            "give one of them, such as stack[0]",
-            file=name,
+            f"an AtomArrayStack of {len(array.coord)} models", "give one of them, such as stack[0]", file=name
         )
     kinds = set(array.get_annotation_categories())
     chain, number, icode, residue_name, hetero = (
@@ -142,9 +140,7 @@ def from_biotite(array: AtomArray, name: str = "") -> Backbone:
         for kind in ("chain_id", "res_id", "ins_code", "res_name", "hetero")
     )
     fresh = np.ones(len(chain), bool)
-    fresh[1:] = np.any(
-        [label[1:] != label[:-1] for label in (chain, number, icode, residue_name)], axis=0
-    )
+    fresh[1:] = np.any([label[1:] != label[:-1] for label in (chain, number, icode, residue_name)], axis=0)
     begins = np.flatnonzero(fresh)
     slot = np.array([_SLOTS.get(atom, -1) for atom in array.atom_name.tolist()], int)
     atoms = np.flatnonzero(slot >= 0)
@@ -248,8 +244,7 @@ def from_biopython(entity: Structure | Model | Chain, model: int = 1) -> Backbon
     """
     if entity.level not in ("S", "M", "C"):
         raise TypeError(
-            f"cannot make a Backbone of a Bio.PDB {type(entity).__name__}: "
-            "give a Structure, Model or Chain"
+            f"cannot make a Backbone of a Bio.PDB {type(entity).__name__}: give a Structure, Model or Chain"
         )
     whole = entity
     while whole.get_parent() is not None:

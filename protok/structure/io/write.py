@@ -96,9 +96,7 @@ def _pdb(backbone: Backbone) -> Iterator[str]:
     seen = backbone.coords[np.isfinite(backbone.coords)]
     if len(seen) and (seen.max() >= 9999.9995 or seen.min() <= -999.9995):
         raise FormatError("coordinates do not fit into the columns of PDB", _AS_MMCIF)
-    chains, numbers, icodes = (
-        getattr(backbone, key).tolist() for key in ("chain", "index", "icode")
-    )
+    chains, numbers, icodes = (getattr(backbone, key).tolist() for key in ("chain", "index", "icode"))
     serial, before, place = 0, None, ""
     for i, atoms, bfactor in _residues(backbone):
         if before is not None and chains[i] != before:

@@ -18,8 +18,7 @@ with `UNREADABLE` or NaN where there is no value."""
 
 # Names and numbers of a residue; which of them a file has differs.
 _RESIDUE = (
-    "auth_seq_id label_seq_id label_comp_id auth_comp_id auth_asym_id label_asym_id "
-    "pdbx_pdb_ins_code"
+    "auth_seq_id label_seq_id label_comp_id auth_comp_id auth_asym_id label_asym_id pdbx_pdb_ins_code"
 ).split()
 _ATOM = ("label_alt_id", "occupancy", "b_iso_or_equiv")
 _WATER = {name.encode() for name in WATER}

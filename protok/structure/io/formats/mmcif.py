@@ -89,9 +89,7 @@ def _read_fast(
     return table, "the last atom_site row is cut" if loss else cut
 
 
-def _blocks(
-    data: bytes, tags: list[str], first: int, last: int, loss: list[int]
-) -> Iterator["_Block"]:
+def _blocks(data: bytes, tags: list[str], first: int, last: int, loss: list[int]) -> Iterator["_Block"]:
     """Yield the rows in stretches of whole lines; tokens left over at the end go to `loss`."""
     buffer = np.frombuffer(data, np.uint8)
     columns = {tag: i for i, tag in enumerate(tags)}

@@ -27,8 +27,17 @@ SEPARATOR = "::"
 
 _BLOCK = 2**20
 #: What the standard library raises on damaged archives, and on encrypted ones.
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError,
-           ValueError, RuntimeError, OverflowError)  # fmt: skip
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    OverflowError,
+)
 
 
 @dataclass(frozen=True)
@@ -176,8 +185,13 @@ def _wanted(name: str) -> bool:
     return is_structure(last) and not last.startswith(".")
 
 
-_HELD = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
-         tarfile.SOLARIS_XHDTYPE)  # fmt: skip
+_HELD = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 
 
 class _Header(tarfile.TarInfo):

@@ -146,12 +146,7 @@ def _unfold(data: bytes, keep: Callable[[bytes], None]) -> bool:
     return True
 
 
-_UNPACK = (
-    (b"\x1f\x8b", _gunzip),
-    (b"\x28\xb5\x2f\xfd", _unzstd),
-    (b"BZh", _bunzip),
-    (b"FCMP", _unfold),
-)
+_UNPACK = ((b"\x1f\x8b", _gunzip), (b"\x28\xb5\x2f\xfd", _unzstd), (b"BZh", _bunzip), (b"FCMP", _unfold))
 
 _FOREIGN = (
     (0, b"PK\x03\x04", "a zip archive", "unpack it"),

@@ -47,9 +47,7 @@ def entries(path: Path) -> Iterator[tuple[str, int, int]]:
         if any(offset < 0 or size < 0 for offset, size, _ in found):
             raise ValueError("a number below 0")
     except (OSError, ValueError) as error:
-        raise CorruptFile(
-            f"a Foldcomp database with a damaged index ({error})", "fetch it again"
-        ) from error
+        raise CorruptFile(f"a Foldcomp database with a damaged index ({error})", "fetch it again") from error
     for offset, size, key in sorted(found):
         yield names.get(key, key), offset, size
 
@@ -82,9 +80,12 @@ class _Helper:
         self.owner = os.getpid()
         script = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as f; f.serve()"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, start_new_session=True,  # Ctrl-C is its parent's affair
-        )  # fmt: skip
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is its parent's affair
+        )
         atexit.register(self.stop)
 
     def ask(self, data: bytes) -> tuple[int, bytes]:

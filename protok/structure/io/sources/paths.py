@@ -71,9 +71,7 @@ def _listed(given: str) -> Iterator[Path] | None:
     try:
         return _lines(Path(given[1:]).read_bytes())
     except (OSError, ValueError) as error:
-        raise ProtokError(
-            f"the list cannot be read ({error})", "check the path", file=given[1:]
-        ) from error
+        raise ProtokError(f"the list cannot be read ({error})", "check the path", file=given[1:]) from error
 
 
 def _lines(text: bytes) -> Iterator[Path]:
