@@ -17,6 +17,13 @@ from protok import testing  # noqa: E402  after the hook, which must see every i
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the project's data folder: `-m "not data"` leaves it out."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.data)
+
+
 @pytest.fixture(scope="session")
 def shared():
     """Return a function from a relative path to the shared data, or skip."""

@@ -1,0 +1,185 @@
+"""The probe learns what is there, finds nothing where nothing is, and the same way twice."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from protok.bench import evaluation
+from protok.bench.measures import mlp_probe, samples
+
+TINY = replace(samples.FAST, steps=60, every=15, warmup=5, hidden=16, residues=600, rates=(1e-2, 1e-3))
+LINEAR = samples.LINEAR
+CODES = 8
+
+
+def made(kind, proteins, seed, *, shuffled=False, continuous=False, length=40):
+    """Samples whose targets follow from the codes, or from nothing."""
+    random = np.random.default_rng(seed)
+    n = proteins * length
+    owner = np.repeat(np.arange(proteins), length)
+    ids = random.integers(0, CODES, n)
+    level = np.arange(CODES) / CODES
+    if kind == "class":
+        y = random.integers(0, 3, proteins)
+        ids = np.where(random.random(n) < 0.5, np.repeat(y, length), ids)
+    elif kind == "site":
+        y = (random.random(n) < level[ids] ** 2).astype(np.float32)
+    else:
+        y = (50 * level[ids] + 5 * random.normal(size=n)).astype(np.float32)
+        y[::7] = np.nan
+    if shuffled:
+        y = random.permutation(y)
+    known = np.random.default_rng(9).normal(size=(CODES, 6))
+    known[:, 0] = level  # what a linear probe can read
+    vectors = torch.from_numpy(np.r_[known, np.zeros((1, 6))].astype(np.float32))
+    x = torch.from_numpy(ids)
+    return samples.Samples(
+        vectors[x] if continuous else x,
+        None if continuous else vectors,
+        torch.arange(n) % length,
+        torch.from_numpy(owner),
+        torch.from_numpy(y),
+    )
+
+
+def fitted(kind, settings, **options):
+    parts = [made(kind, n, seed, **options) for seed, n in enumerate((60, 20, 40))]
+    return evaluation.fit_probe(kind, parts[0], parts[1], {"test": parts[2]}, 3, settings)
+
+
+METRIC = {"site": "auroc", "value": "spearman", "class": "macro_f1"}
+#: What knowing the code is worth here, and what knowing nothing is.
+KNOWING = {"site": 0.8, "value": 0.9, "class": 0.9}
+CHANCE = {"site": 0.5, "value": 0.0, "class": 1 / 3}
+
+
+@pytest.mark.parametrize("settings", [TINY, LINEAR], ids=["mlp", "linear"])
+@pytest.mark.parametrize("kind", METRIC)
+def test_what_is_there_is_found(kind, settings):
+    score = fitted(kind, settings).scores["test"][METRIC[kind]]
+    assert score.value > KNOWING[kind]
+
+
+@pytest.mark.parametrize("settings", [TINY, LINEAR], ids=["mlp", "linear"])
+@pytest.mark.parametrize("kind", METRIC)
+def test_shuffled_labels_are_at_chance(kind, settings):
+    score = fitted(kind, settings, shuffled=True).scores["test"][METRIC[kind]]
+    assert abs(score.value - CHANCE[kind]) < (0.2 if kind == "class" else 0.08)
+
+
+@pytest.mark.parametrize("kind", METRIC)
+def test_embeddings_that_are_code_vectors_give_the_same_numbers(kind):
+    one, two = fitted(kind, TINY), fitted(kind, TINY, continuous=True)
+    metric = METRIC[kind]
+    assert one.scores["test"][metric].value == two.scores["test"][metric].value
+
+
+@pytest.mark.slow
+def test_twice_is_the_same_and_another_seed_is_not():
+    one, two = fitted("site", TINY), fitted("site", TINY)
+    assert one == two
+    other = fitted("site", replace(TINY, seeds=(7,)))
+    assert other.scores["test"]["auroc"].value != one.scores["test"]["auroc"].value
+
+
+@pytest.mark.slow
+def test_seeds_are_scored_apart_and_averaged():
+    one, two = (fitted("site", replace(TINY, seeds=(seed,))) for seed in (1, 2))
+    both = fitted("site", replace(TINY, seeds=(1, 2)))
+    got, a, b = (fit.scores["test"]["auroc"].value for fit in (both, one, two))
+    assert a != b and got == pytest.approx((a + b) / 2)
+
+
+@pytest.mark.parametrize("select", ["auroc", "f1"])
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_network_that_nothing_chose_is_not_scored(select, label):
+    settings = replace(TINY, select=select)
+    parts = [made("site", n, seed) for seed, n in enumerate((60, 20, 40))]
+    parts[1].y[:] = label
+    with pytest.raises(ValueError, match="labels of validation are of one class"):
+        evaluation.fit_probe("site", parts[0], parts[1], {"test": parts[2]}, 3, settings)
+
+
+@pytest.mark.slow
+def test_a_rate_alone_trains_as_it_does_among_others():
+    # Clipping and moments are a rate's own, so its neighbours must not matter.
+    alone = fitted("site", replace(TINY, rates=(1e-2,)))
+    among = fitted("site", replace(TINY, rates=(1e-2, 1e-12)))
+    got, wanted = (f.scores["test"]["auroc"].value for f in (among, alone))
+    assert got == pytest.approx(wanted, abs=1e-6)
+    assert among.rate == 1e-2
+
+
+def test_a_rate_that_diverges_is_not_chosen():
+    assert fitted("value", replace(TINY, rates=(1e30, 1e-2))).rate == 1e-2
+
+
+def test_one_step_is_that_of_torch():
+    settings = replace(TINY, rates=(1e-3,), warmup=1, dropout=0.0)
+    stack = mlp_probe._Stack(4, 1, settings, torch.Generator().manual_seed(0))
+    start = {key: value[0].detach().clone() for key, value in stack.parameters.items()}
+    copies = {key: value.clone().requires_grad_() for key, value in start.items()}
+    decayed = [copies[key] for key in ("w1", "w2", "position")]
+    rest = [copies[key] for key in ("b1", "b2", "scale", "shift")]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}],
+        lr=1e-3,
+        betas=(0.9, 0.98),
+        eps=1e-8,
+    )
+    x = torch.randn(10, 4, generator=torch.Generator().manual_seed(1))
+    for _ in range(3):
+        given = samples.Samples(x, None, torch.arange(10), torch.zeros(10).long(), torch.zeros(10))
+        rows = torch.arange(10)
+        out = stack.head(stack.trunk(given, rows, stack.parameters, True), stack.parameters, True)
+        stack.step(10 * out.square().mean((1, 2)))
+        h = torch.nn.functional.layer_norm(x + copies["position"][:10], (4,), eps=1e-12)
+        h = torch.relu((h * copies["scale"] + copies["shift"]) @ copies["w1"] + copies["b1"])
+        optimiser.zero_grad()
+        (10 * (h @ copies["w2"] + copies["b2"]).square().mean()).backward()
+        torch.nn.utils.clip_grad_norm_(list(copies.values()), 1.0)
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * mlp_probe.schedule(stack.count, settings)
+        optimiser.step()
+    for key, value in copies.items():
+        torch.testing.assert_close(stack.parameters[key][0], value, rtol=1e-4, atol=1e-6)
+
+
+def test_paper_protocol_is_the_papers():
+    paper = samples.PAPER
+    assert (paper.steps, paper.warmup, paper.proteins, paper.domains) == (10_000, 200, 8, 64)
+    assert len(paper.rates) == 8 and paper.hidden == 512 and paper.clip == 1.0
+    rates = [mlp_probe.schedule(step, paper) for step in (1, 200, 1200, 10_000)]
+    assert rates == pytest.approx([1 / 200, 1, 1, 0.1])
+    # Once an epoch, batches of 8 proteins, the rest dropped.
+    short = replace(paper, steps=14, warmup=2, hidden=8, rates=(1e-2,))
+    fit = evaluation.fit_probe(
+        "site", made("site", 60, 0), made("site", 20, 1), {"t": made("site", 9, 2)}, 0, short
+    )
+    assert fit.steps in (7, 14)
+
+
+def test_balanced_loss_weighs_both_classes_alike():
+    y = torch.tensor([1.0, 0, 0, 0])
+    out = torch.zeros(1, 4, 1)
+    assert mlp_probe.loss_of("site", out, y).item() == pytest.approx(np.log(2))
+    out[0, 0, 0] = -5  # the one positive, quite wrong
+    wrong_positive = mlp_probe.loss_of("site", out, y).item()
+    out = torch.zeros(1, 4, 1)
+    out[0, 1:, 0] = 5  # all three negatives, as wrong
+    assert mlp_probe.loss_of("site", out, y).item() == pytest.approx(wrong_positive, rel=1e-4)
+
+
+def test_a_wide_vector_of_noise_does_not_take_the_place_from_the_linear_probe():
+    def wide(proteins, seed):
+        random = np.random.default_rng(seed)
+        one = made("value", proteins, seed, length=30)
+        x = random.normal(size=(len(one.owner), 200)).astype(np.float32)
+        y = one.position.float() + torch.from_numpy(random.normal(size=len(x)).astype(np.float32))
+        return replace(one, x=torch.from_numpy(x), vectors=None, y=y)
+
+    found = evaluation.fit_probe("value", wide(12, 0), wide(6, 1), {"test": wide(20, 2)}, 0, LINEAR)
+    assert found.rate == 1e4, "the noise is penalised most"
+    assert found.scores["test"]["spearman"].value > 0.98

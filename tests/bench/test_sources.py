@@ -1,0 +1,367 @@
+"""What comes to the harness from outside: bad input is said, and nothing is mixed or lost."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import protok
+from protok import bench
+from protok.analysis import alignment
+from protok.bench import results
+from protok.bench.data import release as official
+from protok.bench.data import release_chains
+from protok.bench.evaluation import available, open_data
+from protok.bench.measures import codebook as codes
+from protok.bench.representations.load import subject
+from protok.bench.representations.representation import KMeans, Subject
+from protok.cli.main import main
+from protok.errors import FormatError, ProtokError, Unsupported
+from tests.helpers.labelled import chains
+from tests.helpers.paths import ROOT
+
+
+class Numbers:
+    """Embeddings that say a residue's number, and codes."""
+
+    name, size, codebook = "numbers", 8, "numbers@0"
+
+    def embed(self, structure):
+        index = structure.index.astype(np.float32)
+        return np.stack([index, np.sin(index)], 1)
+
+    def encode(self, structure):
+        ids = np.arange(len(structure)) % 8
+        return protok.Tokens.like(structure, ids, 8, self.codebook)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    random = np.random.default_rng(0)
+    for i, chain in enumerate(chains(12)):
+        chain.bfactor[:] = random.normal(30, 5, len(chain))
+        protok.write(chain, folder / f"x{i}.pdb")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(files, tmp_path_factory):
+    """A folder with a table of sites."""
+    out = tmp_path_factory.mktemp("data")
+    label = "01" * 20
+    rows = [f"x{i}_A,{label},{'train' if i < 8 else 'valid' if i < 10 else 'test'}" for i in range(12)]
+    table = out.with_name("sites.csv")
+    table.write_text("\n".join(["id,label,split", *rows]))
+    bench.prepare([files], out, labels=[table])
+    return out
+
+
+# Outputs
+
+
+def test_a_renumbered_chain_is_another_chain(tmp_path):
+    who = subject(Numbers(), store=tmp_path)
+    who.view, who.continuous = "continuous", True
+    (chain,) = chains(1)
+    for other in (
+        chain,
+        replace(chain, index=chain.index + 7),
+        replace(chain, icode=np.where(chain.index == 3, "A", chain.icode)),
+    ):
+        np.testing.assert_array_equal(who.outputs([other])[0], Numbers().embed(other))
+    assert len(list(tmp_path.rglob("*.npy"))) == 3
+
+
+@pytest.mark.slow
+def test_codes_by_kmeans_are_not_faster_than_their_embeddings():
+    class Slow(Numbers):
+        def embed(self, structure):
+            for _ in range(50):
+                np.linalg.svd(np.ones((60, 60)))
+            return super().embed(structure)
+
+    some = chains(6)
+    who = Subject(KMeans(Subject(Slow(), "continuous"), 4, some))
+    inner = who.tokenizer.subject
+    who.outputs(some)  # of embeddings that are remembered
+    assert 0 < who.residues_per_second <= inner.residues_per_second
+    assert who.seconds >= inner.seconds > 0
+    kept = inner._bytes
+    codes.rotation(who, some)
+    assert inner._bytes == kept  # nobody asks for a rotated chain twice
+
+
+def test_precomputed_embeddings_are_not_invariant_as_kmeans_codes_either(tmp_path):
+    some = chains(3)
+    names = [one.name for one in some]
+    path = tmp_path / "mine.npz"
+    bench.save_precomputed(path, names, embeddings=[Numbers().embed(one) for one in some])
+    who = subject(f"{path}:kmeans4", some)
+    assert len(np.unique(np.concatenate(who.outputs(some)))) == 4
+    for measure in (codes.rotation, codes.mirror, codes.stability):
+        with pytest.raises(Unsupported, match="precomputed"):
+            measure(who, some)
+    bench.save_precomputed(path, names, ids=[one.index % 4 for one in some], vectors=np.eye(4))
+    with pytest.raises(Unsupported, match="mine holds codes, no embeddings"):
+        subject(f"{path}:kmeans4", some)
+
+
+# Runs
+
+
+def test_nothing_is_measured_if_a_tokenizer_is_not_there(data, tmp_path):
+    with pytest.raises(ProtokError):
+        bench.evaluate(["3di", "protok-51"], ["utilization"], data, out=tmp_path)
+    with pytest.raises(Unsupported):
+        bench.evaluate(["3di", "3di:states"], ["utilization"], data, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_tokenizers_of_one_name_are_refused(data):
+    class Others(Numbers):
+        def encode(self, structure):
+            return protok.Tokens.like(structure, 0 * structure.index, 8, self.codebook)
+
+    with pytest.raises(FormatError, match="two tokenizers are named numbers"):
+        bench.evaluate([Numbers(), Others()], ["utilization"], data)
+    assert len(bench.evaluate([Numbers(), Numbers()], ["utilization"], data)) == 2
+
+
+def test_the_linear_probe_has_no_seeds(data):
+    with pytest.raises(FormatError, match="draws nothing"):
+        bench.evaluate("3di", ["sites"], data, probe="linear", seeds=[1, 2])
+
+
+def test_values_of_zeros_and_ones_are_no_sites(data, tmp_path):
+    import pyarrow.parquet as pq
+
+    other = tmp_path / "tasks"
+    other.mkdir()
+    (tmp_path / "structures.parquet").write_bytes((data / "structures.parquet").read_bytes())
+    rows = pq.read_table(data / "tasks" / "sites.parquet").to_pylist()
+    for row in rows:
+        row["label"] = [float(one) for one in row["label"]]
+    from protok.bench.data.prepare import write_table
+
+    write_table(rows, other / "sites.parquet", {})
+    got = [
+        next(iter(bench.evaluate("random-code", ["sites"], of, probe="linear", out=tmp_path / "r")))
+        for of in (data, tmp_path)
+    ]
+    assert [row["task"]["kind"] for row in got] == ["site", "value"]
+
+
+def test_what_cannot_stand_side_by_side_is_refused(data, files, tmp_path):
+    out, other = tmp_path / "results", tmp_path / "other"
+    bench.evaluate(["3di", "random-code"], ["sites"], data, out=out, probe="linear")
+    assert len(results.load_results(out)) == 2
+    path = out / "3di" / "sites.json"
+    held = json.loads(path.read_text())
+    for changes in ({"data": held["data"] | {"sha256": "0"}}, {"settings": {"name": "fast"}}):
+        path.write_text(json.dumps(held | changes))
+        with pytest.raises(FormatError, match="3di on sites and random-code on sites.*different"):
+            results.load_results(out)
+    path.write_text(json.dumps(held))
+    bench.evaluate("3di", ["utilization"], data, out=out)
+    older = held | {"tokenizer": held["tokenizer"] | {"fingerprint": "0"}}
+    path.write_text(json.dumps(older))
+    with pytest.raises(FormatError, match="different models of one name"):
+        results.load_results(out)
+    assert main(["bench", "report", str(out), "-o", str(other)]) == 2
+
+
+def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
+    def row(who, task, value=None):
+        known = {"kind": "site", "metric": "auroc", "better": "higher"} if value else {}
+        return {
+            "tokenizer": {"name": who, "view": "codes", "size": 4, "fingerprint": who},
+            "task": {"name": task, "kind": "", "metric": "", **known},
+            "status": results.OK if value else results.FAILED,
+            "error": "",
+            "points": {},
+            "scores": {"test": {"auroc": {"value": value, "se": 0.01}}} if value else {},
+        }
+
+    rows = [row("a", "one", 0.7), row("a", "two", 0.6), row("b", "one"), row("b", "two", 0.7)]
+    got = results.Results(tuple(rows))
+    assert got.means()["site"] == {"a": pytest.approx(0.65), "b": None}
+    from protok.bench.report import _table
+
+    assert "0.700" in _table(got, "site") and "failed" in _table(got, "site")
+    only = results.Results((row("b", "one"),))
+    assert only.means() == {} and "failed" in str(only)
+
+
+# Doors
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("stability", "id,label\nx0_A," + "01" * 20, "table or task stability already"),
+        ("flex_bfactor", "id,label\nx0_A," + "01" * 20, "table or task flex_bfactor already"),
+        ("mine", "id,fold,split\nx0_A,a,test\nx1_A,a,", "1 of 2 rows without a split"),
+        ("mine", "id,fold,region\nx0_A,a,900-950", "no residue in 900-950"),
+        ("mine", "id,fold\nx0_A,a\nx1_A", "line 3 has not as many fields"),
+        ("mine", "id,fold\nx0_A,a,b", "line 2 has not as many fields"),
+        ("mine", "id,fold\n\n\nx0_A,a\nx1_A\n", "line 5 has not as many fields"),
+        ("mine", "id,fold,region\nx0_A,a,abc", "'abc' is no range"),
+        ("mine", "id,residue,label,split\nx0_A,1,1,train\nx0_A,2,0,test", "different things of split"),
+    ],
+)
+def test_tables_that_would_be_lost_or_mixed_are_refused(files, tmp_path, name, text, message):
+    (tmp_path / f"{name}.csv").write_text(text)
+    with pytest.raises(FormatError, match=message) as error:
+        bench.prepare([files], tmp_path / "out", labels=[tmp_path / f"{name}.csv"])
+    assert f"{name}.csv" in str(error.value)
+
+
+def test_a_table_is_not_taken_for_a_task_on_structures(data, tmp_path):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "structures.parquet").write_bytes((data / "structures.parquet").read_bytes())
+    held = (data / "tasks" / "sites.parquet").read_bytes()
+    (tmp_path / "tasks" / "mirror.parquet").write_bytes(held)
+    with pytest.raises(FormatError, match="a table named mirror"):
+        available(open_data(tmp_path))
+
+
+def test_files_that_cannot_be_read_are_said(files, tmp_path, capsys):
+    for path in sorted(files.glob("x?.pdb"))[:3]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "broken.pdb").write_text("ATOM  nonsense\n" * 3)
+    given = ["bench", "--model", "3di", "--data", str(tmp_path), "--tasks", "utilization"]
+    assert main(given) == 1
+    said = capsys.readouterr()
+    assert "broken.pdb" in said.err and "perplexity" in said.out
+    (tmp_path / "broken.pdb").unlink()
+    chain = protok.read(tmp_path / "x0.pdb")
+    protok.write(chain, tmp_path / "x0.cif")  # the same chain in another format is no error
+    assert main(given) == 0
+    protok.write(replace(chain, coords=chain.coords + 1), tmp_path / "x0.cif")
+    assert main(given) == 1 and "second chain with the id x0_A" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_fails_as_a_row(data):
+    folder = bench.Folder(data)
+
+    def broken():
+        raise OSError("cannot")
+
+    folder.sets = broken
+    assert "utilization" in available(folder)
+    got = bench.evaluate("3di", ["utilization", "sites"], folder, probe="linear")
+    assert [row["status"] for row in got] == [results.FAILED, results.OK]
+    # The centres come from the table, so the sets are not missed.
+    got = bench.evaluate("protok-512:kmeans4", ["sites"], folder, probe="linear")
+    assert [row["status"] for row in got] == [results.OK]
+
+
+def test_pairs_need_tm_align(files, tmp_path, monkeypatch):
+    (tmp_path / "pairs.csv").write_text("id1,id2\nx0_A,x1_A\n")
+    monkeypatch.setitem(__import__("sys").modules, "tmtools", None)
+    with pytest.raises(ProtokError, match="pip install tmtools"):
+        bench.prepare([files], tmp_path / "out", pairs=tmp_path / "pairs.csv")
+
+
+def test_outputs_are_let_go_of_but_for_subjects_that_were_given(data, monkeypatch):
+    mine, seen, real = subject("3di"), [], Subject.forget
+    monkeypatch.setattr(Subject, "forget", lambda self: seen.append(self.name) or real(self))
+    bench.evaluate([mine, "random-code", "protok-512:kmeans4"], ["utilization"], data)
+    assert seen == ["random-code", "protok-512:kmeans4", "protok-512:continuous"]
+    assert mine._bytes > 0
+
+
+# The official release
+
+
+@pytest.fixture
+def release(tmp_path):
+    """Pairs, and CASP14, of two chains; a third is named but not there."""
+    pytest.importorskip("tmtools", reason="TM-align is not installed")
+    dump = tmp_path / "pdb_data" / "mmcif_files" / "mmcif_files"
+    casp = tmp_path / "data" / "utility" / "casp14"
+    pairs = tmp_path / "data" / "sensitivity" / "conformational"
+    for folder in (dump, casp / "files", pairs, tmp_path / "data" / "physicochemical" / "atlas"):
+        folder.mkdir(parents=True)
+    for chain, entry in zip(chains(2), ("1aaa", "2bbb"), strict=True):
+        protok.write(chain, dump / f"{entry}.cif")
+        protok.write(chain, casp / "files" / f"{entry}.cif")
+    rows = [("1aaa.A.pdb", "2bbb.A.pdb"), ("1aaa.A.pdb", "9zzz.A.pdb")]
+    file = next(iter(official.PAIRS.values()))
+    skipped = official.SKIPPED.get(file, -1)
+    lines = ["one,two", *(",".join(row) for row in rows)]
+    if 0 <= skipped < len(rows):
+        lines.insert(1 + skipped, "left,out")
+    (pairs / file).write_text("\n".join(lines) + "\n")
+    held = {"1aaa_A": 0, "2bbb_B": 0, "9zzz_A": 0}
+    (casp / "files" / "chain_data_cache.json").write_text(json.dumps(held))
+    return open_data(tmp_path)
+
+
+def test_pairs_and_sets_of_the_release(release, monkeypatch):
+
+    calls = []
+    real = alignment.tm_align
+    monkeypatch.setattr(alignment, "tm_align", lambda one, two: calls.append(1) or real(one, two))
+    assert {"sensitivity", "utilization"} <= set(available(release)) and not calls
+    ((one, two, tm),) = next(iter(release.pairs().values()))
+    assert (one, two) == ("1aaa.A", "2bbb.A") and 0 < tm < 0.6
+    assert release.sets() == {"casp14": ["1aaa_A"]}
+    got = {row["task"]["name"]: row for row in bench.evaluate("3di", ["sensitivity", "utilization"], release)}
+    assert len(calls) == 1  # once for all tokenizers
+    assert all(row["status"] == results.OK for row in got.values())
+    assert got["sensitivity"]["data"]["left_out"] == 1
+    assert "9zzz" in got["sensitivity"]["data"]["first_left_out"][0]
+    missing = got["utilization"]["data"]["first_left_out"]
+    assert ["2bbb_B" in missing[0], "9zzz_A" in missing[1]] == [True, True]
+
+
+def test_a_release_of_which_no_pair_is_there_fails_as_a_row(release):
+    for path in release.path.rglob("*.cif"):
+        path.unlink()
+    got = list(bench.evaluate("3di", ["sensitivity"], release))
+    assert [row["status"] for row in got] == [results.FAILED]
+    assert "not in the mmCIF dump" in got[0]["error"]
+
+
+def test_a_chain_by_its_label_has_the_authors_numbers(tmp_path):
+    from biotite.structure.io import pdbx
+
+    (chain,) = chains(1)
+    chain = replace(chain, index=chain.index + 100)
+    chain.chain[:] = "X"
+    protok.write(chain, tmp_path / "1abc.cif")
+    file = pdbx.CIFFile.read(tmp_path / "1abc.cif")
+    atoms = file.block["atom_site"]
+    n = atoms.row_count
+    atoms["label_asym_id"] = np.full(n, "B")
+    atoms["label_seq_id"] = (np.arange(n) // 4 + 1).astype(str)
+    file.write(tmp_path / "1abc.cif")
+    for name in ("X", "B"):
+        read = release_chains.from_mmcif(tmp_path / "1abc.cif", name)
+        np.testing.assert_array_equal(read.index, chain.index)
+    with pytest.raises(official.Left, match="no chain C"):
+        release_chains.from_mmcif(tmp_path / "1abc.cif", "C")
+
+
+def test_gains_are_paired_by_table(data, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import gains
+
+    for out, who in (("one", "random-code"), ("two", "3di")):
+        named = Subject(subject(who).tokenizer)
+        named.name = "mine"
+        bench.evaluate(named, ["sites", "flex_bfactor"], data, out=tmp_path / out, probe="linear")
+    monkeypatch.setattr(gains, "gain", lambda before, after: [before, after])
+    gains.main([str(tmp_path / "one"), str(tmp_path / "two"), "-o", str(tmp_path / "gains.json")])
+    found = json.loads((tmp_path / "gains.json").read_text())["rows"]["mine"]
+    value = [
+        json.loads((tmp_path / out / "mine" / "sites.json").read_text())["scores"]["test"]["auroc"]
+        for out in ("one", "two")
+    ]
+    assert found["tables"] == 1 and found["test"] == [[one["value"]] for one in value]
+    monkeypatch.undo()
+    got = gains.gain([0.5, 0.6, 0.7], [0.6, 0.6, 0.9])
+    assert got == {"before": 0.6, "after": 0.7, "gain": 0.1, "se": 0.0577, "better": 2}

@@ -1,0 +1,329 @@
+"""The command line: what it prints, where, and its exit codes."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import protok
+from protok.cli import main
+from protok.common.workers import show_progress
+from protok.tokens.files import load
+from tests.helpers.paths import ROOT
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    try:
+        code = main.main([str(one) for one in arguments])
+    except SystemExit as end:
+        code = end.code
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """Folder of a small untrained model."""
+    import torch
+
+    from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
+    from protok.model.network import Network
+    from protok.tokenizers.learned import StructureTokenizer
+
+    torch.manual_seed(0)
+    config = ModelConfig(
+        name="small",
+        encoder=EncoderConfig(hidden=16, layers=1, neighbours=8),
+        quantizer=QuantizerConfig(kind="vq", size=32, dim=8),
+        decoder=DecoderConfig(width=16, layers=1, heads=2, pair=8),
+    )
+    folder = tmp_path_factory.mktemp("models") / "small"
+    StructureTokenizer(Network(config).eval()).save_pretrained(folder)
+    return folder
+
+
+def test_help_is_instant():
+    script = (
+        "import sys, time; began = time.perf_counter(); sys.argv = ['protok', '--help']\n"
+        "from protok.cli import main\n"
+        "try: main.main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'pyarrow', 'biotite', 'lightning', 'rich', 'gemmi'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "print(time.process_time())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "encode" in done.stdout
+    assert "decode" in done.stdout
+    assert float(done.stdout.splitlines()[-1]) < 0.5  # CPU seconds, start of Python included
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "train", "info"])
+def test_help_of_commands(capsys, command):
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert "exit codes: 0 all well; 1 some inputs failed" in " ".join(out.split())
+
+
+def test_module_and_version():
+    done = subprocess.run(
+        [sys.executable, "-m", "protok", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"protok {protok.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["bake"],
+        ["encode"],
+        ["encode", "x.pdb", "--jobs", "0"],
+        ["decode", "x.parquet"],
+        ["encode", "nowhere.pdb"],
+        ["decode", "nowhere.parquet", "-o", "out"],
+        ["info", "nowhere"],
+        ["info", "no/where.pdb"],
+        ["encode", "x.pdb", "--model", "nobody"],
+        ["encode", "x.pdb", "--mod", "3di"],
+        ["train", "--out", "x", "--set", "lr"],
+        ["encode", "x.pdb", "--json", "--model", "3di"],
+        ["encode", "x.pdb", "-o", "x.tok", "--model", "3di"],
+    ],
+)
+def test_wrong_use(capsys, tmp_path, monkeypatch, examples, arguments):
+    monkeypatch.chdir(tmp_path)
+    Path("x.pdb").write_bytes((examples / "7soo.A.pdb").read_bytes())
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert "error: " in err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pdb"]
+
+
+def test_encode_to_stdout(capsys, examples):
+    code, out, err = run(capsys, "encode", examples / "7soo.A.pdb", "--model", "3di")
+    tokens = protok.load("3di").encode(protok.read(examples / "7soo.A.pdb"))
+    header, letters = out.splitlines()
+    assert (code, err) == (0, "")
+    assert header.startswith(f">7soo.A_A codebook={tokens.codebook} size=20 ")
+    assert letters == tokens.letters
+
+
+def test_encode_to_stdout_with_errors(capsys, examples, tmp_path):
+    (tmp_path / "bad.pdb").write_text("nothing\n")
+    arguments = ["encode", tmp_path, examples / "7soo.A.pdb", "--model", "3di"]
+    code, out, err = run(capsys, *arguments, "--errors", tmp_path / "e.tsv")
+    assert code == 1
+    assert out.count(">") == 1
+    assert "bad.pdb" in err
+    assert (tmp_path / "e.tsv").read_text().splitlines()[1].startswith(f"{tmp_path / 'bad.pdb'}\t")
+    code, out, err = run(capsys, *arguments, "--on-error", "stop")
+    assert (code, out) == (1, "")
+
+
+def test_encode_to_file(capsys, examples, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.pdb").write_text("nothing\n")
+    out = tmp_path / "t.parquet"
+    arguments = ["encode", f"{examples}/*.pdb", tmp_path / "in", "-o", out, "--model", "3di"]
+    code, said, err = run(capsys, *arguments)
+    assert (code, said) == (1, "")
+    assert "4 files, 4 chains, 436 residues" in err
+    assert "1 file failed" in err
+    assert str(tmp_path / "errors.tsv") in err
+    assert all(line.startswith("protok: ") for line in err.splitlines())  # and no progress bar
+    assert [one.name for one in load(out)] == ["7soo.A", "7vmf.A", "7w89.A", "7wf8.B"]
+    code, said, err = run(capsys, *arguments, "--json")
+    summary = json.loads(said)
+    assert code == 1
+    assert (summary["files"], summary["chains"], summary["failed"]) == (5, 4, 1)
+    assert summary["errors"][0][0] == str(tmp_path / "in" / "bad.pdb")
+    assert "complete before" in err
+    code, said, err = run(capsys, *arguments, "--chain", "A")
+    assert code == 2
+    assert "--overwrite" in err
+    code, _, err = run(capsys, *arguments, "--overwrite", "--on-error", "stop")
+    assert code == 1
+    assert "stopped: " in err
+
+
+@pytest.mark.slow
+def test_round_trip(capsys, examples, tmp_path, model):
+    tokens, out = tmp_path / "t.parquet", tmp_path / "out"
+    originals = tmp_path / "originals"
+    originals.mkdir()
+    inputs = []
+    for name, stop in (("7soo.A", 30), ("7vmf.A", 25)):
+        inputs.append(originals / f"{name}.pdb")
+        protok.write(protok.read(examples / f"{name}.pdb")[:stop], inputs[-1])
+    assert run(capsys, "encode", *inputs, "-o", tokens, "--model", model)[0] == 0
+    code, said, err = run(
+        capsys,
+        "decode",
+        tokens,
+        "-o",
+        out,
+        "--model",
+        model,
+        "--compare",
+        originals,
+        "--table",
+        tmp_path / "t.csv",
+    )
+    assert code == 0
+    head, *rows, mean = said.splitlines()
+    assert head.split() == ["name", "chain", "length", "RMSD", "TM-score", "lDDT"]
+    assert [row.split()[:3] for row in rows] == [["7soo.A", "A", "30"], ["7vmf.A", "A", "25"]]
+    scores = np.array([[float(cell) for cell in row.split()[3:]] for row in rows])
+    assert mean.split()[:2] == ["mean", "2"]
+    means = [float(cell) for cell in mean.split()[2:5]]
+    np.testing.assert_allclose(means, scores.mean(axis=0), atol=0.006)
+    for row, values in zip(rows, scores, strict=True):
+        name = row.split()[0]
+        back = protok.read(out / f"{name}_A.pdb")
+        found = protok.compare(back, protok.read(originals / f"{name}.pdb"))
+        np.testing.assert_allclose([found.rmsd, found.tm_score, found.lddt], values, atol=0.011, rtol=1e-3)
+    with open(tmp_path / "t.csv", newline="") as handle:
+        written = list(csv.DictReader(handle))
+    assert [float(row["rmsd"]) for row in written] == pytest.approx(scores[:, 0], abs=0.006)
+    assert "2 chains in " in err
+
+    code, said, _ = run(capsys, "decode", tokens, "-o", out, "--model", model, "--json")
+    assert code == 0
+    assert [one["rmsd"] for one in json.loads(said)["chains"]] == [None, None]
+    code, said, err = run(capsys, "decode", tokens, "-o", out, "--model", model, "--compare", inputs[0])
+    assert code == 1
+    assert "7vmf.A, chain A: no original of this name" in err
+    assert said.splitlines()[-1].split()[:2] == ["mean", "1"]
+    code, said, err = run(capsys, "decode", tokens, "-o", out)
+    assert code == 2
+    assert "give the folder of the model" in err
+
+
+def test_decode_of_an_alphabet_is_wrong_use(capsys, examples, tmp_path):
+    run(capsys, "encode", examples / "7soo.A.pdb", "-o", tmp_path / "t.fasta", "--model", "3di")
+    code, _, err = run(capsys, "decode", tmp_path / "t.fasta", "-o", tmp_path / "out")
+    assert code == 2
+    assert "without a decoder" in err
+
+
+def test_info(capsys, examples, tmp_path, model):
+    code, out, _ = run(capsys, "info", examples / "7wf8.B.pdb")
+    assert code == 0
+    assert "residues: 128" in out
+    assert "from: 283" in out
+    run(capsys, "encode", examples / "7wf8.B.pdb", "-o", tmp_path / "t.csv", "--model", model)
+    code, out, _ = run(capsys, "info", tmp_path / "t.csv", "--json")
+    said = json.loads(out)
+    (codebook,) = said["codebooks"]
+    ids = load(tmp_path / "t.csv")[0].ids
+    assert (said["chains"], said["residues"]) == (1, 128)
+    assert said["codebooks"][codebook]["codes used"] == len(np.unique(ids))
+    code, out, _ = run(capsys, "info", model)
+    assert code == 0
+    assert f"codebook: {codebook}" in out
+    assert "codes: 32" in out
+    code, out, _ = run(capsys, "info", "protein-blocks")
+    assert "alphabet: abcdefghijklmnop" in out
+
+
+def test_train_passes_everything_on(capsys, monkeypatch):
+    calls = []
+    stand_in = types.ModuleType("protok.training.run")
+    stand_in.run = lambda recipe, **rest: calls.append((recipe, rest))
+    monkeypatch.setitem(sys.modules, "protok.training.run", stand_in)
+    monkeypatch.setattr(protok, "train", stand_in, raising=False)
+    code, *_ = run(
+        capsys,
+        "train",
+        "r.toml",
+        "--structures",
+        "pdbs",
+        "--init",
+        "protok-512",
+        "--out",
+        "runs/x",
+        "--set",
+        "optim.lr=1e-4",
+        "--set",
+        "optim.steps=20",
+        "--set",
+        "model.name=mine",
+        "--set",
+        "data.train=a=b.parquet",
+        "--resume",
+    )
+    assert code == 0
+    assert calls == [
+        (
+            Path("r.toml"),
+            {
+                "structures": "pdbs",
+                "init": "protok-512",
+                "out": Path("runs/x"),
+                "overrides": {
+                    "optim.lr": 1e-4,
+                    "optim.steps": 20,
+                    "model.name": "mine",
+                    "data.train": "a=b.parquet",
+                },
+                "resume": True,
+            },
+        )
+    ]
+
+
+def test_interrupted(capsys, monkeypatch, examples, tmp_path):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("protok.pipeline.encode.encode_all", stop)
+    code, _, err = run(capsys, "encode", examples, "-o", tmp_path / "t.parquet", "--model", "3di")
+    assert code == 130
+    assert "goes on where it stopped" in err
+
+
+def test_closed_pipe_is_no_error(examples):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "protok", "encode", str(examples), "--model", "3di"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 0
+    assert err == b""
+
+
+def test_progress_on_a_terminal_only(capfd, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the standard error for a terminal
+    for show in (True, None):
+        with show_progress("encoding", 3, show) as advance:
+            advance(2, 1)
+            time.sleep(0.2)
+            advance(1)
+        said = capfd.readouterr()
+        assert said.out == ""
+        assert ("encoding" in said.err) == ("1 failed" in said.err) == bool(show)
+
+
+def test_flags_that_would_do_nothing_are_refused(capsys, tmp_path, examples):
+    store = tmp_path / "store.parquet"
+    store.touch()
+    code, _, err = run(capsys, "encode", store, "-o", tmp_path / "t", "--chain", "A")
+    assert code == 2 and "--chain: not for a store" in err
+    code, _, err = run(capsys, "encode", examples, "-o", tmp_path / "t", "--gpus", "1")
+    assert code == 2 and "--engine ray" in err

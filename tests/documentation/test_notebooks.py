@@ -1,0 +1,68 @@
+"""Notebooks run from top to bottom offline; what is committed has been run, and is small."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+pytestmark = pytest.mark.slow
+
+FOLDER = ROOT / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+#: What each must show at least: numbers of pictures, and words that its outputs hold.
+SHOWS = {
+    "01_tokenize": (3, ["123 residues", "TM-score", "<iframe", "moved: 0.0% changed"]),
+    "02_compare_tokenizers": (4, ["protok-4096", "protein-blocks", "perplexity"]),
+    "03_structtokenbench": (1, ["random-code", "flex_bfactor", "buried"]),
+    "04_finetune": (2, ["Fine-tuning of protok-512", "tokens that changed: 0", "held out"]),
+    "05_images": (4, ["ImageTokens(", "continuous"]),
+}
+
+
+def outputs(notebook: dict) -> list[dict]:
+    return [one for cell in notebook["cells"] for one in cell.get("outputs", [])]
+
+
+def check(notebook: dict, name: str) -> None:
+    """Every cell ran and showed what it should; no warnings, errors, places of a machine."""
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    pictures, text = 0, []
+    for one in outputs(notebook):
+        assert one["output_type"] != "error" and one.get("name") != "stderr", one
+        data = one.get("data", {})
+        pictures += "image/png" in data
+        text += ["".join(one.get("text", ""))]
+        text += ["".join(value) for key, value in data.items() if key != "image/png"]
+    said = "\n".join(text)
+    assert not re.search(r"/(tmp|root|home|work|Users|var)/", said)
+    least, words = SHOWS[name]
+    assert pictures >= least
+    for word in words:
+        assert word in said, word
+
+
+def test_there_are_five():
+    assert [path.stem for path in NOTEBOOKS] == list(SHOWS)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_outputs(path):
+    assert path.stat().st_size < 300_000
+    check(json.loads(path.read_text()), path.stem)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs(path, tmp_path):
+    pytest.importorskip("nbclient", reason="needs nbclient: pip install '.[test]'")
+    pytest.importorskip("ipykernel", reason="needs ipykernel: pip install '.[test]'")
+    command = [sys.executable, FOLDER / "execute.py", path.stem, "-o", tmp_path]
+    before = {one.name for one in FOLDER.iterdir()}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    check(json.loads((tmp_path / path.name).read_text()), path.stem)
+    assert {one.name for one in FOLDER.iterdir()} == before, "it leaves files behind"

@@ -1,0 +1,446 @@
+"""Batch jobs: nothing lost or repeated after errors, dead workers and kills."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import protok
+from protok.common import workers
+from protok.errors import FormatError, ProtokError, TruncatedFile, Unsupported
+from protok.pipeline import encode as scale
+from protok.pipeline import inputs, journal
+from protok.pipeline.batches import Reading, encode_files
+from protok.pipeline.encode import Stopped, encode_all, job_key, parts_of
+from protok.pipeline.inputs import find_sources, unique_names
+from protok.tokens.files import load
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny import Tiny, TinyAcross, TinyBatch
+
+# For scripts elsewhere: the protok that is tested here.
+HERE = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def pdbs(pieces) -> Path:
+    return pieces(9)
+
+
+def names(path) -> list[str]:
+    return [one.name for one in load(path)]
+
+
+def same(one, other) -> None:
+    assert (one.name, one.codebook, one.sequence) == (other.name, other.codebook, other.sequence)
+    for key in ("ids", "chain", "index", "icode"):
+        np.testing.assert_array_equal(getattr(one, key), getattr(other, key))
+
+
+def table(path) -> list[list[str]]:
+    head, *rows = Path(path).read_text().splitlines()
+    assert head == "file\tchain\treason"
+    return [row.split("\t") for row in rows]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_equals_one_by_one(examples, tmp_path, jobs):
+    files = sorted(examples.glob("*.pdb"))
+    out = tmp_path / "new" / "tokens.parquet"
+    summary = encode_all(examples, "3di", out, jobs=jobs)
+    tokenizer = protok.load("3di")
+    found = load(out)
+    expected = [tokenizer.encode(protok.read(file)) for file in files]
+    assert [one.name for one in found] == ["7soo.A", "7vmf.A.cif", "7vmf.A.pdb", "7w89.A", "7wf8.B"]
+    for file, tokens in zip(files, expected, strict=True):
+        (match,) = [one for one in found if one.name in (tokens.name, file.name)]
+        np.testing.assert_array_equal(match.ids, tokens.ids)
+        np.testing.assert_array_equal(match.index, tokens.index)
+    np.testing.assert_array_equal(found[1].ids, found[2].ids)
+    assert (summary.files, summary.chains, summary.failed, summary.resumed) == (5, 5, 0, 0)
+    assert summary.residues == sum(len(one) for one in found)
+    assert table(out.parent / "errors.tsv") == []
+    assert {path.name for path in out.parent.iterdir()} == {"tokens.parquet", "errors.tsv"}
+
+
+@pytest.mark.parametrize("suffix", [".fasta", ".csv", ".npz", ".fasta.gz"])
+def test_formats(pdbs, tmp_path, suffix):
+    out = tmp_path / f"tokens{suffix}"
+    encode_all(pdbs, Tiny(), out)
+    assert names(out) == [f"s{n}" for n in range(9)]
+    with pytest.raises(ProtokError, match="exists"):
+        encode_all(pdbs, Tiny(), out)
+    encode_all(pdbs / "s3.pdb", Tiny(), out, overwrite=True)
+    assert names(out) == ["s3"]
+
+
+def test_unknown_suffix_before_the_work(pdbs, tmp_path):
+    log = tmp_path / "log"
+    with pytest.raises(FormatError):
+        encode_all(pdbs, Tiny(log), tmp_path / "tokens.tok")
+    assert not log.exists()
+
+
+@pytest.mark.parametrize("kind", [Tiny, TinyBatch])
+def test_errors_are_rows(pdbs, tmp_path, kind):
+    (pdbs / "s1.pdb").write_text("nothing\n")
+    shutil.copy(pdbs / "s2.pdb", pdbs / "raiser.pdb")
+    shutil.copy(pdbs / "s2.pdb", pdbs / "refuser.pdb")
+    out = tmp_path / "tokens.parquet"
+    summary = encode_all(pdbs, kind(), out)
+    assert names(out) == [f"s{n}" for n in (0, 2, 3, 4, 5, 6, 7, 8)]
+    rows = table(tmp_path / "errors.tsv")
+    assert [(Path(file).name, chain) for file, chain, _ in rows] == [
+        ("raiser.pdb", "A"),
+        ("refuser.pdb", "A"),
+        ("s1.pdb", ""),
+    ]
+    assert "KeyError" in rows[0][2]
+    assert rows[1][2] == "is refused; give another"
+    assert summary.failed == 3
+    assert [list(row) for row in summary.errors] == rows
+    again = encode_all(pdbs, kind(), out)
+    assert (again.failed, again.errors, again.resumed) == (3, summary.errors, 11)
+
+
+def test_all_failed(tmp_path):
+    (tmp_path / "a.pdb").write_text("nothing\n")
+    summary = encode_all(tmp_path / "a.pdb", Tiny(), tmp_path / "t.parquet")
+    assert (summary.files, summary.failed, summary.chains) == (1, 1, 0)
+    assert load(tmp_path / "t.parquet") == []
+
+
+def test_stop_keeps_what_is_done(pdbs, tmp_path):
+    whole = (pdbs / "s4.pdb").read_text()
+    (pdbs / "s4.pdb").write_text(whole[:1000])
+    out, log = tmp_path / "tokens.parquet", tmp_path / "log"
+    with pytest.raises(Stopped, match=r"s4\.pdb") as caught:
+        encode_all(pdbs, Tiny(log), out, on_error="stop")
+    assert isinstance(caught.value.__cause__, TruncatedFile)
+    assert not out.exists()
+    (pdbs / "s4.pdb").write_text(whole)
+    done = log.read_text().split()
+    summary = encode_all(pdbs, Tiny(log), out, on_error="stop")
+    assert summary.resumed >= 1
+    assert names(out) == [f"s{n}" for n in range(9)]
+    assert len(log.read_text().split()) - len(done) == 9 - summary.resumed
+
+
+def test_dead_worker_costs_its_own_file(pdbs, tmp_path):
+    shutil.copy(pdbs / "s5.pdb", pdbs / "killer.pdb")
+    out = tmp_path / "tokens.parquet"
+    summary = encode_all(pdbs, Tiny(), out, jobs=2)
+    assert names(out) == [f"s{n}" for n in range(9)]
+    ((file, chain, reason),) = table(tmp_path / "errors.tsv")
+    assert Path(file).name == "killer.pdb"
+    assert chain == ""
+    assert "SIGKILL" in reason
+    assert summary.failed == 1
+
+
+def test_killed_run_goes_on(pdbs, tmp_path):
+    out, log = tmp_path / "tokens.parquet", tmp_path / "log"
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import sys
+            sys.path.insert(0, {str(ROOT)!r})
+            from tests.helpers.tiny import Tiny
+            from protok.pipeline import encode as scale, journal
+            journal.PART_ROWS = 2
+            if __name__ == "__main__":
+                tokenizer = Tiny({str(log)!r}, seconds=0.1)
+                scale.encode_all({str(pdbs)!r}, tokenizer, {str(out)!r})
+            """
+        )
+    )
+    process = subprocess.Popen([sys.executable, script], env=HERE)
+    parts = tmp_path / "tokens.parquet.parts"
+    deadline = time.monotonic() + 300
+    while not (parts / "journal.jsonl").exists():
+        assert process.poll() is None, "it ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    kept = (parts / "journal.jsonl").read_text().count("\n")
+    before = log.read_text().split()
+    with open(parts / "journal.jsonl", "a") as handle:
+        handle.write('{"source": {"path": "torn')  # as if it was killed while it wrote
+
+    summary = encode_all(pdbs, Tiny(log), out)
+    assert summary.resumed == kept
+    assert 2 <= kept < 9
+    assert log.read_text().split()[len(before) :] == [f"s{n}" for n in range(kept, 9)]
+    fresh = tmp_path / "fresh.parquet"
+    encode_all(pdbs, Tiny(), fresh, errors=tmp_path / "other.tsv")
+    for one, other in zip(load(out), load(fresh), strict=True):
+        same(one, other)
+    assert not parts.exists()
+
+
+def test_same_call_again_does_nothing(pdbs, tmp_path):
+    out, log = tmp_path / "tokens.parquet", tmp_path / "log"
+    first = encode_all(pdbs, Tiny(log), out)
+    content, calls = out.read_bytes(), log.read_text()
+    (tmp_path / "tokens.parquet.parts").mkdir()  # killed before it could be removed
+    again = encode_all(pdbs, Tiny(log), out)
+    assert (out.read_bytes(), log.read_text()) == (content, calls)
+    assert (again.resumed, again.chains, again.residues) == (9, first.chains, first.residues)
+    assert not (tmp_path / "tokens.parquet.parts").exists()
+
+
+def test_changed_model_or_inputs_are_noticed(pdbs, tmp_path):
+    out = tmp_path / "tokens.parquet"
+    encode_all(pdbs, Tiny(), out)
+    with pytest.raises(ProtokError, match="codebook 'tiny@00000001', now 'tiny@00000002'"):
+        encode_all(pdbs, Tiny(version="00000002"), out)
+    with pytest.raises(ProtokError, match="chain None, now 'A'"):
+        encode_all(pdbs, Tiny(), out, chain="A")
+    with pytest.raises(ProtokError, match="9 files then, 1 now"):
+        encode_all(pdbs / "s0.pdb", Tiny(), out)
+    (pdbs / "s0.pdb").write_text((pdbs / "s1.pdb").read_text() + "REMARK\n")
+    with pytest.raises(ProtokError, match="other content"):
+        encode_all(pdbs, Tiny(), out)
+    encode_all(pdbs, Tiny(version="00000002"), out, overwrite=True)
+    assert {one.codebook for one in load(out)} == {"tiny@00000002"}
+
+
+def test_unfinished_work_of_another_model(pdbs, tmp_path, monkeypatch):
+    out, log = tmp_path / "tokens.parquet", tmp_path / "log"
+    shutil.copy(pdbs / "s5.pdb", pdbs / "s9.pdb")
+    (pdbs / "s9.pdb").write_text("nothing\n")
+    with pytest.raises(Stopped):
+        encode_all(pdbs, Tiny(log), out, on_error="stop")
+    with pytest.raises(ProtokError, match="unfinished work of another kind: codebook"):
+        encode_all(pdbs, Tiny(version="00000002"), out)
+    # A changed input is done again, a lost one dropped, the others kept.
+    (pdbs / "s9.pdb").unlink()
+    (pdbs / "s2.pdb").unlink()
+    (pdbs / "s0.pdb").write_text((pdbs / "s1.pdb").read_text() + "REMARK\n")
+    log.unlink()
+    summary = encode_all(pdbs, Tiny(log), out)
+    assert log.read_text().split() == ["s0"]
+    assert summary.resumed == 7
+    found = load(out)
+    assert [one.name for one in found] == [f"s{n}" for n in (0, 1, 3, 4, 5, 6, 7, 8)]
+    np.testing.assert_array_equal(found[0].ids, found[1].ids)
+
+
+def test_overwrite_drops_unfinished_work(pdbs, tmp_path):
+    (pdbs / "s9.pdb").write_text("nothing\n")
+    out = tmp_path / "tokens.parquet"
+    with pytest.raises(Stopped):
+        encode_all(pdbs, Tiny(), out, on_error="stop")
+    summary = encode_all(pdbs, Tiny(version="00000002"), out, overwrite=True)
+    assert summary.resumed == 0
+    assert {one.codebook for one in load(out)} == {"tiny@00000002"}
+
+
+def test_two_at_once_are_refused(tmp_path):
+    first = journal.Journal(tmp_path / "parts", {})
+    with pytest.raises(ProtokError, match="another process"):
+        journal.Journal(tmp_path / "parts", {})
+    first.close()
+    journal.Journal(tmp_path / "parts", {}).remove()
+
+
+def test_rows_in_order_of_inputs_whatever_the_order_of_results(pdbs, tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "PART_ROWS", 2)
+    work = journal.Journal(tmp_path / "parts", {})
+    sources = [inputs.Source(str(n), f"s{n}", 0, 0) for n in range(9)]
+    for n in (4, 8, 0, 7, 1, 5, 2, 6, 3):
+        backbone = protok.read(pdbs / f"s{n}.pdb")
+        work.add(sources[n], [Tiny().encode(backbone)] if n != 6 else [], notes=["x"])
+    work.flush()
+    found = [table["name"].to_pylist() for table in work.tables(sources)]
+    assert found == [[f"s{n}"] for n in (0, 1, 2, 3, 4, 5, 7, 8)]
+    work.close()
+
+
+def test_chains_are_alone_unless_asked(examples, tmp_path):
+    backbone = protok.read(examples / "7w89.A.pdb")
+    two = protok.Backbone(
+        backbone.coords,
+        backbone.sequence,
+        np.repeat(["B", "A"], [60, 63]),
+        backbone.index,
+        backbone.icode,
+        backbone.bfactor,
+        "two",
+    )
+    protok.write(two, tmp_path / "two.pdb")
+    for across in (False, True):
+        out = tmp_path / f"{across}.parquet"
+        summary = encode_all(tmp_path / "two.pdb", TinyAcross(), out, across_chains=across)
+        found = load(out)
+        assert summary.chains == 2
+        assert [(one.chain[0], len(one), one.ids[0]) for one in found] == [
+            ("B", 60, across),
+            ("A", 63, across),
+        ]
+    encode_all(tmp_path / "two.pdb", Tiny(), tmp_path / "a.parquet", chain="A")
+    assert [one.chain[0] for one in load(tmp_path / "a.parquet")] == ["A"]
+    with pytest.raises(Unsupported):
+        encode_all(tmp_path / "two.pdb", Tiny(), tmp_path / "b.parquet", across_chains=True)
+
+
+def test_one_bad_chain_leaves_the_others(examples, tmp_path):
+    class Half(TinyBatch):
+        def encode(self, structure):
+            if structure.chain[0] == "B":
+                raise ProtokError("no B")
+            return super().encode(structure)
+
+    backbone = protok.read(examples / "7w89.A.pdb")
+    backbone.chain[:60] = "B"
+    protok.write(backbone, tmp_path / "two.pdb")
+    summary = encode_all(tmp_path / "two.pdb", Half(), tmp_path / "t.parquet")
+    assert [one.chain[0] for one in load(tmp_path / "t.parquet")] == ["A"]
+    assert summary.errors == ((str(tmp_path / "two.pdb"), "B", "no B"),)
+
+
+def test_nothing_to_do_is_an_error(tmp_path):
+    with pytest.raises(ProtokError, match="no structure files"):
+        encode_all(tmp_path, Tiny(), tmp_path / "t.parquet")
+    with pytest.raises(ProtokError, match="nowhere"):
+        encode_all(tmp_path / "nowhere.pdb", Tiny(), tmp_path / "t.parquet")
+
+
+def test_encode_files_keeps_the_order(pdbs):
+    results = list(encode_files([pdbs / "s7.pdb", pdbs], Tiny(), jobs=2))
+    assert [Path(result.path).stem for result in results] == [
+        "s7",
+        "s0",
+        "s1",
+        "s2",
+        "s3",
+        "s4",
+        "s5",
+        "s6",
+        "s8",
+    ]
+    assert all(len(result.tokens) == 1 for result in results)
+
+
+def test_names_tell_files_apart():
+    files = [Path("x/1aki.pdb"), Path("y/1aki.pdb"), Path("y/1aki.cif"), Path("1ubq.cif.gz")]
+    assert unique_names(files) == ["x/1aki.pdb", "y/1aki.pdb", "1aki.cif", "1ubq"]
+    assert unique_names([Path("a/b/x.pdb"), Path("b/x.pdb")]) == ["a/b/x.pdb", "b/x.pdb"]
+
+
+def test_provenance_is_in_the_parquet_file(pdbs, tmp_path):
+    encode_all(pdbs, Tiny(), tmp_path / "t.parquet")
+    metadata = pq.read_schema(tmp_path / "t.parquet").metadata
+    assert b"tiny@00000001" in metadata[b"protok.made_of"]
+
+
+def work_factory(factor):
+    if factor is None:
+        raise OSError("no such factor")
+
+    def work(batch):
+        if 5 in batch:
+            raise ArithmeticError("five")
+        return [factor * item for item in batch]
+
+    return work
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_workers_raise_for_the_item_alone(jobs):
+    found = dict(workers.run(work_factory, (3,), [[1, 2], [4, 5, 6], [7]], jobs=jobs))
+    assert found.pop(5) == workers.Lost("ArithmeticError: five")
+    assert found == {n: 3 * n for n in (1, 2, 4, 6, 7)}
+
+
+def test_workers_that_cannot_start_say_so():
+    with pytest.raises(RuntimeError, match="no such factor"):
+        list(workers.run(work_factory, (None,), [[1]], jobs=2))
+
+
+def test_unguarded_script_is_told(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from protok.common import workers\nprint(list(workers.run(len, (), [[1]], jobs=2)))\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, env=HERE)
+    assert done.returncode == 1
+    assert "__name__ == '__main__'" in done.stderr.splitlines()[-1]
+
+
+def test_overwrite_goes_on_and_tries_failed_inputs_again(pdbs, tmp_path):
+    (pdbs / "s5.pdb").write_text("nothing\n")
+    out, work = tmp_path / "tokens.parquet", Tiny()
+    encode_all(pdbs / "s0.pdb", Tiny(version="00000002"), out)
+    before = journal.Journal(parts_of(out), job_key(work, Reading()))
+    sources = find_sources(pdbs)
+    for source in sources[:4]:
+        before.add(source, [work.encode(protok.read(source.path))])
+    before.add(sources[5], [], [("", "a package is missing")])
+    before.flush()
+    (before.folder / "dataset").mkdir()  # of a kill while files were joined
+    before.close()
+    summary = encode_all(pdbs, work, out, overwrite=True)
+    assert summary.resumed == 4
+    assert [Path(file).name for file, _, _ in summary.errors] == ["s5.pdb"]
+    assert "missing" not in summary.errors[0][2]
+
+
+def test_overwrite_spares_what_is_not_an_output(pdbs, tmp_path):
+    out = tmp_path / "mine"
+    out.mkdir()
+    assert encode_all(pdbs, Tiny(), out).chains  # an empty folder is none
+    (out / "thesis.doc").write_text("years")
+    with pytest.raises(ProtokError, match="folder of something else"):
+        encode_all(pdbs, Tiny(), out, overwrite=True)
+    (out / "thesis.doc").unlink()
+    for path in out.iterdir():
+        path.write_text("years")
+    with pytest.raises(ProtokError, match="folder of something else"):
+        encode_all(pdbs, Tiny(), out, overwrite=True)
+    with pytest.raises(ProtokError, match="no name"):
+        encode_all(pdbs, Tiny(), ".")
+
+
+@pytest.mark.slow
+def test_a_large_error_table_leaves_the_output_readable(tmp_path):
+    """Readers refuse metadata of 100 MB and more."""
+    rows = [(f"some/folder/file{n}.pdb", "", "is no structure file") for n in range(1_500_000)]
+    scale._join(iter([]), tmp_path / "t.parquet", {"errors": rows})
+    assert len(scale._stored(tmp_path / "t.parquet")["errors"]) == len(rows)
+
+
+def test_a_full_disk_leaves_whole_lines_and_no_lock(pdbs, tmp_path, monkeypatch):
+    work = journal.Journal(tmp_path / "parts", {})
+    one = Tiny().encode(protok.read(pdbs / "s0.pdb"))
+    work.add(inputs.Source("0", "s0", 0, 0), [one])
+    work.flush()
+    work.add(inputs.Source("1", "s1", 0, 0), [one])
+
+    path, calls = tmp_path / "parts" / "journal.jsonl", []
+    before = path.stat().st_size
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 2:  # the part comes first
+            os.truncate(path, before + 20)  # half a line
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            work.flush()
+    work.flush()
+    work.close()
+    again = journal.Journal(tmp_path / "parts", {})
+    assert [source.name for source in again.done] == ["s0", "s1"]
+    again.remove()

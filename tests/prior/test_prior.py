@@ -1,0 +1,424 @@
+"""Priors over codes: rows, corpora, training, sampling, files, and what is imported."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from protok.common.settings import RecipeError
+from protok.errors import FormatError, ProtokError
+from protok.image.tokens import ImageTokens, save_codes
+from protok.prior import Layout, Prior, PriorConfig, Request, read_corpus, read_prior_recipe, sample
+from protok.prior import training as train
+from protok.prior.corpus import PLAN, Batches
+from protok.prior.model import stack
+from protok.prior.sampling import _Stream, pick, requests
+from protok.tokens import files
+from protok.tokens.tokens import Tokens
+from protok.tokens.vocabulary import EOS, MASK, UNK
+from tests.helpers.paths import ROOT
+
+pytest.importorskip("transformers", reason="needs the extra: pip install 'protok[prior]'")
+
+RECIPES = sorted((ROOT / "benchmarks" / "recipes").glob("prior-*.toml"))
+SMALL = {"layers": 2, "width": 32, "heads": 2}
+TINY = {
+    "model.layers": 2,
+    "model.width": 32,
+    "model.heads": 2,
+    "optim.steps": 12,
+    "optim.batch": 64,
+    "optim.lr": 1e-2,
+    "optim.warmup": 2,
+    "optim.precision": "32",
+    "valid.every": 6,
+    "valid.records": 4,
+}
+IMAGE = Layout("pictures@0", 7, (2, 3, 2), (8, 12, 4), "level", "class", labels=("cat", "dog"))
+CHAIN = Layout("chains@0", 7, condition="none", longest=20, lengths=(4, 9))
+LETTERS = Layout("chains@0", 7, condition="sequence", longest=20, labels=("A", "G", "X"))
+
+
+def chain(ids, name="one", sequence=None, book="chains@0", size=7):
+    n = len(ids)
+    return Tokens(
+        np.array(ids),
+        size,
+        book,
+        sequence or "A" * n,
+        np.full(n, "A"),
+        np.arange(1, n + 1),
+        np.full(n, ""),
+        name,
+    )
+
+
+def prior(layout, architecture="llama", seed=0):
+    torch.manual_seed(seed)
+    made = Prior(PriorConfig(architecture=architecture, **SMALL), layout)
+    # Weights as small as the usual ones hardly tell one context from another.
+    for p in made.network.parameters():
+        p.data.mul_(4)
+    return made
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    """Chains that count up or, where the letters are G, down; lengths from 5 to 12."""
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(80):
+        n, start, down = rng.integers(5, 13), rng.integers(7), i % 2
+        ids = (start + np.arange(n) * (-1 if down else 1)) % 7
+        found.append(chain(ids, f"c{i}", "AG"[down] * n))
+    path = tmp_path_factory.mktemp("tokens") / "wheels.parquet"
+    files.save(found, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory):
+    """Images of 2 x 2 codes of 2 levels: cats have even codes first, dogs odd ones."""
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(60):
+        ids = rng.integers(0, 8, (2, 2, 2)).astype(np.int32)
+        ids[..., 0] = ids[..., 0] // 2 * 2 + i % 2
+        ids[..., 1] = (ids[..., 0] + 1) % 8
+        found.append(ImageTokens(ids, 8, "pictures@0", 8, 8, 4, f"{'cat dog'.split()[i % 2]}/{i}"))
+    return save_codes(found, tmp_path_factory.mktemp("codes") / "drawings.npz")
+
+
+@pytest.mark.parametrize("order", ["level", "place"])
+def test_codes_of_images_come_back_from_their_row(order):
+    layout = Layout("p@0", 7, (2, 3, 2), (8, 12, 4), order, "class", labels=("cat", "dog"))
+    codes = np.random.default_rng(0).integers(0, 7, (2, 3, 2))
+    row = layout.row(codes, "dog")
+    assert row.scored.tolist() == [False] * 2 + [True] * 12
+    assert row.ids.max() < len(layout) and row.positions.tolist() == list(range(14))
+    assert np.array_equal(layout.unflatten(row.ids[2:]), codes)
+    assert all(layout.allowed(i, None)[one] for i, one in enumerate(row.ids[2:]))
+    first = np.flatnonzero(layout.allowed(0, None)) - 6
+    assert first.tolist() == list(range(7))
+    if order == "level":
+        assert np.array_equal(row.ids[2:8] - 6, codes[..., 0].ravel())
+    assert layout.row(codes, None).ids[1] == MASK
+
+
+def test_a_chain_ends_and_its_missing_codes_do_not_count():
+    row = CHAIN.row(np.array([3, -1, 5]))
+    assert row.ids[2] == UNK and row.ids[-1] == EOS
+    assert row.scored.tolist() == [False, True, False, True, True]
+    assert CHAIN.allowed(2, None)[EOS] and not CHAIN.allowed(0, None)[EOS]
+    assert not CHAIN.allowed(2, 3)[EOS]
+    assert np.flatnonzero(CHAIN.allowed(3, 3)).tolist() == [EOS]
+    assert not CHAIN.allowed(2, 3)[UNK]
+
+
+def test_letters_stand_where_their_codes_do():
+    row = LETTERS.row(np.array([4, 2, 6]), "AGZ")
+    assert row.positions.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4]
+    assert (row.ids[1:4] - LETTERS.first_label).tolist() == [0, 1, 2]  # Z is another letter
+    hidden = LETTERS.row(np.array([4, 2, 6]), None)
+    assert hidden.positions.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("layout", "codes", "condition", "message"),
+    [
+        (IMAGE, np.zeros((2, 3, 2), int), "cow", "no class 'cow'.*cat, dog"),
+        (IMAGE, np.zeros((3, 3, 2), int), "cat", "do not fit"),
+        (CHAIN, np.zeros(21, int), None, "do not fit"),
+        (CHAIN, np.full(3, 7), None, "do not fit"),
+        (Layout("c@0", 7, condition="length", longest=20), np.zeros(3, int), 21, "was not learned"),
+    ],
+)
+def test_what_does_not_fit_a_layout_is_refused(layout, codes, condition, message):
+    with pytest.raises(FormatError, match=message):
+        layout.row(codes, condition)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_padding_and_later_codes_change_nothing(architecture):
+    made = prior(LETTERS, architecture)
+    rows = [LETTERS.row(np.arange(n) % 7, "AG" * (n // 2)) for n in (4, 10)]
+    alone = [made.bits([row])[0] for row in rows]
+    assert made.bits(rows) == pytest.approx(alone, abs=1e-4)
+    batch = stack(rows[1:])
+    read = {"position_ids": batch["positions"], "attention_mask": batch["mask"]}
+    one = made.network(batch["ids"], **read).logits
+    batch["ids"][0, -1] = 6
+    other = made.network(batch["ids"], **read).logits
+    assert torch.equal(one[:, :-1], other[:, :-1]) and not torch.equal(one, other)
+    batch["ids"][0, 1] = LETTERS.first_label + 2
+    assert not torch.allclose(made.network(batch["ids"], **read).logits[:, -1], other[:, -1])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize(
+    ("layout", "condition", "codes"),
+    [
+        (IMAGE, "dog", np.arange(12).reshape(2, 3, 2) % 7),
+        (LETTERS, "AGXA", np.array([1, 4, 2, 5])),
+        (CHAIN, None, np.array([1, 4, 2, 5])),
+    ],
+)
+def test_kept_keys_and_values_give_what_the_whole_row_gives(architecture, layout, condition, codes):
+    made = prior(layout, architecture)
+    row = layout.row(codes, condition)
+    batch = stack([row])
+    with torch.no_grad():
+        whole = made.network(
+            batch["ids"], position_ids=batch["positions"], attention_mask=batch["mask"]
+        ).logits[0]
+        ids, positions = layout.prefix(condition)
+        stream = _Stream(made, [(ids, positions)])
+        for i in range(len(ids), len(row.ids)):
+            assert torch.allclose(stream.logits[0], whole[i - 1], atol=1e-4), i
+            stream.add(torch.tensor([row.ids[i]]))
+
+
+def test_a_sample_depends_on_its_seed_and_number_only():
+    made = prior(CHAIN)
+    wanted = [Request(length=n) for n in (3, 8, 20, 5)]
+    found = sample(made, wanted, seed=1)
+    assert [len(one) for one in found] == [3, 8, 20, 5]
+    again = sample(made, wanted, seed=1, batch=1)
+    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+    other = sample(made, wanted, seed=2)
+    assert not all(np.array_equal(a, b) for a, b in zip(found, other, strict=True))
+    free = sample(made, [Request()] * 30, seed=1)
+    assert len({len(one) for one in free}) > 3 and max(map(len, free)) <= 20
+    assert all(one.min() >= 0 and one.max() < 7 for one in free)
+
+
+def test_samples_follow_the_distribution():
+    logits = torch.tensor([[0.0, 2.0, -torch.inf, 1.0]]).repeat(4000, 1)
+    chance = (torch.arange(4000) + 0.5) / 4000
+    share = torch.bincount(pick(logits, chance, 1.0, 1.0), minlength=4) / 4000
+    assert torch.allclose(share, torch.softmax(logits[0], 0), atol=1e-3)
+    assert set(pick(logits, chance, 1.0, 0.6).tolist()) == {1}
+    assert set(pick(logits, chance, 1.0, 0.8).tolist()) == {1, 3}
+    assert set(pick(logits, chance, 0.0, 1.0).tolist()) == {1}
+    assert int(pick(logits[:1], torch.tensor([1.0]), 1.0, 1.0)) == 0
+    flat = torch.bincount(pick(logits, chance, 4.0, 1.0), minlength=4)
+    assert flat[0] > 4000 * share[0]
+
+
+@pytest.mark.slow
+def test_guidance_moves_samples_towards_their_condition():
+    made = prior(IMAGE)
+    bits = {}
+    for guidance in (0.0, 3.0):
+        codes = sample(made, [Request("cat")] * 40, guidance=guidance)
+        gain = [made.bits([IMAGE.row(one, None)])[0] - made.bits([IMAGE.row(one, "cat")])[0] for one in codes]
+        bits[guidance] = np.mean(gain)
+    assert bits[3.0] > bits[0.0] + 0.1
+
+
+def test_wishes_that_cannot_be_met_are_refused():
+    made = prior(CHAIN)
+    with pytest.raises(ProtokError, match="length of 21"):
+        sample(made, [Request(length=21)])
+    with pytest.raises(ProtokError, match="top-p"):
+        sample(made, [Request()], top_p=0.0)
+    assert requests(prior(IMAGE), 3) == [Request("cat"), Request("dog"), Request("cat")]
+    assert requests(made, 3, [5, 6]) == [Request(None, 5), Request(None, 6), Request(None, 5)]
+
+
+@pytest.mark.slow
+def test_a_condition_is_learned_and_obeyed(wheels, tmp_path):
+    plan = TINY | {
+        "data.condition": "sequence",
+        "data.longest": 12,
+        "optim.steps": 220,
+        "valid.every": 110,
+        "optim.batch": 160,
+    }
+    made = Prior.from_pretrained(train.run(tokens=wheels, out=tmp_path / "run", overrides=plan))
+    # The first code of a chain is free, so is its sense where the letters are hidden.
+    assert made.provenance["valid_bits"] < 0.75
+    up, down = sample(made, [Request("A" * 8, 8), Request("G" * 8, 8)])
+    assert set(np.diff(up) % 7) == {1} and set(np.diff(down) % 7) == {6}
+    assert made.provenance["train_records"] == 76 and made.provenance["steps"] == 220
+    held = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert held["data"]["condition"] == "sequence"
+
+
+@pytest.mark.slow
+def test_classes_of_images_are_learned(drawings, tmp_path):
+    plan = TINY | {
+        "model.architecture": "gpt2",
+        "data.condition": "class",
+        "data.order": "place",
+        "optim.steps": 150,
+        "optim.batch": 128,
+        "valid.every": 75,
+    }
+    made = Prior.from_pretrained(train.run(tokens=drawings, out=tmp_path / "run", overrides=plan))
+    assert made.layout.labels == ("cat", "dog") and made.layout.grid == (2, 2, 2)
+    codes = sample(made, requests(made, 12))
+    even = np.mean([one[..., 0] % 2 == i % 2 for i, one in enumerate(codes)])
+    follow = np.mean([one[..., 1] == (one[..., 0] + 1) % 8 for one in codes])
+    assert even > 0.9 and follow > 0.9
+
+
+def test_a_resumed_run_ends_where_the_whole_one_does(wheels, tmp_path):
+    whole = train.run(tokens=wheels, out=tmp_path / "whole", overrides=TINY)
+    stop = train.PriorTraining.training_step
+
+    def dies(self, batch, index):
+        if self.global_step == 8:
+            raise KeyboardInterrupt
+        return stop(self, batch, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.PriorTraining, "training_step", dies)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            train.run(tokens=wheels, out=tmp_path / "cut", overrides=TINY)
+    with pytest.raises(RecipeError, match="holds a run already.*resume"):
+        train.run(tokens=wheels, out=tmp_path / "cut", overrides=TINY)
+    cut = train.run(tokens=wheels, out=tmp_path / "cut", overrides=TINY, resume=True)
+    one, other = (Prior.from_pretrained(m).network.state_dict() for m in (whole, cut))
+    assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_a_saved_prior_is_the_same_and_a_damaged_one_is_refused(tmp_path):
+    made = prior(IMAGE, "gpt2")
+    folder = made.save_pretrained(tmp_path / "p", provenance={"steps": 3})
+    assert sorted(f.name for f in folder.iterdir()) == ["config.json", "model.safetensors"]
+    again = Prior.from_pretrained(folder)
+    assert again.layout == IMAGE and again.provenance == {"steps": 3}
+    rows = [IMAGE.row(np.zeros((2, 3, 2), int), "cat")]
+    assert np.array_equal(again.bits(rows), made.bits(rows))
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:500])
+    with pytest.raises(FormatError, match="not a prior"):
+        Prior.from_pretrained(folder)
+    with pytest.raises(FormatError, match=str(tmp_path / "nowhere")):
+        Prior.from_pretrained(tmp_path / "nowhere")
+
+
+def test_batches_are_alike_in_length_and_hide_conditions(wheels):
+    corpus = read_corpus(wheels)
+    plan = read_prior_recipe(None, {"data.condition": "sequence", "data.longest": 12})
+    layout = corpus.layout(plan.data)
+    batches = Batches(corpus, layout, 60, 0.3, 0)
+    found = [batches.batch(step) for step in range(2 * PLAN)]
+    spread = [len({r.scored.sum() for r in rows}) for rows in found]
+    assert np.mean(spread) < 3
+    hidden = [r.ids[1] < layout.first_label for rows in found for r in rows]
+    assert 0.15 < np.mean(hidden) < 0.45
+    again = Batches(corpus, layout, 60, 0.3, 0).batch(5)
+    assert all(np.array_equal(a.ids, b.ids) for a, b in zip(again, found[5], strict=True))
+
+
+def test_files_that_cannot_be_learned_are_refused(tmp_path, drawings):
+    mixed = tmp_path / "mixed.parquet"
+    files.save([chain([1, 2]), chain([1, 2], book="other@1")], mixed)
+    with pytest.raises(FormatError, match="2 codebooks"):
+        read_corpus(mixed)
+    files.save([chain([1, 2, 3])], tmp_path / "long.npz")
+    assert len(read_corpus(tmp_path / "long.npz")) == 1
+    with pytest.raises(FormatError, match="nothing|no codes"):
+        read_corpus(tmp_path / "long.npz", longest=2)
+    with pytest.raises(FormatError, match="no such file"):
+        read_corpus(tmp_path / "none.npz")
+    two = [ImageTokens(np.zeros((1, n), np.int32), 8, "p@0", 4, 4 * n, 4, "x") for n in (1, 2)]
+    with pytest.raises(FormatError, match="2 sizes of images"):
+        read_corpus(save_codes(two, tmp_path / "sizes.npz"))
+    with pytest.raises(FormatError, match="'x' names no class"):
+        plan = TINY | {"data.condition": "class"}
+        train.run(tokens=save_codes(two[:1] * 3, tmp_path / "c.npz"), out=tmp_path / "r", overrides=plan)
+    with pytest.raises(FormatError, match="images have no length"):
+        train.run(tokens=drawings, out=tmp_path / "r", overrides={"data.condition": "length"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"model.architecture": "rnn"}, "'rnn' is not one of llama, gpt2"),
+        ({"model.width": 30}, "does not divide into 2 heads"),
+        ({"data.condition": "mood"}, "none, class, length, sequence"),
+        ({"data.ordre": "level"}, "did you mean order"),
+        ({"model.heads": 0}, "heads 0 is too small"),
+        ({"valid.records": 0}, "records 0 is too small"),
+        ({"optim.batch": 0}, "batch 0 is too small"),
+        ({}, "nothing to learn"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_named(tmp_path, wrong, message):
+    with pytest.raises(RecipeError, match=message):
+        train.run(out=tmp_path / "x", overrides={"model.width": 32, "model.heads": 2} | wrong)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_recipes_run_dry(path, wheels, drawings, tmp_path):
+    """Two steps: all as in the recipe but numbers and widths."""
+    plan = read_prior_recipe(path)
+    assert plan.model.name == path.stem
+    small = {
+        "model.layers": 1,
+        "model.width": 16,
+        "model.heads": 2,
+        "optim.steps": 2,
+        "optim.batch": 32,
+        "optim.precision": "32",
+        "optim.warmup": 1,
+        "valid.every": 2,
+        "valid.records": 2,
+    }
+    data = drawings if plan.data.condition == "class" else wheels
+    model = train.run(path, tokens=data, out=tmp_path / "run", overrides=small)
+    made = Prior.from_pretrained(model)
+    assert made.provenance["steps"] == 2
+    assert len(sample(made, requests(made, 2))) == 2
+
+
+@pytest.mark.slow
+def test_importing_priors_loads_no_protein_module():
+    script = """
+import sys, protok.prior, protok.cli.prior
+assert "torch" not in sys.modules
+import protok.prior.training, protok.prior.sampling, protok.prior.drawing
+mine = {m for m in sys.modules if m.startswith("protok.")}
+# Records of codes know the plain container of residues, and nothing else of proteins.
+of_proteins = ("structure", "model", "tokenizers", "training", "pipeline", "analysis", "viz", "bench")
+print(*[m for m in mine - {"protok.structure", "protok.structure.backbone"}
+        if m.startswith(tuple(f"protok.{p}" for p in of_proteins))])
+print(*[m for m in ("biotite", "gemmi", "Bio") if m in sys.modules])
+print(*[m for m in mine if m.startswith(("protok.prior.proteins", "protok.prior.novelty"))])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_no_mirror_image_of_a_training_image_is_held_out(tmp_path):
+    rng = np.random.default_rng(0)
+    # The last has its mirror image only, and one is a file of the name of another's.
+    names = [f"a/{i}{end}" for i in range(50) for end in ("", "-mirrored")]
+    names += ["a/3-mirrored-mirrored", "a/lone-mirrored"]
+    ids = rng.integers(0, 8, (len(names), 2, 2)).astype(np.int32)
+    images = [ImageTokens(one, 8, "m@1", 16, 16, 8, n) for one, n in zip(ids, names, strict=True)]
+    file = str(save_codes(images, tmp_path / "c.npz"))
+    learned, held = train.parts(read_prior_recipe(None, {"data.train": file}))
+    assert sorted(held.names) == ["a/19", "a/19-mirrored", "a/39", "a/39-mirrored"]
+    assert len(learned) + len(held) == len(names)
+
+
+def test_batches_of_chains_have_few_widths(wheels):
+    corpus = read_corpus(wheels)
+    layout = corpus.layout(read_prior_recipe(None).data)
+    batches = Batches(corpus, layout, 64, 0.0, 0)
+    module = SimpleNamespace(global_step=0, recipe=read_prior_recipe(None, {"optim.steps": 20}))
+    for step, batch in enumerate(train.Steps(batches, module)):
+        plain = stack(batches.batch(step))
+        n = plain["ids"].shape[1]
+        assert batch["ids"].shape[1] % train.WIDTH == 0 and batch["ids"].shape[1] - n < train.WIDTH
+        assert all(torch.equal(batch[key][:, :n], plain[key]) for key in plain)
+        assert not batch["mask"][:, n:].any() and (batch["targets"][:, n:] < 0).all()

@@ -1,0 +1,292 @@
+"""Samples of priors as proteins and as pictures: files, validity, diversity, novelty, commands."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import protok
+from protok.cli import main
+from protok.errors import CodebookMismatch, FormatError, ProtokError
+from protok.image import ImageConfig, ImageTokenizer, load_codes, open_pictures
+from protok.image.config import CodebookConfig
+from protok.image.metrics import frechet
+from protok.image.network import ImageNetwork
+from protok.image.pixels import read_pixels, write_pixels
+from protok.prior import Layout, Prior, PriorConfig, Request, read_corpus
+from protok.prior.config import PriorDataConfig
+from protok.prior.evaluate import code_use
+from protok.prior.images import likeness, repetition
+from protok.prior.novelty import Codes, Library, diversity, novelty
+from protok.prior.proteins import as_tokens, decoder, is_valid, soundness, validity
+from protok.structure.store import write_store
+from protok.tokens import files
+from tests.helpers.paths import ROOT
+
+pytest.importorskip("transformers", reason="needs the extra: pip install 'protok[prior]'")
+TINY = {
+    "model.layers": 1,
+    "model.width": 16,
+    "model.heads": 2,
+    "optim.steps": 2,
+    "optim.batch": 64,
+    "optim.precision": "32",
+    "valid.every": 2,
+    "valid.records": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    found = protok.load("protok-512")
+    found.steps = 40
+    return found
+
+
+@pytest.fixture(scope="module")
+def chains(examples):
+    """Stretches of bundled structures: real backbones, short enough to decode quickly."""
+    found = []
+    for path in sorted(examples.glob("*.pdb")):
+        whole = next(protok.read(path).split())
+        stop = min(40, len(whole))
+        found.append(replace(whole[np.arange(stop)], name=path.stem))
+    return found
+
+
+@pytest.fixture(scope="module")
+def encoded(tokenizer, chains, tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokens") / "chains.parquet"
+    files.save(tokenizer.encode_batch(chains), path)
+    return path
+
+
+def moved(backbone, coords):
+    return replace(backbone, coords=np.asarray(coords, np.float32))
+
+
+def test_soundness_tells_a_protein_from_none(chains):
+    whole = next(one for one in chains if one.mask.all())
+    good = soundness(whole)
+    assert is_valid(good) and good["length"] == len(whole) and good["left_handed"] < 0.25
+    assert good["bonds"] > 0.95 and 0.7 < good["compactness"] < 2.5
+    mirrored = soundness(moved(whole, whole.coords * [-1, 1, 1]))
+    assert mirrored["left_handed"] > 0.6 and mirrored["helix"] <= good["helix"]
+    broken = whole.coords.copy()
+    broken[20:] += 5.0
+    assert soundness(moved(whole, broken))["breaks"] == 1
+    assert not is_valid(soundness(moved(whole, broken)))
+    assert not is_valid(soundness(moved(whole, whole.coords * 0.7)))
+    assert soundness(moved(whole, whole.coords * 0.7))["clashes"] > good["clashes"]
+    shaken = whole.coords + np.random.default_rng(0).normal(0, 0.3, whole.coords.shape)
+    assert not is_valid(soundness(moved(whole, shaken)))
+    means = validity([whole, moved(whole, broken)])
+    assert means["valid"] == 0.5 and means["breaks"] == 0.5
+    assert soundness(whole[np.arange(1)])["breaks"] == 0
+
+
+def test_alignment_finds_the_training_chain_that_a_sample_repeats(tokenizer, encoded):
+    corpus = read_corpus(encoded)
+    usage = np.bincount(np.concatenate(corpus.codes).clip(0), minlength=512)
+    table = Codes.of(tokenizer, usage)
+    library = Library(corpus, table)
+    whole = corpus.codes[1]
+    assert table.align(whole, whole) == pytest.approx(1.0)
+    hits = library.search(np.concatenate([whole[5:], whole[:5]]))
+    assert hits[0][0] == 1 and 0.6 < hits[0][1] < 1
+    noise = np.random.default_rng(0).integers(0, 512, len(whole))
+    assert library.search(noise)[0][1] < 0.5 * hits[0][1]
+    built = [tokenizer.decode(t) for t in files.load(encoded)[1:3]]
+    found = novelty([whole, noise], [built[0], built[0][::-1]], library, tokenizer, hits=2)
+    assert found["nearest"][0] == corpus.names[1] and found["library"] == len(corpus)
+    alone = novelty([whole], built[:1], library, tokenizer, hits=1)
+    assert alone["tm_score"] > 0.99 and alone["novel"] == 0 and alone["alignment"] > 0.99
+
+
+def test_diversity_is_none_of_one_chain_and_some_of_several(tokenizer, encoded):
+    tokens = files.load(encoded)[:3]
+    codes = [one.ids for one in tokens]
+    table = Codes.of(tokenizer, np.ones(512))
+    built = [tokenizer.decode(one) for one in tokens]
+    same = diversity(codes[:1] * 3, built[:1] * 3, table)
+    assert same["pairs"] == 3 and same["tm_score"] > 0.99 and same["clusters"] == 1 / 3
+    assert same["code_distance"] == pytest.approx(0, abs=1e-6)
+    various = diversity(codes, built, table)
+    assert various["tm_score"] < 0.9 and various["code_distance"] > 0.3
+    assert diversity(codes[:1], built[:1], table) == {"pairs": 0}
+
+
+def test_samples_become_tokens_that_know_their_codebook(tokenizer):
+    layout = Layout(tokenizer.codebook, 512, condition="sequence", labels=("A", "X"))
+    one, two = as_tokens(layout, [np.arange(4), np.arange(3)], [Request("AAGA"), Request()])
+    assert (one.sequence, two.sequence, two.name) == ("AAGA", "XXX", "sample-0002")
+    assert decoder(tokenizer, layout) is tokenizer
+    with pytest.raises(CodebookMismatch, match="other@0"):
+        decoder(tokenizer, replace(layout, codebook="other@0"))
+    assert code_use([np.array([0, 0, 1, 1, -1])], 4) == {"usage": 0.5, "perplexity": 2.0}
+
+
+def test_a_store_is_encoded_as_its_chains_are(tokenizer, chains, tmp_path, capsys):
+    store, out = tmp_path / "store.parquet", tmp_path / "tokens.parquet"
+    write_store(chains, store)
+    assert main.main(["encode", str(store), "-o", str(out)]) == 0
+    assert f"{len(chains)} chains" in capsys.readouterr().err
+    found = files.load(out)
+    assert [one.name for one in found] == [one.name for one in chains]
+    # A store rounds coordinates to hundredths of an Å.
+    equal = [(a.ids == b.ids).mean() for a, b in zip(found, tokenizer.encode_batch(chains), strict=True)]
+    assert np.mean(equal) > 0.9
+    assert main.main(["encode", str(store), "-o", str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main.main(["encode", str(out), "-o", str(tmp_path / "x.parquet")]) == 2
+    assert "not a structure store" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_backbones_by_the_command_line(encoded, tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "out"
+    given = [f"--set={key}={value}" for key, value in TINY.items()]
+    train = ["prior", "train", "--tokens", str(encoded), "--out", str(run), *given]
+    assert main.main([*train, "--set", "data.condition=length"]) == 0
+    model = str(run / "model")
+    capsys.readouterr()
+    drawing = ["prior", "sample", model, "-n", "2", "-o", str(out), "--length", "12", "9"]
+    assert main.main([*drawing, "--json", "--seed", "3"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [row["length"] for row in said["samples"]] == [12, 9] and said["seed"] == 3
+    assert [len(one) for one in files.load(out / "tokens.parquet")] == [12, 9]
+    back = protok.read(out / "sample-0001.pdb")
+    assert len(back) == 12 and back.mask.all()
+    assert said == json.loads((out / "samples.json").read_text())
+
+    assert main.main(["prior", "score", model, "-n", "2", "--length", "12"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["validity"]["chains"] == said["validity_of_training_chains"]["chains"] == 2
+    assert said["diversity"]["pairs"] == 1 and 0 < said["novelty"]["tm_score"] <= 1
+    assert main.main(["prior", "info", model, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["train_records"] > 2
+    assert main.main(["prior", "sample", model, "-o", str(out), "--class", "cat"]) == 2
+    assert "--class do not fit" in capsys.readouterr().err
+
+
+def picture_model(folder):
+    torch.manual_seed(0)
+    codebook = CodebookConfig(inner="residual", size=8, dim=4, levels=2)
+    config = ImageConfig("small", 8, 4, 8, 8, (1, 1), quantizer=codebook)
+    return ImageTokenizer(ImageNetwork(config).eval()).save_pretrained(folder)
+
+
+def test_pictures_by_the_command_line(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        small = Image.fromarray(rng.integers(0, 256, (3, 4, 3)).astype(np.uint8))
+        x = np.asarray(small.resize((32, 24), Image.BICUBIC))
+        write_pixels(x, tmp_path / "in" / "ab"[i % 2] / f"{i}.png")
+    model, codes, run = str(picture_model(tmp_path / "m")), tmp_path / "c.npz", tmp_path / "run"
+    encode = ["image", "encode", str(tmp_path / "in"), "-o", str(codes), "--model", model]
+    assert main.main([*encode, "--square", "--mirror"]) == 0
+    tokens = load_codes(codes)
+    assert len(tokens) == 24 and {t.ids.shape for t in tokens} == {(3, 3, 2)}
+    assert tokens[1].name == tokens[0].name + "-mirrored"
+    given = [f"--set={key}={value}" for key, value in TINY.items()]
+    train = ["prior", "train", "--tokens", str(codes), "--out", str(run), *given]
+    assert main.main([*train, "--set", "data.condition=class"]) == 0
+    prior, out = str(run / "model"), tmp_path / "out"
+    drawing = ["prior", "sample", prior, "-n", "3", "-o", str(out), "--tokenizer", model]
+    assert main.main([*drawing, "--class", "b", "--guidance", "1"]) == 0
+    assert len(load_codes(out / "codes.npz")) == 3
+    assert read_pixels(out / "b" / "sample-0001.png").shape == (24, 24, 3)
+    assert read_pixels(out / "sheet.png").shape[1] > 3 * 90
+    capsys.readouterr()
+    scoring = ["prior", "score", prior, "-n", "4", "--tokenizer", model]
+    assert main.main([*scoring, "--images", str(tmp_path / "in")]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["likeness"]["frechet_gist"] > 0 and 0 < said["repetition"] <= 1
+    assert "fid" not in json.dumps(said).lower()
+    assert main.main([*drawing, "--length", "4"]) == 2
+    assert main.main(["prior", "sample", prior, "-o", str(out)]) == 2
+    assert "no model 'small'" in capsys.readouterr().err
+    decoding = ["image", "decode", str(codes), "-o", str(out), "--model", model]
+    for command in (encode, decoding, drawing):
+        assert main.main([*command, "--device", "nonsense"]) == 2
+        assert "no device 'nonsense'" in capsys.readouterr().err
+
+
+def test_learned_by_heart_is_seen(tmp_path):
+    tok = ImageTokenizer.from_pretrained(picture_model(tmp_path / "m"))
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (6, 24, 24, 3)).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", x=x)
+    pictures = open_pictures(tmp_path / "x.npz")
+    from protok.image import save_codes
+
+    corpus = read_corpus(save_codes(tok.encode_batch(x), tmp_path / "c.npz"))
+    assert corpus.layout(PriorDataConfig()).grid == (3, 3, 2)
+    assert repetition(corpus.codes[:2], corpus) == 1.0
+    other = [(one + 1) % 8 for one in corpus.codes[:2]]
+    assert repetition(other, corpus) < 1.0
+    assert frechet(x, x)["frechet_gist"] == pytest.approx(0, abs=0.05)
+    near, far = np.clip(x.astype(int) + 3, 0, 255), np.full_like(x, 9)
+    one, two = (likeness(y.astype(np.uint8), pictures, tok)["frechet_gist"] for y in (near, far))
+    assert one < two
+    with pytest.raises(ValueError, match="too few or too small"):
+        frechet(x[:1], x)
+
+
+def test_images_of_collections_are_encoded_by_class(tmp_path):
+    import io
+
+    from protok.image.dataset import find_images
+
+    held = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(held, "PNG")
+    raw = np.frombuffer(held.getvalue(), np.uint8)
+    n = len(raw)
+    parts = {"bytes": np.tile(raw, 2), "off": np.array([0, n, 2 * n]), "y": np.array([1, 0])}
+    both = {f"{part}_{k}": v for part in ("train", "valid") for k, v in parts.items()}
+    np.savez(tmp_path / "two.npz", wnids=np.array(["n01", "n02"]), **both)
+    found = find_images([tmp_path / "two.npz"], "valid")
+    assert [name for name, _ in found] == ["n02/two-valid-00000", "n01/two-valid-00001"]
+    model, out = str(picture_model(tmp_path / "m")), tmp_path / "c.npz"
+    encode = ["image", "encode", str(tmp_path / "two.npz"), "-o", str(out), "--model", model]
+    assert main.main(encode) == 0
+    assert read_corpus(out).classes == ["n02", "n01"]
+
+
+def test_a_prior_over_other_codes_is_refused(tmp_path, encoded, tokenizer):
+    layout = Layout("other@0", 512, longest=40, lengths=(5,))
+    made = Prior(PriorConfig(layers=1, width=16, heads=2), layout)
+    from protok.prior.evaluate import score_chains
+
+    with pytest.raises(CodebookMismatch, match="other@0"):
+        score_chains(made, tokenizer, [Request()], [np.arange(3)], encoded)
+    with pytest.raises(ProtokError, match="codes chains"):
+        from protok.prior.images import as_tokens as as_image_tokens
+
+        as_image_tokens(layout, [np.arange(3)], [Request()])
+    with pytest.raises(FormatError, match="not a prior"):
+        Prior.from_pretrained(ROOT / "protok" / "weights" / "protok-512")
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_each_setting_once(encoded, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import samples
+
+    layout = Layout(tokenizer.codebook, 512, condition="length", longest=48, labels=("16", "32", "48"))
+    layout = replace(layout, lengths=(8, 12))
+    torch.manual_seed(0)
+    made = Prior(PriorConfig("small", layers=1, width=16, heads=2), layout)
+    folder, out = made.save_pretrained(tmp_path / "p"), tmp_path / "out"
+    recipe = tmp_path / "samples.toml"
+    recipe.write_text("[chains.plain]\ntemperature = 1.0\n[images.other]\ntemperature = 2.0\n")
+    given = [str(folder), "--tokens", str(encoded), "-n", "2", "-o", str(out)]
+    samples.main([*given, "--recipe", str(recipe)])
+    said = json.loads((out / "small.json").read_text())
+    assert [*said["settings"]] == ["plain"] and said["codebook"] == tokenizer.codebook
+    assert said["settings"]["plain"]["validity"]["chains"] == 2
+    monkeypatch.setattr(samples, "measure", None)
+    samples.main([*given, "--recipe", str(recipe)])

@@ -1,0 +1,432 @@
+"""Fine-tuning of a tiny model: what becomes of its codes, when it stops, what it reports."""
+
+import csv
+import json
+import shutil
+import warnings
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+import torch
+
+import protok
+from protok.cli import main
+from protok.common.callbacks import read_metrics
+from protok.common.checkpoint import TRANSIENT
+from protok.model.network import Network
+from protok.structure.store import open_store
+from protok.tokenizers.learned import StructureTokenizer
+from protok.training import finetune, module, run
+from protok.training.config import RecipeError, read_recipe
+from protok.training.report import BUNDLED, ChainSet, change, compare_models, markdown, report_tuning
+from protok.training.splits import Sides
+from tests.helpers.tiny_runs import PLACED, TINY, TUNE, write_structures
+
+pytestmark = pytest.mark.slow
+
+#: Without early stopping: the weights after the last step are those that are kept.
+LAST = TUNE | {"valid.patience": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unrelaxed():
+    """Without the relaxation of decoded chains, which has tests of its own and takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("protok.tokenizers.learned.relax", lambda trace, *_: (trace.ca, trace.rotation))
+        yield
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """Folder of a model of the shipped kind, with trained codes."""
+    folder = tmp_path_factory.mktemp("base")
+    chains = write_structures(folder / "pdbs", range(30, 70, 4))
+    few = TINY | PLACED | {"optim.steps": 30, "valid.every": 30}
+    return run.run(structures=chains, out=folder / "run", overrides=few)
+
+
+@pytest.fixture(scope="module")
+def structures(tmp_path_factory):
+    return write_structures(tmp_path_factory.mktemp("mine") / "pdbs", [26] * 8, "mine{}")
+
+
+@pytest.fixture(scope="module")
+def tuned(base, structures, tmp_path_factory):
+    """Runs of fine-tuning, one for each fate of the codebook, and what they warn of."""
+    out = tmp_path_factory.mktemp("tuned")
+    for mode in finetune.CODEBOOKS:
+        run.run(
+            structures=structures,
+            init=base,
+            out=out / mode,
+            overrides=LAST | {"finetune.codebook": mode, "optim.lr": 1e-3},
+        )
+    return out
+
+
+def moved(one, other, part: str) -> float:
+    mine, theirs = one.network.state_dict(), other.network.state_dict()
+    keys = [key for key in mine if key.startswith(part) and mine[key].is_floating_point()]
+    return max(float((mine[key] - theirs[key]).abs().max()) for key in keys)
+
+
+def test_frozen_codes_stay_and_so_do_tokens(base, tuned, structures):
+    before, after = protok.load(base), protok.load(tuned / "frozen" / "model")
+    assert after.codebook == before.codebook
+    assert moved(before, after, "encoder.") == moved(before, after, "quantizer.") == 0
+    assert moved(before, after, "decoder.") > 1e-3
+    chain = protok.read(structures / "mine0.pdb")
+    tokens = before.encode(chain)
+    assert (after.encode(chain).ids == tokens.ids).all()
+    assert np.isfinite(after.decode(tokens).coords).all()
+    rows = read_metrics(tuned / "frozen" / "metrics.csv")
+    assert {row["hardness"] for row in rows if "hardness" in row} == {1.0}
+    path = tuned / "frozen" / "checkpoints" / "last.ckpt"
+    during = torch.load(path, weights_only=True)["state_dict"]["network.quantizer.inner.codebook"]
+    assert (during.numpy() == before.code_vectors()).all(), "also while the decoder was trained"
+    report = json.loads((tuned / "frozen" / "report.json").read_text())
+    assert all(found["codes_kept"] == 1 for found in report["sets"])
+
+
+def test_adapted_codes_start_where_they_were(base, tuned, structures):
+    before = protok.load(base)
+    adapted = protok.load(tuned / "adapted" / "model")
+    new = protok.load(tuned / "new" / "model")
+    assert adapted.codebook.startswith("adapted@") and new.codebook.startswith("new@")
+    far = {
+        name: np.abs(one.code_vectors() - before.code_vectors()).mean()
+        for name, one in (("adapted", adapted), ("new", new))
+    }
+    assert 0 < far["adapted"] < 0.5 * far["new"]
+    with pytest.raises(protok.ProtokError, match="the decoder of adapted@"):
+        adapted.decode(before.encode(protok.read(structures / "mine0.pdb")))
+    hardness = [r["hardness"] for r in read_metrics(tuned / "new" / "metrics.csv") if "loss" in r]
+    assert hardness[-1] == 1
+
+
+def test_an_encoder_may_be_trained_around_frozen_codes(base, structures, tmp_path):
+    free = LAST | {"finetune.encoder": True, "optim.lr": 1e-3, "optim.steps": 10}
+    model = run.run(structures=structures, init=base, out=tmp_path / "free", overrides=free)
+    before, after = protok.load(base), protok.load(model)
+    assert moved(before, after, "encoder.") > 1e-4 and moved(before, after, "quantizer.") == 0
+    assert after.codebook == before.codebook
+    chain = protok.read(structures / "mine1.pdb")
+    assert np.isfinite(before.decode(after.encode(chain)).coords).all()
+    chains = [protok.read(path) for path in sorted(structures.iterdir())]
+    (found,) = compare_models(before, after, [ChainSet("mine", "", chains)])
+    assert found["codes_kept"] < 1
+    scores = [protok.rmsd(after.decode(before.encode(chain)), chain) for chain in chains]
+    assert found["before_codes_after_decoder"]["rmsd"] == pytest.approx(np.mean(scores), abs=1e-3)
+    assert "codes from after, decoder from before: " in (tmp_path / "free/report.md").read_text()
+
+
+def test_a_run_says_what_it_held_out(tuned):
+    with (tuned / "frozen" / "split.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    sides = {side: [r["id"] for r in rows if r["split"] == side] for side in ("train", "test")}
+    assert len(rows) == 8 and len(sides["train"]) == 6 and len(sides["test"]) == 1
+    report = json.loads((tuned / "frozen" / "report.json").read_text())
+    held, original = report["sets"]
+    assert [chain["name"] for chain in held["chains"]] == sides["test"]
+    assert original["name"] == "bundled" and len(original["chains"]) == 2
+    bundled = {path.name.removesuffix(".pdb.gz") for path in BUNDLED.glob("*.pdb.gz")}
+    assert {chain["name"].rpartition("_")[0] for chain in original["chains"]} < bundled
+    for found in report["sets"]:
+        for key in ("rmsd", "tm_score", "lddt"):
+            each = [[chain[when][key] for chain in found["chains"]] for when in ("before", "after")]
+            assert found[key]["before"] == pytest.approx(np.mean(each[0]), abs=2e-4)
+            assert found[key]["after"] == pytest.approx(np.mean(each[1]), abs=2e-4)
+    page = (tuned / "frozen" / "report.md").read_text()
+    assert f"| held out (1) | CA RMSD, Å | {held['rmsd']['before']:.2f} |" in page
+    for name in ("report.svg", "training.svg"):
+        assert ElementTree.parse(tuned / "frozen" / name).getroot().tag.endswith("svg")
+
+
+def test_the_best_weights_are_kept_and_the_run_stops(base, structures, tmp_path, monkeypatch):
+    measured = iter([9.0, 5.0, 3.0, 4.0, 2.995, 4.0, 2.99, 2.99])
+    weights = {}
+
+    def measure(self):
+        self.measuring = False
+        weights[self.global_step] = self.network.decoder.state_dict()
+        weights[self.global_step] = {k: v.clone() for k, v in weights[self.global_step].items()}
+        return {"valid_rmsd": next(measured)}
+
+    monkeypatch.setattr(module.Training, "measure", measure)
+    out = tmp_path / "run"
+    longer = TUNE | {"optim.steps": 40, "valid.every": 4, "finetune.chains": 1, "optim.lr": 1e-3}
+    longer |= {"finetune.blend": 0.25}
+    model = run.run(structures=structures, init=base, out=out, overrides=longer)
+    # 9 before training, 5 after 4 steps, 3 after 8; 2.995 is best, but no progress to wait for.
+    rows = [row for row in read_metrics(out / "metrics.csv") if "valid_rmsd" in row]
+    assert [row["step"] for row in rows] == [0, 4, 8, 12, 16, 20]
+    said = json.loads((model / "config.json").read_text())["provenance"]
+    assert (said["steps"], said["best_step"]) == (20, 16)
+    kept = protok.load(model).network.decoder.state_dict()
+    first = weights[0]
+    there = {k: first[k] + 0.25 * (weights[16][k] - first[k]) for k in first}
+    assert all((kept[k] - there[k]).abs().max() < 1e-3 for k in kept)
+    assert max((weights[16][k] - there[k]).abs().max() for k in kept) > 2e-3
+
+    # Resumed, it does not train on, and it keeps the same weights.
+    model = run.run(structures=structures, init=base, out=out, overrides=longer, resume=True)
+    again = json.loads((model / "config.json").read_text())["provenance"]
+    assert (again["steps"], again["best_step"]) == (20, 16)
+    again = protok.load(model).network.decoder.state_dict()
+    assert all(torch.equal(kept[k], again[k]) for k in kept)
+
+
+def test_a_model_that_only_gets_worse_stays_as_it_was(base, structures, tmp_path, monkeypatch):
+    measured = iter([2.0, 5.0, 4.0])
+    monkeypatch.setattr(module.Training, "measure", lambda self: {"valid_rmsd": next(measured)})
+    settings = TUNE | {"optim.steps": 8, "valid.every": 4, "finetune.chains": 1}
+    model = run.run(structures=structures, init=base, out=tmp_path / "run", overrides=settings)
+    said = json.loads((model / "config.json").read_text())["provenance"]
+    assert (said["steps"], said["best_step"], said["validation"]) == (8, 0, {"valid_rmsd": 2.0})
+    mine, theirs = (protok.load(one).network.state_dict() for one in (model, base))
+    assert all(torch.equal(mine[k], theirs[k]) for k in theirs if k not in TRANSIENT)
+
+
+def test_defaults_suit_few_and_many_chains(base):
+    start = protok.load(base)
+    start.provenance["recipe"]["data"]["curriculum"] = [[0.0, 64], [0.5, 768]]
+    few = finetune.defaults(start, "frozen", np.full(20, 150), base)
+    many = finetune.defaults(start, "frozen", np.full(20_000, 900), base)
+    assert few["optim"]["steps"] == 120 and many["optim"]["steps"] == 6000
+    assert few["optim"]["lr"] == 1e-4 and 2e-4 < many["optim"]["lr"] < 1e-3
+    assert few["data"]["curriculum"] == [[0.0, 150]] and many["data"]["curriculum"] == [[0.0, 768]]
+    for settings in (few, many):
+        plan = read_recipe(None, {"data.train": "x"}, settings)
+        assert plan.valid.every <= plan.optim.steps / 5 and plan.valid.patience > 0
+        assert plan.model.encoder == start.network.config.encoder
+        assert (plan.optim.noise, plan.optim.steady) == (0.4, 10.0)
+        assert plan.optim.rows == TINY["optim.rows"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"finetune.codebook": "thawed"}, "'thawed'.*frozen, adapted, new"),
+        ({"model.encoder.hidden": 32}, "model.encoder.hidden = 32, but tiny has 16"),
+        ({"model.quantizer.size": 64}, "model.quantizer.size = 64, but tiny has 32"),
+        ({"finetune.blend": 0.0}, "finetune.blend = 0.0 with a frozen codebook"),
+        ({"finetune.blend": 0.5, "finetune.codebook": "new"}, "blend = 0.5 with a new codebook"),
+        ({"model.name": "mine"}, "model.name = 'mine'.*another --codebook"),
+        ({"model.quantizer.schedule": "cosine"}, "frozen codebook is discrete throughout"),
+        ({"optim.school": 5, "optim.naming": [1.0, 0.0, 0.0]}, "school, but codes or encoder stay"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, changes, message):
+    with pytest.raises(RecipeError, match=message):
+        run.run(structures=structures, init=base, out=tmp_path / "x", overrides=TUNE | changes)
+
+
+def test_before_new_codes_the_encoder_may_go_to_school(base, structures, tmp_path):
+    settings = TUNE | {
+        "finetune.codebook": "new",
+        "finetune.blend": 1.0,
+        "finetune.chains": 1,
+        "optim.steps": 60,
+        "optim.school": 30,
+        "optim.naming": [1.0, 0.0, 0.0],
+        "valid.every": 30,
+        "valid.patience": 0,
+    }
+    out = tmp_path / "run"
+    model = run.run(structures=structures, init=base, out=out, overrides=settings)
+    rows = read_metrics(out / "metrics.csv")
+    assert all(("hardness" in row) == (row["step"] > 30) for row in rows if "loss" in row)
+    assert protok.load(model).codebook != protok.load(base).codebook
+    with pytest.raises(RecipeError, match="codes or encoder stay"):
+        still = settings | {"finetune.encoder": False}
+        run.run(structures=structures, init=base, out=tmp_path / "still", overrides=still)
+
+
+def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tmp_path):
+    settings = TUNE | {
+        "finetune.codebook": "new",
+        "finetune.blend": 1.0,
+        "finetune.chains": 1,
+        "optim.steps": 20,
+        "model.quantizer.size": 16,
+        "model.quantizer.dim": 12,
+        "valid.patience": 0,
+    }
+    start = protok.load(base)
+    usual = finetune.defaults(start, "new", np.full(20, 150), tmp_path)
+    plan = read_recipe(None, settings | {"finetune.init": str(base)}, usual)
+    network = Network(plan.model)
+    fresh = network.encoder.outputs[1].weight[5:].clone()
+    finetune.give(network, start, codes=False)
+    weight = network.encoder.outputs[1].weight
+    assert torch.equal(weight[:5], start.network.encoder.outputs[1].weight)
+    assert torch.equal(weight[5:], fresh)
+    assert torch.equal(network.encoder.inputs.weight, start.network.encoder.inputs.weight)
+    assert torch.equal(network.decoder.inputs.weight[:, :5], start.network.decoder.inputs.weight)
+    model = protok.load(run.run(structures=structures, init=base, out=tmp_path / "run", overrides=settings))
+    assert model.network.config.quantizer.size == model.size == 16
+    chain = protok.read(structures / "mine0.pdb")
+    assert model.embed(chain).shape == (len(chain), 12)
+    assert model.encode(chain).ids.max() < 16
+    with pytest.raises(RecipeError, match="size = 16, but tiny has 32.*give --codebook new"):
+        still = settings | {"finetune.codebook": "adapted"}
+        run.run(structures=structures, init=base, out=tmp_path / "still", overrides=still)
+
+
+def test_codes_may_be_given_up(base, structures, tmp_path):
+    settings = TUNE | {
+        "finetune.codebook": "new",
+        "finetune.blend": 1.0,
+        "finetune.chains": 1,
+        "optim.steps": 10,
+        "model.quantizer.kind": "none",
+        "valid.patience": 0,
+    }
+    out = tmp_path / "run"
+    model = protok.load(run.run(structures=structures, init=base, out=out, overrides=settings))
+    assert model.codebook.endswith("@continuous")
+    report = json.loads((out / "report.json").read_text())
+    assert report["after"] == model.codebook and "codes_used" not in report["sets"][0]
+
+
+def test_a_recipe_need_not_say_the_shape_of_its_model(base):
+    start = protok.load(base)
+    said = {"finetune.init": str(base), "optim.superposed": True}
+    assert not read_recipe(None, said).model.decoder.placed
+    plan = read_recipe(None, said, finetune.defaults(start, "frozen", np.full(20, 150), base))
+    finetune.check(plan, start)
+    other = StructureTokenizer(Network(read_recipe(None, TINY).model))
+    plan = read_recipe(None, said, finetune.defaults(other, "frozen", np.full(20, 150), base))
+    with pytest.raises(RecipeError, match="optim.superposed, but the codes of tiny are not placed"):
+        finetune.check(plan, other)
+
+
+def test_a_codebook_without_a_model_is_refused(structures, tmp_path):
+    with pytest.raises(RecipeError, match="finetune.codebook.*--init"):
+        run.run(structures=structures, out=tmp_path / "x", overrides={"finetune.codebook": "new"})
+
+
+def test_one_bad_file_is_a_row_and_the_exit_code(base, structures, tmp_path, capsys):
+    folder = tmp_path / "pdbs"
+    shutil.copytree(structures, folder)
+    (folder / "bad.pdb").write_text("ATOM  nonsense\n" * 3)
+    wide = protok.read(folder / "mine0.pdb")
+    wide.coords[-1] += 900
+    protok.write(wide, folder / "wide.pdb")
+    settings = [f"--set={k}={json.dumps(v)}" for k, v in (TUNE | {"optim.steps": 2}).items()]
+    command = ["train", "--init", base, "--structures", folder, "--out", tmp_path / "run", *settings]
+    code = main.main([str(one) for one in [*command, "--codebook", "adapted"]])
+    said = capsys.readouterr().err
+    assert code == 1
+    assert "2 inputs failed, listed in " in said and "report.md" in said
+    table = (tmp_path / "run" / "train.errors.tsv").read_text().splitlines()
+    assert len(table) == 3 and "bad.pdb" in table[1] and "wider than 650" in table[2]
+    assert protok.load(tmp_path / "run" / "model").codebook.startswith("run@")
+    assert "bad.pdb" in (tmp_path / "run" / "report.md").read_text()
+    # The whole again, without its settings: nothing is left to do, the row is still there.
+    assert main.main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 1
+    (folder / "bad.pdb").write_text("ATOM  other nonsense\n")
+    protok.write(wide[:20], folder / "wide.pdb")
+    assert main.main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 2
+    assert "structures have changed since the run began" in capsys.readouterr().err
+
+
+def test_a_forgetting_set_of_ones_own(base, structures, tmp_path):
+    other = write_structures(tmp_path / "other", [30, 34], "other{}")
+    short = TUNE | {"optim.steps": 2, "finetune.forgetting": str(other)}
+    run.run(structures=structures, init=base, out=tmp_path / "run", overrides=short)
+    original = json.loads((tmp_path / "run" / "report.json").read_text())["sets"][1]
+    assert original["name"] == "elsewhere" and original["about"] == str(other)
+    assert [chain["name"] for chain in original["chains"]] == ["other0_A", "other1_A"]
+
+
+def test_a_model_is_as_good_as_itself(base, structures):
+    one = protok.load(base)
+    chains = [protok.read(structures / f"mine{n}.pdb") for n in range(2)]
+    (found,) = compare_models(one, one, [ChainSet("a", "b", chains), ChainSet("none", "", [])])
+    assert found["codes_kept"] == 1 and found["codes_used"][0] == found["codes_used"][1] > 0
+    assert found["rmsd"]["change"] == 0 and found["rmsd"]["improved"] == 0
+
+
+def test_sets_of_which_no_chain_is_short_enough_are_named(base, structures, tmp_path):
+    shutil.copytree(base, tmp_path / "model")
+    start = protok.load(base)
+    recipe = start.provenance["recipe"]
+    recipe["finetune"]["longest"] = recipe["valid"]["longest"] = 2
+    store = open_store(structures, tmp_path / "store.parquet")
+    report_tuning(start, tmp_path, Sides(store, store), start.provenance, "cpu")
+    page = (tmp_path / "report.md").read_text()
+    assert "held out: no chain is short enough" in page
+    assert "bundled: no chain is short enough" in page
+    assert not (tmp_path / "report.svg").exists()
+
+
+def test_changes_come_with_their_uncertainty():
+    rng = np.random.default_rng(0)
+    before = rng.uniform(3, 6, 40)
+    better = change(before, before - rng.normal(1.0, 0.5, 40), more_is_better=False)
+    assert better["change"] == pytest.approx(-1, abs=0.2) and better["improved"] > 35
+    low, high = better["interval"]
+    assert low < better["change"] < high < 0 and 0.2 < high - low < 0.5
+    same = change(before, before + rng.normal(0, 0.5, 40), more_is_better=True)
+    assert same["interval"][0] < 0 < same["interval"][1]
+    assert change(before[:2], before[:2] + 1, True)["interval"] == [None, None]
+
+
+def test_a_report_reads():
+    row = {"before": 5.0, "after": 4.0, "change": -1.0, "interval": [-1.5, -0.5], "improved": 3}
+    found = {
+        "name": "held out",
+        "about": "chains",
+        "chains": [{}] * 4,
+        "rmsd": row,
+        "tm_score": row | {"interval": [None, None]},
+        "lddt": row,
+        "codes_kept": 0.5,
+        "codes_used": [10, 12],
+    }
+    report = {
+        "before": "a@1",
+        "after": "b@2",
+        "codebook": "adapted",
+        "train_chains": 20,
+        "steps": 30,
+        "best_step": 20,
+        "sets": [found],
+        "notes": ["5 clusters"],
+    }
+    page = markdown(report)
+    assert "| held out (4) | CA RMSD, Å | 5.00 | 4.00 | -1.00 | -1.50 to -0.50 | 3 |" in page
+    assert "Codes unchanged: 50.0%; codes used: 10 → 12." in page and "- 5 clusters" in page
+
+
+def test_warnings_of_the_split_reach_the_user(base, tmp_path):
+    chains = tmp_path / "pdbs"
+    chains.mkdir()
+    chain = protok.read(write_structures(tmp_path / "one", [30]) / "s00.pdb")
+    for n in range(6):
+        protok.write(chain, chains / f"copy{n}.pdb")
+    short = TUNE | {"optim.steps": 1, "finetune.chains": 1}
+    with pytest.warns(UserWarning, match="all 6 chains are one cluster.*at random"):
+        run.run(structures=chains, init=base, out=tmp_path / "run", overrides=short)
+
+
+def test_the_original_validation_set_is_found_by_its_digest(base, structures, tmp_path):
+    from protok.structure.store import open_store
+    from protok.training.report import forgetting_set
+
+    start = protok.load(base)
+    store = open_store(structures, tmp_path / "valid.parquet")
+    start.provenance["recipe"]["data"]["valid"] = str(tmp_path / "valid.parquet")
+    start.provenance["valid_sha256"] = store.digest
+    found = forgetting_set("", start, tmp_path, 3, 100)
+    assert found.name == "original validation" and len(found.chains) == 3
+    asked = forgetting_set(str(tmp_path / "valid.parquet"), start, tmp_path, 3, 100)
+    assert asked.name == "original validation"
+    start.provenance["valid_sha256"] = "of another file"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = forgetting_set("", start, tmp_path, 99, 100)
+    assert found.name == "bundled" and len(found.chains) > 4
+    assert max(len(chain) for chain in found.chains) <= 100

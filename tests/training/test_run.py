@@ -1,0 +1,169 @@
+"""Recipes and whole training runs of tiny models, through the public function."""
+
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+
+import protok
+from protok.common import trainer
+from protok.common.callbacks import read_metrics
+from protok.common.checkpoint import TRANSIENT
+from protok.training import module, run
+from protok.training.config import Recipe, RecipeError, read_recipe
+from tests.helpers.tiny_runs import TINY, write_structures
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def structures(tmp_path_factory):
+    return write_structures(tmp_path_factory.mktemp("pdbs"), range(30, 74, 2))
+
+
+@pytest.fixture(scope="module")
+def whole(structures, tmp_path_factory):
+    """Folder of a run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert run.run(structures=structures, out=out, overrides=TINY) == out / "model"
+    return out
+
+
+def test_a_recipe_reads_and_is_strict(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text("[model]\nname = 'x'\n[optim]\nlr = 1\n[data]\ncurriculum = [[0.0, 32]]\n")
+    recipe = read_recipe(path, {"optim.steps": 7})
+    assert recipe.model.name == "x" and recipe.optim.lr == 1.0 and recipe.optim.steps == 7
+    assert recipe.data.curriculum == ((0.0, 32),)
+    assert read_recipe(None) == Recipe()
+    low = {"optim": {"lr": 0.5, "warmup": 3}, "model": {"encoder": {"hidden": 8}}}
+    recipe = read_recipe(path, {"model.encoder.layers": 2}, low)
+    assert (recipe.optim.lr, recipe.optim.warmup) == (1.0, 3)
+    assert (recipe.model.encoder.hidden, recipe.model.encoder.layers) == (8, 2)
+    assert low["model"]["encoder"] == {"hidden": 8}, "defaults stay as they are"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[optim]\nstep = 3", "unknown key 'step'.*steps"),
+        ("[optim]\nsteps = 'many'", "steps = 'many' is of type str"),
+        ("[optim]\nsteps = 2.5", "must be of type int"),
+        ("model = 3", "model must be a table"),
+        ("[optim", "cannot read the recipe"),
+        ("[data]\ncurriculum = 64", "curriculum = 64 is of type int"),
+        ("[data]\ncurriculum = [[0, 48], [0.5]]", r"entry \[0.5\]; each has 2"),
+        ("[data]\ncurriculum = [[0, 'all']]", "'all' is of type str"),
+        ("[data]\ncurriculum = [[0.1, 48]]", "nothing of the first step"),
+        ("[optim]\nlr.of = 3", "lr = .* is of type dict"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_named(tmp_path, text, message):
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message) as error:
+        read_recipe(path)
+    assert "r.toml" in str(error.value)
+
+
+def test_a_recipe_in_another_encoding_and_a_key_below_a_value_are_named(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_bytes(b"[optim]\nsteps = 3  # \xe9")
+    with pytest.raises(RecipeError, match="r.toml: cannot read the recipe"):
+        read_recipe(path)
+    path.write_text("[optim]\nsteps = 3", "utf-8")
+    with pytest.raises(RecipeError, match="r.toml: steps has no keys, but optim.steps.x is given"):
+        read_recipe(path, {"optim.steps.x": 3})
+
+
+def test_a_run_leaves_a_model_that_loads(structures, whole):
+    tok = protok.load(whole / "model")
+    chain = protok.read(structures / "s03.pdb")
+    tokens = tok.encode(chain)
+    assert len(tokens) == len(chain) and tokens.codebook == tok.codebook
+    assert protok.rmsd(tok.decode(tokens), chain) > 0
+    checkpoints = sorted(path.name for path in (whole / "checkpoints").iterdir())
+    assert checkpoints == ["last.ckpt", "previous.ckpt"]
+    tensorboard = find_spec("tensorboard") is not None
+    assert (whole / "tensorboard").exists() == tensorboard
+    logged = read_metrics(whole / "metrics.csv")
+    valid = [r for r in logged if "valid_rmsd" in r]
+    measured = ("rmsd", "lddt", "usage", "perplexity", "dimension")
+    assert len(valid) == 2 and all(valid[-1][f"valid_{k}"] > 0 for k in measured)
+    provenance = json.loads((whole / "model" / "config.json").read_text())["provenance"]
+    assert provenance["steps"] == 40 and provenance["recipe"]["optim"]["lr"] == 1e-3
+    # What was used is kept, so that a run that is resumed elsewhere goes on in it.
+    resolved = json.loads((whole / "recipe.json").read_text())["optim"]["precision"]
+    assert resolved in ("32", "bf16-mixed") and trainer._seconds(torch.float32) > 0
+    with pytest.raises(RecipeError, match="holds a run already.*resume"):
+        run.run(structures=structures, out=whole, overrides=TINY)
+
+
+def test_a_run_that_fails_in_validation_and_is_resumed_ends_the_same(structures, whole, tmp_path):
+    goes_on = module.Training.measure
+
+    def dies(self):
+        if self.global_step == 20:
+            raise KeyboardInterrupt
+        return goes_on(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.Training, "measure", dies)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run.run(structures=structures, out=tmp_path / "cut", overrides=TINY)
+    cut = run.run(structures=structures, out=tmp_path / "cut", overrides=TINY, resume=True)
+    curves = [read_metrics(out / "metrics.csv") for out in (tmp_path / "cut", whole)]
+    assert curves[0] == curves[1] and len(curves[0]) == 4
+    one, other = protok.load(cut), protok.load(whole / "model")
+    assert one.codebook == other.codebook
+    mine, theirs = one.network.state_dict(), other.network.state_dict()
+    assert all(torch.equal(mine[k], theirs[k]) for k in theirs if k not in TRANSIENT)
+
+
+@pytest.mark.parametrize(("half", "precision"), [(1.0, "bf16-mixed"), (60.0, "32"), (3.0, "32")])
+def test_precision_is_what_this_machine_is_fast_at(monkeypatch, tmp_path, half, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    spent = {torch.bfloat16: half, torch.float32: 4.0}
+    monkeypatch.setattr(trainer, "_seconds", spent.__getitem__)
+    assert trainer.on_this_machine(Recipe()).optim.precision == precision
+    asked = read_recipe(None, {"optim.precision": "bf16-mixed"})
+    assert trainer.on_this_machine(asked) == asked
+    # A run that began elsewhere goes on as it began.
+    before = tmp_path / "recipe.json"
+    assert trainer.on_this_machine(Recipe(), before).optim.precision == precision
+    before.write_text('{"optim": {"precision": "bf16-mixed"}}')
+    assert trainer.on_this_machine(Recipe(), before).optim.precision == "bf16-mixed"
+
+
+def test_training_starts_from_a_model(structures, whole, tmp_path):
+    few = TINY | {"optim.steps": 2, "optim.lr": 1e-9, "finetune.chains": 1}
+    model = run.run(structures=structures, init=whole / "model", out=tmp_path / "second", overrides=few)
+    a, b = protok.load(whole / "model").network, protok.load(model).network
+    drift = max(
+        float((p - q).detach().abs().max())
+        for (n, p), (_, q) in zip(a.named_parameters(), b.named_parameters(), strict=True)
+    )
+    assert drift < 1e-3
+
+
+def test_nothing_to_train_on_is_said(tmp_path):
+    with pytest.raises(RecipeError, match="nothing to train on"):
+        run.run(out=tmp_path / "x")
+
+
+def test_a_trained_model_beats_an_untrained_one(structures, tmp_path):
+    more = TINY | {"optim.steps": 60, "model.quantizer.kind": "none", "valid.every": 40}
+    more |= {"data.curriculum": [[0.0, 24]]}
+    model = run.run(structures=structures, out=tmp_path / "m", overrides=more)
+    logged = read_metrics(tmp_path / "m" / "metrics.csv")
+    errors = [row["view_error"] for row in logged if "view_error" in row]
+    assert errors[-1] < errors[0]
+    measured = [row["step"] for row in logged if "valid_rmsd" in row]
+    assert measured == [40, 60], "the last step too"
+    tok = protok.load(model)
+    chain = protok.read(structures / "s00.pdb")
+    with pytest.raises(protok.ProtokError, match="continuous"):
+        tok.encode(chain)
+    assert np.isfinite(tok.reconstruct(chain).coords).all()
