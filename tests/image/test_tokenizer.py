@@ -40,7 +40,7 @@ def test_importing_images_loads_no_protein_module():
     script = """
 import sys, protok.image, protok.cli.image
 assert "torch" not in sys.modules
-import protok.image.tokenizer, protok.image.pictures, protok.image.metrics, protok.image.scoring
+import protok.image.tokenizer, protok.image.dataset, protok.image.metrics, protok.image.evaluate
 import protok.image.training
 of_proteins = ("structure", "tokens", "model", "tokenizers", "training", "pipeline", "analysis", "viz")
 print(*[m for m in sys.modules if m.startswith(tuple(f"protok.{p}" for p in of_proteins))])

@@ -384,7 +384,7 @@ def test_importing_priors_loads_no_protein_module():
     script = """
 import sys, protok.prior, protok.cli.prior
 assert "torch" not in sys.modules
-import protok.prior.training, protok.prior.sampling, protok.prior.drawing
+import protok.prior.training, protok.prior.sampling, protok.prior.images
 mine = {m for m in sys.modules if m.startswith("protok.")}
 # Records of codes know the plain container of residues, and nothing else of proteins.
 of_proteins = ("structure", "model", "tokenizers", "training", "pipeline", "analysis", "viz", "bench")
