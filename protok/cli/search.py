@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from protok.cli.options import FAILED, OK, count, number, say
+from protok.common.files import atomic
 
 
 def search_arguments(one: argparse.ArgumentParser) -> None:
@@ -68,7 +69,7 @@ def search(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         module.write_hits(hits, sys.stdout)
     else:
-        with open(arguments.out, "w", encoding="utf-8", newline="") as handle:
+        with atomic(arguments.out, newline="") as handle:
             module.write_hits(hits, handle)
     say(
         f"{count(len(hits), 'hit')} of {count(len(queries), 'chain')} among "

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protok.common.files import atomic
 from protok.errors import FormatError
 
 SIDES = ("train", "valid", "test")
@@ -136,7 +137,8 @@ def by_mmseqs(sequences: Sequence[str], identity: float) -> np.ndarray:
         return np.zeros(0, np.int64)
     with tempfile.TemporaryDirectory() as folder:
         fasta = Path(folder, "in.fasta")
-        fasta.write_text("".join(f">{n}\n{s}\n" for n, s in enumerate(sequences)))
+        with atomic(fasta) as handle:
+            handle.writelines(f">{n}\n{s}\n" for n, s in enumerate(sequences))
         subprocess.run(
             [
                 "mmseqs",
@@ -318,12 +320,10 @@ def _random(side: np.ndarray, chains: np.ndarray, want: dict[str, int], rng) -> 
 
 def write_split(split: Split, path: str | Path) -> None:
     """Write a table: id, cluster, split."""
-    partial = Path(path).with_suffix(".partial")
-    with partial.open("w", newline="") as handle:
+    with atomic(path, newline="") as handle:
         table = csv.writer(handle)
         table.writerow(["id", "cluster", "split"])
         table.writerows(zip(split.ids, split.cluster.tolist(), split.side.tolist(), strict=True))
-    partial.replace(path)
 
 
 def read_split(path: str | Path, ids: Sequence[str]) -> Split:

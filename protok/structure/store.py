@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protok.common.files import atomic, write_errors
 from protok.errors import FormatError, NoProtein, ProtokError
 from protok.structure.backbone import Backbone
 
@@ -157,9 +158,8 @@ def write_store(backbones: Iterable[Backbone], path: str | Path) -> int:
         "bfac": pa.list_(pa.float32()),
     }
     table = pa.table({key: pa.array(rows[key], types[key]) for key in rows})
-    partial = Path(path).with_suffix(".partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
+    with atomic(path, "wb") as handle:
+        pq.write_table(table, handle, compression="zstd")
     return len(rows["id"])
 
 
@@ -201,7 +201,8 @@ def open_store(source: str | Path, cache: str | Path) -> Store:
         if not (cache.exists() and stamp.exists() and stamp.read_text() == state):
             stamp.unlink(missing_ok=True)
             _parse(files, cache, source)
-            stamp.write_text(state)
+            with atomic(stamp) as handle:
+                handle.write(state)
         return read_store(cache)
 
 
@@ -246,8 +247,7 @@ def _parse(files: list[Path], cache: Path, source: Path) -> None:
             f"the first: {': '.join(rows[0][::2]) if rows else 'empty'}",
             file=str(source),
         )
-    lines = ["\t".join(" ".join(cell.split()) for cell in row) for row in rows]
-    cache.with_suffix(".errors.tsv").write_text("\n".join(["file\tchain\treason", *lines]) + "\n")
+    write_errors(rows, cache.with_suffix(".errors.tsv"))
 
 
 def unread(cache: str | Path) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from protok.common.files import atomic
 from protok.errors import CodebookMismatch, NoProtein, Unsupported
 from protok.tokens.tokens import Tokens
 from protok.tokens.vocabulary import Vocabulary
@@ -32,27 +32,22 @@ def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, count = None, 0
-    partial = folder / f"corpus.jsonl.{os.getpid()}.part"
-    try:
-        with partial.open("w", encoding="utf-8") as handle:
-            for one in tokens:
-                if not len(one):
-                    continue
-                vocabulary = vocabulary or Vocabulary.of(one)
-                line = {
-                    "name": one.name,
-                    "chain": ",".join(dict.fromkeys(one.chain.tolist())),
-                    "text": vocabulary.text(one),
-                    "sequence": one.sequence,
-                }
-                handle.write(json.dumps(line, ensure_ascii=False) + "\n")
-                count += 1
+    with atomic(folder / "corpus.jsonl") as handle:
+        for one in tokens:
+            if not len(one):
+                continue
+            vocabulary = vocabulary or Vocabulary.of(one)
+            line = {
+                "name": one.name,
+                "chain": ",".join(dict.fromkeys(one.chain.tolist())),
+                "text": vocabulary.text(one),
+                "sequence": one.sequence,
+            }
+            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
         if vocabulary is None:
             raise NoProtein("holds no tokens", "encode some structures first")
         vocabulary.save(folder)
-        partial.replace(folder / "corpus.jsonl")
-    finally:
-        partial.unlink(missing_ok=True)
     return count
 
 
@@ -101,7 +96,9 @@ def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | P
             lines.append(f"{header}\n{one.sequence}\n")
     if book is None:
         raise NoProtein("holds no tokens", "encode some structures first")
-    Path(path).write_text("".join(letters), "utf-8")
+    with atomic(path) as handle:
+        handle.writelines(letters)
     if sequences is not None:
-        Path(sequences).write_text("".join(lines), "utf-8")
+        with atomic(sequences) as handle:
+            handle.writelines(lines)
     return len(lines)

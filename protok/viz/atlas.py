@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from protok.common.files import atomic
 from protok.errors import NoProtein, ProtokError, Unsupported
 from protok.structure import descriptors
 from protok.structure.backbone import Backbone
@@ -81,9 +82,8 @@ class Atlas:
                 arrays[key] = pa.FixedSizeListArray.from_arrays(flat, value[0].size)
         about = {"protok": json.dumps(self.summary())}
         table = pa.table(arrays).replace_schema_metadata(about)
-        partial = Path(path).with_suffix(".partial")
-        pq.write_table(table, partial, compression="zstd", compression_level=19)
-        partial.replace(path)
+        with atomic(path, "wb") as handle:
+            pq.write_table(table, handle, compression="zstd", compression_level=19)
 
 
 def open_structures(

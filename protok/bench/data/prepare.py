@@ -21,6 +21,7 @@ from protok.bench.data.folder import standardised, varies
 from protok.bench.data.parquet import schema_of
 from protok.bench.data.regions import in_region
 from protok.bench.tasks import UNTAUGHT
+from protok.common.files import atomic
 from protok.errors import FormatError, ProtokError
 from protok.structure.backbone import Backbone
 
@@ -405,4 +406,5 @@ def _write(rows: list[dict[str, Any]], path: Path, metadata: dict[str, str]) -> 
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pylist(rows)
-    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
+    with atomic(path, "wb") as handle:
+        pq.write_table(table.replace_schema_metadata(metadata), handle, compression="zstd")

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from protok.common.files import atomic
 from protok.errors import ProtokError, Unsupported
 from protok.structure.backbone import Backbone
 
@@ -170,10 +171,8 @@ class Subject:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:  # a run that is killed leaves no half array behind
-            np.save(file, out)
-        part.replace(path)
+        with atomic(path, "wb") as handle:
+            np.save(handle, out)
 
     def run(self, structures: list[Backbone]) -> list[np.ndarray]:
         """Codes or embeddings of structures, computed afresh."""
