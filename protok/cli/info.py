@@ -120,10 +120,9 @@ def _structure(path: Path) -> dict[str, Any]:
 
 def _breaks(chain) -> int:
     """Count successive complete residues that no peptide bond joins."""
-    import numpy as np
+    from protok.structure.backbone import BOND_LIMIT, bond_lengths
 
-    gap = np.linalg.norm(chain.coords[1:, 0] - chain.coords[:-1, 2], axis=-1)
-    return int((gap > 2.5).sum())
+    return int((bond_lengths(chain.coords) > BOND_LIMIT).sum())
 
 
 def info(arguments: argparse.Namespace) -> int:

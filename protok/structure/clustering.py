@@ -21,6 +21,7 @@ import numpy as np
 
 from protok.common.files import atomic
 from protok.errors import FormatError
+from protok.structure.backbone import AMINO_ACIDS
 
 SIDES = ("train", "valid", "test")
 METHODS = ("auto", "mmseqs", "kmers")
@@ -34,7 +35,6 @@ CANDIDATES = 300
 #: Width of the band to each side of the diagonal.
 BAND = 64
 WORD = 3
-_RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 
 
 class SplitWarning(UserWarning):
@@ -117,7 +117,7 @@ def cluster(sequences: Sequence[str], identity: float = 0.3, method: str = "auto
 
 
 def _clean(sequence: str) -> str:
-    return "".join(r if r in _RESIDUES else "X" for r in sequence.upper())
+    return "".join(r if r in AMINO_ACIDS else "X" for r in sequence.upper())
 
 
 def _numbered(labels: Sequence[int]) -> np.ndarray:

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from protok.common.files import atomic
 from protok.errors import CodebookMismatch, NoProtein, Unsupported
+from protok.structure.backbone import AMINO_ACIDS
 from protok.tokens.tokens import Tokens
 from protok.tokens.vocabulary import Vocabulary
-
-#: Letters of the codes 0, 1 ...: those of amino acids, which sequence tools take.
-LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
 
 def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
@@ -54,7 +52,7 @@ def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
 def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | Path | None = None) -> int:
     """Write FASTA of letters as MMseqs2 and Foldseek take it; returns the number of chains.
 
-    Code 0 is A, 1 is C and so on in `LETTERS`, so 3Di has Foldseek's own letters; a residue
+    Code 0 is A, 1 is C and so on in `AMINO_ACIDS`, so 3Di has Foldseek's own letters; a residue
     without a code is X. Headers are name and chain alone.
 
     Parameters
@@ -85,13 +83,13 @@ def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | P
                 raise CodebookMismatch(
                     f"tokens of {book} and of {one.codebook}", "write those of one codebook", file=one.name
                 )
-            if one.size > len(LETTERS):
+            if one.size > len(AMINO_ACIDS):
                 raise Unsupported(
-                    f"{one.codebook} has {one.size} codes, and there are {len(LETTERS)} letters",
+                    f"{one.codebook} has {one.size} codes, and there are {len(AMINO_ACIDS)} letters",
                     "use the ids, or an alphabet such as 3di",
                 )
             header = ">" + "_".join(one.label.split())
-            coded = "".join("X" if i < 0 else LETTERS[i] for i in one.ids.tolist())
+            coded = "".join("X" if i < 0 else AMINO_ACIDS[i] for i in one.ids.tolist())
             letters.append(f"{header}\n{coded}\n")
             lines.append(f"{header}\n{one.sequence}\n")
     if book is None:
