@@ -215,21 +215,12 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _parse(files: list[Path], cache: Path, source: Path) -> None:
-    from protok.structure.io.read import read
+    from protok.structure.io.read import read_all
 
     rows: list[tuple[str, str, str]] = []
 
     def good() -> Iterator[Backbone]:
-        for file in files:
-            try:
-                backbone = read(file)
-            except ProtokError as error:
-                rows.append((str(file), error.chain, error.reason))
-                continue
-            # One bad file of thousands must not end a run, whatever is wrong with it.
-            except Exception as error:
-                rows.append((str(file), "", f"{type(error).__name__}: {error}"))
-                continue
+        for file, backbone in read_all(files, rows):
             whole = [chain for chain in backbone.split() if chain.mask.sum() >= SHORTEST]
             if not whole:
                 rows.append((str(file), "", f"no chain has {SHORTEST} complete residues"))

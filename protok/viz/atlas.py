@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from protok.common.files import atomic
-from protok.errors import NoProtein, ProtokError, Unsupported
+from protok.errors import NoProtein, Unsupported
 from protok.structure import descriptors
 from protok.structure.backbone import Backbone
 from protok.viz.colours import code_colours, hexes
@@ -106,7 +106,7 @@ def open_structures(
     ProtokError
         If there is nothing there, or the store is none.
     """
-    from protok.structure.io.read import read
+    from protok.structure.io.read import read_all
     from protok.structure.io.sources.paths import iter_files
     from protok.structure.store import read_store
 
@@ -118,11 +118,8 @@ def open_structures(
     files = list(iter_files(source))
     if not files:
         raise NoProtein("no structure files", "give PDB or mmCIF files", file=str(source))
-    for i in _spread(len(files), limit):
-        try:
-            yield from read(files[i]).split()
-        except ProtokError as error:
-            errors.append((str(files[i]), error.chain, error.reason))
+    for _, backbone in read_all((files[i] for i in _spread(len(files), limit)), errors):
+        yield from backbone.split()
 
 
 def _spread(n: int, limit: int | None) -> np.ndarray:

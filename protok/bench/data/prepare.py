@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from protok.bench.data.parquet import schema_of
 from protok.bench.data.regions import in_region
 from protok.bench.tasks import UNTAUGHT
 from protok.common.files import atomic
-from protok.errors import FormatError, ProtokError
+from protok.errors import FormatError
 from protok.structure.backbone import Backbone
 
 #: Chains shorter than this are left out: no tokenizer says much of them.
@@ -83,26 +83,26 @@ def prepare(
         table or a task on structures alone; or if the folder has other Parquet files. Nothing is
         written then.
     """
+    from protok.structure.io.read import read_all
     from protok.structure.io.sources.paths import iter_files
 
     made = Prepared(Path(out))
     old = _old(made.out)
     chains: dict[str, Backbone] = {}
     bound: dict[str, np.ndarray] = {}
-    for path in iter_files(structures):
-        try:
-            for id, chain in _chains(path):
-                if id in chains and _same(chains[id], chain):
-                    continue  # in another format
-                if id in chains:
-                    raise ProtokError(f"second chain with the id {id}", "rename the file")
-                chains[id] = chain
-                if ligands:
-                    label = _contacts(path, chain)
-                    if label is not None:
-                        bound[id] = label
-        except ProtokError as error:
-            made.errors.append((str(path), error.reason))
+    errors: list[tuple[str, str, str]] = []
+    for path, whole in read_all(iter_files(structures), errors):
+        for id, chain in _named(path, whole):
+            if id in chains:
+                if not _same(chains[id], chain):  # the same would be in another format
+                    reason = f"second chain with the id {id}; rename the file"
+                    errors.append((str(path), chain.chains[0], reason))
+                continue
+            chains[id] = chain
+            label = _contacts(path, chain) if ligands else None
+            if label is not None:
+                bound[id] = label
+    made.errors = [(file, reason) for file, _, reason in errors]
     if not chains:
         raise FormatError("no chain could be read", "give structure files", file=str(structures))
     made.structures = len(chains)
@@ -173,11 +173,10 @@ def _old(out: Path) -> list[Path]:
     return found
 
 
-def _chains(path: Path):
-    from protok.structure.io.read import read
+def _named(path: Path, whole: Backbone) -> Iterator[tuple[str, Backbone]]:
+    """Chains of a file that are long enough, with their ids."""
     from protok.structure.io.sources.paths import stem
 
-    whole = read(path)
     name = stem(path)
     for chain in whole.split():
         if len(chain) < SHORTEST:
