@@ -84,13 +84,12 @@ def _tokens(path: Path) -> dict[str, Any]:
 
 
 def _usage(count: np.ndarray) -> dict[str, Any]:
-    import numpy as np
+    from protok.quantize.usage import perplexity
 
-    share = count[count > 0] / max(1, count.sum())
     return {
         "codes": len(count),
         "codes used": int((count > 0).sum()),
-        "perplexity": round(float(np.exp(-(share * np.log(share)).sum())), 1),
+        "perplexity": round(perplexity(count), 1),
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from protok.common.files import atomic
 from protok.errors import NoProtein, Unsupported
+from protok.quantize.usage import perplexity
 from protok.structure import descriptors
 from protok.structure.backbone import Backbone
 from protok.viz.colours import code_colours, hexes
@@ -57,7 +58,7 @@ class Atlas:
 
     def summary(self) -> dict[str, Any]:
         """How much was measured, and how evenly the codes are used."""
-        share = self.columns["frequency"][self.columns["frequency"] > 0]
+        frequency = self.columns["frequency"]
         return {
             "codebook": self.codebook,
             "source": self.source,
@@ -65,8 +66,8 @@ class Atlas:
             "chains": self.chains,
             "residues": self.residues,
             "codes": len(self),
-            "codes_used": len(share),
-            "perplexity": round(float(np.exp(-(share * np.log(share)).sum())), 2),
+            "codes_used": int((frequency > 0).sum()),
+            "perplexity": round(perplexity(frequency), 2),
         }
 
     def save(self, path: str | Path) -> None:
