@@ -274,7 +274,8 @@ def assign(clusters: np.ndarray, valid: float, test: float, seed: int = 0) -> np
     if len(label) == 1:
         _warn(
             f"all {n} chains are one cluster of homologs: they are split at random, so held-out "
-            "chains have close relatives in training; a higher split.identity divides them"
+            "chains have close relatives in training; clusters "
+            "of a higher identity (split.identity of a recipe) are smaller"
         )
         return _random(side, np.arange(n), want, rng)
     order = rng.permutation(np.delete(np.arange(len(label)), size.argmax()))
@@ -297,7 +298,7 @@ def assign(clusters: np.ndarray, valid: float, test: float, seed: int = 0) -> np
     if len(held) < sum(want.values()) / 2:
         _warn(
             f"{size.max()} of {n} chains are one cluster of homologs: only {len(held)} others are "
-            "held out; a higher split.identity divides it"
+            "held out; clusters of a higher identity (split.identity of a recipe) are smaller"
         )
     return side
 

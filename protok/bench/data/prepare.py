@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from protok.bench.data import splits
 from protok.bench.data.folder import standardised, varies
 from protok.bench.data.parquet import schema_of
 from protok.bench.data.regions import in_region
@@ -24,11 +23,14 @@ from protok.bench.tasks import UNTAUGHT
 from protok.common.files import atomic
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
+from protok.structure.clustering import assign, cluster
 
 #: Chains shorter than this are left out: no tokenizer says much of them.
 SHORTEST = 10
 #: In the metadata of what `prepare` wrote, which it may write over.
 MADE = {"made by": "protok bench prepare"}
+#: Shares of validation and test.
+HELD_OUT = 0.1, 0.2
 #: What other programs call the splits for training and choosing; here such a name would be a test.
 OTHERWISE = {"train": "train", "training": "train"} | dict.fromkeys(
     ("valid", "val", "validation", "dev"), "valid"
@@ -107,7 +109,9 @@ def prepare(
         raise FormatError("no chain could be read", "give structure files", file=str(structures))
     made.structures = len(chains)
     tables: list[tuple[str, list[dict[str, Any]], dict[str, str]]] = []
-    group = dict(zip(chains, splits.clusters([c.sequence for c in chains.values()]), strict=True))
+    # Not by MMseqs2 where it is installed: the same splits on every machine.
+    groups, _ = cluster([chain.sequence for chain in chains.values()], method="kmers")
+    group = dict(zip(chains, groups.tolist(), strict=True))
 
     def add(name: str, rows: list[dict[str, Any]], about: dict[str, str], file: str = "") -> None:
         if name in made.tables or name in UNTAUGHT:
@@ -230,8 +234,9 @@ def _split(rows: list[dict[str, Any]], group: dict[str, int], file: str) -> None
         )
     for row in rows:
         row["cluster"] = str(row.get("cluster") or group[row["id"]])
-    for row, split in zip(rows, splits.assign([r["cluster"] for r in rows]), strict=True):
-        row["split"] = split
+    clusters = np.unique([row["cluster"] for row in rows], return_inverse=True)[1]
+    for row, side in zip(rows, assign(clusters, *HELD_OUT).tolist(), strict=True):
+        row["split"] = side
 
 
 def _read(path: Path, needed: set[str]) -> list[dict[str, str]]:
