@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from protok.model.decoder import SCALE, Decoder, pad
 from protok.model.features import Batch
 from protok.model.network import Network
+from protok.structure.backbone import AMINO_ACIDS
 from protok.structure.geometry import IDEAL_RESIDUE
 from protok.structure.store import Store
-from protok.training.auxiliary import LETTERS
 from protok.training.batches import Lesson, Steps
 
 
@@ -92,7 +92,7 @@ class Sequence(Decoder):
 
     def __init__(self, *form):
         super().__init__(*form)
-        self.kind = nn.Linear(self.width, len(LETTERS))
+        self.kind = nn.Linear(self.width, len(AMINO_ACIDS))
 
     def terms(self, h, coords, present, rows):
         known = present & (self.kinds >= 0)
@@ -102,7 +102,7 @@ class Sequence(Decoder):
 
 @dataclass
 class SequencedBatch(Batch):
-    """A batch that knows its amino acids: their place in `LETTERS`, -1 for others."""
+    """A batch that knows its amino acids: their place in `AMINO_ACIDS`, -1 for others."""
 
     kinds: Tensor | None = None
 
@@ -162,7 +162,7 @@ def recovered(tokenizer, store: Store, chains: list[int]) -> float:
             present = batch.mask[None]
             h = network.decoder.trunk(z, present, torch.ones_like(present))[0]
         found = network.decoder.kind(h).argmax(-1).numpy()
-        true = np.array([LETTERS.find(letter) for letter in store.sequence[i]])
+        true = np.array([AMINO_ACIDS.find(letter) for letter in store.sequence[i]])
         known = batch.mask.numpy() & (true >= 0)
         right, total = right + (found == true)[known].sum(), total + known.sum()
     return float(right / total)

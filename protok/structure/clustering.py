@@ -19,7 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from protok.common.files import atomic
 from protok.errors import FormatError
+from protok.structure.backbone import AMINO_ACIDS
 
 SIDES = ("train", "valid", "test")
 METHODS = ("auto", "mmseqs", "kmers")
@@ -33,7 +35,6 @@ CANDIDATES = 300
 #: Width of the band to each side of the diagonal.
 BAND = 64
 WORD = 3
-_RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 
 
 class SplitWarning(UserWarning):
@@ -116,7 +117,7 @@ def cluster(sequences: Sequence[str], identity: float = 0.3, method: str = "auto
 
 
 def _clean(sequence: str) -> str:
-    return "".join(r if r in _RESIDUES else "X" for r in sequence.upper())
+    return "".join(r if r in AMINO_ACIDS else "X" for r in sequence.upper())
 
 
 def _numbered(labels: Sequence[int]) -> np.ndarray:
@@ -136,7 +137,8 @@ def by_mmseqs(sequences: Sequence[str], identity: float) -> np.ndarray:
         return np.zeros(0, np.int64)
     with tempfile.TemporaryDirectory() as folder:
         fasta = Path(folder, "in.fasta")
-        fasta.write_text("".join(f">{n}\n{s}\n" for n, s in enumerate(sequences)))
+        with atomic(fasta) as handle:
+            handle.writelines(f">{n}\n{s}\n" for n, s in enumerate(sequences))
         subprocess.run(
             [
                 "mmseqs",
@@ -272,7 +274,8 @@ def assign(clusters: np.ndarray, valid: float, test: float, seed: int = 0) -> np
     if len(label) == 1:
         _warn(
             f"all {n} chains are one cluster of homologs: they are split at random, so held-out "
-            "chains have close relatives in training; a higher split.identity divides them"
+            "chains have close relatives in training; clusters "
+            "of a higher identity (split.identity of a recipe) are smaller"
         )
         return _random(side, np.arange(n), want, rng)
     order = rng.permutation(np.delete(np.arange(len(label)), size.argmax()))
@@ -295,7 +298,7 @@ def assign(clusters: np.ndarray, valid: float, test: float, seed: int = 0) -> np
     if len(held) < sum(want.values()) / 2:
         _warn(
             f"{size.max()} of {n} chains are one cluster of homologs: only {len(held)} others are "
-            "held out; a higher split.identity divides it"
+            "held out; clusters of a higher identity (split.identity of a recipe) are smaller"
         )
     return side
 
@@ -318,12 +321,10 @@ def _random(side: np.ndarray, chains: np.ndarray, want: dict[str, int], rng) -> 
 
 def write_split(split: Split, path: str | Path) -> None:
     """Write a table: id, cluster, split."""
-    partial = Path(path).with_suffix(".partial")
-    with partial.open("w", newline="") as handle:
+    with atomic(path, newline="") as handle:
         table = csv.writer(handle)
         table.writerow(["id", "cluster", "split"])
         table.writerows(zip(split.ids, split.cluster.tolist(), split.side.tolist(), strict=True))
-    partial.replace(path)
 
 
 def read_split(path: str | Path, ids: Sequence[str]) -> Split:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from protok.common.files import atomic
 from protok.common.settings import RecipeError
 from protok.structure.store import Store
 
@@ -74,8 +75,8 @@ class Teacher:
 def write_teacher(path: str | Path, name: str, states: list[np.ndarray], store: Store) -> None:
     """Write the states (l, t) of all chains of a store, in its order."""
     held = np.concatenate(states).astype(np.float16)
-    with Path(path).open("wb") as file:
-        np.savez(file, name=name, states=held, sha256=store.digest)
+    with atomic(path, "wb") as handle:
+        np.savez(handle, name=name, states=held, sha256=store.digest)
 
 
 def read_teacher(path: str | Path, store: Store, around: tuple[float, ...] = ()) -> Teacher:

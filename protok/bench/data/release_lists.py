@@ -17,7 +17,7 @@ import numpy as np
 
 from protok.bench.data.regions import in_range
 from protok.errors import FormatError
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import AMINO_ACIDS, Backbone
 
 #: Column of BioLiP that each label comes from.
 BIOLIP = {
@@ -154,7 +154,7 @@ def _glue(item: dict[str, Any], structure: Backbone) -> np.ndarray:
 
 
 def _known(sequence: str) -> str:
-    return "".join(c if c in "ACDEFGHIKLMNPQRSTVWY" else "X" for c in str(sequence))
+    return "".join(c if c in AMINO_ACIDS else "X" for c in str(sequence))
 
 
 def atlas_file(item: dict[str, Any], root: Path, ending: str) -> Path:
