@@ -65,11 +65,11 @@ def by_fastpdb(path: Path) -> np.ndarray:
 
 
 def by_biotite_mmcif(path: Path) -> np.ndarray:
-    return from_atoms(pdbx.get_structure(pdbx.CIFFile.read(str(path)), model=1))
+    return from_atoms(pdbx.get_structure(pdbx.CIFFile.read(str(path)), model=1, use_author_fields=True))
 
 
 def by_biotite_bcif(path: Path) -> np.ndarray:
-    return from_atoms(pdbx.get_structure(pdbx.BinaryCIFFile.read(str(path)), model=1))
+    return from_atoms(pdbx.get_structure(pdbx.BinaryCIFFile.read(str(path)), model=1, use_author_fields=True))
 
 
 def by_gemmi(path: Path) -> np.ndarray:

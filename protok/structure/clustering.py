@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ COVERAGE = 0.7
 #: Raw BLOSUM62 score of a gapless diagonal from which on a pair is aligned; among 250 by 250
 #: random residues one pair in twenty reaches it.
 DIAGONAL = 38
+#: A diagonal ends where its score falls this far below its best.
+DROP = 20
 #: Sequences compared with one, those with most words on a diagonal first; bounds the time.
 CANDIDATES = 300
 #: Width of the band to each side of the diagonal.
@@ -190,8 +192,9 @@ def by_kmers(sequences: Sequence[str], identity: float) -> np.ndarray:
     table = KmerTable.from_sequences(
         WORD, [chains[n] for n in long], ref_ids=long, ignore_masks=[unknown[n] for n in long]
     )
+    score = _scorer(matrix)
     for n in long:
-        for other, diagonal in _candidates(table, chains, n, unknown[n], root, matrix):
+        for other, diagonal in _candidates(table, chains, n, unknown[n], root, score):
             mine, theirs = _find(root, n), _find(root, other)
             if mine != theirs and _alike(chains[n], chains[other], diagonal, matrix, identity):
                 root[mine] = theirs
@@ -205,10 +208,22 @@ def _find(root: np.ndarray, n: int) -> int:
     return int(n)
 
 
-def _candidates(table, chains, n, unknown, root, matrix) -> list[tuple[int, int]]:
-    """Earlier sequences that may be alike, with the diagonal of each, best first."""
-    from biotite.sequence.align import align_local_ungapped
+def _scorer(matrix) -> Callable:
+    """Score of two sequences from a seed, a pair of positions, along its diagonal."""
+    try:
+        from biotite.sequence.align import SeedExtension
+    except ImportError:  # biotite 1
+        from biotite.sequence.align import align_local_ungapped
 
+        return lambda first, second, seed: align_local_ungapped(
+            first, second, matrix, seed, DROP, score_only=True
+        )
+    extension = SeedExtension(matrix, DROP)
+    return lambda first, second, seed: extension.align(first, second, seed, score_only=True)
+
+
+def _candidates(table, chains, n, unknown, root, score) -> list[tuple[int, int]]:
+    """Earlier sequences that may be alike, with the diagonal of each, best first."""
     hits = table.match(chains[n], ignore_mask=unknown)
     hits = hits[hits[:, 1] < n].astype(np.int64)
     wide = 1 << 20
@@ -220,9 +235,9 @@ def _candidates(table, chains, n, unknown, root, matrix) -> list[tuple[int, int]
     for here, other, there in hits[first[order]].tolist():
         if _find(root, other) == _find(root, n):
             continue
-        score = align_local_ungapped(chains[n], chains[other], matrix, (here, there), 20, score_only=True)
-        if score >= DIAGONAL and score > best.get(other, (0, 0))[0]:
-            best[other] = score, there - here
+        points = score(chains[n], chains[other], (here, there))
+        if points >= DIAGONAL and points > best.get(other, (0, 0))[0]:
+            best[other] = points, there - here
     ranked = sorted(best.items(), key=lambda item: -item[1][0])
     return [(other, diagonal) for other, (_, diagonal) in ranked]
 
@@ -231,7 +246,9 @@ def _alike(one, other, diagonal: int, matrix, identity: float) -> bool:
     from biotite.sequence.align import align_banded
 
     band = diagonal - BAND, diagonal + BAND
-    found = align_banded(one, other, matrix, band, (-11, -1), local=True, max_number=1)
+    found = align_banded(
+        one, other, matrix=matrix, band=band, gap_penalty=(-11, -1), local=True, max_number=1
+    )
     pairs = found[0].trace
     pairs = pairs[(pairs >= 0).all(axis=1)]
     span = pairs[-1] - pairs[0] + 1

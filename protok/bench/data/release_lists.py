@@ -146,7 +146,7 @@ def _glue(item: dict[str, Any], structure: Backbone) -> np.ndarray:
 
     one, two = (ProteinSequence(_known(s)) for s in (item["annot_seq"], structure.sequence))
     matrix = SubstitutionMatrix.std_protein_matrix()
-    found = align_optimal(one, two, matrix, max_number=1)[0].trace
+    found = align_optimal(one, two, matrix, gap_penalty=-10, max_number=1)[0].trace
     pairs = found[(found >= 0).all(axis=1)]
     out = np.zeros(len(structure), np.float32)
     out[pairs[:, 1]] = np.asarray(item["annot_label"], np.float32)[pairs[:, 0]]
