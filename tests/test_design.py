@@ -13,13 +13,12 @@ from protok.structure.store import write_store
 from protok.training.config import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPE = tomllib.loads((ROOT / "benchmarks" / "recipes" / "design.toml").read_text())
+RECIPE = tomllib.loads((ROOT / "benchmarks" / "accuracy" / "design.toml").read_text())
 
 
 @pytest.fixture
-def parts(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import design_parts
+def parts():
+    from benchmarks.accuracy import design_parts
 
     return design_parts
 
