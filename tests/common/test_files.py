@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from protok.common.files import atomic, atomic_folder, atomic_path, write_errors, write_json
+from tests.helpers.paths import ROOT
 
-PACKAGE = Path(__file__).parents[1] / "protok"
+PACKAGE = ROOT / "protok"
 #: Modules that write in other ways, and why.
 OTHERWISE = {
     "bench/report.py": "a page made anew at will",
