@@ -42,8 +42,8 @@ def atomic(
 
     Examples
     --------
-    >>> with atomic("scores.csv", newline="") as handle:
-    ...     csv.writer(handle).writerows(rows)
+    >>> with atomic("scores.tsv") as handle:
+    ...     _ = handle.write("1aki\\t0.97\\n")
     """
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": newline}
     with atomic_path(path) as draft, open(draft, mode, **text) as handle:
