@@ -27,7 +27,8 @@ from benchmarks.tables.provenance import digest, provenance, write
 from protok import bench
 from protok.bench.data.folder import WITHIN
 from protok.bench.evaluation import available, named
-from protok.bench.results import Results, unpack
+from protok.bench.packing import unpack
+from protok.bench.results import Results
 from protok.errors import ProtokError
 
 OUT = RESULTS / "leaderboard.parquet"

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from protok.bench.data.prepare import prepare
     from protok.bench.evaluation import available, evaluate, open_data
     from protok.bench.measures.samples import Settings
+    from protok.bench.packing import load_results, pack
     from protok.bench.report import write_report
     from protok.bench.representations.load import subject
     from protok.bench.representations.precomputed import save_precomputed
     from protok.bench.representations.representation import Subject
-    from protok.bench.results import Result, load_results, pack
+    from protok.bench.results import Result
     from protok.bench.tasks import TASKS, Task
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
@@ -34,11 +35,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "data.prepare": ["prepare"],
         "evaluation": ["available", "evaluate", "open_data"],
         "measures.samples": ["Settings"],
+        "packing": ["load_results", "pack"],
         "report": ["write_report"],
         "representations.load": ["subject"],
         "representations.precomputed": ["save_precomputed"],
         "representations.representation": ["Subject"],
-        "results": ["Result", "load_results", "pack"],
+        "results": ["Result"],
         "tasks": ["TASKS", "Task"],
     },
 )

@@ -177,8 +177,8 @@ def _complain(errors: list[tuple[str, str]]) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
+    from protok.bench.packing import load_results
     from protok.bench.report import write_report
-    from protok.bench.results import load_results
 
     write_report(load_results(given.results, given.group), Path(given.html))
     say(f"the report is in {given.html}")
@@ -186,7 +186,7 @@ def _report(given: argparse.Namespace) -> int:
 
 
 def _pack(given: argparse.Namespace) -> int:
-    from protok.bench.results import pack
+    from protok.bench.packing import pack
 
     say(f"{pack(given.folder, given.out)} results in {given.out}")
     return OK

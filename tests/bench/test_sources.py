@@ -9,7 +9,7 @@ import pytest
 import protok
 from protok import bench
 from protok.analysis import alignment
-from protok.bench import results
+from protok.bench import packing, results
 from protok.bench.data import release as official
 from protok.bench.data import release_chains
 from protok.bench.evaluation import available, open_data
@@ -155,19 +155,19 @@ def test_values_of_zeros_and_ones_are_no_sites(data, tmp_path):
 def test_what_cannot_stand_side_by_side_is_refused(data, files, tmp_path):
     out, other = tmp_path / "results", tmp_path / "other"
     bench.evaluate(["3di", "random-code"], ["sites"], data, out=out, probe="linear")
-    assert len(results.load_results(out)) == 2
+    assert len(packing.load_results(out)) == 2
     path = out / "3di" / "sites.json"
     held = json.loads(path.read_text())
     for changes in ({"data": held["data"] | {"sha256": "0"}}, {"settings": {"name": "fast"}}):
         path.write_text(json.dumps(held | changes))
         with pytest.raises(FormatError, match="3di on sites and random-code on sites.*different"):
-            results.load_results(out)
+            packing.load_results(out)
     path.write_text(json.dumps(held))
     bench.evaluate("3di", ["utilization"], data, out=out)
     older = held | {"tokenizer": held["tokenizer"] | {"fingerprint": "0"}}
     path.write_text(json.dumps(older))
     with pytest.raises(FormatError, match="different models of one name"):
-        results.load_results(out)
+        packing.load_results(out)
     assert main(["bench", "report", str(out), "-o", str(other)]) == 2
 
 
@@ -180,23 +180,23 @@ def test_packed_results_are_those_of_the_files(data, tmp_path, capsys):
     for group in ("one", "two"):
         files = sorted((folder / group).glob("*/*.json"))
         rows = [json.loads(path.read_text()) for path in files]
-        assert [row.to_dict() for row in results.load_results(packed, group)] == rows and rows
-        assert results.load_results(folder, group) == results.load_results(packed, group)
+        assert [row.to_dict() for row in packing.load_results(packed, group)] == rows and rows
+        assert packing.load_results(folder, group) == packing.load_results(packed, group)
     assert {row["status"] for row in rows} == {"ok", "unsupported"}
-    results.unpack(packed, tmp_path / "again")
+    packing.unpack(packed, tmp_path / "again")
     for path in files:
         assert (tmp_path / "again" / "two" / path.parent.name / path.name).read_text() == path.read_text()
     for group, said in (("", "several groups.*one of one, two"), ("three", "no group 'three'")):
         with pytest.raises(FormatError, match=f"(?s){said}"):
-            results.load_results(packed, group)
+            packing.load_results(packed, group)
     assert main(["bench", "report", str(packed), "-o", str(tmp_path / "r.html")]) == 2
     page = tmp_path / "r.html"
     assert main(["bench", "report", str(packed), "--group", "one", "-o", str(page)]) == 0 and page.exists()
     (tmp_path / "odd.parquet").write_bytes(b"no Parquet")
     with pytest.raises(FormatError, match=r"odd\.parquet"):
-        results.load_results(tmp_path / "odd.parquet")
+        packing.load_results(tmp_path / "odd.parquet")
     with pytest.raises(FormatError, match="no results"):
-        results.pack(tmp_path / "again" / "two" / "3di", packed)
+        packing.pack(tmp_path / "again" / "two" / "3di", packed)
 
 
 def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
