@@ -208,18 +208,11 @@ def run(
     """
     training = TrainingRun(out, resume)
     plan = read_image_recipe(recipe, training.options(overrides, images), training.settings)
-    if not plan.data.train:
-        raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
-    start = None
-    if init is not None:
-        start = ImageTokenizer.from_pretrained(init)
+    start = None if init is None else ImageTokenizer.from_pretrained(init)
+    if start is not None:
         plan = dataclasses.replace(plan, model=start.network.config)
         check(plan, str(init))
-    if plan.data.size < smallest_side(plan.loss):
-        raise RecipeError(
-            f"images of {plan.data.size} pixels are too small for the chosen losses",
-            f"they need {smallest_side(plan.loss)}",
-        )
+    _check_data(plan)
     train, valid = parts(plan)
     plan = training.begin(plan, train.digest())
     module = ImageTraining(plan, valid.squares(plan.data.size, plan.valid.images))
@@ -245,6 +238,16 @@ def run(
     )
     tokenizer = ImageTokenizer(module.network.eval())
     return training.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))
+
+
+def _check_data(plan: ImageRecipe) -> None:
+    if not plan.data.train:
+        raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
+    if plan.data.size < smallest_side(plan.loss):
+        raise RecipeError(
+            f"images of {plan.data.size} pixels are too small for the chosen losses",
+            f"they need {smallest_side(plan.loss)}",
+        )
 
 
 def parts(plan: ImageRecipe) -> tuple[Pictures, Pictures]:
