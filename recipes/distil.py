@@ -11,23 +11,14 @@ outputs of classifiers).
 from __future__ import annotations
 
 import argparse
-import time
-from dataclasses import asdict
 
-import lightning
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from protok.cli.options import run_arguments, settings
-from protok.common.trainer import (
-    fit,
-    last_checkpoint,
-    made_with,
-    make_trainer,
-    on_this_machine,
-    scheduled_adamw,
-)
+from protok.common.run import TrainingModule, TrainingRun
+from protok.common.trainer import scheduled_adamw
 from protok.model.features import Batch
 from protok.model.network import Network
 from protok.structure.store import read_store
@@ -37,7 +28,7 @@ from protok.training.config import Recipe, read_recipe
 from protok.training.splits import held_out
 
 
-class Distilling(lightning.LightningModule):
+class Distilling(TrainingModule):
     """An encoder in training on the latents of another one."""
 
     def __init__(self, recipe: Recipe, teacher: StructureTokenizer, held: Batch):
@@ -57,12 +48,12 @@ class Distilling(lightning.LightningModule):
         with torch.no_grad():
             wanted = self.teacher[0](batch).float()
         loss = (self.network.encoder(batch).float() - wanted)[batch.mask].square().mean()
-        self.log("loss", loss)
+        self.record(self.global_step + 1, {"loss": loss})
         return loss
 
     def validation_step(self, batch: list[int], index: int) -> None:
         """The same on held-out chains, and the share of equal codes."""
-        self.log_dict(self.measure(), batch_size=1)
+        self.record_validation(self.measure(), 1)
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
@@ -91,40 +82,24 @@ def main() -> None:
     )
     run_arguments(parser)
     parser.add_argument("--teacher", required=True, help="a model that protok ships, or a folder")
-    given = parser.parse_args()
-    recipe = on_this_machine(read_recipe(given.recipe, settings(given.overrides)))
-    optim = recipe.optim
-    checkpoint = last_checkpoint(given.out, given.resume)
-    lightning.seed_everything(optim.seed, verbose=False)
-    teacher = StructureTokenizer.from_pretrained(given.teacher)
+    arguments = parser.parse_args()
+    run = TrainingRun(arguments.out, arguments.resume)
+    recipe = read_recipe(arguments.recipe, settings(arguments.overrides), run.settings)
     train, valid = read_store(recipe.data.train), read_store(recipe.data.valid)
+    recipe = run.begin(recipe, train.digest)
+    teacher = StructureTokenizer.from_pretrained(arguments.teacher)
     module = Distilling(recipe, teacher, Batch.of(held_out(valid, recipe.valid)))
-    stream = Stream(train, recipe.data.residues, recipe.data.curriculum, optim.seed)
-    batches = DataLoader(Steps(stream, module, optim.steps), batch_size=None)
-    trainer = make_trainer(
-        given.out,
-        steps=optim.steps,
-        every=recipe.valid.every,
-        precision=optim.precision,
-        devices=1,
-        accelerator="cpu",
-        gradient_clip_val=optim.clip,
+    stream = Stream(train, recipe.data.residues, recipe.data.curriculum, recipe.optim.seed)
+    batches = DataLoader(Steps(stream, module, recipe.optim.steps), batch_size=None)
+    run.fit(module, batches, devices=1, accelerator="cpu", gradient_clip_val=recipe.optim.clip)
+    provenance = run.provenance(
+        teacher={"codebook": teacher.codebook, "encoder": teacher.encoder_fingerprint},
+        train_chains=len(train),
+        valid_sha256=valid.digest,
+        validation=module.measure(),
     )
-    began = time.time()
-    fit(trainer, module, batches, checkpoint)
-    said = {
-        "teacher": {"codebook": teacher.codebook, "encoder": teacher.encoder_fingerprint},
-        "seed": optim.seed,
-        "steps": optim.steps,
-        "train_sha256": train.digest,
-        "train_chains": len(train),
-        "valid_sha256": valid.digest,
-        **made_with(began),
-        "validation": module.measure(),
-        "recipe": asdict(recipe),
-    }
-    StructureTokenizer(module.network.eval()).save_pretrained(given.out / "model", provenance=said)
-    print(f"wrote {given.out / 'model'}")
+    tokenizer = StructureTokenizer(module.network.eval())
+    print(f"wrote {run.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))}")
 
 
 if __name__ == "__main__":

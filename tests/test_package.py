@@ -27,6 +27,7 @@ EXTRA = {
     "image": {"PIL", "lightning", "matplotlib", "torchmetrics"},
     "plots.py": {"matplotlib"},
     "callbacks.py": {"lightning"},
+    "run.py": {"lightning"},
     "training": {"lightning", "matplotlib"},
     "trainer.py": {"lightning"},
     "prior": {"lightning", "transformers"},

@@ -13,7 +13,6 @@ paired differences, the curves and the reconstructions are written beside them.
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 import time
@@ -102,24 +101,20 @@ def measure(cell: Cell, recipe: Mapping[str, Any], data: Path, runs: Path) -> di
     size = tokenizer.provenance["recipe"]["data"]["size"]
     return {
         "final": score(tokenizer, images, size=size, most=recipe["scored"]),
-        "rows": curve(out / "metrics"),
+        "rows": curve(out / "metrics.csv"),
         "train_sha256": tokenizer.provenance["train_sha256"],
         "recipe": tokenizer.provenance["recipe"],
         "cpu_seconds_of_last_start": round(time.process_time() - began, 1),
     }
 
 
-def curve(folder: Path) -> list[dict[str, float]]:
-    """What was measured on held-out images during a run, all its starts together."""
-    rows: dict[int, dict[str, float]] = {}
-    for file in sorted(folder.glob("version_*/metrics.csv"), key=lambda f: f.stat().st_mtime):
-        with file.open() as handle:
-            for row in csv.DictReader(handle):
-                if row.get("valid_mse"):
-                    step = int(row["step"]) + 1
-                    found = {k: float(row[c]) for c, k in COLUMNS.items() if row.get(c)}
-                    rows[step] = {"step": step, **found}
-    return [rows[step] for step in sorted(rows)]
+def curve(file: Path) -> list[dict[str, float]]:
+    """What was measured on held-out images during a run."""
+    from protok.common.callbacks import read_metrics
+
+    rows = [row for row in read_metrics(file) if "valid_mse" in row]
+    names = {"step": "step", **COLUMNS}
+    return [{name: row[column] for column, name in names.items() if column in row} for row in rows]
 
 
 def sweep(recipe: Mapping[str, Any], out: Path, figures: Path, data: Path, runs: Path, only: str) -> None:

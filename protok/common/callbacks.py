@@ -14,6 +14,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,13 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from protok.common.files import atomic_path
 from protok.common.settings import RecipeError
 from protok.errors import ProtokError
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 #: Seconds between figures of a run.
 DRAW = 60
-#: What `Best` and `Patience` look at.
-MONITOR = "valid_rmsd"
 
 
 class CheckpointWarning(UserWarning):
@@ -54,17 +54,13 @@ class AtomicCheckpoints(TorchCheckpointIO):
         """Write, flush to disk, keep the last as the previous, rename."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            with partial.open("wb") as handle:
+        with atomic_path(path, path.parent) as draft:
+            with draft.open("wb") as handle:
                 torch.save(checkpoint, handle)
                 handle.flush()
                 os.fsync(handle.fileno())
             if path.name == LAST and path.exists():
                 path.replace(path.with_name(PREVIOUS))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def latest(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
@@ -118,20 +114,33 @@ class Last(Checkpoint):
         trainer.save_checkpoint(self.path)
 
 
-class Best(Checkpoint):
-    """Keep the weights with the lowest held-out RMSD, once all is discrete."""
+@dataclass(frozen=True)
+class Monitor:
+    """What tells which weights are best: ``value`` of the validations, the lower the better.
 
-    def __init__(self, folder: Path):
-        self.path, self.lowest = folder / BEST, math.inf
+    ``patience``: the run ends after so many validations in a row that improve it by less than
+    ``gain``.
+    """
+
+    value: str
+    gain: float
+    patience: int
+
+
+class Best(Checkpoint):
+    """Keep the weights with the lowest held-out value, once all is discrete."""
+
+    def __init__(self, folder: Path, monitor: Monitor):
+        self.path, self.value, self.lowest = folder / BEST, monitor.value, math.inf
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """RMSD of continuous latents would beat that of any codes."""
-        if module.hard and (found := float(trainer.callback_metrics[MONITOR])) < self.lowest:
-            self.lowest = found
+        """The error of continuous latents would be below that of any codes."""
+        if module.hard and (value := float(trainer.callback_metrics[self.value])) < self.lowest:
+            self.lowest = value
             trainer.save_checkpoint(self.path, weights_only=True)
 
     def state_dict(self) -> dict[str, float]:
-        """The lowest RMSD so far."""
+        """The lowest value so far."""
         return {"lowest": self.lowest}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
@@ -140,10 +149,10 @@ class Best(Checkpoint):
 
 
 class Patience(EarlyStopping):
-    """Stop when the held-out RMSD no longer improves, by 0.01 Å; counts once all is discrete."""
+    """Stop when a `Monitor` sees no more progress; counts once all is discrete."""
 
-    def __init__(self, patience: int):
-        super().__init__(MONITOR, min_delta=0.01, patience=patience)
+    def __init__(self, monitor: Monitor):
+        super().__init__(monitor.value, min_delta=monitor.gain, patience=monitor.patience)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """As for `Best`."""
@@ -223,9 +232,8 @@ class MetricsFile:
 
     def _rewrite(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(",".join(self.columns) + "\n" + "".join(map(self._line, self.rows)))
-        partial.replace(self.path)
+        with atomic_path(self.path, self.path.parent) as draft:
+            draft.write_text(",".join(self.columns) + "\n" + "".join(map(self._line, self.rows)))
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,37 @@ def at_least_one(section: Any, *keys: str) -> None:
     for key in keys:
         if getattr(section, key) < 1:
             raise RecipeError(f"{key} {getattr(section, key)} is too small", "give 1 or more")
+
+
+@dataclass(frozen=True)
+class OptimSettings:
+    """What a section ``optim`` says in every recipe.
+
+    ``steps`` of AdamW, at a rate that rises to ``lr`` over ``warmup`` steps and then falls to zero;
+    ``clip``: gradients have at most this norm. ``precision``: ``bf16-mixed``, ``32``, or ``auto``,
+    the faster of them here.
+    """
+
+    steps: int = 6000
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    warmup: int = 200
+    clip: float = 1.0
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "steps")
+
+
+@dataclass(frozen=True)
+class ValidSettings:
+    """What a section ``valid`` says in every recipe: steps from one validation to the next."""
+
+    every: int = 500
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "every")
 
 
 def read_settings(

@@ -1,4 +1,4 @@
-"""What all trainings share: the optimiser, its rate, Lightning's trainer, what is held out.
+"""What all trainings share: the optimiser, its rate, its precision, what is held out.
 
 Knows no model in particular.
 """
@@ -6,14 +6,10 @@ Knows no model in particular.
 from __future__ import annotations
 
 import json
-import logging
 import math
-import platform
 import signal
-import sys
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +17,6 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -83,20 +77,6 @@ def every_twentieth(n: int, what: str, file: str) -> np.ndarray:
     return np.arange(n) % 20 == min(19, n - 1)
 
 
-def last_checkpoint(out: Path, resume: bool) -> Path | None:
-    """Checkpoint of a run to go on from; None where there is none.
-
-    Raises
-    ------
-    RecipeError
-        If there is one and the run was not to be resumed.
-    """
-    last = out / "checkpoints" / "last.ckpt"
-    if last.exists() and not resume:
-        raise RecipeError("holds a run already", "give --resume or another --out", file=str(out))
-    return last if last.exists() else None
-
-
 def on_this_machine(plan: Any, before: Path | None = None) -> Any:
     """The plan with a precision: ``auto`` is ``bf16-mixed`` where that is faster, else ``32``.
 
@@ -116,74 +96,6 @@ def on_this_machine(plan: Any, before: Path | None = None) -> Any:
     else:
         precision = "bf16-mixed" if half_is_faster() else "32"
     return replace(plan, optim=replace(plan.optim, precision=precision))
-
-
-def make_trainer(
-    out: Path,
-    *,
-    steps: int,
-    every: int,
-    precision: str,
-    logger: Logger | Sequence[Logger] | None = None,
-    callbacks: Sequence[lightning.Callback] | None = None,
-    **more: Any,
-) -> lightning.Trainer:
-    """Lightning's trainer of a run.
-
-    Parameters
-    ----------
-    out
-        Folder of the run.
-    steps, precision
-        Of the optimiser; ``bf16-mixed`` or ``32`` (see `on_this_machine`).
-    every
-        Steps from one validation to the next.
-    logger
-        Metrics as CSV unless given.
-    callbacks
-        A checkpoint twice as often as validation unless given.
-    more
-        Further arguments of ``lightning.Trainer``.
-    """
-    # Workers are the recipe's choice, a stream of batches has no length, a resumed run finds its
-    # folder with the state after its last step, and processes all validate on the same.
-    for text in (
-        ".*does not have many workers.*",
-        ".*IterableDataset.*",
-        "Checkpoint directory .* exists",
-        ".*LeafSpec.*",
-        "Using ModelCheckpoint with manual",
-        ".*recommended to use .*sync_dist.*",
-    ):
-        warnings.filterwarnings("ignore", text)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    every = max(1, min(every, steps))
-    if callbacks is None:
-        callbacks = [
-            ModelCheckpoint(
-                out / "checkpoints",
-                filename="checkpoint",
-                every_n_train_steps=max(1, every // 2),
-                save_last=True,
-                enable_version_counter=False,
-            )
-        ]
-    if logger is None:
-        logger = CSVLogger(out, name="metrics", flush_logs_every_n_steps=LOG)
-    return lightning.Trainer(
-        max_steps=steps,
-        precision=precision,
-        val_check_interval=every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        limit_val_batches=1,
-        log_every_n_steps=LOG,
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
-        logger=logger,
-        callbacks=callbacks,
-        **more,
-    )
 
 
 def fit(
@@ -213,16 +125,6 @@ def fit(
             raise
         signal.signal(signal.SIGINT, before)  # Lightning has shut it off
         raise KeyboardInterrupt("--resume goes on from the last checkpoint") from error
-
-
-def made_with(began: float) -> dict[str, Any]:
-    """What provenance says of every run; `began`: when it did, in seconds."""
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return {
-        "torch": torch.__version__,
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads{gpu}",
-        "seconds_of_last_start": round(time.time() - began),
-    }
 
 
 #: So many times as fast bfloat16 must be to be worth what it loses. Processors are on one side of

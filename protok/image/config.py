@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protok.common.settings import RecipeError, at_least_one, read_settings
+from protok.common.settings import OptimSettings, RecipeError, ValidSettings, at_least_one, read_settings
 from protok.quantize.config import QuantizerConfig
 
 FACTORS = (4, 8, 16)
@@ -103,32 +103,25 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class ImageOptimConfig:
-    """How to train; ``batch`` is that of one process, ``precision`` ``bf16-mixed``, ``32``
-    or ``auto``, the faster one here."""
+class ImageOptimConfig(OptimSettings):
+    """How to train; ``batch``: images a step and process."""
 
-    steps: int = 6000
     batch: int = 32
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    warmup: int = 200
-    clip: float = 1.0
-    precision: str = "auto"
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least_one(self, "steps", "batch")
+        super().__post_init__()
+        at_least_one(self, "batch")
 
 
 @dataclass(frozen=True)
-class ImageValidConfig:
-    """What is measured on the way: every so many steps, on so many held-out images."""
+class ImageValidConfig(ValidSettings):
+    """What is measured on the way: so many held-out images."""
 
-    every: int = 500
     images: int = 256
 
     def __post_init__(self) -> None:
-        at_least_one(self, "every", "images")
+        super().__post_init__()
+        at_least_one(self, "images")
 
 
 @dataclass(frozen=True)
@@ -142,8 +135,12 @@ class ImageRecipe:
     valid: ImageValidConfig = field(default_factory=ImageValidConfig)
 
 
-def read_image_recipe(path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> ImageRecipe:
-    """Read a recipe from TOML and apply ``{"optim.steps": 100}`` overrides.
+def read_image_recipe(
+    path: str | Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> ImageRecipe:
+    """Read a recipe (see `protok.common.settings.read_settings`).
 
     Raises
     ------
@@ -151,7 +148,7 @@ def read_image_recipe(path: str | Path | None, overrides: Mapping[str, Any] | No
         For an unknown key, naming near ones, a value of the wrong type, or settings that
         do not fit each other.
     """
-    recipe = read_settings(ImageRecipe, path, overrides)
+    recipe = read_settings(ImageRecipe, path, overrides, defaults)
     check(recipe, str(path or "recipe"))
     return recipe
 

@@ -7,30 +7,19 @@ killed and resumed goes on as if nothing had happened.
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from protok.common.run import TrainingModule, TrainingRun
 from protok.common.settings import RecipeError
-from protok.common.trainer import (
-    every_twentieth,
-    fit,
-    last_checkpoint,
-    made_with,
-    make_trainer,
-    on_this_machine,
-    scheduled_adamw,
-    world_and_rank,
-)
+from protok.common.trainer import every_twentieth, scheduled_adamw, world_and_rank
 from protok.image.config import ImageRecipe, check, read_image_recipe
 from protok.image.dataset import Pictures, has_part, open_pictures
 from protok.image.losses import (
@@ -87,7 +76,7 @@ class Draws(Sampler):
             yield keys
 
 
-class ImageTraining(lightning.LightningModule):
+class ImageTraining(TrainingModule):
     """The network in training: losses, optimisers, curriculum, validation."""
 
     def __init__(self, recipe: ImageRecipe, held_out: np.ndarray):
@@ -105,54 +94,50 @@ class ImageTraining(lightning.LightningModule):
 
     def training_step(self, batch: Tensor, index: int) -> None:
         """One step of the network, then one of the discriminator."""
-        optim, loss = self.recipe.optim, self.recipe.loss
-        torch.manual_seed(optim.seed * 1_000_003 + self.global_step)
-        progress = self.global_step / optim.steps
+        optim, loss, done = self.recipe.optim, self.recipe.loss, self.global_step
+        torch.manual_seed(optim.seed * 1_000_003 + done)
+        progress, values = done / optim.steps, {}
         x = batch.movedim(-1, 1).float() / 127.5 - 1
         quantizer = self.network.quantizer
         if isinstance(quantizer, ProVQ):
-            self.log("hardness", quantizer.progress(progress), prog_bar=True)
+            values["hardness"] = quantizer.progress(progress)
         out = self.network(x)
         y = out.x.float()
-        faithful = pixel_loss(y, x, loss.pixel)
-        self.log("pixel", faithful, prog_bar=True)
+        values["pixel"] = faithful = pixel_loss(y, x, loss.pixel)
         if self._perceptual:
-            seen = self._perceptual[0].to(x.device)(y, x).float()
-            self.log("perceptual", seen)
-            faithful = faithful + loss.perceptual * seen
+            values["perceptual"] = self._perceptual[0].to(x.device)(y, x).float()
+            faithful = faithful + loss.perceptual * values["perceptual"]
         total = faithful
         contest = self.discriminator is not None and progress >= loss.adversarial_start
         if contest:
-            lifelike = -self.discriminator(y).float().mean()
+            values["lifelike"] = lifelike = -self.discriminator(y).float().mean()
             weight = balance(faithful, lifelike, self.network.decoder.last)
             total = total + loss.adversarial * weight * lifelike
-            self.log("lifelike", lifelike)
         if out.quantized is not None:
             total = total + out.quantized.loss
-            self.log("commitment", out.quantized.loss)
-            self.log("relative_error", out.quantized.error)
-            self.log("perplexity", quantizer.perplexity())
-        self.log("loss", total)
+            values["commitment"], values["relative_error"] = out.quantized.loss, out.quantized.error
+            values["perplexity"] = quantizer.perplexity()
         optimisers, schedules = _listed(self.optimizers()), _listed(self.lr_schedulers())
         main, rate = optimisers[0], schedules[0]
-        self.log("lr", rate.get_last_lr()[0])
+        values |= {"loss": total, "lr": rate.get_last_lr()[0]}
         main.zero_grad()
         self.manual_backward(total)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), optim.clip)
         main.step()
         rate.step()
         if contest:
-            self._contest(optimisers[1], x, y.detach())
+            values["discriminator"] = self._contest(optimisers[1], x, y.detach())
             schedules[1].step()
+        self.record(done + 1, values, "hardness", "pixel")
 
-    def _contest(self, optimiser: Any, x: Tensor, y: Tensor) -> None:
+    def _contest(self, optimiser: Any, x: Tensor, y: Tensor) -> Tensor:
         loss = discriminator_loss(self.discriminator(x).float(), self.discriminator(y).float())
-        self.log("discriminator", loss)
         optimiser.zero_grad()
         self.manual_backward(loss)
         torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.recipe.optim.clip)
         # The bare optimiser: Lightning counts the steps of its wrappers as steps of the run.
         optimiser.optimizer.step()
+        return loss
 
     def validation_step(self, batch: Any, index: int) -> None:
         """Held-out images: scores from hard codes, what the codes cost, and their use."""
@@ -168,14 +153,13 @@ class ImageTraining(lightning.LightningModule):
                 if quantizer is not None:
                     scorer.add(tokenizer.pixels(quantizer.lookup(quantizer(z).ids)), x)
             latents.append(z.reshape(-1, z.shape[-1]))
-        n = len(self.held_out)
         scores = plain.result() if quantizer is None else scorer.result()
-        for key in ("psnr", "ssim", "mse"):
-            self.log(f"valid_{key}", scores[key], prog_bar=key == "psnr", batch_size=n)
-        self.log("valid_continuous_mse", plain.result()["mse"], batch_size=n)
+        values = {key: scores[key] for key in ("psnr", "ssim", "mse")}
+        values["continuous_mse"] = plain.result()["mse"]
         if quantizer is not None:
-            for key, value in asdict(diagnose(quantizer, torch.cat(latents))).items():
-                self.log(f"valid_{key}", value, batch_size=n)
+            values |= asdict(diagnose(quantizer, torch.cat(latents)))
+        values = {f"valid_{key}": value for key, value in values.items()}
+        self.record_validation(values, len(self.held_out), "valid_psnr")
 
     def configure_optimizers(self) -> tuple[list, list]:
         """AdamW for the network, whose rate rises and falls as a cosine; Adam for the other."""
@@ -215,73 +199,55 @@ def run(
     init
         Name or folder of a model to start from; its shape goes before the recipe's.
     out
-        Folder for the recipe as resolved, checkpoints, metrics and the model.
+        Folder of the run (see `protok.common.run.TrainingRun`).
     overrides
         Dotted keys and values.
     resume
-        Go on from the last checkpoint in `out`, if there is one.
+        Go on from the last checkpoint in `out`, if there is one, with the settings of
+        ``recipe.json`` save those that are given anew.
     """
-    plan = read_image_recipe(recipe, overrides)
-    out = Path(out)
-    if images is not None:
-        data = dataclasses.replace(plan.data, train=str(images), valid="")
-        plan = dataclasses.replace(plan, data=data)
-    if not plan.data.train:
-        raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
-    start = None
-    if init is not None:
-        start = ImageTokenizer.from_pretrained(init)
+    training = TrainingRun(out, resume)
+    plan = read_image_recipe(recipe, training.options(overrides, images), training.settings)
+    start = None if init is None else ImageTokenizer.from_pretrained(init)
+    if start is not None:
         plan = dataclasses.replace(plan, model=start.network.config)
         check(plan, str(init))
+    _check_data(plan)
+    train, valid = parts(plan)
+    plan = training.begin(plan, train.digest())
+    module = ImageTraining(plan, valid.squares(plan.data.size, plan.valid.images))
+    if start is not None:
+        module.network.load_state_dict(start.network.state_dict())
+    batches = DataLoader(
+        Crops(train, plan.data.size, plan.data.flip),
+        batch_sampler=Draws(module, len(train)),
+        num_workers=plan.data.workers,
+        persistent_workers=plan.data.workers > 0,
+    )
+    # The two losses reach different parameters, which several processes must be told.
+    several = torch.cuda.device_count() > 1 and plan.loss.adversarial
+    strategy = "ddp_find_unused_parameters_true" if several else "auto"
+    training.fit(module, batches, strategy=strategy, use_distributed_sampler=False)
+    if not training.first:
+        return training.model
+    measured = training.validation(training.steps)
+    provenance = training.provenance(
+        train_images=len(train),
+        valid_sha256=valid.digest(),
+        validation={key: round(value, 5) for key, value in measured.items()},
+    )
+    tokenizer = ImageTokenizer(module.network.eval())
+    return training.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))
+
+
+def _check_data(plan: ImageRecipe) -> None:
+    if not plan.data.train:
+        raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
     if plan.data.size < smallest_side(plan.loss):
         raise RecipeError(
             f"images of {plan.data.size} pixels are too small for the chosen losses",
             f"they need {smallest_side(plan.loss)}",
         )
-    last = last_checkpoint(out, resume)
-    train, valid = parts(plan)
-    out.mkdir(parents=True, exist_ok=True)
-    plan = on_this_machine(plan, out / "recipe.json" if last else None)
-    (out / "recipe.json").write_text(json.dumps(asdict(plan), indent=1))
-
-    lightning.seed_everything(plan.optim.seed, verbose=False)
-    module = ImageTraining(plan, valid.squares(plan.data.size, plan.valid.images))
-    if start is not None:
-        module.network.load_state_dict(start.network.state_dict())
-    # The two losses reach different parameters, which several processes must be told.
-    several = torch.cuda.device_count() > 1 and plan.loss.adversarial
-    trainer = make_trainer(
-        out,
-        steps=plan.optim.steps,
-        every=plan.valid.every,
-        precision=plan.optim.precision,
-        strategy="ddp_find_unused_parameters_true" if several else "auto",
-        use_distributed_sampler=False,
-    )
-    began = time.time()
-    fit(
-        trainer,
-        module,
-        DataLoader(
-            Crops(train, plan.data.size, plan.data.flip),
-            batch_sampler=Draws(module, len(train)),
-            num_workers=plan.data.workers,
-            persistent_workers=plan.data.workers > 0,
-        ),
-        last,
-    )
-    provenance = {
-        "seed": plan.optim.seed,
-        "steps": trainer.global_step,
-        "train_sha256": train.digest(),
-        "train_images": len(train),
-        "valid_sha256": valid.digest(),
-        **made_with(began),
-        "validation": {k: round(float(v), 5) for k, v in trainer.callback_metrics.items() if "valid" in k},
-        "recipe": asdict(plan),
-    }
-    ImageTokenizer(module.network.eval()).save_pretrained(out / "model", provenance=provenance)
-    return out / "model"
 
 
 def parts(plan: ImageRecipe) -> tuple[Pictures, Pictures]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protok.common.settings import RecipeError, at_least_one, read_settings
+from protok.common.settings import OptimSettings, RecipeError, ValidSettings, at_least_one, read_settings
 
 ARCHITECTURES = ("llama", "gpt2")
 CONDITIONS = ("none", "class", "length", "sequence")
@@ -68,32 +68,29 @@ class PriorDataConfig:
 
 
 @dataclass(frozen=True)
-class PriorOptimConfig:
-    """How to train; ``batch``: codes a step, ``precision``: ``bf16-mixed``,
-    ``32`` or ``auto``, the faster one here."""
+class PriorOptimConfig(OptimSettings):
+    """How to train; ``batch``: codes a step and process."""
 
     steps: int = 4000
     batch: int = 8192
     lr: float = 6e-4
     weight_decay: float = 0.1
     warmup: int = 100
-    clip: float = 1.0
-    precision: str = "auto"
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least_one(self, "steps", "batch")
+        super().__post_init__()
+        at_least_one(self, "batch")
 
 
 @dataclass(frozen=True)
-class PriorValidConfig:
-    """What is measured on the way: every so many steps, on so many held-out records."""
+class PriorValidConfig(ValidSettings):
+    """What is measured on the way: so many held-out records."""
 
-    every: int = 500
     records: int = 256
 
     def __post_init__(self) -> None:
-        at_least_one(self, "every", "records")
+        super().__post_init__()
+        at_least_one(self, "records")
 
 
 @dataclass(frozen=True)
@@ -106,12 +103,16 @@ class PriorRecipe:
     valid: PriorValidConfig = field(default_factory=PriorValidConfig)
 
 
-def read_prior_recipe(path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> PriorRecipe:
-    """Read a recipe from TOML and apply ``{"optim.steps": 100}`` overrides.
+def read_prior_recipe(
+    path: str | Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> PriorRecipe:
+    """Read a recipe (see `protok.common.settings.read_settings`).
 
     Raises
     ------
     RecipeError
         For an unknown key, naming near ones, or a value of the wrong type.
     """
-    return read_settings(PriorRecipe, path, overrides)
+    return read_settings(PriorRecipe, path, overrides, defaults)

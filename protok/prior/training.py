@@ -6,31 +6,18 @@ killed and resumed goes on as if nothing had happened.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from protok.common.run import TrainingModule, TrainingRun
 from protok.common.settings import RecipeError
-from protok.common.trainer import (
-    every_twentieth,
-    fit,
-    last_checkpoint,
-    made_with,
-    make_trainer,
-    on_this_machine,
-    scheduled_adamw,
-    world_and_rank,
-)
+from protok.common.trainer import every_twentieth, scheduled_adamw, world_and_rank
 from protok.errors import CodebookMismatch
 from protok.prior.config import PriorRecipe, read_prior_recipe
 from protok.prior.corpus import Batches, Corpus, read_corpus
@@ -56,7 +43,7 @@ class Steps(IterableDataset):
             yield stack(self.batches.batch(step * world + rank), multiple)
 
 
-class PriorTraining(lightning.LightningModule):
+class PriorTraining(TrainingModule):
     """The transformer in training: loss, optimiser, validation."""
 
     def __init__(self, recipe: PriorRecipe, prior: Prior, held_out: Sequence[Row]):
@@ -69,14 +56,14 @@ class PriorTraining(lightning.LightningModule):
         torch.manual_seed(self.recipe.optim.seed * 1_000_003 + self.global_step)
         total, n = self.prior.losses(batch)
         loss = total.sum() / n.sum()
-        self.log("bits", loss / np.log(2), prog_bar=True)
-        self.log("lr", self.lr_schedulers().get_last_lr()[0])
+        values = {"bits": loss / np.log(2), "lr": self.lr_schedulers().get_last_lr()[0]}
+        self.record(self.global_step + 1, values, "bits")
         return loss
 
     def validation_step(self, batch: Any, index: int) -> None:
         """Bits for a code of held-out records."""
         bits = self.prior.bits(self.held_out)
-        self.log("valid_bits", float(bits.mean()), prog_bar=True, batch_size=len(bits))
+        self.record_validation({"valid_bits": float(bits.mean())}, len(bits), "valid_bits")
 
     def configure_optimizers(self) -> dict:
         """AdamW, whose rate rises and falls as a cosine."""
@@ -101,58 +88,40 @@ def run(
     tokens
         Token file, or codes of images; goes before ``data.train``.
     out
-        Folder for the recipe as resolved, checkpoints, metrics and the model.
+        Folder of the run (see `protok.common.run.TrainingRun`).
     overrides
         Dotted keys and values.
     resume
-        Go on from the last checkpoint in `out`, if there is one.
+        Go on from the last checkpoint in `out`, if there is one, with the settings of
+        ``recipe.json`` save those that are given anew.
     """
-    plan, out = read_prior_recipe(recipe, overrides), Path(out)
-    if tokens is not None:
-        data = dataclasses.replace(plan.data, train=str(tokens), valid="")
-        plan = dataclasses.replace(plan, data=data)
+    training = TrainingRun(out, resume)
+    plan = read_prior_recipe(recipe, training.options(overrides, tokens), training.settings)
     if not plan.data.train:
         raise RecipeError("nothing to learn", "give --tokens FILE or data.train in the recipe")
-    last = last_checkpoint(out, resume)
     train, valid = parts(plan)
-    out.mkdir(parents=True, exist_ok=True)
-    plan = on_this_machine(plan, out / "recipe.json" if last else None)
-    (out / "recipe.json").write_text(json.dumps(asdict(plan), indent=1))
-
-    lightning.seed_everything(plan.optim.seed, verbose=False)
+    plan = training.begin(plan, train.digest)
     layout = train.layout(plan.data)
     prior = Prior(plan.model, layout, build_network(plan.model, layout))
     kind = layout.condition
     some = np.linspace(0, len(valid) - 1, min(plan.valid.records, len(valid))).astype(int)
     held_out = [layout.row(valid.codes[i], valid.condition(int(i), kind)) for i in some]
     module = PriorTraining(plan, prior, held_out)
-    optim = plan.optim
-    trainer = make_trainer(
-        out,
-        steps=optim.steps,
-        every=plan.valid.every,
-        precision=optim.precision,
-        gradient_clip_val=optim.clip,
-    )
-    began = time.time()
-    batches = Batches(train, layout, optim.batch, plan.data.drop, optim.seed)
-    fit(trainer, module, DataLoader(Steps(batches, module), batch_size=None), last)
+    batches = Batches(train, layout, plan.optim.batch, plan.data.drop, plan.optim.seed)
+    steps = DataLoader(Steps(batches, module), batch_size=None)
+    training.fit(module, steps, gradient_clip_val=plan.optim.clip)
+    if not training.first:
+        return training.model
     prior.network.eval()
-    bits = prior.bits(held_out)
-    provenance = {
-        "seed": optim.seed,
-        "steps": trainer.global_step,
-        "train_sha256": train.digest,
-        "train_records": len(train),
-        "valid_sha256": valid.digest,
-        "valid_records": len(held_out),
-        "valid_bits": round(float(bits.mean()), 4),
-        "parameters": sum(p.numel() for p in prior.network.parameters()),
-        "transformers": transformers().__version__,
-        **made_with(began),
-        "recipe": asdict(plan),
-    }
-    return prior.save_pretrained(out / "model", provenance=provenance)
+    provenance = training.provenance(
+        train_records=len(train),
+        valid_sha256=valid.digest,
+        valid_records=len(held_out),
+        valid_bits=round(float(prior.bits(held_out).mean()), 4),
+        parameters=sum(p.numel() for p in prior.network.parameters()),
+        transformers=transformers().__version__,
+    )
+    return training.write(lambda folder: prior.save_pretrained(folder, provenance=provenance))
 
 
 def parts(plan: PriorRecipe) -> tuple[Corpus, Corpus]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protok.common.settings import RecipeError, read_settings
+from protok.common.settings import OptimSettings, RecipeError, ValidSettings, read_settings
 from protok.model.config import ModelConfig
 
 __all__ = ["DataConfig", "OptimConfig", "Recipe", "RecipeError", "ValidConfig", "read_recipe"]
@@ -47,15 +47,14 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(OptimSettings):
     """How to train.
 
-    ``rows``: residues a chain whose views are scored in a step. ``precision``: ``bf16-mixed``,
-    ``32``, or ``auto``, the faster of them here. ``noise``: the encoder sees chains with Gaussian
-    noise of up to so many Å on every atom, the decoder must restore them without it. ``steady``:
-    weight of the squared difference between latents with and without that noise. ``naming``:
-    weights with which encoder states, code vectors and decoder states must name amino acids
-    (`protok.training.auxiliary`). ``taught``: weights with which the same three must say what
+    ``rows``: residues a chain whose views are scored in a step. ``noise``: the encoder sees
+    chains with Gaussian noise of up to so many Å on every atom, the decoder must restore them
+    without it. ``steady``: weight of the squared difference between latents with and without that
+    noise. ``naming``: weights with which encoder states, code vectors and decoder states must name
+    amino acids (`protok.training.auxiliary`). ``taught``: weights with which the same three must say what
     ``data.teacher`` says (`protok.training.distillation`), codes and decoder its means ``around`` residues
     too, within radii in Å.
     ``school``: in so many of the steps, the first, nothing but the encoder
@@ -66,11 +65,7 @@ class OptimConfig:
     each GPU, or one on the CPU.
     """
 
-    steps: int = 6000
-    lr: float = 1e-3
     weight_decay: float = 0.02
-    warmup: int = 200
-    clip: float = 1.0
     rows: int = 64
     noise: float = 0.0
     steady: float = 0.0
@@ -79,11 +74,10 @@ class OptimConfig:
     taught: tuple[float, ...] = (0.0, 0.0, 0.0)
     around: tuple[float, ...] = ()
     school: int = 0
-    precision: str = "auto"
-    seed: int = 0
     devices: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key in ("naming", "taught"):
             weights = getattr(self, key)
             if len(weights) != 3 or min(weights) < 0:
@@ -103,14 +97,13 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class ValidConfig:
-    """What is measured on the way: every so many steps, so many chains, at most so long.
+class ValidConfig(ValidSettings):
+    """What is measured on the way: so many chains, at most so long.
 
     ``patience``: the run ends when the held-out RMSD has not improved in so many validations,
     and the model is the best one; 0 trains to the end, and the model is the last one.
     """
 
-    every: int = 500
     chains: int = 48
     longest: int = 256
     patience: int = 0

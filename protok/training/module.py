@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 
-from protok.common import callbacks
-from protok.common.trainer import LOG, scheduled_adamw, world_and_rank
+from protok.common.run import TrainingModule
+from protok.common.trainer import scheduled_adamw, world_and_rank
 from protok.model.features import Batch
 from protok.model.network import Known, Network
 from protok.quantize import ProVQ, effective_dimension
@@ -25,31 +24,26 @@ from protok.training.config import Recipe
 from protok.training.distillation import Teacher
 
 
-class Training(lightning.LightningModule):
+class Training(TrainingModule):
     """The network in training: loss, optimiser, curriculum, validation.
 
     Attributes
     ----------
-    metrics : MetricsFile or None
-        Where the first process writes what it measures.
     frozen : FrozenCodes or None
         What keeps the codebook where it is.
     measuring : bool
         Whether it is at a validation; stays true if that fails.
     """
 
-    def __init__(
-        self, recipe: Recipe, held_out: list[Backbone], data_sha256: str = "", teacher: Teacher | None = None
-    ):
+    def __init__(self, recipe: Recipe, held_out: list[Backbone], teacher: Teacher | None = None):
         super().__init__()
-        self.recipe, self.held_out, self.data_sha256 = recipe, held_out, data_sha256
+        self.recipe, self.held_out = recipe, held_out
         self.network = Network(recipe.model)
         shape, optim = recipe.model, recipe.optim
         self.network.decoder.superposed = optim.superposed
         widths = (shape.encoder.hidden, shape.quantizer.dim, shape.decoder.width)
         self.naming = Naming(widths, optim.naming) if any(optim.naming) else None
         self.teaching = Teaching(widths, optim.taught, teacher.widths) if teacher else None
-        self.metrics: callbacks.MetricsFile | None = None
         self.frozen: finetune.FrozenCodes | None = None
         self.measuring = False
 
@@ -71,10 +65,6 @@ class Training(lightning.LightningModule):
         """Move a `Lesson`, which Lightning does not know."""
         return batch.to(device) if isinstance(batch, Lesson) else batch
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint knows its data, which must be the same when it is resumed."""
-        checkpoint["data_sha256"] = self.data_sha256
-
     def on_train_start(self) -> None:
         """Where a model starts from is the first point of its curve."""
         if self.global_step == 0 and self.hard and self.recipe.finetune.init and self.metrics:
@@ -88,14 +78,9 @@ class Training(lightning.LightningModule):
         torch.manual_seed(optim.seed * 1_000_003 + self.global_step)
         seen = noisy(batch.batch, optim.noise)
         found = (self._school if self.schooled else self._whole)(batch, seen)
-        total = found["loss"]
         found["lr"] = self.lr_schedulers().get_last_lr()[0]
-        for key, value in found.items():
-            self.log(key, value, prog_bar=key in ("hardness", "loss", "view_error"))
-        if self.metrics and (self.global_step + 1) % LOG == 0:
-            values = {k: float(torch.as_tensor(v).detach()) for k, v in found.items()}
-            self.metrics.write(self.global_step + 1, values)
-        return total
+        self.record(self.global_step + 1, found, "hardness", "loss", "view_error")
+        return found["loss"]
 
     def _school(self, lesson: Lesson, seen: Batch | None) -> dict[str, Any]:
         """Loss, and what is logged, of a step in which the encoder learns the side tasks alone."""
@@ -192,11 +177,7 @@ class Training(lightning.LightningModule):
 
     def validation_step(self, batch: list[int], index: int) -> None:
         """`measure`; every process finds the same."""
-        found = self.measure()
-        for key, value in found.items():
-            self.log(key, value, prog_bar=key == "valid_rmsd", batch_size=len(self.held_out))
-        if self.metrics:
-            self.metrics.write(self.global_step, found)
+        self.record_validation(self.measure(), len(self.held_out), "valid_rmsd")
 
     def configure_optimizers(self) -> dict:
         """AdamW; the rate rises over the warm-up and falls to zero as a cosine."""

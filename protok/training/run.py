@@ -6,25 +6,16 @@ that is killed and resumed goes on as if nothing had happened (see `protok.commo
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import time
 from collections.abc import Mapping
-from dataclasses import asdict
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
-import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from protok.common import callbacks
 from protok.common.callbacks import OutOfMemory
-from protok.common.trainer import fit, made_with, make_trainer, on_this_machine
-from protok.structure.store import Store
+from protok.common.run import TrainingRun
 from protok.tokenizers.learned import StructureTokenizer
 from protok.training import finetune
 from protok.training.batches import Steps, Stream
@@ -32,7 +23,25 @@ from protok.training.config import Recipe, RecipeError, read_recipe
 from protok.training.distillation import Teacher, read_teacher
 from protok.training.module import Training
 from protok.training.report import report_tuning
-from protok.training.splits import held_out, sides_of
+from protok.training.splits import Sides, held_out, sides_of
+
+#: What tells the best weights, in Å; a gain below 0.01 Å is none.
+MONITOR, GAIN = "valid_rmsd", 0.01
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that there is before the first step.
+
+    ``start``: the model to fine-tune, if there is one.
+    """
+
+    run: TrainingRun
+    recipe: Recipe
+    sides: Sides
+    start: StructureTokenizer | None
+    teacher: Teacher | None
+    module: Training
 
 
 def run(
@@ -73,164 +82,120 @@ def run(
     OutOfMemory
         If memory runs out; says which settings to lower.
     """
-    out, given = Path(out), dict(overrides or {})
+    options = dict(overrides or {})
     for key, value in (("data.train", structures), ("finetune.init", init)):
         if value is not None:
-            given[key] = str(value)
-    found = callbacks.latest(out / "checkpoints")
-    if found and not resume:
-        raise RecipeError("holds a run already", "give --resume or another --out", file=str(out))
-    before = out / "recipe.json"
-    said = json.loads(before.read_text()) if resume and before.exists() else {}
-    plan = read_recipe(recipe, given, said)
+            options[key] = str(value)
+    training = TrainingRun(out, resume)
+    prepared = prepare(training, recipe, options)
+    fit(prepared)
+    if not training.first:
+        return training.model
+    return write(prepared, *choose_weights(prepared))
+
+
+def prepare(run: TrainingRun, recipe: str | Path | None, options: Mapping[str, Any]) -> Prepared:
+    """Read the recipe, split the chains, make the network that is trained.
+
+    Raises
+    ------
+    RecipeError
+        For settings without a meaning, or data that have changed since the run began.
+    """
+    plan = read_recipe(recipe, options, run.settings)
     if not plan.data.train:
         raise RecipeError("nothing to train on", "give --structures FOLDER or data.train in the recipe")
-    odd = [key for key in given if key.startswith("finetune.")]
+    odd = [key for key in options if key.startswith("finetune.")]
     if odd and not plan.finetune.init:
         raise RecipeError(f"{odd[0]} without a model to fine-tune", "give --init MODEL")
     start = StructureTokenizer.from_pretrained(plan.finetune.init) if plan.finetune.init else None
-    out.mkdir(parents=True, exist_ok=True)
-    first = rank_zero_only.rank == 0
-    sides = sides_of(plan, out, resumed=found is not None, write=first)
+    run.out.mkdir(parents=True, exist_ok=True)
+    sides = sides_of(plan, run.out, resumed=run.checkpoint is not None, write=run.first)
     if start is not None:
         lengths = sides.train.lengths()[sides.train.weight > 0]
-        said = said or finetune.defaults(start, plan.finetune.codebook, lengths, out)
-        plan = read_recipe(recipe, given, said)
+        settings = run.settings or finetune.defaults(start, plan.finetune.codebook, lengths, run.out)
+        plan = read_recipe(recipe, options, settings)
         finetune.check(plan, start)
-    plan = on_this_machine(plan)
-    digest = sides.train.digest
-    if found and found[1].get("data_sha256", digest) != digest:
-        raise RecipeError(
-            "the training structures have changed since the run began",
-            "restore them, or start again with another --out",
-            file=str(out),
-        )
-    if first:
-        partial = before.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(plan), indent=1))
-        partial.replace(before)
-        if found is None:
-            (out / "checkpoints" / callbacks.BEST).unlink(missing_ok=True)
-
-    lightning.seed_everything(plan.optim.seed, verbose=False)
+    plan = run.begin(plan, sides.train.digest)
     teacher = None
     if any(plan.optim.taught):
         teacher = read_teacher(plan.data.teacher, sides.train, plan.optim.around)
-    module = Training(plan, held_out(sides.valid, plan.valid), digest, teacher)
+    module = Training(plan, held_out(sides.valid, plan.valid), teacher)
     if start is not None:
         module.frozen = finetune.begin(module.network, start, plan)
-    done = int(found[1]["global_step"]) if found else 0
-    trainer = _trainer(plan, out, done)
-    if trainer.is_global_zero:
-        module.metrics = callbacks.MetricsFile(out / "metrics.csv", done)
-    began = time.time()
-    _fit(trainer, module, sides.train, found[0] if found else None, teacher)
-    if not trainer.is_global_zero:
-        return out / "model"
-    best = _take_best(module, start, out, trainer.global_step)
-    if module.frozen is not None:
-        module.frozen.finish()
-    measured = _validation(module.metrics.rows, best)
-    if start is not None and best and plan.finetune.blend < 1:
-        finetune.blend(module.network.eval(), start, plan.finetune.blend)
-        measured = module.measure()
-    provenance = {
-        "seed": plan.optim.seed,
-        "steps": trainer.global_step,
-        "best_step": best,
-        "train_sha256": digest,
-        "train_chains": int((sides.train.weight > 0).sum()),
-        "valid_sha256": sides.valid.digest,
-        **made_with(began),
-        "validation": {k: round(v, 4) for k, v in measured.items()},
-        "recipe": asdict(plan),
-    }
-    if teacher is not None:
-        provenance["states_of"] = teacher.name
-    tokenizer = StructureTokenizer(module.network.eval())
-    if start is not None:
-        provenance["init"] = {
-            "codebook": start.codebook,
-            "train_sha256": start.provenance.get("train_sha256"),
-        }
-    tokenizer.save_pretrained(out / "model.partial", provenance=provenance)
-    shutil.rmtree(out / "model", ignore_errors=True)
-    (out / "model.partial").rename(out / "model")
-    if start is not None:
-        report_tuning(start, out, sides, provenance, trainer.strategy.root_device)
-    return out / "model"
+    return Prepared(run, plan, sides, start, teacher, module)
 
 
-def _fit(
-    trainer: lightning.Trainer,
-    module: Training,
-    train: Store,
-    checkpoint: Path | None,
-    teacher: Teacher | None,
-) -> None:
-    plan = module.recipe
-    stream = Stream(train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
+def fit(prepared: Prepared) -> None:
+    """Train to the end, or until the held-out RMSD no longer improves.
+
+    Raises
+    ------
+    OutOfMemory
+        If memory runs out; says which settings to lower.
+    """
+    plan, module = prepared.recipe, prepared.module
+    patience = plan.valid.patience
+    stream = Stream(prepared.sides.train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
+    steps = Steps(stream, module, plan.optim.steps, plan.optim.school, prepared.teacher)
     try:
-        steps = Steps(stream, module, plan.optim.steps, plan.optim.school, teacher)
-        batches = DataLoader(steps, batch_size=None, num_workers=plan.data.workers)
-        fit(trainer, module, batches, checkpoint)
+        prepared.run.fit(
+            module,
+            DataLoader(steps, batch_size=None, num_workers=plan.data.workers),
+            monitor=callbacks.Monitor(MONITOR, GAIN, patience) if patience else None,
+            draw=draw_if_possible,
+            devices=plan.optim.devices,
+            gradient_clip_val=plan.optim.clip,
+        )
     except (MemoryError, RuntimeError) as error:
         if not callbacks.is_out_of_memory(error):
             raise
         raise memory_advice(plan, module.measuring) from error
 
 
-def _take_best(module: Training, start: StructureTokenizer | None, out: Path, done: int) -> int:
-    """Give the module the weights to keep; returns how many steps they have seen.
+def choose_weights(prepared: Prepared) -> tuple[int, dict[str, float]]:
+    """Give the network the weights to keep; returns how many steps they saw, and their validation.
 
-    They may be those that fine-tuning started from.
+    They may be those that fine-tuning started from, or lie between these and the best.
     """
-    path = out / "checkpoints" / callbacks.BEST
-    if not (module.recipe.valid.patience and path.exists()):
-        return done
-    best = torch.load(path, map_location="cpu", weights_only=True)
-    step, rows = int(best["global_step"]), module.metrics.rows
-    lowest, before = (_validation(rows, n).get(callbacks.MONITOR) for n in (step, 0))
-    if start is not None and None not in (lowest, before) and before <= lowest:
-        finetune.give(module.network, start)
-        return 0
-    module.load_state_dict(best["state_dict"])
-    return step
+    run, plan, module, start = prepared.run, prepared.recipe, prepared.module, prepared.start
+    step = run.steps
+    if plan.valid.patience and (best := run.best()) is not None:
+        step = int(best["global_step"])
+        lowest, before = (run.validation(n).get(MONITOR) for n in (step, 0))
+        if start is not None and None not in (lowest, before) and before <= lowest:
+            finetune.give(module.network, start)
+            step = 0
+        else:
+            module.load_state_dict(best["state_dict"])
+    if module.frozen is not None:
+        module.frozen.finish()
+    measured = run.validation(step)
+    if start is not None and step and plan.finetune.blend < 1:
+        finetune.blend(module.network.eval(), start, plan.finetune.blend)
+        measured = module.measure()
+    return step, measured
 
 
-def _validation(rows: list[dict[str, float]], step: int) -> dict[str, float]:
-    """What the validation after so many steps found; empty if there was none."""
-    for row in rows:
-        if row["step"] == step and callbacks.MONITOR in row:
-            return {k: v for k, v in row.items() if k != "step"}
-    return {}
-
-
-def _trainer(plan: Recipe, out: Path, done: int) -> lightning.Trainer:
-    loggers = []
-    if find_spec("tensorboard") is not None:
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        loggers.append(TensorBoardLogger(out, "tensorboard", "", purge_step=done or None))
-    every = max(1, min(plan.valid.every, plan.optim.steps))
-    folder = out / "checkpoints"
-    watchers: list[lightning.Callback] = [callbacks.Figures(out / "training.svg", draw_if_possible)]
-    if plan.valid.patience:
-        watchers += [callbacks.Patience(plan.valid.patience), callbacks.Best(folder)]
-    # torchrun says how many processes it has started, on this machine and in all.
-    local, world = (int(os.environ.get(key, 0)) for key in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    return make_trainer(
-        out,
-        steps=plan.optim.steps,
-        every=every,
-        precision=plan.optim.precision,
-        devices=plan.optim.devices or local or "auto",
-        num_nodes=world // local if local else 1,
-        gradient_clip_val=plan.optim.clip,
-        logger=loggers,
-        plugins=[callbacks.AtomicCheckpoints()],
-        callbacks=[*watchers, callbacks.Last(folder, max(1, every // 5), every)],
+def write(prepared: Prepared, step: int, measured: Mapping[str, float]) -> Path:
+    """Write the model and, of fine-tuning, the report; returns the folder of the model."""
+    run, sides, start = prepared.run, prepared.sides, prepared.start
+    provenance = run.provenance(
+        best_step=step,
+        train_chains=int((sides.train.weight > 0).sum()),
+        valid_sha256=sides.valid.digest,
+        validation={key: round(value, 4) for key, value in measured.items()},
     )
+    if prepared.teacher is not None:
+        provenance["states_of"] = prepared.teacher.name
+    if start is not None:
+        digest = start.provenance.get("train_sha256")
+        provenance["init"] = {"codebook": start.codebook, "train_sha256": digest}
+    tokenizer = StructureTokenizer(prepared.module.network.eval())
+    run.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))
+    if start is not None:
+        report_tuning(start, run.out, sides, provenance, run.trainer.strategy.root_device)
+    return run.model
 
 
 def memory_advice(plan: Recipe, validating: bool) -> OutOfMemory:

@@ -267,26 +267,6 @@ def test_classes_of_images_are_learned(drawings, tmp_path):
     assert even > 0.9 and follow > 0.9
 
 
-def test_a_resumed_run_ends_where_the_whole_one_does(wheels, tmp_path):
-    whole = train.run(tokens=wheels, out=tmp_path / "whole", overrides=TINY)
-    stop = train.PriorTraining.training_step
-
-    def dies(self, batch, index):
-        if self.global_step == 8:
-            raise KeyboardInterrupt
-        return stop(self, batch, index)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.PriorTraining, "training_step", dies)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            train.run(tokens=wheels, out=tmp_path / "cut", overrides=TINY)
-    with pytest.raises(RecipeError, match="holds a run already.*resume"):
-        train.run(tokens=wheels, out=tmp_path / "cut", overrides=TINY)
-    cut = train.run(tokens=wheels, out=tmp_path / "cut", overrides=TINY, resume=True)
-    one, other = (Prior.from_pretrained(m).network.state_dict() for m in (whole, cut))
-    assert all(torch.equal(one[k], other[k]) for k in one)
-
-
 def test_a_saved_prior_is_the_same_and_a_damaged_one_is_refused(tmp_path):
     made = prior(IMAGE, "gpt2")
     folder = made.save_pretrained(tmp_path / "p", provenance={"steps": 3})

@@ -329,7 +329,7 @@ def test_one_bad_file_is_a_row_and_the_exit_code(base, structures, tmp_path, cap
     (folder / "bad.pdb").write_text("ATOM  other nonsense\n")
     protok.write(wide[:20], folder / "wide.pdb")
     assert main.main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 2
-    assert "structures have changed since the run began" in capsys.readouterr().err
+    assert "data have changed since the run began" in capsys.readouterr().err
 
 
 def test_a_forgetting_set_of_ones_own(base, structures, tmp_path):
