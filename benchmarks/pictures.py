@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     bar = figure.colorbar(scale, ax=grid, shrink=0.5)
     bar.set_label("distance of CA from its place, Å")
     FigureCanvasAgg(figure)
-    out = options.out or results / f"reconstruction-{options.model}.png"
+    out = options.out or ROOT / "docs" / "figures" / f"reconstruction-{options.model}.png"
     figure.savefig(out, dpi=90)
     print(f"wrote {out}")
 

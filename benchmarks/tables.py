@@ -1,4 +1,4 @@
-"""Write the tables of the README and of benchmarks/README.md from the result files.
+"""Write the tables of the README, of docs/results and of benchmarks/ from the result files.
 
 python benchmarks/tables.py            # rewrite the pages
 python benchmarks/tables.py --check    # exit 1 if it would change
@@ -7,6 +7,7 @@ python benchmarks/tables.py --check    # exit 1 if it would change
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 import sys
@@ -108,6 +109,24 @@ def reconstruction() -> str:
         "phi, psi where 98 % of real ones are",
     ]
     return text + "\n\nGeometry across peptide bonds, mean ± sd:\n\n" + table(head, rows)
+
+
+def quality() -> str:
+    """Four models on both test sets, in short."""
+    measures, rows = {"rmsd": 2, "tm_score": 3, "lddt": 3}, []
+    for name in ("protok-512", "protok-512-lite", "protok-512-sites", "protok-4096"):
+        result = load(f"reconstruction-{name}.json")
+        means = [result["sets"][key]["mean"] for key in SETS]
+        rows.append(
+            [
+                f"`{name}`",
+                f"{math.log2(result['size']):.0f}",
+                *(f"{mean[key]:.{digits}f}" for key, digits in measures.items() for mean in means),
+            ]
+        )
+    head = ["model", "bits a residue"]
+    head += [f"{name}, {title}" for name in ("CA RMSD (Å)", "TM-score", "lDDT") for title in SETS.values()]
+    return table(head, rows)
 
 
 def controls() -> str:
@@ -424,7 +443,7 @@ def encoding() -> str:
         text += "\n\n" + _decoding()
     if result["left_out"]:
         text += "\n\nLeft out: " + "; ".join(f"{k}: {v}" for k, v in result["left_out"].items())
-    return text + "\n\n![Cost per residue over length](benchmarks/results/speed.png)"
+    return text + "\n\n![Cost per residue over length](../figures/speed.png)"
 
 
 def _decoding() -> str:
@@ -456,12 +475,10 @@ def _how(name: str) -> str:
 
 
 PAGES = {
-    "README.md": {
-        "reconstruction": reconstruction,
-        "reading": reading,
-        "encoding": encoding,
-        "leaderboard": leaderboard_tables.short,
-    },
+    "README.md": {"quality": quality},
+    "docs/results/reconstruction.md": {"reconstruction": reconstruction},
+    "docs/results/speed.md": {"reading": reading, "encoding": encoding},
+    "docs/results/leaderboard.md": {"leaderboard": leaderboard_tables.short},
     "benchmarks/README.md": {
         "controls": controls,
         "design": design,
