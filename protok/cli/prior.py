@@ -6,7 +6,6 @@ Arguments are parsed and results printed here; torch is imported when a command 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from protok.cli.options import (
     say,
     settings,
 )
-from protok.common.files import finite
+from protok.common.files import write_json
 
 #: Images in a row of a sheet.
 ACROSS = 10
@@ -200,7 +199,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     write = _write_images if prior.layout.grid else _write_backbones
     found = _settings(arguments, prior) | {"samples": write(prior, tokenizer, asked, codes, out)}
-    (out / "samples.json").write_text(json.dumps(finite(found), indent=1) + "\n")
+    write_json(out / "samples.json", found)
     if arguments.json:
         print_json(found)
     what = "image" if prior.layout.grid else "backbone"
