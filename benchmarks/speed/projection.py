@@ -104,7 +104,7 @@ def size(count: float) -> str:
 
 
 def page(speed: dict, given: Assumptions) -> str:
-    """The tables and figures of SCALE.md."""
+    """The table and figures of docs/results/speed.md."""
     head = (
         "packed as",
         "encoder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import tomllib
 
@@ -17,6 +18,25 @@ MODELS = ("protok-512", "protok-512-lite", "protok-512-named", "protok-512-sites
 def measured() -> dict[str, dict]:
     """Results of reconstruction by model."""
     return records.read(RESULTS / "reconstruction.parquet")
+
+
+def quality() -> str:
+    """Four models on both test sets, in short."""
+    there = measured()
+    measures, rows = {"rmsd": 2, "tm_score": 3, "lddt": 3}, []
+    for name in ("protok-512", "protok-512-lite", "protok-512-sites", "protok-4096"):
+        result = there[name]
+        means = [result["sets"][key]["mean"] for key in SETS]
+        rows.append(
+            [
+                f"`{name}`",
+                f"{math.log2(result['size']):.0f}",
+                *(f"{mean[key]:.{digits}f}" for key, digits in measures.items() for mean in means),
+            ]
+        )
+    head = ["model", "bits a residue"]
+    head += [f"{name}, {title}" for name in ("CA RMSD (Å)", "TM-score", "lDDT") for title in SETS.values()]
+    return table(head, rows)
 
 
 def reconstruction() -> str:

@@ -20,6 +20,7 @@ from benchmarks.speed import projection
 from benchmarks.tables import accuracy, images, leaderboard, quantizers, speed
 
 TABLES = {
+    "quality": accuracy.quality,
     "reconstruction": accuracy.reconstruction,
     "controls": accuracy.controls,
     "design": accuracy.design,

@@ -50,7 +50,7 @@ def write_report(results: Results, path: str | Path) -> None:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ProtokError("a report needs matplotlib", "pip install 'protok[plot]'") from error
+        raise ProtokError("a report needs matplotlib", "pip install 'protok[bench]'") from error
     parts = ["<h1>Structure tokenizers</h1>", _notes(results), _leaders(results)]
     kinds = {task["kind"] for task in results.tasks().values()}
     for kind, title in TITLES.items():

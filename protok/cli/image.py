@@ -211,7 +211,7 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         from protok.image import training
     except ModuleNotFoundError as error:
-        say(f"error: training needs {error.name}: pip install 'protok[train,image]'")
+        say(f"error: training needs {error.name}: pip install 'protok[image]'")
         return USAGE
     model = training.run(
         arguments.recipe,

@@ -116,6 +116,6 @@ def _hub() -> Any:
         import huggingface_hub
     except ImportError as error:
         raise Unsupported(
-            "huggingface_hub is not installed", "pip install 'protok[hub]', or give a folder"
+            "huggingface_hub is not installed", "pip install 'protok[interop]', or give a folder"
         ) from error
     return huggingface_hub

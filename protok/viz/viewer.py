@@ -200,7 +200,7 @@ def view_3dmol(structure: Any, tokenizer: Any, *, width: int = 640, height: int 
     try:
         import py3Dmol
     except ModuleNotFoundError as error:
-        raise ProtokError("this view needs py3Dmol", "pip install 'protok[view]'") from error
+        raise ProtokError("this view needs py3Dmol", "pip install 'protok[interop]'") from error
     from protok.structure.io.write import write
 
     backbone = as_backbone(structure)

@@ -16,7 +16,7 @@ from protok.bench.representations.load import subject
 from protok.errors import FormatError, ProtokError
 from protok.testing import random_backbone
 
-REASON = "needs pip install 'protok[esm]'"
+REASON = "needs pip install 'protok[bench]'"
 for needed in ("scipy", "torch_geometric"):
     pytest.importorskip(needed, reason=REASON)
 esm = pytest.importorskip("esm", reason=REASON)

@@ -1,15 +1,18 @@
-"""The pages: their Python runs, their commands exist, their links lead somewhere; doctests."""
+"""The pages: their Python runs, their commands exist, their links and paths lead somewhere; doctests.
 
+Links of the site are checked by `mkdocs build --strict`; here are those of the pages outside it.
+"""
+
+import configparser
 import contextlib
 import doctest
-import html.parser
 import importlib
 import io
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -19,15 +22,8 @@ from protok.cli.main import parser
 from protok.tokens.files import save
 from tests.helpers.paths import ROOT
 
-PAGES = sorted(
-    [
-        *ROOT.glob("*.md"),
-        *ROOT.glob("protok/docs/*.md"),
-        *ROOT.glob("docs/results/*.md"),
-        *ROOT.glob("benchmarks/*.md"),
-        ROOT / "protok/bench/README.md",
-    ]
-)
+OUTSIDE = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks/README.md", ROOT / "protok/bench/README.md"]
+PAGES = [*OUTSIDE, *sorted(ROOT.glob("docs/**/*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -44,7 +40,7 @@ def desk(tmp_path, monkeypatch):
 
 def test_own_tokenizer_quantizer_and_task(desk, capsys):
     space = {}
-    for code in blocks(ROOT / "protok/docs/extend.md", "python"):
+    for code in blocks(ROOT / "docs/extend.md", "python"):
         assert len(code.splitlines()) <= 30
         exec(code, space)
     assert len(protok.tokens.files.load("bend.parquet")) == 5
@@ -63,10 +59,18 @@ def test_own_tokenizer_quantizer_and_task(desk, capsys):
 def test_with_other_libraries(desk):
     pytest.importorskip("torch_geometric", reason="needs protok[interop]")
     space = {}
-    for code in blocks(ROOT / "protok/docs/interoperability.md", "python"):
+    for code in blocks(ROOT / "docs/interoperability.md", "python"):
         exec(code, space)
     assert space["features"].shape == (2, 512) and space["hit"].identity < 1
     assert np.array_equal(space["t"].ids, space["tok"].encode(space["s"]).ids)
+
+
+@pytest.mark.parametrize("name", ["index", "encode", "search", "language-models"])
+def test_python_of_the_pages_runs(name, desk):
+    space = {}
+    for code in blocks(ROOT / f"docs/{name}.md", "python"):
+        exec(code, space)
+    assert space
 
 
 def test_commands_of_the_pages_are_commands():
@@ -94,47 +98,54 @@ def test_commands_of_the_pages_are_commands():
     assert seen > 30
 
 
-class _Links(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.to, self.ids = [], set()
-
-    def handle_starttag(self, tag, attributes):
-        for key, value in attributes:
-            if key in ("href", "src"):
-                self.to.append(value)
-            if key == "id":
-                self.ids.add(value)
-
-
-def test_the_site_builds_and_its_links_lead_somewhere(tmp_path, monkeypatch):
-    pytest.importorskip("markdown", reason="needs protok[docs]")
-    monkeypatch.syspath_prepend(str(ROOT / "protok/docs"))
-    build = importlib.import_module("pages")
-    pages = {page.resolve(): _Links() for page in build.build(tmp_path)}
-    for page, links in pages.items():
-        links.feed(page.read_text("utf-8"))
-    for page, links in pages.items():
-        for address in links.to:
-            path, _, anchor = unquote(address).partition("#")
-            if re.match(r"[a-z]+:", address):
-                assert address.startswith(("https://", "mailto:")), address
-                continue
-            to = (page.parent / path).resolve() if path else page
-            assert to.exists(), f"{page.name} links to {address}"
-            if anchor and to in pages:
-                assert anchor in pages[to].ids, f"{page.name} links to {address}"
-    text = (tmp_path / "api.html").read_text("utf-8")
-    for name in (
-        "protok.analysis.search.Database",
-        "protok.tokenizers.learned.StructureTokenizer",
-        "save_pretrained",
-    ):
-        assert name in text
+@pytest.mark.parametrize("page", OUTSIDE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_pages_outside_the_site_lead_somewhere(page):
+    for address in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if re.match(r"[a-z]+:", address):
+            assert address.startswith(("https://", "mailto:")), address
+            continue
+        path, _, anchor = address.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), address
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.M)
+            assert anchor in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
-def test_pages_do_not_travel_in_the_wheel():
-    assert not (ROOT / "protok/docs/__init__.py").exists()
+def test_paths_that_contributing_names_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    paths = re.findall(r"`((?:protok|tests|docs|tools|benchmarks|recipes|data|notebooks)/[^` ]*)`", text)
+    assert len(paths) > 30
+    assert not [path for path in paths if not (ROOT / path).exists()]
+    questions = re.findall(r"^\d+\. \*\*.*\?\*\*(.*(?:\n   .*)*)", text, re.M)
+    assert len(questions) == 10
+    assert all(re.search(r"`[\w.]+/", answer) for answer in questions)
+
+
+def test_contributing_lists_every_package_in_the_order_of_imports():
+    tree = re.search(r"^```\nprotok/.*?^```$", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.M | re.S)[0]
+    packages = {path.parent.name for path in (ROOT / "protok").glob("*/__init__.py")}
+    listed = [name for name in re.findall(r"^  (\w+)/", tree, re.M) if name != "weights"]
+    assert set(listed) == packages
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    layers = re.findall(r"\w+", config["importlinter:contract:layers"]["layers"])
+    assert listed == [name for name in layers if name in packages]
+
+
+def test_the_picture_of_the_imports_is_that_of_the_code():
+    pytest.importorskip("grimp", reason="needs import-linter: pip install '.[dev]'")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "imports.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_is_short_and_has_its_headings_first():
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    assert len(lines) <= 150
+    headings = [line for line in lines if line.startswith("## ")]
+    assert headings[:2] == ["## Install and try", "## Test"]
 
 
 DOCUMENTED = sorted(

@@ -22,11 +22,14 @@ def test_the_readmes_python_runs(monkeypatch, tmp_path):
     exec(code, space)
     assert space["z"].shape == (len(space["s"]), 5)
     assert str(space["t"]) in code
+    protok = space["protok"]
+    back, chain = space["back"], space["s"]
+    assert f"{protok.rmsd(back, chain):.1f} Å, TM-score {protok.tm_score(back, chain):.2f}" in code
     assert (tmp_path / "tokens.parquet").exists()
 
 
 @pytest.mark.slow
-def test_the_readmes_tables_are_those_of_the_results():
+def test_tables_of_the_pages_are_those_of_the_results():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.tables.write", "--check"], cwd=ROOT, capture_output=True, text=True
     )

@@ -58,8 +58,8 @@ def test_committed_outputs(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path, tmp_path):
-    pytest.importorskip("nbclient", reason="needs nbclient: pip install '.[test]'")
-    pytest.importorskip("ipykernel", reason="needs ipykernel: pip install '.[test]'")
+    pytest.importorskip("nbclient", reason="needs nbclient: pip install '.[dev]'")
+    pytest.importorskip("ipykernel", reason="needs ipykernel: pip install '.[dev]'")
     command = [sys.executable, FOLDER / "execute.py", path.stem, "-o", tmp_path]
     before = {one.name for one in FOLDER.iterdir()}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)

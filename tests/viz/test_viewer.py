@@ -132,7 +132,7 @@ def test_command(examples, tmp_path, monkeypatch, capsys):
 
 
 def test_py3dmol_colours_by_code(examples, tokenizer):
-    pytest.importorskip("py3Dmol", reason="needs py3Dmol: pip install 'protok[view]'")
+    pytest.importorskip("py3Dmol", reason="needs py3Dmol: pip install 'protok[interop]'")
     shown = view_3dmol(examples / "7soo.A.pdb", tokenizer)._make_html()
     tokens = tokenizer.encode(examples / "7soo.A.pdb")
     for code in np.unique(tokens.ids):

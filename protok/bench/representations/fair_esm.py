@@ -25,7 +25,7 @@ from protok.errors import FormatError, ProtokError
 from protok.structure.backbone import Backbone
 from protok.structure.io.interop import as_backbone
 
-REMEDY = "pip install 'protok[esm]'"
+REMEDY = "pip install 'protok[bench]'"
 
 
 def _package() -> Any:

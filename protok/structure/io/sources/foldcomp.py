@@ -67,7 +67,7 @@ def unpack(data: bytes) -> bytes:
         _helper = _Helper()
     status, content = _helper.ask(data)
     if status == _MISSING:
-        raise FormatError("Foldcomp data", "pip install 'protok[foldcomp]'")
+        raise FormatError("Foldcomp data", "pip install 'protok[interop]'")
     if status == _REFUSED:
         raise CorruptFile(f"damaged Foldcomp data ({content.decode()})", "fetch it again")
     return content
