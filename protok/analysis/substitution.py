@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, ProtokError, Unsupported
+from protok.tokenizers.protocol import HasCodeVectors, Tokenizer
 
 #: Scores of one bit.
 BIT = 4
@@ -123,7 +124,7 @@ class Matrix:
             ) from error
 
 
-def default_matrix(tokenizer: Any, usage: np.ndarray | None = None) -> Matrix:
+def default_matrix(tokenizer: Tokenizer, usage: np.ndarray | None = None) -> Matrix:
     """The matrix that `protok search` takes for a tokenizer.
 
     Published ones for 3Di and Protein Blocks, otherwise `of_codebook`.
@@ -131,7 +132,7 @@ def default_matrix(tokenizer: Any, usage: np.ndarray | None = None) -> Matrix:
     Parameters
     ----------
     tokenizer
-        With `name`, `codebook` and, unless it is one of these, `code_vectors`.
+        With code vectors, unless it is one of these.
     usage : (size,)
         How often each code occurs where it is searched.
 
@@ -143,7 +144,7 @@ def default_matrix(tokenizer: Any, usage: np.ndarray | None = None) -> Matrix:
     published = _published(tokenizer.name)
     if published is not None:
         return Matrix(published[0], published[1], tokenizer.codebook, f"published: {tokenizer.name}")
-    if not hasattr(tokenizer, "code_vectors"):
+    if not isinstance(tokenizer, HasCodeVectors):
         raise Unsupported(
             f"{tokenizer.name} has no code vectors to make a matrix of",
             "count one in homologs with `protok matrix` and give it with --matrix",
