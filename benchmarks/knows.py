@@ -16,6 +16,7 @@ import numpy as np
 from provenance import provenance, write
 
 from protok import bench
+from protok.bench.data.source import digest
 from protok.bench.representations.controls import neighbours
 from protok.structure.backbone import Backbone
 
@@ -96,7 +97,7 @@ def main() -> None:
         rows[who.name] = explained(who, *halves, wanted)
         print(who.name, rows[who.name], flush=True)
     about = provenance("python benchmarks/knows.py", set=options.set, chains=list(map(len, halves)))
-    write(options.out, about | {"sha256": folder.digest([], ids), "explained": rows})
+    write(options.out, about | {"sha256": digest(folder, [], ids), "explained": rows})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 from provenance import digest, provenance, write
 
 from protok import bench
-from protok.bench.data.folder import WITHIN
+from protok.bench.data.source import WITHIN
 from protok.bench.evaluation import available, named
 from protok.bench.results import Results
 from protok.errors import ProtokError

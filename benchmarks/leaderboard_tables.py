@@ -8,7 +8,7 @@ from collections.abc import Callable
 import leaderboard
 import numpy as np
 
-from protok.bench.data.folder import WITHIN
+from protok.bench.data.source import WITHIN
 from protok.bench.results import Results
 
 PROBES = ("fast", "linear", "paper")

@@ -26,6 +26,7 @@ import protok
 from protok.analysis.search import Database, label, search
 from protok.analysis.substitution import Matrix, default_matrix, of_alignments, tm_alignment
 from protok.bench.data.folder import Folder
+from protok.bench.data.source import digest
 from protok.bench.measures.scores import spearman
 from protok.tokens.tokens import Tokens
 
@@ -203,7 +204,7 @@ def main() -> None:
             packages=(*provenance.PACKAGES, "tmtools"),
             data={
                 "name": "SCOP 2 domains, one a sequence cluster",
-                "sha256": folder.digest(learn + test, sorted({d.id for d in learn + test})),
+                "sha256": digest(folder, learn + test, sorted({d.id for d in learn + test})),
                 "learned_from": {"domains": len(learn), "pairs": len(aligned)},
                 "searched": {
                     "domains": len(test),

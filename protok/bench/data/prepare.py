@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from protok.bench.data import splits
-from protok.bench.data.folder import standardised, varies
 from protok.bench.data.parquet import schema_of
 from protok.bench.data.regions import in_region
+from protok.bench.data.source import standardised, varies
 from protok.bench.tasks import UNTAUGHT
 from protok.errors import FormatError, ProtokError
 from protok.structure.backbone import Backbone
