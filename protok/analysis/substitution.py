@@ -8,7 +8,6 @@ Blocks are biotite's copies of the published ones.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from protok.common.files import atomic
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, ProtokError, Unsupported
 from protok.tokenizers.protocol import HasCodeVectors, Tokenizer
 
@@ -89,19 +89,14 @@ class Matrix:
 
     def save(self, path: str | Path) -> None:
         """Write an `.npz` file of plain arrays."""
-        partial = Path(f"{path}.{os.getpid()}.part")
-        try:
-            with partial.open("wb") as handle:
-                np.savez_compressed(
-                    handle,
-                    scores=self.scores,
-                    gap=np.array(self.gap, np.int16),
-                    codebook=np.array(self.codebook),
-                    origin=np.array(self.origin),
-                )
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic(path, "wb") as handle:
+            np.savez_compressed(
+                handle,
+                scores=self.scores,
+                gap=np.array(self.gap, np.int16),
+                codebook=np.array(self.codebook),
+                origin=np.array(self.origin),
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> Matrix:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from protok.bench.representations.load import subject
     from protok.bench.representations.precomputed import save_precomputed
     from protok.bench.representations.representation import Subject
-    from protok.bench.results import load_results
+    from protok.bench.results import Result, load_results, pack
     from protok.bench.tasks import TASKS, Task
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
@@ -38,7 +38,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "representations.load": ["subject"],
         "representations.precomputed": ["save_precomputed"],
         "representations.representation": ["Subject"],
-        "results": ["load_results"],
+        "results": ["Result", "load_results", "pack"],
         "tasks": ["TASKS", "Task"],
     },
 )

@@ -206,9 +206,9 @@ def _measured(
     out: Path | None,
     parts: dict,
     about: dict[str, Any],
-) -> dict[str, Any]:
+) -> results.Result:
     started, spent, encoding = time.perf_counter(), time.process_time(), who.seconds
-    row: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "tokenizer": {
             "name": who.name,
             "codebook": who.codebook,
@@ -227,61 +227,61 @@ def _measured(
         if name not in parts:  # the same for every tokenizer
             parts[name] = _prepare(name, folder)
         task, given, described, sha256 = parts[name]
-        row["task"] = asdict(task)
+        fields["task"] = asdict(task)
         used = settings.to_dict() if task.supervised else {"structures": STRUCTURES}
-        row["key"] = results.key_of(
+        fields["key"] = results.key_of(
             fingerprint=who.fingerprint, task=name, version=task.version, data=sha256, settings=used
         )
-        found = results.cached(path, row["key"]) if path else None
+        found = results.cached(path, fields["key"]) if path else None
         if found is not None:
-            return _described(found, row["task"], path)
-        row["data"] = {"sha256": sha256, **described}
-        row["settings"] = used
-        scored, row["points"], row["chosen"] = _work(who, name, given, folder, settings)
-        row["scores"] = {
+            return _described(found, fields["task"], path)
+        fields["data"] = {"sha256": sha256, **described}
+        fields["settings"] = used
+        scored, fields["points"], fields["chosen"] = _work(who, name, given, folder, settings)
+        fields["scores"] = {
             split: {metric: asdict(score) for metric, score in of.items()} for split, of in scored.items()
         }
     except Unsupported as error:
-        row |= {"status": results.UNSUPPORTED, "error": error.reason}
+        fields |= {"status": results.UNSUPPORTED, "error": error.reason}
     except Exception as error:  # a tokenizer of others may raise anything: the row says what
-        row |= {"status": results.FAILED, "error": f"{type(error).__name__}: {error}"}
-    row["task"].setdefault("metric", "")
-    row["task"].setdefault("kind", "")
-    row.setdefault("key", "")
-    row["tokenizer"]["residues_per_second"] = who.residues_per_second
-    row["seconds"] = round(time.perf_counter() - started, 2)
+        fields |= {"status": results.FAILED, "error": f"{type(error).__name__}: {error}"}
+    fields["task"].setdefault("metric", "")
+    fields["task"].setdefault("kind", "")
+    fields.setdefault("key", "")
+    fields["tokenizer"]["residues_per_second"] = who.residues_per_second
+    fields["seconds"] = round(time.perf_counter() - started, 2)
     encoding = who.seconds - encoding
-    row["cpu_seconds"] = {
+    fields["cpu_seconds"] = {
         # Whatever an earlier task encoded is not encoded again, so the two are told apart.
         "encoding": round(encoding, 2),
         "rest": round(time.process_time() - spent - encoding, 2),
     }
-    row["device"], row["versions"] = "cpu", results.versions()
-    row |= {key: value for key, value in about.items() if key not in row}
+    fields["device"], fields["versions"] = "cpu", results.versions()
+    row = results.Result.from_dict(about | fields)
     if path:
         results.save(row, path)
     return row
 
 
-def _described(row: dict[str, Any], task: dict[str, Any], path: Path) -> dict[str, Any]:
+def _described(row: results.Result, task: results.TaskInfo, path: Path) -> results.Result:
     """A result that is there, with what is said of its task now, which no number follows from."""
-    said = {key: task[key] for key in ("what", "labels", "licence", "citation")}
-    if {key: row["task"].get(key) for key in said} != said:
-        row["task"] |= said
+    words = {key: task[key] for key in ("what", "labels", "licence", "citation")}
+    if {key: row.task.get(key) for key in words} != words:
+        row = replace(row, task=row.task | words)
         results.save(row, path)
     return row
 
 
-def _line(row: dict[str, Any]) -> str:
-    said = row["error"]
-    if row["status"] == results.OK:
-        metric = row["task"]["metric"]
+def _line(row: results.Result) -> str:
+    text = row.error
+    if row.status == results.OK:
+        metric = row.task["metric"]
         parts = []
-        for split, scored in row["scores"].items():
+        for split, scored in row.scores.items():
             value = scored.get(metric, {}).get("value")
             parts.append(f"{split} {'-' if value is None else format(value, '.3f')}")
-        said = f"{metric} {', '.join(parts)}"
-    return f"{row['tokenizer']['name']}  {row['task']['name']}: {row['status']}, {said}"
+        text = f"{metric} {', '.join(parts)}"
+    return f"{row.tokenizer['name']}  {row.task['name']}: {row.status}, {text}"
 
 
 def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, dict[str, Any], str]:

@@ -78,7 +78,7 @@ def _said(text: Any) -> str:
 
 
 def _notes(results: Results) -> str:
-    probes = sorted({row["settings"]["name"] for row in results if "name" in row.get("settings", {})})
+    probes = sorted({row.settings["name"] for row in results if "name" in (row.settings or {})})
     probe = f" Probe: {_said(', '.join(probes))}." if probes else ""
     return (
         "<p class=note>± is the standard error over proteins. Scores are over all residues of the "
@@ -96,11 +96,11 @@ def _drawn(results: Results) -> str:
     """On which tables not all test proteins were scored, and how many were."""
     said = {}
     for row in results:
-        scored = row.get("chosen", {}).get("test_proteins", {})
-        there = row.get("data", {}).get("proteins", {})
+        scored = (row.chosen or {}).get("test_proteins", {})
+        there = (row.data or {}).get("proteins", {})
         for split, n in scored.items():
             if n < there.get(split, n):
-                said[row["task"]["name"], split] = f"{n} of {there[split]}"
+                said[row.task["name"], split] = f"{n} of {there[split]}"
     lines = [f"{_said(name)} ({_said(split)}) {text}" for (name, split), text in said.items()]
     return f", drawn at random where there are many: {', '.join(lines)}" if lines else ""
 
@@ -140,7 +140,7 @@ def _size(results: Results, task: str, split: str) -> str:
 def _leaders(results: Results) -> str:
     """A row a tokenizer: the means that have no hole, best sites first."""
     means, subjects = results.means(), results.subjects()
-    about = {row["tokenizer"]["name"]: row["tokenizer"] for row in results}
+    about = {row.tokenizer["name"]: row.tokenizer for row in results}
     kinds = [kind for kind in TITLES if kind in means]
 
     def rank(name: str) -> float:
@@ -151,7 +151,7 @@ def _leaders(results: Results) -> str:
         size = about[name]["size"]
         cells = [about[name]["view"], f"{np.log2(size):.1f}" if size else ""]
         cells += ["" if means[k][name] is None else f"{means[k][name]:.3f}" for k in kinds]
-        done = sum(row["tokenizer"]["name"] == name and row["status"] == OK for row in results)
+        done = sum(row.tokenizer["name"] == name and row.status == OK for row in results)
         cells.append(str(done))
         lines.append(f"<tr><td>{_said(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
     head = ["tokenizer", "view", "bits", *(f"{TITLES[k]}, mean" for k in kinds), "tasks done"]
@@ -171,12 +171,12 @@ def _cell(status: str, score: dict | None, best: float | None) -> str:
 
 
 def _failures(results: Results) -> str:
-    rows = [row for row in results if row["status"] != OK]
+    rows = [row for row in results if row.status != OK]
     if not rows:
         return "<p>None.</p>"
     lines = "".join(
-        f"<tr><td>{_said(row['tokenizer']['name'])}</td><td class=text>{_said(row['task']['name'])}"
-        f"</td><td class=text>{_said(row['status'])}</td><td class=text>{_said(row['error'])}</td>"
+        f"<tr><td>{_said(row.tokenizer['name'])}</td><td class=text>{_said(row.task['name'])}"
+        f"</td><td class=text>{_said(row.status)}</td><td class=text>{_said(row.error)}</td>"
         "</tr>"
         for row in rows
     )
@@ -187,15 +187,15 @@ def _provenance(results: Results) -> str:
     lines = []
     for row in results:
         cells = (
-            row["tokenizer"]["name"],
-            row["tokenizer"]["fingerprint"],
-            row["task"]["name"],
-            row["task"].get("version", ""),
-            row.get("data", {}).get("sha256", "")[:12],
-            row["cpu_seconds"]["encoding"],
-            row["cpu_seconds"]["rest"],
-            row["versions"]["protok"],
-            row["task"].get("licence", ""),
+            row.tokenizer["name"],
+            row.tokenizer["fingerprint"],
+            row.task["name"],
+            row.task.get("version", ""),
+            (row.data or {}).get("sha256", "")[:12],
+            row.cpu_seconds["encoding"],
+            row.cpu_seconds["rest"],
+            row.versions["protok"],
+            row.task.get("licence", ""),
         )
         lines.append("<tr>" + "".join(f"<td>{_said(one)}</td>" for one in cells) + "</tr>")
     head = (
@@ -294,9 +294,7 @@ def _legend(figure: Any, handles: dict[str, Any], scale: float = 1) -> None:
 
 def _points(results: Results, task: str) -> dict[str, dict[str, Any]]:
     return {
-        row["tokenizer"]["name"]: row["points"]
-        for row in results
-        if row["task"]["name"] == task and row["status"] == OK
+        row.tokenizer["name"]: row.points for row in results if row.task["name"] == task and row.status == OK
     }
 
 
@@ -378,11 +376,11 @@ def _pareto(plt: Any, results: Results) -> Any:
     Only what nothing else beats in both is named in the panel: names of all would cover each other.
     """
     quality = {k: v for k, v in (results.means().get("site") or {}).items() if v is not None}
-    cost = {row["tokenizer"]["name"]: row["tokenizer"] for row in results}
+    cost = {row.tokenizer["name"]: dict(row.tokenizer) for row in results}
     for row in results:  # a cell whose codes were there already knows no speed
-        speed = row["tokenizer"].get("residues_per_second")
+        speed = row.tokenizer.get("residues_per_second")
         if speed:
-            cost[row["tokenizer"]["name"]]["residues_per_second"] = speed
+            cost[row.tokenizer["name"]]["residues_per_second"] = speed
     if not quality:
         return None
     figure, (left, right) = plt.subplots(

@@ -2,22 +2,24 @@
 
 A result is served again only if its key is the same, which covers the tokenizer's fingerprint,
 task and version, the data's sha256, and the settings. A task that failed stays as a row that
-says why, and no average is taken over it.
+says why, and no average is taken over it. `pack` puts all files below a folder into one Parquet
+file, from which `load_results` gives the same rows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
+import os
 import platform
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from protok.common.files import finite
 from protok.errors import FormatError
 
 #: Of the harness: part of every key, goes up when the same settings give other numbers.
@@ -27,6 +29,108 @@ OK, FAILED, UNSUPPORTED = "ok", "failed", "unsupported"
 #: or less decides a macro F1, and a bootstrap over them knows no error of it (0.000 ± 0.000 where
 #: none is right). Site and value tables have hundreds of labelled residues in each protein.
 ENOUGH_DOMAINS = 20
+NOTHING, WRITE_SOME = "no results", "write some with `protok bench ... -o FOLDER`"
+
+
+class TokenizerInfo(TypedDict):
+    """Who was measured."""
+
+    name: str
+    codebook: str
+    #: Of weights and code: another one gives other numbers.
+    fingerprint: str
+    #: `discrete` or `continuous`.
+    view: str
+    #: Codes of the codebook; None of what is continuous.
+    size: int | None
+    #: Residues that it encodes in a CPU-second; None where its codes were there already.
+    residues_per_second: NotRequired[float | None]
+
+
+class TaskInfo(TypedDict, total=False):
+    """What was asked, as `protok.bench.tasks.Task`; of a task that failed early its name alone."""
+
+    name: str
+    what: str
+    kind: str
+    metric: str
+    better: str
+    splits: Sequence[str]
+    chance: float | None
+    version: int
+    labels: str
+    licence: str
+    citation: str
+
+
+class ScoreInfo(TypedDict):
+    """A score, its standard error over proteins, and the mean over mini-batches."""
+
+    value: float | None
+    se: float | None
+    parity: NotRequired[float | None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one tokenizer scored in one task: a cell of a leaderboard.
+
+    Attributes
+    ----------
+    tokenizer, task
+        Who was measured, and in what.
+    status
+        `ok`, `failed`, or `unsupported` where the tokenizer cannot do what the task asks.
+    error
+        Why there are no scores; empty if all went well.
+    scores
+        By test split (or set of structures) and metric.
+    points
+        What plots show, by split.
+    key
+        Digest of all that the scores depend on; empty if the task failed before it was known.
+    data
+        `sha256` of the data and how much there was; None if the task failed before it was read.
+    settings
+        Of the probe, or how many structures were measured; None as for `data`.
+    chosen
+        What a probe chose on the validation split, and `test_proteins` that were scored.
+    seconds, cpu_seconds
+        Wall time of the task; CPU time of `encoding` and of the `rest`.
+    device, versions
+        Where it was computed, and by which versions of packages.
+    about
+        What else the caller had to say: command, hardware.
+    """
+
+    tokenizer: TokenizerInfo
+    task: TaskInfo
+    status: str
+    error: str = ""
+    scores: dict[str, dict[str, ScoreInfo]] = field(default_factory=dict)
+    points: dict[str, Any] = field(default_factory=dict)
+    key: str = ""
+    data: dict[str, Any] | None = None
+    settings: dict[str, Any] | None = None
+    chosen: dict[str, Any] | None = None
+    seconds: float | None = None
+    cpu_seconds: dict[str, float] | None = None
+    device: str | None = None
+    versions: dict[str, str] | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Result:
+        """The result of a file; keys that are no field are `about`."""
+        names = [one.name for one in fields(cls) if one.name != "about"]
+        about = {key: value for key, value in row.items() if key not in names}
+        return cls(**{name: row[name] for name in names if name in row}, about=about)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in result files: what is not known is left out, and `about` lies beside the rest."""
+        names = [one.name for one in fields(self) if one.name != "about"]
+        known = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in known.items() if value is not None} | self.about
 
 
 def key_of(**parts: Any) -> str:
@@ -45,33 +149,26 @@ def _safe(name: str) -> str:
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def save(result: dict[str, Any], path: Path) -> None:
+def save(result: Result, path: Path) -> None:
     """Write a result; NaN becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(plain(result), indent=1) + "\n")
-    part.replace(path)
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(finite(result.to_dict()), indent=1) + "\n")
+    os.replace(draft, path)
 
 
-def plain(value: Any) -> Any:
-    """The same with NaN and infinities as None, which JSON has instead."""
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def cached(path: Path, key: str) -> dict[str, Any] | None:
+def cached(path: Path, key: str) -> Result | None:
     """The result at a path if it is of this key and did not fail."""
     try:
-        found = json.loads(path.read_text())
+        row = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    same = isinstance(found, dict) and found.get("key") == key
-    return found if same and found.get("status") != FAILED else None
+    same = _is_result(row) and row["key"] == key
+    return Result.from_dict(row) if same and row["status"] != FAILED else None
+
+
+def _is_result(row: Any) -> bool:
+    return isinstance(row, dict) and {"key", "task", "tokenizer", "status"} <= row.keys()
 
 
 def versions() -> dict[str, str]:
@@ -98,36 +195,36 @@ class Results:
     Attributes
     ----------
     rows
-        As in result files.
+        A result a tokenizer and task.
     unread
         Files of the data that could not be read, with reasons; the rest was measured without them.
     """
 
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[Result, ...]
     unread: tuple[tuple[str, str], ...] = ()
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Result]:
         return iter(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
-    def failed(self) -> list[dict[str, Any]]:
+    def failed(self) -> list[Result]:
         """Rows of tasks that failed."""
-        return [row for row in self.rows if row["status"] == FAILED]
+        return [row for row in self.rows if row.status == FAILED]
 
     def subjects(self) -> list[str]:
         """Tokenizers, in order of first appearance."""
-        return list(dict.fromkeys(row["tokenizer"]["name"] for row in self.rows))
+        return list(dict.fromkeys(row.tokenizer["name"] for row in self.rows))
 
-    def tasks(self) -> dict[str, dict[str, Any]]:
+    def tasks(self) -> dict[str, TaskInfo]:
         """What is said of each task; rows that failed before it was known say only its name."""
-        known: dict[str, dict[str, Any]] = {}
+        known: dict[str, TaskInfo] = {}
         for row in self.rows:
-            name = row["task"]["name"]
+            name = row.task["name"]
             if not known.get(name, {}).get("kind"):
-                known[name] = row["task"]
+                known[name] = row.task
         return known
 
     def lines(self) -> list[tuple[str, str, str]]:
@@ -135,8 +232,8 @@ class Results:
         seen: dict[tuple[str, str, str], None] = {}
         tasks = self.tasks()
         for row in self.rows:
-            name = row["task"]["name"]
-            for split in row["scores"] or {"": None}:
+            name = row.task["name"]
+            for split in row.scores or {"": None}:
                 seen[name, split, tasks[name]["metric"]] = None
         measured = {task for task, split, _ in seen if split}
         return [line for line in seen if line[1] or line[0] not in measured]
@@ -146,21 +243,21 @@ class Results:
         for task, split, main in self.lines():
             seen[task, split, main] = None
             for row in self.rows:
-                if row["task"]["name"] == task and row["task"]["kind"] == "structures":
-                    seen |= {(task, split, metric): None for metric in row["scores"].get(split, {})}
+                if row.task["name"] == task and row.task["kind"] == "structures":
+                    seen |= {(task, split, metric): None for metric in row.scores.get(split, {})}
         return list(seen)
 
-    def cell(self, subject: str, task: str, split: str, metric: str) -> tuple[str, dict | None]:
+    def cell(self, subject: str, task: str, split: str, metric: str) -> tuple[str, ScoreInfo | None]:
         """Status and score of one cell: status is `absent` where nobody measured it.
 
         A score of too few test domains to count has no standard error (see `few`).
         """
         for row in self.rows:
-            if row["tokenizer"]["name"] == subject and row["task"]["name"] == task:
-                score = row["scores"].get(split, {}).get(metric)
+            if row.tokenizer["name"] == subject and row.task["name"] == task:
+                score = row.scores.get(split, {}).get(metric)
                 if score and _few(row, split):
                     score = score | {"se": None}
-                return row["status"], score
+                return row.status, score
         return "absent", None
 
     def few(self, task: str, split: str) -> int | None:
@@ -168,7 +265,7 @@ class Results:
 
         Such a split of a classification is shown, but enters no mean and no count of tables.
         """
-        found = (_few(row, split) for row in self.rows if row["task"]["name"] == task)
+        found = (_few(row, split) for row in self.rows if row.task["name"] == task)
         return next((n for n in found if n), None)
 
     def means(self) -> dict[str, dict[str, float | None]]:
@@ -208,14 +305,14 @@ class Results:
         return "\n".join(lines + [f"not read: {path}: {reason}" for path, reason in self.unread])
 
 
-def _few(row: dict[str, Any], split: str) -> int | None:
-    if row["task"].get("kind") != "class":
+def _few(row: Result, split: str) -> int | None:
+    if row.task.get("kind") != "class" or row.chosen is None:
         return None
-    n = row.get("chosen", {}).get("test_proteins", {}).get(split)
+    n = row.chosen.get("test_proteins", {}).get(split)
     return n if n and n < ENOUGH_DOMAINS else None
 
 
-def _cell(status: str, score: dict | None) -> str:
+def _cell(status: str, score: ScoreInfo | None) -> str:
     if not score or score["value"] is None:
         return {OK: "-", "absent": "", UNSUPPORTED: "n/a"}.get(status, status)
     error = score.get("se")
@@ -223,45 +320,149 @@ def _cell(status: str, score: dict | None) -> str:
     return f"{score['value']:.3f}{error}"
 
 
-def load_results(folder: str | Path) -> Results:
-    """All results below a folder.
+def load_results(path: str | Path, group: str = "") -> Results:
+    """All results below a folder, or of a file that `pack` made of one.
+
+    Parameters
+    ----------
+    path
+        A folder that `evaluate` wrote, or a Parquet file.
+    group
+        Of several folders that lie in `path`, or that were packed together, the name of one.
 
     Raises
     ------
     FormatError
         If there is none, or if they are of things that cannot stand side by side.
     """
+    path = Path(path)
+    rows = [row for _, row in _packed(path, group)] if path.is_file() else _in_folder(path / group)
+    if not rows:
+        raise FormatError(
+            "no results", "write some with `protok bench ... -o FOLDER`", file=str(path / group)
+        )
+    _comparable(rows, path)
+    return Results(tuple(rows))
+
+
+def _in_folder(folder: Path) -> list[Result]:
     rows = []
-    for path in sorted(Path(folder).glob("*/*.json")):
+    for path in sorted(folder.glob("*/*.json")):
         try:
             row = json.loads(path.read_text())
         except ValueError as error:
             raise FormatError("damaged result", "delete it", file=str(path)) from error
-        if isinstance(row, dict) and {"key", "task", "tokenizer", "status"} <= row.keys():
-            rows.append(row)
+        if _is_result(row):
+            rows.append(Result.from_dict(row))
+    return rows
+
+
+def _packed(path: Path, group: str | None) -> list[tuple[str, Result]]:
+    """Group and result of each row of a file; of all groups if `group` is None."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=["group", "record"]).to_pylist()
+        rows = [(row["group"], json.loads(row["record"])) for row in table]
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise FormatError("not results that protok bench packed", "pack them anew", file=str(path)) from error
+    groups = sorted({name for name, _ in rows})
+    if group is not None and group not in groups:
+        raise FormatError(
+            f"no group {group!r} of results" if group else "results of several groups",
+            f"name one of {', '.join(name or repr(name) for name in groups)}",
+            file=str(path),
+        )
+    return [(name, Result.from_dict(row)) for name, row in rows if group in (None, name)]
+
+
+def pack(folder: str | Path, out: str | Path) -> int:
+    """Put all results below a folder, or below folders that lie in it, into one Parquet file.
+
+    A row is a result: some of it as columns, for any program that reads Parquet, and in `record` the
+    whole of it as JSON, from which nothing is left out. `group` is the name of the folder in `folder`
+    that it lay in, empty for those of `folder` itself.
+
+    Returns
+    -------
+    int
+        How many there are.
+
+    Raises
+    ------
+    FormatError
+        If there is none, or if those of one group cannot stand side by side.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder, out = Path(folder), Path(out)
+    names = ["", *sorted(path.name for path in folder.glob("*") if any(path.glob("*/*.json")))]
+    rows = []
+    for group in names:
+        found = _in_folder(folder / group)
+        _comparable(found, folder / group)
+        rows += [_columns(group, row) for row in found]
     if not rows:
-        raise FormatError("no results", "write some with `protok bench ... -o FOLDER`", file=str(folder))
-    _comparable(rows, folder)
-    return Results(tuple(rows))
+        raise FormatError(NOTHING, WRITE_SOME, file=str(folder))
+    texts = ("group", "tokenizer", "fingerprint", "task", "kind", "probe", "status", "error", "metric")
+    by_split = pa.map_(pa.string(), pa.float64())
+    kinds = dict.fromkeys((*texts, "data_sha256", "record"), pa.string()) | {
+        "value": by_split,
+        "se": by_split,
+    }
+    table = pa.Table.from_pylist(rows, pa.schema([(name, kinds[name]) for name in rows[0]]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_suffix(".draft")
+    pq.write_table(table, draft, compression="zstd", compression_level=19, use_dictionary=list(texts))
+    os.replace(draft, out)
+    return len(rows)
 
 
-def _comparable(rows: list[dict[str, Any]], folder: str | Path) -> None:
+def unpack(path: str | Path, folder: str | Path) -> None:
+    """Write the files that were packed, so that `evaluate` serves them again."""
+    for group, row in _packed(Path(path), None):
+        save(row, path_of(Path(folder) / group, row.tokenizer["name"], row.task["name"]))
+
+
+def _columns(group: str, row: Result) -> dict[str, Any]:
+    """A row of a packed file."""
+    metric = row.task.get("metric", "")
+    main = {split: scores[metric] for split, scores in row.scores.items() if metric in scores}
+    return {
+        "group": group,
+        "tokenizer": row.tokenizer["name"],
+        "fingerprint": row.tokenizer["fingerprint"],
+        "task": row.task["name"],
+        "kind": row.task.get("kind", ""),
+        "probe": (row.settings or {}).get("name", ""),
+        "status": row.status,
+        "error": row.error,
+        "metric": metric,
+        "value": [(split, score["value"]) for split, score in main.items()],
+        "se": [(split, score["se"]) for split, score in main.items()],
+        "data_sha256": (row.data or {}).get("sha256", ""),
+        "record": json.dumps(row.to_dict(), separators=(",", ":")),
+    }
+
+
+def _comparable(rows: Sequence[Result], where: str | Path) -> None:
     """Refuse one task of different data or settings, and one name of different models."""
-    seen: dict[tuple[str, str], tuple[Any, dict[str, Any]]] = {}
+    seen: dict[tuple[str, str], tuple[Any, Result]] = {}
     for row in rows:
-        name, task = row["tokenizer"]["name"], row["task"]["name"]
-        about = {("model", name): row["tokenizer"]["fingerprint"]}
-        if row.get("data"):
-            data = row["data"]["sha256"], row["settings"], row["task"].get("version")
-            about["task", task] = data
+        name, task = row.tokenizer["name"], row.task["name"]
+        about: dict[tuple[str, str], Any] = {("model", name): row.tokenizer["fingerprint"]}
+        if row.data:
+            about["task", task] = row.data["sha256"], row.settings, row.task.get("version")
         for key, value in about.items():
-            before, of = seen.setdefault(key, (value, row))
+            before, other = seen.setdefault(key, (value, row))
             if before == value:
                 continue
-            one = f"{of['tokenizer']['name']} on {of['task']['name']}"
             what = "models of one name" if key[0] == "model" else "data or settings of the probe"
             raise FormatError(
-                f"{one} and {name} on {task} are results of different {what}",
+                f"{other.tokenizer['name']} on {other.task['name']} and {name} on {task} are results of "
+                f"different {what}",
                 "delete those that are out of date, or give runs folders of their own (-o)",
-                file=str(folder),
+                file=str(where),
             )

@@ -13,6 +13,7 @@ from protok.cli.options import FAILED, OK, USAGE, say
 EPILOG = """\
 also: protok bench prepare STRUCTURES... -o FOLDER   make a data folder
       protok bench report RESULTS -o report.html     one page of tables and plots
+      protok bench pack FOLDER -o results.parquet    all result files as one
 exit codes: 0 all well; 1 some tasks failed (they are rows of the table), or some files could not
 be read; 2 wrong use
 """
@@ -34,7 +35,7 @@ def arguments(one: argparse.ArgumentParser) -> None:
     one.set_defaults(action="evaluate")
     _evaluate_arguments(one)
     # Without a second word the command measures, so its own options must not be required.
-    actions = one.add_subparsers(metavar="{prepare,report}")
+    actions = one.add_subparsers(metavar="{prepare,report,pack}")
     prepare = actions.add_parser(
         "prepare",
         help="make a data folder",
@@ -56,8 +57,13 @@ def arguments(one: argparse.ArgumentParser) -> None:
     prepare.add_argument("--no-ligands", action="store_true", help="no table of ligand contacts")
     report = actions.add_parser("report", help="write an HTML page", allow_abbrev=False)
     report.set_defaults(action="report")
-    report.add_argument("results", metavar="RESULTS", help="folder of result files")
+    report.add_argument("results", metavar="RESULTS", help="folder of result files, or what pack made of it")
+    report.add_argument("--group", default="", metavar="NAME", help="of several folders packed together, one")
     report.add_argument("-o", "--html", default="report.html", metavar="FILE")
+    pack = actions.add_parser("pack", help="put all result files into one Parquet file", allow_abbrev=False)
+    pack.set_defaults(action="pack")
+    pack.add_argument("folder", metavar="FOLDER", help="of result files, or of folders of them")
+    pack.add_argument("-o", "--out", default="results.parquet", metavar="FILE")
 
 
 def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
@@ -91,7 +97,7 @@ def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Do what was asked; return the exit code."""
-    return {"evaluate": _evaluate, "prepare": _prepare, "report": _report}[given.action](given)
+    return {"evaluate": _evaluate, "prepare": _prepare, "report": _report, "pack": _pack}[given.action](given)
 
 
 def _evaluate(given: argparse.Namespace) -> int:
@@ -123,13 +129,13 @@ def _evaluate(given: argparse.Namespace) -> int:
     if given.json:
         import json
 
-        from protok.bench.results import plain
+        from protok.common.files import finite
 
-        print(json.dumps(plain(list(done)), indent=1))
+        print(json.dumps(finite([row.to_dict() for row in done]), indent=1))
     else:
         print(done)
     for row in done.failed:
-        say(f"failed: {row['tokenizer']['name']}, {row['task']['name']}: {row['error']}")
+        say(f"failed: {row.tokenizer['name']}, {row.task['name']}: {row.error}")
     return FAILED if done.failed or done.unread else OK
 
 
@@ -175,6 +181,13 @@ def _report(given: argparse.Namespace) -> int:
     from protok.bench.report import write_report
     from protok.bench.results import load_results
 
-    write_report(load_results(given.results), Path(given.html))
+    write_report(load_results(given.results, given.group), Path(given.html))
     say(f"the report is in {given.html}")
+    return OK
+
+
+def _pack(given: argparse.Namespace) -> int:
+    from protok.bench.results import pack
+
+    say(f"{pack(given.folder, given.out)} results in {given.out}")
     return OK

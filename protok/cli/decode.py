@@ -16,6 +16,7 @@ from protok.cli.options import (
     row,
     say,
 )
+from protok.common.files import atomic
 
 
 def decode_arguments(one: argparse.ArgumentParser) -> None:
@@ -81,7 +82,7 @@ def _write_table(result, path: Path) -> None:
 
     from protok.pipeline.decode import Rebuilt
 
-    with open(path, "w", newline="", encoding="utf-8") as handle:
+    with atomic(path, newline="") as handle:
         table = csv.DictWriter(handle, [field.name for field in fields(Rebuilt)])
         table.writeheader()
         table.writerows(asdict(one) for one in result.chains)

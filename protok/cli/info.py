@@ -86,13 +86,12 @@ def _tokens(path: Path) -> dict[str, Any]:
 
 
 def _usage(count: np.ndarray) -> dict[str, Any]:
-    import numpy as np
+    from protok.quantize.usage import perplexity
 
-    share = count[count > 0] / max(1, count.sum())
     return {
         "codes": len(count),
         "codes used": int((count > 0).sum()),
-        "perplexity": round(float(np.exp(-(share * np.log(share)).sum())), 1),
+        "perplexity": round(perplexity(count), 1),
     }
 
 
@@ -122,10 +121,9 @@ def _structure(path: Path) -> dict[str, Any]:
 
 def _breaks(chain) -> int:
     """Count successive complete residues that no peptide bond joins."""
-    import numpy as np
+    from protok.structure.backbone import BOND_LIMIT, bond_lengths
 
-    gap = np.linalg.norm(chain.coords[1:, 0] - chain.coords[:-1, 2], axis=-1)
-    return int((gap > 2.5).sum())
+    return int((bond_lengths(chain.coords) > BOND_LIMIT).sum())
 
 
 def info(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ Arguments are parsed and results printed here; torch is imported when a command 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from protok.cli.options import (
     say,
     settings,
 )
-from protok.common.files import finite
+from protok.common.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -215,7 +214,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     else:
         rows = _write_backbones(prior, tokenizer, asked, codes, out)
     found = _settings(arguments, prior) | {"samples": rows}
-    (out / "samples.json").write_text(json.dumps(finite(found), indent=1) + "\n")
+    write_json(out / "samples.json", found)
     if arguments.json:
         print_json(found)
     what = "image" if prior.layout.grid else "backbone"

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protok.cli.options import FAILED, OK, count, number, say
+from protok.cli.options import FAILED, OK, count, number, row, say
+from protok.common.files import atomic
 
 if TYPE_CHECKING:
     from protok.analysis.search import Database
@@ -73,7 +74,7 @@ def search(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         module.write_hits(hits, sys.stdout)
     else:
-        with open(arguments.out, "w", encoding="utf-8", newline="") as handle:
+        with atomic(arguments.out, newline="") as handle:
             module.write_hits(hits, handle)
     say(
         f"{count(len(hits), 'hit')} of {count(len(queries), 'chain')} among "
@@ -130,21 +131,24 @@ def matrix(arguments: argparse.Namespace) -> int:
 
     from protok.analysis.substitution import of_alignments
     from protok.errors import FormatError, ProtokError
-    from protok.structure.io.read import read
+    from protok.structure.io.read import read_all
     from protok.structure.io.sources.paths import iter_files
     from protok.tokenizers.protocol import HasCodeVectors
     from protok.tokenizers.registry import load
 
     tokenizer = load(arguments.model)
-    chains, failed = {}, 0
-    for file in iter_files(arguments.inputs):
-        try:
-            for chain in read(file).split():
+    chains = {}
+    errors: list[tuple[str, str, str]] = []
+    for file, backbone in read_all(iter_files(arguments.inputs), errors):
+        for chain in backbone.split():
+            try:
                 tokens = tokenizer.encode(chain)
+            except ProtokError as error:
+                errors.append((str(file), error.chain or chain.chains[0], error.reason))
+            else:
                 chains[tokens.label] = chain, tokens.ids
-        except ProtokError as error:
-            failed += 1
-            say(f"error: {error}")
+    for error in errors:
+        say(f"error: {row(*error)}")
     named = list(combinations(chains, 2))
     if arguments.pairs is not None:
         lines = [line.split() for line in Path(arguments.pairs).read_text("utf-8").splitlines()]
@@ -165,7 +169,7 @@ def matrix(arguments: argparse.Namespace) -> int:
     )
     found.save(arguments.out)
     say(f"{arguments.out}: {count(len(pairs), 'pair')} of chains, {found.origin}")
-    return FAILED if failed else OK
+    return FAILED if errors else OK
 
 
 def _homologs(chains: dict, named: list, least: float):

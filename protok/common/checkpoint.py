@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
+from protok.common.files import atomic, finite
 from protok.errors import FormatError, Unsupported
 
 if TYPE_CHECKING:
@@ -135,8 +136,11 @@ def save_model(
             rounded = half and key.startswith(half) and value.is_floating_point()
             state[key] = (value.half() if rounded else value).contiguous().cpu()
     config, weights = (folder / name for name in FILES)
-    weights.write_bytes(save(state))
-    config.write_text(json.dumps(said, indent=1) + "\n")
+    # Both are whole before either gets its name: weights of one model beside the configuration
+    # of another may be read without an error.
+    with atomic(weights, "wb") as first, atomic(config) as second:
+        first.write(save(state))
+        second.write(json.dumps(finite(said), indent=1) + "\n")
     return folder
 
 

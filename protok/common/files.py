@@ -1,28 +1,139 @@
-"""Files that are whole at any moment, locks, JSON, tables of errors: what every writer shares."""
+"""Files that are whole at any moment, JSON, tables of errors: what every writer shares.
+
+What is written appears whole or not at all, whatever ends the process. Only what grows line by
+line (the journal of a batch job, ``metrics.csv``, the error table of a running job) is appended to.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
-from collections.abc import Sequence
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+#: Ends the names of what is not finished.
+DRAFT = ".part"
+
+
+@contextlib.contextmanager
+def atomic(
+    path: str | Path, mode: str = "w", *, newline: str | None = None, sync: bool = False
+) -> Iterator[IO[Any]]:
+    """Open a file for writing that appears, or replaces the one before, when the block ends.
+
+    Text is UTF-8. After an error the file that was there before stays. What is no plain file,
+    such as ``/dev/stdout`` or a pipe, is written to as it is.
+
+    Parameters
+    ----------
+    path
+        In a folder that exists.
+    mode
+        ``w`` or ``wb``.
+    newline
+        As for `open`: empty for the writers of the module `csv`.
+    sync
+        Wait until the content is on disk, so that a power failure leaves it whole too.
+
+    Examples
+    --------
+    >>> with atomic("scores.csv", newline="") as handle:
+    ...     csv.writer(handle).writerows(rows)
+    """
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": newline}
+    with atomic_path(path) as draft, open(draft, mode, **text) as handle:
+        yield handle
+        if sync:
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path, drafts: str | Path | None = None) -> Iterator[Path]:
+    """As `atomic`, for programs that open the file themselves: yields the path to write to.
+
+    Parameters
+    ----------
+    drafts
+        Where the unfinished file lies, if not beside `path`: a folder of the same file system
+        that no other process works in, where what a kill left is written over.
+    """
+    path = Path(path)
+    if _is_stream(path):
+        yield path
+        return
+    # Through a link: the file behind it is replaced, not the link.
+    path = Path(os.path.realpath(path))
+    draft = _draft(path, drafts)
+    try:
+        yield draft
+        os.replace(draft, path)
+    except OSError as error:
+        if error.filename == os.fspath(draft):
+            error.filename = os.fspath(path)  # the message names what was asked for
+        raise
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path, drafts: str | Path | None = None) -> Iterator[Path]:
+    """As `atomic_path`, for a folder with all that is in it; one that is there is replaced."""
+    path = Path(os.path.realpath(path))
+    draft = _draft(path, drafts)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        yield draft
+        # No system replaces a folder that is not empty at one stroke.
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a path is no place for another file beside it: a device or a pipe."""
+    return path.absolute().is_relative_to("/dev") or (path.exists() and not path.is_file())
+
+
+def _draft(path: Path, drafts: str | Path | None) -> Path:
+    if drafts is not None:
+        return Path(drafts, f"{path.name}{DRAFT}")
+    # Of this thread, as several may write one file; cut so that it is a name at all (255 bytes).
+    return path.with_name(f"{path.name[:60]}.{threading.get_native_id()}{DRAFT}")
 
 
 def finite(value: Any) -> Any:
     """The same value with None for every float that is not finite."""
     if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
+def write_json(path: str | Path, value: Any) -> None:
+    """Write plain values as JSON; what is not finite is null, as JSON has no NaN."""
+    with atomic(path) as handle:
+        handle.write(json.dumps(finite(value), indent=1, allow_nan=False) + "\n")
+
+
 def write_errors(rows: Sequence[tuple[str, str, str]], path: Path, append: bool = False) -> None:
     """Write the error table; with only its header it says that all went well."""
-    how = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
-    with open(path, "a" if append else "w", **how) as handle:
-        if not append:
-            handle.write("file\tchain\treason\n")
-        handle.writelines("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)
+    lines = ["\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows]
+    # Names of files may hold bytes that are no UTF-8.
+    if append:
+        with open(path, "ab") as handle:
+            handle.write("".join(lines).encode("utf-8", "backslashreplace"))
+        return
+    with atomic(path, "wb") as handle:
+        handle.write("".join(["file\tchain\treason\n", *lines]).encode("utf-8", "backslashreplace"))

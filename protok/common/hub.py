@@ -8,6 +8,7 @@ begins with `hf:`.
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def upload(
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         if card is not None:
-            Path(folder, "README.md").write_bytes(Path(card).read_bytes())
+            shutil.copyfile(card, Path(folder, "README.md"))
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.upload_folder(
             folder_path=folder, repo_id=repository, revision=revision, commit_message=model.codebook

@@ -13,8 +13,8 @@ from protok.image.dataset import Pictures, has_part, open_pictures
 from protok.image.metrics import Scorer
 from protok.image.pixels import contact_sheet, write_pixels
 from protok.image.tokenizer import ImageTokenizer
-from protok.quantize import perplexity
 from protok.quantize.diagnostics import spread
+from protok.quantize.usage import perplexity, share_used
 
 #: Images that go through together.
 BATCH = 64
@@ -144,7 +144,7 @@ def usage(tokenizer: ImageTokenizer, counts: np.ndarray) -> dict[str, float]:
         codes = codes - share @ codes
         dimension += spread(codes.T @ (share[:, None] * codes)) / n
     return {
-        "usage": float((counts > 0).mean()),
-        "perplexity": sum(perplexity(torch.from_numpy(c).double()) for c in counts) / n,
+        "usage": share_used(counts),
+        "perplexity": sum(perplexity(count) for count in counts) / n,
         "code_dimension": dimension,
     }

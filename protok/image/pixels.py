@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, ProtokError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
@@ -160,7 +161,12 @@ def write_pixels(pixels: np.ndarray, path: str | Path) -> Path:
     """Write pixels (h, w, 3) uint8 to a file; the suffix says the format."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pillow().fromarray(pixels).save(path)
+    pil = pillow()
+    kind = pil.registered_extensions().get(path.suffix.lower())
+    if kind is None:
+        raise FormatError(f"no format of images is called {path.suffix!r}", "use .png", file=str(path))
+    with atomic(path, "wb") as handle:
+        pil.fromarray(pixels).save(handle, kind)
     return path
 
 

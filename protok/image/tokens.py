@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError
 
 #: Ends the name of a mirror image.
@@ -113,13 +113,8 @@ def save_codes(tokens: Iterable[ImageTokens], path: str | Path) -> Path:
         "ids": np.concatenate([np.zeros(0, np.int32), *(one.ids.ravel() for one in tokens)]).astype(np.int32),
     }
     # A full disk or Ctrl-C leaves an earlier file as it was.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as handle:
-            np.savez_compressed(handle, **columns)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic(path, "wb") as handle:
+        np.savez_compressed(handle, **columns)
     return path
 
 

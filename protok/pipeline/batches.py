@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from protok.common import workers
 from protok.common.grouping import packed
-from protok.errors import ProtokError, Unsupported
+from protok.errors import ProtokError, Unsupported, as_error
 from protok.pipeline.inputs import Source, find_sources
 from protok.tokenizers.protocol import CrossesChains, EncodesBatches, Tokenizer
 from protok.tokenizers.registry import as_tokenizer
@@ -193,7 +193,7 @@ def read_structures(batch: Sequence[Input], options: Reading) -> Structures:
                 raise one.data
             backbone = replace(read(source.path, data=one.data, **asked), name=source.name)
         except Exception as error:
-            found.errors[number].append(_as_error(error, source.path))
+            found.errors[number].append(as_error(error, source.path))
             continue
         found.notes[number] = backbone.notes
         pieces = [backbone] if options.across_chains else list(backbone.split())
@@ -237,13 +237,4 @@ def _tokenize(
             try:
                 yield tokenizer.encode(one, **extra)
             except Exception as error:
-                yield _as_error(error, "", chain=",".join(one.chains))
-
-
-def _as_error(error: Exception, file: str, chain: str = "") -> ProtokError:
-    """Any exception as a row of the error table: what is no ProtokError is a fault of ours."""
-    if not isinstance(error, ProtokError):
-        error = ProtokError(f"unexpected {type(error).__name__}: {error}", "please report it with the file")
-    error.file = file
-    error.chain = error.chain or chain
-    return error
+                yield as_error(error, "", chain=",".join(one.chains))

@@ -11,9 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
 import re
-import shutil
 import tempfile
 import time
 import zlib
@@ -25,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from protok.common import workers
-from protok.common.files import write_errors
+from protok.common.files import atomic_folder, atomic_path, write_errors
 from protok.errors import ProtokError
 from protok.pipeline.batches import Reading, check_across, encode_sources, residues_of
 from protok.pipeline.inputs import Source, find_sources
@@ -33,6 +31,7 @@ from protok.pipeline.journal import PART_ROWS, Entry, Journal, difference
 from protok.tokenizers.protocol import HasEncoder, Tokenizer, encode_each
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.files import save, scan
+from protok.tokens.parquet import token_schema
 
 if TYPE_CHECKING:
     from protok.pipeline.ray import Cluster
@@ -328,23 +327,19 @@ def _made_of(job: dict, sources: Sequence[Source], entries: Sequence[Entry]) -> 
 def _finish(journal: Journal, sources: Sequence[Source], out: Path, stored: dict, ordered: bool) -> None:
     """Join the parts, and let the output appear at once."""
     tables = journal.tables(sources, ordered)
-    if out.suffix:
+    # Drafts lie in the folder of the journal, which goes with all that a kill may leave in it.
+    if out.suffix.lower() == ".parquet":
+        with atomic_path(out, journal.folder) as joined:
+            _join(tables, joined, stored)
+    elif out.suffix:
         joined = journal.folder / "joined.parquet"
         _join(tables, joined, stored)
-        if out.suffix.lower() == ".parquet":
-            os.replace(joined, out)
-        else:
-            save(scan(joined), out)
-        return
-    dataset = journal.folder / "dataset"
-    shutil.rmtree(dataset, ignore_errors=True)
-    dataset.mkdir()
-    for number in itertools.count():
-        if not _join(tables, dataset / f"{PART}{number:06}.parquet", stored, FILE_ROWS):
-            break
-    if out.exists():  # to be overwritten, see _finished
-        shutil.rmtree(out)
-    os.replace(dataset, out)
+        save(scan(joined), out)
+    else:
+        with atomic_folder(out, journal.folder) as dataset:
+            for number in itertools.count():
+                if not _join(tables, dataset / f"{PART}{number:06}.parquet", stored, FILE_ROWS):
+                    break
 
 
 def _is_dataset(folder: Path) -> bool:
@@ -373,8 +368,7 @@ def _join(tables: Iterator, path: Path, stored: dict, most: float = float("inf")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    save([], path)
-    schema = pq.read_schema(path)
+    schema = token_schema()
     plain = {key: value for key, value in stored.items() if key not in ("errors", "notes")}
     rest = {key: value for key, value in stored.items() if key not in plain}
     said = {MADE_OF: json.dumps(plain), FAILED: base64.b64encode(zlib.compress(json.dumps(rest).encode()))}

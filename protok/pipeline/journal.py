@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from protok.common.files import write_json
 from protok.errors import ProtokError
 from protok.pipeline.inputs import Source
 from protok.tokens.files import save
@@ -99,10 +100,7 @@ class Journal:
 
     def _same_job(self, before: dict | None, job: dict) -> None:
         if before is None:
-            path = self.folder / "job.json"
-            draft = path.with_suffix(".draft")
-            draft.write_text(json.dumps(job))
-            os.replace(draft, path)
+            write_json(self.folder / "job.json", job)
         elif before != job:
             raise ProtokError(
                 f"holds unfinished work of another kind: {difference(before, job)}",

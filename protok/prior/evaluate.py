@@ -12,6 +12,7 @@ from protok.errors import CodebookMismatch
 from protok.prior.corpus import Corpus, read_corpus
 from protok.prior.model import Prior
 from protok.prior.sampling import Request
+from protok.quantize.usage import perplexity, share_used
 
 if TYPE_CHECKING:
     from protok.image.tokenizer import ImageTokenizer
@@ -39,9 +40,8 @@ def learned_codes(prior: Prior, learned: str | Path) -> Corpus:
 def code_use(codes: Sequence[np.ndarray], size: int) -> dict[str, float]:
     """Share of the codes in use and exp(entropy), over all levels together."""
     flat = np.concatenate([one.ravel() for one in codes])
-    share = np.bincount(flat[flat >= 0], minlength=size)
-    share = share[share > 0] / share.sum()
-    return {"usage": len(share) / size, "perplexity": float(np.exp(-(share * np.log(share)).sum()))}
+    counts = np.bincount(flat[flat >= 0], minlength=size)
+    return {"usage": share_used(counts), "perplexity": perplexity(counts)}
 
 
 def score_chains(

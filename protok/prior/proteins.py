@@ -10,14 +10,12 @@ import numpy as np
 from protok.errors import Unsupported
 from protok.prior.layout import OTHER, Layout
 from protok.prior.sampling import Request
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths
 from protok.structure.descriptors import secondary_structure
 from protok.tokenizers.protocol import Decodes, Tokenizer, decoding
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
 
-#: A C-N distance in Å beyond which a chain is broken.
-BREAK = 2.0
 #: CA atoms in Å that are too close, of residues at least so far apart in the chain.
 CLASH, APART = 3.6, 3
 #: Lengths and angles across a peptide bond (Engh & Huber 1991), and what still counts as sound.
@@ -91,8 +89,8 @@ def soundness(backbone: Backbone) -> dict[str, float]:
 
     x = backbone.coords[backbone.mask].astype(np.float64)
     n, ca, c = x[:, 0], x[:, 1], x[:, 2]
-    gap = np.linalg.norm(c[:-1] - n[1:], axis=-1)
-    bonded = gap < BREAK
+    gap = bond_lengths(x)
+    bonded = gap < SURE_BOND
     measured = {"C-N": gap, "CA-C-N": _angle(ca[:-1], c[:-1], n[1:]), "C-N-CA": _angle(c[:-1], n[1:], ca[1:])}
     sound = {key: np.abs(measured[key] - ideal)[bonded] <= room for key, (ideal, room) in BOND.items()}
     distance = np.linalg.norm(ca[:, None] - ca, axis=-1)

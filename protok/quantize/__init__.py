@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         diagnose,
         draw,
         effective_dimension,
-        perplexity,
         reconstruction_gap,
         relative_error,
     )
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from protok.quantize.provq import ProVQ
     from protok.quantize.residual import ResidualVQ
     from protok.quantize.table import VQ, SimVQ
+    from protok.quantize.usage import perplexity, share_used
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
@@ -45,7 +45,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "diagnose",
             "draw",
             "effective_dimension",
-            "perplexity",
             "reconstruction_gap",
             "relative_error",
         ],
@@ -53,5 +52,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "provq": ["ProVQ"],
         "residual": ["ResidualVQ"],
         "table": ["VQ", "SimVQ"],
+        "usage": ["perplexity", "share_used"],
     },
 )

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from protok.quantize.curriculum import feed
-from protok.quantize.diagnostics import CollapseWarning, perplexity, relative_error
+from protok.quantize.diagnostics import CollapseWarning, relative_error
 from protok.quantize.distributed import total
+from protok.quantize.usage import perplexity
 
 #: Perplexity of a codebook, as a share of its size, below which it has collapsed.
 COLLAPSED = 0.1

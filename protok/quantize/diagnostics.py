@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from protok.quantize.usage import perplexity, share_used
+
 
 class CollapseWarning(UserWarning):
     """Few codes are in use; the message says what helps."""
@@ -26,12 +28,6 @@ def effective_dimension(z: Float[Tensor, "n d"]) -> float:
 def spread(covariance: Float[Tensor, "d d"]) -> float:
     """exp(entropy of the normalised eigenvalues) of a covariance."""
     return perplexity(torch.linalg.eigvalsh(covariance).clamp(min=0))
-
-
-def perplexity(weights: Float[Tensor, "... k"]) -> float:
-    """exp(entropy) of weights of any sum: how many of them count."""
-    p = weights / weights.sum().clamp(min=1e-12)
-    return float(torch.exp(-(p * p.clamp(min=1e-12).log()).sum()))
 
 
 def relative_error(z: Float[Tensor, "n d"], q: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -81,19 +77,12 @@ def diagnose(quantizer: nn.Module, z: Tensor, mask: Tensor | None = None) -> Dia
         c, _ = quantizer.enter(z, mask)
         ids = quantizer.nearest(c)
         q = quantizer.codes(ids)
-        counts = (
-            [
-                torch.bincount(column, minlength=quantizer.size).double()
-                for column in ids.reshape(len(c), -1).unbind(-1)
-            ]
-            if len(c)
-            else [torch.zeros(quantizer.size)]
-        )
-        used = sum(float((n > 0).double().mean()) for n in counts) / len(counts)
+        columns = ids.reshape(len(c), -1).unbind(-1) if len(c) else [ids.reshape(-1)]
+        counts = [torch.bincount(column, minlength=quantizer.size) for column in columns]
         return Diagnostics(
             float(quantizer.hardness),
-            used,
-            sum(map(perplexity, counts)) / len(counts) if len(c) else 0.0,
+            sum(map(share_used, counts)) / len(counts),
+            sum(map(perplexity, counts)) / len(counts),
             effective_dimension(c),
             effective_dimension(q),
             float(relative_error(c, q)),

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from protok.quantize.base import Quantizer
-from protok.quantize.diagnostics import perplexity
 from protok.quantize.distributed import from_first
 from protok.quantize.table import VQ, SimVQ
+from protok.quantize.usage import perplexity
 
 
 class ResidualVQ(Quantizer):

@@ -12,6 +12,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 ATOMS = ("N", "CA", "C", "O")
+#: The twenty amino acids; saved models and token files count on this order.
+AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
+#: Å from C to the next N (1.33 in a peptide bond) beyond which a chain is broken. It is wide, as
+#: poor models and decoded chains stretch bonds that are meant to be there.
+BOND_LIMIT = 2.5
+#: Å below which two such atoms cannot but be bonded: where a bond is what is to be shown, as of a
+#: residue that a file lists outside the polymer, or of the geometry of a sampled chain.
+SURE_BOND = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,3 +139,18 @@ class Backbone:
         """Yield the chains one by one, each under the same `name`."""
         for chain in self.chains:
             yield self[self.chain == chain]
+
+
+def bond_lengths(coords: np.ndarray) -> np.ndarray:
+    """Å from C of each residue to N of the next, NaN where one is missing.
+
+    Parameters
+    ----------
+    coords : (L, 3 or more, 3)
+        N, CA, C ... of each residue.
+
+    Returns
+    -------
+    (L - 1,)
+    """
+    return np.linalg.norm(coords[1:, 0] - coords[:-1, 2], axis=-1)

@@ -13,13 +13,15 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from protok.common.files import atomic
 from protok.errors import FormatError
+from protok.structure.backbone import AMINO_ACIDS
 
 SIDES = ("train", "valid", "test")
 METHODS = ("auto", "mmseqs", "kmers")
@@ -28,12 +30,13 @@ COVERAGE = 0.7
 #: Raw BLOSUM62 score of a gapless diagonal from which on a pair is aligned; among 250 by 250
 #: random residues one pair in twenty reaches it.
 DIAGONAL = 38
+#: A diagonal ends where its score falls this far below its best.
+DROP = 20
 #: Sequences compared with one, those with most words on a diagonal first; bounds the time.
 CANDIDATES = 300
 #: Width of the band to each side of the diagonal.
 BAND = 64
 WORD = 3
-_RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 
 
 class SplitWarning(UserWarning):
@@ -116,7 +119,7 @@ def cluster(sequences: Sequence[str], identity: float = 0.3, method: str = "auto
 
 
 def _clean(sequence: str) -> str:
-    return "".join(r if r in _RESIDUES else "X" for r in sequence.upper())
+    return "".join(r if r in AMINO_ACIDS else "X" for r in sequence.upper())
 
 
 def _numbered(labels: Sequence[int]) -> np.ndarray:
@@ -136,7 +139,8 @@ def by_mmseqs(sequences: Sequence[str], identity: float) -> np.ndarray:
         return np.zeros(0, np.int64)
     with tempfile.TemporaryDirectory() as folder:
         fasta = Path(folder, "in.fasta")
-        fasta.write_text("".join(f">{n}\n{s}\n" for n, s in enumerate(sequences)))
+        with atomic(fasta) as handle:
+            handle.writelines(f">{n}\n{s}\n" for n, s in enumerate(sequences))
         subprocess.run(
             [
                 "mmseqs",
@@ -188,8 +192,9 @@ def by_kmers(sequences: Sequence[str], identity: float) -> np.ndarray:
     table = KmerTable.from_sequences(
         WORD, [chains[n] for n in long], ref_ids=long, ignore_masks=[unknown[n] for n in long]
     )
+    score = _scorer(matrix)
     for n in long:
-        for other, diagonal in _candidates(table, chains, n, unknown[n], root, matrix):
+        for other, diagonal in _candidates(table, chains, n, unknown[n], root, score):
             mine, theirs = _find(root, n), _find(root, other)
             if mine != theirs and _alike(chains[n], chains[other], diagonal, matrix, identity):
                 root[mine] = theirs
@@ -203,10 +208,22 @@ def _find(root: np.ndarray, n: int) -> int:
     return int(n)
 
 
-def _candidates(table, chains, n, unknown, root, matrix) -> list[tuple[int, int]]:
-    """Earlier sequences that may be alike, with the diagonal of each, best first."""
-    from biotite.sequence.align import align_local_ungapped
+def _scorer(matrix) -> Callable:
+    """Score of two sequences from a seed, a pair of positions, along its diagonal."""
+    try:
+        from biotite.sequence.align import SeedExtension
+    except ImportError:  # biotite 1
+        from biotite.sequence.align import align_local_ungapped
 
+        return lambda first, second, seed: align_local_ungapped(
+            first, second, matrix, seed, DROP, score_only=True
+        )
+    extension = SeedExtension(matrix, DROP)
+    return lambda first, second, seed: extension.align(first, second, seed, score_only=True)
+
+
+def _candidates(table, chains, n, unknown, root, score) -> list[tuple[int, int]]:
+    """Earlier sequences that may be alike, with the diagonal of each, best first."""
     hits = table.match(chains[n], ignore_mask=unknown)
     hits = hits[hits[:, 1] < n].astype(np.int64)
     wide = 1 << 20
@@ -218,9 +235,9 @@ def _candidates(table, chains, n, unknown, root, matrix) -> list[tuple[int, int]
     for here, other, there in hits[first[order]].tolist():
         if _find(root, other) == _find(root, n):
             continue
-        score = align_local_ungapped(chains[n], chains[other], matrix, (here, there), 20, score_only=True)
-        if score >= DIAGONAL and score > best.get(other, (0, 0))[0]:
-            best[other] = score, there - here
+        points = score(chains[n], chains[other], (here, there))
+        if points >= DIAGONAL and points > best.get(other, (0, 0))[0]:
+            best[other] = points, there - here
     ranked = sorted(best.items(), key=lambda item: -item[1][0])
     return [(other, diagonal) for other, (_, diagonal) in ranked]
 
@@ -229,7 +246,9 @@ def _alike(one, other, diagonal: int, matrix, identity: float) -> bool:
     from biotite.sequence.align import align_banded
 
     band = diagonal - BAND, diagonal + BAND
-    found = align_banded(one, other, matrix, band, (-11, -1), local=True, max_number=1)
+    found = align_banded(
+        one, other, matrix=matrix, band=band, gap_penalty=(-11, -1), local=True, max_number=1
+    )
     pairs = found[0].trace
     pairs = pairs[(pairs >= 0).all(axis=1)]
     span = pairs[-1] - pairs[0] + 1
@@ -272,7 +291,8 @@ def assign(clusters: np.ndarray, valid: float, test: float, seed: int = 0) -> np
     if len(label) == 1:
         _warn(
             f"all {n} chains are one cluster of homologs: they are split at random, so held-out "
-            "chains have close relatives in training; a higher split.identity divides them"
+            "chains have close relatives in training; clusters "
+            "of a higher identity (split.identity of a recipe) are smaller"
         )
         return _random(side, np.arange(n), want, rng)
     order = rng.permutation(np.delete(np.arange(len(label)), size.argmax()))
@@ -295,7 +315,7 @@ def assign(clusters: np.ndarray, valid: float, test: float, seed: int = 0) -> np
     if len(held) < sum(want.values()) / 2:
         _warn(
             f"{size.max()} of {n} chains are one cluster of homologs: only {len(held)} others are "
-            "held out; a higher split.identity divides it"
+            "held out; clusters of a higher identity (split.identity of a recipe) are smaller"
         )
     return side
 
@@ -318,12 +338,10 @@ def _random(side: np.ndarray, chains: np.ndarray, want: dict[str, int], rng) -> 
 
 def write_split(split: Split, path: str | Path) -> None:
     """Write a table: id, cluster, split."""
-    partial = Path(path).with_suffix(".partial")
-    with partial.open("w", newline="") as handle:
+    with atomic(path, newline="") as handle:
         table = csv.writer(handle)
         table.writerow(["id", "cluster", "split"])
         table.writerows(zip(split.ids, split.cluster.tolist(), split.side.tolist(), strict=True))
-    partial.replace(path)
 
 
 def read_split(path: str | Path, ids: Sequence[str]) -> Split:

@@ -30,7 +30,12 @@ def secondary_structure(structure: Backbone) -> np.ndarray:
         with warnings.catch_warnings():
             # Chains of a few residues have no elements.
             warnings.simplefilter("ignore")
-            found[rows] = annotate_sse(array)
+            elements = annotate_sse(array)
+        if elements.dtype.kind == "i":  # numbers from biotite 2 on
+            from biotite.structure import PSeaElement
+
+            elements = PSeaElement.to_symbols(elements)
+        found[rows] = elements
     return found
 
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from protok.structure.backbone import BOND_LIMIT
+
 #: Ideal N, CA and C of a residue in its own frame (Engh & Huber 1991 bond lengths and angle).
 IDEAL_RESIDUE = ((-0.525, 1.363, 0.0), (0.0, 0.0, 0.0), (1.526, 0.0, 0.0))
 #: Residues that look for their surroundings together, where there are many.
@@ -101,9 +103,9 @@ def torsions(
 
 
 def linked(coords: Float[Tensor, "n 4 3"], mask: Bool[Tensor, "n"]) -> Bool[Tensor, "m"]:
-    """Whether residue i is bonded to i+1: both complete and C-N below 2.5 Å; shape (n-1,)."""
+    """Whether residue i is bonded to i+1: both complete and C-N below `BOND_LIMIT`; shape (n-1,)."""
     gap = (coords[:-1, 2] - coords[1:, 0]).norm(dim=-1)
-    return (gap < 2.5) & mask[:-1] & mask[1:]
+    return (gap < BOND_LIMIT) & mask[:-1] & mask[1:]
 
 
 def groups(points: Float[Tensor, "n 3"], most: int) -> list[Int[Tensor, "_"]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protok.common.files import atomic, write_errors
 from protok.errors import FormatError, NoProtein, ProtokError
 from protok.structure.backbone import Backbone
 
@@ -157,9 +158,8 @@ def write_store(backbones: Iterable[Backbone], path: str | Path) -> int:
         "bfac": pa.list_(pa.float32()),
     }
     table = pa.table({key: pa.array(rows[key], types[key]) for key in rows})
-    partial = Path(path).with_suffix(".partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
+    with atomic(path, "wb") as handle:
+        pq.write_table(table, handle, compression="zstd")
     return len(rows["id"])
 
 
@@ -201,7 +201,8 @@ def open_store(source: str | Path, cache: str | Path) -> Store:
         if not (cache.exists() and stamp.exists() and stamp.read_text() == state):
             stamp.unlink(missing_ok=True)
             _parse(files, cache, source)
-            stamp.write_text(state)
+            with atomic(stamp) as handle:
+                handle.write(state)
         return read_store(cache)
 
 
@@ -214,21 +215,12 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _parse(files: list[Path], cache: Path, source: Path) -> None:
-    from protok.structure.io.read import read
+    from protok.structure.io.read import read_all
 
     rows: list[tuple[str, str, str]] = []
 
     def good() -> Iterator[Backbone]:
-        for file in files:
-            try:
-                backbone = read(file)
-            except ProtokError as error:
-                rows.append((str(file), error.chain, error.reason))
-                continue
-            # One bad file of thousands must not end a run, whatever is wrong with it.
-            except Exception as error:
-                rows.append((str(file), "", f"{type(error).__name__}: {error}"))
-                continue
+        for file, backbone in read_all(files, rows):
             whole = [chain for chain in backbone.split() if chain.mask.sum() >= SHORTEST]
             if not whole:
                 rows.append((str(file), "", f"no chain has {SHORTEST} complete residues"))
@@ -246,8 +238,7 @@ def _parse(files: list[Path], cache: Path, source: Path) -> None:
             f"the first: {': '.join(rows[0][::2]) if rows else 'empty'}",
             file=str(source),
         )
-    lines = ["\t".join(" ".join(cell.split()) for cell in row) for row in rows]
-    cache.with_suffix(".errors.tsv").write_text("\n".join(["file\tchain\treason", *lines]) + "\n")
+    write_errors(rows, cache.with_suffix(".errors.tsv"))
 
 
 def unread(cache: str | Path) -> list[str]:

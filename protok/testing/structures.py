@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import AMINO_ACIDS, Backbone
 
 # phi and psi in degrees with their standard deviation, and the lengths of a segment.
 _SEGMENTS = {
@@ -77,7 +77,7 @@ def random_backbone(n: int, seed: int = 0, *, chain: str = "A") -> Backbone:
     psi = angles[:, 1]
     coords = np.einsum("nij,naj->nai", turns, _residue(psi)) + shifts[:, None]
     coords -= coords[:, 1].mean(axis=0)
-    sequence = "".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), n))
+    sequence = "".join(rng.choice(list(AMINO_ACIDS), n))
     backbone = Backbone.from_arrays(coords, sequence, chain=chain, name=f"random{seed}")
     return replace(backbone, bfactor=rng.uniform(10, 60, n).astype(np.float32))
 

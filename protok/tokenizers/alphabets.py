@@ -11,11 +11,8 @@ import hashlib
 import numpy as np
 
 from protok.errors import Unsupported
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import AMINO_ACIDS, BOND_LIMIT, Backbone, bond_lengths
 from protok.tokens.tokens import Tokens
-
-# C(i) to N(i+1): 1.33 Å in a peptide bond; beyond this the chain is broken.
-BREAK = 2.5
 
 
 class _Alphabet:
@@ -82,7 +79,7 @@ class ThreeDi(_Alphabet):
     """
 
     name = "3di"
-    alphabet = "ACDEFGHIKLMNPQRSTVWY"
+    alphabet = AMINO_ACIDS
 
     def encode(self, structure, *, cb: np.ndarray | None = None, across_chains: bool = False) -> Tokens:
         """Give each residue its 3Di letter.
@@ -198,7 +195,7 @@ def _protein_blocks(atoms: np.ndarray) -> np.ndarray:
     from biotite.structure.alphabet import to_protein_blocks
 
     # An empty residue in each break makes the dihedrals across it NaN, which biotite respects.
-    gap = np.linalg.norm(atoms[1:, 0] - atoms[:-1, 2], axis=-1) > BREAK
+    gap = bond_lengths(atoms) > BOND_LIMIT
     before = np.flatnonzero(gap) + 1
     real = np.delete(np.arange(len(atoms) + len(before)), before + np.arange(len(before)))
     with np.errstate(divide="ignore", invalid="ignore"):  # atoms on one point have no dihedral

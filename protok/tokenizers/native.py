@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from protok.common.files import atomic_path
 from protok.errors import ProtokError, Unsupported
 from protok.model.encoder import Encoder
 from protok.model.features import EDGE, Batch, node_features
@@ -93,20 +94,17 @@ def _cache() -> Path | None:
 
 def _build(tool: str, path: Path) -> Path:
     """Compile; the file appears whole, as several processes may do this at once."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
+    with atomic_path(path) as draft:
         for extra in (("-march=native",), ()):  # not every compiler knows it
             command = [tool, *FLAGS, *extra, "-o", str(draft), str(SOURCE)]
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+            except OSError as error:
+                raise ProtokError(f"{tool} does not run ({error})", "check it, or use onnx") from error
             if done.returncode == 0:
-                os.replace(draft, path)
                 return path
-    except OSError as error:
-        raise ProtokError(f"{tool} does not run ({error})", "check it, or use onnx") from error
-    finally:
-        draft.unlink(missing_ok=True)
-    said = (done.stderr.strip().splitlines() or ["no message"])[0]
-    raise ProtokError(f"{tool} cannot compile the encoder ({said})", "set CXX, or use onnx")
+        reason = (done.stderr.strip().splitlines() or ["no message"])[0]
+        raise ProtokError(f"{tool} cannot compile the encoder ({reason})", "set CXX, or use onnx")
 
 
 class NativeEncoder:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from protok.common.files import atomic
 from protok.errors import CodebookMismatch, NoProtein, Unsupported
+from protok.structure.backbone import AMINO_ACIDS
 from protok.tokens.tokens import Tokens
 from protok.tokens.vocabulary import Vocabulary
-
-#: Letters of the codes 0, 1 ...: those of amino acids, which sequence tools take.
-LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
 
 def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
@@ -32,34 +30,29 @@ def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, count = None, 0
-    partial = folder / f"corpus.jsonl.{os.getpid()}.part"
-    try:
-        with partial.open("w", encoding="utf-8") as handle:
-            for one in tokens:
-                if not len(one):
-                    continue
-                vocabulary = vocabulary or Vocabulary.of(one)
-                line = {
-                    "name": one.name,
-                    "chain": ",".join(dict.fromkeys(one.chain.tolist())),
-                    "text": vocabulary.text(one),
-                    "sequence": one.sequence,
-                }
-                handle.write(json.dumps(line, ensure_ascii=False) + "\n")
-                count += 1
+    with atomic(folder / "corpus.jsonl") as handle:
+        for one in tokens:
+            if not len(one):
+                continue
+            vocabulary = vocabulary or Vocabulary.of(one)
+            line = {
+                "name": one.name,
+                "chain": ",".join(dict.fromkeys(one.chain.tolist())),
+                "text": vocabulary.text(one),
+                "sequence": one.sequence,
+            }
+            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
         if vocabulary is None:
             raise NoProtein("holds no tokens", "encode some structures first")
         vocabulary.save(folder)
-        partial.replace(folder / "corpus.jsonl")
-    finally:
-        partial.unlink(missing_ok=True)
     return count
 
 
 def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | Path | None = None) -> int:
     """Write FASTA of letters as MMseqs2 and Foldseek take it; returns the number of chains.
 
-    Code 0 is A, 1 is C and so on in `LETTERS`, so 3Di has Foldseek's own letters; a residue
+    Code 0 is A, 1 is C and so on in `AMINO_ACIDS`, so 3Di has Foldseek's own letters; a residue
     without a code is X. Headers are name and chain alone.
 
     Parameters
@@ -90,18 +83,20 @@ def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | P
                 raise CodebookMismatch(
                     f"tokens of {book} and of {one.codebook}", "write those of one codebook", file=one.name
                 )
-            if one.size > len(LETTERS):
+            if one.size > len(AMINO_ACIDS):
                 raise Unsupported(
-                    f"{one.codebook} has {one.size} codes, and there are {len(LETTERS)} letters",
+                    f"{one.codebook} has {one.size} codes, and there are {len(AMINO_ACIDS)} letters",
                     "use the ids, or an alphabet such as 3di",
                 )
             header = ">" + "_".join(one.label.split())
-            coded = "".join("X" if i < 0 else LETTERS[i] for i in one.ids.tolist())
+            coded = "".join("X" if i < 0 else AMINO_ACIDS[i] for i in one.ids.tolist())
             letters.append(f"{header}\n{coded}\n")
             lines.append(f"{header}\n{one.sequence}\n")
     if book is None:
         raise NoProtein("holds no tokens", "encode some structures first")
-    Path(path).write_text("".join(letters), "utf-8")
+    with atomic(path) as handle:
+        handle.writelines(letters)
     if sequences is not None:
-        Path(sequences).write_text("".join(lines), "utf-8")
+        with atomic(sequences) as handle:
+            handle.writelines(lines)
     return len(lines)

@@ -8,11 +8,11 @@ file is refused with an error that names file and chain.
 from __future__ import annotations
 
 import gzip
-import os
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, TruncatedFile
 from protok.tokens import csv, fasta, npz
 from protok.tokens.parquet import read_parquet, write_parquet
@@ -42,17 +42,17 @@ def save(tokens: Tokens | Iterable[Tokens], path: str | Path) -> None:
     FormatError
         If the suffix is none of these.
     """
-    kind, opener = _format(path)
+    kind, packed = _format(path)
     if isinstance(tokens, Tokens):
         tokens = [tokens]
     chains = (chain for one in tokens for chain in one.split())
-    partial = f"{path}.{os.getpid()}.part"
-    try:
-        with opener(partial, "wb") as handle:
+    with atomic(path, "wb") as handle:
+        if packed:
+            # Without name and time equal content gives equal files.
+            with gzip.GzipFile("", "wb", fileobj=handle, mtime=0) as inner:
+                _codec(kind)[0](chains, inner)
+        else:
             _codec(kind)[0](chains, handle)
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> list[Tokens]:
@@ -78,9 +78,9 @@ def scan(path: str | Path) -> Iterator[Tokens]:
         for part in sorted(Path(path).glob("*.parquet")):
             yield from scan(part)
         return
-    kind, opener = _format(path)
+    kind, packed = _format(path)
     again = "the file was damaged on its way: write or copy it again"
-    with opener(path, "rb") as handle:
+    with (gzip.open if packed else open)(path, "rb") as handle:
         try:
             head = handle.read(1)
             handle.seek(0)
@@ -95,8 +95,8 @@ def scan(path: str | Path) -> Iterator[Tokens]:
             raise CorruptFile("the text is not UTF-8", again, file=path) from error
 
 
-def _format(path: str | Path):
-    """Format and opener by suffix."""
+def _format(path: str | Path) -> tuple[str, bool]:
+    """Format by suffix, and whether it is compressed."""
     suffixes = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
     packed = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if packed else suffixes)[-1:]
@@ -107,7 +107,7 @@ def _format(path: str | Path):
             "use .fasta, .csv (or either with .gz), .parquet or .npz",
             file=path,
         )
-    return kind, gzip.open if packed else open
+    return kind, packed
 
 
 _SUFFIXES = {".fasta": "fasta", ".fa": "fasta", ".parquet": "parquet", ".csv": "csv", ".npz": "npz"}

@@ -37,7 +37,7 @@ class ParquetWriter:
 
         self._rows = rows
         self._held: list[Tokens] = []
-        self._schema = _schema()
+        self._schema = token_schema()
         target = path if hasattr(path, "write") else str(path)
         self._file = pq.ParquetWriter(target, self._schema, compression="zstd", write_page_checksum=True)
 
@@ -65,7 +65,8 @@ class ParquetWriter:
         self.close()
 
 
-def _schema():
+def token_schema():
+    """Columns of a token file, as an Arrow schema."""
     import pyarrow as pa
 
     text, numbers = pa.string(), pa.list_(pa.int32())
@@ -111,7 +112,7 @@ def read_parquet(handle, path: str) -> Iterator[Tokens]:
     import pyarrow.parquet as pq
 
     check_ends(handle, path, "Parquet", b"PAR1", lambda tail: tail.endswith(b"PAR1"))
-    schema = _schema()
+    schema = token_schema()
     try:
         table = pq.ParquetFile(handle, page_checksum_verification=True)
         missing = [key for key in schema.names if key not in table.schema_arrow.names]

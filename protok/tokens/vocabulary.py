@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protok.common.files import write_json
 from protok.errors import CodebookMismatch, FormatError
 from protok.tokens.tokens import Tokens
 
@@ -186,7 +187,7 @@ class Vocabulary:
                 "unk_token": "<unk>",
             },
         }
-        Path(path).write_text(json.dumps(content), encoding="utf-8")
+        write_json(path, content)
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads.
@@ -205,7 +206,7 @@ class Vocabulary:
             "codebook": self.codebook,
             "codebook_size": self.size,
         }
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1), "utf-8")
+        write_json(folder / "tokenizer_config.json", config)
 
     @classmethod
     def load(cls, folder: str | Path) -> Vocabulary:

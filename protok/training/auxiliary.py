@@ -17,9 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from protok.model.network import Known
+from protok.structure.backbone import AMINO_ACIDS
 
-#: Letters of the classes 0, 1 ...; what is none of them is not asked for.
-LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+#: The class of what is none of `AMINO_ACIDS`, which is not asked for.
 UNKNOWN = -1
 #: What can be asked, in the order of ``optim.naming`` and ``optim.taught``.
 PLACES = ("states", "codes", "decoder")
@@ -70,7 +70,7 @@ class Naming(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int], weights: tuple[float, ...]):
         super().__init__()
-        self.weights, self.heads = heads_for(widths, weights, (len(LETTERS),) * 3)
+        self.weights, self.heads = heads_for(widths, weights, (len(AMINO_ACIDS),) * 3)
 
     def forward(self, known: Known, amino_acid: Int[Tensor, "n"]) -> Answers:
         """Cross-entropy over the residues that have a letter; 0 where none has."""
@@ -87,7 +87,7 @@ class Naming(nn.Module):
 
 def amino_acids(sequence: str) -> Tensor:
     """(n,) classes of the letters of a sequence."""
-    return torch.from_numpy(np.array([LETTERS.find(one) for one in sequence], np.int64))
+    return torch.from_numpy(np.array([AMINO_ACIDS.find(one) for one in sequence], np.int64))
 
 
 class Teaching(nn.Module):

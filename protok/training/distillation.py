@@ -3,7 +3,7 @@
 A teacher that was trained for something else, on more, knows things of a residue that rebuilding
 coordinates does not ask for. Linear heads, thrown away after the training, must predict its states
 from encoder states, code vectors or decoder states: the hints of Romero et al. 2015 (FitNets,
-arXiv 1412.6550). `benchmarks/teacher.py` writes the states of a teacher for the chains of a store.
+arXiv 1412.6550). `recipes.teacher_states` writes the states of a teacher for the chains of a store.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from protok.common.files import atomic
 from protok.common.settings import RecipeError
 from protok.structure.store import Store
 
@@ -74,8 +75,8 @@ class Teacher:
 def write_teacher(path: str | Path, name: str, states: list[np.ndarray], store: Store) -> None:
     """Write the states (l, t) of all chains of a store, in its order."""
     held = np.concatenate(states).astype(np.float16)
-    with Path(path).open("wb") as file:
-        np.savez(file, name=name, states=held, sha256=store.digest)
+    with atomic(path, "wb") as handle:
+        np.savez(handle, name=name, states=held, sha256=store.digest)
 
 
 def read_teacher(path: str | Path, store: Store, around: tuple[float, ...] = ()) -> Teacher:
@@ -91,12 +92,14 @@ def read_teacher(path: str | Path, store: Store, around: tuple[float, ...] = ())
             name, states, digest = str(held["name"]), held["states"], str(held["sha256"])
     except (OSError, KeyError, ValueError) as error:
         raise RecipeError(
-            f"no states of a teacher ({error})", "write them with benchmarks/teacher.py", file=str(path)
+            f"no states of a teacher ({error})",
+            "write them with `python -m recipes.teacher_states`",
+            file=str(path),
         ) from error
     if digest != store.digest or len(states) != len(store.xyz):
         raise RecipeError(
             "states of a teacher for other structures than data.train",
-            "write them anew with benchmarks/teacher.py",
+            "write them anew with `python -m recipes.teacher_states`",
             file=str(path),
         )
     return Teacher(name, states, store, around)

@@ -14,6 +14,7 @@ from protok.common.trainer import LOG, scheduled_adamw, world_and_rank
 from protok.model.features import Batch
 from protok.model.network import Known, Network
 from protok.quantize import ProVQ, effective_dimension
+from protok.quantize.usage import perplexity, share_used
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
 from protok.tokenizers.learned import StructureTokenizer, is_settled
@@ -183,10 +184,9 @@ class Training(lightning.LightningModule):
         found["valid_rmsd_median"] = float(np.nanmedian(mean["rmsd"]))
         found["valid_dimension"] = effective_dimension(torch.from_numpy(np.concatenate(latents)))
         if codes:
-            p = np.bincount(np.concatenate(codes), minlength=self.network.quantizer.size)
-            p = p / p.sum()
-            found["valid_usage"] = float((p > 0).mean())
-            found["valid_perplexity"] = float(np.exp(-(p[p > 0] * np.log(p[p > 0])).sum()))
+            counts = np.bincount(np.concatenate(codes), minlength=self.network.quantizer.size)
+            found["valid_usage"] = share_used(counts)
+            found["valid_perplexity"] = perplexity(counts)
         self.measuring = False
         return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from protok.common.files import atomic, write_json
 from protok.errors import ProtokError
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
@@ -256,10 +256,9 @@ def report_tuning(
 
 def write_report(report: Mapping[str, Any], out: Path) -> None:
     """Write ``report.json``, ``report.md`` and, where matplotlib is installed, ``report.svg``."""
-    for name, text in (("report.json", json.dumps(report, indent=1) + "\n"), ("report.md", markdown(report))):
-        partial = out / f"{name}.partial"
-        partial.write_text(text)
-        partial.replace(out / name)
+    write_json(out / "report.json", report)
+    with atomic(out / "report.md") as handle:
+        handle.write(markdown(report))
     try:
         from protok.viz.plots import draw_change
     except ModuleNotFoundError as error:

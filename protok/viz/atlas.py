@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from protok.errors import NoProtein, ProtokError, Unsupported
+from protok.common.files import atomic
+from protok.errors import NoProtein, Unsupported
+from protok.quantize.usage import perplexity
 from protok.structure import descriptors
 from protok.structure.backbone import Backbone
 from protok.tokenizers.protocol import Embeds, HasAlphabet, HasCodeVectors, Tokenizer, encode_each
@@ -57,7 +59,7 @@ class Atlas:
 
     def summary(self) -> dict[str, Any]:
         """How much was measured, and how evenly the codes are used."""
-        share = self.columns["frequency"][self.columns["frequency"] > 0]
+        frequency = self.columns["frequency"]
         return {
             "codebook": self.codebook,
             "source": self.source,
@@ -65,8 +67,8 @@ class Atlas:
             "chains": self.chains,
             "residues": self.residues,
             "codes": len(self),
-            "codes_used": len(share),
-            "perplexity": round(float(np.exp(-(share * np.log(share)).sum())), 2),
+            "codes_used": int((frequency > 0).sum()),
+            "perplexity": round(perplexity(frequency), 2),
         }
 
     def save(self, path: str | Path) -> None:
@@ -82,9 +84,8 @@ class Atlas:
                 arrays[key] = pa.FixedSizeListArray.from_arrays(flat, value[0].size)
         about = {"protok": json.dumps(self.summary())}
         table = pa.table(arrays).replace_schema_metadata(about)
-        partial = Path(path).with_suffix(".partial")
-        pq.write_table(table, partial, compression="zstd", compression_level=19)
-        partial.replace(path)
+        with atomic(path, "wb") as handle:
+            pq.write_table(table, handle, compression="zstd", compression_level=19)
 
 
 def open_structures(
@@ -107,7 +108,7 @@ def open_structures(
     ProtokError
         If there is nothing there, or the store is none.
     """
-    from protok.structure.io.read import read
+    from protok.structure.io.read import read_all
     from protok.structure.io.sources.paths import iter_files
     from protok.structure.store import read_store
 
@@ -119,11 +120,8 @@ def open_structures(
     files = list(iter_files(source))
     if not files:
         raise NoProtein("no structure files", "give PDB or mmCIF files", file=str(source))
-    for i in _spread(len(files), limit):
-        try:
-            yield from read(files[i]).split()
-        except ProtokError as error:
-            errors.append((str(files[i]), error.chain, error.reason))
+    for _, backbone in read_all((files[i] for i in _spread(len(files), limit)), errors):
+        yield from backbone.split()
 
 
 def _spread(n: int, limit: int | None) -> np.ndarray:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from protok.common.files import atomic
+
 WEB = Path(__file__).with_name("web")
 
 
@@ -36,7 +38,5 @@ def document(title: str, body: str, *, styles: tuple[str, ...] = (), script: str
 
 def save(page: str, path: str | Path) -> None:
     """Write a page; it appears whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    with atomic(path) as handle:
+        handle.write(page)

@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from protok.common.files import atomic
 from protok.structure.backbone import Backbone
 from protok.structure.descriptors import laid_flat
 from protok.tokens.tokens import Tokens
@@ -238,6 +239,5 @@ def draw_change(sets: Sequence[Mapping[str, Any]], path: str | Path) -> None:
 
 def _save(figure: Figure, path: str | Path) -> None:
     FigureCanvasAgg(figure)
-    partial = Path(path).with_suffix(".partial")
-    figure.savefig(partial, format="svg")
-    partial.replace(path)
+    with atomic(path, "wb") as handle:
+        figure.savefig(handle, format="svg")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from protok.errors import NoProtein, ProtokError
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import BOND_LIMIT, Backbone, bond_lengths
 from protok.structure.io.interop import as_backbone
 from protok.structure.metrics import compare, superpose
 from protok.tokenizers.protocol import Tokenizer, decoding
@@ -132,10 +132,10 @@ def _labels(backbone: Backbone) -> list[str]:
 
 def _trace(backbone: Backbone, frame: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
     """CA and O, and whether each residue is bonded to the next."""
-    gap = np.linalg.norm(backbone.coords[1:, 0] - backbone.coords[:-1, 2], axis=1)
+    gap = bond_lengths(backbone.coords)
     near = np.linalg.norm(np.diff(backbone.coords[:, 1], axis=0), axis=1) < 4.5
     # Where N or C is missing, CA atoms next to each other are joined all the same.
-    bonded = np.where(np.isnan(gap), near, gap < 2.5) & (backbone.chain[1:] == backbone.chain[:-1])
+    bonded = np.where(np.isnan(gap), near, gap < BOND_LIMIT) & (backbone.chain[1:] == backbone.chain[:-1])
     centre, axes = frame
     ca, o = (_points((backbone.coords[:, slot] - centre) @ axes.T) for slot in (1, 3))
     return {"ca": ca, "o": o, "linked": bonded.tolist()}

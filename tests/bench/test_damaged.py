@@ -15,7 +15,6 @@ from protok.bench.representations.load import subject
 from protok.cli.main import main
 from protok.errors import FormatError
 from tests.helpers.labelled import chains
-from tests.helpers.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +58,8 @@ def cut(path):
 def test_a_damaged_table_is_a_row(copy, tmp_path, capsys):
     cut(copy / "tasks" / "sites.parquet")
     sites, flex = bench.evaluate("random-code", ["sites", "flex_bfactor"], copy, probe="linear")
-    assert sites["status"] == "failed" and flex["status"] == "ok"
-    assert "sites.parquet" in sites["error"] and "Parquet" in sites["error"]
+    assert sites.status == "failed" and flex.status == "ok"
+    assert "sites.parquet" in sites.error and "Parquet" in sites.error
     assert main(["bench", "--list", "--data", str(copy)]) == 0
     assert "sites" in capsys.readouterr().out
 
@@ -166,7 +165,7 @@ def test_a_csv_in_another_encoding(files, tmp_path):
 def test_sites_without_a_positive_fail(files, tmp_path):
     bench.prepare([files], tmp_path / "out", labels=[labels(tmp_path / "none.csv", "0" * 40)])
     (row,) = bench.evaluate("random-code", ["none"], tmp_path / "out", probe="linear")
-    assert row["status"] == "failed" and "not both labels" in row["error"]
+    assert row.status == "failed" and "not both labels" in row.error
 
 
 def test_folds_that_are_too_small_are_told(files, tmp_path):
@@ -174,7 +173,7 @@ def test_folds_that_are_too_small_are_told(files, tmp_path):
     table = csv_of(tmp_path / "fold.csv", "id,fold", rows)
     bench.prepare([files], tmp_path / "out", labels=[table])
     (row,) = bench.evaluate("random-code", ["fold"], tmp_path / "out", probe="linear")
-    assert row["status"] == "failed" and "no fold has 10 domains" in row["error"]
+    assert row.status == "failed" and "no fold has 10 domains" in row.error
 
 
 @pytest.mark.parametrize(
@@ -188,7 +187,7 @@ def test_tables_that_do_not_fit(copy, row, said):
     ids = [f"x{i}_A" for i in range(12)]
     write_table([{"id": id, "split": "train"} | row for id in ids], copy / "tasks" / "odd.parquet", {})
     (done,) = bench.evaluate("random-code", ["odd"], copy, probe="linear")
-    assert done["status"] == "failed" and said in done["error"] and "odd.parquet" in done["error"]
+    assert done.status == "failed" and said in done.error and "odd.parquet" in done.error
 
 
 # Precomputed tokens
@@ -201,7 +200,7 @@ def test_precomputed_tokens_of_other_structures_fail(data, tmp_path):
     command = ["bench", "--model", str(tmp_path / "mine.npz"), "--data", str(data)]
     assert main([*command, "--tasks", "sites, utilization"]) == 1
     (row,) = bench.evaluate(str(tmp_path / "mine.npz"), ["utilization"], data)
-    assert row["status"] == "failed" and "2 of 12 structures" in row["error"]
+    assert row.status == "failed" and "2 of 12 structures" in row.error
 
 
 @pytest.mark.parametrize(
@@ -242,15 +241,14 @@ def test_a_served_result_says_what_is_said_of_its_task_now(data, tmp_path):
         return row
 
     first, again = measured(), measured(labels="by hand", citation="me")
-    assert first["seconds"] == again["seconds"]  # it was not computed again
-    assert first["task"]["citation"] == "" and again["task"]["citation"] == "me"
+    assert first.seconds == again.seconds  # it was not computed again
+    assert first.task["citation"] == "" and again.task["citation"] == "me"
     (kept,) = bench.load_results(tmp_path / "r")
-    assert kept["task"] == again["task"] and kept["scores"] == first["scores"]
+    assert kept.task == again.task and kept.scores == first.scores
 
 
-def test_what_tables_are_is_said_of_all(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import leaderboard
+def test_what_tables_are_is_said_of_all():
+    from benchmarks.leaderboard import run as leaderboard
 
     said = leaderboard.described()
     assert all({"what", "labels"} <= about.keys() for about in said.values())

@@ -11,7 +11,6 @@ import protok
 from protok import bench
 from protok.analysis import alignment
 from protok.bench import results, tasks
-from protok.bench.data import splits
 from protok.bench.data.source import Domain, within
 from protok.bench.measures import alignment as align
 from protok.bench.measures import codebook as codes
@@ -23,7 +22,6 @@ from protok.bench.representations.representation import Subject
 from protok.cli.main import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone
-from tests.helpers.paths import ROOT
 
 TINY = replace(samples.FAST, steps=30, every=10, warmup=3, hidden=8, residues=600, rates=(1e-2, 1e-3))
 
@@ -88,17 +86,22 @@ def test_prepare_keeps_residues_and_labels(data):
     assert set(folder.table("values").tests) == {"hard", "easy"}
 
 
-def test_splits_keep_relatives_together():
+def test_splits_keep_relatives_together(tmp_path):
     random = np.random.default_rng(0)
     parents = ["".join(random.choice(list("ACDEFGHIKLMNPQRSTVWY"), 120)) for _ in range(12)]
     family = [list(p) for p in parents for _ in range(3)]
     for member in family:  # about 85 % identity
         for i in random.choice(120, 18, replace=False):
             member[i] = "A"
-    groups = splits.clusters(["".join(m) for m in family])
-    assert groups == [groups[3 * (i // 3)] for i in range(36)]
-    assert len(set(groups)) == 12
-    chosen = splits.assign(list(map(str, groups)))
+    members = [
+        replace(random_backbone(120, seed=i), sequence="".join(member), name=f"m{i:02}")
+        for i, member in enumerate(family)
+    ]
+    for chain in members:
+        protok.write(chain, tmp_path / f"{chain.name}.pdb")
+    made = bench.prepare(tmp_path, tmp_path / "data", ligands=False)
+    entries = bench.Folder(made.out).table("flex_bfactor").entries
+    chosen = [entry.split for entry in sorted(entries, key=lambda entry: entry.id)]
     assert all(len(set(chosen[i : i + 3])) == 1 for i in range(0, 36, 3))
     assert set(chosen) == {"train", "valid", "test"}
     assert 0.55 < chosen.count("train") / 36 < 0.8
@@ -206,7 +209,7 @@ def test_precomputed_tokens_are_a_tokenizer(data, tmp_path):
     names = ["letters", "sensitivity", "utilization", "rotation"]
     got = bench.evaluate(["3di", str(tmp_path / "mine.npz")], names, data, probe=TINY)
     for name in names[:3]:
-        one, two = (row["scores"] for row in got if row["task"]["name"] == name)
+        one, two = (row.scores for row in got if row.task["name"] == name)
         assert one == two and one
     # They are looked up by name, so nobody knows what a rotated structure would get.
     assert got.cell("mine", "rotation", "all", "same")[0] == results.UNSUPPORTED
@@ -228,7 +231,8 @@ def test_kmeans_codes_of_one_hot_letters_are_the_letters(data):
     pairs = set()
     for a, b in zip(plain.outputs(structures), made.outputs(structures), strict=True):
         pairs |= set(zip(a.tolist(), b.tolist(), strict=True))
-    assert len({b for _, b in pairs}) > 0.7 * len(seen)
+    # Random starts find 9 to 12 of the 13: which, is the luck of the seed.
+    assert len({b for _, b in pairs}) >= 9 and len(seen) == 13
     assert len(pairs) == len(seen)  # each letter has one centre
 
 
@@ -276,7 +280,7 @@ def test_outputs_are_kept_between_runs(data, tmp_path):
     seen = len(calls)
     again = bench.evaluate(Counting(), ["utilization"], data, cache=tmp_path)
     assert seen >= 24 and len(calls) == seen + 2  # the two structures of the fingerprint
-    assert next(iter(first))["scores"] == next(iter(again))["scores"]
+    assert next(iter(first)).scores == next(iter(again)).scores
     Counting.shift = 1  # another model finds nothing of it
     bench.evaluate(Counting(), ["utilization"], data, cache=tmp_path)
     assert len(calls) > seen + 24
@@ -478,22 +482,22 @@ def test_results_are_reused_only_while_nothing_changed(data, tmp_path):
 def test_a_result_says_what_it_cost_and_where_it_comes_from(data):
     about = {"command": "this test", "status": "never overwritten"}
     (row,) = bench.evaluate("3di", ["letters"], data, probe="linear", about=about)
-    assert set(row["cpu_seconds"]) == {"encoding", "rest"}
-    assert all(value >= 0 for value in row["cpu_seconds"].values())
-    assert row["tokenizer"]["residues_per_second"] > 0
-    assert row["command"] == "this test" and row["status"] == results.OK
+    assert set(row.cpu_seconds) == {"encoding", "rest"}
+    assert all(value >= 0 for value in row.cpu_seconds.values())
+    assert row.tokenizer["residues_per_second"] > 0
+    assert row.about["command"] == "this test" and row.status == results.OK
 
 
 def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import leaderboard
-    import leaderboard_tables
+    from benchmarks.leaderboard import run as leaderboard
+    from benchmarks.tables import leaderboard as leaderboard_tables
 
     (data / "tasks" / "BASELINE.tsv").write_text(
         "letters\t14\t5\tAUROC 0.500\nvalues\t1\t1\tSpearman pooled -1, per chain 0.9999\n"
     )
-    out = tmp_path / "cells"
+    out, cells = tmp_path / "leaderboard.parquet", tmp_path / "cells"
     monkeypatch.setattr(leaderboard, "OUT", out)
+    monkeypatch.setattr(leaderboard, "FLOORS", tmp_path / "floors.json")
     assert "No cell" in leaderboard_tables.summary()
     given = [
         "leaderboard.py",
@@ -503,6 +507,8 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
         "linear",
         "-o",
         str(out),
+        "--cells",
+        str(cells),
         "--tasks",
         "letters,values,values.z,utilization",
         "--model",
@@ -513,10 +519,15 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     monkeypatch.setattr("sys.argv", [*given, "--minutes", "0.0001"])
     with pytest.raises(SystemExit, match="goes on"):
         leaderboard.main()
-    assert len(list(out.glob("linear/*/*.json"))) == 1
+    (cell,) = cells.glob("linear/*/*.json")
+    held = cell.read_text()
+    cell.unlink()
+    cell.parent.rmdir()
+    cell.parents[1].rmdir()
+    cells.rmdir()  # what was packed is unpacked, and goes on
     monkeypatch.setattr("sys.argv", given)
     leaderboard.main()
-    assert len(list(out.glob("linear/*/*.json"))) == 8
+    assert len(list(cells.glob("linear/*/*.json"))) == 8 and cell.read_text() == held
     summary = leaderboard_tables.summary()
     first = next(line for line in summary.splitlines() if line.startswith("| `"))
     assert "`3di`" in first and "1 of 3" in first  # above the floor of letters only
@@ -532,7 +543,7 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     monkeypatch.setattr(leaderboard_tables, "ENOUGH", 1)
     assert "`3di`" in leaderboard_tables.short()
     found = leaderboard.load("linear")
-    assert all(row["hardware"] and row["command"] for row in found)
+    assert all(row.about["hardware"] and row.about["command"] for row in found)
 
 
 def test_values_within_a_chain_are_z_scores(data, tmp_path):
@@ -552,20 +563,20 @@ def test_values_within_a_chain_are_z_scores(data, tmp_path):
 
     # Levels of chains, which are no property of a residue, do not matter to it.
     (before,) = bench.evaluate("3di", ["values.z"], folder, probe="linear")
-    assert "z-scores in each chain" in before["task"]["labels"]
+    assert "z-scores in each chain" in before.task["labels"]
     levels = {one.id: 100 * i for i, one in enumerate(plain.entries)}
     shifted = [replace(e, target=e.target + levels[e.id]) for e in plain.entries]
     folder._known["values"] = replace(plain, entries=shifted)
     rows = bench.evaluate("3di", ["values", "values.z"], folder, out=tmp_path, probe="linear")
-    raw, inside = (row["scores"]["easy"]["spearman"]["value"] for row in rows)
+    raw, inside = (row.scores["easy"]["spearman"]["value"] for row in rows)
     assert raw < inside - 0.2
-    assert abs(inside - before["scores"]["easy"]["spearman"]["value"]) < 0.01
+    assert abs(inside - before.scores["easy"]["spearman"]["value"]) < 0.01
     assert {path.stem for path in tmp_path.glob("*/*.json")} == {"values", "values.z"}
     assert "values.z" not in bench.available(folder)
     with pytest.raises(FormatError, match="no task 'nothing.z'"):
         bench.evaluate("3di", ["nothing.z"], folder)
     (row,) = bench.evaluate("3di", ["letters.z"], folder, probe="linear")
-    assert row["status"] == results.FAILED and "no values for z-scores" in row["error"]
+    assert row.status == results.FAILED and "no values for z-scores" in row.error
 
 
 def test_what_fails_stays_as_a_row_and_no_mean_hides_it(data):
@@ -579,8 +590,8 @@ def test_what_fails_stays_as_a_row_and_no_mean_hides_it(data):
 
     got = bench.evaluate([Failing(), "3di"], ["letters", "values"], data, probe=TINY)
     assert len(got) == 4
-    assert {row["task"]["name"] for row in got.failed} == {"letters", "values"}
-    assert all("x20_A" in row["error"] for row in got.failed)
+    assert {row.task["name"] for row in got.failed} == {"letters", "values"}
+    assert all("x20_A" in row.error for row in got.failed)
     assert got.means()["site"]["failing"] is None
     assert got.means()["site"]["3di"] == got.cell("3di", "letters", "test", "auroc")[1]["value"]
     assert "failed" in str(got)
@@ -591,26 +602,23 @@ def test_what_fails_stays_as_a_row_and_no_mean_hides_it(data):
 def test_folds_are_learnt_with_their_hold_outs(data):
     got = bench.evaluate(["residue-type"], ["folds"], data, probe="linear")
     row = next(iter(got))
-    assert row["status"] == results.OK, row["error"]
-    assert row["task"]["metric"] == "macro_f1" and row["scores"]["test"]["macro_f1"]["value"] >= 0
+    assert row.status == results.OK, row.error
+    assert row.task["metric"] == "macro_f1" and row.scores["test"]["macro_f1"]["value"] >= 0
 
 
 def test_splits_of_few_domains_are_shown_and_not_counted(tmp_path, monkeypatch):
     def row(who, kind, metric, scores):
-        return {
-            "tokenizer": {"name": who, "view": "codes", "size": 4, "fingerprint": who},
-            "task": {"name": kind, "kind": kind, "metric": metric, "better": "higher"},
-            "status": results.OK,
-            "error": "",
-            "points": {},
-            "cpu_seconds": {"rest": 1},
-            "key": "",
-            "chosen": {"test_proteins": {split: n for split, (_, n) in scores.items()}},
-            "scores": {
+        return results.Result(
+            {"name": who, "view": "codes", "size": 4, "fingerprint": who},
+            {"name": kind, "kind": kind, "metric": metric, "better": "higher"},
+            results.OK,
+            cpu_seconds={"rest": 1},
+            chosen={"test_proteins": {split: n for split, (_, n) in scores.items()}},
+            scores={
                 split: {metric: {"value": value, "se": 0.01, "parity": value + 0.1}}
                 for split, (value, _) in scores.items()
             },
-        }
+        )
 
     enough = results.ENOUGH_DOMAINS
     rows = [
@@ -627,18 +635,17 @@ def test_splits_of_few_domains_are_shown_and_not_counted(tmp_path, monkeypatch):
     shown = {split: got.cell("a", "class", split, "macro_f1")[1] for split in ("test", "new")}
     assert (shown["test"]["se"], shown["new"]["se"], shown["new"]["value"]) == (0.01, None, 0.8)
     assert got.cell("a", "site", "test", "auroc")[1]["se"] == 0.01
-    assert rows[0]["scores"]["new"]["macro_f1"]["se"] == 0.01  # what was read stays as it was
+    assert rows[0].scores["new"]["macro_f1"]["se"] == 0.01  # what was read stays as it was
 
     from protok.bench.report import _table
 
     page = _table(got, "class")
     assert "19 domains: not in the mean" in page and "0.800 <span" in page and "± 0.010" in page
     assert "∥ 0.500" in page and "<th>mean</th><th></th><th></th><td>0.400</td>" in page
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import leaderboard
-    import leaderboard_tables
+    from benchmarks.leaderboard import run as leaderboard
+    from benchmarks.tables import leaderboard as leaderboard_tables
 
-    monkeypatch.setattr(leaderboard, "OUT", tmp_path)
+    monkeypatch.setattr(leaderboard, "FLOORS", tmp_path / "floors.json")
     assert "| 1 of 2 |" in leaderboard_tables._summary(got, ())  # of three
     table = leaderboard_tables._tables(got)
     assert "class (new, 19 domains) | macro_f1 |  |  | **0.800** | 0.000 |" in table
@@ -756,10 +763,10 @@ def test_a_folder_of_files_is_data_for_what_needs_no_labels(tmp_path):
     folder = bench.open_data(tmp_path)
     assert folder.ids() == ["x0_A", "x1_A", "x2_A"]
     got = bench.evaluate("3di", ["utilization", "rotation"], folder)
-    assert [row["status"] for row in got] == ["ok", "ok"] and got.unread == ()
+    assert [row.status for row in got] == ["ok", "ok"] and got.unread == ()
     (tmp_path / "broken.pdb").write_text("ATOM  nonsense\n")
     less = bench.evaluate("3di", "utilization", tmp_path)
-    assert [row["status"] for row in less] == ["ok"]
+    assert [row.status for row in less] == ["ok"]
     ((file, reason),) = less.unread
     assert file.endswith("broken.pdb") and f"not read: {file}: {reason}" in str(less)
     where = folder.path

@@ -395,9 +395,9 @@ def test_a_damaged_file_is_named_with_its_chain(dump, tmp_path, harm, said):
     release = open_data(tmp_path)
     rows = list(bench.evaluate("random-code", ["BindInt", "utilization"], release))
     for row, path in zip(rows, (bad, casp_files / "1bad.cif"), strict=True):
-        assert row["status"] == results.FAILED
-        assert row["error"].startswith(f"CorruptFile: {path}, chain A: ")
-        assert said in row["error"] and "fetch it again" in row["error"]
+        assert row.status == results.FAILED
+        assert row.error.startswith(f"CorruptFile: {path}, chain A: ")
+        assert said in row.error and "fetch it again" in row.error
     # A file that was mended is read without opening the folder anew.
     for path in (bad, casp_files / "1bad.cif"):
         path.write_text(text)
@@ -442,7 +442,7 @@ def test_each_chain_is_parsed_once(dump, tmp_path, parsed):
         assert len(release.table(task).split("fold_test")) == 9
         assert release.left_out[task].count("0abc: no chain B") == 9
     rows = bench.evaluate("random-code", ["utilization", "mirror", "rotation"], release)
-    assert all(row["status"] == results.OK for row in rows)
+    assert all(row.status == results.OK for row in rows)
     assert sorted(parsed) == ["0abc.cif", "0abc.cif", "1abc.cif", "2abc.cif", "t1.cif", "t2.cif"]
 
 
@@ -472,14 +472,14 @@ def test_a_release_may_have_only_some_of_its_folders(tmp_path):
         bench.evaluate("random-code", ["BindInt"], tmp_path)
     # A list of pairs without the dump is a task that fails, and says what it lacks.
     (pairs / "apo.csv").write_text("one,two\n1aaa.A.pdb,2bbb.A.pdb\n")
-    rows = {row["task"]["name"]: row for row in bench.evaluate("random-code", data=tmp_path)}
-    assert rows["utilization"]["status"] == results.OK
-    assert rows["sensitivity"]["status"] == results.FAILED
-    assert "there is no mmCIF dump; put it at pdb_data" in rows["sensitivity"]["error"]
+    rows = {row.task["name"]: row for row in bench.evaluate("random-code", data=tmp_path)}
+    assert rows["utilization"].status == results.OK
+    assert rows["sensitivity"].status == results.FAILED
+    assert "there is no mmCIF dump; put it at pdb_data" in rows["sensitivity"].error
     for line in ("", "1aaa.A.pdb", "1aaa,2bbb.A.pdb"):
         (pairs / "apo.csv").write_text(f"one,two\n{line}\n")
         (row,) = bench.evaluate("random-code", ["sensitivity"], tmp_path)
-        assert row["status"] == results.FAILED and f"line 2 is '{line}'" in row["error"]
+        assert row.status == results.FAILED and f"line 2 is '{line}'" in row.error
 
 
 def test_a_release_without_any_list_is_said(tmp_path):

@@ -19,7 +19,6 @@ from protok.bench.representations.representation import KMeans, Subject
 from protok.cli.main import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from tests.helpers.labelled import chains
-from tests.helpers.paths import ROOT
 
 
 class Numbers:
@@ -150,7 +149,7 @@ def test_values_of_zeros_and_ones_are_no_sites(data, tmp_path):
         next(iter(bench.evaluate("random-code", ["sites"], of, probe="linear", out=tmp_path / "r")))
         for of in (data, tmp_path)
     ]
-    assert [row["task"]["kind"] for row in got] == ["site", "value"]
+    assert [row.task["kind"] for row in got] == ["site", "value"]
 
 
 def test_what_cannot_stand_side_by_side_is_refused(data, files, tmp_path):
@@ -172,17 +171,43 @@ def test_what_cannot_stand_side_by_side_is_refused(data, files, tmp_path):
     assert main(["bench", "report", str(out), "-o", str(other)]) == 2
 
 
+def test_packed_results_are_those_of_the_files(data, tmp_path, capsys):
+    folder, packed = tmp_path / "results", tmp_path / "results.parquet"
+    bench.evaluate(["3di", "random-code"], ["sites"], data, out=folder / "one", probe="linear")
+    about = {"command": "this test", "hardware": {"cpu": "any"}}
+    bench.evaluate(["3di", "random-code"], data=data, out=folder / "two", about=about)
+    assert main(["bench", "pack", str(folder), "-o", str(packed)]) == 0
+    for group in ("one", "two"):
+        files = sorted((folder / group).glob("*/*.json"))
+        rows = [json.loads(path.read_text()) for path in files]
+        assert [row.to_dict() for row in results.load_results(packed, group)] == rows and rows
+        assert results.load_results(folder, group) == results.load_results(packed, group)
+    assert {row["status"] for row in rows} == {"ok", "unsupported"}
+    results.unpack(packed, tmp_path / "again")
+    for path in files:
+        assert (tmp_path / "again" / "two" / path.parent.name / path.name).read_text() == path.read_text()
+    for group, said in (("", "several groups.*one of one, two"), ("three", "no group 'three'")):
+        with pytest.raises(FormatError, match=f"(?s){said}"):
+            results.load_results(packed, group)
+    assert main(["bench", "report", str(packed), "-o", str(tmp_path / "r.html")]) == 2
+    page = tmp_path / "r.html"
+    assert main(["bench", "report", str(packed), "--group", "one", "-o", str(page)]) == 0 and page.exists()
+    (tmp_path / "odd.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(FormatError, match=r"odd\.parquet"):
+        results.load_results(tmp_path / "odd.parquet")
+    with pytest.raises(FormatError, match="no results"):
+        results.pack(tmp_path / "again" / "two" / "3di", packed)
+
+
 def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
     def row(who, task, value=None):
         known = {"kind": "site", "metric": "auroc", "better": "higher"} if value else {}
-        return {
-            "tokenizer": {"name": who, "view": "codes", "size": 4, "fingerprint": who},
-            "task": {"name": task, "kind": "", "metric": "", **known},
-            "status": results.OK if value else results.FAILED,
-            "error": "",
-            "points": {},
-            "scores": {"test": {"auroc": {"value": value, "se": 0.01}}} if value else {},
-        }
+        return results.Result(
+            {"name": who, "view": "codes", "size": 4, "fingerprint": who},
+            {"name": task, "kind": "", "metric": "", **known},
+            results.OK if value else results.FAILED,
+            scores={"test": {"auroc": {"value": value, "se": 0.01}}} if value else {},
+        )
 
     rows = [row("a", "one", 0.7), row("a", "two", 0.6), row("b", "one"), row("b", "two", 0.7)]
     got = results.Results(tuple(rows))
@@ -252,10 +277,10 @@ def test_what_cannot_be_read_fails_as_a_row(data):
     folder.sets = broken
     assert "utilization" in available(folder)
     got = bench.evaluate("3di", ["utilization", "sites"], folder, probe="linear")
-    assert [row["status"] for row in got] == [results.FAILED, results.OK]
+    assert [row.status for row in got] == [results.FAILED, results.OK]
     # The centres come from the table, so the sets are not missed.
     got = bench.evaluate("protok-512:kmeans4", ["sites"], folder, probe="linear")
-    assert [row["status"] for row in got] == [results.OK]
+    assert [row.status for row in got] == [results.OK]
 
 
 def test_pairs_need_tm_align(files, tmp_path, monkeypatch):
@@ -309,12 +334,12 @@ def test_pairs_and_sets_of_the_release(release, monkeypatch):
     ((one, two, tm),) = next(iter(release.pairs().values()))
     assert (one, two) == ("1aaa.A", "2bbb.A") and 0 < tm < 0.6
     assert release.sets() == {"casp14": ["1aaa_A"]}
-    got = {row["task"]["name"]: row for row in bench.evaluate("3di", ["sensitivity", "utilization"], release)}
+    got = {row.task["name"]: row for row in bench.evaluate("3di", ["sensitivity", "utilization"], release)}
     assert len(calls) == 1  # once for all tokenizers
-    assert all(row["status"] == results.OK for row in got.values())
-    assert got["sensitivity"]["data"]["left_out"] == 1
-    assert "9zzz" in got["sensitivity"]["data"]["first_left_out"][0]
-    missing = got["utilization"]["data"]["first_left_out"]
+    assert all(row.status == results.OK for row in got.values())
+    assert got["sensitivity"].data["left_out"] == 1
+    assert "9zzz" in got["sensitivity"].data["first_left_out"][0]
+    missing = got["utilization"].data["first_left_out"]
     assert ["2bbb_B" in missing[0], "9zzz_A" in missing[1]] == [True, True]
 
 
@@ -322,8 +347,8 @@ def test_a_release_of_which_no_pair_is_there_fails_as_a_row(release):
     for path in release.path.rglob("*.cif"):
         path.unlink()
     got = list(bench.evaluate("3di", ["sensitivity"], release))
-    assert [row["status"] for row in got] == [results.FAILED]
-    assert "not in the mmCIF dump" in got[0]["error"]
+    assert [row.status for row in got] == [results.FAILED]
+    assert "not in the mmCIF dump" in got[0].error
 
 
 def test_a_chain_by_its_label_has_the_authors_numbers(tmp_path):
@@ -347,16 +372,18 @@ def test_a_chain_by_its_label_has_the_authors_numbers(tmp_path):
 
 
 def test_gains_are_paired_by_table(data, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import gains
+    from benchmarks import records
+    from benchmarks.leaderboard import compare as gains
 
     for out, who in (("one", "random-code"), ("two", "3di")):
         named = Subject(subject(who).tokenizer)
         named.name = "mine"
         bench.evaluate(named, ["sites", "flex_bfactor"], data, out=tmp_path / out, probe="linear")
     monkeypatch.setattr(gains, "gain", lambda before, after: [before, after])
-    gains.main([str(tmp_path / "one"), str(tmp_path / "two"), "-o", str(tmp_path / "gains.json")])
-    found = json.loads((tmp_path / "gains.json").read_text())["rows"]["mine"]
+    bench.pack(tmp_path / "one", tmp_path / "one.parquet")
+    out = tmp_path / "gains.parquet"
+    gains.main([str(tmp_path / "one.parquet"), str(tmp_path / "two"), "--name", "it", "-o", str(out)])
+    found = records.read(out)["it"]["rows"]["mine"]
     value = [
         json.loads((tmp_path / out / "mine" / "sites.json").read_text())["scores"]["test"]["auroc"]
         for out in ("one", "two")

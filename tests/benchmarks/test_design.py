@@ -14,13 +14,12 @@ from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-RECIPE = tomllib.loads((ROOT / "benchmarks" / "recipes" / "design.toml").read_text())
+RECIPE = tomllib.loads((ROOT / "benchmarks" / "accuracy" / "design.toml").read_text())
 
 
 @pytest.fixture
-def parts(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import design_parts
+def parts():
+    from benchmarks.accuracy import design_parts
 
     return design_parts
 

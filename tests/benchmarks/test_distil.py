@@ -1,4 +1,4 @@
-"""A smaller encoder learns the latents of a shipped model (`benchmarks/distil.py`)."""
+"""A smaller encoder learns the latents of a shipped model (`recipes.distil`)."""
 
 import sys
 
@@ -17,9 +17,8 @@ pytest.importorskip("lightning", reason="training is an extra")
 def test_a_small_encoder_nears_its_teacher(tmp_path, monkeypatch, examples):
     chains = [protok.read(file) for file in sorted(examples.glob("*.pdb"))]
     write_store(chains, tmp_path / "chains.parquet")
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     monkeypatch.chdir(tmp_path)
-    import distil
+    from recipes import distil
 
     def run():
         monkeypatch.setattr(
@@ -27,7 +26,7 @@ def test_a_small_encoder_nears_its_teacher(tmp_path, monkeypatch, examples):
             "argv",
             [
                 "distil.py",
-                str(ROOT / "benchmarks" / "recipes" / "protok-512-lite.toml"),
+                str(ROOT / "recipes" / "protein" / "protok-512-lite.toml"),
                 "--teacher",
                 "protok-512",
                 "--out",

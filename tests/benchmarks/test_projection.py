@@ -1,23 +1,10 @@
-"""The plan of benchmarks/SCALE.md is arithmetic on measured rates."""
+"""The plan of docs/results/speed.md is arithmetic on measured rates."""
 
 import copy
-import importlib.util
-import sys
 
 import pytest
 
-from tests.helpers.paths import ROOT
-
-SOURCE = ROOT / "benchmarks" / "scale_plan.py"
-
-
-@pytest.fixture(scope="module")
-def plan():
-    spec = importlib.util.spec_from_file_location("scale_plan", SOURCE)
-    module = sys.modules["scale_plan"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
+from benchmarks.speed import projection as plan
 
 SPEED = {
     "hardware": {"cpu": "a processor"},
@@ -41,7 +28,7 @@ SPEED = {
 }
 
 
-def test_hours_follow_from_the_rates(plan):
+def test_hours_follow_from_the_rates():
     given = plan.Assumptions(structures=1e6, length=360, cores=10, price=0.5)
     rows = {(row["route"], row["way"]): row for row in plan.costs(SPEED, given)}
     assert set(rows) == {(r, w) for r in ("cif.gz", "fcz") for w in ("torch", "fast")}
@@ -55,14 +42,14 @@ def test_hours_follow_from_the_rates(plan):
     assert rows["cif.gz", "fast"]["core_hours"] == pytest.approx(1e5 * (20 + 25 - 5) * 1e-6)
 
 
-def test_limits_of_one_job(plan):
+def test_limits_of_one_job():
     found = plan.limits(SPEED, plan.Assumptions(structures=1e8))
     assert found["bytes_per_input"] == pytest.approx(2**20 / 1000)
     assert found["memory_of_one_job"] == pytest.approx(2**20 * 1e5)
     assert (found["workers_of_torch"], found["workers_of_fast"]) == (40, 10)
 
 
-def test_the_page_leaves_out_what_was_not_measured(plan):
+def test_the_page_leaves_out_what_was_not_measured():
     speed = copy.deepcopy(SPEED)
     text = plan.page(speed, plan.Assumptions())
     assert text.count("\n| ") == 5 and "Foldcomp" in text and "40 workers" in text

@@ -23,6 +23,7 @@ PAGES = sorted(
     [
         *ROOT.glob("*.md"),
         *ROOT.glob("protok/docs/*.md"),
+        *ROOT.glob("docs/results/*.md"),
         *ROOT.glob("benchmarks/*.md"),
         ROOT / "protok/bench/README.md",
     ]
@@ -50,10 +51,10 @@ def test_own_tokenizer_quantizer_and_task(desk, capsys):
     with pytest.raises(AssertionError, match="mirror image changes"):
         space["testing"].check_mirror(space["Bend"]())
     assert space["ProVQ"](space["Signs"](6)).size == 64
-    score = {row["tokenizer"]["name"]: row for row in space["results"]}
+    score = {row.tokenizer["name"]: row for row in space["results"]}
     assert not space["results"].failed
     best, chance = (
-        max(split["auroc"]["value"] for split in score[name]["scores"].values())
+        max(split["auroc"]["value"] for split in score[name].scores.values())
         for name in ("3di", "random-code")
     )
     assert best > 0.85 > chance + 0.1, "3Di knows helices, random codes do not"

@@ -40,7 +40,7 @@ def test_importing_images_loads_no_protein_module():
     script = """
 import sys, protok.image, protok.cli.image
 assert "torch" not in sys.modules
-import protok.image.tokenizer, protok.image.pictures, protok.image.metrics, protok.image.scoring
+import protok.image.tokenizer, protok.image.dataset, protok.image.metrics, protok.image.evaluate
 import protok.image.training
 of_proteins = ("structure", "tokens", "model", "tokenizers", "training", "pipeline", "analysis", "viz")
 print(*[m for m in sys.modules if m.startswith(tuple(f"protok.{p}" for p in of_proteins))])
@@ -170,7 +170,7 @@ def test_saved_and_loaded_models_agree(tmp_path):
 def test_the_network_of_the_recipe_fits_in_the_wheel(tmp_path):
     from protok.image.config import read_image_recipe
 
-    recipe = read_image_recipe(ROOT / "benchmarks" / "recipes" / "image-imagenette-64.toml")
+    recipe = read_image_recipe(ROOT / "recipes" / "image" / "imagenette-64.toml")
     tok = ImageTokenizer(ImageNetwork(recipe.model).eval())
     tok.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_size < 6e6

@@ -22,7 +22,7 @@ from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-RECIPES = sorted((ROOT / "benchmarks" / "recipes").glob("image-*.toml"))
+RECIPES = sorted((ROOT / "recipes" / "image").glob("*.toml"))
 TINY = {
     "model.name": "tiny",
     "model.factor": 4,
@@ -276,7 +276,7 @@ def test_recipes_have_networks_that_fit(path):
         z = network.latents(torch.zeros(2, 3, side, side))
         assert z.shape == (2, *[side // plan.model.factor] * 2, quantizer.dim)
         assert network.pixels(z).shape == (2, 3, side, side)
-    assert plan.model.name == path.stem or path.stem == "image-imagenette-64"
+    assert plan.model.name == f"image-{path.stem}" or path.stem == "imagenette-64"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -309,17 +309,15 @@ def test_recipes_run_dry(path, tmp_path):
 
 
 def test_the_sweep_measures_and_summarizes(pictures, tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    monkeypatch.setattr(sys, "argv", ["images.py"])
-    import images
+    from benchmarks import records
+    from benchmarks.quantizers import images
 
-    real = images.tomllib.loads((ROOT / "benchmarks" / "recipes" / "images.toml").read_text())
+    monkeypatch.setattr(sys, "argv", ["images"])
+    real = images.tomllib.loads((ROOT / "benchmarks" / "quantizers" / "images.toml").read_text())
     assert set(real["claims"]) <= set(real["settings"])
-    base = read_image_recipe(ROOT / "benchmarks" / "recipes" / real["base"])
+    base = read_image_recipe(ROOT / "recipes" / real["base"])
     for cell in images.cells(real):
-        merged = read_image_recipe(
-            ROOT / "benchmarks" / "recipes" / real["base"], images.overrides(cell, real)
-        )
+        merged = read_image_recipe(ROOT / "recipes" / real["base"], images.overrides(cell, real))
         assert merged.model.quantizer.size == cell.size and merged.data == base.data
         ImageNetwork(merged.model)
     kept = ("model.quantizer", "model.name", "optim.steps", "valid.every")
@@ -334,26 +332,27 @@ def test_the_sweep_measures_and_summarizes(pictures, tmp_path, monkeypatch, caps
         "settings": {k: real["settings"][k] for k in ("fsq", "step", "provq")},
         "overrides": {k: v for k, v in TINY.items() if not k.startswith(kept)},
     }
-    out, runs = tmp_path / "results", tmp_path / "runs"
-    images.sweep(recipe, out, pictures.parent, runs, "provq")
+    out, figures, runs = tmp_path / "results.parquet", tmp_path / "figures", tmp_path / "runs"
+    images.sweep(recipe, out, figures, pictures.parent, runs, "provq")
     assert "3 of 5 cells are still to be measured" in capsys.readouterr().out
-    images.sweep(recipe, out, pictures.parent, runs, "")
-    one = json.loads((out / "provq-8-1.json").read_text())
+    images.sweep(recipe, out, figures, pictures.parent, runs, "")
+    one = records.read(out)["provq-8-1"]
     assert one["seed"] == 1 and one["final"]["mse"] > 0 and one["rows"][-1]["step"] == 4
-    summary = json.loads((out / "images-summary.json").read_text())
+    summary = records.read(out)["summary"]
     row = next(r for r in summary["rows"] if r["setting"] == "provq")
     assert row["seeds"] == 2 and row["less_error_than"]["step"]["seeds"] == 2
-    assert {f.name for f in out.glob("*8.*")} >= {"curves-8.svg", "reconstructions-8.png"}
+    assert {f.name for f in figures.iterdir()} == {"images-curves-8.svg", "images-reconstructions-8.png"}
 
 
 def test_a_card_says_what_was_measured(trained, pictures, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import image_card
+    from benchmarks import records
+    from benchmarks.tables import image_model_card as image_card
 
     monkeypatch.setattr(image_card, "SETS", {"mine": pictures.name})
-    given = [str(trained / "model"), "--data", str(pictures.parent), "-o", str(tmp_path)]
+    given = [str(trained / "model"), "--data", str(pictures.parent), "-o", str(tmp_path / "r.parquet")]
+    given += ["--figures", str(tmp_path)]
     image_card.main([*given, "--most", "4"])
-    result = json.loads((tmp_path / "tiny.json").read_text())
+    result = records.read(tmp_path / "r.parquet")["tiny"]
     assert [row["levels"] for row in result["sets"]["mine"]] == [1, 2, 3]
     with pytest.raises(SystemExit):
         image_card.main([*given, "--ship"])

@@ -149,7 +149,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_repeated(pdbs, tmp_path):
 
 
 def test_memory_is_flat_over_many_members(pdbs, tmp_path, monkeypatch):
-    """`benchmarks/speed.py` does it with 10,000."""
+    """`benchmarks.speed.encoding` does it with 10,000."""
     # So that writing has taken its own memory before the first mark.
     monkeypatch.setattr("protok.pipeline.journal.PART_ROWS", 100)
     data = (pdbs / "s00.pdb").read_bytes()

@@ -24,7 +24,7 @@ from tests.helpers.paths import ROOT
 
 pytest.importorskip("transformers", reason="needs the extra: pip install 'protok[prior]'")
 
-RECIPES = sorted((ROOT / "benchmarks" / "recipes").glob("prior-*.toml"))
+RECIPES = sorted((ROOT / "recipes" / "prior").glob("*.toml"))
 SMALL = {"layers": 2, "width": 32, "heads": 2}
 TINY = {
     "model.layers": 2,
@@ -360,7 +360,7 @@ def test_mistakes_in_a_recipe_are_named(tmp_path, wrong, message):
 def test_recipes_run_dry(path, wheels, drawings, tmp_path):
     """Two steps: all as in the recipe but numbers and widths."""
     plan = read_prior_recipe(path)
-    assert plan.model.name == path.stem
+    assert plan.model.name == f"prior-{path.stem}"
     small = {
         "model.layers": 1,
         "model.width": 16,
@@ -384,7 +384,7 @@ def test_importing_priors_loads_no_protein_module():
     script = """
 import sys, protok.prior, protok.cli.prior
 assert "torch" not in sys.modules
-import protok.prior.training, protok.prior.sampling, protok.prior.drawing
+import protok.prior.training, protok.prior.sampling, protok.prior.images
 mine = {m for m in sys.modules if m.startswith("protok.")}
 # Records of codes know the plain container of residues, and nothing else of proteins.
 of_proteins = ("structure", "model", "tokenizers", "training", "pipeline", "analysis", "viz", "bench")

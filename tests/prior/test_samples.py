@@ -273,19 +273,19 @@ def test_a_prior_over_other_codes_is_refused(tmp_path, encoded, tokenizer):
 
 @pytest.mark.slow
 def test_the_benchmark_measures_each_setting_once(encoded, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import samples
+    from benchmarks import records
+    from benchmarks.quantizers import prior_samples as samples
 
     layout = Layout(tokenizer.codebook, 512, condition="length", longest=48, labels=("16", "32", "48"))
     layout = replace(layout, lengths=(8, 12))
     torch.manual_seed(0)
     made = Prior(PriorConfig("small", layers=1, width=16, heads=2), layout)
-    folder, out = made.save_pretrained(tmp_path / "p"), tmp_path / "out"
+    folder, out = made.save_pretrained(tmp_path / "p"), tmp_path / "out.parquet"
     recipe = tmp_path / "samples.toml"
     recipe.write_text("[chains.plain]\ntemperature = 1.0\n[images.other]\ntemperature = 2.0\n")
     given = [str(folder), "--tokens", str(encoded), "-n", "2", "-o", str(out)]
     samples.main([*given, "--recipe", str(recipe)])
-    said = json.loads((out / "small.json").read_text())
+    said = records.read(out)["small"]
     assert [*said["settings"]] == ["plain"] and said["codebook"] == tokenizer.codebook
     assert said["settings"]["plain"]["validity"]["chains"] == 2
     monkeypatch.setattr(samples, "measure", None)

@@ -14,6 +14,7 @@ from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.quantize import VQ
 from protok.structure import geometry
 from protok.structure.backbone import Backbone
+from protok.structure.descriptors import secondary_structure
 from protok.tokenizers import protocol
 from protok.tokenizers.protocol import Decodes, Tokenizer, decoding, encode_each
 from protok.tokens.tokens import Tokens
@@ -39,15 +40,11 @@ def test_random_backbone_has_ideal_geometry(n):
 
 
 def test_random_backbone_has_the_natural_hand():
-    from biotite.structure import annotate_sse
-
-    from protok.structure.io.interop import to_biotite
-
     backbone = testing.random_backbone(300, seed=6)
     coords = torch.from_numpy(backbone.coords).double()
     angles, defined = geometry.torsions(coords, geometry.linked(coords, torch.ones(300).bool()))
     assert (angles[1:, 0] < 0).double().mean() > 0.9
-    elements = annotate_sse(to_biotite(backbone))
+    elements = secondary_structure(backbone)
     assert (elements == "a").mean() > 0.2 and (elements == "b").mean() > 0.05
     # Along a right-handed helix the CA trace turns by +50 degrees a residue.
     for structure, low, high in ((backbone, 0.25, 1), (testing.mirrored(backbone), 0, 0.1)):

@@ -12,9 +12,10 @@ from protok.common.callbacks import read_metrics
 from protok.common.trainer import rise_and_fall
 from protok.model.features import Batch
 from protok.model.network import Known, Network
+from protok.structure.backbone import AMINO_ACIDS
 from protok.testing import random_backbone
 from protok.training import run
-from protok.training.auxiliary import LETTERS, PLACES, UNKNOWN, Naming, amino_acids
+from protok.training.auxiliary import PLACES, UNKNOWN, Naming, amino_acids
 from protok.training.batches import Lesson
 from protok.training.config import RecipeError, read_recipe
 from tests.helpers.models import PLACED
@@ -34,7 +35,7 @@ def test_letters_are_numbered_and_others_are_not_asked_for():
     found = amino_acids("ACYXU-a")
     assert found.tolist() == [0, 1, 19, *[UNKNOWN] * 4]
     assert amino_acids("").shape == (0,)
-    assert len(LETTERS) == len(set(LETTERS)) == 20
+    assert len(AMINO_ACIDS) == len(set(AMINO_ACIDS)) == 20
 
 
 @pytest.mark.parametrize("place", range(3), ids=PLACES)

@@ -24,13 +24,11 @@ from protok.training.batches import Steps, Stream
 from protok.training.config import RecipeError, read_recipe
 from protok.training.distillation import Teacher, read_teacher, write_teacher
 from protok.training.splits import sides_of
-from tests.helpers.paths import ROOT
 from tests.helpers.tiny_runs import PLACED, TINY, write_structures
 
 pytestmark = pytest.mark.slow
 
 WIDTHS = (6, 5, 4)
-BENCHMARKS = ROOT / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +113,7 @@ def test_states_are_read_back_for_their_store_only(store, tmp_path):
         read_teacher(path, dataclasses.replace(store, digest="other"))
     assert str(path) in str(caught.value)
     path.write_bytes(b"nothing")
-    with pytest.raises(RecipeError, match=r"benchmarks/teacher\.py"):
+    with pytest.raises(RecipeError, match=r"recipes\.teacher_states"):
         read_teacher(path, store)
 
 
@@ -207,8 +205,7 @@ def test_a_taught_run_asks_codes_after_school_and_says_who_taught_it(tmp_path):
 
 
 def test_the_command_writes_states_of_the_chains_of_a_store(store, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import teacher
+    from recipes import teacher_states as teacher
 
     path, source = tmp_path / "deep" / "teacher.npz", tmp_path / "store.parquet"
     write_store([store.backbone(i) for i in range(len(store))], source)
@@ -223,9 +220,8 @@ def test_the_command_writes_states_of_the_chains_of_a_store(store, tmp_path, mon
     np.testing.assert_allclose(got, wanted, atol=0.1 * np.abs(wanted).max())
 
 
-def test_chains_like_those_in_test_splits_are_found_by_sequence_and_cluster(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import unseen
+def test_chains_like_those_in_test_splits_are_found_by_sequence_and_cluster(tmp_path):
+    from recipes import exclude_test_chains as unseen
 
     def write(rows, name):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from protok.bench.data import splits
 from protok.bench.data.parquet import schema_of
 from protok.bench.data.regions import in_region
 from protok.bench.data.source import standardised, varies
 from protok.bench.tasks import UNTAUGHT
-from protok.errors import FormatError, ProtokError
+from protok.common.files import atomic
+from protok.errors import FormatError
 from protok.structure.backbone import Backbone
+from protok.structure.clustering import assign, cluster
 
 #: Chains shorter than this are left out: no tokenizer says much of them.
 SHORTEST = 10
 #: In the metadata of what `prepare` wrote, which it may write over.
 MADE = {"made by": "protok bench prepare"}
+#: Shares of validation and test.
+HELD_OUT = 0.1, 0.2
 #: What other programs call the splits for training and choosing; here such a name would be a test.
 OTHERWISE = {"train": "train", "training": "train"} | dict.fromkeys(
     ("valid", "val", "validation", "dev"), "valid"
@@ -82,31 +85,33 @@ def prepare(
         table or a task on structures alone; or if the folder has other Parquet files. Nothing is
         written then.
     """
+    from protok.structure.io.read import read_all
     from protok.structure.io.sources.paths import iter_files
 
     made = Prepared(Path(out))
     old = _old(made.out)
     chains: dict[str, Backbone] = {}
     bound: dict[str, np.ndarray] = {}
-    for path in iter_files(structures):
-        try:
-            for id, chain in _chains(path):
-                if id in chains and _same(chains[id], chain):
-                    continue  # in another format
-                if id in chains:
-                    raise ProtokError(f"second chain with the id {id}", "rename the file")
-                chains[id] = chain
-                if ligands:
-                    label = _contacts(path, chain)
-                    if label is not None:
-                        bound[id] = label
-        except ProtokError as error:
-            made.errors.append((str(path), error.reason))
+    errors: list[tuple[str, str, str]] = []
+    for path, whole in read_all(iter_files(structures), errors):
+        for id, chain in _named(path, whole):
+            if id in chains:
+                if not _same(chains[id], chain):  # the same would be in another format
+                    reason = f"second chain with the id {id}; rename the file"
+                    errors.append((str(path), chain.chains[0], reason))
+                continue
+            chains[id] = chain
+            label = _contacts(path, chain) if ligands else None
+            if label is not None:
+                bound[id] = label
+    made.errors = [(file, reason) for file, _, reason in errors]
     if not chains:
         raise FormatError("no chain could be read", "give structure files", file=str(structures))
     made.structures = len(chains)
     tables: list[tuple[str, list[dict[str, Any]], dict[str, str]]] = []
-    group = dict(zip(chains, splits.clusters([c.sequence for c in chains.values()]), strict=True))
+    # Not by MMseqs2 where it is installed: the same splits on every machine.
+    groups, _ = cluster([chain.sequence for chain in chains.values()], method="kmers")
+    group = dict(zip(chains, groups.tolist(), strict=True))
 
     def add(name: str, rows: list[dict[str, Any]], about: dict[str, str], file: str = "") -> None:
         if name in made.tables or name in UNTAUGHT:
@@ -172,11 +177,10 @@ def _old(out: Path) -> list[Path]:
     return found
 
 
-def _chains(path: Path):
-    from protok.structure.io.read import read
+def _named(path: Path, whole: Backbone) -> Iterator[tuple[str, Backbone]]:
+    """Chains of a file that are long enough, with their ids."""
     from protok.structure.io.sources.paths import stem
 
-    whole = read(path)
     name = stem(path)
     for chain in whole.split():
         if len(chain) < SHORTEST:
@@ -230,8 +234,9 @@ def _split(rows: list[dict[str, Any]], group: dict[str, int], file: str) -> None
         )
     for row in rows:
         row["cluster"] = str(row.get("cluster") or group[row["id"]])
-    for row, split in zip(rows, splits.assign([r["cluster"] for r in rows]), strict=True):
-        row["split"] = split
+    clusters = np.unique([row["cluster"] for row in rows], return_inverse=True)[1]
+    for row, side in zip(rows, assign(clusters, *HELD_OUT).tolist(), strict=True):
+        row["split"] = side
 
 
 def _read(path: Path, needed: set[str]) -> list[dict[str, str]]:
@@ -405,4 +410,5 @@ def _write(rows: list[dict[str, Any]], path: Path, metadata: dict[str, str]) -> 
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pylist(rows)
-    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
+    with atomic(path, "wb") as handle:
+        pq.write_table(table.replace_schema_metadata(metadata), handle, compression="zstd")

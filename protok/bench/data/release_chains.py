@@ -74,7 +74,11 @@ def from_mmcif(path: Path, chain: str) -> Backbone:
 
     try:
         atoms = pdbx.get_structure(
-            pdbx.CIFFile.read(path), model=1, altloc="first", extra_fields=["b_factor", "label_asym_id"]
+            pdbx.CIFFile.read(path),
+            model=1,
+            altloc="first",
+            extra_fields=["b_factor", "label_asym_id"],
+            use_author_fields=True,
         )
     except MemoryError:  # no fault of the file
         raise

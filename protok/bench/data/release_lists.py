@@ -17,7 +17,7 @@ import numpy as np
 
 from protok.bench.data.regions import in_range
 from protok.errors import FormatError
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import AMINO_ACIDS, Backbone
 
 #: Column of BioLiP that each label comes from.
 BIOLIP = {
@@ -146,7 +146,7 @@ def _glue(item: dict[str, Any], structure: Backbone) -> np.ndarray:
 
     one, two = (ProteinSequence(_known(s)) for s in (item["annot_seq"], structure.sequence))
     matrix = SubstitutionMatrix.std_protein_matrix()
-    found = align_optimal(one, two, matrix, max_number=1)[0].trace
+    found = align_optimal(one, two, matrix, gap_penalty=-10, max_number=1)[0].trace
     pairs = found[(found >= 0).all(axis=1)]
     out = np.zeros(len(structure), np.float32)
     out[pairs[:, 1]] = np.asarray(item["annot_label"], np.float32)[pairs[:, 0]]
@@ -154,7 +154,7 @@ def _glue(item: dict[str, Any], structure: Backbone) -> np.ndarray:
 
 
 def _known(sequence: str) -> str:
-    return "".join(c if c in "ACDEFGHIKLMNPQRSTVWY" else "X" for c in str(sequence))
+    return "".join(c if c in AMINO_ACIDS else "X" for c in str(sequence))
 
 
 def atlas_file(item: dict[str, Any], root: Path, ending: str) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 from protok.bench.measures.scores import Score
 from protok.bench.representations.representation import Subject
 from protok.errors import ProtokError, Unsupported
+from protok.quantize.usage import perplexity, share_used
 from protok.structure.backbone import Backbone
 from protok.tokenizers.protocol import Decodes
 
@@ -99,7 +100,7 @@ def utilization(subject: Subject, structures: Sequence[Backbone]) -> Measured:
         `counts` of codes over all structures.
     """
     _discrete(subject)
-    use, entropy, ratio = [], [], []
+    use, effective, ratio = [], [], []
     total = np.zeros(subject.size)
     for ids in subject.outputs(structures):
         ids = ids[ids >= 0]
@@ -107,29 +108,23 @@ def utilization(subject: Subject, structures: Sequence[Backbone]) -> Measured:
             continue
         count = np.bincount(ids, minlength=subject.size)
         total += count
-        use.append((count > 0).mean())
-        entropy.append(_entropy(count))
+        use.append(share_used(count))
+        effective.append(perplexity(count))
         digits = np.char.str_len(ids.astype(str)).sum()
         ratio.append(digits / (len(ids) * 4 * 3 * 6))
     if not use:
         raise ProtokError("no structure has a token", "give complete backbones")
-    perplexity = np.exp(entropy)
     scores = {
-        "perplexity": _mean(perplexity),
-        "perplexity_share": _mean(perplexity / subject.size),
+        "perplexity": _mean(effective),
+        "perplexity_share": _mean(np.array(effective) / subject.size),
         "use": _mean(use),
-        "entropy_bits": _mean(np.array(entropy) / np.log(2)),
-        "pooled_perplexity": Score(float(np.exp(_entropy(total)))),
-        "pooled_use": Score(float((total > 0).mean())),
+        "entropy_bits": _mean(np.log2(effective)),
+        "pooled_perplexity": Score(perplexity(total)),
+        "pooled_use": Score(share_used(total)),
         "bits": Score(float(np.log2(subject.size))),
         "compression_ratio": _mean(ratio),
     }
     return scores, {"counts": total.astype(int).tolist()}
-
-
-def _entropy(count: np.ndarray) -> float:
-    p = count[count > 0] / count.sum()
-    return float(-(p * np.log(p)).sum())
 
 
 def reconstruction(subject: Subject, structures: Sequence[Backbone]) -> Measured:

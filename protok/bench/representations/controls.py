@@ -12,7 +12,7 @@ import hashlib
 
 import numpy as np
 
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import AMINO_ACIDS, Backbone
 from protok.structure.descriptors import neighbours
 from protok.tokens.tokens import Tokens
 
@@ -46,10 +46,9 @@ class ResidueType(_Control):
     """The amino acid: twenty letters and unknown."""
 
     name, size = "residue-type", 21
-    letters = "ACDEFGHIKLMNPQRSTVWY"
 
     def ids(self, structure: Backbone) -> np.ndarray:
-        return np.array([self.letters.find(one) % self.size for one in structure.sequence], int)
+        return np.array([AMINO_ACIDS.find(one) % self.size for one in structure.sequence], int)
 
 
 class RandomCode(_Control):

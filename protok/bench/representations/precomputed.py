@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protok.common.files import atomic
 from protok.errors import FormatError, Unsupported
 from protok.structure.backbone import Backbone
 from protok.tokens.tokens import Tokens
@@ -155,4 +156,5 @@ def save_precomputed(
         held["embeddings"] = np.concatenate(list(rows)).astype(np.float32)
     else:
         held |= {"ids": np.concatenate(list(rows)).astype(np.int32), "vectors": vectors}
-    np.savez_compressed(path, **held)
+    with atomic(path, "wb") as handle:
+        np.savez_compressed(handle, **held)

@@ -26,8 +26,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from protok.common.files import atomic
 from protok.errors import ProtokError, Unsupported
+from protok.quantize.centres import kmeans, nearest
 from protok.structure.backbone import Backbone
 from protok.tokenizers.protocol import (
     Embeds,
@@ -190,10 +193,8 @@ class Subject:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:  # a run that is killed leaves no half array behind
-            np.save(file, out)
-        part.replace(path)
+        with atomic(path, "wb") as handle:
+            np.save(handle, out)
 
     def run(self, structures: list[Backbone]) -> list[np.ndarray]:
         """Codes or embeddings of structures, computed afresh."""
@@ -297,7 +298,7 @@ class KMeans:
         From which the centres are made, the same way every time.
     """
 
-    version = 1  # of that way
+    version = 2  # of that way
     batch_residues = RESIDUES
 
     def __init__(self, subject: Subject, k: int, structures: Sequence[Backbone]):
@@ -306,18 +307,10 @@ class KMeans:
         if len(z) < k:
             raise ProtokError(f"{len(z)} residues for {k} centres", "give more structures or fewer codes")
         self.subject, self.size = subject, k
-        random = np.random.default_rng(0)
-        centres = z[random.choice(len(z), k, replace=False)].astype(np.float64)
-        for _ in range(20):
-            near = _nearest(z, centres)
-            count = np.bincount(near, minlength=k)
-            total = np.zeros_like(centres)
-            np.add.at(total, near, z)
-            full = count > 0
-            centres[full] = total[full] / count[full, None]
-            # A centre that nobody is nearest to starts again at a residue.
-            centres[~full] = z[random.choice(len(z), int((~full).sum()), replace=False)]
-        self.centres = centres.astype(np.float32)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            centres, _ = kmeans(torch.from_numpy(z).double(), k)
+        self.centres = centres.float().numpy()
         self.name = f"{subject.name.removesuffix(':continuous')}:kmeans{k}"
         # What the centres follow from: their last digits are another on another processor.
         digest = hashlib.sha256(f"{subject.fingerprint}|{k}|{self.version}".encode())
@@ -341,12 +334,6 @@ class KMeans:
         for one, z in zip(structures, known, strict=True):
             ids = np.full(len(one), -1, np.int32)
             there = np.isfinite(z).all(1)
-            ids[there] = _nearest(z[there], self.centres)
+            ids[there] = nearest(torch.from_numpy(z[there]), torch.from_numpy(self.centres)).numpy()
             out.append(Tokens.like(one, ids, self.size, self.codebook))
         return out
-
-
-def _nearest(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    half = (centres**2).sum(1) / 2
-    parts = [z[i : i + 8192] for i in range(0, len(z), 8192)]
-    return np.concatenate([(half - part @ centres.T).argmin(1) for part in parts] or [[]]).astype(int)

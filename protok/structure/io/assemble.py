@@ -7,13 +7,10 @@ from collections import Counter
 import numpy as np
 
 from protok.errors import ChainNotFound, CorruptFile, NoProtein
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths
 from protok.structure.io.formats.numbers import floats
 from protok.structure.io.formats.residues import FORCE_FIELD, LETTERS, NUCLEOTIDES, THREE, WATER
 from protok.structure.io.formats.table import UNREADABLE, Table
-
-_BOND = 2.0
-"""Å; C and N of two residues nearer than this are bonded (a peptide bond has 1.33)."""
 
 
 def assemble(table: Table, chains: str | None, name: str) -> Backbone:
@@ -181,8 +178,8 @@ def _joined(table: Table, candidate: np.ndarray) -> np.ndarray:
     first[table.residue[::-1], table.slot[::-1]] = table.xyz[::-1]
     rows = np.flatnonzero(candidate)
     with np.errstate(all="ignore"):  # whatever a damaged file may hold
-        gap = np.linalg.norm(first[rows[:-1], 2] - first[rows[1:], 0], axis=1)
-    bonded = (gap < _BOND) & (table.chain[rows[:-1]] == table.chain[rows[1:]])
+        gap = bond_lengths(first[rows])
+    bonded = (gap < SURE_BOND) & (table.chain[rows[:-1]] == table.chain[rows[1:]])
     joined[rows[:-1]] |= bonded
     joined[rows[1:]] |= bonded
     return joined

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from protok.errors import ProtokError, TruncatedFile
+from protok.errors import ProtokError, TruncatedFile, as_error
 from protok.structure.backbone import Backbone
 from protok.structure.io.assemble import assemble
 from protok.structure.io.formats.bcif import read_bcif
@@ -104,3 +105,32 @@ def read(
     except ProtokError as error:
         error.file = error.file or str(path)
         raise
+
+
+def read_all(
+    paths: Iterable[Path], errors: list[tuple[str, str, str]], **options: Any
+) -> Iterator[tuple[Path, Backbone]]:
+    """Read structure files one by one; one that cannot be read costs a row, never the others.
+
+    Parameters
+    ----------
+    paths
+        Files, as of `protok.structure.io.sources.paths.iter_files`.
+    errors
+        Gets a row (file, chain, reason) for each file that cannot be read, whatever is wrong.
+    **options
+        Of `read`.
+
+    Yields
+    ------
+    path, backbone
+        Of what can be read.
+    """
+    for path in paths:
+        try:
+            backbone = read(path, **options)
+        except Exception as error:
+            failure = as_error(error, path)
+            errors.append((failure.file, failure.chain, failure.reason))
+        else:
+            yield path, backbone

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from protok.common.files import atomic
 from protok.errors import FormatError, ProtokError
 from protok.structure.backbone import ATOMS, Backbone
 from protok.structure.io.formats.residues import NAMES
@@ -67,7 +68,8 @@ def write(structure: Any, path: str | os.PathLike) -> None:
             import zstandard
 
             data = zstandard.ZstdCompressor(write_checksum=True).compress(data)
-        path.write_bytes(data)
+        with atomic(path, "wb") as handle:
+            handle.write(data)
     except OSError as error:
         raise ProtokError(
             f"cannot be written ({error.strerror})", "check the folder", file=str(path)

@@ -117,7 +117,8 @@ def test_others_read_it(tmp_path, suffix):
     else:
         from biotite.structure.io.pdbx import CIFFile, get_structure
 
-        atoms = get_structure(CIFFile.read(str(path)), model=1, extra_fields=["b_factor"])
+        file = CIFFile.read(str(path))
+        atoms = get_structure(file, model=1, extra_fields=["b_factor"], use_author_fields=True)
     np.testing.assert_allclose(atoms.coord, s.coords.reshape(-1, 3), atol=5.1e-4)
     assert atoms.res_id.tolist() == np.repeat(s.index, 4).tolist()
     assert atoms.chain_id.tolist() == np.repeat(s.chain, 4).tolist()

@@ -1,0 +1,1 @@
+"""What protok is measured with: commands that write result files, and pages made from these."""

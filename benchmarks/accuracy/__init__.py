@@ -1,0 +1,1 @@
+"""How well codes rebuild chains."""

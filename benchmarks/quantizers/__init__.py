@@ -1,0 +1,1 @@
+"""Quantizers and curricula side by side, and priors over codes."""

@@ -1,0 +1,1 @@
+"""What reading, encoding and decoding cost."""

@@ -1,0 +1,198 @@
+"""Tables of images and of samples from the result files, for `write`."""
+
+from __future__ import annotations
+
+from benchmarks import records
+from benchmarks.paths import FIGURES, RESULTS
+from benchmarks.tables.markdown import table
+
+NONE = "Not measured yet: the command above does."
+
+
+def model() -> str:
+    """The shipped image model by levels, on held-out images and on other classes."""
+    result = records.read(RESULTS / "images.parquet").get("protok-image")
+    if result is None:
+        return NONE
+    rows = [
+        [
+            name,
+            f"{row['n']:,}",
+            f"{row['levels']}",
+            f"{row['bits_per_pixel']:.2f}",
+            f"{row['psnr']:.2f}",
+            f"{row['ssim']:.3f}",
+            f"{row['frechet_gist']:.1f}",
+            f"{row['usage']:.1%}",
+        ]
+        for name, levels in result["sets"].items()
+        for row in levels
+    ]
+    head = ["set", "images", "levels", "bits per pixel", "PSNR, dB", "SSIM", "frechet_gist", "codes used"]
+    return f"`{result['codebook']}`:\n\n" + table(head, rows)
+
+
+def sweep() -> str:
+    """Quantizers in the image tokenizer, size by size, best first."""
+    there, said = records.read(RESULTS / "images.parquet"), ""
+    if "summary" in there:
+        found, sheet = there["summary"]["rows"], there["summary"]["sheet"]
+    else:
+        found, sheet, said = (
+            _cells(there),
+            [],
+            "The sweep is not complete: seed 0 of the cells that are there.\n\n",
+        )
+    if not found:
+        return NONE
+    controls = [c for c in ("kmeans-respawn", "step") if any(c in r["less_error_than"] for r in found)]
+    rows = []
+    for row in found:
+        gaps = []
+        for control in controls:
+            gap = row["less_error_than"].get(control)
+            text = "" if gap is None else f"{1e4 * gap['mean']:+.2f}"
+            if gap is not None:
+                text += f" [{1e4 * gap['low']:+.2f}, {1e4 * gap['high']:+.2f}]"
+            gaps.append(text)
+        rows.append(
+            [
+                f"{row['size']:,}",
+                row["setting"],
+                f"{row['seeds']}",
+                f"{1e4 * row['mse']:.2f}",
+                f"{row['psnr']:.2f}",
+                f"{row['ssim']:.3f}",
+                f"{row['frechet_gist']:.1f}",
+                f"{row['usage']:.1%}",
+                f"{row['perplexity']:.0f}",
+                f"{row['code_dimension']:.1f}",
+                *gaps,
+            ]
+        )
+    head = [
+        "codes",
+        "setting",
+        "seeds",
+        "MSE, 1e-4",
+        "PSNR, dB",
+        "SSIM",
+        "frechet_gist",
+        "codes used",
+        "perplexity",
+        "effective dimension of codes",
+        *(f"less error than {control}, 1e-4" for control in controls),
+    ]
+    return said + table(head, rows) + _figures(found, sheet)
+
+
+def _figures(rows: list[dict], lines: list[str]) -> str:
+    """Reconstructions and curves of each size, where they were drawn."""
+    text = ""
+    for size in sorted({row["size"] for row in rows}):
+        sheet = FIGURES / f"images-reconstructions-{size}.png"
+        if lines and sheet.exists():
+            text += f"\n\n{size:,} codes; from above: {', '.join(lines)}.\n\n"
+            text += f"![Held-out images and what each quantizer with {size:,} codes makes of them]"
+            text += f"(/docs/figures/{sheet.name})\n\n"
+            text += f"![{size:,} codes: curves by schedule](/docs/figures/images-curves-{size}.svg)"
+    return text
+
+
+def _cells(there: dict[str, dict]) -> list[dict]:
+    """Rows like those of the summary, of the first seed alone."""
+    rows = [
+        {"setting": cell["setting"], "size": cell["size"], "seeds": 1, "less_error_than": {}, **cell["final"]}
+        for cell in there.values()
+        if cell.get("seed") == 0 and "final" in cell
+    ]
+    return sorted(rows, key=lambda row: (row["size"], row["mse"]))
+
+
+def samples_of_images() -> str:
+    """Priors over codes of images: likeness of samples, and of reconstructions."""
+    rows, sheets = [], []
+    for result in records.read(RESULTS / "prior_samples.parquet").values():
+        for name, found in result["settings"].items():
+            if "repetition" not in found:
+                continue
+            like = found["likeness"]
+            rows.append(
+                [
+                    result["prior"],
+                    f"`{result['codebook']}`",
+                    f"{result['training']['valid_bits']:.2f}",
+                    name,
+                    f"{result['n']}",
+                    f"{like['frechet_gist']:.1f}",
+                    f"{like['frechet_gist_of_reconstructions']:.1f}",
+                    f"{found['repetition']:.2f}",
+                    f"{found['codes']['perplexity']:.0f}",
+                    f"{found['codes_of_training_images']['perplexity']:.0f}",
+                ]
+            )
+            sheet = FIGURES / f"{result['prior']}-{name}.png"
+            if sheet.exists():
+                sheets.append(f"![Samples of {result['prior']}, {name}](/docs/figures/{sheet.name})")
+    head = [
+        "prior",
+        "codes of",
+        "held-out bits a code",
+        "sampling",
+        "samples",
+        "frechet_gist",
+        "of reconstructions",
+        "repetition",
+        "perplexity of codes",
+        "of training images",
+    ]
+    if not rows:
+        return NONE
+    return table(head, rows) + "\n\nSamples; a column is a class:\n\n" + "\n\n".join(sheets)
+
+
+def samples_of_chains() -> str:
+    """Priors over codes of proteins, beside training chains through the same codes."""
+    rows = []
+    for result in records.read(RESULTS / "prior_samples.parquet").values():
+        for name, found in result["settings"].items():
+            if "novelty" not in found:
+                continue
+            kinds = [(name, found["validity"], found["diversity"], found["novelty"])]
+            if name == next(iter(result["settings"])):
+                real = found["validity_of_training_chains"]
+                kinds.insert(0, ("training chains", real, found["diversity_of_training_chains"], None))
+            for kind, sound, various, new in kinds:
+                rows.append(
+                    [
+                        kind,
+                        f"{sound['chains']}",
+                        f"{sound['valid']:.0%}",
+                        f"{sound['clashes']:.3f}",
+                        f"{sound['bonds']:.1%}",
+                        f"{sound['angles']:.1%}",
+                        f"{sound['helix']:.0%}",
+                        f"{sound['strand']:.0%}",
+                        f"{sound['compactness']:.2f}",
+                        f"{sound['confidence']:.0f}",
+                        f"{various['tm_score']:.2f}",
+                        "" if new is None else f"{new['tm_score']:.2f}",
+                        "" if new is None else f"{new['novel']:.0%}",
+                    ]
+                )
+    head = [
+        "chains",
+        "n",
+        "valid",
+        "CA clashes a residue",
+        "sound C-N",
+        "sound angles",
+        "helix",
+        "strand",
+        "radius over expected",
+        "confidence",
+        "TM-score of pairs",
+        "TM-score to the likest training chain",
+        "novel (below 0.5)",
+    ]
+    return table(head, rows) if rows else NONE

@@ -1,0 +1,288 @@
+"""Markdown of the leaderboard, made from its result files: no number is written by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.leaderboard.run import known_floors, load
+from benchmarks.paths import RESULTS
+from benchmarks.tables.markdown import table
+from protok.bench.data.source import WITHIN
+from protok.bench.results import Results
+
+PROBES = ("fast", "linear", "paper")
+#: What structure says without any model: how buried a residue is.
+BURIAL = "neighbour-count"
+#: Site tables that a ranking in the README rests on, at least.
+ENOUGH = 6
+PROBE_NAMES = {
+    "fast": "the paper's probe, shortened (`fast`)",
+    "linear": "linear probe",
+    "paper": "the paper's probe at full length",
+}
+
+
+def _supervised(found) -> list[tuple[str, str, str]]:
+    kinds = {row.task["name"]: row.task["kind"] for row in found}
+    return [line for line in found.lines() if kinds[line[0]] in ("site", "value", "class")]
+
+
+def _floor_line(line: tuple[str, str, str], floors: dict) -> tuple[str, str, str]:
+    """The line by the metric that the table's floor is in; itself where there is no floor."""
+    name, split, metric = line
+    return name, split, floors[name]["metric"] if name in floors else metric
+
+
+def _value(found, subject: str, line: tuple[str, str, str]) -> float | None:
+    score = found.cell(subject, *line)[1]
+    return score["value"] if score else None
+
+
+def _mean(values: list[float | None]) -> str:
+    """A mean only where every cell is there."""
+    return f"{np.mean(values):.3f}" if values and None not in values else ""
+
+
+def short() -> str:
+    """The summary of the probe that has enough tables to rank by for the most tokenizers."""
+    found = {probe: load(probe) for probe in PROBES}
+    rows = {
+        probe: len(one.subjects()) if one is not None and len(_shared_sites(one)) >= ENOUGH else 0
+        for probe, one in found.items()
+    }
+    probe = max(PROBES, key=rows.__getitem__)
+    if not rows[probe]:
+        return "Too few tables have been computed for a ranking; those that have are on the page."
+    return f"Probe: {PROBE_NAMES[probe]}.\n\n{_summary(found[probe], MORE[:2])}"
+
+
+def _each_probe(section: Callable[[Results], str]) -> str:
+    """A section a probe that has cells."""
+    loaded = {probe: load(probe) for probe in PROBES}
+    parts = [
+        f"### Probe: {PROBE_NAMES[probe]}\n\n{section(found)}"
+        for probe, found in loaded.items()
+        if found is not None
+    ]
+    return "\n\n".join(parts) or "No cell has been computed yet."
+
+
+def summary() -> str:
+    """A row a tokenizer and probe: mean of the site tables, tables above the floor, the rest."""
+    return _each_probe(lambda found: _summary(found, MORE))
+
+
+def _shared_sites(found) -> list[tuple[str, str, str]]:
+    """Site tables that means are taken over: those of every tokenizer that has enough of them."""
+    kinds = {row.task["name"]: row.task["kind"] for row in found}
+    sites = [line for line in _supervised(found) if kinds[line[0]] == "site"]
+    has = {
+        subject: {line for line in sites if _value(found, subject, line) is not None}
+        for subject in found.subjects()
+    }
+    many = [lines for lines in has.values() if len(lines) >= ENOUGH] or list(has.values())
+    return [line for line in sites if all(line in lines for lines in many)]
+
+
+def _summary(found, more) -> str:
+    floors = known_floors()
+    lines, whole = _supervised(found), _shared_sites(found)
+    buried = {line: _value(found, BURIAL, line) for line in lines}
+    rows = []
+    for subject in found.subjects():
+        # The same values as z-scores are no further table; splits of few domains are no table.
+        plain = [line for line in lines if not line[0].endswith(WITHIN) and not found.few(*line[:2])]
+        got = {line: _value(found, subject, line) for line in plain}
+        floored = [_floor_line(line, floors) for line in lines if line[0] in floors]
+        above = _wins(
+            {line: _value(found, subject, line) for line in floored},
+            {line: floors[line[0]]["value"] for line in floored},
+        )
+        bits = next(r.tokenizer["size"] for r in found if r.tokenizer["name"] == subject)
+        rows.append(
+            [
+                f"`{subject}`",
+                f"{np.log2(bits):.1f}" if bits else "",
+                _mean([_value(found, subject, line) for line in whole]),
+                above,
+                "" if subject == BURIAL else _wins(got, buried),
+                *(_cell(found, subject, task, split, metric) for _, task, split, metric in more),
+            ]
+        )
+    rows.sort(key=lambda row: -float(row[2] or 0))
+    used = [i for i in range(len(rows[0])) if i < 5 or any(row[i] for row in rows)]
+    head = [
+        "tokenizer",
+        "bits",
+        f"mean AUROC of {len(whole)} site tables",
+        "tables above the floor",
+        "above neighbour counts",
+        *(name for name, *_ in more),
+    ]
+    return table([head[i] for i in used], [[row[i] for i in used] for row in rows])
+
+
+def _wins(got: dict, least: dict) -> str:
+    """On how many tables, of those where both are known, a tokenizer is better than something."""
+    known = [line for line in got if got[line] is not None and least[line] is not None]
+    return f"{sum(got[line] > least[line] for line in known)} of {len(known)}" if known else ""
+
+
+MORE = (
+    ("B-factor, rho", "flex_bfactor", "test", "spearman"),
+    ("fold, macro F1", "homo_propagated.SCOP2", "test", "macro_f1"),
+    ("fold switching, r", "sensitivity", "STB_fold_switching", "pearson"),
+    ("apo/holo, r", "sensitivity", "STB_apo_holo", "pearson"),
+    ("nearest fold, top 1", "retrieval", "test", "top1"),
+    ("codes used in CAMEO", "utilization", "CAMEO2022_eigenfold", "pooled_use"),
+    ("changed in the mirror", "mirror", "CAMEO2022_eigenfold", "changed"),
+    ("same at 0.1 Å noise", "stability", "CAMEO2022_eigenfold", "same_0.1"),
+)
+
+
+def _cell(found, subject: str, task: str, split: str, metric: str) -> str:
+    status, score = found.cell(subject, task, split, metric)
+    if not score or score["value"] is None:
+        return {"unsupported": "n/a", "failed": "failed"}.get(status, "")
+    error = f" ± {score['se']:.3f}" if score.get("se") is not None else ""
+    return f"{score['value']:.3f}{error}"
+
+
+def tables() -> str:
+    """Every supervised table: score and standard error of each tokenizer, floor and chance."""
+    return _each_probe(_tables)
+
+
+def _tables(found: Results) -> str:
+    floors, subjects = known_floors(), found.subjects()
+    chance = {row.task["name"]: row.task.get("chance") for row in found}
+    # Where the floor is in another metric than the table's own, the table has a line of each.
+    lines = dict.fromkeys(line for own in _supervised(found) for line in (own, _floor_line(own, floors)))
+    rows = []
+    for line in lines:
+        name, split, metric = line
+        values = [_value(found, subject, line) for subject in subjects]
+        best = max((value for value in values if value is not None), default=None)
+        cells = [
+            f"**{text}**" if value is not None and value == best else text
+            for text, value in zip(
+                (_cell(found, subject, *line) for subject in subjects), values, strict=True
+            )
+        ]
+        floor = floors.get(name, {"metric": None})
+        known = (floor["value"] if floor["metric"] == metric else None, chance[name])
+        few = found.few(name, split)
+        rows.append(
+            [
+                f"{name} ({split}{f', {few} domains' if few else ''})",
+                metric,
+                *("" if one is None else f"{one:.3f}" for one in known),
+                *cells,
+            ]
+        )
+    head = ["table (split)", "metric", "floor", "chance", *(f"`{one}`" for one in subjects)]
+    return table(head, rows)
+
+
+def knows() -> str:
+    """Share of the variance of geometric facts that a code, or an embedding, explains."""
+    result = json.loads((RESULTS / "geometry_in_codes.json").read_text())
+    found = result["explained"]
+    facts = list(next(iter(found.values())))
+    rows = [[f"`{name}`", *(f"{one[fact]:.2f}" for fact in facts)] for name, one in found.items()]
+    train, test = result["chains"]
+    head = ["tokenizer", *facts]
+    return f"{table(head, rows)}\n\nLearnt on {train} chains, scored on {test} ({result['set']})."
+
+
+def costs() -> str:
+    """CPU seconds of each task, the median and the largest over tokenizers, without encoding."""
+    return _each_probe(_costs)
+
+
+def _costs(found: Results) -> str:
+    spent: dict[str, list[float]] = {}
+    whose: dict[str, list[dict]] = {}
+    for row in found:
+        if row.status == "ok":
+            spent.setdefault(row.task["name"], []).append(row.cpu_seconds["rest"])
+            whose.setdefault(row.tokenizer["name"], []).append(row)
+    by_name = []
+    for name, done in whose.items():
+        seconds = [sum(row.cpu_seconds.values()) for row in done]
+        # Cells whose codes an earlier task or run made know no speed.
+        speed = [r.tokenizer["residues_per_second"] for r in done]
+        speed = [one for one in speed if one]
+        by_name.append(
+            [
+                f"`{name}`",
+                str(len(done)),
+                f"{sum(seconds) / 60:.1f}",
+                f"{np.median(speed):.0f}" if speed else "",
+            ]
+        )
+    by_task = [[k, str(len(v)), f"{np.median(v):.0f}", f"{max(v):.0f}"] for k, v in spent.items()]
+    head = ["tokenizer", "tasks", "all of them with encoding, CPU min", "residues a CPU-second"]
+    also = ["task", "tokenizers", "median, CPU s", "largest, CPU s"]
+    return f"{table(head, by_name)}\n\n{table(also, by_task)}"
+
+
+def unshipped() -> str:
+    """Models that were trained and not shipped: mean AUROC of site tables, and RMSD."""
+    with (RESULTS / "unshipped.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    scores = [f"{probe}_{what}" for probe in ("linear", "fast") for what in VIEWS]
+    head = ["model", "what was tried", "tables", *(name.replace("_", ", ") for name in scores)]
+    head += ["CASP14, Å", "CAMEO, Å"]
+    columns = ("model", "tried", "site_tables", *scores, "rmsd_casp14", "rmsd_cameo2022")
+    return table(head, [[row[column] for column in columns] for row in rows])
+
+
+VIEWS = ("codes", "latents", "states", "decoded")
+SEARCH = ("top1", "sensitivity", "precision")
+
+
+def search() -> str:
+    """Search with codes on SCOP domains, and what a large database costs."""
+    if not (RESULTS / "search.json").exists():
+        return "Not measured yet: the command above does."
+    result = json.loads((RESULTS / "search.json").read_text())
+    data, rows, times = result["data"], [], []
+    for found in result["rows"]:
+        cells = [f"{found[k]['value']:.2f} ± {found[k]['se']:.2f}" for k in SEARCH]
+        rows.append(
+            [
+                found["tokenizer"],
+                found.get("matrix", ""),
+                found.get("domains", "cut out"),
+                *cells,
+                f"{found['spearman_tm']:.2f}" if "spearman_tm" in found else "",
+                f"{found['strangers_at_1']:.1f}" if "strangers_at_1" in found else "",
+            ]
+        )
+        if "time" in found:
+            took = found["time"]
+            times.append(
+                f"{found['tokenizer'].partition('@')[0]} {took['cpu_seconds']:.1f} s (query of "
+                f"{took['query']} residues, {took['chains']:,} chains)"
+            )
+    head = [
+        "",
+        "matrix",
+        "domains",
+        "best hit right",
+        "right before the first wrong",
+        "average precision",
+        "rank correlation with TM-score",
+        "strangers at E ≤ 1",
+    ]
+    said = (
+        f"{data['searched']['domains']} domains of {data['searched']['superfamilies']} "
+        f"superfamilies and {data['searched']['folds']} folds; matrices counted in "
+        f"{data['learned_from']['pairs']} pairs of other folds. ± is a standard error over queries."
+    )
+    return f"{said}\n\n{table(head, rows)}\n\nCPU time of one search: {'; '.join(times)}."

@@ -1,0 +1,91 @@
+"""Write the tables of the pages from the result files.
+
+python -m benchmarks.tables.write            # rewrite the pages
+python -m benchmarks.tables.write --check    # exit 1 if it would change one
+
+A table lies between `<!-- name -->` and `<!-- end -->`, on whichever page: README.md, or one of
+docs/ or benchmarks/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.paths import ROOT
+from benchmarks.speed import projection
+from benchmarks.tables import accuracy, images, leaderboard, quantizers, speed
+
+TABLES = {
+    "reconstruction": accuracy.reconstruction,
+    "controls": accuracy.controls,
+    "design": accuracy.design,
+    "finetune": accuracy.finetune,
+    "reading": speed.reading,
+    "encoding": speed.encoding,
+    "scale": projection.table,
+    "leaderboard": leaderboard.short,
+    "leaderboard summary": leaderboard.summary,
+    "leaderboard tables": leaderboard.tables,
+    "leaderboard costs": leaderboard.costs,
+    "knows": leaderboard.knows,
+    "unshipped": leaderboard.unshipped,
+    "search": leaderboard.search,
+    "quantizers": quantizers.quantizers,
+    "speed": quantizers.speed,
+    "image-model": images.model,
+    "images": images.sweep,
+    "image-samples": images.samples_of_images,
+    "chain-samples": images.samples_of_chains,
+}
+MARKED = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.S)
+
+
+def pages() -> list[Path]:
+    """Where tables may lie."""
+    return [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("benchmarks/*.md"))]
+
+
+def fill(text: str, folder: Path, made: dict[str, str]) -> str:
+    """Put every table of a page in a folder between its marks; `made` keeps those that are made.
+
+    Tables link to files from the root of the repository, `](/docs/...)`, and pages from where they lie.
+    """
+
+    def block(match: re.Match) -> str:
+        name = match[1]
+        if name not in TABLES:
+            raise SystemExit(f"no table is named {name}; there are {', '.join(TABLES)}")
+        if name not in made:
+            made[name] = TABLES[name]()
+        body = re.sub(
+            r"\]\(/([^)]+)\)", lambda link: f"]({os.path.relpath(ROOT / link[1], folder)})", made[name]
+        )
+        return f"<!-- {name} -->\n{body}\n<!-- end -->"
+
+    return MARKED.sub(block, text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Rewrite or check."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is out of date")
+    options = parser.parse_args(arguments)
+    made: dict[str, str] = {}
+    for page in pages():
+        old = page.read_text("utf-8")
+        new = fill(old, page.parent, made)
+        if options.check and new != old:
+            raise SystemExit(f"{page.relative_to(ROOT)} is not what the result files give")
+        if new != old:
+            page.write_text(new, "utf-8")
+            print(f"wrote {page.relative_to(ROOT)}")
+    for name in TABLES.keys() - made.keys():
+        print(f"no page has the table {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Recipes of the shipped models, and what makes their inputs."""
