@@ -29,6 +29,7 @@ from protok.analysis.substitution import Matrix, default_matrix, of_alignments, 
 from protok.bench.data.folder import Folder
 from protok.bench.data.source import digest
 from protok.bench.measures.scores import spearman
+from protok.tokenizers.protocol import HasCodeVectors
 from protok.tokens.tokens import Tokens
 
 TOKENIZERS = ("protok-512", "3di", "protein-blocks")
@@ -87,7 +88,7 @@ def part(tokens: Tokens, rows: tuple[int, int]) -> Tokens:
 def counted(folder: Folder, learn: list, tokenizer, aligned: list) -> Matrix:
     """Matrix of the aligned homologs of one half."""
     codes = [tokenizer.encode(cut(folder, one)).ids for one in learn]
-    vectors = tokenizer.code_vectors() if hasattr(tokenizer, "code_vectors") else None
+    vectors = tokenizer.code_vectors() if isinstance(tokenizer, HasCodeVectors) else None
     pairs = ((codes[i][at[:, 0]], codes[j][at[:, 1]]) for i, j, at in aligned)
     return of_alignments(pairs, tokenizer.codebook, tokenizer.size, vectors)
 

@@ -11,11 +11,21 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from protok.testing.requirement import require
+
+
+@runtime_checkable
+class HasCodeShape(Protocol):
+    """A quantizer with several ids a vector: the trailing shape of its ids."""
+
+    @property
+    def code_shape(self) -> tuple[int, ...]: ...
+
 
 HARDNESSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -219,7 +229,7 @@ QUANTIZER_CONTRACTS = (
 
 
 def _codes(quantizer: nn.Module) -> tuple[int, ...]:
-    return tuple(getattr(quantizer, "code_shape", ()))
+    return tuple(quantizer.code_shape) if isinstance(quantizer, HasCodeShape) else ()
 
 
 def _latents(quantizer: nn.Module, n: int, seed: int) -> Tensor:

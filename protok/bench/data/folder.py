@@ -14,6 +14,7 @@ z-scores in each chain.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sized
 from pathlib import Path
 
 import numpy as np
@@ -293,7 +294,7 @@ class Folder:
 
 
 def _vector(label, site: bool, id: str, file) -> np.ndarray:
-    if isinstance(label, str) != site or not hasattr(label, "__len__"):
+    if isinstance(label, str) != site or not isinstance(label, Sized):
         raise FormatError(
             f"{id}: label is {label!r:.40}", "give all a string of 0, 1 and x, or all a list", file=str(file)
         )
