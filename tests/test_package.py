@@ -112,6 +112,7 @@ def test_importing_protok_costs_nothing():
 MAY_ASK = {
     "structure/io/interop.py": "classes of libraries that are not imported to find out",
     "image/pixels.py": "classes of Pillow and torch, which are not imported to find out",
+    "quantize/usage.py": "tensors, where torch is not imported to find out",
     "bench/representations/fair_esm.py": "modules of others, which differ by version",
 }
 
