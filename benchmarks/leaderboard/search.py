@@ -24,7 +24,7 @@ import numpy as np
 import protok
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import PACKAGES, provenance, write
-from protok.analysis.search import Database, label, search
+from protok.analysis.search import Database, search
 from protok.analysis.substitution import Matrix, default_matrix, of_alignments, tm_alignment
 from protok.bench.data.folder import Folder
 from protok.bench.data.source import digest
@@ -119,7 +119,7 @@ def rank(scores: np.ndarray, given: list) -> dict:
 def searched(given: list, tokens: list[Tokens], matrix: Matrix, tm: np.ndarray) -> dict:
     """Search each domain among all."""
     database = Database(tokens)
-    place = {label(one): i for i, one in enumerate(database.chains)}
+    place = {chain.label: i for i, chain in enumerate(database.chains)}
     n = len(given)
     expect, similar = np.full((n, n), -np.inf), np.zeros((n, n))
     begin = time.process_time()

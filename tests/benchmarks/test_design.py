@@ -75,7 +75,7 @@ def test_the_second_pass_sees_the_first(parts, chains):
 
 
 def test_variants_are_recipes(parts):
-    import design
+    from benchmarks.accuracy import design
 
     base = design.flat(RECIPE["base"])
     for name, changes in RECIPE["variants"].items():
@@ -85,7 +85,7 @@ def test_variants_are_recipes(parts):
 
 
 def test_a_variant_is_trained_and_scored(parts, chains, tmp_path, monkeypatch):
-    import design
+    from benchmarks.accuracy import design
 
     monkeypatch.setattr(design, "LENGTHS", ((20, 500),))
     monkeypatch.setattr(design, "CHAINS", 2)
