@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from protok.structure.io.write import write
     from protok.structure.metrics import compare, lddt, rmsd, superpose, tm_score
     from protok.tokenizers.learned import StructureTokenizer
+    from protok.tokenizers.protocol import Tokenizer
     from protok.tokenizers.registry import load
     from protok.tokens.tokens import Tokens
 
@@ -32,6 +33,7 @@ _lazy, __dir__, __all__ = lazy_loader.attach(
         "structure.io.write": ["write"],
         "structure.metrics": ["compare", "lddt", "rmsd", "superpose", "tm_score"],
         "tokenizers.learned": ["StructureTokenizer"],
+        "tokenizers.protocol": ["Tokenizer"],
         "tokenizers.registry": ["load"],
         "tokens.tokens": ["Tokens"],
     },

@@ -127,6 +127,34 @@ def test_importing_protok_costs_nothing():
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
+# Files that may ask whether an object has a name, and why no type can be asked for.
+MAY_ASK = {
+    "structure/io/interop.py": "classes of libraries that are not imported to find out",
+    "image/pixels.py": "classes of Pillow and torch, which are not imported to find out",
+    "quantize/usage.py": "tensors, where torch is not imported to find out",
+    "bench/representations/fair_esm.py": "modules of others, which differ by version",
+}
+
+
+def asked(path: Path) -> set[str]:
+    """Names that a module asks objects for by hasattr and getattr; `__name__` and its like are fine."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or len(node.args) < 2:
+            continue
+        name = node.args[1]
+        if node.func.id in ("hasattr", "getattr") and isinstance(name, ast.Constant):
+            found.add(str(name.value))
+    return {name for name in found if not name.startswith("__")}
+
+
+def test_what_an_object_can_do_is_asked_by_type():
+    """Of tokenizers, sources of data and the like: `isinstance` with a protocol."""
+    package = ROOT / "protok"
+    asking = {str(p.relative_to(package)) for p in package.glob("*/**/*.py") if asked(p)}
+    assert asking == MAY_ASK.keys()
+
+
 @pytest.mark.parametrize("name", protok.__all__)
 def test_public_names_are_there(name):
     assert getattr(protok, name) is not None

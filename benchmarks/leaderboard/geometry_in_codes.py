@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import provenance, write
 from protok import bench
+from protok.bench.data.source import digest
 from protok.bench.representations.controls import neighbours
 from protok.structure.backbone import Backbone
 
@@ -97,7 +98,7 @@ def main() -> None:
     about = provenance(
         "python -m benchmarks.leaderboard.geometry_in_codes", set=options.set, chains=list(map(len, halves))
     )
-    write(options.out, about | {"sha256": folder.digest([], ids), "explained": rows})
+    write(options.out, about | {"sha256": digest(folder, [], ids), "explained": rows})
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from benchmarks.paths import RESULTS, RUNS, SHARED
 from benchmarks.tables.provenance import digest, provenance, write
 from protok import bench
-from protok.bench.data.folder import WITHIN
+from protok.bench.data.source import WITHIN
 from protok.bench.evaluation import available, named
 from protok.bench.packing import unpack
 from protok.bench.results import Results

@@ -27,7 +27,9 @@ from benchmarks.tables.provenance import PACKAGES, provenance, write
 from protok.analysis.search import Database, search
 from protok.analysis.substitution import Matrix, default_matrix, of_alignments, tm_alignment
 from protok.bench.data.folder import Folder
+from protok.bench.data.source import digest
 from protok.bench.measures.scores import spearman
+from protok.tokenizers.protocol import HasCodeVectors
 from protok.tokens.tokens import Tokens
 
 TOKENIZERS = ("protok-512", "3di", "protein-blocks")
@@ -86,7 +88,7 @@ def part(tokens: Tokens, rows: tuple[int, int]) -> Tokens:
 def counted(folder: Folder, learn: list, tokenizer, aligned: list) -> Matrix:
     """Matrix of the aligned homologs of one half."""
     codes = [tokenizer.encode(cut(folder, one)).ids for one in learn]
-    vectors = tokenizer.code_vectors() if hasattr(tokenizer, "code_vectors") else None
+    vectors = tokenizer.code_vectors() if isinstance(tokenizer, HasCodeVectors) else None
     pairs = ((codes[i][at[:, 0]], codes[j][at[:, 1]]) for i, j, at in aligned)
     return of_alignments(pairs, tokenizer.codebook, tokenizer.size, vectors)
 
@@ -204,7 +206,7 @@ def main() -> None:
             packages=(*PACKAGES, "tmtools"),
             data={
                 "name": "SCOP 2 domains, one a sequence cluster",
-                "sha256": folder.digest(learn + test, sorted({d.id for d in learn + test})),
+                "sha256": digest(folder, learn + test, sorted({d.id for d in learn + test})),
                 "learned_from": {"domains": len(learn), "pairs": len(aligned)},
                 "searched": {
                     "domains": len(test),

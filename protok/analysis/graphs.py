@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch_geometric.data import InMemoryDataset
 
 from protok.errors import NoProtein
 from protok.structure.io.interop import as_backbone, to_pyg
+from protok.tokenizers.protocol import Tokenizer
+from protok.tokenizers.registry import as_tokenizer
 
 
 class TokenDataset(InMemoryDataset):
@@ -48,16 +51,13 @@ class TokenDataset(InMemoryDataset):
     def __init__(
         self,
         structures: Iterable[Any],
-        tokenizer: Any = "protok-512",
+        tokenizer: Tokenizer | str | Path = "protok-512",
         labels: Sequence[Any] | None = None,
         neighbours: int = 16,
         transform: Callable | None = None,
     ):
         super().__init__(None, transform)
-        if isinstance(tokenizer, str):
-            from protok.tokenizers.registry import load
-
-            tokenizer = load(tokenizer)
+        tokenizer = as_tokenizer(tokenizer)
         self.codebook, self.size = tokenizer.codebook, tokenizer.size
         entries = []
         for structure in structures:

@@ -18,6 +18,7 @@ import numpy as np
 
 from protok.common.files import atomic
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, ProtokError, Unsupported
+from protok.tokenizers.protocol import HasCodeVectors, Tokenizer
 
 #: Scores of one bit.
 BIT = 4
@@ -118,7 +119,7 @@ class Matrix:
             ) from error
 
 
-def default_matrix(tokenizer: Any, usage: np.ndarray | None = None) -> Matrix:
+def default_matrix(tokenizer: Tokenizer, usage: np.ndarray | None = None) -> Matrix:
     """The matrix that `protok search` takes for a tokenizer.
 
     Published ones for 3Di and Protein Blocks, otherwise `of_codebook`.
@@ -126,7 +127,7 @@ def default_matrix(tokenizer: Any, usage: np.ndarray | None = None) -> Matrix:
     Parameters
     ----------
     tokenizer
-        With `name`, `codebook` and, unless it is one of these, `code_vectors`.
+        With code vectors, unless it is one of these.
     usage : (size,)
         How often each code occurs where it is searched.
 
@@ -138,7 +139,7 @@ def default_matrix(tokenizer: Any, usage: np.ndarray | None = None) -> Matrix:
     published = _published(tokenizer.name)
     if published is not None:
         return Matrix(published[0], published[1], tokenizer.codebook, f"published: {tokenizer.name}")
-    if not hasattr(tokenizer, "code_vectors"):
+    if not isinstance(tokenizer, HasCodeVectors):
         raise Unsupported(
             f"{tokenizer.name} has no code vectors to make a matrix of",
             "count one in homologs with `protok matrix` and give it with --matrix",

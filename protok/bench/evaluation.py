@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from protok.bench import results, tasks
-from protok.bench.data.folder import TRAIN, VALID, WITHIN, Entry, Folder, Table, within
+from protok.bench.data.folder import Folder
+from protok.bench.data.source import TRAIN, VALID, WITHIN, Entry, LabelledStructures, Table, digest, within
 from protok.bench.measures import alignment, codebook
 from protok.bench.measures.samples import PRESETS, Fit, Samples, Settings
-from protok.bench.representations.load import subject
+from protok.bench.representations.load import Measurable, subject
 from protok.bench.representations.representation import Subject
 from protok.errors import FormatError, Unsupported
+from protok.structure.backbone import Backbone
+from protok.tokenizers.protocol import Named
 
 #: Structures of a set that robustness is measured on, at most; reconstruction takes all.
 STRUCTURES = 40
@@ -25,9 +28,9 @@ CENTRES = 150
 
 
 def evaluate(
-    tokenizers: Any,
+    tokenizers: Measurable | Iterable[Measurable],
     tasks: str | Sequence[str] = "all",
-    data: str | Path = "mini",
+    data: str | Path | LabelledStructures = "mini",
     *,
     out: str | Path | None = None,
     probe: str | Settings = "fast",
@@ -73,14 +76,14 @@ def evaluate(
         If data or tokenizer are not there, a task is not in the data, two tokenizers have one
         name, or seeds are given to the linear probe, which draws nothing.
     """
-    folder = data if hasattr(data, "tables") else open_data(data)
+    folder = open_data(data) if isinstance(data, str | Path) else data
     settings = PRESETS[probe] if isinstance(probe, str) else probe
     if seeds is not None:
         if settings.name == "linear":
             raise FormatError("the linear probe draws nothing", "leave the seeds out")
         settings = replace(settings, seeds=tuple(seeds))
     chosen = _chosen(tasks, folder)
-    alone = isinstance(tokenizers, str | Path) or hasattr(tokenizers, "name")
+    alone = isinstance(tokenizers, str | Path | Named)
     given = [tokenizers] if alone else list(tokenizers)
     subjects = [named(one, folder, cache) for one in given]
     _distinct(subjects)
@@ -94,10 +97,10 @@ def evaluate(
                 progress(_line(row))
         if who is not one:  # nobody else has it
             who.forget()
-    return results.Results(tuple(rows), tuple(getattr(folder, "errors", ())))
+    return results.Results(tuple(rows), tuple(folder.errors))
 
 
-def named(given: Any, folder: Any, cache: str | Path | None = None) -> Subject:
+def named(given: Measurable, folder: LabelledStructures, cache: str | Path | None = None) -> Subject:
     """The subject of a name or object; k-means centres are made from structures of the folder."""
     return subject(given, _centres(given, folder), store=Path(cache) if cache else None)
 
@@ -113,7 +116,7 @@ def _distinct(subjects: list[Subject]) -> None:
             )
 
 
-def open_data(data: str | Path) -> Any:
+def open_data(data: str | Path) -> LabelledStructures:
     """The data of a folder, tidy, official, or of structure files; or the set named `mini`."""
     path = Path(data)
     if str(data) == "mini" and not path.is_dir():
@@ -136,7 +139,7 @@ def open_data(data: str | Path) -> Any:
     return Folder(path)
 
 
-def available(folder: Any) -> list[str]:
+def available(folder: LabelledStructures) -> list[str]:
     """Tasks that a data folder can supply."""
     names = folder.tables()
     for task in names:
@@ -144,9 +147,9 @@ def available(folder: Any) -> list[str]:
             raise FormatError(
                 f"a table named {task}, as a task of protok is", "rename it", file=str(folder.path)
             )
-    if _has(getattr(folder, "has_pairs", folder.pairs)):
+    if _has(folder.has_pairs):
         names.append("sensitivity")
-    if _has(getattr(folder, "has_sets", folder.sets)):
+    if _has(folder.has_sets):
         names += list(codebook.MEASURES)
     if _has(lambda: len(alignment.representatives(folder.domains())) > 1):
         names.append("retrieval")
@@ -161,7 +164,7 @@ def _has(what: Callable[[], Any]) -> bool:
         return True
 
 
-def _chosen(wanted: str | Sequence[str], folder: Any) -> list[str]:
+def _chosen(wanted: str | Sequence[str], folder: LabelledStructures) -> list[str]:
     wanted = [wanted] if isinstance(wanted, str) else list(wanted)
     has = available(folder)
     if not has:
@@ -184,7 +187,7 @@ def _is_within(name: str, tables: list[str]) -> bool:
     return name.endswith(WITHIN) and name not in tables and name.removesuffix(WITHIN) in tables
 
 
-def _centres(given: Any, folder: Any) -> list:
+def _centres(given: Measurable, folder: LabelledStructures) -> list[Backbone]:
     if not isinstance(given, str | Path) or ":kmeans" not in str(given):
         return []
     ids = []
@@ -198,7 +201,7 @@ def _centres(given: Any, folder: Any) -> list:
 def _measured(
     who: Subject,
     name: str,
-    folder: Any,
+    folder: LabelledStructures,
     settings: Settings,
     out: Path | None,
     parts: dict,
@@ -223,16 +226,16 @@ def _measured(
     try:
         if name not in parts:  # the same for every tokenizer
             parts[name] = _prepare(name, folder)
-        task, given, described, digest = parts[name]
+        task, given, described, sha256 = parts[name]
         fields["task"] = asdict(task)
         used = settings.to_dict() if task.supervised else {"structures": STRUCTURES}
         fields["key"] = results.key_of(
-            fingerprint=who.fingerprint, task=name, version=task.version, data=digest, settings=used
+            fingerprint=who.fingerprint, task=name, version=task.version, data=sha256, settings=used
         )
         found = results.cached(path, fields["key"]) if path else None
         if found is not None:
             return _described(found, fields["task"], path)
-        fields["data"] = {"sha256": digest, **described}
+        fields["data"] = {"sha256": sha256, **described}
         fields["settings"] = used
         scored, fields["points"], fields["chosen"] = _work(who, name, given, folder, settings)
         fields["scores"] = {
@@ -281,27 +284,27 @@ def _line(row: results.Result) -> str:
     return f"{row.tokenizer['name']}  {row.task['name']}: {row.status}, {text}"
 
 
-def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], str]:
+def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, dict[str, Any], str]:
     """The task, what it works on, a description of that, and its digest."""
     if name == "sensitivity":
         pairs = folder.pairs()
         _some_found(pairs, folder, "pairs")
         flat = [(kind, *pair) for kind, of in pairs.items() for pair in of]
-        digest = folder.digest(flat, [id for one in flat for id in one[1:3]])
+        sha256 = digest(folder, flat, [id for one in flat for id in one[1:3]])
         described = {"pairs": {kind: len(of) for kind, of in pairs.items()}}
         described |= _left_out(folder, "pairs")
-        return tasks.TASKS[name], pairs, described, digest
+        return tasks.TASKS[name], pairs, described, sha256
     if name == "retrieval":
         domains = alignment.representatives(folder.domains())
-        digest = folder.digest(domains, [domain.id for domain in domains])
-        return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, digest
+        sha256 = digest(folder, domains, [domain.id for domain in domains])
+        return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, sha256
     if name in codebook.MEASURES:
         sets = {kind: _some(name, ids) for kind, ids in folder.sets().items()}
         _some_found(sets, folder, "sets")
-        digest = folder.digest(sorted(sets.items()), [id for ids in sets.values() for id in ids])
+        sha256 = digest(folder, sorted(sets.items()), [id for ids in sets.values() for id in ids])
         described = {"structures": {kind: len(ids) for kind, ids in sets.items()}}
         described |= _left_out(folder, "sets")
-        return tasks.TASKS[name], sets, described, digest
+        return tasks.TASKS[name], sets, described, sha256
     base = name.removesuffix(WITHIN) if _is_within(name, folder.tables()) else name
     table = folder.table(base)
     task = tasks.of_table(base, table.kind, table.tests, dict(table.about))
@@ -313,26 +316,26 @@ def _prepare(name: str, folder: Any) -> tuple[tasks.Task, Any, dict[str, Any], s
         np.isin(entry.target[np.isfinite(entry.target)], (0, 1)).all() for entry in table.entries
     )
     marks = [table.kind] if odd else []
-    digest = folder.digest([*table.entries, *marks], [entry.id for entry in table.entries])
+    sha256 = digest(folder, [*table.entries, *marks], [entry.id for entry in table.entries])
     described = {"proteins": {s: len(table.split(s)) for s in (TRAIN, VALID, *table.tests)}}
     described |= _left_out(folder, base)
-    return task, table, described, digest
+    return task, table, described, sha256
 
 
-def _some_found(found: dict, folder: Any, what: str) -> None:
+def _some_found(found: dict, folder: LabelledStructures, what: str) -> None:
     """Refuse data that lists name but of which nothing is there."""
     if not found:
-        first = [*getattr(folder, "left_out", {}).get(what, []), "none is named"][0]
+        first = [*folder.left_out.get(what, []), "none is named"][0]
         raise FormatError(f"no {what} of structures ({first})", "add them", file=str(folder.path))
 
 
-def _left_out(folder: Any, what: str) -> dict[str, Any]:
+def _left_out(folder: LabelledStructures, what: str) -> dict[str, Any]:
     """How much the data names but does not have, for a table, `pairs` or `sets`, and the first."""
-    missing = getattr(folder, "left_out", {}).get(what)
+    missing = folder.left_out.get(what)
     return {"left_out": len(missing), "first_left_out": missing[:5]} if missing else {}
 
 
-def _work(who: Subject, name: str, given: Any, folder: Any, settings: Settings):
+def _work(who: Subject, name: str, given: Any, folder: LabelledStructures, settings: Settings):
     """Scores by split, points for plots by split, and what a probe chose."""
     if isinstance(given, Table):
         return _probed(who, given, folder, settings)
@@ -352,8 +355,7 @@ def _some(name: str, ids: Sequence[str]) -> list[str]:
     return [ids[i] for i in np.linspace(0, len(ids) - 1, STRUCTURES).astype(int)]
 
 
-def _probed(who: Subject, table: Table, folder: Any, settings: Settings):
-
+def _probed(who: Subject, table: Table, folder: LabelledStructures, settings: Settings):
     train = _limited(table.split(TRAIN), settings.train_residues)
     valid = _limited(table.split(VALID), settings.valid_residues)
     if not train or not valid or not table.tests:
@@ -419,7 +421,7 @@ def fit_probe(
     return mlp_probe.fit(kind, train, valid, tests, classes, settings)
 
 
-def samples(who: Subject, table: Table, entries: Sequence[Entry], folder: Any) -> Samples:
+def samples(who: Subject, table: Table, entries: Sequence[Entry], folder: LabelledStructures) -> Samples:
     """Residues of labelled structures with codes or embeddings, end to end.
 
     Every labelled residue is kept: one without a token has a vector of zeros, since leaving

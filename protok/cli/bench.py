@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from protok.cli.options import FAILED, OK, USAGE, say
@@ -113,7 +114,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     from protok.bench.evaluation import evaluate, open_data
 
     folder = open_data(given.data or "mini")
-    _complain(getattr(folder, "errors", []))
+    _complain(folder.errors)
     done = evaluate(
         given.model,
         [name.strip() for name in given.tasks.split(",")],
@@ -171,7 +172,7 @@ def _prepare(given: argparse.Namespace) -> int:
     return FAILED if made.errors else OK
 
 
-def _complain(errors: list[tuple[str, str]]) -> None:
+def _complain(errors: Sequence[tuple[str, str]]) -> None:
     for path, reason in errors:
         say(f"error: {path}: {reason}")
 

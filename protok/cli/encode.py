@@ -120,13 +120,14 @@ def encode(arguments: argparse.Namespace) -> int:
         say("error: --gpus and --address need --engine ray")
         return USAGE
     if arguments.device != "cpu":
+        from protok.tokenizers.protocol import Movable
         from protok.tokenizers.registry import load
 
         if arguments.compute != "torch" or arguments.engine == "ray" or arguments.jobs > 1:
             say("error: --device goes with one process and --compute torch; Ray has --gpus")
             return USAGE
         arguments.model = load(arguments.model)
-        if not hasattr(arguments.model, "to"):
+        if not isinstance(arguments.model, Movable):
             say(f"error: {arguments.model.name} has no network; leave --device out")
             return USAGE
         arguments.model.to(arguments.device)

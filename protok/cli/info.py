@@ -40,6 +40,8 @@ def describe(what: str | Path) -> dict[str, Any]:
 
 
 def _model(name: str) -> dict[str, Any]:
+    from protok.tokenizers.learned import StructureTokenizer
+    from protok.tokenizers.protocol import Decodes, HasAlphabet, HasNetwork
     from protok.tokenizers.registry import load
 
     tokenizer = load(name)
@@ -49,14 +51,14 @@ def _model(name: str) -> dict[str, Any]:
         "codebook": tokenizer.codebook,
         "codes": tokenizer.size,
     }
-    if getattr(tokenizer, "alphabet", ""):
-        return said | {"alphabet": tokenizer.alphabet, "decodes": False}
-    network = getattr(tokenizer, "network", None)
-    if network is not None:
-        said["parameters"] = sum(weight.numel() for weight in network.parameters())
-        said["decodes"] = True
-    provenance = getattr(tokenizer, "provenance", {})
-    return said | json.loads(json.dumps(provenance, default=str))
+    if isinstance(tokenizer, HasAlphabet):
+        said["alphabet"] = tokenizer.alphabet
+    if isinstance(tokenizer, HasNetwork):
+        said["parameters"] = sum(weight.numel() for weight in tokenizer.network.parameters())
+    said["decodes"] = isinstance(tokenizer, Decodes)
+    if isinstance(tokenizer, StructureTokenizer):
+        said |= json.loads(json.dumps(tokenizer.provenance, default=str))
+    return said
 
 
 def _tokens(path: Path) -> dict[str, Any]:

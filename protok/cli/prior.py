@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from protok.cli.options import (
     OK,
@@ -23,6 +23,14 @@ from protok.cli.options import (
     settings,
 )
 from protok.common.files import write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from protok.image.tokenizer import ImageTokenizer
+    from protok.prior.model import Prior
+    from protok.prior.sampling import Request
+    from protok.tokenizers.protocol import Decodes
 
 #: Images in a row of a sheet.
 ACROSS = 10
@@ -144,7 +152,9 @@ def _train(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _drawn(arguments: argparse.Namespace, prior: Any) -> tuple[Any, list, list]:
+def _drawn(
+    arguments: argparse.Namespace, prior: Prior
+) -> tuple[ImageTokenizer | Decodes, list[Request], list[np.ndarray]]:
     """The tokenizer, the requests, and the codes."""
     from protok.errors import ProtokError
     from protok.prior import images, proteins
@@ -153,9 +163,10 @@ def _drawn(arguments: argparse.Namespace, prior: Any) -> tuple[Any, list, list]:
     layout = prior.layout
     name = arguments.tokenizer or layout.codebook.rpartition("@")[0]
     prior.to(arguments.device)
-    tokenizer = (images if layout.grid else proteins).decoder(name, layout)
-    if layout.grid:  # chains are rebuilt one by one: nothing for a GPU
-        tokenizer.to(arguments.device)
+    if layout.grid:
+        tokenizer = images.decoder(name, layout).to(arguments.device)
+    else:  # chains are rebuilt one by one: nothing for a GPU
+        tokenizer = proteins.decoder(name, layout)
     wanted: list[str | int] = [*arguments.classes, *arguments.length, *arguments.sequence]
     given = {"class": arguments.classes, "length": arguments.length, "sequence": arguments.sequence}
     # Where a chain ends can be told to any prior over chains.
@@ -179,7 +190,7 @@ def _drawn(arguments: argparse.Namespace, prior: Any) -> tuple[Any, list, list]:
     return tokenizer, asked, codes
 
 
-def _settings(arguments: argparse.Namespace, prior: Any) -> dict:
+def _settings(arguments: argparse.Namespace, prior: Prior) -> dict:
     keys = ("n", "seed", "temperature", "top_p", "guidance", "classes", "length", "sequence")
     return {
         "prior": prior.config.name,
@@ -191,14 +202,18 @@ def _settings(arguments: argparse.Namespace, prior: Any) -> dict:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
+    from protok.image.tokenizer import ImageTokenizer
     from protok.prior.model import Prior
 
     prior = Prior.from_pretrained(arguments.prior)
     tokenizer, asked, codes = _drawn(arguments, prior)
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    write = _write_images if prior.layout.grid else _write_backbones
-    found = _settings(arguments, prior) | {"samples": write(prior, tokenizer, asked, codes, out)}
+    if isinstance(tokenizer, ImageTokenizer):
+        rows = _write_images(prior, tokenizer, asked, codes, out)
+    else:
+        rows = _write_backbones(prior, tokenizer, asked, codes, out)
+    found = _settings(arguments, prior) | {"samples": rows}
     write_json(out / "samples.json", found)
     if arguments.json:
         print_json(found)
@@ -207,7 +222,9 @@ def _sample(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _write_images(prior: Any, tokenizer: Any, asked: list, codes: list, out: Path) -> list[dict]:
+def _write_images(
+    prior: Prior, tokenizer: ImageTokenizer, asked: list[Request], codes: list[np.ndarray], out: Path
+) -> list[dict]:
     from protok.image.pixels import contact_sheet, inside, write_pixels
     from protok.image.tokens import save_codes
     from protok.prior.images import as_tokens
@@ -224,7 +241,9 @@ def _write_images(prior: Any, tokenizer: Any, asked: list, codes: list, out: Pat
     return rows
 
 
-def _write_backbones(prior: Any, tokenizer: Any, asked: list, codes: list, out: Path) -> list[dict]:
+def _write_backbones(
+    prior: Prior, tokenizer: Decodes, asked: list[Request], codes: list[np.ndarray], out: Path
+) -> list[dict]:
     from protok.prior.proteins import as_tokens, is_valid, soundness
     from protok.structure.io.write import write
     from protok.tokens.files import save
@@ -242,6 +261,7 @@ def _write_backbones(prior: Any, tokenizer: Any, asked: list, codes: list, out: 
 
 
 def _score(arguments: argparse.Namespace) -> int:
+    from protok.image.tokenizer import ImageTokenizer
     from protok.prior.evaluate import score_chains, score_images
     from protok.prior.model import Prior
 
@@ -251,7 +271,7 @@ def _score(arguments: argparse.Namespace) -> int:
         say("error: give --tokens FILE, the training codes, from which samples should differ")
         return USAGE
     tokenizer, asked, codes = _drawn(arguments, prior)
-    if prior.layout.grid:
+    if isinstance(tokenizer, ImageTokenizer):
         found = score_images(
             prior, tokenizer, asked, codes, learned, images=arguments.images, inception=arguments.inception
         )

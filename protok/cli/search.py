@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from protok.cli.options import FAILED, OK, count, number, row, say
 from protok.common.files import atomic
+
+if TYPE_CHECKING:
+    from protok.analysis.search import Database
+    from protok.tokenizers.protocol import Tokenizer
+    from protok.tokens.tokens import Tokens
 
 
 def search_arguments(one: argparse.ArgumentParser) -> None:
@@ -80,13 +85,13 @@ def search(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _tokenizer(arguments: argparse.Namespace, database: Any) -> Any:
+def _tokenizer(arguments: argparse.Namespace, database: Database) -> Tokenizer:
     from protok.pipeline.decode import model_of
 
     return model_of([database.codebook], arguments.model, str(arguments.database))
 
 
-def _queries(arguments: argparse.Namespace, database: Any) -> list:
+def _queries(arguments: argparse.Namespace, database: Database) -> list[Tokens]:
     from protok.cli.info import TOKEN_SUFFIXES
     from protok.errors import ChainNotFound
 
@@ -128,6 +133,7 @@ def matrix(arguments: argparse.Namespace) -> int:
     from protok.errors import FormatError, ProtokError
     from protok.structure.io.read import read_all
     from protok.structure.io.sources.paths import iter_files
+    from protok.tokenizers.protocol import HasCodeVectors
     from protok.tokenizers.registry import load
 
     tokenizer = load(arguments.model)
@@ -159,7 +165,7 @@ def matrix(arguments: argparse.Namespace) -> int:
         pairs,
         tokenizer.codebook,
         tokenizer.size,
-        tokenizer.code_vectors() if hasattr(tokenizer, "code_vectors") else None,
+        tokenizer.code_vectors() if isinstance(tokenizer, HasCodeVectors) else None,
     )
     found.save(arguments.out)
     say(f"{arguments.out}: {count(len(pairs), 'pair')} of chains, {found.origin}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from protok.common.files import atomic, finite
 from protok.errors import FormatError, Unsupported
@@ -57,6 +57,24 @@ def find_model(name: str | Path, kind: str = "", others: Sequence[str] = ()) -> 
     names = ", ".join([*shipped(kind), *others])
     remedy = "give a folder with config.json" + (f", or one of {names}" if names else "")
     raise FormatError(f"no model {str(name)!r}", remedy)
+
+
+@runtime_checkable
+class SavesPretrained(Protocol):
+    """A model that writes a folder from which it can be loaded again.
+
+    Attributes
+    ----------
+    codebook : str
+        `name@fingerprint`.
+    """
+
+    @property
+    def codebook(self) -> str: ...
+
+    def save_pretrained(self, folder: str | Path, /) -> Path:
+        """Write ``config.json`` and ``model.safetensors``; returns the folder."""
+        ...
 
 
 class OnDevice:

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from protok.common.checkpoint import SavesPretrained
 from protok.errors import FormatError, Unsupported
 
 #: What a model consists of; anything else in a repository is left where it is.
@@ -74,14 +75,14 @@ def download(name: str, **options: Any) -> Path:
 
 
 def upload(
-    tokenizer: Any, name: str, *, private: bool = True, card: str | Path | None = None, **options
+    model: SavesPretrained, name: str, *, private: bool = True, card: str | Path | None = None, **options
 ) -> str:
     """Upload a model; returns the address of the commit.
 
     Parameters
     ----------
-    tokenizer
-        With `save_pretrained`.
+    model
+        A tokenizer of structures or images, with `save_pretrained`.
     name
         `owner/name` or `hf:owner/name`; made if needed. The revision, if any, is the branch.
     private
@@ -101,14 +102,14 @@ def upload(
     repository, revision = parse(f"hf:{name.removeprefix('hf:')}")
     api = _hub().HfApi(**options)
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
+        model.save_pretrained(folder)
         if card is not None:
             shutil.copyfile(card, Path(folder, "README.md"))
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.upload_folder(
-            folder_path=folder, repo_id=repository, revision=revision, commit_message=f"{tokenizer.codebook}"
+            folder_path=folder, repo_id=repository, revision=revision, commit_message=model.codebook
         )
-    return str(getattr(done, "commit_url", done))
+    return str(done.commit_url)
 
 
 def _hub() -> Any:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import heapq
-import inspect
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from protok.common import workers
 from protok.common.grouping import packed
 from protok.errors import ProtokError, Unsupported, as_error
 from protok.pipeline.inputs import Source, find_sources
+from protok.tokenizers.protocol import CrossesChains, EncodesBatches, Tokenizer
+from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Input:
 
 def encode_files(
     paths: str | Path | Iterable[str | Path],
-    tokenizer: Any,
+    tokenizer: Tokenizer | str | Path,
     *,
     jobs: int = 1,
     ordered: bool = True,
@@ -98,29 +99,24 @@ def encode_files(
             due += 1
 
 
-def as_tokenizer(given: Any) -> Any:
-    """A tokenizer, from itself or from its name or folder."""
-    if not isinstance(given, str | Path):
-        return given
-    from protok.tokenizers.registry import load
-
-    return load(str(given))
-
-
-def residues_of(tokenizer: Any) -> int:
+def residues_of(tokenizer: Tokenizer) -> int:
     """Residues that a tokenizer is best given at once."""
-    return getattr(tokenizer, "batch_residues", BATCH_RESIDUES)
+    return tokenizer.batch_residues if isinstance(tokenizer, EncodesBatches) else BATCH_RESIDUES
 
 
-def check_across(tokenizer: Any, options: Reading) -> None:
+def check_across(tokenizer: Tokenizer, options: Reading) -> None:
     """Refuse `across_chains` before the work where the tokenizer does not know it."""
-    known = inspect.signature(tokenizer.encode).parameters
-    if options.across_chains and "across_chains" not in known:
+    if options.across_chains and not isinstance(tokenizer, CrossesChains):
         raise Unsupported(f"{tokenizer.codebook} cannot encode across chains", "leave it off")
 
 
 def encode_sources(
-    sources: Sequence[Source], tokenizer: Any, options: Reading, jobs: int, *, timeout: float | None = None
+    sources: Sequence[Source],
+    tokenizer: Tokenizer,
+    options: Reading,
+    jobs: int,
+    *,
+    timeout: float | None = None,
 ) -> Iterator[tuple[Source, Encoded]]:
     """Yield the result of each source as it comes; `timeout` as in `workers.run`."""
     alone = jobs == 1 and timeout is None
@@ -164,7 +160,7 @@ def batches(inputs: Iterable[Input], most: int) -> Iterator[list[Input]]:
         yield batch
 
 
-def encoder(payload: Any, options: Reading) -> Callable[[Sequence[Input]], list[Encoded]]:
+def encoder(payload: Tokenizer | bytes, options: Reading) -> Callable[[Sequence[Input]], list[Encoded]]:
     """Make the function that a worker applies to its batches."""
     tokenizer = pickle.loads(payload) if isinstance(payload, bytes) else payload
     return lambda batch: encode_structures(read_structures(batch, options), tokenizer, options)
@@ -206,7 +202,7 @@ def read_structures(batch: Sequence[Input], options: Reading) -> Structures:
     return found
 
 
-def encode_structures(found: Structures, tokenizer: Any, options: Reading) -> list[Encoded]:
+def encode_structures(found: Structures, tokenizer: Tokenizer, options: Reading) -> list[Encoded]:
     """Tokenize what was read of a batch, an `Encoded` for each of its inputs."""
     tokens: list[list[Tokens]] = [[] for _ in found.paths]
     errors = [list(rows) for rows in found.errors]
@@ -224,15 +220,14 @@ def encode_structures(found: Structures, tokenizer: Any, options: Reading) -> li
 
 
 def _tokenize(
-    structures: Sequence[Backbone], tokenizer: Any, options: Reading
+    structures: Sequence[Backbone], tokenizer: Tokenizer, options: Reading
 ) -> Iterator[Tokens | ProtokError]:
     """Yield tokens or an error for each structure: together where it can be, else one by one."""
-    together = getattr(tokenizer, "encode_batch", None)
     extra = {"across_chains": True} if options.across_chains else {}
     for group in packed(structures, len, residues_of(tokenizer)):
-        if together is not None and not extra and len(group) > 1:
+        if isinstance(tokenizer, EncodesBatches) and not extra and len(group) > 1:
             try:
-                results = together(group)
+                results = tokenizer.encode_batch(group)
             except Exception:
                 pass  # one bad structure fails its group: each is tried alone, below
             else:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from protok.common import workers
 from protok.errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
-from protok.pipeline.batches import Reading, as_tokenizer
+from protok.pipeline.batches import Reading
 from protok.structure.io.sources.paths import utf8
-from protok.tokenizers.registry import is_shipped
+from protok.tokenizers.protocol import Decodes, Tokenizer, decoding
+from protok.tokenizers.registry import as_tokenizer, is_shipped
 from protok.tokens.files import load
 from protok.tokens.tokens import Tokens
+
+if TYPE_CHECKING:
+    from protok.structure.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class _Task:
 def decode_all(
     tokens: str | Path | Iterable[Tokens],
     out: str | Path,
-    tokenizer: Any = None,
+    tokenizer: Tokenizer | str | Path | None = None,
     *,
     compare: str | Path | Iterable[str | Path] | None = None,
     suffix: str = ".pdb",
@@ -182,14 +186,16 @@ def _chain(tokens: Tokens) -> str:
     return str(tokens.chain[0])
 
 
-def _decoder_of(chains: Sequence[Tokens], tokenizer: Any, file: str) -> Any:
+def _decoder_of(chains: Sequence[Tokens], tokenizer: Tokenizer | str | Path | None, file: str) -> Decodes:
     codebooks = list(dict.fromkeys(one.codebook for one in chains))
     if not codebooks:
         raise NoProtein("holds no tokens", "encode some structures first", file=file)
-    return model_of(codebooks, tokenizer, file)
+    return decoding(model_of(codebooks, tokenizer, file))
 
 
-def model_of(codebooks: Sequence[str], tokenizer: Any = None, file: str = "") -> Any:
+def model_of(
+    codebooks: Sequence[str], tokenizer: Tokenizer | str | Path | None = None, file: str = ""
+) -> Tokenizer:
     """The tokenizer of some tokens: the one given, or the one that they name.
 
     Raises
@@ -219,7 +225,7 @@ def model_of(codebooks: Sequence[str], tokenizer: Any = None, file: str = "") ->
 class _Originals:
     """Structure files, found by the names that `batch.unique_names` may have given them."""
 
-    def __init__(self, paths: Any, names: set[str]):
+    def __init__(self, paths: str | Path | Iterable[str | Path], names: set[str]):
         from protok.structure.io.sources.paths import iter_files, stem
 
         self._files = list(iter_files(paths))
@@ -244,7 +250,7 @@ def _batches(tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
         yield list(group)
 
 
-def _decoder(payload: Any, compared: bool, options: Reading):
+def _decoder(payload: Decodes | bytes, compared: bool, options: Reading):
     """Make the function that a worker applies to its batches."""
     tokenizer = pickle.loads(payload) if isinstance(payload, bytes) else payload
     from protok.structure.io.read import read
@@ -265,7 +271,7 @@ def _decoder(payload: Any, compared: bool, options: Reading):
     return work
 
 
-def _rebuild(task: _Task, tokenizer: Any, original: Any) -> Rebuilt:
+def _rebuild(task: _Task, tokenizer: Decodes, original: Callable[[Path], Backbone] | None) -> Rebuilt:
     from protok.structure.io.write import write
 
     tokens = task.tokens
@@ -284,7 +290,7 @@ def _rebuild(task: _Task, tokenizer: Any, original: Any) -> Rebuilt:
     return Rebuilt(tokens.name, _chain(tokens), len(tokens), str(task.target), confidence, **scores)
 
 
-def _match(tokens: Tokens, references: Sequence[Path], original: Any):
+def _match(tokens: Tokens, references: Sequence[Path], original: Callable[[Path], Backbone]) -> Backbone:
     """Return the chain of the tokens from the first original that has it, residue for residue."""
     if not references:
         raise ProtokError("no original of this name to compare with", "see --compare")

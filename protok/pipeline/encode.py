@@ -25,9 +25,11 @@ import numpy as np
 from protok.common import workers
 from protok.common.files import atomic_folder, atomic_path, write_errors
 from protok.errors import ProtokError
-from protok.pipeline.batches import Reading, as_tokenizer, check_across, encode_sources
+from protok.pipeline.batches import Reading, check_across, encode_sources, residues_of
 from protok.pipeline.inputs import Source, find_sources
 from protok.pipeline.journal import PART_ROWS, Entry, Journal, difference
+from protok.tokenizers.protocol import HasEncoder, Tokenizer, encode_each
+from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.files import save, scan
 from protok.tokens.parquet import token_schema
 
@@ -83,7 +85,7 @@ class Summary:
 
 def encode_all(
     paths: str | Path | Iterable[str | Path],
-    tokenizer: Any,
+    tokenizer: Tokenizer | str | Path,
     out: str | Path,
     *,
     jobs: int = 1,
@@ -219,7 +221,7 @@ def encode_all(
 
 
 def encode_store(
-    store: str | Path, tokenizer: Any, out: str | Path, *, progress: bool | None = None
+    store: str | Path, tokenizer: Tokenizer | str | Path, out: str | Path, *, progress: bool | None = None
 ) -> Summary:
     """Tokenize a structure store, as training writes and reads it, into one token file.
 
@@ -240,7 +242,6 @@ def encode_store(
     ProtokError
         If `out` exists.
     """
-    from protok.pipeline.batches import residues_of
     from protok.structure.store import read_store
 
     began = time.monotonic()
@@ -258,7 +259,7 @@ def encode_store(
         for _, group in itertools.groupby(zip(room, order, strict=True), key=lambda pair: pair[0]):
             rows = [int(i) for _, i in group]
             chains = [held.backbone(i) for i in rows]
-            for i, tokens in zip(rows, tokenizer.encode_batch(chains), strict=True):
+            for i, tokens in zip(rows, encode_each(tokenizer, chains), strict=True):
                 name, _, chain = held.ids[i].rpartition("_")
                 label = np.full(len(tokens), chain)
                 found[i] = replace(tokens, name=name, chain=label) if name else tokens
@@ -284,12 +285,11 @@ def parts_of(out: str | Path) -> Path:
     return out.parent / f"{out.name}.parts"
 
 
-def job_key(tokenizer: Any, options: Reading) -> dict:
+def job_key(tokenizer: Tokenizer, options: Reading) -> dict:
     """What results depend on besides the inputs: the model, all of it, and the options."""
     model = {
         "codebook": tokenizer.codebook,
-        "encoder": getattr(tokenizer, "encoder_fingerprint", None),
-        "compute": getattr(tokenizer, "compute", None),
+        "encoder": tokenizer.encoder_fingerprint if isinstance(tokenizer, HasEncoder) else None,
     }
     return model | asdict(options)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from protok.errors import ProtokError
+from protok.errors import ProtokError, Unsupported
 from protok.pipeline.batches import (
     BATCH_FILES,
     Encoded,
@@ -27,6 +27,7 @@ from protok.pipeline.batches import (
     read_structures,
 )
 from protok.pipeline.inputs import Source
+from protok.tokenizers.protocol import Movable, Tokenizer
 
 #: Batches that wait for each encoder: enough to keep it busy, few enough to bound the memory.
 AHEAD = 2
@@ -66,7 +67,7 @@ class _Work:
 
 def encode_sources(
     sources: Sequence[Source],
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     options: Reading,
     cluster: Cluster,
     *,
@@ -88,7 +89,11 @@ def encode_sources(
     ------
     ProtokError
         If Ray is not installed, or there is no cluster at the address.
+    Unsupported
+        If encoders are to take GPUs and the tokenizer has no network.
     """
+    if cluster.gpus and not isinstance(tokenizer, Movable):
+        raise Unsupported(f"{tokenizer.codebook} has no network for a GPU", "leave the GPUs out")
     try:
         import ray
     except ImportError as error:
@@ -155,7 +160,9 @@ class _Encoder:
 class _Stages:
     """What is being read, has been read, and is being encoded."""
 
-    def __init__(self, ray, tokenizer, options: Reading, cluster: Cluster, timeout: float | None):
+    def __init__(
+        self, ray: Any, tokenizer: Tokenizer, options: Reading, cluster: Cluster, timeout: float | None
+    ):
         self.ray, self.options, self.cluster, self.timeout = ray, options, cluster, timeout
         self.read = ray.remote(_read).options(num_cpus=1, num_returns=2, max_retries=0)
         self.actor = ray.remote(_Encoder).options(num_cpus=1, num_gpus=cluster.gpus)

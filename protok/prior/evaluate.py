@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from protok.prior.corpus import Corpus, read_corpus
 from protok.prior.model import Prior
 from protok.prior.sampling import Request
 from protok.quantize.usage import perplexity, share_used
+
+if TYPE_CHECKING:
+    from protok.image.tokenizer import ImageTokenizer
+    from protok.tokenizers.protocol import Decodes
 
 
 def learned_codes(prior: Prior, learned: str | Path) -> Corpus:
@@ -41,7 +45,11 @@ def code_use(codes: Sequence[np.ndarray], size: int) -> dict[str, float]:
 
 
 def score_chains(
-    prior: Prior, tokenizer: Any, wanted: Sequence[Request], codes: Sequence[np.ndarray], learned: str | Path
+    prior: Prior,
+    tokenizer: Decodes,
+    wanted: Sequence[Request],
+    codes: Sequence[np.ndarray],
+    learned: str | Path,
 ) -> dict[str, Any]:
     """Validity, diversity and novelty of sampled chains, beside training chains through the codes.
 
@@ -80,7 +88,7 @@ def score_chains(
 
 def score_images(
     prior: Prior,
-    tokenizer: Any,
+    tokenizer: ImageTokenizer,
     wanted: Sequence[Request],
     codes: Sequence[np.ndarray],
     learned: str | Path,

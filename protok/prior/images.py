@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from protok.image.tokens import ImageTokens
 from protok.prior.corpus import Corpus
 from protok.prior.layout import Layout
 from protok.prior.sampling import Request
+
+if TYPE_CHECKING:
+    from protok.image.tokenizer import ImageTokenizer
 
 
 def as_tokens(
@@ -39,7 +42,7 @@ def as_tokens(
     return found
 
 
-def decoder(name: Any, layout: Layout) -> Any:
+def decoder(name: ImageTokenizer | str | Path, layout: Layout) -> ImageTokenizer:
     """The image tokenizer of a prior's codes: a given one, or a name or folder.
 
     Raises
@@ -49,7 +52,7 @@ def decoder(name: Any, layout: Layout) -> Any:
     """
     from protok.image.tokenizer import ImageTokenizer
 
-    tokenizer = name if hasattr(name, "decode") else ImageTokenizer.from_pretrained(name)
+    tokenizer = ImageTokenizer.from_pretrained(name) if isinstance(name, str | Path) else name
     return layout.checked(tokenizer)
 
 
@@ -64,7 +67,7 @@ def repetition(codes: Sequence[np.ndarray], corpus: Corpus) -> float:
 
 
 def likeness(
-    samples: np.ndarray, originals: Pictures, tokenizer: Any, inception: str | Path | None = None
+    samples: np.ndarray, originals: Pictures, tokenizer: ImageTokenizer, inception: str | Path | None = None
 ) -> dict[str, Any]:
     """Fréchet distance of samples from real images, and what reconstructions would have.
 

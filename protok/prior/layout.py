@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from protok.errors import CodebookMismatch, FormatError
 from protok.tokens.vocabulary import BOS, BREAK, EOS, MASK, SPECIALS, UNK
+
+if TYPE_CHECKING:
+    from protok.tokenizers.protocol import Named
+
+#: A tokenizer, of structures or of images.
+Coded = TypeVar("Coded", bound="Named")
 
 #: Lengths that share a label of the condition ``length``.
 STRIDE = 16
@@ -205,7 +211,7 @@ class Layout:
         allowed[EOS] = step >= n or free
         return allowed
 
-    def checked(self, tokenizer: Any) -> Any:
+    def checked(self, tokenizer: Coded) -> Coded:
         """The same tokenizer.
 
         Raises

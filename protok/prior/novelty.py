@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from protok.analysis.alignment import LOCAL_GAP, alignment_score, tm_align
-from protok.errors import ProtokError
+from protok.errors import ProtokError, Unsupported
 from protok.prior.corpus import Corpus
 from protok.structure.backbone import Backbone
+from protok.tokenizers.protocol import Decodes, HasCodeVectors, Tokenizer
 
 #: Pairs of chains whose TM-score is computed, at most.
 PAIRS = 300
@@ -29,8 +30,16 @@ class Codes:
     score: np.ndarray
 
     @classmethod
-    def of(cls, tokenizer: Any, usage: np.ndarray) -> Codes:
-        """From the code vectors of a tokenizer and how often each code occurs."""
+    def of(cls, tokenizer: Tokenizer, usage: np.ndarray) -> Codes:
+        """From the code vectors of a tokenizer and how often each code occurs.
+
+        Raises
+        ------
+        Unsupported
+            If it has no code vectors.
+        """
+        if not isinstance(tokenizer, HasCodeVectors):
+            raise Unsupported(f"{tokenizer.name} has no code vectors to align by", "give a learned tokenizer")
         vectors = tokenizer.code_vectors().astype(np.float64)
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         mean = (usage / usage.sum()) @ vectors
@@ -129,7 +138,7 @@ def novelty(
     codes: Sequence[np.ndarray],
     backbones: Sequence[Backbone],
     library: Library,
-    tokenizer: Any,
+    tokenizer: Decodes,
     hits: int = 3,
 ) -> dict[str, Any]:
     """How like each sample is to the training chain that it is likest to.

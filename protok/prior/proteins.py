@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from protok.prior.layout import OTHER, Layout
 from protok.prior.sampling import Request
 from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths
 from protok.structure.descriptors import secondary_structure
+from protok.tokenizers.protocol import Decodes, Tokenizer, decoding
+from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
 
 #: CA atoms in Å that are too close, of residues at least so far apart in the chain.
@@ -55,18 +57,17 @@ def as_tokens(
     return found
 
 
-def decoder(name: Any, layout: Layout) -> Any:
+def decoder(name: Tokenizer | str | Path, layout: Layout) -> Decodes:
     """The tokenizer of a prior's codes: a given one, or a name or folder.
 
     Raises
     ------
     CodebookMismatch
         If it has another codebook.
+    Unsupported
+        If it has no decoder.
     """
-    from protok.tokenizers.registry import load
-
-    tokenizer = load(name) if not hasattr(name, "decode") else name
-    return layout.checked(tokenizer)
+    return layout.checked(decoding(as_tokenizer(name)))
 
 
 def soundness(backbone: Backbone) -> dict[str, float]:

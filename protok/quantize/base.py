@@ -64,6 +64,7 @@ class Quantizer(nn.Module):
     initialised: Tensor
     hardness: Tensor
     code_shape: tuple[int, ...] = ()
+    _warned = False
     #: Of the running usage, where a kind does not set its own.
     decay: float = 0.99
     #: What to do when codes go unused.
@@ -206,7 +207,7 @@ class Quantizer(nn.Module):
 
     def warn_of_collapse(self, batch: float) -> None:
         """Warn once if few codes are in use; the running usage starts even, so not too early."""
-        if getattr(self, "_warned", False):
+        if self._warned:
             return
         # A running mean over few vectors cannot show more codes than vectors.
         reach = min(self.size, batch / (1 - self.decay))

@@ -37,7 +37,8 @@ class ResidualVQ(Quantizer):
         if len({id(q) for q in levels}) != len(levels):
             raise ValueError("levels must not share a quantizer; build one for each")
         for q in levels:
-            if not isinstance(q, VQ | SimVQ) or getattr(q, "metric", "") == "cosine":
+            euclidean = isinstance(q, SimVQ) or (isinstance(q, VQ) and q.metric == "euclidean")
+            if not euclidean:
                 raise ValueError("a level is a Euclidean VQ or a SimVQ: others change the residual")
         self.code_shape = (len(levels),)
         super().__init__(levels[0].size, levels[0].dim)

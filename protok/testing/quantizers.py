@@ -11,9 +11,21 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from protok.testing.requirement import require
+
+
+@runtime_checkable
+class HasCodeShape(Protocol):
+    """A quantizer with several ids a vector: the trailing shape of its ids."""
+
+    @property
+    def code_shape(self) -> tuple[int, ...]: ...
+
 
 HARDNESSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -24,15 +36,15 @@ def check_quantizer_shape(quantizer: nn.Module) -> None:
     for shape in ((), (1,), (7,), (2, 3), (2, 1, 4), (0,), (2, 0)):
         flat = _latents(q, math.prod(shape), seed=1)
         out, expected = q(flat.reshape(*shape, q.dim)), q(flat)
-        _require(
+        require(
             out.ids.shape == (*shape, *_codes(q)) and out.z.shape == (*shape, q.dim),
             f"input {(*shape, q.dim)} gives z {tuple(out.z.shape)}, ids {tuple(out.ids.shape)}",
         )
         different = int((out.ids.flatten() != expected.ids.flatten()).sum())
-        _require(not different, f"{different} of {len(flat)} ids depend on the shape {shape}")
+        require(not different, f"{different} of {len(flat)} ids depend on the shape {shape}")
         error = _largest(out.z.reshape(-1, q.dim) - expected.z)
-        _require(error < 1e-5, f"vectors of shape {shape} differ from the flat ones by {error:.2g}")
-        _require(out.loss.shape == (), f"the loss has shape {tuple(out.loss.shape)}")
+        require(error < 1e-5, f"vectors of shape {shape} differ from the flat ones by {error:.2g}")
+        require(out.loss.shape == (), f"the loss has shape {tuple(out.loss.shape)}")
 
 
 def check_quantizer_mask(quantizer: nn.Module) -> None:
@@ -47,24 +59,24 @@ def check_quantizer_mask(quantizer: nn.Module) -> None:
             a, b = _seeded(one, dirty, mask), _seeded(two, kept)
             where = f"{'training' if training else 'eval'}, hardness {hardness:g}"
             wrong = int((a.ids[mask] != b.ids).sum())
-            _require(not wrong, f"masking instead of removal changes {wrong} ids ({where})")
+            require(not wrong, f"masking instead of removal changes {wrong} ids ({where})")
             coded = int((a.ids[~mask] != -1).sum())
-            _require(not coded, f"{coded} masked entries have an id other than -1 ({where})")
+            require(not coded, f"{coded} masked entries have an id other than -1 ({where})")
             filled = _largest(a.z[~mask])
-            _require(filled == 0, f"masked entries are not zero but up to {filled:.2g} ({where})")
+            require(filled == 0, f"masked entries are not zero but up to {filled:.2g} ({where})")
             error = _largest(a.z[mask] - b.z)
-            _require(error < 1e-6, f"masking changes vectors by {error:.2g} ({where})")
+            require(error < 1e-6, f"masking changes vectors by {error:.2g} ({where})")
             error = _largest(a.loss - b.loss)
-            _require(error < 1e-6, f"masking changes the loss by {error:.2g} ({where})")
+            require(error < 1e-6, f"masking changes the loss by {error:.2g} ({where})")
             (a.z[mask].sum() + a.loss).backward()
             (b.z.sum() + b.loss).backward()
             leak = _largest(dirty.grad[~mask])
-            _require(leak == 0, f"masked entries get a gradient of {leak:.2g} ({where})")
+            require(leak == 0, f"masked entries get a gradient of {leak:.2g} ({where})")
             error = _largest(dirty.grad[mask] - kept.grad)
-            _require(error < 1e-6, f"masking changes the gradient by {error:.2g} ({where})")
+            require(error < 1e-6, f"masking changes the gradient by {error:.2g} ({where})")
             _same_state(one, two, f"masking changes the state ({where})", 1e-6)
             nothing = _seeded(one, dirty, torch.zeros_like(mask))
-            _require(
+            require(
                 bool((nothing.ids == -1).all()) and _largest(nothing.z) == 0 == _largest(nothing.loss),
                 f"a wholly masked input has codes, vectors or a loss ({where})",
             )
@@ -79,9 +91,9 @@ def check_quantizer_range(quantizer: nn.Module) -> None:
         q = _used(quantizer).train(training)
         for scale in (0.0, 1e-6, 1.0, 1e4):
             ids = q(scale * _latents(q, 200, seed=4)).ids
-            _require(not ids.is_floating_point(), f"ids are {ids.dtype}, not integers")
+            require(not ids.is_floating_point(), f"ids are {ids.dtype}, not integers")
             low, high = int(ids.min()), int(ids.max())
-            _require(
+            require(
                 0 <= low and high < q.size,
                 f"ids span {low}..{high} at scale {scale:g}, allowed are 0..{q.size - 1}",
             )
@@ -93,7 +105,7 @@ def check_quantizer_range(quantizer: nn.Module) -> None:
                 q(z)
             except ValueError as error:
                 said = str(error)
-            _require("NaN" in said, f"latents with {value} give {said or 'codes'!r}, not an error")
+            require("NaN" in said, f"latents with {value} give {said or 'codes'!r}, not an error")
 
 
 def check_quantizer_lookup(quantizer: nn.Module) -> None:
@@ -103,14 +115,14 @@ def check_quantizer_lookup(quantizer: nn.Module) -> None:
         z = _latents(q, 200, seed=5).reshape(10, 20, -1)
         out = q(z)
         vectors = q.lookup(out.ids)
-        _require(vectors.shape == z.shape, f"lookup gives {tuple(vectors.shape)}, not {z.shape}")
+        require(vectors.shape == z.shape, f"lookup gives {tuple(vectors.shape)}, not {z.shape}")
         error = _largest(vectors - out.z)
         scale = _largest(z)
-        _require(
+        require(
             error < 1e-5 * scale, f"lookup differs from the output by {error:.2g} at hardness {hardness:g}"
         )
     zeros = _largest(q.lookup(torch.full((3, *_codes(q)), -1)))
-    _require(zeros == 0, f"lookup of -1 gives values up to {zeros:.2g}, not zeros")
+    require(zeros == 0, f"lookup of -1 gives values up to {zeros:.2g}, not zeros")
 
 
 def check_quantizer_gradient(quantizer: nn.Module) -> None:
@@ -121,9 +133,9 @@ def check_quantizer_gradient(quantizer: nn.Module) -> None:
         out = q(z)
         weight = torch.randn(z.shape, generator=torch.Generator().manual_seed(7))
         (out.z * weight).sum().backward()
-        _require(z.grad is not None, f"no gradient reaches the input at hardness {hardness:g}")
+        require(z.grad is not None, f"no gradient reaches the input at hardness {hardness:g}")
         reached = int((z.grad.abs().sum(-1) > 0).sum())
-        _require(
+        require(
             reached == len(z) and bool(z.grad.isfinite().all()),
             f"a finite gradient reaches {reached} of {len(z)} vectors at hardness {hardness:g}, "
             f"with {int((~z.grad.isfinite()).sum())} values not finite",
@@ -143,7 +155,7 @@ def check_quantizer_eval(quantizer: nn.Module) -> None:
         _same_state(q, before, f"eval changes the state at hardness {hardness:g}")
         changed = int((first.ids != second.ids).sum())
         error = _largest(first.z - second.z)
-        _require(
+        require(
             not changed and error == 0,
             f"the same input gives {changed} other ids, vectors {error:.2g} apart, the second "
             f"time in eval at hardness {hardness:g}",
@@ -164,7 +176,7 @@ def check_quantizer_resume(quantizer: nn.Module) -> None:
         z = _latents(q, 256, seed=13)
         a, b = q.eval()(z), fresh.eval()(z)
         changed = int((a.ids != b.ids).sum())
-        _require(
+        require(
             not changed and _largest(a.z - b.z) == 0,
             f"after loading {changed} of {len(z)} ids differ, vectors by {_largest(a.z - b.z):.2g},"
             f" at hardness {hardness:g}",
@@ -172,7 +184,7 @@ def check_quantizer_resume(quantizer: nn.Module) -> None:
         for seed in (14, 15):
             a, b = (_seeded(x.train(), _latents(q, 256, seed)) for x in (q, fresh))
             error = max(_largest(a.z - b.z), _largest(a.loss - b.loss))
-            _require(
+            require(
                 error == 0,
                 f"training goes on differently after loading at hardness {hardness:g}: "
                 f"outputs differ by {error:.2g}",
@@ -193,10 +205,10 @@ def check_quantizer_autocast(quantizer: nn.Module) -> None:
             where = f"{'training' if training else 'eval'}, hardness {hardness:g}"
             for name in ("z", "loss"):
                 dtype = getattr(out, name).dtype
-                _require(dtype == torch.float32, f"{name} is {dtype} inside autocast ({where})")
+                require(dtype == torch.float32, f"{name} is {dtype} inside autocast ({where})")
             changed = int((out.ids != expected.ids).sum())
             error = _largest(out.z - expected.z)
-            _require(
+            require(
                 not changed and error == 0,
                 f"autocast changes {changed} of {len(z)} ids, vectors by {error:.2g} ({where})",
             )
@@ -216,13 +228,8 @@ QUANTIZER_CONTRACTS = (
 )
 
 
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise AssertionError(otherwise)
-
-
 def _codes(quantizer: nn.Module) -> tuple[int, ...]:
-    return tuple(getattr(quantizer, "code_shape", ()))
+    return tuple(quantizer.code_shape) if isinstance(quantizer, HasCodeShape) else ()
 
 
 def _latents(quantizer: nn.Module, n: int, seed: int) -> Tensor:
@@ -257,4 +264,4 @@ def _same_state(a: nn.Module, b: nn.Module, otherwise: str, tolerance: float = 0
     one, two = a.state_dict(), b.state_dict()
     for key in one:
         error = _largest(one[key].double() - two[key].double())
-        _require(error <= tolerance, f"{otherwise}: {key} differs by up to {error:.2g}")
+        require(error <= tolerance, f"{otherwise}: {key} differs by up to {error:.2g}")

@@ -1,4 +1,8 @@
-"""The contracts of any tokenizer, one function each."""
+"""The contracts of any tokenizer and of what one can do besides, one function each.
+
+Which ability a contract is of, and so which tokenizers must keep it, is in `ABILITY_CONTRACTS`;
+`contracts_for` gives those of one tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from protok.common.checkpoint import SavesPretrained
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
 from protok.structure.backbone import Backbone
+from protok.testing.requirement import require
 from protok.testing.structures import (
     joined,
     mirrored,
@@ -21,6 +27,19 @@ from protok.testing.structures import (
     random_rotation,
     without,
 )
+from protok.tokenizers.protocol import (
+    CrossesChains,
+    Decodes,
+    Embeds,
+    EncodesBatches,
+    HasAlphabet,
+    HasCodeVectors,
+    HasStates,
+    Tokenizer,
+)
+
+#: What a contract is checked on; None for `default_structures`.
+Structures = Sequence[Backbone] | None
 
 
 def default_structures() -> list[Backbone]:
@@ -33,49 +52,96 @@ def default_structures() -> list[Backbone]:
     ]
 
 
-def check_length(tokenizer, structures: Sequence[Backbone] | None = None) -> None:
+def check_length(tokenizer: Tokenizer, structures: Structures = None) -> None:
     """One token a residue, in -1..size-1, with the labels of the residues, for any length."""
     tiny = [random_backbone(n, seed=n) for n in (1, 2, 3, 4, 5)]
     hollow = without(random_backbone(12, seed=5), range(12))
     for s in [*_given(structures), *tiny, hollow]:
         tokens = tokenizer.encode(s)
-        _require(len(tokens) == len(s), f"{len(tokens)} tokens for {len(s)} residues of {s!r}")
+        require(len(tokens) == len(s), f"{len(tokens)} tokens for {len(s)} residues of {s!r}")
         ids = np.asarray(tokens.ids)
-        _require(ids.shape == (len(s),), f"ids of {len(s)} residues have shape {ids.shape}")
-        _require(np.issubdtype(ids.dtype, np.integer), f"ids are {ids.dtype}, not integers")
+        require(ids.shape == (len(s),), f"ids of {len(s)} residues have shape {ids.shape}")
+        require(np.issubdtype(ids.dtype, np.integer), f"ids are {ids.dtype}, not integers")
         low, high = int(ids.min()), int(ids.max())
-        _require(
+        require(
             -1 <= low and high < tokenizer.size,
             f"ids span {low}..{high}, allowed are -1..{tokenizer.size - 1}",
         )
         coded = int((ids[~s.mask] >= 0).sum())
-        _require(not coded, f"{coded} of {int((~s.mask).sum())} incomplete residues have a code")
-        _require(tokens.sequence == s.sequence, "tokens carry another sequence than the structure")
+        require(not coded, f"{coded} of {int((~s.mask).sum())} incomplete residues have a code")
+        require(tokens.sequence == s.sequence, "tokens carry another sequence than the structure")
         for key in ("chain", "index", "icode"):
             same = np.array_equal(getattr(tokens, key), getattr(s, key))
-            _require(same, f"tokens carry another {key} than the structure")
-        _require(
+            require(same, f"tokens carry another {key} than the structure")
+        require(
             tokens.size == tokenizer.size and tokens.codebook == tokenizer.codebook,
             f"tokens say {tokens.codebook}, size {tokens.size}; the tokenizer "
             f"{tokenizer.codebook}, size {tokenizer.size}",
         )
 
 
-def check_embed(tokenizer, structures: Sequence[Backbone] | None = None) -> None:
-    """`embed` gives one row a residue, NaN exactly where `encode` gives -1."""
+def check_embed(tokenizer: Embeds, structures: Structures = None) -> None:
+    """`embed` gives one row a residue, NaN exactly where `encode` gives -1.
+
+    Without codes (size 0) every complete residue needs a row of numbers.
+    """
     for s in _given(structures):
-        missing = np.asarray(tokenizer.encode(s).ids) < 0
-        for quantized in (False, True):
-            z = tokenizer.embed(s, quantized=quantized)
-            _require(
-                z.ndim == 2 and len(z) == len(s),
-                f"embed(quantized={quantized}) of {len(s)} residues has shape {z.shape}",
-            )
-            wrong = int((np.isnan(z).any(axis=1) != missing).sum())
-            _require(not wrong, f"{wrong} of {len(s)} rows are NaN with a code, or not without")
+        missing = ~s.mask
+        if isinstance(tokenizer, Tokenizer) and tokenizer.size:
+            missing = np.asarray(tokenizer.encode(s).ids) < 0
+        _require_rows(tokenizer.embed(s), missing, "embed")
 
 
-def check_invariance(tokenizer, structures: Sequence[Backbone] | None = None, share: float = 0.005) -> None:
+def check_states(tokenizer: HasStates, structures: Structures = None) -> None:
+    """`states` gives one row a residue or token, NaN exactly where there is none."""
+    for s in _given(structures):
+        _require_rows(tokenizer.states(s), ~s.mask, "states")
+        if isinstance(tokenizer, Tokenizer) and tokenizer.size:
+            tokens = tokenizer.encode(s)
+            _require_rows(tokenizer.states(tokens), np.asarray(tokens.ids) < 0, "states")
+
+
+def check_code_vectors(tokenizer: HasCodeVectors, structures: Structures = None) -> None:
+    """`code_vectors` gives one finite vector a code, whatever is encoded meanwhile."""
+    vectors = np.array(tokenizer.code_vectors())
+    require(
+        vectors.ndim == 2 and len(vectors) == tokenizer.size and vectors.shape[1] > 0,
+        f"code_vectors of {tokenizer.size} codes have shape {vectors.shape}",
+    )
+    odd = int((~np.isfinite(vectors)).any(axis=1).sum())
+    require(not odd, f"{odd} of {len(vectors)} code vectors are not finite")
+    for s in _given(structures):
+        tokenizer.encode(s)
+    different = int((np.asarray(tokenizer.code_vectors()) != vectors).any(axis=1).sum())
+    require(not different, f"{different} of {len(vectors)} code vectors changed by encoding")
+
+
+def check_alphabet(tokenizer: HasAlphabet, structures: Structures = None) -> None:
+    """There is a letter of its own for each code, and tokens carry them."""
+    letters = tokenizer.alphabet
+    require(
+        len({*letters}) == len(letters) == tokenizer.size,
+        f"{len(letters)} letters, {len({*letters})} of them different, for {tokenizer.size} codes",
+    )
+    for s in _given(structures):
+        carried = tokenizer.encode(s).alphabet
+        require(carried == letters, f"tokens carry the letters {carried!r}, not {letters!r}")
+
+
+def check_crossing(tokenizer: CrossesChains, structures: Structures = None) -> None:
+    """`across_chains` changes no code of a single chain, and no place of a missing one."""
+    for s in _given(structures):
+        apart, together = tokenizer.encode(s), tokenizer.encode(s, across_chains=True)
+        different, n = _differences(apart.ids, together.ids)
+        require(
+            not different or len(s.chains) > 1,
+            f"{different} of {n} codes of a single chain change with across_chains",
+        )
+        moved = int(((apart.ids < 0) != (together.ids < 0)).sum())
+        require(not moved, f"{moved} of {len(s)} codes come or go with across_chains")
+
+
+def check_invariance(tokenizer: Tokenizer, structures: Structures = None, share: float = 0.005) -> None:
     """Rotation and translation change at most `share` of the codes (rounding at cell borders)."""
     structures = _given(structures)
     rng = np.random.default_rng(0)
@@ -86,24 +152,24 @@ def check_invariance(tokenizer, structures: Sequence[Backbone] | None = None, sh
     ]
     pairs += [(s, moved(s, shift=(60.0, -30.0, 45.0))) for s in structures]
     changed, total = _changed(tokenizer, pairs)
-    _require(
+    require(
         changed <= share * total,
         f"rotation and translation change {changed} of {total} codes "
         f"({changed / total:.2%}, allowed are {share:.2%})",
     )
 
 
-def check_mirror(tokenizer, structures: Sequence[Backbone] | None = None, share: float = 0.6) -> None:
+def check_mirror(tokenizer: Tokenizer, structures: Structures = None, share: float = 0.6) -> None:
     """The mirror image changes at least `share` of the codes."""
     changed, total = _changed(tokenizer, [(s, mirrored(s)) for s in _given(structures)])
-    _require(
+    require(
         changed >= share * total,
         f"the mirror image changes {changed} of {total} codes "
         f"({changed / total:.1%}, at least {share:.1%} must)",
     )
 
 
-def check_batch(tokenizer, structures: Sequence[Backbone] | None = None, share: float = 0.0) -> None:
+def check_batch(tokenizer: EncodesBatches, structures: Structures = None, share: float = 0.0) -> None:
     """`encode_batch` gives what `encode` gives one by one, whatever is beside it.
 
     At most `share` of the codes may differ, for those who batch in low precision.
@@ -114,21 +180,21 @@ def check_batch(tokenizer, structures: Sequence[Backbone] | None = None, share: 
     changed = total = 0
     for picked in (range(len(structures)), order, order[:1]):
         batch = tokenizer.encode_batch([structures[i] for i in picked])
-        _require(len(batch) == len(picked), f"{len(batch)} results for a batch of {len(picked)}")
+        require(len(batch) == len(picked), f"{len(batch)} results for a batch of {len(picked)}")
         for i, tokens in zip(picked, batch, strict=True):
-            _require(
+            require(
                 tokens.sequence == structures[i].sequence,
                 f"place of {structures[i]!r} in the batch holds another structure's tokens",
             )
             different, n = _differences(tokens.ids, single[i].ids)
             changed, total = changed + different, total + n
-    _require(
+    require(
         changed <= share * total,
         f"batching changes {changed} of {total} codes ({changed / total:.2%}, allowed are {share:.2%})",
     )
 
 
-def check_chains(tokenizer, structures: Sequence[Backbone] | None = None) -> None:
+def check_chains(tokenizer: Tokenizer, structures: Structures = None) -> None:
     """By default each chain is coded as if alone, whatever the order of the chains.
 
     Structures of one chain are passed over.
@@ -136,7 +202,7 @@ def check_chains(tokenizer, structures: Sequence[Backbone] | None = None) -> Non
     if structures is None:
         structures = [random_complex([60, 35, 45], seed=8)]
     structures = [s for s in structures if len(s.chains) > 1]
-    _require(bool(structures), "no structure of several chains was given to check on")
+    require(bool(structures), "no structure of several chains was given to check on")
     for s in structures:
         parts = list(s.split())
         alone = {p.chains[0]: tokenizer.encode(p).ids for p in parts}
@@ -145,7 +211,7 @@ def check_chains(tokenizer, structures: Sequence[Backbone] | None = None) -> Non
             ids = np.asarray(tokenizer.encode(whole).ids)
             for chain, expected in alone.items():
                 different, n = _differences(ids[whole.chain == chain], expected)
-                _require(
+                require(
                     not different,
                     f"{different} of {n} codes of chain {chain} change beside the others, "
                     f"in the order {','.join(whole.chains)}",
@@ -153,7 +219,7 @@ def check_chains(tokenizer, structures: Sequence[Backbone] | None = None) -> Non
 
 
 def check_missing(
-    tokenizer, structures: Sequence[Backbone] | None = None, radius: float = 40.0, share: float = 0.0
+    tokenizer: Tokenizer, structures: Structures = None, radius: float = 40.0, share: float = 0.0
 ) -> None:
     """A residue that goes missing gets -1 and changes codes only within `radius` Å (CA to CA).
 
@@ -167,12 +233,12 @@ def check_missing(
     for s in structures:
         before = np.asarray(tokenizer.encode(s).ids)
         coded = np.flatnonzero(before >= 0)
-        _require(len(coded) > 0, f"{s!r} has no code at all")
+        require(len(coded) > 0, f"{s!r} has no code at all")
         for residue in coded[[0, len(coded) // 3, len(coded) // 2, -1]]:
             for atoms, words in ((slice(None), "loses all atoms"), (2, "loses its C")):
                 after = np.asarray(tokenizer.encode(without(s, residue, atoms)).ids)
-                _require(len(after) == len(s), f"{len(after)} tokens for {len(s)} residues, one missing")
-                _require(after[residue] == -1, f"a residue that {words} has code {after[residue]}")
+                require(len(after) == len(s), f"{len(after)} tokens for {len(s)} residues, one missing")
+                require(after[residue] == -1, f"a residue that {words} has code {after[residue]}")
                 distance = np.linalg.norm(s.coords[:, 1] - s.coords[residue, 1], axis=1)
                 far = distance > radius
                 wrong = np.flatnonzero(far & (before != after))
@@ -180,37 +246,39 @@ def check_missing(
                 changed += len(wrong)
                 if len(wrong) and distance[wrong].max() > worst[0]:
                     worst = (distance[wrong].max(), f"residue {residue} of {len(s)} {words}")
-    _require(beyond > 0, f"no residue lies beyond {radius} Å: give larger structures")
-    _require(
+    require(beyond > 0, f"no residue lies beyond {radius} Å: give larger structures")
+    require(
         changed <= share * beyond,
         f"{changed} of {beyond} codes beyond {radius} Å change with a missing residue, at most "
         f"{share:.0%} may; the farthest, {worst[0]:.1f} Å away, when {worst[1]}",
     )
 
 
-def check_deterministic(tokenizer, structures: Sequence[Backbone] | None = None) -> None:
+def check_deterministic(tokenizer: Tokenizer, structures: Structures = None) -> None:
     """The same structure gives the same codes, whatever came before and whatever the seeds."""
     structures = _given(structures)
     first = [tokenizer.encode(s).ids for s in structures]
     with _other_random_state():
         for i in reversed(range(len(structures))):
             different, n = _differences(tokenizer.encode(structures[i]).ids, first[i])
-            _require(not different, f"{different} of {n} codes differ at the second time")
+            require(not different, f"{different} of {n} codes differ at the second time")
 
 
 def check_save_load(
-    tokenizer, structures: Sequence[Backbone] | None = None, load: Callable[[str], object] | None = None
+    tokenizer: Tokenizer, structures: Structures = None, load: Callable[[str], Tokenizer] | None = None
 ) -> None:
-    """`save_pretrained` and loading give the same codebook, codes and reconstruction.
+    """`save_pretrained` and loading give the same codebook, codes and, if any, reconstruction.
 
     `load` takes the folder; `protok.load` if not given.
     """
     if load is None:
         from protok.tokenizers.registry import load
+    if not isinstance(tokenizer, SavesPretrained):
+        raise AssertionError("there is no save_pretrained")
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         loaded = load(folder)
-        _require(
+        require(
             (loaded.codebook, loaded.size) == (tokenizer.codebook, tokenizer.size),
             f"saved {tokenizer.codebook}, size {tokenizer.size}; "
             f"loaded {loaded.codebook}, size {loaded.size}",
@@ -218,18 +286,21 @@ def check_save_load(
         for s in _given(structures):
             tokens = tokenizer.encode(s)
             different, n = _differences(loaded.encode(s).ids, tokens.ids)
-            _require(not different, f"{different} of {n} codes differ after loading")
-            error = _largest(loaded.decode(tokens).coords - tokenizer.decode(tokens).coords)
-            _require(error < 1e-4, f"reconstructions differ by up to {error:.2g} Å after loading")
+            require(not different, f"{different} of {n} codes differ after loading")
+            if isinstance(tokenizer, Decodes):
+                if not isinstance(loaded, Decodes):
+                    raise AssertionError("the tokenizer decodes, the loaded one does not")
+                error = _largest(loaded.decode(tokens).coords - tokenizer.decode(tokens).coords)
+                require(error < 1e-4, f"reconstructions differ by up to {error:.2g} Å after loading")
 
 
-def check_decode(tokenizer, structures: Sequence[Backbone] | None = None) -> None:
+def check_decode(tokenizer: Decodes, structures: Structures = None) -> None:
     """`decode` takes exactly what `encode` gives: one residue a token, and nothing else.
 
     A residue without a token has no coordinates; every other has N, CA, C and O, and a
     confidence in 0..100 as B-factor. Tokens of another codebook raise CodebookMismatch, ids
-    out of range a ProtokError. A tokenizer without a decoder keeps the contract if it raises
-    Unsupported.
+    out of range a ProtokError. Refusing by Unsupported what it was not made for keeps the
+    contract.
     """
     for s in [*_given(structures), random_backbone(1, 11)]:
         tokens = tokenizer.encode(s)
@@ -237,71 +308,85 @@ def check_decode(tokenizer, structures: Sequence[Backbone] | None = None) -> Non
             back = tokenizer.decode(tokens)
         except Unsupported:
             continue
-        _require(len(back) == len(s), f"{len(s)} tokens decode to {len(back)} residues")
-        _require(back.sequence == s.sequence, "decoding changes the sequence")
+        require(len(back) == len(s), f"{len(s)} tokens decode to {len(back)} residues")
+        require(back.sequence == s.sequence, "decoding changes the sequence")
         for key in ("chain", "index", "icode"):
             same = np.array_equal(getattr(back, key), getattr(s, key))
-            _require(same, f"decoding changes {key}")
+            require(same, f"decoding changes {key}")
         missing = np.asarray(tokens.ids) < 0
         invented = int(np.isfinite(back.coords[missing]).any(axis=(1, 2)).sum())
-        _require(not invented, f"{invented} of {int(missing.sum())} missing residues get atoms")
+        require(not invented, f"{invented} of {int(missing.sum())} missing residues get atoms")
         lost = int((~np.isfinite(back.coords[~missing])).any(axis=(1, 2)).sum())
-        _require(not lost, f"{lost} of {int((~missing).sum())} coded residues lack atoms")
+        require(not lost, f"{lost} of {int((~missing).sum())} coded residues lack atoms")
         odd = back.bfactor[~missing]
         odd = odd[~((odd >= 0) & (odd <= 100))]
-        _require(
+        require(
             not len(odd),
             f"{len(odd)} of {int((~missing).sum())} confidences are outside 0..100, such as {odd[:1]}",
         )
         foreign = replace(tokens, codebook="another@00000000")
-        _require(
+        require(
             _refused(tokenizer.decode, foreign, CodebookMismatch),
             f"tokens of {foreign.codebook} are decoded by {tokenizer.codebook}",
         )
         larger = replace(tokens, ids=np.full(len(s), tokens.size), size=tokens.size + 1, alphabet="")
-        _require(
+        require(
             _refused(tokenizer.decode, larger, ProtokError),
             f"id {tokens.size} is decoded, though ids end at {tokens.size - 1}",
         )
 
 
-#: Contracts of any tokenizer. Those that need more of it are in LEARNED_CONTRACTS.
+#: Contracts of any tokenizer.
 TOKENIZER_CONTRACTS = (
     check_length,
-    check_embed,
     check_invariance,
     check_mirror,
     check_chains,
     check_missing,
     check_deterministic,
-    check_decode,
 )
-#: Further contracts of tokenizers with `encode_batch`, `save_pretrained` and `decode`.
-LEARNED_CONTRACTS = (check_batch, check_save_load)
+#: Further contracts, by the protocol of the ability that each is of.
+ABILITY_CONTRACTS: dict[type, Callable[..., None]] = {
+    EncodesBatches: check_batch,
+    CrossesChains: check_crossing,
+    Decodes: check_decode,
+    HasCodeVectors: check_code_vectors,
+    HasAlphabet: check_alphabet,
+    Embeds: check_embed,
+    HasStates: check_states,
+    SavesPretrained: check_save_load,
+}
 
 
-def _given(structures: Sequence[Backbone] | None) -> list[Backbone]:
+def contracts_for(tokenizer: Tokenizer) -> tuple[Callable[..., None], ...]:
+    """What a tokenizer must keep: the contracts of all, and those of what it can do."""
+    able = (check for ability, check in ABILITY_CONTRACTS.items() if isinstance(tokenizer, ability))
+    return (*TOKENIZER_CONTRACTS, *able)
+
+
+def _given(structures: Structures) -> list[Backbone]:
     return default_structures() if structures is None else list(structures)
 
 
-def _require(holds: bool, otherwise: str) -> None:
-    # Not an assert statement: those vanish under python -O.
-    if not holds:
-        raise AssertionError(otherwise)
+def _require_rows(z: np.ndarray, missing: np.ndarray, verb: str) -> None:
+    """Require a row for each residue, NaN exactly where it is missing."""
+    require(z.ndim == 2 and len(z) == len(missing), f"{verb} of {len(missing)} residues has shape {z.shape}")
+    wrong = int((np.isnan(z).any(axis=1) != missing).sum())
+    require(not wrong, f"{wrong} of {len(z)} rows of {verb} are NaN with a code, or not without")
 
 
 def _differences(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
     """How many ids differ, and how many are coded in either."""
     a, b = np.asarray(a), np.asarray(b)
-    _require(a.shape == b.shape, f"{a.shape} ids where {b.shape} were expected")
+    require(a.shape == b.shape, f"{a.shape} ids where {b.shape} were expected")
     return int((a != b).sum()), int(((a >= 0) | (b >= 0)).sum())
 
 
-def _changed(tokenizer, pairs: list[tuple[Backbone, Backbone]]) -> tuple[int, int]:
+def _changed(tokenizer: Tokenizer, pairs: list[tuple[Backbone, Backbone]]) -> tuple[int, int]:
     """Sum of `_differences` over the encodings of pairs of structures."""
     counts = [_differences(tokenizer.encode(a).ids, tokenizer.encode(b).ids) for a, b in pairs]
     changed, total = (sum(column) for column in zip(*counts, strict=True))
-    _require(total > 0, "none of the structures has any code")
+    require(total > 0, "none of the structures has any code")
     return changed, total
 
 

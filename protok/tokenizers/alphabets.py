@@ -1,4 +1,4 @@
-"""Structural alphabets of others behind the verbs of a protok tokenizer: 3Di, Protein Blocks.
+"""Structural alphabets of others as tokenizers: 3Di, Protein Blocks.
 
 Both are computed by biotite from N, CA and C, chain by chain, and neither can be decoded:
 they were made to be compared, not to be turned back into coordinates.
@@ -20,6 +20,7 @@ class _Alphabet:
 
     name: str
     alphabet: str
+    batch_residues = 4096  # a batch is no faster: so many are held at once
     version = "1"  # of the algorithm: changes when the same structure would give other letters
 
     @property
@@ -39,18 +40,6 @@ class _Alphabet:
     def encode_batch(self, structures, *, across_chains: bool = False) -> list[Tokens]:
         """Encode several structures, each as `encode` does."""
         return [self.encode(one, across_chains=across_chains) for one in structures]
-
-    def decode(self, tokens: Tokens) -> Backbone:
-        """Refuse: the alphabet has no decoder.
-
-        Raises
-        ------
-        Unsupported
-            Always.
-        """
-        raise Unsupported(
-            f"{self.name} is an alphabet without a decoder", "decode tokens of a learned tokenizer"
-        )
 
     def embed(self, structure, *, quantized: bool = False, across_chains: bool = False) -> np.ndarray:
         """Return the letters as one-hot vectors.

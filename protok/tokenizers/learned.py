@@ -45,13 +45,15 @@ class StructureTokenizer(OnDevice):
         What is known of the weights' origin; kept in the saved configuration.
     """
 
+    crosses_chains = True
+
     def __init__(self, network: Network, *, steps: int = 60, provenance: Mapping[str, Any] | None = None):
         self.network = network
         self.encoder, self.compute = network.encoder, "torch"  # see protok.fast
         self.steps = steps
         self.provenance = dict(provenance or {})
         self.name = network.config.name
-        self.size = network.config.quantizer.size
+        self.size = 0 if network.quantizer is None else network.config.quantizer.size
         self.codebook = f"{self.name}@{self._fingerprint()}"
 
     def __repr__(self) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from protok.common import checkpoint
+from protok.tokenizers.protocol import Tokenizer
 
 
 def is_shipped(name: str) -> bool:
@@ -18,7 +18,7 @@ def is_shipped(name: str) -> bool:
     return name in ALPHABETS or name in checkpoint.shipped()
 
 
-def load(name: str | Path) -> Any:
+def load(name: str | Path) -> Tokenizer:
     """A tokenizer by name.
 
     Parameters
@@ -31,7 +31,7 @@ def load(name: str | Path) -> Any:
 
     Returns
     -------
-    A tokenizer: `encode`, `decode`, `embed`, `name`, `size`, `codebook`.
+    A tokenizer; what else it can do, `protok.tokenizers.protocol` tells.
 
     Raises
     ------
@@ -45,3 +45,8 @@ def load(name: str | Path) -> Any:
     from protok.tokenizers.learned import StructureTokenizer
 
     return StructureTokenizer.from_pretrained(name)
+
+
+def as_tokenizer(tokenizer: Tokenizer | str | Path) -> Tokenizer:
+    """A tokenizer, from itself or from its name or folder."""
+    return load(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer

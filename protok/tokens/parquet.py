@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Self
@@ -38,7 +39,7 @@ class ParquetWriter:
         self._rows = rows
         self._held: list[Tokens] = []
         self._schema = token_schema()
-        target = path if hasattr(path, "write") else str(path)
+        target = str(path) if isinstance(path, str | os.PathLike) else path
         self._file = pq.ParquetWriter(target, self._schema, compression="zstd", write_page_checksum=True)
 
     def append(self, tokens: Tokens) -> None:
@@ -136,7 +137,9 @@ def read_parquet(handle, path: str) -> Iterator[Tokens]:
 
 def _cells(values) -> list:
     """Rows of an Arrow column, lists as numpy arrays."""
-    if not hasattr(values, "offsets"):
+    import pyarrow as pa
+
+    if not isinstance(values, pa.ListArray | pa.LargeListArray):
         return values.to_pylist()
     flat = values.values.to_numpy(zero_copy_only=False)
     bounds = values.offsets.to_numpy()

@@ -16,6 +16,7 @@ from protok.errors import NoProtein, Unsupported
 from protok.quantize.usage import perplexity
 from protok.structure import descriptors
 from protok.structure.backbone import Backbone
+from protok.tokenizers.protocol import Embeds, HasAlphabet, HasCodeVectors, Tokenizer, encode_each
 from protok.viz.colours import code_colours, hexes
 
 #: Residues on either side of the middle of a fragment.
@@ -127,7 +128,7 @@ def _spread(n: int, limit: int | None) -> np.ndarray:
     return np.linspace(0, n - 1, min(n, limit or n)).round().astype(int)
 
 
-def make_atlas(tokenizer: Any, structures: Iterable[Backbone], source: str = "") -> Atlas:
+def make_atlas(tokenizer: Tokenizer, structures: Iterable[Backbone], source: str = "") -> Atlas:
     """Measure what the codes of a tokenizer stand for.
 
     Parameters
@@ -178,24 +179,25 @@ def make_atlas(tokenizer: Any, structures: Iterable[Backbone], source: str = "")
 class _Seen:
     """Measures of residues, batch by batch."""
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
-        self.learned = hasattr(tokenizer, "code_vectors")
-        if self.learned:
-            self.vectors = tokenizer.code_vectors()
-        elif not getattr(tokenizer, "alphabet", ""):
-            raise Unsupported(f"{tokenizer.name} has neither code vectors nor letters", "")
+        self.vectors = self.embed = None
+        if isinstance(tokenizer, HasCodeVectors) and isinstance(tokenizer, Embeds):
+            self.vectors, self.embed = tokenizer.code_vectors(), tokenizer.embed
+        self.letters = tokenizer.alphabet if isinstance(tokenizer, HasAlphabet) else ""
+        if self.embed is None and not self.letters:
+            raise Unsupported(f"{tokenizer.name} has neither code vectors and embeddings nor letters", "")
         self.chains: list[Backbone] = []
         self.rows: dict[str, list[np.ndarray]] = {}
 
     def add(self, chains: list[Backbone]) -> None:
         """Measure the residues of chains."""
-        for chain, tokens in zip(chains, self.tokenizer.encode_batch(chains), strict=True):
+        for chain, tokens in zip(chains, encode_each(self.tokenizer, chains), strict=True):
             kept = np.flatnonzero(tokens.ids >= 0)
             if not len(kept):
                 continue
-            if self.learned:
-                point = self.tokenizer.embed(chain)
+            if self.embed is not None:
+                point = self.embed(chain)
             else:
                 window = descriptors.windows(chain, HALF)[:, :, 1]
                 point = window.reshape(len(chain), -1)
@@ -224,8 +226,8 @@ class _Seen:
         mean = _Means(code, n)
         count = np.bincount(code, minlength=n)
         columns: dict[str, np.ndarray] = {"code": np.arange(n)}
-        if not self.learned:
-            columns["letter"] = np.array([*self.tokenizer.alphabet])
+        if self.vectors is None:
+            columns["letter"] = np.array([*self.letters])
         columns |= {"count": count, "frequency": count / count.sum()}
         for name, letter in (("helix", "a"), ("strand", "b"), ("coil", "c")):
             columns[name] = mean(rows["element"] == letter)
@@ -240,7 +242,9 @@ class _Seen:
         columns["place"] = np.stack([mean(x) for x in rows["place"].T], axis=1)
         off = rows["place"] - columns["place"][code]
         columns["place_sd"] = np.sqrt(mean((off**2).sum(axis=1)))
-        vectors = self.vectors if self.learned else np.stack([mean(x) for x in rows["point"].T], 1)
+        vectors = self.vectors
+        if vectors is None:
+            vectors = np.stack([mean(x) for x in rows["point"].T], 1)
         columns["nearest"], columns["nearest_distance"] = _nearest(vectors)
         columns |= self._examples(rows, vectors)
         return Atlas(

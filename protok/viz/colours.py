@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+
+from protok.tokenizers.protocol import HasCodeVectors, Tokenizer
 
 #: Of what has no code or no value.
 NONE = "#bbbbbb"
@@ -24,7 +25,7 @@ _SRGB = np.array(
 _SCALE = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
 
 
-def code_colours(tokenizer: Any) -> np.ndarray:
+def code_colours(tokenizer: Tokenizer) -> np.ndarray:
     """A colour for each code.
 
     Of a learned codebook the first three principal components become the two axes of hue and
@@ -41,7 +42,7 @@ def code_colours(tokenizer: Any) -> np.ndarray:
     (size, 3) uint8
         Red, green, blue.
     """
-    if not hasattr(tokenizer, "code_vectors"):
+    if not isinstance(tokenizer, HasCodeVectors):
         turn = 2 * np.pi * np.arange(tokenizer.size) / tokenizer.size
         light = np.where(np.arange(tokenizer.size) % 2, 0.76, 0.62)
         return _rgb(np.stack([light, 0.14 * np.cos(turn), 0.14 * np.sin(turn)], axis=1))

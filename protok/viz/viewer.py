@@ -17,6 +17,7 @@ from protok.errors import NoProtein, ProtokError
 from protok.structure.backbone import BOND_LIMIT, Backbone, bond_lengths
 from protok.structure.io.interop import as_backbone
 from protok.structure.metrics import compare, superpose
+from protok.tokenizers.protocol import Tokenizer, decoding
 from protok.tokens.tokens import Tokens
 from protok.viz.colours import NONE, code_colours, hexes, residue_colours, scale_colours
 from protok.viz.html import document, embedded, said, save
@@ -45,7 +46,7 @@ class Page:
         return f'<iframe srcdoc="{html.escape(self.html)}" {frame}></iframe>'
 
 
-def view(structure: Any, tokenizer: Any, *, decode: bool = False) -> Page:
+def view(structure: Any, tokenizer: Tokenizer, *, decode: bool = False) -> Page:
     """A structure coloured by its codes, above its sequence with the codes under it.
 
     Parameters
@@ -63,7 +64,7 @@ def view(structure: Any, tokenizer: Any, *, decode: bool = False) -> Page:
     NoProtein
         If no residue is complete.
     Unsupported
-        If `decode` is asked of an alphabet.
+        If `decode` is asked of a tokenizer without a decoder.
     ProtokError
         If the structure cannot be read.
     """
@@ -73,7 +74,7 @@ def view(structure: Any, tokenizer: Any, *, decode: bool = False) -> Page:
     tokens = tokenizer.encode(backbone)
     again = None
     if decode or not tokens.alphabet:
-        again = superpose(tokenizer.decode(tokens), backbone)
+        again = superpose(decoding(tokenizer).decode(tokens), backbone)
     data = _data(backbone, tokens, tokenizer, again, decode)
     notes = [repr(tokens)]
     if again is not None:
@@ -94,7 +95,7 @@ def view(structure: Any, tokenizer: Any, *, decode: bool = False) -> Page:
 
 
 def _data(
-    backbone: Backbone, tokens: Tokens, tokenizer: Any, again: Backbone | None, decode: bool
+    backbone: Backbone, tokens: Tokens, tokenizer: Tokenizer, again: Backbone | None, decode: bool
 ) -> dict[str, Any]:
     from protok.structure.descriptors import laid_flat, secondary_structure
 
@@ -175,7 +176,7 @@ def _track(chain: str, data: dict[str, Any]) -> str:
     return f'<h2>{said(name)}</h2><div class="track">{"".join(blocks)}</div>'
 
 
-def view_3dmol(structure: Any, tokenizer: Any, *, width: int = 640, height: int = 480) -> Any:
+def view_3dmol(structure: Any, tokenizer: Tokenizer, *, width: int = 640, height: int = 480) -> Any:
     """A py3Dmol view of a structure coloured by its codes, for notebooks.
 
     py3Dmol fetches 3Dmol.js when a notebook shows it; `view` works without a network.

@@ -11,7 +11,7 @@ import protok
 from protok import bench
 from protok.analysis import alignment
 from protok.bench import results, tasks
-from protok.bench.data import folder as folders
+from protok.bench.data.source import Domain, within
 from protok.bench.measures import alignment as align
 from protok.bench.measures import codebook as codes
 from protok.bench.measures import samples
@@ -162,7 +162,7 @@ def test_fingerprint_sees_any_change_of_weights():
 
 def test_a_network_has_one_fingerprint_on_all_processors():
     class Embedding:
-        name, size, continuous = "embedding", 0, True
+        name, size, codebook = "embedding", 0, "embedding"
 
         def __init__(self, last_digit=0.0, bent=0.0, weight=1.0):
             self.network = torch.nn.Linear(3, 3)
@@ -397,8 +397,6 @@ def test_reconstruction_of_a_perfect_decoder_is_perfect():
 
 
 def test_retrieval_finds_copies_and_random_codes_do_not():
-    from protok.bench.data.folder import Domain
-
     some = chains(8, 60)
     # Each fold is a chain and its noisy copy.
     random = np.random.default_rng(0)
@@ -551,7 +549,7 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
 def test_values_within_a_chain_are_z_scores(data, tmp_path):
     folder = bench.Folder(data)
     plain = folder.table("values")
-    made = folders.within(plain)
+    made = within(plain)
     assert (made.name, made.kind, made.tests) == ("values.z", "value", plain.tests)
     for one, other in zip(made.entries, plain.entries, strict=True):
         known = np.isfinite(one.target)
@@ -561,7 +559,7 @@ def test_values_within_a_chain_are_z_scores(data, tmp_path):
     # A constant that float32 cannot hold has a spread, by rounding.
     flat = replace(plain.entries[0], target=np.full(40, 0.1, np.float32))
     short = replace(plain, entries=[flat, *plain.entries[1:]])
-    assert len(folders.within(short).entries) == len(plain.entries) - 1
+    assert len(within(short).entries) == len(plain.entries) - 1
 
     # Levels of chains, which are no property of a residue, do not matter to it.
     (before,) = bench.evaluate("3di", ["values.z"], folder, probe="linear")
@@ -570,9 +568,9 @@ def test_values_within_a_chain_are_z_scores(data, tmp_path):
     shifted = [replace(e, target=e.target + levels[e.id]) for e in plain.entries]
     folder._known["values"] = replace(plain, entries=shifted)
     rows = bench.evaluate("3di", ["values", "values.z"], folder, out=tmp_path, probe="linear")
-    raw, within = (row.scores["easy"]["spearman"]["value"] for row in rows)
-    assert raw < within - 0.2
-    assert abs(within - before.scores["easy"]["spearman"]["value"]) < 0.01
+    raw, inside = (row.scores["easy"]["spearman"]["value"] for row in rows)
+    assert raw < inside - 0.2
+    assert abs(inside - before.scores["easy"]["spearman"]["value"]) < 0.01
     assert {path.stem for path in tmp_path.glob("*/*.json")} == {"values", "values.z"}
     assert "values.z" not in bench.available(folder)
     with pytest.raises(FormatError, match="no task 'nothing.z'"):

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import protok
-from protok import bench
+from protok import bench, testing
 from protok.bench import open_data, results
 from protok.bench.data.folder import Folder
 from protok.bench.data.release_chains import Chains
 from protok.bench.data.release_lists import Left
+from protok.bench.data.source import LabelledStructures
 from protok.bench.evaluation import available
 from protok.errors import CorruptFile, FormatError
 from protok.testing import random_backbone
@@ -444,6 +445,8 @@ def test_each_chain_is_parsed_once(dump, tmp_path, parsed):
     rows = bench.evaluate("random-code", ["utilization", "mirror", "rotation"], release)
     assert all(row.status == results.OK for row in rows)
     assert sorted(parsed) == ["0abc.cif", "0abc.cif", "1abc.cif", "2abc.cif", "t1.cif", "t2.cif"]
+    testing.check_source(release)
+    assert isinstance(release, LabelledStructures)
 
 
 def test_chains_are_held_up_to_a_bound(tmp_path, parsed):

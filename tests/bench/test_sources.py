@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 import protok
-from protok import bench
+from protok import bench, testing
 from protok.analysis import alignment
 from protok.bench import packing, results
 from protok.bench.data import release as official
 from protok.bench.data import release_chains
+from protok.bench.data.source import LabelledStructures
 from protok.bench.evaluation import available, open_data
 from protok.bench.measures import codebook as codes
 from protok.bench.representations.load import subject
@@ -105,6 +106,37 @@ def test_precomputed_embeddings_are_not_invariant_as_kmeans_codes_either(tmp_pat
     bench.save_precomputed(path, names, ids=[one.index % 4 for one in some], vectors=np.eye(4))
     with pytest.raises(Unsupported, match="mine holds codes, no embeddings"):
         subject(f"{path}:kmeans4", some)
+
+
+# Sources
+
+
+def test_every_source_keeps_the_contract(data):
+    for source in (bench.Folder(data), open_data("mini")):
+        assert isinstance(source, LabelledStructures)
+        testing.check_source(source)
+
+
+def test_a_broken_source_is_caught(data):
+    folder = bench.Folder(data)
+    table = folder.table("sites")
+    first, *rest = table.entries
+
+    def broken(words, entry):
+        folder._known["sites"] = replace(table, entries=[*rest, entry])
+        with pytest.raises(AssertionError, match=words):
+            testing.check_source(folder)
+
+    broken("have shape \\(39,\\) for 40 residues", replace(first, target=first.target[1:]))
+    broken("hold \\[0.5\\], not 0 and 1", replace(first, target=first.target / 2))
+    broken("1 rows of .* are outside its 40 residues", replace(first, rows=np.arange(1, 41)))
+    with pytest.raises(FormatError, match="no structure 'nobody'"):
+        folder._known["sites"] = replace(table, entries=[replace(first, id="nobody")])
+        testing.check_source(folder)
+    folder._known["sites"] = table
+    folder.has_sets = lambda: False
+    with pytest.raises(AssertionError, match="has_sets says that there are none"):
+        testing.check_source(folder)
 
 
 # Runs

@@ -72,12 +72,16 @@ class Tiny:
 class TinyBatch(Tiny):
     """The same with `encode_batch`, which fails as a whole if one structure does."""
 
+    batch_residues = 4096
+
     def encode_batch(self, structures):
         return [self.encode(one) for one in structures]
 
 
 class TinyAcross(Tiny):
     """The same, able to cross chains; says in the codes whether it did."""
+
+    crosses_chains = True
 
     def encode(self, structure, *, across_chains=False):
         tokens = super().encode(structure)

@@ -15,6 +15,8 @@ from protok.quantize import VQ
 from protok.structure import geometry
 from protok.structure.backbone import Backbone
 from protok.structure.descriptors import secondary_structure
+from protok.tokenizers import protocol
+from protok.tokenizers.protocol import Decodes, Tokenizer, decoding, encode_each
 from protok.tokens.tokens import Tokens
 
 # Random structures --------------------------------------------------------------------
@@ -104,14 +106,16 @@ class Toy:
     """Bins of phi and psi, 8 by 8, each chain alone; decodes to a straight line."""
 
     name, size, codebook = "toy", 64, "toy@00c0ffee"
+    alphabet = "".join(map(chr, range(64, 128)))
+    batch_residues, crosses_chains = 1000, True
     shift = 0.1
 
-    def encode(self, structure):
+    def encode(self, structure, *, across_chains=False):
         ids = np.full(len(structure), -1)
         for chain in structure.chains:
             rows = structure.chain == chain
             ids[rows] = self.ids(structure[rows])
-        return Tokens.like(structure, ids, self.size, self.codebook)
+        return Tokens.like(structure, ids, self.size, self.codebook, self.alphabet)
 
     def ids(self, part: Backbone):
         coords, mask = torch.from_numpy(part.coords).double(), torch.from_numpy(part.mask)
@@ -119,9 +123,15 @@ class Toy:
         bins = ((angles[:, :2].numpy() + np.pi + self.shift) / (2 * np.pi) * 8).astype(int) % 8
         return np.where(part.mask, bins @ [8, 1], -1)
 
-    def embed(self, structure, quantized=False):
-        ids = self.encode(structure).ids
+    def embed(self, structure):
+        return self.states(self.encode(structure))
+
+    def states(self, given):
+        ids = (given if isinstance(given, Tokens) else self.encode(given)).ids
         return np.where(ids[:, None] < 0, np.nan, np.stack([ids // 8, ids % 8], axis=1))
+
+    def code_vectors(self):
+        return np.stack([np.arange(64) // 8, np.arange(64) % 8], axis=1).astype(np.float32)
 
     def encode_batch(self, structures):
         return [self.encode(s) for s in structures]
@@ -138,6 +148,7 @@ class Toy:
 
     def save_pretrained(self, folder):
         Path(folder, "config.json").write_text(json.dumps({"shift": self.shift}))
+        return Path(folder)
 
     @classmethod
     def load(cls, folder):
@@ -146,20 +157,47 @@ class Toy:
         return toy
 
 
-@pytest.mark.parametrize("contract", [*testing.TOKENIZER_CONTRACTS, testing.check_batch])
+@pytest.mark.parametrize("contract", testing.contracts_for(Toy()))
 def test_a_sound_tokenizer_keeps(contract):
-    contract(Toy())
+    contract(Toy(), **({"load": Toy.load} if contract is testing.check_save_load else {}))
 
 
-def test_a_sound_tokenizer_saves_and_loads():
-    testing.check_save_load(Toy(), load=Toy.load)
+class Plain:
+    """No more than what is needed."""
+
+    name, size, codebook = "plain", 1, "plain@1"
+
+    def encode(self, structure):
+        return Tokens.like(structure, np.where(structure.mask, 0, -1), 1, self.codebook)
+
+
+def test_contracts_are_those_of_what_a_tokenizer_can_do():
+    every = (*testing.TOKENIZER_CONTRACTS, *testing.ABILITY_CONTRACTS.values())
+    assert testing.contracts_for(Toy()) == every
+    assert testing.contracts_for(Plain()) == testing.TOKENIZER_CONTRACTS
+    assert isinstance(Plain(), Tokenizer) and not isinstance(Plain(), Decodes)
+    with pytest.raises(Unsupported, match="plain is a tokenizer without a decoder"):
+        decoding(Plain())
+    abilities = {ability.__name__ for ability in testing.ABILITY_CONTRACTS}
+    # What is left says something of a tokenizer, and no code follows from it.
+    said = {"Fingerprinted", "HasEncoder", "HasNetwork", "LooksUp", "Movable", "Named", "Tokenizer"}
+    written = {name for name in protocol.__all__ if name[0].isupper()} | {"SavesPretrained"}
+    assert abilities | said == written
+
+
+def test_structures_are_encoded_together_where_that_can_be():
+    structures = [testing.random_backbone(n, n) for n in (5, 9)]
+    for tokenizer in (Toy(), Plain()):
+        together = encode_each(tokenizer, structures)
+        for tokens, structure in zip(together, structures, strict=True):
+            assert np.array_equal(tokens.ids, tokenizer.encode(structure).ids)
 
 
 def test_contracts_take_structures():
     seen = []
 
     class Watched(Toy):
-        def encode(self, structure):
+        def encode(self, structure, **options):
             seen.append(structure)
             return super().encode(structure)
 
@@ -233,17 +271,84 @@ class ForgetsItsCodebook(Toy):
         return replace(super().encode(structure), codebook="other@1")
 
 
-@broken(testing.check_embed, r"\d+ of \d+ rows are NaN with a code, or not without")
+@broken(testing.check_embed, r"\d+ of \d+ rows of embed are NaN with a code, or not without")
 class EmbedsMissing(Toy):
-    def embed(self, structure, quantized=False):
-        z = super().embed(structure)
-        return np.nan_to_num(z) if quantized else z
+    def embed(self, structure):
+        return np.nan_to_num(super().embed(structure))
 
 
-@broken(testing.check_embed, r"embed\(quantized=False\) of \d+ residues has shape")
+@broken(testing.check_embed, r"embed of \d+ residues has shape")
 class EmbedsComplete(Toy):
-    def embed(self, structure, quantized=False):
+    def embed(self, structure):
         return super().embed(structure)[structure.mask]
+
+
+@broken(testing.check_embed, r"\d+ of \d+ rows of embed are NaN")
+class EmbedsOnlyAndMissing(Toy):
+    size = 0
+
+    def embed(self, structure):
+        return structure.coords[:, 1] * np.where(np.arange(len(structure)) == 3, np.nan, 1)[:, None]
+
+
+@broken(testing.check_states, r"\d+ of \d+ rows of states are NaN with a code, or not without")
+class StatesOfMissingTokens(Toy):
+    def states(self, given):
+        z = super().states(given)
+        return np.nan_to_num(z) if isinstance(given, Tokens) else z
+
+
+@broken(testing.check_code_vectors, r"code_vectors of 64 codes have shape \(63, 2\)")
+class LacksAVector(Toy):
+    def code_vectors(self):
+        return super().code_vectors()[1:]
+
+
+@broken(testing.check_code_vectors, "1 of 64 code vectors are not finite")
+class HasAnInfiniteVector(Toy):
+    def code_vectors(self):
+        return np.r_[[[np.inf, 0]], super().code_vectors()[1:]]
+
+
+@broken(testing.check_code_vectors, "64 of 64 code vectors changed by encoding")
+class LearnsFromWhatItEncodes(Toy):
+    seen = 0
+
+    def ids(self, part):
+        self.seen += 1
+        return super().ids(part)
+
+    def code_vectors(self):
+        return super().code_vectors() + self.seen
+
+
+@broken(testing.check_alphabet, "64 letters, 63 of them different, for 64 codes")
+class RepeatsALetter(Toy):
+    alphabet = Toy.alphabet[:-1] + "@"
+
+    def encode(self, structure, **options):
+        return replace(super().encode(structure), alphabet="")
+
+
+@broken(testing.check_alphabet, "tokens carry the letters ''")
+class WritesNoLetters(Toy):
+    def encode(self, structure, **options):
+        return replace(super().encode(structure), alphabet="")
+
+
+@broken(testing.check_crossing, r"\d+ of \d+ codes of a single chain change with across_chains")
+class ChangesSingleChains(Toy):
+    def encode(self, structure, *, across_chains=False):
+        tokens = super().encode(structure)
+        return replace(tokens, ids=np.where(tokens.ids < 0, -1, (tokens.ids + across_chains) % 64))
+
+
+@broken(testing.check_crossing, r"\d+ of 90 codes come or go with across_chains")
+class LosesChains(Toy):
+    def encode(self, structure, *, across_chains=False):
+        tokens = super().encode(structure)
+        lost = across_chains & (structure.chain != structure.chain[0])
+        return replace(tokens, ids=np.where(lost, -1, tokens.ids))
 
 
 @broken(testing.check_invariance, r"rotation and translation change \d+ of \d+ codes \(\d")
@@ -436,7 +541,7 @@ def test_a_broken_tokenizer_is_caught(tokenizer, contract, said, kwargs):
 
 def test_every_tokenizer_contract_was_broken_by_some():
     caught = {parameter.values[1] for parameter in BROKEN}
-    assert caught == {*testing.TOKENIZER_CONTRACTS, *testing.LEARNED_CONTRACTS}
+    assert caught == {*testing.contracts_for(Toy())}
 
 
 def test_a_tokenizer_without_a_decoder_may_say_so():

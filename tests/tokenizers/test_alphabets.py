@@ -8,6 +8,7 @@ import pytest
 from protok.errors import Unsupported
 from protok.structure.backbone import Backbone
 from protok.tokenizers.alphabets import ProteinBlocks, ThreeDi
+from protok.tokenizers.protocol import CrossesChains, decoding
 from tests.helpers.paths import GOLDEN
 
 pytest.importorskip("biotite")
@@ -216,7 +217,8 @@ def test_embed_is_one_hot(tokenizer):
 def test_what_an_alphabet_cannot_do_is_refused(tokenizer):
     structure = backbone()
     with pytest.raises(Unsupported, match=f"{tokenizer.name} is an alphabet without a decoder"):
-        tokenizer.decode(tokenizer.encode(structure))
+        decoding(tokenizer)
+    assert not isinstance(tokenizer, CrossesChains)
     for verb in (tokenizer.encode, tokenizer.embed, lambda s, **k: tokenizer.encode_batch([s], **k)):
         with pytest.raises(Unsupported, match="single chains"):
             verb(structure, across_chains=True)

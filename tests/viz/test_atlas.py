@@ -12,6 +12,7 @@ from protok.cli import main
 from protok.errors import FormatError, NoProtein
 from protok.structure import descriptors
 from protok.testing import mirrored, moved, random_rotation
+from protok.tokenizers.protocol import HasCodeVectors
 from protok.viz.atlas import HALF, make_atlas, open_structures
 from protok.viz.atlas_page import atlas_page
 
@@ -79,7 +80,7 @@ def test_the_fragment_is_that_of_the_example(made, chains):
     here = fragment[np.isfinite(fragment[:, 1, 0]), 1]
     distances = [np.linalg.norm(x[:, None] - x, axis=2) for x in (there, here)]
     assert np.allclose(*distances, atol=0.03)
-    if hasattr(tokenizer, "code_vectors"):
+    if isinstance(tokenizer, HasCodeVectors):
         off = [
             np.linalg.norm(
                 tokenizer.embed(c)[tokenizer.encode(c).ids == code] - tokenizer.code_vectors()[code], axis=1
@@ -95,7 +96,7 @@ def test_nearest_codes(made):
     nearest = atlas.columns["nearest"]
     assert nearest.shape == (tokenizer.size, 5)
     assert all(i not in row for i, row in enumerate(nearest))
-    if hasattr(tokenizer, "code_vectors"):
+    if isinstance(tokenizer, HasCodeVectors):
         vectors = tokenizer.code_vectors()
         off = np.linalg.norm(vectors - vectors[3], axis=1)
         assert nearest[3].tolist() == np.argsort(off)[1:6].tolist()

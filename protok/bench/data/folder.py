@@ -13,113 +13,21 @@ z-scores in each chain.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sized
 from pathlib import Path
 
 import numpy as np
 
 from protok.bench.data.parquet import read_table, schema_of
 from protok.bench.data.regions import in_region
+from protok.bench.data.source import TRAIN, VALID, Domain, Entry, Table
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
 
 MISSING = -32768
-TRAIN, VALID = "train", "valid"
 #: A class needs this many domains to be kept; fewer cannot be learnt and tested.
 CLASS_SIZE = 10
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One labelled structure.
-
-    Attributes
-    ----------
-    id
-        Of the structure.
-    split
-        train, valid, or the name of a test split.
-    target : (n,) float32 or int
-        A value a residue, NaN where unlabelled; or the class.
-    rows : (n,) int or None
-        The labelled residues of the structure, counted from 0; None is all of them.
-    """
-
-    id: str
-    split: str
-    target: np.ndarray | int
-    rows: np.ndarray | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """The labels of one task: `kind` is `site`, `value` or `class`."""
-
-    name: str
-    kind: str
-    entries: list[Entry]
-    classes: tuple[str, ...] = ()
-    about: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def tests(self) -> tuple[str, ...]:
-        """Test splits, in order of first appearance."""
-        seen = dict.fromkeys(entry.split for entry in self.entries)
-        return tuple(split for split in seen if split not in (TRAIN, VALID))
-
-    def split(self, name: str) -> list[Entry]:
-        """The entries of one split."""
-        return [entry for entry in self.entries if entry.split == name]
-
-
-#: `NAME.z` is the table of values NAME, `within` each chain.
-WITHIN = ".z"
-
-
-def within(table: Table) -> Table:
-    """The table on z-scores in each structure: what a residue is beside the others of its chain.
-
-    The level of a B-factor is that of the crystal and its resolution; a probe that must guess
-    it as well fits little else. Structures without two different values are left out.
-
-    Raises
-    ------
-    FormatError
-        If the labels are not values.
-    """
-    if table.kind != "value":
-        raise FormatError(
-            f"{table.name} has no values for z-scores", f"take {table.name} itself", file=table.name
-        )
-    entries = [replace(one, target=standardised(one.target)) for one in table.entries if varies(one.target)]
-    return replace(table, name=table.name + WITHIN, entries=entries)
-
-
-def varies(values: np.ndarray) -> bool:
-    """Whether there are two known values that differ by more than rounding does."""
-    known = values[np.isfinite(values)]
-    return len(known) > 0 and float(np.ptp(known)) > 1e-3
-
-
-def standardised(values: np.ndarray) -> np.ndarray:
-    """Z-scores; NaN where a value is not known."""
-    known = np.where(np.isfinite(values), values, np.nan)
-    return (known - np.nanmean(known)) / np.nanstd(known)
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A stretch of a structure with its place in a classification, for retrieval."""
-
-    id: str
-    rows: tuple[int, int]
-    fold: str
-    superfamily: str
-    family: str
-    cluster: str
 
 
 class Folder:
@@ -134,6 +42,8 @@ class Folder:
     ----------
     errors : list of (str, str)
         Files that it was made from but that could not be read, with reasons.
+    left_out : dict
+        Empty: a folder has what it names, or an error says that it has not.
     about : dict
         What is said of a task by its name (`what`, `labels`, `licence`, `citation`), where its
         file says nothing.
@@ -147,6 +57,7 @@ class Folder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.errors: list[tuple[str, str]] = []
+        self.left_out: dict[str, list[str]] = {}
         self.about: dict[str, dict[str, str]] = {}
         columns: dict[Path, set[str]] = {}
         for file in sorted(self.path.glob("*.parquet")):
@@ -356,6 +267,10 @@ class Folder:
 
     # Pairs and sets
 
+    def has_pairs(self) -> bool:
+        """Whether there are pairs."""
+        return bool(self.pairs())
+
     def pairs(self) -> dict[str, list[tuple[str, str, float]]]:
         """Pairs of conformations by set: two structures and their TM-score."""
         out: dict[str, list[tuple[str, str, float]]] = {}
@@ -365,6 +280,10 @@ class Folder:
                 out.setdefault(row["set"], []).append((*one, float(row["tm"])))
         return out
 
+    def has_sets(self) -> bool:
+        """Whether there are sets."""
+        return bool(self.sets())
+
     def sets(self) -> dict[str, list[str]]:
         """Named sets of structures; all of them as `all` where the folder names none."""
         out: dict[str, list[str]] = {}
@@ -373,28 +292,9 @@ class Folder:
                 out.setdefault(row["set"], []).append(row["id"])
         return out or {"all": self.ids()}
 
-    # Provenance
-
-    def digest(self, entries: Iterable[object], ids: Sequence[str]) -> str:
-        """sha256 over labels and the coordinates of the structures they refer to."""
-        digest = hashlib.sha256()
-        for entry in entries:
-            if isinstance(entry, Entry):
-                digest.update(f"{entry.id}|{entry.split}|".encode())
-                digest.update(np.asarray(entry.target, np.float32).tobytes())
-                digest.update(b"" if entry.rows is None else entry.rows.astype("<i4").tobytes())
-            else:
-                digest.update(repr(entry).encode())
-        for id in dict.fromkeys(ids):
-            structure = self.structure(id)
-            digest.update(np.round(structure.coords, 3).astype("<f4").tobytes())
-            digest.update(structure.index.astype("<i4").tobytes())
-            digest.update(structure.sequence.encode())
-        return digest.hexdigest()
-
 
 def _vector(label, site: bool, id: str, file) -> np.ndarray:
-    if isinstance(label, str) != site or not hasattr(label, "__len__"):
+    if isinstance(label, str) != site or not isinstance(label, Sized):
         raise FormatError(
             f"{id}: label is {label!r:.40}", "give all a string of 0, 1 and x, or all a list", file=str(file)
         )

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from protok.bench.data.folder import standardised, varies
 from protok.bench.data.parquet import schema_of
 from protok.bench.data.regions import in_region
+from protok.bench.data.source import standardised, varies
 from protok.bench.tasks import UNTAUGHT
 from protok.common.files import atomic
 from protok.errors import FormatError

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from protok.bench.data import release_lists as lists
-from protok.bench.data.folder import TRAIN, VALID, Domain, Entry, Folder, Table
 from protok.bench.data.regions import in_range
 from protok.bench.data.release_chains import Chains
 from protok.bench.data.release_lists import Left
+from protok.bench.data.source import TRAIN, VALID, Domain, Entry, Table
 from protok.bench.tasks import TASKS
 from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.structure.backbone import Backbone
@@ -80,15 +80,13 @@ def _root(path: Path) -> Path | None:
 
 
 class Release:
-    """The release with the methods of `protok.bench.data.folder.Folder`.
+    """The release as a source of labelled structures (`protok.bench.data.source`).
 
     Raises
     ------
     FormatError
         If the folder is not the release.
     """
-
-    digest = Folder.digest
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -107,6 +105,8 @@ class Release:
         self._known: dict[str, Table] = {}
         self._pairs: dict[str, list[tuple[str, str, float]]] | None = None
         self._sets: dict[str, list[str]] | None = None
+        #: Empty: a list that cannot be read is an error of its task.
+        self.errors: list[tuple[str, str]] = []
         #: What lists name but the release does not have, by table, `pairs` and `sets`.
         self.left_out: dict[str, list[str]] = {}
         self._obsolete: dict[str, str] | None = None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from protok.analysis.alignment import LOCAL_GAP, alignment_score
-from protok.bench.data.folder import Domain, Folder
+from protok.bench.data.source import Domain, LabelledStructures
 from protok.bench.measures.scores import Score, bootstrap, pearson, spearman
 from protok.bench.representations.representation import Subject
 
@@ -31,7 +31,7 @@ def unit_vectors(subject: Subject, out: np.ndarray) -> np.ndarray:
 
 
 def sensitivity(
-    subject: Subject, folder: Folder, pairs: Sequence[tuple[str, str, float]]
+    subject: Subject, folder: LabelledStructures, pairs: Sequence[tuple[str, str, float]]
 ) -> tuple[dict[str, Score], dict]:
     """Correlation of alignment score and TM-score over pairs of conformations.
 
@@ -90,7 +90,9 @@ def representatives(domains: Sequence[Domain]) -> list[Domain]:
     return [domain for domain in chosen if count[domain.fold] > 1]
 
 
-def retrieval(subject: Subject, folder: Folder, domains: Sequence[Domain]) -> tuple[dict[str, Score], dict]:
+def retrieval(
+    subject: Subject, folder: LabelledStructures, domains: Sequence[Domain]
+) -> tuple[dict[str, Score], dict]:
     """Share of domains whose best hit among the others has their fold.
 
     Returns

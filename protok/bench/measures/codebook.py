@@ -16,6 +16,7 @@ from protok.bench.representations.representation import Subject
 from protok.errors import ProtokError, Unsupported
 from protok.quantize.usage import perplexity, share_used
 from protok.structure.backbone import Backbone
+from protok.tokenizers.protocol import Decodes
 
 NOISE = (0.05, 0.1, 0.2, 0.5)  # Å
 #: Bins of the distribution of pair cosines that results keep.
@@ -137,13 +138,13 @@ def reconstruction(subject: Subject, structures: Sequence[Backbone]) -> Measured
     from protok.structure.metrics import compare
 
     _discrete(subject)
-    if not hasattr(subject.tokenizer, "decode"):
+    tokenizer = subject.tokenizer
+    if not isinstance(tokenizer, Decodes):
         raise Unsupported(f"{subject.name} does not decode", "measure a learned tokenizer")
     found = []
     for structure in structures:
         for chain in structure.split():
-            tokens = subject.tokenizer.encode(chain)
-            found.append(compare(subject.tokenizer.decode(tokens), chain))
+            found.append(compare(tokenizer.decode(tokenizer.encode(chain)), chain))
     columns = {key: [getattr(one, key) for one in found] for key in ("tm_score", "rmsd", "lddt")}
     scores = {key: _mean(values) for key, values in columns.items()}
     scores |= {f"{key}_median": Score(float(np.nanmedian(values))) for key, values in columns.items()}
@@ -184,7 +185,7 @@ def _same(subject: Subject, structures: Sequence[Backbone], change) -> list[floa
     For embeddings it is 1 minus the root mean square change over that of two random residues,
     at least 0.
     """
-    if getattr(subject.tokenizer, "precomputed", False):
+    if subject.precomputed:
         # They go by the structure's name and would seem invariant to anything.
         raise Unsupported(f"{subject.name} is precomputed", "measure the program that computes the tokens")
     random = np.random.default_rng(0)

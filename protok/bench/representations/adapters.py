@@ -23,6 +23,7 @@ import numpy as np
 
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
+from protok.tokenizers.protocol import Embeds, Tokenizer
 
 #: Module and class of each name.
 ADAPTERS = {
@@ -35,7 +36,7 @@ ADAPTERS = {
 }
 
 
-def load(kind: str, path: str | Path | None = None) -> Any:
+def load(kind: str, path: str | Path | None = None) -> Tokenizer | Embeds:
     """The tokenizer of a name of `ADAPTERS` from a file of weights.
 
     Parameters

@@ -82,7 +82,7 @@ class SimpleFeatures:
     the harness is not.
     """
 
-    name, size, continuous = "simple-features", 0, True
+    name, size = "simple-features", 0
     codebook = "simple-features@1"
     fingerprint = "1"
     radii = (8.0, 10.0, 14.0)  # Å

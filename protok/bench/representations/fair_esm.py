@@ -91,7 +91,6 @@ def _model(checkpoint: dict[str, Any], family: str) -> tuple[Any, Any]:
 
 
 class _Continuous:
-    continuous = True
     size = 0
 
     def __init__(self, network: Any, name: str):

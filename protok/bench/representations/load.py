@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from protok.bench.representations.representation import VIEWS, KMeans, Subject
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
+from protok.tokenizers.protocol import Embeds, Tokenizer
+
+#: What can be measured: a tokenizer, what only embeds, or the name of either.
+Measurable = str | Path | Subject | Tokenizer | Embeds
 
 
-def subject(given: Any, structures: Sequence[Backbone] = (), *, store: Path | None = None) -> Subject:
+def subject(given: Measurable, structures: Sequence[Backbone] = (), *, store: Path | None = None) -> Subject:
     """The subject of a name or an object.
 
     Parameters
@@ -48,7 +51,7 @@ def subject(given: Any, structures: Sequence[Backbone] = (), *, store: Path | No
     return made
 
 
-def _load(name: str) -> Any:
+def _load(name: str) -> Tokenizer | Embeds:
     from protok.bench.representations import adapters, controls
 
     if name in controls.CONTROLS:

@@ -11,6 +11,7 @@ import numpy as np
 from protok.common.files import atomic
 from protok.errors import FormatError, Unsupported
 from protok.structure.backbone import Backbone
+from protok.tokens.tokens import Tokens
 
 
 class Precomputed:
@@ -26,8 +27,6 @@ class Precomputed:
         If the file is not such a file.
     """
 
-    precomputed = True
-
     def __init__(self, path: str | Path):
         path = Path(path)
         try:
@@ -37,9 +36,9 @@ class Precomputed:
             lengths = held["lengths"].astype(np.int64)
             start = np.r_[0, np.cumsum(lengths)]
             names = held["names"].astype(str).tolist()
-            self.continuous = "embeddings" in held
-            self._rows = held["embeddings" if self.continuous else "ids"]
-            self._codes = None if self.continuous else held["vectors"].astype(np.float32)
+            self._embeds = "embeddings" in held
+            self._rows = held["embeddings" if self._embeds else "ids"]
+            self._codes = None if self._embeds else held["vectors"].astype(np.float32)
         except (OSError, KeyError, ValueError) as error:
             raise FormatError(
                 f"no file of precomputed tokens ({error})",
@@ -53,7 +52,7 @@ class Precomputed:
             said = f"{len(self._rows)} residues where lengths say {start[-1]}"
         elif len({*names}) < len(names):
             said = f"{next(name for name in names if names.count(name) > 1)!r} twice"
-        elif self.continuous and self._rows.ndim != 2:
+        elif self._embeds and self._rows.ndim != 2:
             said = f"embeddings of shape {self._rows.shape}"
         elif self._codes is not None and self._codes.ndim != 2:
             said = f"vectors of shape {self._codes.shape}"
@@ -72,7 +71,15 @@ class Precomputed:
         self.size = 0 if self._codes is None else len(self._codes)
 
     def code_vectors(self) -> np.ndarray:
-        """The codebook, (K, d) float32."""
+        """The codebook, (K, d) float32.
+
+        Raises
+        ------
+        Unsupported
+            If the file holds embeddings.
+        """
+        if self._codes is None:
+            raise Unsupported(f"{self.name} holds embeddings, no codes", "measure its embeddings")
         return self._codes
 
     def embed(self, structure: Backbone) -> np.ndarray:
@@ -86,7 +93,7 @@ class Precomputed:
         FormatError
             If the file does not have the structure.
         """
-        if not self.continuous:
+        if not self._embeds:
             raise Unsupported(f"{self.name} holds codes, no embeddings", "measure its codes")
         return self._found(structure)
 
@@ -117,10 +124,8 @@ class Precomputed:
             )
         return self._rows[begin:end]
 
-    def encode(self, structure: Backbone):
-        """The stored codes of a structure, as Tokens."""
-        from protok.tokens.tokens import Tokens
-
+    def encode(self, structure: Backbone) -> Tokens:
+        """The stored codes of a structure."""
         return Tokens.like(structure, self._found(structure), self.size, self.codebook)
 
 

@@ -157,7 +157,6 @@ class ProteinMPNN:
         If it is no such checkpoint.
     """
 
-    continuous = True
     size = 0
 
     def __init__(self, checkpoint: dict[str, Any], *, name: str = "proteinmpnn"):

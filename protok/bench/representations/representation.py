@@ -2,8 +2,9 @@
 
 A subject is named by a string: what `protok.load` knows (`protok-512`, `3di`, a folder), a
 control of `protok.bench.representations.controls`, a model of others (`proteinmpnn`, or `esm3=FILE` with the
-weights, see `protok.bench.representations.adapters`), or a file of precomputed tokens (`.npz`). An object
-with the verbs of a protok tokenizer will do as well. What follows a colon is the view:
+weights, see `protok.bench.representations.adapters`), or a file of precomputed tokens (`.npz`). A `Tokenizer`
+of yours, or what only `Embeds` (`protok.tokenizers.protocol`), will do as well. What follows a
+colon is the view:
 
 * `NAME`: codes, each with the vector of its codebook, as the protocol of the paper has it;
 * `NAME:ids`: codes, each with a vector of its own that says nothing of other codes. A probe
@@ -23,7 +24,6 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +32,17 @@ from protok.common.files import atomic
 from protok.errors import ProtokError, Unsupported
 from protok.quantize.centres import kmeans, nearest
 from protok.structure.backbone import Backbone
+from protok.tokenizers.protocol import (
+    Embeds,
+    Fingerprinted,
+    HasCodeVectors,
+    HasNetwork,
+    HasStates,
+    LooksUp,
+    Tokenizer,
+    encode_each,
+)
+from protok.tokens.tokens import Tokens
 
 VIEWS = ("codes", "ids", "continuous", "states", "decoded")
 #: Residues that are given to a tokenizer at once.
@@ -49,7 +60,7 @@ class Subject:
     Parameters
     ----------
     tokenizer
-        With `name`, `encode` and, for code vectors and continuous use, `code_vectors` or `embed`.
+        That encodes, or embeds, or both; without codes its `size` is 0.
     view
         One of `VIEWS`; see the head of the module. Tokenizers without codes have no `codes`,
         and give their embeddings instead.
@@ -62,6 +73,8 @@ class Subject:
         Number of codes that outputs are, or, for `decoded`, are made from; else 0.
     vectors : (K, d) float32 or None
         Code vectors; None if continuous.
+    precomputed : bool
+        Outputs go by the names of structures, not by their coordinates.
     fingerprint : str
         16 hex digits over the weights, the code vectors and the output for two structures
         that are always the same: a model with others never has it. Where weights are known,
@@ -73,25 +86,32 @@ class Subject:
         CPU time spent in the tokenizer so far, that behind k-means codes included.
     """
 
-    def __init__(self, tokenizer: Any, view: str = "codes"):
+    def __init__(self, tokenizer: Tokenizer | Embeds, view: str = "codes"):
         self.tokenizer = tokenizer
-        self.codebook = getattr(tokenizer, "codebook", tokenizer.name)
-        # Models without a codebook say so themselves, protok's in their codebook's name.
-        native = getattr(tokenizer, "continuous", False) or self.codebook.endswith("@continuous")
+        self.codebook = tokenizer.codebook
+        native = not tokenizer.size
         if native and view in ("codes", "ids", "continuous"):
             view, self.name = "continuous", tokenizer.name
         else:
             self.name = tokenizer.name + ("" if view in ("codes", "ids") else f":{view}")
-        if view in ("states", "decoded") and not hasattr(tokenizer, "states"):
+        if view in ("states", "decoded") and not isinstance(tokenizer, HasStates):
             raise Unsupported(f"{tokenizer.name} shows no hidden states", "measure its codes")
         if native and view == "decoded":
             raise Unsupported(f"{tokenizer.name} has no codes to decode", "measure its states")
+        if view == "continuous" and not isinstance(tokenizer, Embeds):
+            raise Unsupported(f"{tokenizer.name} gives no embeddings", "measure its codes")
+        if view != "continuous" and view != "states" and not isinstance(tokenizer, Tokenizer):
+            raise Unsupported(f"{tokenizer.name} has no codes", "measure its embeddings")
         self.view = view
         self.continuous = view not in ("codes", "ids")
         self.size = 0 if view in ("continuous", "states") else int(tokenizer.size)
         self.vectors = None if self.continuous else _vectors(tokenizer)
+        self.precomputed = isinstance(tokenizer, LooksUp)
         self.store: Path | None = None
-        self._inner = tokenizer.subject if isinstance(tokenizer, KMeans) else None
+        self._inner = None
+        if isinstance(tokenizer, KMeans):
+            self._inner = tokenizer.subject
+            self.precomputed = self._inner.precomputed
         self._seconds = self._residues = 0.0
         self._kept: dict[str, np.ndarray] = {}
         self._bytes = 0
@@ -126,7 +146,7 @@ class Subject:
 
         Without `keep`, what must be computed is not remembered.
         """
-        if hasattr(self.tokenizer, "require"):
+        if isinstance(self.tokenizer, LooksUp):
             self.tokenizer.require(structures)
         keys = [_key(structure) for structure in structures]
         found = {key: self._kept[key] for key in keys if key in self._kept}
@@ -164,7 +184,7 @@ class Subject:
             self._bytes += out.nbytes
 
     def _path(self, key: str) -> Path | None:
-        if self.store is None or getattr(self.tokenizer, "precomputed", False):
+        if self.store is None or self.precomputed:
             return None
         return self.store / self._origin / key[:2] / f"{key[2:34]}.npy"
 
@@ -179,16 +199,7 @@ class Subject:
     def run(self, structures: list[Backbone]) -> list[np.ndarray]:
         """Codes or embeddings of structures, computed afresh."""
         started, before = time.process_time(), self._inner.seconds if self._inner else 0.0
-        if self.view == "continuous":
-            out = [np.asarray(self.tokenizer.embed(one), np.float32) for one in structures]
-        elif self.view == "states":
-            out = [self.tokenizer.states(one) for one in structures]
-        elif self.view == "decoded":
-            out = [self.tokenizer.states(self.tokenizer.encode(one)) for one in structures]
-        elif hasattr(self.tokenizer, "encode_batch"):
-            out = [tokens.ids for tokens in self.tokenizer.encode_batch(structures)]
-        else:
-            out = [self.tokenizer.encode(one).ids for one in structures]
+        out = self._computed(structures)
         inside = self._inner.seconds - before if self._inner else 0.0
         self._seconds += time.process_time() - started - inside
         self._residues += sum(map(len, structures))
@@ -201,26 +212,37 @@ class Subject:
                 )
         return out
 
+    def _computed(self, structures: list[Backbone]) -> list[np.ndarray]:
+        view, tokenizer = self.view, self.tokenizer
+        if view == "continuous" and isinstance(tokenizer, Embeds):
+            return [np.asarray(tokenizer.embed(one), np.float32) for one in structures]
+        if view == "states" and isinstance(tokenizer, HasStates):
+            return [tokenizer.states(one) for one in structures]
+        if not isinstance(tokenizer, Tokenizer):
+            raise Unsupported(f"{self.name} has no {view}", "measure another view")
+        tokens = encode_each(tokenizer, structures)
+        if view == "decoded" and isinstance(tokenizer, HasStates):
+            return [tokenizer.states(one) for one in tokens]
+        return [one.ids for one in tokens]
+
     def _fingerprint(self) -> str:
         said = self.continuous if self.view not in ("states", "decoded") else self.view
         digest = hashlib.sha256(f"{self.codebook}|{said}|".encode())
-        own = getattr(self.tokenizer, "fingerprint", None)
-        network = getattr(self.tokenizer, "network", None)
         # Precomputed tokens cannot be computed for the two structures; their file says it all.
-        if own is not None:
-            digest.update(str(own).encode())
+        tokenizer = self.tokenizer
+        if isinstance(tokenizer, Fingerprinted):
+            digest.update(tokenizer.fingerprint.encode())
             return digest.hexdigest()[:16]
-        way = getattr(self.tokenizer, "compute", "torch")
-        digest.update(b"" if way == "torch" else way.encode())
-        if network is not None:
-            for key, value in sorted(network.state_dict().items()):
+        known = isinstance(tokenizer, HasNetwork)
+        if known:
+            for key, value in sorted(tokenizer.network.state_dict().items()):
                 digest.update(key.encode())
                 digest.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
         if self.vectors is not None:
             digest.update(np.ascontiguousarray(self.vectors, "<f4").tobytes())
         from protok.testing import random_backbone
 
-        coarse = self.continuous and network is not None
+        coarse = self.continuous and known
         for out in self.run([random_backbone(60, seed) for seed in (0, 1)]):
             shown = _coarse(out) if coarse else np.round(np.nan_to_num(out, nan=-9.0), 4)
             digest.update(shown.astype("<f4").tobytes())
@@ -249,8 +271,8 @@ def _key(structure: Backbone) -> str:
     return digest.hexdigest()
 
 
-def _vectors(tokenizer: Any) -> np.ndarray:
-    if hasattr(tokenizer, "code_vectors"):
+def _vectors(tokenizer: Tokenizer | Embeds) -> np.ndarray:
+    if isinstance(tokenizer, HasCodeVectors):
         return np.asarray(tokenizer.code_vectors(), np.float32)
     return np.eye(tokenizer.size, dtype=np.float32)
 
@@ -277,6 +299,7 @@ class KMeans:
     """
 
     version = 2  # of that way
+    batch_residues = RESIDUES
 
     def __init__(self, subject: Subject, k: int, structures: Sequence[Backbone]):
         z = np.concatenate(subject.outputs(structures))
@@ -284,7 +307,6 @@ class KMeans:
         if len(z) < k:
             raise ProtokError(f"{len(z)} residues for {k} centres", "give more structures or fewer codes")
         self.subject, self.size = subject, k
-        self.precomputed = getattr(subject.tokenizer, "precomputed", False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             centres, _ = kmeans(torch.from_numpy(z).double(), k)
@@ -301,10 +323,12 @@ class KMeans:
         """The centres, (k, d) float32."""
         return self.centres
 
-    def encode_batch(self, structures: list[Backbone]) -> list:
+    def encode(self, structure: Backbone) -> Tokens:
         """Number of the nearest centre of each residue."""
-        from protok.tokens.tokens import Tokens
+        return self.encode_batch([structure])[0]
 
+    def encode_batch(self, structures: Sequence[Backbone]) -> list[Tokens]:
+        """The same of several structures."""
         out = []
         known = self.subject.outputs(structures, keep=False)
         for one, z in zip(structures, known, strict=True):

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_push_uploads_what_save_pretrained_writes(tokenizer, monkeypatch, tmp_pa
             seen["codebook"] = protok.load(folder_path).codebook
             (card,) = Path(folder_path).glob("*.md")
             seen.update(card=card.read_text(), to=repo_id, message=commit_message)
-            return "done"
+            return SimpleNamespace(commit_url="done")
 
     monkeypatch.setattr(hub, "HfApi", Api)
     (tmp_path / "card.md").write_text("# mine")

@@ -1,0 +1,260 @@
+"""What a tokenizer is: the one interface, and what one can do besides.
+
+`Tokenizer` is all that is needed. Every other protocol is an ability that some tokenizers have;
+whoever needs it asks ``isinstance(tokenizer, Decodes)``, which looks whether the names are there.
+Nothing is inherited: a class of yours with these names is a tokenizer. An ability may still be
+refused for one object, by `Unsupported`, as a continuous model refuses `code_vectors`.
+
+| protocol | ability |
+|---|---|
+| `Tokenizer` | needed: codes of a structure |
+| `EncodesBatches` | codes of several structures at once |
+| `CrossesChains` | neighbourhoods over several chains |
+| `Decodes` | codes to a backbone |
+| `HasCodeVectors` | a vector for each code |
+| `HasAlphabet` | a letter for each code |
+| `HasEncoder` | a digest of what makes codes beside the codebook |
+| `Embeds` | vectors of residues; needs no codes |
+| `HasStates` | hidden states of residues |
+| `HasNetwork` | a network of torch |
+| `Movable` | goes to another device |
+| `Fingerprinted` | says itself by what its outputs are known |
+| `LooksUp` | knows the outputs of some structures only, by name |
+
+What has weights that can be written is `protok.common.checkpoint.SavesPretrained`, as images and
+priors have too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+from protok.errors import Unsupported
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from protok.structure.backbone import Backbone
+    from protok.tokens.tokens import Tokens
+
+__all__ = [
+    "CrossesChains",
+    "Decodes",
+    "Embeds",
+    "EncodesBatches",
+    "Fingerprinted",
+    "HasAlphabet",
+    "HasCodeVectors",
+    "HasEncoder",
+    "HasNetwork",
+    "HasStates",
+    "LooksUp",
+    "Movable",
+    "Named",
+    "Tokenizer",
+    "decoding",
+    "encode_each",
+]
+
+
+@runtime_checkable
+class Named(Protocol):
+    """What any model here says of itself.
+
+    Attributes
+    ----------
+    name : str
+        As in results and messages.
+    size : int
+        Number of codes; 0 of a model that only embeds.
+    codebook : str
+        `name@fingerprint`; codes of different codebooks are never mixed.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def codebook(self) -> str: ...
+
+
+@runtime_checkable
+class Tokenizer(Named, Protocol):
+    """Structures to codes."""
+
+    def encode(self, structure: Backbone, /) -> Tokens:
+        """Codes of a structure, one a residue; -1 where it has none."""
+        ...
+
+
+@runtime_checkable
+class EncodesBatches(Tokenizer, Protocol):
+    """Several structures at once, faster than one by one, with the same codes.
+
+    Attributes
+    ----------
+    batch_residues : int
+        Residues that `encode_batch` is best given at once.
+    """
+
+    @property
+    def batch_residues(self) -> int: ...
+
+    def encode_batch(self, structures: Sequence[Backbone], /) -> list[Tokens]:
+        """Codes of each structure, in their order."""
+        ...
+
+
+@runtime_checkable
+class CrossesChains(Tokenizer, Protocol):
+    """Neighbourhoods that cross chains if asked to; by default each chain stands alone.
+
+    Attributes
+    ----------
+    crosses_chains : bool
+        True; a method's options cannot be asked for.
+    """
+
+    @property
+    def crosses_chains(self) -> bool: ...
+
+    def encode(self, structure: Backbone, /, *, across_chains: bool = False) -> Tokens:
+        """Codes of a structure, all chains together with `across_chains`."""
+        ...
+
+
+@runtime_checkable
+class Decodes(Tokenizer, Protocol):
+    """Codes back to structures."""
+
+    def decode(self, tokens: Tokens, /) -> Backbone:
+        """The backbone of tokens of this codebook, with a confidence 0..100 in `bfactor`."""
+        ...
+
+
+@runtime_checkable
+class HasCodeVectors(Tokenizer, Protocol):
+    """A codebook of vectors."""
+
+    def code_vectors(self) -> np.ndarray:
+        """(size, d) float32."""
+        ...
+
+
+@runtime_checkable
+class HasAlphabet(Tokenizer, Protocol):
+    """Codes with letters, so that they can be written as a sequence.
+
+    Attributes
+    ----------
+    alphabet : str
+        A letter for each code.
+    """
+
+    @property
+    def alphabet(self) -> str: ...
+
+
+@runtime_checkable
+class HasEncoder(Tokenizer, Protocol):
+    """Codes that depend on more than the codebook, so that a job goes on with the same only.
+
+    Attributes
+    ----------
+    encoder_fingerprint : str
+        Digest of the encoder's weights.
+    """
+
+    @property
+    def encoder_fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class Embeds(Named, Protocol):
+    """Vectors of residues, before quantization if there is any."""
+
+    def embed(self, structure: Backbone, /) -> np.ndarray:
+        """(L, d) float32; NaN where a residue has no vector."""
+        ...
+
+
+@runtime_checkable
+class HasStates(Named, Protocol):
+    """Hidden states: wider than embeddings, and of tokens those that the decoder has."""
+
+    def states(self, given: Backbone | Tokens, /) -> np.ndarray:
+        """(L, w) float32; NaN where a residue is incomplete or has no token."""
+        ...
+
+
+@runtime_checkable
+class HasNetwork(Named, Protocol):
+    """A network, whose weights say what it is.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        With all weights.
+    """
+
+    @property
+    def network(self) -> torch.nn.Module: ...
+
+
+Moved = TypeVar("Moved", covariant=True)
+
+
+@runtime_checkable
+class Movable(Protocol[Moved]):
+    """Runs on other devices too."""
+
+    def to(self, device: str, /) -> Moved:
+        """The same object, brought to a device."""
+        ...
+
+
+@runtime_checkable
+class Fingerprinted(Named, Protocol):
+    """Outputs that follow from what the fingerprint is taken of, and nothing else.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Another for every model with other outputs.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class LooksUp(Named, Protocol):
+    """Outputs from a file, by the names of structures: changed coordinates change nothing."""
+
+    def require(self, structures: Sequence[Backbone], /) -> None:
+        """Raise FormatError unless all of these are known."""
+        ...
+
+
+def decoding(tokenizer: Tokenizer) -> Decodes:
+    """The same tokenizer, if it decodes.
+
+    Raises
+    ------
+    Unsupported
+        If it does not.
+    """
+    if isinstance(tokenizer, Decodes):
+        return tokenizer
+    kind = "an alphabet" if isinstance(tokenizer, HasAlphabet) else "a tokenizer"
+    raise Unsupported(f"{tokenizer.name} is {kind} without a decoder", "decode tokens of a learned tokenizer")
+
+
+def encode_each(tokenizer: Tokenizer, structures: Sequence[Backbone]) -> list[Tokens]:
+    """Codes of each structure: together where the tokenizer can, else one by one."""
+    if isinstance(tokenizer, EncodesBatches):
+        return tokenizer.encode_batch(structures)
+    return [tokenizer.encode(structure) for structure in structures]
