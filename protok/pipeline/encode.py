@@ -287,11 +287,7 @@ def parts_of(out: str | Path) -> Path:
 
 def job_key(tokenizer: Any, options: Reading) -> dict:
     """What results depend on besides the inputs: the model, all of it, and the options."""
-    model = {
-        "codebook": tokenizer.codebook,
-        "encoder": getattr(tokenizer, "encoder_fingerprint", None),
-        "compute": getattr(tokenizer, "compute", None),
-    }
+    model = {"codebook": tokenizer.codebook, "encoder": getattr(tokenizer, "encoder_fingerprint", None)}
     return model | asdict(options)
 
 

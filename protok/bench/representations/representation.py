@@ -209,8 +209,6 @@ class Subject:
         if own is not None:
             digest.update(str(own).encode())
             return digest.hexdigest()[:16]
-        way = getattr(self.tokenizer, "compute", "torch")
-        digest.update(b"" if way == "torch" else way.encode())
         if network is not None:
             for key, value in sorted(network.state_dict().items()):
                 digest.update(key.encode())
