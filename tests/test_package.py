@@ -33,7 +33,6 @@ EXTRA = {
     "prior": {"lightning", "transformers"},
     "foldcomp.py": {"foldcomp"},
     "ray.py": {"ray"},
-    "fast_onnx.py": {"onnx", "onnxruntime"},
     "viewer.py": {"py3Dmol"},
     "interop.py": {"Bio", "torch_geometric"},
     "features.py": {"sklearn"},

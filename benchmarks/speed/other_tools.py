@@ -85,12 +85,7 @@ def mpnn() -> Contestant:
 
 def ours(model: str, compute: str) -> Contestant:
     """protok's tokenizer."""
-    from protok.fast import accelerate
-
-    tokenizer = protok.load(model)
-    if compute != "torch":
-        tokenizer = accelerate(tokenizer, compute)
-    return protok.read, tokenizer.encode, len
+    return protok.read, protok.load(model, compute=compute).encode, len
 
 
 def contestant(name: str, model: str) -> tuple[Contestant, Any]:
@@ -106,7 +101,7 @@ def contestant(name: str, model: str) -> tuple[Contestant, Any]:
 
 
 def model_and_way(name: str, model: str) -> tuple[str, str]:
-    """What ``fast``, or ``protok-512-lite/fast``, stands for: the model, and how it is computed."""
+    """What ``native``, or ``protok-512-lite/native``, stands for: the model, and how it is computed."""
     other, _, way = name.rpartition("/")
     return other or model, way
 

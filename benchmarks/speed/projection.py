@@ -16,11 +16,7 @@ from pathlib import Path
 from benchmarks.paths import RESULTS
 
 ROUTES = {"cif.gz": "mmCIF, gzip", "fcz": "Foldcomp", "pdb.gz": "PDB, gzip"}
-WAYS = {
-    "torch": "default",
-    "fast": "`--compute fast`",
-    "protok-512-lite/fast": "`protok-512-lite`, `--compute fast`",
-}
+WAYS = {"torch": "`--compute torch`", "native": "default", "protok-512-lite/native": "`protok-512-lite`"}
 #: Memory of one job's parent process that a plan may use, in bytes.
 ROOM = 8e9
 

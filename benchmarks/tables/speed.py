@@ -8,14 +8,8 @@ from benchmarks.paths import RESULTS
 from benchmarks.tables.markdown import table
 
 OTHER_ENCODERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")
-HOW = {
-    "torch": "fp32 (default)",
-    "onnx": "ONNX Runtime",
-    "compile": "torch.compile",
-    "native": "native",
-    "bf16": "bf16",
-    "fast": "fast (native, bf16)",
-}
+#: Ways to compute that there are; a result file may hold rows of ways that are gone.
+HOW = {"torch": "torch", "native": "native (default where a C++ compiler is found)"}
 
 
 def load(name: str) -> dict:
@@ -48,7 +42,7 @@ def encoding() -> str:
     result = load("speed.json")
     ways, rows = (result["codes"] or {"ways": {}})["ways"], []
     mpnn = result["contestants"].get("ProteinMPNN encoder")
-    for name, found in result["contestants"].items():
+    for name, found in kept(result["contestants"]).items():
         rate = found["residues_per_cpu_second"]
         times = rate["total"] / mpnn["residues_per_cpu_second"]["total"] if mpnn else None
         rows.append(
@@ -76,13 +70,13 @@ def encoding() -> str:
     text = "Residues per CPU-second of one thread:\n\n" + table(head, rows)
     if ways:
         text += f"\n\nCodes are compared on {result['codes']['codes']:,} residues."
-    for name, found in result["workers"].items():
+    for name, found in kept(result["workers"]).items():
         text += (
             f"\n\nTwo worker processes, {_how(name)}, {found['files']} files to Parquet: "
             f"{found['residues_per_second']:,} residues and {found['files_per_second']:.0f} files "
             f"a second, start of the workers included; {found['largest_worker_mib']} MiB a worker."
         )
-    for name, found in result["lengths"].items():
+    for name, found in kept(result["lengths"]).items():
         cost = ", ".join(f"{row['microseconds_per_residue']:.0f} ({row['residues']:,})" for row in found)
         each = [row["microseconds_per_residue"] for row in found]
         text += (
@@ -99,6 +93,12 @@ def encoding() -> str:
     return text + "\n\n![Cost per residue over length](/docs/figures/speed.png)"
 
 
+def kept(measured: dict) -> dict:
+    """Measurements of other encoders, and of ways to compute that there still are."""
+    ways = {name: name.rpartition("/")[2] for name in measured}
+    return {name: measured[name] for name, way in ways.items() if way in HOW or name in OTHER_ENCODERS}
+
+
 def _decoding() -> str:
     """What decoding costs, in words."""
     rows = load("decoding.json")["lengths"]
@@ -111,6 +111,6 @@ def _decoding() -> str:
 
 
 def _how(name: str) -> str:
-    """`protok, fast`, or with the model before it."""
+    """`protok, native`, or with the model before it."""
     model, _, way = name.rpartition("/")
     return f"{model or 'protok'}, {HOW[way]}"

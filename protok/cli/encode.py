@@ -57,9 +57,10 @@ def encode_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray")
     one.add_argument(
         "--compute",
-        default="torch",
-        metavar="HOW",
-        help="torch (default), onnx, compile, native, bf16, fast: see the documentation of protok.fast",
+        choices=("auto", "torch", "native"),
+        default="auto",
+        help="how codes are computed, which are the same either way: native in C++, torch, or auto "
+        "(default) for native where there is a C++ compiler, else torch",
     )
     one.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
     one.add_argument(
@@ -123,19 +124,18 @@ def encode(arguments: argparse.Namespace) -> int:
         from protok.tokenizers.protocol import Movable
         from protok.tokenizers.registry import load
 
-        if arguments.compute != "torch" or arguments.engine == "ray" or arguments.jobs > 1:
+        if arguments.compute == "native" or arguments.engine == "ray" or arguments.jobs > 1:
             say("error: --device goes with one process and --compute torch; Ray has --gpus")
             return USAGE
-        arguments.model = load(arguments.model)
+        arguments.model = load(arguments.model, compute=arguments.compute)
         if not isinstance(arguments.model, Movable):
             say(f"error: {arguments.model.name} has no network; leave --device out")
             return USAGE
         arguments.model.to(arguments.device)
-    elif arguments.compute != "torch":
-        from protok.fast import accelerate
+    elif arguments.compute != "auto":
         from protok.tokenizers.registry import load
 
-        arguments.model = accelerate(load(arguments.model), arguments.compute)
+        arguments.model = load(arguments.model, compute=arguments.compute)
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
     from protok.pipeline.ray import Cluster

@@ -32,34 +32,33 @@ class Message(nn.Module):
             nn.LayerNorm(hidden), nn.Linear(hidden, 3 * hidden), nn.GELU(), nn.Linear(3 * hidden, hidden)
         )
 
-    def forward(self, h: Float[Tensor, "n h"], graph: Graph, whole: bool = False) -> Float[Tensor, "n h"]:
+    def forward(self, h: Float[Tensor, "n h"], graph: Graph) -> Float[Tensor, "n h"]:
         """Update the residues' states from their neighbours'."""
-        if not (whole or torch.is_grad_enabled()):
+        if not torch.is_grad_enabled():
             return self._infer(h, graph)
-        x = self.norm(h).to(self.here.weight.dtype)
+        x = self.norm(h)
         there = self.there(x)
         gathered = there.index_select(0, graph.index.flatten()).view(*graph.index.shape, x.shape[-1])
-        edge = self.edge(graph.edge.to(x.dtype))
-        edge = edge + self.separation(graph.separation).to(there.dtype)
+        edge = self.edge(graph.edge) + self.separation(graph.separation).to(there.dtype)
         message = F.gelu(self.here(x)[:, None] + gathered + edge)
         message = (message * graph.valid[..., None].to(message.dtype)).sum(1)
-        return self._update(h, message, graph)
+        return self.update(h, message, graph.index.shape[1])
 
-    def _update(self, h: Tensor, summed: Tensor, graph: Graph) -> Tensor:
-        h = h + self.out(summed) / graph.index.shape[1]
-        first, wide, gelu, narrow = self.feed
-        return h + narrow(gelu(wide(first(h).to(wide.weight.dtype))))
+    def update(self, h: Float[Tensor, "n h"], summed: Float[Tensor, "n h"], k: int) -> Float[Tensor, "n h"]:
+        """States after the sums of the messages of `k` neighbours, and the feed-forward layer."""
+        h = h + self.out(summed) / k
+        return h + self.feed(h)
 
     def _infer(self, h: Tensor, graph: Graph) -> Tensor:
         """The same in place and in pieces: messages stay in the cache, memory is small."""
-        x = self.norm(h).to(self.here.weight.dtype)
+        x = self.norm(h)
         here, there = self.here(x), self.there(x)
         separation = self.separation.weight.to(there.dtype)
         complete, step = bool(graph.valid.all()), row_blocks(h)
         summed = []
         for start in range(0, len(h), step):
             rows = slice(start, start + step)
-            message = self.edge(graph.edge[rows].flatten(0, 1).to(x.dtype))
+            message = self.edge(graph.edge[rows].flatten(0, 1))
             message += separation.index_select(0, graph.separation[rows].flatten())
             message += there.index_select(0, graph.index[rows].flatten())
             message = message.view(-1, graph.index.shape[1], message.shape[-1])
@@ -71,7 +70,7 @@ class Message(nn.Module):
         if not summed:
             return h
         parts = zip(h.split(2 * step), torch.cat(summed).split(2 * step), strict=True)
-        return torch.cat([self._update(part, message, graph) for part, message in parts])
+        return torch.cat([self.update(part, message, graph.index.shape[1]) for part, message in parts])
 
 
 class Encoder(nn.Module):
@@ -106,14 +105,14 @@ class Encoder(nn.Module):
         with torch.autocast(batch.coords.device.type, enabled=False):
             return featurize(batch, self.neighbours, self.placed)
 
-    def propagate(self, graph: Graph, whole: bool = False) -> Float[Tensor, "n d"]:
-        """Latents from features; `whole` forbids the work in pieces that saves memory."""
-        return self.outputs(self.states(graph, whole))
+    def propagate(self, graph: Graph) -> Float[Tensor, "n d"]:
+        """Latents from features."""
+        return self.outputs(self.states(graph))
 
-    def states(self, graph: Graph, whole: bool = False) -> Float[Tensor, "n h"]:
+    def states(self, graph: Graph) -> Float[Tensor, "n h"]:
         """What residues know after the last message, before it is projected to latents."""
         # The residual stream stays in float32 under autocast.
         h = self.inputs(graph.node).float()
         for message in self.messages:
-            h = message(h, graph, whole)
+            h = message(h, graph)
         return h

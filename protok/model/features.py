@@ -93,14 +93,13 @@ class Graph:
 
 
 @torch.no_grad()
-def featurize(batch: Batch, k: int, placed: bool = False, edges: bool = True) -> Graph:
+def featurize(batch: Batch, k: int, placed: bool = False) -> Graph:
     """Neighbour graph and SE(3)-invariant features of a batch, in float32.
 
     Node features: sine and cosine of phi, psi and omega with their presence, bonds
     to both sequence neighbours, density moments. Edge features: the neighbour's CA
     in the residue's frame (scaled, and as a direction), its relative orientation,
-    the residue's direction in the neighbour's frame, radial basis of the distance; empty
-    without `edges`.
+    the residue's direction in the neighbour's frame, radial basis of the distance.
     """
     coords, mask, chain = batch.coords, batch.mask, batch.chain
     n, ca, c = coords[:, 0], coords[:, 1], coords[:, 2]
@@ -116,8 +115,7 @@ def featurize(batch: Batch, k: int, placed: bool = False, edges: bool = True) ->
     here = torch.arange(len(ca), device=ca.device)[:, None]
     separation = (index - here).clamp(-FAR, FAR) + FAR
     separation = torch.where(chain[index] == chain[:, None], separation, 2 * FAR + 1)
-    edge = _edges(ca, turn, index, valid) if edges else ca.new_empty(0, k, EDGE)
-    return Graph(node * mask[:, None], edge, separation, index, valid)
+    return Graph(node * mask[:, None], _edges(ca, turn, index, valid), separation, index, valid)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor
 from protok.common.checkpoint import TRANSIENT, OnDevice, find_model, give_weights, read_model, save_model
 from protok.common.grouping import packed
 from protok.common.settings import from_dict
-from protok.errors import CodebookMismatch, Unsupported
+from protok.errors import CodebookMismatch, ProtokError, Unsupported
 from protok.model.config import ModelConfig
 from protok.model.features import Batch
 from protok.model.network import Network
@@ -26,6 +26,7 @@ from protok.structure.backbone import Backbone
 from protok.structure.geometry import residue_atoms
 from protok.structure.io.interop import as_backbone
 from protok.tokenizers.alphabets import ALPHABETS
+from protok.tokenizers.native import COMPUTE, NativeEncoder
 from protok.tokens.tokens import LARGEST, Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches, large ones a GPU.
@@ -43,18 +44,59 @@ class StructureTokenizer(OnDevice):
         Of relaxation after decoding; 0 leaves the decoded frames as they are.
     provenance
         What is known of the weights' origin; kept in the saved configuration.
+    compute
+        How codes are computed, see `protok.load`.
+
+    Raises
+    ------
+    ProtokError
+        If codes cannot be computed so.
     """
 
     crosses_chains = True
 
-    def __init__(self, network: Network, *, steps: int = 60, provenance: Mapping[str, Any] | None = None):
-        self.network = network
-        self.encoder, self.compute = network.encoder, "torch"  # see protok.fast
+    def __init__(
+        self,
+        network: Network,
+        *,
+        steps: int = 60,
+        provenance: Mapping[str, Any] | None = None,
+        compute: str = "torch",
+    ):
+        if compute not in COMPUTE:
+            raise ProtokError(f"no way to compute called {compute!r}", f"one of {', '.join(COMPUTE)}")
+        self.network, self._asked = network, compute
         self.steps = steps
         self.provenance = dict(provenance or {})
         self.name = network.config.name
         self.size = 0 if network.quantizer is None else network.config.quantizer.size
         self.codebook = f"{self.name}@{self._fingerprint()}"
+        if compute == "native" and self.compute == "torch":
+            raise Unsupported(f"{self.codebook} cannot be computed natively", "compute with torch")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A library is of one process. Those that this goes to look for their own, and find it made.
+        compiled = self.compute == "native"
+        return {key: value for key, value in self.__dict__.items() if not (compiled and key == "_native")}
+
+    @property
+    def compute(self) -> str:
+        """How codes are computed: ``native``, by `protok.tokenizers.native`, or ``torch``."""
+        weight = self.network.encoder.inputs.weight
+        fits = weight.device.type == "cpu" and weight.dtype == torch.float32
+        if self._asked == "torch" or self.network.quantizer is None or not fits:
+            return "torch"
+        return "torch" if self._native is None else "native"
+
+    @cached_property
+    def _native(self) -> NativeEncoder | None:
+        """The compiled encoder; None where there cannot be one and it need not be."""
+        try:
+            return NativeEncoder(self.network.encoder)
+        except ProtokError:
+            if self._asked == "native":
+                raise
+            return None
 
     def __repr__(self) -> str:
         return f"StructureTokenizer({self.codebook}, {self.size} codes)"
@@ -122,8 +164,10 @@ class StructureTokenizer(OnDevice):
         """Codes of several structures; the same as one by one, and faster for short chains."""
         if self.network.quantizer is None:
             self.code_vectors()
+        encode = self._native if self.compute == "native" else self.network.encoder
+        latents = self._encoded(structures, across_chains, encode, self.network.config.quantizer.dim)
         tokens = []
-        for structure, z in zip(structures, self._latents(structures, across_chains), strict=True):
+        for structure, z in zip(structures, latents, strict=True):
             ids = self.network.quantizer.assign(z).cpu().numpy().astype(np.int32)
             ids[~structure.mask] = -1
             tokens.append(Tokens.like(structure, ids, self.size, self.codebook))
@@ -182,7 +226,7 @@ class StructureTokenizer(OnDevice):
 
     def _latents(self, structures: Sequence[Backbone], across_chains: bool) -> list[Tensor]:
         width = self.network.config.quantizer.dim
-        return self._encoded(structures, across_chains, self.encoder, width)
+        return self._encoded(structures, across_chains, self.network.encoder, width)
 
     @torch.no_grad()
     def _encoded(
@@ -193,7 +237,7 @@ class StructureTokenizer(OnDevice):
         width: int,
     ) -> list[Tensor]:
         device = self.device
-        out = [torch.zeros(len(s), width, device=device) for s in structures]
+        out = [torch.zeros(len(s), width, dtype=torch.float32, device=device) for s in structures]
         wholes = _wholes(structures, across_chains)
         for group in packed(wholes, lambda whole: len(whole[1]), self._residues):
             batch = Batch.of([structures[i][rows] for i, rows in group]).to(device)
@@ -291,13 +335,15 @@ class StructureTokenizer(OnDevice):
         return upload(self, name, **options)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> StructureTokenizer:
+    def from_pretrained(cls, name: str | Path, *, compute: str = "torch") -> StructureTokenizer:
         """Load a model by the name of one that protok ships, from a folder, or from a hub.
 
         Parameters
         ----------
         name
             As for `protok.load`; ``hf:owner/name@revision`` is downloaded by `huggingface_hub`.
+        compute
+            How codes are computed, see `protok.load`.
 
         Raises
         ------
@@ -319,7 +365,7 @@ class StructureTokenizer(OnDevice):
 
         (network, provenance), state = read_model(folder, "a protok model", parse)
         give_weights(network, state, folder)
-        return cls(network, provenance=provenance)
+        return cls(network, provenance=provenance, compute=compute)
 
 
 def _check_shape(config: ModelConfig, state: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-// Features and messages of the encoder (protok/encoder.py) for one thread, see protok/native.py.
+// Features and messages of the encoder (protok/model/encoder.py) for one thread, see native.py.
 //
 // The same mathematics as in torch, fused: all pairs of a block are looked at once, and messages
 // never leave the registers. Matrices are row-major; rotations have the axes of a frame as columns.
@@ -197,11 +197,11 @@ bool nearest(const Points &points, size_t j, const std::vector<int> &blocks,
                         found.push_back((uint64_t)bits[i] << 32 | (uint32_t)(from + i));
             }
         }
-        if ((int)found.size() >= take) break;
-        if (most >= reach) return false;
+        if ((int)found.size() >= take || most >= reach) break;
     }
-    std::partial_sort(found.begin(), found.begin() + take, found.end());
-    return true;
+    bool enough = (int)found.size() >= take;
+    std::partial_sort(found.begin(), enough ? found.begin() + take : found.end(), found.end());
+    return enough;
 }
 
 void edge(const float *coords, const Frame *frames, int64_t i, int64_t j, float *out) {
@@ -350,9 +350,10 @@ void protok_features(int64_t n, const float *coords, const uint8_t *mask, const 
             if (take < 1) continue;
             if (!nearest(points, j, blocks, gaps, take, far_away, found)) {
                 nothing.assign(all.size(), 0.0f);
-                nearest(points, j, all, nothing, take, 1e17f, found);
+                nearest(points, j, all, nothing, take, INFINITY, found);
             }
-            for (int e = 0; e < take; e++) {
+            // Fewer where coordinates are so large that their distances are no numbers.
+            for (int e = 0; e < std::min(take, (int)found.size()); e++) {
                 int64_t other = points.rows[(uint32_t)found[e]], at = i * k + e;
                 index[at] = (int32_t)other;
                 int64_t apart = std::min<int64_t>(std::max<int64_t>(other - i, -FAR), FAR) + FAR;

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from protok.common import checkpoint
+from protok.errors import Unsupported
 from protok.tokenizers.protocol import Tokenizer
 
 
@@ -18,7 +19,7 @@ def is_shipped(name: str) -> bool:
     return name in ALPHABETS or name in checkpoint.shipped()
 
 
-def load(name: str | Path) -> Tokenizer:
+def load(name: str | Path, *, compute: str = "auto") -> Tokenizer:
     """A tokenizer by name.
 
     Parameters
@@ -28,23 +29,33 @@ def load(name: str | Path) -> Tokenizer:
         ``protein-blocks``), a folder with ``config.json`` and ``model.safetensors``, or
         ``hf:owner/name`` or ``hf:owner/name@revision`` for a model of the Hugging Face Hub,
         which is downloaded (`protok.common.hub`). Nothing is ever downloaded without ``hf:``.
+    compute
+        How codes of a learned tokenizer are computed on a CPU; they are the same either way:
+        ``native`` in C++, in half the time (`protok.tokenizers.native`), ``torch``, or ``auto``
+        for ``native`` where there is a C++ compiler and it works, else ``torch``. Embeddings and
+        states are computed by torch, and on a GPU everything is.
 
     Returns
     -------
-    A tokenizer; what else it can do, `protok.tokenizers.protocol` tells.
+    A tokenizer; what else it can do, `protok.tokenizers.protocol` tells. A learned one says in
+    `compute` which it is, ``native`` or ``torch``.
 
     Raises
     ------
     FormatError
         If there is no such tokenizer; the message lists those there are.
+    ProtokError
+        If ``native`` is asked for and impossible, or there is no such way to compute.
     """
     from protok.tokenizers.alphabets import ALPHABETS
 
     if str(name) in ALPHABETS:
+        if compute not in ("auto", "torch"):
+            raise Unsupported(f"{name} has no network to compute so", "leave compute out")
         return ALPHABETS[str(name)]()
     from protok.tokenizers.learned import StructureTokenizer
 
-    return StructureTokenizer.from_pretrained(name)
+    return StructureTokenizer.from_pretrained(name, compute=compute)
 
 
 def as_tokenizer(tokenizer: Tokenizer | str | Path) -> Tokenizer:

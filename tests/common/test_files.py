@@ -21,8 +21,6 @@ OTHERWISE = {
     "bench/results.py": "writes beside and renames by itself",
     "common/callbacks.py": "metrics.csv grows by lines; the last checkpoint becomes the one before",
     "common/files.py": "the writer itself",
-    "docs/pages.py": "a site made anew at will",
-    "fast_onnx.py": "a graph for inspection",
     "image/training.py": "a copy of the recipe",
     "pipeline/journal.py": "the journal grows by lines",
     "prior/training.py": "a copy of the recipe",

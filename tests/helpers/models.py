@@ -9,7 +9,7 @@ from protok.model.network import Network
 from protok.tokenizers.learned import StructureTokenizer
 
 
-def small(placed: bool) -> StructureTokenizer:
+def small(placed: bool, compute: str = "torch") -> StructureTokenizer:
     """An untrained tokenizer with a codebook, small enough for tests."""
     torch.manual_seed(0)
     network = Network(
@@ -20,7 +20,7 @@ def small(placed: bool) -> StructureTokenizer:
             DecoderConfig(width=32, layers=1, heads=2, placed=True),
         )
     )
-    return StructureTokenizer(network.eval())
+    return StructureTokenizer(network.eval(), compute=compute)
 
 
 def vgg(path, width=4):

@@ -1,8 +1,9 @@
-"""Other ways to compute the encoder give the same codes; large inputs in little memory."""
+"""The compiled encoder gives the same codes, or torch does; large inputs in little memory."""
 
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +11,11 @@ import torch
 
 import protok
 from protok.cli import main
-from protok.common import trainer
 from protok.errors import ProtokError, Unsupported
-from protok.fast import COMPUTE, accelerate
 from protok.model.config import EncoderConfig, ModelConfig, QuantizerConfig
 from protok.model.features import NODE, Batch, featurize
 from protok.model.network import Network
-from protok.pipeline.encode import encode_all
+from protok.pipeline.encode import Stopped, encode_all
 from protok.structure import geometry as g
 from protok.testing import packed_chain
 from protok.tokenizers import native
@@ -35,65 +34,95 @@ def chains(examples) -> list[protok.Backbone]:
     return [*whole, gaps, whole[1][:4], whole[1][:0]]
 
 
-def needs(compute: str) -> None:
-    """Skip where a way to compute is not installed."""
-    if compute == "onnx":
-        pytest.importorskip("onnx", reason="needs onnx")
-        pytest.importorskip("onnxruntime", reason="needs onnxruntime")
-    if compute in ("native", "fast"):
-        try:
-            native.compiler()
-        except ProtokError:
-            pytest.skip("needs a C++ compiler")
+@pytest.fixture
+def compiled() -> None:
+    """Skip where there is no C++ compiler."""
+    try:
+        native.compiler()
+    except ProtokError:
+        pytest.skip("needs a C++ compiler")
 
 
-@pytest.mark.slow
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path) -> Path:
+    """An empty folder for the library, which this process forgets before and after."""
+    monkeypatch.setenv("PROTOK_CACHE", str(tmp_path / "cache"))
+    native.library.cache_clear()
+    yield tmp_path / "cache"
+    native.library.cache_clear()
+
+
 @pytest.mark.parametrize("placed", [False, True])
-@pytest.mark.parametrize("compute", ["onnx", "native", "bf16", "fast"])
-def test_codes_agree(chains, placed, compute, monkeypatch):
-    needs(compute)
-    monkeypatch.setattr(trainer, "half_is_faster", lambda: True)
-    exact = compute in ("onnx", "native")
-    tokenizer = small(placed)
-    fast = accelerate(tokenizer, compute)
-    fast.encode(chains[0])  # has made its session: pickles must do without
-    fast = pickle.loads(pickle.dumps(fast))
-    same = total = 0
-    for one, other in zip(tokenizer.encode_batch(chains), fast.encode_batch(chains), strict=True):
-        assert one.codebook == other.codebook
-        assert ((one.ids < 0) == (other.ids < 0)).all()
-        same += (one.ids == other.ids).sum()
-        total += len(one)
-    z, other = tokenizer.embed(chains[0]), fast.embed(chains[0])
-    assert np.nanmax(np.abs(z - other)) < (1e-4 if exact else 0.2)
-    assert same == total if exact else same / total > 0.9
-    assert tokenizer.compute == "torch" and fast.compute == compute
+def test_codes_agree(compiled, chains, placed):
+    tokenizer, compiled = small(placed), small(placed, "native")
+    compiled.encode(chains[0])  # has its library: pickles must do without
+    compiled = pickle.loads(pickle.dumps(compiled))
+    pairs = zip(tokenizer.encode_batch(chains), compiled.encode_batch(chains), strict=True)
+    for expected, tokens in pairs:
+        assert expected.codebook == tokens.codebook
+        np.testing.assert_array_equal(expected.ids, tokens.ids)
+    assert (tokenizer.compute, compiled.compute) == ("torch", "native")
+    # What is not rounded to codes must not depend on a compiler.
+    np.testing.assert_array_equal(tokenizer.embed(chains[0]), compiled.embed(chains[0]))
 
 
-@pytest.mark.parametrize("compute", ["onnx", "native", "bf16", "fast"])
-def test_shipped_codes_agree(chains, compute, monkeypatch):
-    needs(compute)
-    monkeypatch.setattr(trainer, "half_is_faster", lambda: True)
-    tokenizer = protok.load("protok-512")
-    fast = accelerate(tokenizer, compute)
-    one, other = (
-        np.concatenate([tokens.ids for tokens in way.encode_batch(chains)]) for way in (tokenizer, fast)
+@pytest.mark.parametrize("model", ["protok-512", "protok-512-lite", "protok-4096"])
+def test_shipped_codes_agree(compiled, chains, model):
+    expected, ids = (
+        np.concatenate([tokens.ids for tokens in protok.load(model, compute=way).encode_batch(chains)])
+        for way in ("torch", "native")
     )
-    least = {"onnx": 1.0, "native": 1.0}.get(compute, 0.99)
-    assert (one == other).mean() >= least
+    np.testing.assert_array_equal(expected, ids)
 
 
-def test_fast_is_exact_where_bfloat16_is_slow(chains, monkeypatch):
-    needs("fast")
-    monkeypatch.setattr(trainer, "half_is_faster", lambda: False)
-    tokenizer = small(True)
-    exact, fast = (accelerate(tokenizer, way).embed(chains[0]) for way in ("native", "fast"))
-    np.testing.assert_array_equal(exact, fast)
+def test_native_is_used_by_itself(compiled):
+    assert protok.load("protok-512").compute == "native"
+    assert protok.load("protok-512", compute="torch").compute == "torch"
+    assert StructureTokenizer.from_pretrained("protok-512").compute == "torch"
 
 
-def test_native_features_are_those_of_torch():
+def test_weights_that_change_are_seen(compiled, chains):
+    tokenizer, compiled = small(False), small(False, "native")
+    before = compiled.encode(chains[0]).ids
+    for network in (tokenizer.network, compiled.network):
+        with torch.no_grad():
+            network.encoder.messages[0].here.weight.neg_()
+    expected, ids = (way.encode(chains[0]).ids for way in (tokenizer, compiled))
+    assert (ids == expected).all() and (ids != before).any()
+
+
+def test_weights_of_other_kinds_are_left_to_torch(compiled, chains):
+    tokenizer = small(False, "auto")
+    assert tokenizer.compute == "native"
+    tokenizer.network.to(torch.bfloat16)
+    assert tokenizer.compute == "torch"
+    tokenizer.to("meta")
+    assert tokenizer.compute == "torch"
+
+
+def test_defaults_of_torch_do_not_matter(compiled, chains):
+    tokenizer = small(True, "native")
+    expected = tokenizer.encode(chains[0]).ids
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            node, _ = native.featurize(Batch.of(chains[:1]), 8, True)
+        ids = tokenizer.encode(chains[0]).ids
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert node.device.type == "cpu" and (ids == expected).all()
+
+
+@pytest.mark.parametrize("size", [1e9, 1e20, 3e38])
+def test_coordinates_beyond_sense_do_no_harm(compiled, chains, size):
+    chain = chains[0][:70]
+    chain.coords[35:] += np.float32(size)
+    ids = small(True, "native").encode(chain).ids
+    assert ((ids >= 0) == chain.mask).all()
+
+
+def test_native_features_are_those_of_torch(compiled):
     """Lone residues, gaps, several chains in one neighbourhood, blocks far from each other."""
-    needs("native")
     chain = packed_chain(900, chains=3)
     chain.coords[:60] += 30 * np.arange(60, dtype=np.float32)[::-1, None, None]
     chain.coords[200:240] = np.nan
@@ -116,32 +145,60 @@ def test_native_features_are_those_of_torch():
         assert torch.allclose(edge[alike], graph.edge[alike], atol=1e-4)
 
 
-def test_without_a_compiler_it_is_refused(monkeypatch, tmp_path):
+def test_without_a_compiler_it_is_torch(monkeypatch, tmp_path, elsewhere, chains):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    for compute in ("native", "fast", "compile"):
-        with pytest.raises(ProtokError, match=r"no C\+\+ compiler.*onnx"):
-            accelerate(small(False), compute)
+    with pytest.raises(ProtokError, match=r"no C\+\+ compiler.*torch"):
+        small(False, "native")
+    tokenizer = small(False, "auto")
+    assert tokenizer.compute == "torch" and len(tokenizer.encode(chains[0])) == len(chains[0])
+    assert pickle.loads(pickle.dumps(tokenizer)).compute == "torch"
 
 
-def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
-    tool = tmp_path / "c++"
-    tool.write_text("#!/bin/sh\necho it is broken >&2\nexit 1\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("CXX", str(tool))
-    monkeypatch.setenv("PROTOK_CACHE", str(tmp_path))
-    native.library.cache_clear()
-    with pytest.raises(ProtokError, match="cannot compile the encoder .it is broken."):
-        native.library()
-    assert list(tmp_path.iterdir()) == [tool]
+def tool(folder: Path, script: str) -> str:
+    """A C++ compiler that is a shell script."""
+    path = folder / "c++"
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
 
 
-def test_the_library_is_kept(monkeypatch, tmp_path):
-    needs("native")
-    monkeypatch.setenv("PROTOK_CACHE", str(tmp_path / "new"))
-    native.library.cache_clear()
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo it is broken >&2; exit 1", "cannot compile the encoder .it is broken."),
+        # Of its arguments the one after -o is what it should make.
+        ('while [ "$1" != -o ]; do shift; done; echo nonsense > "$2"', "cannot keep or load"),
+    ],
+)
+def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path, elsewhere, script, message):
+    monkeypatch.setenv("CXX", tool(tmp_path, script))
+    with pytest.raises(ProtokError, match=message):
+        small(False, "native")
+    assert small(False, "auto").compute == "torch"
+    assert [path for path in elsewhere.iterdir() if path.suffix != ".so"] == []
+
+
+def test_a_compiler_that_makes_something_else_is_found_out(compiled, monkeypatch, tmp_path, elsewhere):
+    wrong = tmp_path / "wrong.cpp"
+    source = native.SOURCE.read_text(encoding="utf-8")
+    wrong.write_text(source.replace("x * (c * p + 0.5f)", "x * (c * p + 0.6f)"), encoding="utf-8")
+    monkeypatch.setattr(native, "SOURCE", wrong)
+    with pytest.raises(ProtokError, match="the compiled encoder is off by"):
+        small(False, "native")
+    assert small(False, "auto").compute == "torch"
+
+
+def test_nowhere_to_keep_the_library(compiled, monkeypatch, tmp_path, elsewhere):
+    elsewhere.write_text("a file", encoding="utf-8")
+    with pytest.raises(ProtokError, match="PROTOK_CACHE"):
+        small(False, "native")
+    assert small(False, "auto").compute == "torch"
+
+
+def test_the_library_is_kept(compiled, elsewhere):
     native.library()
-    (kept,) = (tmp_path / "new").iterdir()
+    (kept,) = elsewhere.iterdir()
     before = kept.stat().st_mtime_ns
     native.library.cache_clear()
     native.library()
@@ -149,9 +206,17 @@ def test_the_library_is_kept(monkeypatch, tmp_path):
 
 
 def test_widths_that_do_not_fit_are_refused():
-    network = Network(ModelConfig("odd", EncoderConfig(hidden=48), QuantizerConfig(dim=5)))
+    network = Network(ModelConfig("odd", EncoderConfig(hidden=48), QuantizerConfig(dim=5))).eval()
     with pytest.raises(Unsupported, match="width 48"):
-        accelerate(StructureTokenizer(network.eval()), "native")
+        StructureTokenizer(network, compute="native")
+    assert StructureTokenizer(network, compute="auto").compute == "torch"
+
+
+def test_models_without_codes_are_of_torch():
+    network = Network(ModelConfig("none", EncoderConfig(hidden=32), QuantizerConfig(kind="none"))).eval()
+    with pytest.raises(Unsupported, match="none@continuous cannot be computed natively"):
+        StructureTokenizer(network, compute="native")
+    assert StructureTokenizer(network, compute="auto").compute == "torch"
 
 
 def test_gradients_or_not_is_the_same(chains):
@@ -162,20 +227,42 @@ def test_gradients_or_not_is_the_same(chains):
         assert torch.allclose(encoder(batch).detach(), one, atol=1e-5)
 
 
-def test_jobs_know_how_codes_were_computed(examples, tmp_path):
-    tokenizer = small(True)
-    path, out = examples / "7w89.A.pdb", tmp_path / "t.parquet"
-    encode_all(path, accelerate(tokenizer, "bf16"), out)
-    with pytest.raises(ProtokError, match="compute 'bf16', now 'torch'"):
-        encode_all(path, tokenizer, out)
-    assert load(out)[0].codebook == tokenizer.codebook
+def test_a_job_goes_on_where_there_is_no_compiler(compiled, pieces, tmp_path):
+    """Half of it was done where there is one; the output is the same call's, either way."""
+    folder, out = pieces(6), tmp_path / "t.parquet"
+    file = folder / "s3.pdb"
+    good = file.read_bytes()
+    file.write_bytes(b"not a structure")
+    with pytest.raises(Stopped):
+        encode_all(folder, small(True, "native"), out, on_error="stop")
+    file.write_bytes(good)
+    done = encode_all(folder, small(True), out)
+    assert 0 < done.resumed < 6
+    again = encode_all(folder, small(True, "native"), out)
+    assert again.resumed == 6
+    expected = small(True).encode_batch([protok.read(path) for path in sorted(folder.iterdir())])
+    for tokens, other in zip(load(out), expected, strict=True):
+        np.testing.assert_array_equal(tokens.ids, other.ids)
 
 
-def test_unknown_ways_and_tokenizers_are_refused():
-    with pytest.raises(ProtokError, match=f"one of {', '.join(COMPUTE)}"):
-        accelerate(small(False), "magic")
-    with pytest.raises(ProtokError, match="no encoder network"):
-        accelerate(protok.load("3di"), "bf16")
+def test_the_command_refuses_the_compiled_encoder(examples, tmp_path, monkeypatch, capsys):
+    file, outs = str(examples / "7w89.A.pdb"), [tmp_path / "a.fasta", tmp_path / "b.fasta"]
+    assert main.main(["encode", file, "-o", str(outs[0])]) == main.OK
+
+    def never(self, encoder):
+        raise AssertionError("it was asked for")
+
+    monkeypatch.setattr("protok.tokenizers.learned.NativeEncoder", never)
+    assert main.main(["encode", file, "-o", str(outs[1]), "--compute", "torch"]) == main.OK
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    capsys.readouterr()
+    assert main.main(["encode", file, "--model", "3di", "--compute", "native"]) == main.USAGE
+    assert "3di has no network to compute so: leave compute out" in capsys.readouterr().err
+
+
+def test_unknown_ways_are_refused():
+    with pytest.raises(ProtokError, match="one of auto, torch, native"):
+        small(False, "magic")
 
 
 def test_groups_cover_all_and_near_forgets_nobody():
@@ -240,16 +327,15 @@ def test_memory_is_linear(length, chains):
 
 def test_batches_of_a_gpu_give_the_same_codes(monkeypatch, examples):
     """Their sizes, on the CPU."""
-    tokenizer = protok.load("protok-512")
+    tokenizer = protok.load("protok-512", compute="torch")
     chains = [protok.read(path) for path in sorted(examples.glob("*.pdb"))] * 4
     few = tokenizer.encode_batch(chains)
     calls = []
     monkeypatch.setattr("protok.model.features.ROWS", protok.model.features.GPU_ROWS)
     monkeypatch.setattr("protok.tokenizers.learned.RESIDUES", protok.tokenizers.learned.GPU_RESIDUES)
-    encode = tokenizer.encoder.forward
-    monkeypatch.setattr(
-        tokenizer.encoder, "forward", lambda batch: calls.append(len(batch.sizes)) or encode(batch)
-    )
+    encoder = tokenizer.network.encoder
+    encode = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda batch: calls.append(len(batch.sizes)) or encode(batch))
     many = tokenizer.encode_batch(chains)
     assert calls == [len(chains)]
     assert tokenizer.batch_residues == 4 * protok.tokenizers.learned.GPU_RESIDUES
