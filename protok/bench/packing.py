@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from protok.bench.results import Result, Results, is_result, path_of, save
+from protok.common.files import atomic_path
 from protok.errors import FormatError
 
 NOTHING, WRITE_SOME = "no results", "write some with `protok bench ... -o FOLDER`"
@@ -108,9 +108,8 @@ def pack(folder: str | Path, out: str | Path) -> int:
     }
     table = pa.Table.from_pylist(rows, pa.schema([(name, kinds[name]) for name in rows[0]]))
     out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_suffix(".draft")
-    pq.write_table(table, draft, compression="zstd", compression_level=19, use_dictionary=list(texts))
-    os.replace(draft, out)
+    with atomic_path(out) as draft:
+        pq.write_table(table, draft, compression="zstd", compression_level=19, use_dictionary=list(texts))
     return len(rows)
 
 

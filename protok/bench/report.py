@@ -12,6 +12,7 @@ import numpy as np
 
 from protok.bench.measures.scores import PARITY_BATCH
 from protok.bench.results import ENOUGH_DOMAINS, OK, Results
+from protok.common.files import atomic
 from protok.errors import ProtokError
 
 #: Tables beside each other in a figure.
@@ -70,7 +71,8 @@ def write_report(results: Results, path: str | Path) -> None:
     parts += ["<h2>Failures</h2>", _failures(results), "<h2>Provenance</h2>", _provenance(results)]
     page = f"<!doctype html><html lang=en><meta charset=utf-8><title>protok bench</title>\
 <style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
-    Path(path).write_text(page, encoding="utf-8")
+    with atomic(path) as handle:
+        handle.write(page)
 
 
 def _said(text: Any) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from protok.common.files import finite
+from protok.common.files import write_json
 
 #: Of the harness: part of every key, goes up when the same settings give other numbers.
 HARNESS = 3
@@ -149,9 +148,7 @@ def _safe(name: str) -> str:
 def save(result: Result, path: Path) -> None:
     """Write a result; NaN becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    draft.write_text(json.dumps(finite(result.to_dict()), indent=1) + "\n")
-    os.replace(draft, path)
+    write_json(path, result.to_dict())
 
 
 def cached(path: Path, key: str) -> Result | None:

@@ -17,16 +17,11 @@ from tests.helpers.paths import ROOT
 PACKAGE = ROOT / "protok"
 #: Modules that write in other ways, and why.
 OTHERWISE = {
-    "bench/report.py": "a page made anew at will",
-    "bench/results.py": "writes beside and renames by itself",
     "common/callbacks.py": "metrics.csv grows by lines; the last checkpoint becomes the one before",
     "common/files.py": "the writer itself",
-    "image/training.py": "a copy of the recipe",
     "pipeline/journal.py": "the journal grows by lines",
-    "prior/training.py": "a copy of the recipe",
     "quantize/diagnostics.py": "quantize stands alone; matplotlib opens the figure",
     "structure/store.py": "an empty file to lock",
-    "training/run.py": "writes beside and renames by itself",
 }
 
 
