@@ -23,7 +23,7 @@ from protok.model.features import Batch
 from protok.model.network import Network
 from protok.structure.store import read_store
 from protok.tokenizers.learned import StructureTokenizer
-from protok.training.batches import Lesson, Steps, Stream
+from protok.training.batches import Stream, TrainingBatch, TrainingBatches
 from protok.training.config import Recipe, read_recipe
 from protok.training.splits import held_out
 
@@ -42,9 +42,9 @@ class Distilling(TrainingModule):
         # A list keeps the teacher out of the checkpoints.
         self.teacher = [teacher.network.encoder.requires_grad_(False).eval()]
 
-    def training_step(self, lesson: Lesson, index: int) -> Tensor:
+    def training_step(self, training_batch: TrainingBatch, index: int) -> Tensor:
         """Mean squared difference of latents."""
-        batch = lesson.batch
+        batch = training_batch.batch
         with torch.no_grad():
             wanted = self.teacher[0](batch).float()
         loss = (self.network.encoder(batch).float() - wanted)[batch.mask].square().mean()
@@ -90,7 +90,7 @@ def main() -> None:
     teacher = StructureTokenizer.from_pretrained(arguments.teacher)
     module = Distilling(recipe, teacher, Batch.of(held_out(valid, recipe.valid)))
     stream = Stream(train, recipe.data.residues, recipe.data.curriculum, recipe.optim.seed)
-    batches = DataLoader(Steps(stream, module, recipe.optim.steps), batch_size=None)
+    batches = DataLoader(TrainingBatches(stream, module, recipe.optim.steps), batch_size=None)
     run.fit(module, batches, devices=1, accelerator="cpu", gradient_clip_val=recipe.optim.clip)
     provenance = run.provenance(
         teacher={"codebook": teacher.codebook, "encoder": teacher.encoder_fingerprint},

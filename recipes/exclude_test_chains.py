@@ -2,7 +2,7 @@
 
     python -m recipes.exclude_test_chains      # writes recipes/protein/test-chains.txt
 
-A training with `data.without` set to that file sees no test chain of any table, whatever it learns
+A training with `data.exclude` set to that file sees no test chain of any table, whatever it learns
 from sequences: no chain of the same sequence, none of the same cluster (30 % identity) by the
 clusters of the tables, and none in a cluster of the training set that holds one of these.
 """

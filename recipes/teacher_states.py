@@ -18,16 +18,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from protok.bench.representations.load import subject
-from protok.bench.representations.representation import Subject
+from protok.bench.representations.load import representation
+from protok.bench.representations.representation import Representation
 from protok.common.trainer import half_is_faster
 from protok.structure.store import read_store
 from protok.training.distillation import write_teacher
 
 
-def moved(model: str, device: str) -> Subject:
+def moved(model: str, device: str) -> Representation:
     """The tokenizer on a device."""
-    who = subject(model)
+    who = representation(model)
     if device != "cpu":
         who.tokenizer.to(device)
     return who
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args()
-    who, store, jobs = subject(given.model), read_store(given.store), given.jobs
+    who, store, jobs = representation(given.model), read_store(given.store), given.jobs
     given.out.parent.mkdir(parents=True, exist_ok=True)
     asked = (given.model, given.store, given.device)
     if jobs == 1:

@@ -135,7 +135,7 @@ MAY_ASK = {
 }
 
 
-def asked(path: Path) -> set[str]:
+def for_heads(path: Path) -> set[str]:
     """Names that a module asks objects for by hasattr and getattr; `__name__` and its like are fine."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -22,7 +22,7 @@ from protok.model.network import Network
 from protok.structure.backbone import AMINO_ACIDS
 from protok.structure.geometry import IDEAL_RESIDUE
 from protok.structure.store import Store
-from protok.training.batches import Lesson, Steps
+from protok.training.batches import TrainingBatch, TrainingBatches
 
 
 class NoView(Decoder):
@@ -42,7 +42,7 @@ class NoAxes(Decoder):
 class Superposed(Decoder):
     """The place of CA is scored after superposition: mean squared error in units of 5 Å."""
 
-    superposed = True
+    align_before_loss = True
 
 
 class Distances(Decoder):
@@ -110,22 +110,22 @@ class SequencedBatch(Batch):
         return SequencedBatch(**vars(super().to(device)), kinds=self.kinds.to(device))
 
 
-class SequencedSteps(Steps):
+class SequencedBatches(TrainingBatches):
     """The same batches with their amino acids."""
 
-    def __iter__(self) -> Iterator[Lesson]:
+    def __iter__(self) -> Iterator[TrainingBatch]:
         for one in super().__iter__():
             batch = SequencedBatch(**vars(one.batch), kinds=one.amino_acid)
-            yield Lesson(batch, one.amino_acid)
+            yield TrainingBatch(batch, one.amino_acid)
 
 
 class SequencedNetwork(Network):
     """Hands the amino acids to the decoder's loss."""
 
-    def forward(self, batch, rows, seen=None, steady=0.0):
+    def forward(self, batch, rows, seen=None, consistency_weight=0.0):
         padded, keep = pad(batch.kinds[:, None], batch.sizes)
         self.decoder.kinds = padded[..., 0].masked_fill(~keep, -1)
-        return super().forward(batch, rows, seen, steady)
+        return super().forward(batch, rows, seen, consistency_weight)
 
 
 PARTS = {
@@ -147,7 +147,7 @@ def built_with(part: str | None) -> Iterator[None]:
             stack.enter_context(patch("protok.model.network.Decoder", PARTS[part]))
         if part == "sequence":
             stack.enter_context(patch("protok.training.module.Network", SequencedNetwork))
-            stack.enter_context(patch("protok.training.run.Steps", SequencedSteps))
+            stack.enter_context(patch("protok.training.run.TrainingBatches", SequencedBatches))
         yield
 
 

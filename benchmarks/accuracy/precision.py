@@ -50,7 +50,12 @@ def main() -> None:
             torch.manual_seed(step)
             network.zero_grad()
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name == "bf16"):
-                result = network(batch, optim.rows, noisy(batch, optim.noise), optim.steady)
+                result = network(
+                    batch,
+                    optim.scored_residues,
+                    noisy(batch, optim.coordinate_noise),
+                    optim.consistency_weight,
+                )
             result.total.backward()
             grad = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
             found[name] = (float(result.total.detach()), grad, result.quantized.ids)
@@ -66,8 +71,8 @@ def main() -> None:
         seed=options.seed,
         data_sha256=store.digest,
         batches=options.batches,
-        noise=optim.noise,
-        steady=optim.steady,
+        coordinate_noise=optim.coordinate_noise,
+        consistency_weight=optim.consistency_weight,
         loss={"fp32": round(float(loss[:, 0].mean()), 4), "bf16": round(float(loss[:, 1].mean()), 4)},
         loss_gap={
             "mean": round(float(gap.mean()), 4),

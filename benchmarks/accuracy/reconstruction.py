@@ -83,7 +83,7 @@ def round_trip(tokenizer, folder: Path) -> dict:
     files = list(iter_files([folder]))
     targets = []
     for file in files:
-        for chain in protok.read(file).split():
+        for chain in protok.read(file).by_chain():
             found = protok.compare(tokenizer.reconstruct(chain), chain)
             targets.append(
                 {
@@ -116,7 +116,7 @@ def measure(tokenizer, folder: Path, seed: int) -> dict:
     shapes: dict[str, dict[str, list]] = {"built": {}, "real": {}}
     seconds = {"encode": 0.0, "decode": 0.0}
     for file in files:
-        for chain in protok.read(file).split():
+        for chain in protok.read(file).by_chain():
             began = time.process_time()
             tokens = tokenizer.encode(chain)
             seconds["encode"] += time.process_time() - began

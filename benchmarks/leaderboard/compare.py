@@ -7,7 +7,7 @@ Of every row that both have and whose name begins with one of `--rows`, or of th
 `--pair BEFORE=AFTER` (of one set, given twice): the mean over site tables, before and after, of
 the test AUROC and of the probe's score in choosing (cross-validation of the linear probe, which
 sees no test split), the gain with its standard error over tables, and in how many tables it is
-positive; and how many are above the floor, of those that both have. One training each: the error
+positive; and how many are above the baseline, of those that both have. One training each: the error
 is over tables, not over trainings.
 """
 
@@ -50,7 +50,7 @@ def digest(results: Results) -> str:
 
 
 def above(of: dict[str, Result], floors: dict[str, dict], tables: list[str]) -> int:
-    """How many of the tables are at or above their floor."""
+    """How many of the tables are at or above their baseline."""
     return sum(
         of[name].scores["test"][floor["metric"]]["value"] >= floor["value"]
         for name, floor in floors.items()

@@ -29,7 +29,7 @@ MODELS = (
     "protok-512-sites",
     "protok-512:continuous",
     "protok-512:states",
-    "protok-512:decoded",
+    "protok-512:decoder",
 )
 FAR = 8  # residues apart in the sequence
 
@@ -49,7 +49,7 @@ def facts(chain: Backbone) -> dict[str, np.ndarray]:
     }
 
 
-def explained(who: bench.Subject, train: list, test: list, wanted: list[dict]) -> dict[str, float]:
+def explained(who: bench.Representation, train: list, test: list, wanted: list[dict]) -> dict[str, float]:
     """Share of the variance of each fact that the output of a residue explains."""
     parts = [np.concatenate(who.outputs(chains)) for chains in (train, test)]
     known = [p >= 0 if p.ndim == 1 else np.isfinite(p).all(1) for p in parts]
@@ -92,7 +92,7 @@ def main() -> None:
     wanted = [[facts(chain) for chain in half] for half in halves]
     rows = {}
     for name in options.model or MODELS:
-        who = bench.subject(name)
+        who = bench.representation(name)
         rows[who.name] = explained(who, *halves, wanted)
         print(who.name, rows[who.name], flush=True)
     about = provenance(

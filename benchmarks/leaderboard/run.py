@@ -45,17 +45,17 @@ ROWS = (
     "protok-512",
     "protok-512:continuous",
     "protok-512:states",
-    "protok-512:decoded",
+    "protok-512:decoder",
     "protok-512-lite",
     "protok-512-lite:states",
     "protok-512-named",
     "protok-512-named:continuous",
     "protok-512-named:states",
-    "protok-512-named:decoded",
+    "protok-512-named:decoder",
     "protok-512-sites",
     "protok-512-sites:continuous",
     "protok-512-sites:states",
-    "protok-512-sites:decoded",
+    "protok-512-sites:decoder",
     "protok-4096",
     "proteinmpnn",
     "proteinmpnn:kmeans512",
@@ -150,10 +150,10 @@ def main() -> None:
         names = available(folder)
         names += [one for one in least["floors"] if one.removesuffix(WITHIN) in names]
         names = list(dict.fromkeys(names))
-    subjects = []
+    representations = []
     for name in given.model or ROWS:
         try:
-            subjects.append(named(name, folder, given.cache))
+            representations.append(named(name, folder, given.cache))
         except ProtokError as error:  # weights that nobody installed
             print(f"left out: {name}: {error}")
     models = "".join(f" --model {name}" for name in given.model)
@@ -171,7 +171,7 @@ def main() -> None:
     try:
         for task in ordered(names):
             bench.evaluate(
-                subjects,
+                representations,
                 [task],
                 folder,
                 out=cells,

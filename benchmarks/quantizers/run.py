@@ -59,8 +59,8 @@ def recipe_of(task: str) -> dict[str, Any]:
     grid = recipe.pop("grid", {})
     for values in itertools.product(*grid.values()) if grid else ():
         one = dict(zip(grid, values, strict=True))
-        w, r = round(100 * one["warmup"]), round(100 * one["ramp"])
-        settings[f"{one['schedule']}-{one['mix']}-w{w}-r{r}"] = one
+        w, r = round(100 * one["continuous_share"]), round(100 * one["ramp"])
+        settings[f"{one['schedule']}-{one['estimator']}-w{w}-r{r}"] = one
     return recipe
 
 
@@ -158,7 +158,7 @@ def timed(cell: Cell, recipe: Mapping[str, Any]) -> dict[str, Any]:
     theirs = VectorQuantize(
         dim, size, decay=0.99, commitment_weight=0.25, rotation_trick=False, threshold_ema_dead_code=0
     )
-    ours = VQ(size, dim, beta=0.25, decay=0.99, upkeep="none")
+    ours = VQ(size, dim, beta=0.25, decay=0.99, init_and_revive="none")
     ours.codebook.copy_(theirs._codebook.embed[0])
     ours.sums.copy_(ours.codebook)
     z = torch.randn(1, recipe["batch"], dim)

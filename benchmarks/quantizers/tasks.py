@@ -171,9 +171,9 @@ class Proteins(Task):
         own = recipe["task"]
         config = ModelConfig(
             "benchmark",
-            EncoderConfig(own["hidden"], own["layers"], placed=True),
+            EncoderConfig(own["hidden"], own["layers"], global_frame=True),
             QuantizerConfig(kind="none", size=recipe["size"], dim=recipe["dim"]),
-            DecoderConfig(own["width"], own["decoder_layers"], pair=own["width"] // 2, placed=True),
+            DecoderConfig(own["width"], own["decoder_layers"], pair=own["width"] // 2, global_frame=True),
         )
         torch.manual_seed(seed)
         self.network = Network(config)

@@ -5,7 +5,7 @@
 Every part is a process of its own with one thread, of at most five minutes; what is done lies in
 `<out>.parts`, and the same command goes on after an interruption. The parts:
 
-- **one**: a contestant starts, gives its first code, and goes through a sample of the files up to
+- **one**: an encoder starts, gives its first code, and goes through a sample of the files up to
   three times, `--repeat` processes in turns with the others. A figure is residues (files) per
   CPU-second, the median of the processes. `reading` is file to coordinates, `encoding` coordinates
   to codes in memory; `total` is both, for protok with a Parquet file at the end, as `protok encode`
@@ -47,7 +47,7 @@ import numpy as np
 import protok
 import protok.testing
 from benchmarks.paths import FIGURES, RESULTS
-from benchmarks.speed.other_tools import OTHERS, contestant, model_and_way, ours, routes
+from benchmarks.speed.other_tools import OTHERS, model_and_way, ours, routes, tool
 from benchmarks.tables.provenance import digest, provenance, write
 from protok.errors import ProtokError
 from protok.pipeline.batches import BATCH_RESIDUES
@@ -67,8 +67,8 @@ CHAINS, SHORT = 10_000, 40
 
 
 def one(name: str, model: str, files: list[Path], began: float) -> dict:
-    """Measure one contestant in this process."""
-    (read, encode, count), tokenizer = contestant(name, model)
+    """Measure one encoder in this process."""
+    (read, encode, count), tokenizer = tool(name, model)
     encode(read(files[0]))
     startup = time.time() - began
     for path in files[1:4]:  # other lengths: a compiler may work again
@@ -286,7 +286,7 @@ def child(task: tuple[str, str, str], listed: Path) -> Any:
 
 
 def summary(runs: list[dict], files: int) -> dict:
-    """Medians of the processes of one contestant."""
+    """Medians of the processes of one encoder."""
     residues = runs[0]["residues"]
 
     def middle(key: str) -> float:
@@ -358,7 +358,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--structures", type=Path, required=True, help="folder of PDB files")
     parser.add_argument("--files", type=int, default=80, help="files in the sample (80)")
     parser.add_argument("--all-files", type=int, help="files in all (default: those there are)")
-    parser.add_argument("--repeat", type=int, default=3, help="processes of each contestant (3)")
+    parser.add_argument("--repeat", type=int, default=3, help="processes of each encoder (3)")
     parser.add_argument("--chains", type=int, default=CHAINS, help="of the memory part (10000)")
     parser.add_argument("--minutes", type=float, default=12, help="begin no part after (12)")
     parser.add_argument("--model", default="protok-512")
@@ -440,7 +440,7 @@ def report(options: argparse.Namespace, job: dict, found: dict, files: int) -> N
         sample=sample,
         threads=1,
         processors=os.cpu_count(),
-        contestants=table,
+        tools=table,
         left_out=left_out,
         lengths=named("lengths"),
         workers=named("workers"),

@@ -16,10 +16,10 @@ import protok
 #: Those that are not protok's own network.
 OTHERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")
 #: Read a file; encode what was read, to codes or states; residues of what was read.
-Contestant = tuple[Callable[[Path], Any], Callable[[Any], Any], Callable[[Any], int]]
+Tool = tuple[Callable[[Path], Any], Callable[[Any], Any], Callable[[Any], int]]
 
 
-def mini3di() -> Contestant:
+def mini3di() -> Tool:
     """mini3di's 3Di on arrays of fastpdb, chain by chain."""
     import biotite.structure as struc
     import fastpdb
@@ -44,7 +44,7 @@ def mini3di() -> Contestant:
     return read, encode, lambda chains: sum(map(len, chains))
 
 
-def mpnn() -> Contestant:
+def mpnn() -> Tool:
     """The encoder of ProteinMPNN, in the code of its authors, on protok's coordinates."""
     import torch
 
@@ -65,7 +65,7 @@ def mpnn() -> Contestant:
 
     def encode(backbone: protok.Backbone) -> list:
         states = []
-        for chain in backbone.split():
+        for chain in backbone.by_chain():
             x = torch.from_numpy(chain.coords[np.isfinite(chain.coords).all((1, 2))])[None]
             ones = torch.ones(x.shape[:2])
             if not x.shape[1]:
@@ -83,12 +83,12 @@ def mpnn() -> Contestant:
     return protok.read, encode, len
 
 
-def ours(model: str, compute: str) -> Contestant:
+def ours(model: str, compute: str) -> Tool:
     """protok's tokenizer."""
     return protok.read, protok.load(model, compute=compute).encode, len
 
 
-def contestant(name: str, model: str) -> tuple[Contestant, Any]:
+def tool(name: str, model: str) -> tuple[Tool, Any]:
     """What a name stands for, and its tokenizer if it is protok's."""
     if name == "mini3di + fastpdb":
         return mini3di(), None

@@ -46,7 +46,7 @@ def costs(speed: dict, given: Assumptions) -> list[dict]:
     residues = given.structures * given.length
     rows = []
     for way in WAYS:
-        rate = speed["contestants"].get(way, {}).get("residues_per_cpu_second")
+        rate = speed["tools"].get(way, {}).get("residues_per_cpu_second")
         worker = speed["workers"].get(way)
         if not (rate and worker):
             continue

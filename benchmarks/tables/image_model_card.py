@@ -35,7 +35,7 @@ any prefix of the levels to pixels. The quantizer is the class that the protein 
   {steps} steps. The recipe as resolved is in `config.json`.
 - **Hardware and time**: {hardware}; {hours} hours. torch {torch}.{note}
 - **Network**: pixels folded {patch} x {patch}, convolutions of width {width} (decoder {decoder_width}), {dim} dimensions;
-  `{kind}` around `{inner}`, {schedule} schedule, warm-up {warmup}, ramp {ramp}. {parameters} parameters; encoder and
+  `{kind}` around `{inner}`, {schedule} schedule, continuous share {continuous_share}, ramp {ramp}. {parameters} parameters; encoder and
   codebook are kept in float32, the decoder in float16.
 
 Scores by levels on {side} px (`{command}`):

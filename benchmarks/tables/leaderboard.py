@@ -32,13 +32,13 @@ def _supervised(found) -> list[tuple[str, str, str]]:
 
 
 def _floor_line(line: tuple[str, str, str], floors: dict) -> tuple[str, str, str]:
-    """The line by the metric that the table's floor is in; itself where there is no floor."""
+    """The line by the metric that the table's baseline is in; itself where there is no baseline."""
     name, split, metric = line
     return name, split, floors[name]["metric"] if name in floors else metric
 
 
-def _value(found, subject: str, line: tuple[str, str, str]) -> float | None:
-    score = found.cell(subject, *line)[1]
+def _value(found, representation: str, line: tuple[str, str, str]) -> float | None:
+    score = found.cell(representation, *line)[1]
     return score["value"] if score else None
 
 
@@ -51,7 +51,7 @@ def short() -> str:
     """The summary of the probe that has enough tables to rank by for the most tokenizers."""
     found = {probe: load(probe) for probe in PROBES}
     rows = {
-        probe: len(one.subjects()) if one is not None and len(_shared_sites(one)) >= ENOUGH else 0
+        probe: len(one.representations()) if one is not None and len(_shared_sites(one)) >= ENOUGH else 0
         for probe, one in found.items()
     }
     probe = max(PROBES, key=rows.__getitem__)
@@ -72,7 +72,7 @@ def _each_probe(section: Callable[[Results], str]) -> str:
 
 
 def summary() -> str:
-    """A row a tokenizer and probe: mean of the site tables, tables above the floor, the rest."""
+    """A row a tokenizer and probe: mean of the site tables, tables above the baseline, the rest."""
     return _each_probe(lambda found: _summary(found, MORE))
 
 
@@ -81,8 +81,8 @@ def _shared_sites(found) -> list[tuple[str, str, str]]:
     kinds = {row.task["name"]: row.task["kind"] for row in found}
     sites = [line for line in _supervised(found) if kinds[line[0]] == "site"]
     has = {
-        subject: {line for line in sites if _value(found, subject, line) is not None}
-        for subject in found.subjects()
+        representation: {line for line in sites if _value(found, representation, line) is not None}
+        for representation in found.representations()
     }
     many = [lines for lines in has.values() if len(lines) >= ENOUGH] or list(has.values())
     return [line for line in sites if all(line in lines for lines in many)]
@@ -93,24 +93,24 @@ def _summary(found, more) -> str:
     lines, whole = _supervised(found), _shared_sites(found)
     buried = {line: _value(found, BURIAL, line) for line in lines}
     rows = []
-    for subject in found.subjects():
+    for representation in found.representations():
         # The same values as z-scores are no further table; splits of few domains are no table.
         plain = [line for line in lines if not line[0].endswith(WITHIN) and not found.few(*line[:2])]
-        got = {line: _value(found, subject, line) for line in plain}
+        got = {line: _value(found, representation, line) for line in plain}
         floored = [_floor_line(line, floors) for line in lines if line[0] in floors]
         above = _wins(
-            {line: _value(found, subject, line) for line in floored},
+            {line: _value(found, representation, line) for line in floored},
             {line: floors[line[0]]["value"] for line in floored},
         )
-        bits = next(r.tokenizer["size"] for r in found if r.tokenizer["name"] == subject)
+        bits = next(r.tokenizer["size"] for r in found if r.tokenizer["name"] == representation)
         rows.append(
             [
-                f"`{subject}`",
+                f"`{representation}`",
                 f"{np.log2(bits):.1f}" if bits else "",
-                _mean([_value(found, subject, line) for line in whole]),
+                _mean([_value(found, representation, line) for line in whole]),
                 above,
-                "" if subject == BURIAL else _wins(got, buried),
-                *(_cell(found, subject, task, split, metric) for _, task, split, metric in more),
+                "" if representation == BURIAL else _wins(got, buried),
+                *(_cell(found, representation, task, split, metric) for _, task, split, metric in more),
             ]
         )
     rows.sort(key=lambda row: -float(row[2] or 0))
@@ -119,7 +119,7 @@ def _summary(found, more) -> str:
         "tokenizer",
         "bits",
         f"mean AUROC of {len(whole)} site tables",
-        "tables above the floor",
+        "tables above the baseline",
         "above neighbour counts",
         *(name for name, *_ in more),
     ]
@@ -144,8 +144,8 @@ MORE = (
 )
 
 
-def _cell(found, subject: str, task: str, split: str, metric: str) -> str:
-    status, score = found.cell(subject, task, split, metric)
+def _cell(found, representation: str, task: str, split: str, metric: str) -> str:
+    status, score = found.cell(representation, task, split, metric)
     if not score or score["value"] is None:
         return {"unsupported": "n/a", "failed": "failed"}.get(status, "")
     error = f" ± {score['se']:.3f}" if score.get("se") is not None else ""
@@ -153,24 +153,26 @@ def _cell(found, subject: str, task: str, split: str, metric: str) -> str:
 
 
 def tables() -> str:
-    """Every supervised table: score and standard error of each tokenizer, floor and chance."""
+    """Every supervised table: score and standard error of each tokenizer, baseline and chance."""
     return _each_probe(_tables)
 
 
 def _tables(found: Results) -> str:
-    floors, subjects = known_floors(), found.subjects()
+    floors, representations = known_floors(), found.representations()
     chance = {row.task["name"]: row.task.get("chance") for row in found}
-    # Where the floor is in another metric than the table's own, the table has a line of each.
+    # Where the baseline is in another metric than the table's own, the table has a line of each.
     lines = dict.fromkeys(line for own in _supervised(found) for line in (own, _floor_line(own, floors)))
     rows = []
     for line in lines:
         name, split, metric = line
-        values = [_value(found, subject, line) for subject in subjects]
+        values = [_value(found, representation, line) for representation in representations]
         best = max((value for value in values if value is not None), default=None)
         cells = [
             f"**{text}**" if value is not None and value == best else text
             for text, value in zip(
-                (_cell(found, subject, *line) for subject in subjects), values, strict=True
+                (_cell(found, representation, *line) for representation in representations),
+                values,
+                strict=True,
             )
         ]
         floor = floors.get(name, {"metric": None})
@@ -184,7 +186,7 @@ def _tables(found: Results) -> str:
                 *cells,
             ]
         )
-    head = ["table (split)", "metric", "floor", "chance", *(f"`{one}`" for one in subjects)]
+    head = ["table (split)", "metric", "baseline", "chance", *(f"`{one}`" for one in representations)]
     return table(head, rows)
 
 
@@ -235,14 +237,14 @@ def unshipped() -> str:
     """Models that were trained and not shipped: mean AUROC of site tables, and RMSD."""
     with (RESULTS / "unshipped.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
-    scores = [f"{probe}_{what}" for probe in ("linear", "fast") for what in VIEWS]
+    scores = [f"{probe}_{what}" for probe in ("linear", "fast") for what in LAYERS]
     head = ["model", "what was tried", "tables", *(name.replace("_", ", ") for name in scores)]
     head += ["CASP14, Å", "CAMEO, Å"]
     columns = ("model", "tried", "site_tables", *scores, "rmsd_casp14", "rmsd_cameo2022")
     return table(head, [[row[column] for column in columns] for row in rows])
 
 
-VIEWS = ("codes", "latents", "states", "decoded")
+LAYERS = ("codes", "latents", "states", "decoder")
 SEARCH = ("top1", "sensitivity", "precision")
 
 

@@ -24,7 +24,7 @@ A tokenizer of protein backbones: one of {size} codes a residue, and a decoder f
 
 - **Data**: {chains} chains (experimental structures of the PDB and about a fifth predicted ones), drawn with weight 1 / size
   of their cluster at 30 % sequence identity. Homologs of CASP14, CAMEO 2022 and the conformational
-  test sets are not among them{without}. sha256 of the store: `{data}`.
+  test sets are not among them{exclude}. sha256 of the store: `{data}`.
 - **Command**: {command_of_training}; seed {seed}, {steps} steps{last}.
   The recipe as resolved is in `config.json`.
 - **Hardware and time**: {hardware}; {hours} hours. torch {torch}.{note}
@@ -53,12 +53,12 @@ has another domain, has other codes everywhere. """
 
 
 #: What is asked of a model that must name amino acids.
-NAMING = """. Heads that are thrown away
+RESIDUE_TYPES = """. Heads that are thrown away
   must name the amino acid from encoder states (weight {}), the code ({}) and decoder states ({})"""
 
 #: What is asked of a model that has a teacher.
-TAUGHT = """. Such heads must also predict the states of
-  `{teacher}`{school}: encoder states (weight {states}) of the residue, the code
+DISTILLED_STATES = """. Such heads must also predict the states of
+  `{teacher}`{encoder_warmup}: encoder states (weight {states}) of the residue, the code
   ({code}) also their means within {around} Å. ProteinMPNN is by others (Dauparas et al. 2022, MIT licence); it is not part of this model, and
   which tested chains its own training on the PDB has seen was not looked up"""
 
@@ -66,15 +66,15 @@ TAUGHT = """. Such heads must also predict the states of
 ALONE = """. The last run trained the decoder alone,
   around frozen codes; its states had to predict those of the teacher too (weight {})"""
 
-#: How a teacher's pupil begins.
-SCHOOL = " (after {:,} steps in which the encoder learns nothing but this)"
+#: How an encoder that is distilled begins.
+ENCODER_WARMUP = " (after {:,} steps in which the encoder learns nothing but this)"
 
 #: How a model is trained, on what, and where its codes are from: from scratch, or by `recipes.distil`.
 SCRATCH = (
     "{runs}",
-    "coordinates with noise of up to {noise} Å are encoded and the clean ones decoded; the "
-    "latents' drift under\n  the noise has weight {steady}{naming}{taught}{alone}",
-    "`{kind}` with {size} codes, {schedule} schedule, warm-up {warmup}, ramp {ramp}, mix `{mix}`",
+    "coordinates with noise of up to {coordinate_noise} Å are encoded and the clean ones decoded; the "
+    "latents' drift under\n  the noise has weight {consistency_weight}{residue_types}{distilled}{alone}",
+    "`{kind}` with {size} codes, {schedule} schedule, continuous share {continuous_share}, ramp {ramp}, estimator `{estimator}`",
 )
 DISTILLED = (
     "`python -m recipes.distil recipes/protein/{name}.toml --teacher protok-512 --out runs/{name}`",
@@ -116,15 +116,17 @@ def main() -> None:
     ]
     head = ["set", "targets", "CA RMSD, Å", "TM-score", "lDDT", "codes used", "perplexity"]
     optim, recipes = recipe["optim"], options.recipe or [shape["name"]]
-    asked, taught = optim.get("naming", []), optim.get("taught", [])
+    asked, taught = optim.get("residue_type_weights", []), optim.get("distill_weights", [])
     teacher, valid = found.get("teacher", {}).get("codebook"), found["validation"]
     said = {
-        "taught": TAUGHT.format(
+        "distilled": DISTILLED_STATES.format(
             teacher=found["states_of"],
             states=taught[0],
             code=taught[1],
-            school=SCHOOL.format(optim["school"]) if optim["school"] else "",
-            around=" and ".join(f"{r:g}" for r in optim["around"]),
+            encoder_warmup=ENCODER_WARMUP.format(optim["encoder_warmup_steps"])
+            if optim["encoder_warmup_steps"]
+            else "",
+            around=" and ".join(f"{r:g}" for r in optim["distill_radii"]),
         )
         if any(taught)
         else "",
@@ -132,16 +134,16 @@ def main() -> None:
         "name": shape["name"],
         "teacher": teacher,
         "same": valid.get("valid_same_codes", 0),
-        "naming": NAMING.format(*asked) if any(asked) else "",
-        "noise": optim["noise"],
-        "steady": optim["steady"],
-        "alone": ALONE.format(decoder["optim"]["taught"][2]) if options.codes_from else "",
+        "residue_types": RESIDUE_TYPES.format(*asked) if any(asked) else "",
+        "coordinate_noise": optim["coordinate_noise"],
+        "consistency_weight": optim["consistency_weight"],
+        "alone": ALONE.format(decoder["optim"]["distill_weights"][2]) if options.codes_from else "",
         **coder["model"]["quantizer"],
     }
     command, signal, codes = (part.format(**said) for part in (DISTILLED if teacher else SCRATCH))
-    unseen = recipe["data"].get("without")
+    unseen = recipe["data"].get("exclude")
     text = TEXT.format(
-        without=unseen
+        exclude=unseen
         and f", nor are chains like those that the tables of the leaderboard test on (`{unseen}`)"
         or "",
         command_of_training=command,
@@ -157,8 +159,8 @@ def main() -> None:
         torch=found["torch"],
         hardware=options.hardware,
         hours=options.hours,
-        sight=SIGHT * shape["encoder"]["placed"],
-        limits=LIMITS * shape["encoder"]["placed"],
+        sight=SIGHT * shape["encoder"]["global_frame"],
+        limits=LIMITS * shape["encoder"]["global_frame"],
         note=options.note and f"\n- **The run**: {options.note}",
         **shape["encoder"],
         dim=shape["quantizer"]["dim"],

@@ -41,8 +41,8 @@ def encoding() -> str:
         return "Not measured for these weights yet: `python -m benchmarks.speed.encoding` does."
     result = load("speed.json")
     ways, rows = (result["codes"] or {"ways": {}})["ways"], []
-    mpnn = result["contestants"].get("ProteinMPNN encoder")
-    for name, found in kept(result["contestants"]).items():
+    mpnn = result["tools"].get("ProteinMPNN encoder")
+    for name, found in kept(result["tools"]).items():
         rate = found["residues_per_cpu_second"]
         times = rate["total"] / mpnn["residues_per_cpu_second"]["total"] if mpnn else None
         rows.append(

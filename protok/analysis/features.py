@@ -37,7 +37,7 @@ class CodeCounts(TransformerMixin, BaseEstimator):
     tokenizer
         A tokenizer, or the name or folder of one; needed only if structures are given instead of
         Tokens.
-    span
+    ngram
         Codes counted together: 1 counts codes, 2 pairs of neighbours. Pairs are those that occur
         where it is fitted; others are not counted.
     share
@@ -57,30 +57,30 @@ class CodeCounts(TransformerMixin, BaseEstimator):
     (2, 512)
     """
 
-    def __init__(self, tokenizer: Tokenizer | str | Path | None = None, span: int = 1, share: bool = True):
+    def __init__(self, tokenizer: Tokenizer | str | Path | None = None, ngram: int = 1, share: bool = True):
         self.tokenizer = tokenizer
-        self.span = span
+        self.ngram = ngram
         self.share = share
 
     def fit(self, X: Iterable[Any], y: Any = None) -> Self:
-        """Take the codebook, and for `span` above 1 the runs, of Tokens or structures.
+        """Take the codebook, and for `ngram` above 1 the runs, of Tokens or structures.
 
         Raises
         ------
         CodebookMismatch
             If they are of several codebooks.
         """
-        if not isinstance(self.span, int) or self.span < 1:
-            raise ValueError(f"span is 1 or more, not {self.span!r}")
+        if not isinstance(self.ngram, int) or self.ngram < 1:
+            raise ValueError(f"ngram is 1 or more, not {self.ngram!r}")
         given = self._tokens(X)
         if not given:
             raise ValueError("nothing to fit on: give at least one protein")
         self.codebook_, self.size_ = given[0].codebook, given[0].size
         self._check(given)
-        if self.span == 1:
+        if self.ngram == 1:
             self.runs_ = np.arange(self.size_)[:, None]
         else:
-            found = np.concatenate([_runs(one, self.span) for one in given])
+            found = np.concatenate([_runs(one, self.ngram) for one in given])
             self.runs_ = np.unique(found, axis=0)
         return self
 
@@ -99,7 +99,7 @@ class CodeCounts(TransformerMixin, BaseEstimator):
         column = {tuple(run): i for i, run in enumerate(self.runs_.tolist())}
         out = np.zeros((len(given), len(column)))
         for row, one in zip(out, given, strict=True):
-            runs = _runs(one, self.span)
+            runs = _runs(one, self.ngram)
             for run in runs.tolist():
                 if (at := column.get(tuple(run))) is not None:
                     row[at] += 1
@@ -135,11 +135,11 @@ class CodeCounts(TransformerMixin, BaseEstimator):
                 )
 
 
-def _runs(tokens: Tokens, span: int) -> np.ndarray:
+def _runs(tokens: Tokens, ngram: int) -> np.ndarray:
     """Runs of neighbours within chains, all with codes, (n, span)."""
-    parts = [np.empty((0, span), np.int64)]
-    for chain in tokens.split():
-        if len(chain) >= span:
-            runs = np.lib.stride_tricks.sliding_window_view(chain.ids.astype(np.int64), span)
+    parts = [np.empty((0, ngram), np.int64)]
+    for chain in tokens.by_chain():
+        if len(chain) >= ngram:
+            runs = np.lib.stride_tricks.sliding_window_view(chain.ids.astype(np.int64), ngram)
             parts.append(runs[(runs >= 0).all(1)])
     return np.concatenate(parts)

@@ -106,7 +106,7 @@ class Database:
     def __init__(self, tokens: Iterable[Tokens], file: str = ""):
         self.chains: list[Tokens] = []
         for given in tokens:
-            for one in given.split():
+            for one in given.by_chain():
                 if len(one) and (one.ids >= 0).any():
                     self.chains.append(one)
         books = list(dict.fromkeys(one.codebook for one in self.chains))

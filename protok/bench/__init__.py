@@ -7,7 +7,7 @@ table = bench.evaluate(["3di", "residue-type"], tasks=["bind_biolip"], data="stb
 print(table)
 ```
 
-Tasks are data (`protok.bench.TASKS`), data comes through one of three doors (a tidy folder, the
+Tasks are data (`protok.bench.TASKS`), data comes from one of three sources (a tidy folder, the
 official release, the bundled mini set), every number is a file that says where it came from.
 """
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from protok.bench.measures.samples import Settings
     from protok.bench.packing import load_results, pack
     from protok.bench.report import write_report
-    from protok.bench.representations.load import subject
+    from protok.bench.representations.load import representation
     from protok.bench.representations.precomputed import save_precomputed
-    from protok.bench.representations.representation import Subject
+    from protok.bench.representations.representation import Representation
     from protok.bench.results import Result
     from protok.bench.tasks import TASKS, Task
 
@@ -37,9 +37,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "measures.samples": ["Settings"],
         "packing": ["load_results", "pack"],
         "report": ["write_report"],
-        "representations.load": ["subject"],
+        "representations.load": ["representation"],
         "representations.precomputed": ["save_precomputed"],
-        "representations.representation": ["Subject"],
+        "representations.representation": ["Representation"],
         "results": ["Result"],
         "tasks": ["TASKS", "Task"],
     },

@@ -15,8 +15,8 @@ from protok.bench.data.folder import Folder
 from protok.bench.data.source import TRAIN, VALID, WITHIN, Entry, LabelledStructures, Table, digest, within
 from protok.bench.measures import alignment, codebook
 from protok.bench.measures.samples import PRESETS, Fit, Samples, Settings
-from protok.bench.representations.load import Measurable, subject
-from protok.bench.representations.representation import Subject
+from protok.bench.representations.load import Measurable, representation
+from protok.bench.representations.representation import Representation
 from protok.errors import FormatError, Unsupported
 from protok.structure.backbone import Backbone
 from protok.tokenizers.protocol import Named
@@ -85,11 +85,11 @@ def evaluate(
     chosen = _chosen(tasks, folder)
     alone = isinstance(tokenizers, str | Path | Named)
     given = [tokenizers] if alone else list(tokenizers)
-    subjects = [named(one, folder, cache) for one in given]
-    _distinct(subjects)
+    representations = [named(one, folder, cache) for one in given]
+    _distinct(representations)
     rows = []
     parts: dict[str, tuple] = {}
-    for one, who in zip(given, subjects, strict=True):
+    for one, who in zip(given, representations, strict=True):
         for name in chosen:
             row = _measured(who, name, folder, settings, Path(out) if out else None, parts, dict(about or {}))
             rows.append(row)
@@ -100,15 +100,15 @@ def evaluate(
     return results.Results(tuple(rows), tuple(folder.errors))
 
 
-def named(given: Measurable, folder: LabelledStructures, cache: str | Path | None = None) -> Subject:
-    """The subject of a name or object; k-means centres are made from structures of the folder."""
-    return subject(given, _centres(given, folder), store=Path(cache) if cache else None)
+def named(given: Measurable, folder: LabelledStructures, cache: str | Path | None = None) -> Representation:
+    """The representation of a name or object; k-means centres are made from structures of the folder."""
+    return representation(given, _centres(given, folder), store=Path(cache) if cache else None)
 
 
-def _distinct(subjects: list[Subject]) -> None:
+def _distinct(representations: list[Representation]) -> None:
     """Refuse two tokenizers of one name: they would overwrite each other's results."""
-    seen: dict[str, Subject] = {}
-    for one in subjects:
+    seen: dict[str, Representation] = {}
+    for one in representations:
         if seen.setdefault(one.name, one).fingerprint != one.fingerprint:
             raise FormatError(
                 f"two tokenizers are named {one.name}",
@@ -199,7 +199,7 @@ def _centres(given: Measurable, folder: LabelledStructures) -> list[Backbone]:
 
 
 def _measured(
-    who: Subject,
+    who: Representation,
     name: str,
     folder: LabelledStructures,
     settings: Settings,
@@ -213,7 +213,7 @@ def _measured(
             "name": who.name,
             "codebook": who.codebook,
             "fingerprint": who.fingerprint,
-            "view": who.view,
+            "layer": who.layer,
             "size": who.size,
         },
         "task": {"name": name},
@@ -335,7 +335,7 @@ def _left_out(folder: LabelledStructures, what: str) -> dict[str, Any]:
     return {"left_out": len(missing), "first_left_out": missing[:5]} if missing else {}
 
 
-def _work(who: Subject, name: str, given: Any, folder: LabelledStructures, settings: Settings):
+def _work(who: Representation, name: str, given: Any, folder: LabelledStructures, settings: Settings):
     """Scores by split, points for plots by split, and what a probe chose."""
     if isinstance(given, Table):
         return _probed(who, given, folder, settings)
@@ -355,7 +355,7 @@ def _some(name: str, ids: Sequence[str]) -> list[str]:
     return [ids[i] for i in np.linspace(0, len(ids) - 1, STRUCTURES).astype(int)]
 
 
-def _probed(who: Subject, table: Table, folder: LabelledStructures, settings: Settings):
+def _probed(who: Representation, table: Table, folder: LabelledStructures, settings: Settings):
     train = _limited(table.split(TRAIN), settings.train_residues)
     valid = _limited(table.split(VALID), settings.valid_residues)
     if not train or not valid or not table.tests:
@@ -421,7 +421,9 @@ def fit_probe(
     return mlp_probe.fit(kind, train, valid, tests, classes, settings)
 
 
-def samples(who: Subject, table: Table, entries: Sequence[Entry], folder: LabelledStructures) -> Samples:
+def samples(
+    who: Representation, table: Table, entries: Sequence[Entry], folder: LabelledStructures
+) -> Samples:
     """Residues of labelled structures with codes or embeddings, end to end.
 
     Every labelled residue is kept: one without a token has a vector of zeros, since leaving

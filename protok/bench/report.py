@@ -108,13 +108,13 @@ def _drawn(results: Results) -> str:
 
 
 def _table(results: Results, kind: str) -> str:
-    subjects = results.subjects()
+    representations = results.representations()
     tasks = results.tasks()
     lines = [line for line in results.lines() if tasks[line[0]]["kind"] == kind]
-    head = "".join(f"<th>{_said(one)}</th>" for one in subjects)
+    head = "".join(f"<th>{_said(one)}</th>" for one in representations)
     rows = [f"<tr><th>task</th><th>split</th><th>metric</th>{head}</tr>"]
     for name, split, metric in lines:
-        cells = [results.cell(subject, name, split, metric) for subject in subjects]
+        cells = [results.cell(representation, name, split, metric) for representation in representations]
         better = tasks[name]["better"]
         values = [score["value"] for _, score in cells if score and score["value"] is not None]
         best = {"higher": max, "lower": min}[better](values) if values and better else None
@@ -127,7 +127,7 @@ def _table(results: Results, kind: str) -> str:
     means = results.means().get(kind)
     if means and len(lines) > 1:
         cells = "".join(
-            f"<td>{'' if means[one] is None else format(means[one], '.3f')}</td>" for one in subjects
+            f"<td>{'' if means[one] is None else format(means[one], '.3f')}</td>" for one in representations
         )
         rows.append(f"<tr><th>mean</th><th></th><th></th>{cells}</tr>")
     return f"<div class=wide><table>{''.join(rows)}</table></div>"
@@ -141,7 +141,7 @@ def _size(results: Results, task: str, split: str) -> str:
 
 def _leaders(results: Results) -> str:
     """A row a tokenizer: the means that have no hole, best sites first."""
-    means, subjects = results.means(), results.subjects()
+    means, representations = results.means(), results.representations()
     about = {row.tokenizer["name"]: row.tokenizer for row in results}
     kinds = [kind for kind in TITLES if kind in means]
 
@@ -149,14 +149,14 @@ def _leaders(results: Results) -> str:
         return -(means.get("site", {}).get(name) or 0.0)
 
     lines = []
-    for name in sorted(subjects, key=rank):
+    for name in sorted(representations, key=rank):
         size = about[name]["size"]
-        cells = [about[name]["view"], f"{np.log2(size):.1f}" if size else ""]
+        cells = [about[name]["layer"], f"{np.log2(size):.1f}" if size else ""]
         cells += ["" if means[k][name] is None else f"{means[k][name]:.3f}" for k in kinds]
         done = sum(row.tokenizer["name"] == name and row.status == OK for row in results)
         cells.append(str(done))
         lines.append(f"<tr><td>{_said(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
-    head = ["tokenizer", "view", "bits", *(f"{TITLES[k]}, mean" for k in kinds), "tasks done"]
+    head = ["tokenizer", "layer", "bits", *(f"{TITLES[k]}, mean" for k in kinds), "tasks done"]
     top = "".join(f"<th>{one}</th>" for one in head)
     return f"<table><tr>{top}</tr>{''.join(lines)}</table>"
 
@@ -241,22 +241,22 @@ def _bars(plt: Any, results: Results, kind: str) -> Any:
     lines = [line for line in results.lines() if tasks[line[0]]["kind"] == kind and line[1]]
     if not lines:
         return None
-    subjects = results.subjects()
-    looks = _looks(plt, subjects)
+    representations = results.representations()
+    looks = _looks(plt, representations)
     rows = -(-len(lines) // PANELS)
     figure, grid = plt.subplots(
         rows,
         min(PANELS, len(lines)),
-        figsize=(11, rows * (0.7 + 0.16 * len(subjects))),
+        figsize=(11, rows * (0.7 + 0.16 * len(representations))),
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
     for axes, line in zip(grid.flat, lines, strict=False):
-        for j, subject in enumerate(subjects):
-            score = results.cell(subject, *line)[1]
+        for j, representation in enumerate(representations):
+            score = results.cell(representation, *line)[1]
             if score and score["value"] is not None:
-                axes.errorbar(score["value"], j, xerr=score["se"] or 0, ms=4, **looks[subject])
+                axes.errorbar(score["value"], j, xerr=score["se"] or 0, ms=4, **looks[representation])
         chance = tasks[line[0]].get("chance")
         if chance is not None:
             axes.axvline(chance, color="grey", lw=0.8, ls=":")
@@ -266,18 +266,18 @@ def _bars(plt: Any, results: Results, kind: str) -> Any:
         axes.tick_params(labelsize=7)
     for axes in grid.flat[len(lines) :]:
         axes.set_axis_off()
-    grid[0, 0].set_yticks(range(len(subjects)), subjects)
+    grid[0, 0].set_yticks(range(len(representations)), representations)
     grid[0, 0].invert_yaxis()
     figure.supxlabel(lines[0][2])
     return figure
 
 
-def _looks(plt: Any, subjects: list[str]) -> dict[str, dict[str, Any]]:
+def _looks(plt: Any, representations: list[str]) -> dict[str, dict[str, Any]]:
     """A colour and marker a tokenizer, the same in all figures; no two alike of up to seventy."""
     colours = plt.get_cmap("tab10").colors
     return {
         name: {"color": colours[i % 10], "marker": MARKERS[i // 10 % len(MARKERS)], "ls": ""}
-        for i, name in enumerate(subjects)
+        for i, name in enumerate(representations)
     }
 
 
@@ -305,7 +305,7 @@ def _usage(plt: Any, results: Results) -> Any:
     if not found:
         return None
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    looks = _looks(plt, results.subjects())
+    looks = _looks(plt, results.representations())
     handles = {}
     for name, sets in found.items():
         total = np.sum([one["counts"] for one in sets.values()], axis=0)
@@ -358,7 +358,7 @@ def _scatter(plt: Any, results: Results) -> Any:
         squeeze=False,
         layout="constrained",
     )
-    looks, handles = _looks(plt, results.subjects()), {}
+    looks, handles = _looks(plt, results.representations()), {}
     for axes, key in zip(grid.flat, sets, strict=False):
         for name, points in found.items():
             if key in points:
@@ -388,7 +388,7 @@ def _pareto(plt: Any, results: Results) -> Any:
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(11, 4.8 + 0.05 * len(quality)), sharey=True, layout="constrained"
     )
-    looks, handles = _looks(plt, results.subjects()), {}
+    looks, handles = _looks(plt, results.representations()), {}
     speeds = {name: cost[name].get("residues_per_second") for name in quality}
     bits = {name: cost[name]["size"] and np.log2(cost[name]["size"]) for name in quality}
     points = [{name: (at, quality[name]) for name, at in costs.items() if at} for costs in (speeds, bits)]

@@ -36,7 +36,7 @@ class TokenizerInfo(TypedDict):
     #: Of weights and code: another one gives other numbers.
     fingerprint: str
     #: `discrete` or `continuous`.
-    view: str
+    layer: str
     #: Codes of the codebook; None of what is continuous.
     size: int | None
     #: Residues that it encodes in a CPU-second; None where its codes were there already.
@@ -135,9 +135,9 @@ def key_of(**parts: Any) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:24]
 
 
-def path_of(out: Path, subject: str, task: str) -> Path:
+def path_of(out: Path, representation: str, task: str) -> Path:
     """Where a result lies; two names that differ never share a file."""
-    return out / _safe(subject) / f"{_safe(task)}.json"
+    return out / _safe(representation) / f"{_safe(task)}.json"
 
 
 def _safe(name: str) -> str:
@@ -209,7 +209,7 @@ class Results:
         """Rows of tasks that failed."""
         return [row for row in self.rows if row.status == FAILED]
 
-    def subjects(self) -> list[str]:
+    def representations(self) -> list[str]:
         """Tokenizers, in order of first appearance."""
         return list(dict.fromkeys(row.tokenizer["name"] for row in self.rows))
 
@@ -242,13 +242,13 @@ class Results:
                     seen |= {(task, split, metric): None for metric in row.scores.get(split, {})}
         return list(seen)
 
-    def cell(self, subject: str, task: str, split: str, metric: str) -> tuple[str, ScoreInfo | None]:
+    def cell(self, representation: str, task: str, split: str, metric: str) -> tuple[str, ScoreInfo | None]:
         """Status and score of one cell: status is `absent` where nobody measured it.
 
         A score of too few test domains to count has no standard error (see `few`).
         """
         for row in self.rows:
-            if row.tokenizer["name"] == subject and row.task["name"] == task:
+            if row.tokenizer["name"] == representation and row.task["name"] == task:
                 score = row.scores.get(split, {}).get(metric)
                 if score and _few(row, split):
                     score = score | {"se": None}
@@ -276,20 +276,20 @@ class Results:
                 kinds.setdefault(kind, []).append(line)
         out: dict[str, dict[str, float | None]] = {}
         for kind, lines in kinds.items():
-            for subject in self.subjects():
-                found = [self.cell(subject, *line)[1] for line in lines]
+            for representation in self.representations():
+                found = [self.cell(representation, *line)[1] for line in lines]
                 values = [one["value"] for one in found if one and one["value"] is not None]
                 whole = len(values) == len(lines)
-                out.setdefault(kind, {})[subject] = sum(values) / len(values) if whole else None
+                out.setdefault(kind, {})[representation] = sum(values) / len(values) if whole else None
         return out
 
     def __str__(self) -> str:
-        subjects = self.subjects()
-        table = [["task", "split", "metric", *subjects]]
+        representations = self.representations()
+        table = [["task", "split", "metric", *representations]]
         for line in self._shown():
             row = [line[0], line[1], line[2]]
-            for subject in subjects:
-                status, score = self.cell(subject, *line)
+            for representation in representations:
+                status, score = self.cell(representation, *line)
                 row.append(_cell(status, score))
             table.append(row)
         widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]

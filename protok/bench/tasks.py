@@ -218,7 +218,7 @@ TRAINING_FREE = (
     ),
     Task(
         "stability",
-        "do codes survive noise?",
+        "do codes stay the same under noise?",
         "structures",
         "same_0.1",
         labels="Share of residues with the same code after Gaussian noise on every atom, standard "

@@ -74,7 +74,7 @@ def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME",
         help="tokenizer: a name, a folder, a .npz of precomputed tokens; NAME:continuous for "
-        "embeddings; also NAME:ids, :states, :decoded, :kmeans64 (may be repeated); see "
+        "embeddings; also NAME:ids, :states, :decoder, :kmeans64 (may be repeated); see "
         "protok/bench/README.md",
     )
     one.add_argument(

@@ -80,9 +80,9 @@ def _write_table(result, path: Path) -> None:
     import csv
     from dataclasses import asdict, fields
 
-    from protok.pipeline.decode import Rebuilt
+    from protok.pipeline.decode import DecodedChain
 
     with atomic(path, newline="") as handle:
-        table = csv.DictWriter(handle, [field.name for field in fields(Rebuilt)])
+        table = csv.DictWriter(handle, [field.name for field in fields(DecodedChain)])
         table.writeheader()
         table.writerows(asdict(one) for one in result.chains)

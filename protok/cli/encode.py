@@ -113,7 +113,7 @@ def encode(arguments: argparse.Namespace) -> int:
 
     from protok.pipeline.encode import Stopped, encode_all, encode_store, parts_of
 
-    # What ended a run before its end may be the next input: a worker process survives that.
+    # What ended a run before its end may be the next input: a worker process that ends is replaced.
     stopped = arguments.out is not None and parts_of(arguments.out).exists()
     if arguments.timeout is None and (arguments.jobs > 1 or stopped):
         arguments.timeout = 600.0
@@ -163,7 +163,7 @@ def encode(arguments: argparse.Namespace) -> int:
             arguments.model,
             arguments.out,
             jobs=jobs,
-            cluster=cluster,
+            ray=cluster,
             errors=arguments.errors,
             overwrite=arguments.overwrite,
             on_error=arguments.on_error,

@@ -107,7 +107,7 @@ def _structure(path: Path) -> dict[str, Any]:
         "chains": {},
         "notes": list(backbone.notes),
     }
-    for chain in backbone.split():
+    for chain in backbone.by_chain():
         letters = Counter(chain.sequence)
         said["chains"][chain.chain[0]] = {
             "residues": len(chain),

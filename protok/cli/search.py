@@ -109,7 +109,7 @@ def _queries(arguments: argparse.Namespace, database: Database) -> list[Tokens]:
 
     structure = read(path, chain=arguments.chain)
     tokens = _tokenizer(arguments, database).encode(structure)
-    return [one for one in tokens.split() if (one.ids >= 0).any()]
+    return [one for one in tokens.by_chain() if (one.ids >= 0).any()]
 
 
 def matrix_arguments(one: argparse.ArgumentParser) -> None:
@@ -140,7 +140,7 @@ def matrix(arguments: argparse.Namespace) -> int:
     chains = {}
     errors: list[tuple[str, str, str]] = []
     for file, backbone in read_all(iter_files(arguments.inputs), errors):
-        for chain in backbone.split():
+        for chain in backbone.by_chain():
             try:
                 tokens = tokenizer.encode(chain)
             except ProtokError as error:

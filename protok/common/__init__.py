@@ -1,1 +1,1 @@
-"""The ground floor: settings, files, processes, training loops. Knows no proteins."""
+"""What knows no proteins: settings, files, processes, training loops."""

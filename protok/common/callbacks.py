@@ -1,4 +1,4 @@
-"""What lets a training run survive: checkpoints, metrics and figures that a kill cannot spoil.
+"""Checkpoints, metrics and figures that a kill cannot spoil.
 
 A run may be killed at any moment. Files are written beside themselves and renamed, so each
 is whole, old or new; the checkpoint before the last is kept; a row of metrics is on disk before

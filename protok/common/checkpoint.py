@@ -77,7 +77,7 @@ class SavesPretrained(Protocol):
         ...
 
 
-class OnDevice:
+class DeviceMixin:
     """What has a network of torch, and goes where that goes."""
 
     network: nn.Module
@@ -109,7 +109,7 @@ def save_model(
     said: Mapping[str, Any],
     *,
     half: str = "",
-    without: Sequence[str] = TRANSIENT,
+    exclude: Sequence[str] = TRANSIENT,
 ) -> Path:
     """Write the weights of a network, and what is said of it.
 
@@ -123,7 +123,7 @@ def save_model(
         Content of ``config.json``.
     half
         Weights whose names begin so are kept in float16; empty for none.
-    without
+    exclude
         Names that are left out.
     """
     from safetensors.torch import save
@@ -132,7 +132,7 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     state = {}
     for key, value in network.state_dict().items():
-        if key not in without:
+        if key not in exclude:
             rounded = half and key.startswith(half) and value.is_floating_point()
             state[key] = (value.half() if rounded else value).contiguous().cpu()
     config, weights = (folder / name for name in FILES)
@@ -178,19 +178,19 @@ def read_model(
         raise FormatError(f"not {what} ({error})", remedy, file=str(folder)) from error
 
 
-def give_weights(
-    network: nn.Module, state: Mapping[str, Tensor], folder: Path, without: Sequence[str] = TRANSIENT
+def load_weights(
+    network: nn.Module, state: Mapping[str, Tensor], folder: Path, exclude: Sequence[str] = TRANSIENT
 ) -> None:
     """Load weights into a network, in its own precision, and put it in eval mode.
 
     Raises
     ------
     FormatError
-        If names or shapes are not the network's, but for `without`, which may be missing.
+        If names or shapes are not the network's, but for `exclude`, which may be missing.
     """
     try:
         found = network.load_state_dict(state, strict=False)
-        odd = [key for key in found.missing_keys if key not in without] + found.unexpected_keys
+        odd = [key for key in found.missing_keys if key not in exclude] + found.unexpected_keys
     except RuntimeError as error:
         odd = [str(error).splitlines()[-1].strip()]
     if odd:

@@ -27,14 +27,17 @@ from protok.common.settings import RecipeError
 LOG = 20
 
 
-def rise_and_fall(steps: int, warmup: int, school: int = 0) -> Callable[[int], float]:
+def rise_and_fall(steps: int, warmup: int, encoder_warmup_steps: int = 0) -> Callable[[int], float]:
     """Share of the rate at a step: it rises over the warm-up and falls to zero as a cosine.
 
-    It does so twice where the first steps are a `school`.
+    It does so twice where the first steps train the encoder alone.
     """
-    if school:
-        first, then = rise_and_fall(school, warmup), rise_and_fall(steps - school, warmup)
-        return lambda step: first(step) if step < school else then(step - school)
+    if encoder_warmup_steps:
+        first, then = (
+            rise_and_fall(encoder_warmup_steps, warmup),
+            rise_and_fall(steps - encoder_warmup_steps, warmup),
+        )
+        return lambda step: first(step) if step < encoder_warmup_steps else then(step - encoder_warmup_steps)
 
     def rate(step: int) -> float:
         rest = (step - warmup) / max(1, steps - warmup)
@@ -43,7 +46,9 @@ def rise_and_fall(steps: int, warmup: int, school: int = 0) -> Callable[[int], f
     return rate
 
 
-def scheduled_adamw(network: nn.Module, optim: Any, school: int = 0) -> tuple[torch.optim.AdamW, LambdaLR]:
+def scheduled_adamw(
+    network: nn.Module, optim: Any, encoder_warmup_steps: int = 0
+) -> tuple[torch.optim.AdamW, LambdaLR]:
     """AdamW that leaves biases and gains alone, and `rise_and_fall`, of a section ``optim``."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.ndim > 1]
@@ -54,7 +59,9 @@ def scheduled_adamw(network: nn.Module, optim: Any, school: int = 0) -> tuple[to
         weight_decay=optim.weight_decay,
         betas=(0.9, 0.98),
     )
-    return optimiser, LambdaLR(optimiser, rise_and_fall(optim.steps, optim.warmup, school))
+    return optimiser, LambdaLR(
+        optimiser, rise_and_fall(optim.steps, optim.lr_warmup_steps, encoder_warmup_steps)
+    )
 
 
 def world_and_rank() -> tuple[int, int]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protok.common.checkpoint import OnDevice, find_model, give_weights, read_model, save_model
+from protok.common.checkpoint import DeviceMixin, find_model, load_weights, read_model, save_model
 from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, Unsupported
 from protok.image.config import ImageConfig
@@ -28,7 +28,7 @@ KIND = "image-tokenizer"
 DEFAULT = "protok-image"
 
 
-class ImageTokenizer(OnDevice):
+class ImageTokenizer(DeviceMixin):
     """Images to codes and back.
 
     Parameters
@@ -238,7 +238,7 @@ class ImageTokenizer(OnDevice):
             return ImageNetwork(config), said.get("provenance")
 
         (network, provenance), state = read_model(folder, "an image tokenizer", parse, KIND)
-        give_weights(network, state, folder)
+        load_weights(network, state, folder)
         return cls(network, provenance=provenance)
 
 

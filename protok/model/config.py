@@ -11,28 +11,28 @@ from protok.quantize.config import QuantizerConfig
 class EncoderConfig:
     """Shape of the encoder (see `protok.model.encoder.Encoder`).
 
-    ``placed``: it sees where a residue lies in the frame of its chain, not only its surroundings.
+    ``global_frame``: it sees where a residue lies in the frame of its chain, not only its surroundings.
     """
 
     hidden: int = 128
     layers: int = 3
     neighbours: int = 16
-    placed: bool = False
+    global_frame: bool = False
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
     """Shape of the decoder.
 
-    ``placed`` chooses `protok.model.decoder.Decoder`, for codes that say where in the chain a residue
-    lies; otherwise it is `protok.model.views.ViewDecoder`, whose pair head has ``pair`` hidden units.
+    ``global_frame`` chooses `protok.model.decoder.Decoder`, for codes that say where in the chain a residue
+    lies; otherwise it is `protok.model.pair_geometry.ViewDecoder`, whose pair head has ``pair`` hidden units.
     """
 
     width: int = 256
     layers: int = 8
     heads: int = 4
     pair: int = 96
-    placed: bool = False
+    global_frame: bool = False
 
 
 @dataclass(frozen=True)

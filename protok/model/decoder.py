@@ -4,7 +4,7 @@ A transformer over the sequence of code vectors gives one state a residue, and h
 from it where the residue lies and how it is turned in the frame of its chain
 (`protok.structure.geometry.chain_frame`), its torsions, whether it is bonded to the next, and how far
 all that can be trusted. Supervision is in the chain's frame and, as in FAPE (Jumper et al. 2021),
-in the residues' own. `protok.model.views` holds the decoder for codes that do not say where
+in the residues' own. `protok.model.pair_geometry` holds the decoder for codes that do not say where
 in the chain a residue lies.
 """
 
@@ -162,11 +162,11 @@ class Decoder(Trunk):
 
     Attributes
     ----------
-    superposed : bool
+    align_before_loss : bool
         Whether the training loss scores places after superposition; see `terms`.
     """
 
-    superposed = False
+    align_before_loss = False
 
     def __init__(self, dim: int = 5, width: int = 256, layers: int = 6, heads: int = 4):
         super().__init__(dim, width, layers, heads, sized=True)
@@ -214,7 +214,7 @@ class Decoder(Trunk):
     ) -> dict[str, Float[Tensor, ""]]:
         """Parts of the training loss, and the error that `losses` reports.
 
-        ``place``: distance of CA from its place in units of 5 Å, or, if `superposed`, the squared
+        ``place``: distance of CA from its place in units of 5 Å, or, if `align_before_loss`, the squared
         distance after the best superposition of the chain. ``axes``: half the squared error of
         the axes. ``view``: thrice the logarithm of the error with which each of `rows`
         residues sees the others from its own frame. ``doubt``: squared error of the predicted
@@ -225,7 +225,7 @@ class Decoder(Trunk):
         true = torch.einsum("bji,blj->bli", axes, coords[:, :, 1] - centre[:, None])
         frame = axes.transpose(1, 2)[:, None] @ frames(*coords[:, :, :3].unbind(2))
         total = present.sum().clamp(min=1)
-        if self.superposed:
+        if self.align_before_loss:
             with torch.no_grad():
                 rotation, shift = superpose(ca, true, present.float())
             moved = ca @ rotation.transpose(-1, -2) + shift[:, None]

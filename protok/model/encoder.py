@@ -86,11 +86,16 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, dim: int = 32, hidden: int = 128, layers: int = 3, neighbours: int = 16, placed: bool = False
+        self,
+        dim: int = 32,
+        hidden: int = 128,
+        layers: int = 3,
+        neighbours: int = 16,
+        global_frame: bool = False,
     ):
         super().__init__()
-        self.neighbours, self.placed = neighbours, placed
-        self.inputs = nn.Linear(node_features(placed), hidden)
+        self.neighbours, self.global_frame = neighbours, global_frame
+        self.inputs = nn.Linear(node_features(global_frame), hidden)
         self.messages = nn.ModuleList(Message(hidden) for _ in range(layers))
         self.outputs = nn.Sequential(
             nn.LayerNorm(hidden), nn.Linear(hidden, dim), nn.LayerNorm(dim, elementwise_affine=False)
@@ -103,7 +108,7 @@ class Encoder(nn.Module):
     def graph(self, batch: Batch) -> Graph:
         """The features that this encoder reads."""
         with torch.autocast(batch.coords.device.type, enabled=False):
-            return featurize(batch, self.neighbours, self.placed)
+            return featurize(batch, self.neighbours, self.global_frame)
 
     def propagate(self, graph: Graph) -> Float[Tensor, "n d"]:
         """Latents from features."""

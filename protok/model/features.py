@@ -29,9 +29,9 @@ PLACE = 3 + 9 + 2
 EDGE = 3 + 3 + 9 + 3 + RBF
 
 
-def node_features(placed: bool) -> int:
+def node_features(global_frame: bool) -> int:
     """Node features of an encoder, with or without the place in the whole chain."""
-    return NODE + PLACE * placed
+    return NODE + PLACE * global_frame
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Graph:
 
 
 @torch.no_grad()
-def featurize(batch: Batch, k: int, placed: bool = False) -> Graph:
+def featurize(batch: Batch, k: int, global_frame: bool = False) -> Graph:
     """Neighbour graph and SE(3)-invariant features of a batch, in float32.
 
     Node features: sine and cosine of phi, psi and omega with their presence, bonds
@@ -106,10 +106,10 @@ def featurize(batch: Batch, k: int, placed: bool = False) -> Graph:
     turn = frames(n, ca, c)
     if not len(ca):
         ints = torch.zeros(0, k, dtype=torch.long, device=ca.device)
-        node = ca.new_zeros(0, node_features(placed))
+        node = ca.new_zeros(0, node_features(global_frame))
         return Graph(node, ca.new_zeros(0, k, EDGE), ints, ints, ints.bool())
     together = ca.device.type != "cpu" and geometry_padded.fits(batch.sizes) and _one_chain_each(batch)
-    around = (_around_rows if together else _around)(batch, turn, k, placed)
+    around = (_around_rows if together else _around)(batch, turn, k, global_frame)
     index, valid = around.index, around.valid
     node = torch.cat([_local(batch), *around.node], 1)
     here = torch.arange(len(ca), device=ca.device)[:, None]
@@ -127,14 +127,14 @@ class _Around:
     valid: Tensor
 
 
-def _around(batch: Batch, turn: Tensor, k: int, placed: bool) -> _Around:
+def _around(batch: Batch, turn: Tensor, k: int, global_frame: bool) -> _Around:
     """Structure by structure."""
     found, start, ca = [], 0, batch.coords[:, 1]
     for size in batch.sizes:
         rows = slice(start, start + size)
         here = (ca[rows], turn[rows], batch.mask[rows])
         node = density_moments(*here, RADII)
-        if placed:
+        if global_frame:
             node = torch.cat([node, _placement(*here, batch.chain[rows])], 1)
         near, real = neighbours(ca[rows], batch.mask[rows], k)
         found.append((node, near + start, real))
@@ -150,15 +150,15 @@ def _one_chain_each(batch: Batch) -> bool:
     return not bool(change.any())
 
 
-def _around_rows(batch: Batch, turn: Tensor, k: int, placed: bool) -> _Around:
+def _around_rows(batch: Batch, turn: Tensor, k: int, global_frame: bool) -> _Around:
     """All structures at once, each of one chain."""
-    rows = geometry_padded.Rows.of(batch.sizes, turn.device)
-    here = [rows.lay(part) for part in (batch.coords[:, 1], turn, batch.mask)]
+    rows = geometry_padded.PaddedRows.of(batch.sizes, turn.device)
+    here = [rows.scatter(part) for part in (batch.coords[:, 1], turn, batch.mask)]
     node = [geometry_padded.density_moments(*here, RADII)]
-    if placed:
+    if global_frame:
         node.append(geometry_padded.placement(*here))
     index, valid = geometry_padded.neighbours(here[0], here[2], k)
-    back = rows.lay(torch.arange(len(turn), device=turn.device)).flatten()
+    back = rows.scatter(torch.arange(len(turn), device=turn.device)).flatten()
     flat = [rows.end_to_end(part) for part in (*node, index, valid)]
     return _Around(flat[:-2], back[flat[-2]], flat[-1])
 

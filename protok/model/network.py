@@ -14,7 +14,7 @@ from protok.model.config import ModelConfig
 from protok.model.decoder import Decoder, pad
 from protok.model.encoder import Encoder
 from protok.model.features import Batch
-from protok.model.views import ViewDecoder
+from protok.model.pair_geometry import ViewDecoder
 from protok.quantize import Quantized, build_quantizer
 from protok.structure.geometry import linked, torsions
 
@@ -23,7 +23,7 @@ from protok.structure.geometry import linked, torsions
 class Losses:
     """The training loss and its parts, all scalars; `quantized` is None without a codebook.
 
-    `known`: what a side task may ask of the residues.
+    `activations`: what a side task may ask of the residues.
     """
 
     total: Tensor
@@ -31,7 +31,7 @@ class Losses:
     error: Tensor
     torsion: Tensor
     quantized: Quantized | None
-    known: Known
+    activations: Activations
 
 
 class Network(nn.Module):
@@ -45,9 +45,11 @@ class Network(nn.Module):
         self.quantizer = build_quantizer(**asdict(config.quantizer))
         own = config.decoder
         form = (dim, own.width, own.layers, own.heads)
-        self.decoder = Decoder(*form) if own.placed else ViewDecoder(*form, own.pair)
+        self.decoder = Decoder(*form) if own.global_frame else ViewDecoder(*form, own.pair)
 
-    def forward(self, batch: Batch, rows: int, seen: Batch | None = None, steady: float = 0.0) -> Losses:
+    def forward(
+        self, batch: Batch, rows: int, seen: Batch | None = None, consistency_weight: float = 0.0
+    ) -> Losses:
         """Training loss of a batch of crops.
 
         Parameters
@@ -59,13 +61,13 @@ class Network(nn.Module):
             memory and time of the pair head grow with rows, not with length squared.
         seen
             What the encoder sees, if that is not the batch itself but the batch with noise.
-        steady
+        consistency_weight
             Weight of the squared difference between latents of `seen` and of `batch`.
         """
         states = self.encoder.states(self.encoder.graph(batch if seen is None else seen))
         z = self.encoder.outputs(states)
         drift = z.new_zeros(())
-        if seen is not None and steady:
+        if seen is not None and consistency_weight:
             drift = (z - self.encoder(batch))[batch.mask].square().mean()
         quantized = self.quantizer(z, batch.mask) if self.quantizer is not None else None
         flat = z if quantized is None else quantized.z
@@ -78,10 +80,10 @@ class Network(nn.Module):
         torsion, bond = self._local_loss(h, batch, keep)
         with torch.autocast(h.device.type, enabled=False):
             shape, error = self.decoder.losses(h, coords, present, rows)
-            total = shape + torsion + bond + steady * drift.float()
+            total = shape + torsion + bond + consistency_weight * drift.float()
         if quantized is not None:
             total = total + quantized.loss
-        return Losses(total, shape, error, torsion, quantized, Known(states, flat, h[keep]))
+        return Losses(total, shape, error, torsion, quantized, Activations(states, flat, h[keep]))
 
     def _local_loss(self, h: Tensor, batch: Batch, keep: Tensor) -> tuple[Tensor, Tensor]:
         """1 - cos of the angle between predicted and true torsions; cross-entropy of bonds."""
@@ -99,7 +101,7 @@ class Network(nn.Module):
 
 
 @dataclass
-class Known:
+class Activations:
     """What a network holds of each residue at its three places, chains end to end.
 
     Attributes
@@ -116,7 +118,7 @@ class Known:
     codes: Float[Tensor, "n d"] | None = None
     decoder: Float[Tensor, "n w"] | None = None
 
-    def asked(self, heads: nn.ModuleDict) -> Iterator[tuple[str, Tensor, nn.Module]]:
+    def for_heads(self, heads: nn.ModuleDict) -> Iterator[tuple[str, Tensor, nn.Module]]:
         """Place, what is held there, and its head, where there are both."""
         for place, head in heads.items():
             held = getattr(self, place)

@@ -1,1 +1,1 @@
-"""Many files: batch jobs that survive bad inputs, kills and machines."""
+"""Many files: batch jobs that go on after bad inputs and kills."""

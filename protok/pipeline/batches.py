@@ -28,7 +28,7 @@ BATCH_RESIDUES = 4096
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How structure files are read and tokenized: the options of `protok.read` and `encode`.
 
     Attributes
@@ -82,7 +82,7 @@ def encode_files(
     Parameters and names of structures are as for `encode_all`; errors are in the results.
     Results come in the order of the inputs, or as they are done.
     """
-    options = Reading(**reading)
+    options = ReadOptions(**reading)
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
     check_across(tokenizer, options)
@@ -104,7 +104,7 @@ def residues_of(tokenizer: Tokenizer) -> int:
     return tokenizer.batch_residues if isinstance(tokenizer, EncodesBatches) else BATCH_RESIDUES
 
 
-def check_across(tokenizer: Tokenizer, options: Reading) -> None:
+def check_across(tokenizer: Tokenizer, options: ReadOptions) -> None:
     """Refuse `across_chains` before the work where the tokenizer does not know it."""
     if options.across_chains and not isinstance(tokenizer, CrossesChains):
         raise Unsupported(f"{tokenizer.codebook} cannot encode across chains", "leave it off")
@@ -113,7 +113,7 @@ def check_across(tokenizer: Tokenizer, options: Reading) -> None:
 def encode_sources(
     sources: Sequence[Source],
     tokenizer: Tokenizer,
-    options: Reading,
+    options: ReadOptions,
     jobs: int,
     *,
     timeout: float | None = None,
@@ -131,7 +131,7 @@ def encode_sources(
         yield one.source, result
 
 
-def open_sources(sources: Iterable[Source], options: Reading) -> Iterator[Input]:
+def open_sources(sources: Iterable[Source], options: ReadOptions) -> Iterator[Input]:
     """Yield sources ready for a worker; archives are streamed through, one at a time."""
     from protok.structure.io.sources.archives import SEPARATOR, read_members
 
@@ -160,7 +160,7 @@ def batches(inputs: Iterable[Input], most: int) -> Iterator[list[Input]]:
         yield batch
 
 
-def encoder(payload: Tokenizer | bytes, options: Reading) -> Callable[[Sequence[Input]], list[Encoded]]:
+def encoder(payload: Tokenizer | bytes, options: ReadOptions) -> Callable[[Sequence[Input]], list[Encoded]]:
     """Make the function that a worker applies to its batches."""
     tokenizer = pickle.loads(payload) if isinstance(payload, bytes) else payload
     return lambda batch: encode_structures(read_structures(batch, options), tokenizer, options)
@@ -178,7 +178,7 @@ class Structures:
     notes: list[tuple[str, ...]]
 
 
-def read_structures(batch: Sequence[Input], options: Reading) -> Structures:
+def read_structures(batch: Sequence[Input], options: ReadOptions) -> Structures:
     """Read the inputs of a batch; what fails is an error of its input."""
     from protok.structure.io.read import read
 
@@ -196,13 +196,13 @@ def read_structures(batch: Sequence[Input], options: Reading) -> Structures:
             found.errors[number].append(as_error(error, source.path))
             continue
         found.notes[number] = backbone.notes
-        pieces = [backbone] if options.across_chains else list(backbone.split())
+        pieces = [backbone] if options.across_chains else list(backbone.by_chain())
         found.structures.extend(pieces)
         found.owner.extend([number] * len(pieces))
     return found
 
 
-def encode_structures(found: Structures, tokenizer: Tokenizer, options: Reading) -> list[Encoded]:
+def encode_structures(found: Structures, tokenizer: Tokenizer, options: ReadOptions) -> list[Encoded]:
     """Tokenize what was read of a batch, an `Encoded` for each of its inputs."""
     tokens: list[list[Tokens]] = [[] for _ in found.paths]
     errors = [list(rows) for rows in found.errors]
@@ -212,7 +212,7 @@ def encode_structures(found: Structures, tokenizer: Tokenizer, options: Reading)
             result.file = found.paths[number]
             errors[number].append(result)
         else:
-            tokens[number].extend(result.split())
+            tokens[number].extend(result.by_chain())
     return [
         Encoded(path, tuple(tokens[n]), tuple(errors[n]), found.notes[n])
         for n, path in enumerate(found.paths)
@@ -220,7 +220,7 @@ def encode_structures(found: Structures, tokenizer: Tokenizer, options: Reading)
 
 
 def _tokenize(
-    structures: Sequence[Backbone], tokenizer: Tokenizer, options: Reading
+    structures: Sequence[Backbone], tokenizer: Tokenizer, options: ReadOptions
 ) -> Iterator[Tokens | ProtokError]:
     """Yield tokens or an error for each structure: together where it can be, else one by one."""
     extra = {"across_chains": True} if options.across_chains else {}

@@ -16,7 +16,7 @@ import numpy as np
 
 from protok.common import workers
 from protok.errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
-from protok.pipeline.batches import Reading
+from protok.pipeline.batches import ReadOptions
 from protok.structure.io.sources.paths import utf8
 from protok.tokenizers.protocol import Decodes, Tokenizer, decoding
 from protok.tokenizers.registry import as_tokenizer, is_shipped
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rebuilt:
+class DecodedChain:
     """One decoded chain.
 
     Attributes
@@ -56,11 +56,11 @@ class Rebuilt:
 
 
 @dataclass(frozen=True)
-class Reconstruction:
+class DecodeSummary:
     """All decoded chains, in the order of the tokens, and (name, chain, reason) of the others."""
 
     codebook: str
-    chains: tuple[Rebuilt, ...]
+    chains: tuple[DecodedChain, ...]
     errors: tuple[tuple[str, str, str], ...]
 
     def means(self) -> dict[str, float]:
@@ -89,7 +89,7 @@ def decode_all(
     jobs: int = 1,
     progress: bool | None = None,
     **reading,
-) -> Reconstruction:
+) -> DecodeSummary:
     """Decode tokens into a folder, one file a chain: `<name>_<chain>.pdb`.
 
     Chains are decoded one by one, because the codes of a chain do not say where other chains
@@ -125,7 +125,7 @@ def decode_all(
         raise ValueError(f"suffix is '.pdb' or '.cif', not {suffix!r}")
     source = str(tokens) if isinstance(tokens, str | Path) else ""
     given = load(tokens) if source else tokens
-    chains = [chain for one in given for chain in one.split() if len(chain)]
+    chains = [chain for one in given for chain in one.by_chain() if len(chain)]
     tokenizer = _decoder_of(chains, tokenizer, source)
     originals = _Originals(compare, {one.name for one in chains}) if compare is not None else None
     out = Path(out)
@@ -135,10 +135,10 @@ def decode_all(
         for one, name in zip(chains, names, strict=True)
     ]
     place = {task.target: number for number, task in enumerate(tasks)}
-    rebuilt: list[Rebuilt | None] = [None] * len(tasks)
+    rebuilt: list[DecodedChain | None] = [None] * len(tasks)
     errors: list[tuple[int, tuple[str, str, str]]] = []
     payload = tokenizer if jobs == 1 else pickle.dumps(tokenizer)
-    arguments = (payload, compare is not None, Reading(**reading))
+    arguments = (payload, compare is not None, ReadOptions(**reading))
     with (
         workers.show_progress("decoding", len(tasks), progress) as advance,
         closing(workers.run(_decoder, arguments, _batches(tasks), jobs=jobs)) as results,
@@ -147,12 +147,12 @@ def decode_all(
             if isinstance(result, Unsupported):
                 raise result
             number = place[task.target]
-            if isinstance(result, Rebuilt):
+            if isinstance(result, DecodedChain):
                 rebuilt[number] = result
             else:
                 errors.append((number, (task.tokens.name, _chain(task.tokens), result.reason)))
-            advance(1, not isinstance(result, Rebuilt))
-    return Reconstruction(
+            advance(1, not isinstance(result, DecodedChain))
+    return DecodeSummary(
         tokenizer.codebook,
         tuple(one for one in rebuilt if one is not None),
         tuple(row for _, row in sorted(errors)),
@@ -250,7 +250,7 @@ def _batches(tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
         yield list(group)
 
 
-def _decoder(payload: Decodes | bytes, compared: bool, options: Reading):
+def _decoder(payload: Decodes | bytes, compared: bool, options: ReadOptions):
     """Make the function that a worker applies to its batches."""
     tokenizer = pickle.loads(payload) if isinstance(payload, bytes) else payload
     from protok.structure.io.read import read
@@ -259,8 +259,8 @@ def _decoder(payload: Decodes | bytes, compared: bool, options: Reading):
     def original(path: Path):
         return read(path, model=options.model, chain_ids=options.chain_ids, truncated=options.truncated)
 
-    def work(tasks: Sequence[_Task]) -> list[Rebuilt | ProtokError]:
-        results: list[Rebuilt | ProtokError] = []
+    def work(tasks: Sequence[_Task]) -> list[DecodedChain | ProtokError]:
+        results: list[DecodedChain | ProtokError] = []
         for task in tasks:
             try:
                 results.append(_rebuild(task, tokenizer, original if compared else None))
@@ -271,7 +271,7 @@ def _decoder(payload: Decodes | bytes, compared: bool, options: Reading):
     return work
 
 
-def _rebuild(task: _Task, tokenizer: Decodes, original: Callable[[Path], Backbone] | None) -> Rebuilt:
+def _rebuild(task: _Task, tokenizer: Decodes, original: Callable[[Path], Backbone] | None) -> DecodedChain:
     from protok.structure.io.write import write
 
     tokens = task.tokens
@@ -287,7 +287,7 @@ def _rebuild(task: _Task, tokenizer: Decodes, original: Callable[[Path], Backbon
         comparison = compare(model, _match(tokens, task.references, original))
         scores = {key: getattr(comparison, key) for key in ("rmsd", "tm_score", "lddt")}
     confidence = float(np.nanmean(model.bfactor)) if np.isfinite(model.bfactor).any() else np.nan
-    return Rebuilt(tokens.name, _chain(tokens), len(tokens), str(task.target), confidence, **scores)
+    return DecodedChain(tokens.name, _chain(tokens), len(tokens), str(task.target), confidence, **scores)
 
 
 def _match(tokens: Tokens, references: Sequence[Path], original: Callable[[Path], Backbone]) -> Backbone:

@@ -25,7 +25,7 @@ import numpy as np
 from protok.common import workers
 from protok.common.files import atomic_folder, atomic_path, write_errors
 from protok.errors import ProtokError
-from protok.pipeline.batches import Reading, check_across, encode_sources, residues_of
+from protok.pipeline.batches import ReadOptions, check_across, encode_sources, residues_of
 from protok.pipeline.inputs import Source, find_sources
 from protok.pipeline.journal import PART_ROWS, Entry, Journal, difference
 from protok.tokenizers.protocol import HasEncoder, Tokenizer, encode_each
@@ -94,7 +94,7 @@ def encode_all(
     overwrite: bool = False,
     ordered: bool = True,
     timeout: float | None = None,
-    cluster: Cluster | None = None,
+    ray: Cluster | None = None,
     progress: bool | None = None,
     **reading,
 ) -> Summary:
@@ -131,12 +131,12 @@ def encode_all(
         Records in the order of the inputs; else as they were done.
     timeout
         Seconds that a worker may take for one input; one that takes longer is a failed input.
-    cluster
+    ray
         Work on a Ray cluster (`protok.pipeline.ray.Cluster`) instead of `jobs` processes.
     progress
         Show a progress bar; by default if the standard error is a terminal.
     **reading
-        Fields of `Reading`: chain, model, chain_ids, truncated, across_chains, max_bytes.
+        Fields of `ReadOptions`: chain, model, chain_ids, truncated, across_chains, max_bytes.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def encode_all(
     if on_error not in ("skip", "stop"):
         raise ValueError(f"on_error is 'skip' or 'stop', not {on_error!r}")
     began = time.monotonic()
-    out, options = Path(out), Reading(**reading)
+    out, options = Path(out), ReadOptions(**reading)
     if not out.name:
         raise ProtokError("is no name for an output", "name a file or folder", file=str(out))
     _check_suffix(out)
@@ -181,11 +181,11 @@ def encode_all(
     journal = Journal(parts, job, fresh=overwrite)
 
     def start():
-        if cluster is None:
+        if ray is None:
             return encode_sources(todo, tokenizer, options, jobs, timeout=timeout)
         from protok.pipeline.ray import encode_sources as on_cluster
 
-        return on_cluster(todo, tokenizer, options, cluster, timeout=timeout)
+        return on_cluster(todo, tokenizer, options, ray, timeout=timeout)
 
     try:
         done = [source for source in sources if source in journal.done]
@@ -285,7 +285,7 @@ def parts_of(out: str | Path) -> Path:
     return out.parent / f"{out.name}.parts"
 
 
-def job_key(tokenizer: Tokenizer, options: Reading) -> dict:
+def job_key(tokenizer: Tokenizer, options: ReadOptions) -> dict:
     """What results depend on besides the inputs: the model, all of it, and the options."""
     model = {
         "codebook": tokenizer.codebook,

@@ -20,7 +20,7 @@ from protok.pipeline.batches import (
     BATCH_FILES,
     Encoded,
     Input,
-    Reading,
+    ReadOptions,
     batches,
     encode_structures,
     open_sources,
@@ -68,7 +68,7 @@ class _Work:
 def encode_sources(
     sources: Sequence[Source],
     tokenizer: Tokenizer,
-    options: Reading,
+    options: ReadOptions,
     cluster: Cluster,
     *,
     timeout: float | None = None,
@@ -137,7 +137,7 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
 
 
-def _read(batch: Sequence[Input], options: Reading):
+def _read(batch: Sequence[Input], options: ReadOptions):
     """The first stage: a small answer to wait for, and what was read."""
     return len(batch), read_structures(batch, options)
 
@@ -145,7 +145,7 @@ def _read(batch: Sequence[Input], options: Reading):
 class _Encoder:
     """The second stage."""
 
-    def __init__(self, payload: bytes, options: Reading, cuda: bool):
+    def __init__(self, payload: bytes, options: ReadOptions, cuda: bool):
         self.tokenizer, self.options = pickle.loads(payload), options
         if cuda:
             self.tokenizer.to("cuda")
@@ -161,7 +161,7 @@ class _Stages:
     """What is being read, has been read, and is being encoded."""
 
     def __init__(
-        self, ray: Any, tokenizer: Tokenizer, options: Reading, cluster: Cluster, timeout: float | None
+        self, ray: Any, tokenizer: Tokenizer, options: ReadOptions, cluster: Cluster, timeout: float | None
     ):
         self.ray, self.options, self.cluster, self.timeout = ray, options, cluster, timeout
         self.read = ray.remote(_read).options(num_cpus=1, num_returns=2, max_retries=0)

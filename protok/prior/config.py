@@ -75,7 +75,7 @@ class PriorOptimConfig(OptimSettings):
     batch: int = 8192
     lr: float = 6e-4
     weight_decay: float = 0.1
-    warmup: int = 100
+    lr_warmup_steps: int = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()

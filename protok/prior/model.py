@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protok.common.checkpoint import OnDevice, give_weights, read_model, save_model
+from protok.common.checkpoint import DeviceMixin, load_weights, read_model, save_model
 from protok.common.settings import from_dict
 from protok.errors import ProtokError
 from protok.prior.config import PriorConfig
@@ -94,7 +94,7 @@ def stack(rows: Sequence[Row], multiple: int = 1) -> dict[str, Tensor]:
     return {key: torch.from_numpy(value) for key, value in parts.items()}
 
 
-class Prior(OnDevice):
+class Prior(DeviceMixin):
     """A transformer over codes, and how they lie in its rows.
 
     Parameters
@@ -161,7 +161,7 @@ class Prior(OnDevice):
             "layout": asdict(self.layout),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        return save_model(folder, self.network, said, without=TIED)
+        return save_model(folder, self.network, said, exclude=TIED)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Prior:
@@ -181,5 +181,5 @@ class Prior(OnDevice):
 
         (config, layout, provenance), state = read_model(folder, "a prior", parse, KIND)
         network = build_network(config, layout)
-        give_weights(network, state, folder, without=TIED)
+        load_weights(network, state, folder, exclude=TIED)
         return cls(config, layout, network, provenance=provenance)

@@ -143,7 +143,12 @@ class Quantizer(nn.Module):
         return self.run(z, mask)
 
     def run(
-        self, z: Tensor, mask: Tensor | None, hardness: float = 1.0, mix: str = "ste", settled: bool = False
+        self,
+        z: Tensor,
+        mask: Tensor | None,
+        hardness: float = 1.0,
+        estimator: str = "ste",
+        settled: bool = False,
     ) -> Quantized:
         """`forward` at a hardness above 0 (see `ProVQ`); in eval always hard."""
         with torch.autocast(z.device.type, enabled=False):
@@ -155,7 +160,7 @@ class Quantizer(nn.Module):
                 if c.requires_grad:
                     q = q.detach() + (c - c.detach())
                 return self.leave(z, keep, q, ids, c.new_zeros(()), error)
-            fed = feed(self, c, self.shorten(q, ids), hardness, mix)
+            fed = feed(self, c, self.shorten(q, ids), hardness, estimator)
             loss = self.penalty(c, ids, q, hardness)
             out = self.leave(z, keep, fed, ids, loss, error)
             self.update(c.detach(), ids, settled)

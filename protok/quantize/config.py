@@ -16,7 +16,7 @@ class QuantizerConfig:
 
     ``kind`` is ``provq``, a bare ``vq``, ``simvq``, ``fsq`` or ``lfq``, or ``none`` for
     continuous latents. ``inner`` is the kind inside ``provq``. ``fsq`` and ``lfq`` need a
-    power of two as ``size``. ``learn`` (``ema`` or ``gradient``), ``metric`` and ``upkeep`` are
+    power of two as ``size``. ``update`` (``ema`` or ``gradient``), ``metric`` and ``init_and_revive`` are
     those of `protok.quantize.VQ`, ``bias`` is that of `protok.quantize.SimVQ`.
     """
 
@@ -25,13 +25,13 @@ class QuantizerConfig:
     dim: int = 32
     beta: float = 0.25
     schedule: str = "cosine"
-    warmup: float = 0.2
+    continuous_share: float = 0.2
     ramp: float = 0.4
-    mix: str = "bernoulli"
+    estimator: str = "bernoulli"
     inner: str = "vq"
-    learn: str = "ema"
+    update: str = "ema"
     metric: str = "euclidean"
-    upkeep: str = "kmeans+respawn"
+    init_and_revive: str = "kmeans+respawn"
     bias: bool = False
 
 
@@ -42,13 +42,13 @@ def build_quantizer(
     *,
     beta: float = 0.25,
     schedule: str = "cosine",
-    warmup: float = 0.2,
+    continuous_share: float = 0.2,
     ramp: float = 0.4,
-    mix: str = "bernoulli",
+    estimator: str = "bernoulli",
     inner: str = "vq",
-    learn: str = "ema",
+    update: str = "ema",
     metric: str = "euclidean",
-    upkeep: str = "kmeans+respawn",
+    init_and_revive: str = "kmeans+respawn",
     bias: bool = False,
     levels: int = 0,
     prefix: float = 0.5,
@@ -63,10 +63,10 @@ def build_quantizer(
         Number of codes, dimension of the latents; a power of two as size of ``fsq``, ``lfq``.
     beta
         Weight of the commitment.
-    schedule, warmup, ramp, mix, inner
+    schedule, continuous_share, ramp, estimator, inner
         Of `ProVQ`: its `Schedule`, how it mixes, and the kind inside.
-    learn, metric, upkeep
-        Of `VQ`; ``learn`` is ``ema`` or ``gradient``.
+    update, metric, init_and_revive
+        Of `VQ`; ``update`` is ``ema`` or ``gradient``.
     bias
         Of `SimVQ`.
     levels, prefix
@@ -86,12 +86,12 @@ def build_quantizer(
 
     if kind == "none":
         return None
-    if learn not in ("ema", "gradient"):
-        raise ValueError(f"learn {learn!r} is not one of ema, gradient")
-    decay = 0.99 if learn == "ema" else None
+    if update not in ("ema", "gradient"):
+        raise ValueError(f"update {update!r} is not one of ema, gradient")
+    decay = 0.99 if update == "ema" else None
 
     def table() -> VQ:
-        return VQ(size, dim, beta, decay, metric, upkeep)
+        return VQ(size, dim, beta, decay, metric, init_and_revive)
 
     kinds: dict[str, Callable[[], Quantizer]] = {
         "vq": table,
@@ -106,4 +106,8 @@ def build_quantizer(
         known = [*kinds] if kind == "provq" else ["provq", *kinds, "none"]
         raise ValueError(f"quantizer kind {one!r} is not one of {', '.join(known)}")
     quantizer = kinds[one]()
-    return ProVQ(quantizer, Schedule(schedule, warmup, ramp), mix) if kind == "provq" else quantizer
+    return (
+        ProVQ(quantizer, Schedule(schedule, continuous_share, ramp), estimator)
+        if kind == "provq"
+        else quantizer
+    )

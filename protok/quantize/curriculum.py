@@ -23,7 +23,7 @@ class Schedule:
         the warm-up ends: Deferred Quantization, arXiv 2603.17052), ``none``
         (always 1: plain VQ) or ``adaptive`` (a cosine that starts when the effective
         dimension of the latents stops growing, at the latest when the warm-up ends).
-    warmup, ramp
+    continuous_share, ramp
         Fractions of training: fully continuous, then rising. Hardness is exactly
         1 for the rest, so that training ends as inference runs.
     power
@@ -31,15 +31,15 @@ class Schedule:
     """
 
     kind: str = "cosine"
-    warmup: float = 0.2
+    continuous_share: float = 0.2
     ramp: float = 0.4
     power: float = 2.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"schedule {self.kind!r} is not one of {', '.join(KINDS)}")
-        if not (0 <= self.warmup and 0 <= self.ramp and self.warmup + self.ramp <= 1):
-            raise ValueError("warmup and ramp must be fractions whose sum is at most 1")
+        if not (0 <= self.continuous_share and 0 <= self.ramp and self.continuous_share + self.ramp <= 1):
+            raise ValueError("continuous_share and ramp must be fractions whose sum is at most 1")
 
     def hardness(self, progress: float, start: float | None = None) -> float:
         """Hardness at a training progress in [0, 1].
@@ -53,7 +53,7 @@ class Schedule:
         """
         if self.kind == "none":
             return 1.0
-        start = self.warmup if start is None else start
+        start = self.continuous_share if start is None else start
         if self.kind == "step" or self.ramp == 0:
             return float(progress >= start)
         u = min(max((progress - start) / self.ramp, 0.0), 1.0)
@@ -67,11 +67,11 @@ class Schedule:
         return (1 / (1 + math.exp(-self.power * 4 * (u - 0.5))) - low) / (high - low)
 
 
-MIXES = ("bernoulli", "ste", "mix", "rotation", "soft")
+ESTIMATORS = ("bernoulli", "ste", "mix", "rotation", "soft")
 
 
 def feed(
-    quantizer: nn.Module, c: Float[Tensor, "n e"], q: Float[Tensor, "n e"], hardness: float, mix: str
+    quantizer: nn.Module, c: Float[Tensor, "n e"], q: Float[Tensor, "n e"], hardness: float, estimator: str
 ) -> Float[Tensor, "n e"]:
     """Vectors between their latent and their code.
 
@@ -83,7 +83,7 @@ def feed(
         Latents and their codes.
     hardness
         In (0, 1]; at 1 every kind but ``rotation`` is the straight-through estimator.
-    mix
+    estimator
         ``ste``: moved that share of the way, gradient as if not moved.
         ``bernoulli``: discrete with that probability, each vector for itself, gradient
         as if not moved. ``mix``: moved that share of the way, with its true gradient.
@@ -93,14 +93,14 @@ def feed(
         its true gradient; t falls from the mean squared distance to the nearest code to
         zero (Agustsson et al. 2017, arXiv 1704.00648).
     """
-    if mix == "rotation":
+    if estimator == "rotation":
         return _rotated(c, c + hardness * (q - c).detach())
-    if hardness >= 1 or mix == "ste":
+    if hardness >= 1 or estimator == "ste":
         return c + hardness * (q - c).detach()
-    if mix == "bernoulli":
+    if estimator == "bernoulli":
         share = torch.bernoulli(torch.full_like(c[:, :1], hardness))
         return c + share * (q - c).detach()
-    if mix == "mix":
+    if estimator == "mix":
         return torch.lerp(c, q, hardness)
     # A copy: moving averages change the codebook before the backward pass reads it.
     table = quantizer.table().clone()

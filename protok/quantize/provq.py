@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from protok.quantize.base import Quantized, Quantizer
-from protok.quantize.curriculum import MIXES, Schedule
+from protok.quantize.curriculum import ESTIMATORS, Schedule
 from protok.quantize.diagnostics import spread
 from protok.quantize.distributed import gather, total
 
@@ -41,7 +41,7 @@ class ProVQ(Quantizer):
         The quantizer that does the work: any but another `ProVQ`.
     schedule
         Hardness over training progress.
-    mix
+    estimator
         ``bernoulli``, ``ste``, ``mix``, ``rotation`` or ``soft`` (see
         `protok.quantize.curriculum.feed`); ``soft`` needs a `VQ` or `SimVQ`.
     reservoir
@@ -54,27 +54,27 @@ class ProVQ(Quantizer):
         self,
         inner: Quantizer,
         schedule: Schedule | None = None,
-        mix: str = "bernoulli",
+        estimator: str = "bernoulli",
         reservoir: int = 32768,
         anchor: bool = True,
     ):
-        if mix not in MIXES:
-            raise ValueError(f"mix {mix!r} is not one of {', '.join(MIXES)}")
+        if estimator not in ESTIMATORS:
+            raise ValueError(f"estimator {estimator!r} is not one of {', '.join(ESTIMATORS)}")
         if isinstance(inner, ProVQ):
             raise ValueError("a schedule around a schedule has no meaning")
-        if mix == "soft":
+        if estimator == "soft":
             inner.table()
         self.code_shape = inner.code_shape
         super().__init__(inner.size, inner.dim, inner.width, inner.beta)
         self.inner = inner
         self.schedule = schedule or Schedule()
-        self.mix, self.anchors = mix, anchor
+        self.estimator, self.anchors = estimator, anchor
         self.register_buffer("recent", torch.zeros(reservoir, inner.width))
         # How many latents the reservoir has seen; -1 once the ids settle.
         self.register_buffer("seen", torch.tensor(0))
         if self.schedule.kind == "adaptive":
             # Progress, start of the ramp, next look, largest dimension, looks without growth.
-            start = self.schedule.warmup
+            start = self.schedule.continuous_share
             watch = torch.tensor([0.0, start, FIRST * start, 0.0, 0.0], dtype=torch.float64)
             self.register_buffer("watch", watch)
         self.progress(0.0)
@@ -127,7 +127,7 @@ class ProVQ(Quantizer):
         if not self.initialised:
             with torch.autocast(z.device.type, enabled=False):
                 self._anchor_on_recent()
-        out = self.inner.run(z, mask, hardness, self.mix, settled=bool(self.seen < 0))
+        out = self.inner.run(z, mask, hardness, self.estimator, settled=bool(self.seen < 0))
         self.usage.copy_(self.inner.usage)
         return out
 

@@ -12,7 +12,7 @@ from protok.quantize.centres import kmeans, nearest
 from protok.quantize.distributed import from_first, gather, total
 
 METRICS = ("euclidean", "cosine")
-UPKEEP = ("kmeans+respawn", "kmeans", "respawn", "none")
+INIT_AND_REVIVE = ("kmeans+respawn", "kmeans", "respawn", "none")
 
 
 class Tabled(Quantizer):
@@ -47,7 +47,7 @@ class VQ(Tabled):
         Of the moving averages; None makes the table a parameter.
     metric
         ``euclidean`` or ``cosine``.
-    upkeep
+    init_and_revive
         ``kmeans``: place the table by k-means on the first batch, if it has at least `size`
         vectors. ``respawn``: move codes whose running usage falls below 3 % of the mean to
         latents of the current batch, at most a twentieth of the table a step.
@@ -64,14 +64,16 @@ class VQ(Tabled):
         beta: float = 0.25,
         decay: float | None = 0.99,
         metric: str = "euclidean",
-        upkeep: str = "kmeans+respawn",
+        init_and_revive: str = "kmeans+respawn",
     ):
         super().__init__(size, dim, beta=beta)
         if metric not in METRICS:
             raise ValueError(f"metric {metric!r} is not one of {', '.join(METRICS)}")
-        if upkeep not in UPKEEP:
-            raise ValueError(f"upkeep {upkeep!r} is not one of {', '.join(UPKEEP)}")
-        self.metric, self.upkeep = metric, upkeep
+        if init_and_revive not in INIT_AND_REVIVE:
+            raise ValueError(
+                f"init_and_revive {init_and_revive!r} is not one of {', '.join(INIT_AND_REVIVE)}"
+            )
+        self.metric, self.init_and_revive = metric, init_and_revive
         self.moving = decay is not None
         codebook = self._normal(torch.randn(size, dim))
         if self.moving:
@@ -80,10 +82,10 @@ class VQ(Tabled):
             self.register_buffer("sums", codebook.clone())
         else:
             self.codebook = nn.Parameter(codebook)
-        if "respawn" in upkeep:
+        if "respawn" in init_and_revive:
             self.remedy = "give the latents fewer dimensions, normalise them, or use fewer codes"
         else:
-            self.remedy = "use upkeep='kmeans+respawn', or wrap it in ProVQ"
+            self.remedy = "use init_and_revive='kmeans+respawn', or wrap it in ProVQ"
 
     def _normal(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1) if self.metric == "cosine" else x
@@ -118,7 +120,7 @@ class VQ(Tabled):
         """Moving averages over the batch of all processes, then respawn of dead codes."""
         if not self.initialised:
             (n,) = total(c.new_tensor([float(len(c))]))
-            if "kmeans" in self.upkeep and n >= self.size:
+            if "kmeans" in self.init_and_revive and n >= self.size:
                 return self.anchor(c)
             self.initialised.fill_(bool(n > 0))
         n = self.count(ids)
@@ -129,7 +131,7 @@ class VQ(Tabled):
             self.sums.lerp_(sums * (self.size / n), 1 - self.decay)
             means = self._normal(self.sums / self.usage.clamp(min=1e-3)[:, None])
             self.codebook.copy_(torch.where(self.usage[:, None] > 1e-3, means, self.codebook))
-        if "respawn" in self.upkeep and not settled:
+        if "respawn" in self.init_and_revive and not settled:
             self._respawn(c)
 
     def _respawn(self, c: Tensor) -> None:

@@ -135,7 +135,7 @@ class Backbone:
         """Chain ids in order of first appearance."""
         return list(dict.fromkeys(self.chain.tolist()))
 
-    def split(self) -> Iterator[Backbone]:
+    def by_chain(self) -> Iterator[Backbone]:
         """Yield the chains one by one, each under the same `name`."""
         for chain in self.chains:
             yield self[self.chain == chain]

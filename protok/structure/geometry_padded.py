@@ -20,7 +20,7 @@ PAIRS = 2**27
 
 
 @dataclass
-class Rows:
+class PaddedRows:
     """Where the residues of chains that lie end to end go when each has a row of its own.
 
     Attributes
@@ -35,13 +35,13 @@ class Rows:
     place: Int[Tensor, "n"]
 
     @classmethod
-    def of(cls, sizes: list[int], device: torch.device) -> Rows:
+    def of(cls, sizes: list[int], device: torch.device) -> PaddedRows:
         """The rows of chains of these sizes."""
         longest = max(sizes)
         place = [torch.arange(size) + i * longest for i, size in enumerate(sizes)]
         return cls((len(sizes), longest), torch.cat(place).to(device))
 
-    def lay(self, flat: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "b l *d"]:
+    def scatter(self, flat: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "b l *d"]:
         """Into rows; zero, or False, on padding."""
         rows = flat.new_zeros(self.shape[0] * self.shape[1], *flat.shape[1:])
         rows[self.place] = flat

@@ -140,7 +140,7 @@ def write_store(backbones: Iterable[Backbone], path: str | Path) -> int:
     rows: dict[str, list] = {"id": [], "seq": [], "xyz": [], "resnum": [], "bfac": []}
     named: Counter[str] = Counter()
     for backbone in backbones:
-        for chain in backbone.split():
+        for chain in backbone.by_chain():
             if chain.mask.sum() < SHORTEST:
                 continue
             name = f"{chain.name}_{chain.chains[0]}"
@@ -221,7 +221,7 @@ def _parse(files: list[Path], cache: Path, source: Path) -> None:
 
     def good() -> Iterator[Backbone]:
         for file, backbone in read_all(files, rows):
-            whole = [chain for chain in backbone.split() if chain.mask.sum() >= SHORTEST]
+            whole = [chain for chain in backbone.by_chain() if chain.mask.sum() >= SHORTEST]
             if not whole:
                 rows.append((str(file), "", f"no chain has {SHORTEST} complete residues"))
             for chain in whole:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from protok.testing.sources import check_source
     from protok.testing.structures import (
+        exclude,
         joined,
         mirrored,
         moved,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
         random_backbone,
         random_complex,
         random_rotation,
-        without,
     )
     from protok.testing.tokenizers import (
         ABILITY_CONTRACTS,
@@ -85,7 +85,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "random_backbone",
             "random_complex",
             "random_rotation",
-            "without",
+            "exclude",
         ],
         "tokenizers": [
             "ABILITY_CONTRACTS",

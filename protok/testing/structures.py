@@ -170,7 +170,7 @@ def mirrored(backbone: Backbone) -> Backbone:
     return replace(backbone, coords=backbone.coords * np.float32([-1, 1, 1]))
 
 
-def without(backbone: Backbone, residues, atoms=slice(None)) -> Backbone:
+def exclude(backbone: Backbone, residues, atoms=slice(None)) -> Backbone:
     """The same residues with atoms (all, or by position in N, CA, C, O) of some missing."""
     coords = backbone.coords.copy()
     for residue in np.atleast_1d(residues):

@@ -19,13 +19,13 @@ from protok.errors import CodebookMismatch, ProtokError, Unsupported
 from protok.structure.backbone import Backbone
 from protok.testing.requirement import require
 from protok.testing.structures import (
+    exclude,
     joined,
     mirrored,
     moved,
     random_backbone,
     random_complex,
     random_rotation,
-    without,
 )
 from protok.tokenizers.protocol import (
     CrossesChains,
@@ -47,7 +47,7 @@ def default_structures() -> list[Backbone]:
     return [
         random_backbone(90, seed=1),
         random_backbone(140, seed=2),
-        without(random_backbone(60, seed=3), [20, 41]),
+        exclude(random_backbone(60, seed=3), [20, 41]),
         random_complex([50, 40], seed=4),
     ]
 
@@ -55,7 +55,7 @@ def default_structures() -> list[Backbone]:
 def check_length(tokenizer: Tokenizer, structures: Structures = None) -> None:
     """One token a residue, in -1..size-1, with the labels of the residues, for any length."""
     tiny = [random_backbone(n, seed=n) for n in (1, 2, 3, 4, 5)]
-    hollow = without(random_backbone(12, seed=5), range(12))
+    hollow = exclude(random_backbone(12, seed=5), range(12))
     for s in [*_given(structures), *tiny, hollow]:
         tokens = tokenizer.encode(s)
         require(len(tokens) == len(s), f"{len(tokens)} tokens for {len(s)} residues of {s!r}")
@@ -204,7 +204,7 @@ def check_chains(tokenizer: Tokenizer, structures: Structures = None) -> None:
     structures = [s for s in structures if len(s.chains) > 1]
     require(bool(structures), "no structure of several chains was given to check on")
     for s in structures:
-        parts = list(s.split())
+        parts = list(s.by_chain())
         alone = {p.chains[0]: tokenizer.encode(p).ids for p in parts}
         for order in (parts, parts[::-1], parts[1:] + parts[:1]):
             whole = joined(order)
@@ -236,7 +236,7 @@ def check_missing(
         require(len(coded) > 0, f"{s!r} has no code at all")
         for residue in coded[[0, len(coded) // 3, len(coded) // 2, -1]]:
             for atoms, words in ((slice(None), "loses all atoms"), (2, "loses its C")):
-                after = np.asarray(tokenizer.encode(without(s, residue, atoms)).ids)
+                after = np.asarray(tokenizer.encode(exclude(s, residue, atoms)).ids)
                 require(len(after) == len(s), f"{len(after)} tokens for {len(s)} residues, one missing")
                 require(after[residue] == -1, f"a residue that {words} has code {after[residue]}")
                 distance = np.linalg.norm(s.coords[:, 1] - s.coords[residue, 1], axis=1)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protok.common.checkpoint import TRANSIENT, OnDevice, find_model, give_weights, read_model, save_model
+from protok.common.checkpoint import TRANSIENT, DeviceMixin, find_model, load_weights, read_model, save_model
 from protok.common.grouping import packed
 from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
@@ -33,7 +33,7 @@ from protok.tokens.tokens import LARGEST, Tokens
 RESIDUES, GPU_RESIDUES = 1024, 2**15
 
 
-class StructureTokenizer(OnDevice):
+class StructureTokenizer(DeviceMixin):
     """Backbones to codes and back.
 
     Parameters
@@ -364,7 +364,7 @@ class StructureTokenizer(OnDevice):
             return Network(config), said.get("provenance")
 
         (network, provenance), state = read_model(folder, "a protok model", parse)
-        give_weights(network, state, folder)
+        load_weights(network, state, folder)
         return cls(network, provenance=provenance, compute=compute)
 
 

@@ -142,7 +142,7 @@ class NativeEncoder:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
-        node, edges = featurize(batch, self.encoder.neighbours, self.encoder.placed)
+        node, edges = featurize(batch, self.encoder.neighbours, self.encoder.global_frame)
         h = self.encoder.inputs(node)
         for message in self.encoder.messages:
             h = _updated(h, edges, message)
@@ -167,12 +167,12 @@ def _check_chain() -> Batch:
 Edges = tuple[Tensor, Tensor, Tensor]
 
 
-def featurize(batch: Batch, k: int, placed: bool) -> tuple[Tensor, Edges]:
+def featurize(batch: Batch, k: int, global_frame: bool) -> tuple[Tensor, Edges]:
     """Node features and edges of a batch, as `protok.model.features.featurize` gives them."""
     n = len(batch.coords)
     # Whatever a program has made torch's default, the library takes these.
     floats, ints = ({"dtype": kind, "device": "cpu"} for kind in (torch.float32, torch.int32))
-    node, edge = torch.zeros(n, node_features(placed), **floats), torch.empty(n, k, EDGE, **floats)
+    node, edge = torch.zeros(n, node_features(global_frame), **floats), torch.empty(n, k, EDGE, **floats)
     separation, index = (torch.empty(n, k, **ints) for _ in range(2))
     sizes = torch.tensor(batch.sizes, dtype=torch.long, device="cpu")
     coords = batch.coords.float().contiguous()
@@ -185,7 +185,7 @@ def featurize(batch: Batch, k: int, placed: bool) -> tuple[Tensor, Edges]:
         _int(len(sizes)),
         _at(sizes),
         _int(k),
-        _int(placed),
+        _int(global_frame),
         _at(node),
         _at(edge),
         _at(separation),

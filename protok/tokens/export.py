@@ -75,7 +75,7 @@ def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | P
     """
     book, lines, letters = None, [], []
     for given in tokens:
-        for one in given.split():
+        for one in given.by_chain():
             if not len(one):
                 continue
             book = book or one.codebook

@@ -20,7 +20,7 @@ PLAIN = ".:+@/()[]~"
 
 def fasta(tokens: Tokens) -> str:
     """FASTA records of the chains of `tokens`, as `save` writes them."""
-    return "".join(_fasta_record(chain) for chain in tokens.split())
+    return "".join(_fasta_record(chain) for chain in tokens.by_chain())
 
 
 def write_fasta(chains: Iterable[Tokens], handle) -> None:

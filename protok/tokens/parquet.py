@@ -44,7 +44,7 @@ class ParquetWriter:
 
     def append(self, tokens: Tokens) -> None:
         """Add the chains of `tokens`, one row each."""
-        self._held.extend(tokens.split())
+        self._held.extend(tokens.by_chain())
         if len(self._held) >= self._rows:
             self.flush()
 

@@ -118,7 +118,7 @@ class Tokens:
             raise Unsupported(f"the codes of {self.codebook} have no letters", "use the ids")
         return "".join(np.array([*self.alphabet, "-"])[self.ids])
 
-    def split(self) -> Iterator[Tokens]:
+    def by_chain(self) -> Iterator[Tokens]:
         """Yield the chains one by one, in order of first appearance, each under the same `name`."""
         chains = list(dict.fromkeys(self.chain.tolist()))
         if len(chains) == 1:

@@ -87,7 +87,7 @@ class Vocabulary:
                 file=tokens.name,
             )
         ids: list[int] = []
-        for chain in tokens.split():
+        for chain in tokens.by_chain():
             if ids:
                 ids.append(BREAK)
             ids.extend(np.where(chain.ids < 0, UNK, chain.ids + len(SPECIALS)).tolist())

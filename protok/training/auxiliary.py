@@ -16,17 +16,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from protok.model.network import Known
+from protok.model.network import Activations
 from protok.structure.backbone import AMINO_ACIDS
 
 #: The class of what is none of `AMINO_ACIDS`, which is not asked for.
 UNKNOWN = -1
-#: What can be asked, in the order of ``optim.naming`` and ``optim.taught``.
+#: What can be asked, in the order of ``optim.residue_type_weights`` and ``optim.distill_weights``.
 PLACES = ("states", "codes", "decoder")
 
 
 @dataclass
-class Answers:
+class AuxiliaryLoss:
     """The weighted sum of the losses of a side task, and how good each place asked was.
 
     `right`: the share of amino acids named rightly, or of a teacher's variance explained.
@@ -47,7 +47,7 @@ def heads_for(
     Parameters
     ----------
     widths
-        Of what `Known` holds, in its order.
+        Of what `Activations` holds, in its order.
     weights
         Of the loss at each place; without one, a place has no head.
     outs
@@ -65,24 +65,24 @@ def heads_for(
     return asked, nn.ModuleDict(heads)
 
 
-class Naming(nn.Module):
+class ResidueTypeHeads(nn.Module):
     """Linear heads that name residues; for the parameters see `heads_for`."""
 
     def __init__(self, widths: tuple[int, int, int], weights: tuple[float, ...]):
         super().__init__()
         self.weights, self.heads = heads_for(widths, weights, (len(AMINO_ACIDS),) * 3)
 
-    def forward(self, known: Known, amino_acid: Int[Tensor, "n"]) -> Answers:
+    def forward(self, activations: Activations, amino_acid: Int[Tensor, "n"]) -> AuxiliaryLoss:
         """Cross-entropy over the residues that have a letter; 0 where none has."""
         rows = amino_acid != UNKNOWN
         true = amino_acid[rows]
-        loss, right = known.states.new_zeros((), dtype=torch.float32), {}
-        for place, held, head in known.asked(self.heads):
+        loss, right = activations.states.new_zeros((), dtype=torch.float32), {}
+        for place, held, head in activations.for_heads(self.heads):
             out = head(held[rows]).float()
             count = max(len(true), 1)
             loss = loss + self.weights[place] * F.cross_entropy(out, true, reduction="sum") / count
             right[place] = (out.argmax(-1) == true).sum() / count
-        return Answers(loss, right)
+        return AuxiliaryLoss(loss, right)
 
 
 def amino_acids(sequence: str) -> Tensor:
@@ -90,7 +90,7 @@ def amino_acids(sequence: str) -> Tensor:
     return torch.from_numpy(np.array([AMINO_ACIDS.find(one) for one in sequence], np.int64))
 
 
-class Teaching(nn.Module):
+class DistillationHeads(nn.Module):
     """Linear heads that predict what a teacher tells.
 
     Encoder states must say the teacher's state of the residue itself, code vectors and decoder
@@ -105,19 +105,23 @@ class Teaching(nn.Module):
         `Teacher.widths`.
     """
 
-    def __init__(self, widths: tuple[int, int, int], weights: tuple[float, ...], told: tuple[int, int]):
+    def __init__(
+        self, widths: tuple[int, int, int], weights: tuple[float, ...], target_widths: tuple[int, int]
+    ):
         super().__init__()
-        self.weights, self.heads = heads_for(widths, weights, (told[0], told[1], told[1]))
+        self.weights, self.heads = heads_for(
+            widths, weights, (target_widths[0], target_widths[1], target_widths[1])
+        )
 
-    def forward(self, known: Known, told: Float[Tensor, "n w"]) -> Answers:
+    def forward(self, activations: Activations, targets: Float[Tensor, "n w"]) -> AuxiliaryLoss:
         """Mean squared error over the residues of which the teacher says something."""
-        rows = told.isfinite().all(-1)
-        told = told[rows]
-        loss, right = known.states.new_zeros((), dtype=torch.float32), {}
-        for place, held, head in known.asked(self.heads):
+        rows = targets.isfinite().all(-1)
+        targets = targets[rows]
+        loss, right = activations.states.new_zeros((), dtype=torch.float32), {}
+        for place, held, head in activations.for_heads(self.heads):
             said = head(held[rows]).float()
-            true = told[:, : said.shape[1]]
+            true = targets[:, : said.shape[1]]
             error = (said - true).square().sum() / max(true.numel(), 1)
             loss = loss + self.weights[place] * error
             right[place] = 1 - error.detach()
-        return Answers(loss, right)
+        return AuxiliaryLoss(loss, right)

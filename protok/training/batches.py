@@ -21,7 +21,7 @@ from protok.training.distillation import Teacher
 
 
 @dataclass
-class Lesson:
+class TrainingBatch:
     """A batch and what side tasks ask of it.
 
     Attributes
@@ -30,21 +30,21 @@ class Lesson:
         The chains.
     amino_acid : (n,)
         `UNKNOWN` where there is no letter for it.
-    taught : (n, t) or None
+    targets : (n, t) or None
         What a teacher says of the residues (`protok.training.distillation`), NaN where it says nothing.
     """
 
     batch: Batch
     amino_acid: Int[Tensor, "n"]
-    taught: Float[Tensor, "n t"] | None = None
+    targets: Float[Tensor, "n t"] | None = None
 
-    def to(self, device: torch.device | str) -> Lesson:
+    def to(self, device: torch.device | str) -> TrainingBatch:
         """Move to a device."""
-        taught = None if self.taught is None else self.taught.to(device)
-        return Lesson(self.batch.to(device), self.amino_acid.to(device), taught)
+        targets = None if self.targets is None else self.targets.to(device)
+        return TrainingBatch(self.batch.to(device), self.amino_acid.to(device), targets)
 
 
-class Steps(IterableDataset):
+class TrainingBatches(IterableDataset):
     """Batches from the module's present step to the last; each rank has batches of its own.
 
     Parameters
@@ -55,19 +55,24 @@ class Steps(IterableDataset):
         In training; its `global_step` is the present one.
     steps
         The last.
-    school
+    encoder_warmup_steps
         So many of the steps, the first, have the longest crops; the curriculum begins after them.
     teacher
-        What lessons say besides.
+        What batches say besides.
     """
 
     def __init__(
-        self, stream: Stream, module: Any, steps: int, school: int = 0, teacher: Teacher | None = None
+        self,
+        stream: Stream,
+        module: Any,
+        steps: int,
+        encoder_warmup_steps: int = 0,
+        teacher: Teacher | None = None,
     ):
         self.stream, self.module, self.steps = stream, module, steps
-        self.school, self.teacher = school, teacher
+        self.encoder_warmup_steps, self.teacher = encoder_warmup_steps, teacher
 
-    def __iter__(self) -> Iterator[Lesson]:
+    def __iter__(self) -> Iterator[TrainingBatch]:
         world, rank = world_and_rank()
         # Lightning asks workers in turn, so they keep the order of steps.
         worker = get_worker_info()
@@ -75,17 +80,17 @@ class Steps(IterableDataset):
         whole = dataclasses.replace(self.stream, curriculum=((0.0, self.stream.longest(1.0)),))
         store = self.stream.store
         for step in range(self.module.global_step + first, self.steps, every):
-            if step < self.school:
-                crops = whole.batch(step * world + rank, self.school * world)
+            if step < self.encoder_warmup_steps:
+                crops = whole.batch(step * world + rank, self.encoder_warmup_steps * world)
             else:
-                done, of = step - self.school, self.steps - self.school
+                done, of = step - self.encoder_warmup_steps, self.steps - self.encoder_warmup_steps
                 crops = self.stream.batch(done * world + rank, of * world)
             coords = [store.coords(c.chain, c.begin, c.stop) for c in crops]
             letters = "".join(store.sequence[c.chain][c.begin : c.stop] for c in crops)
             said = None
             if self.teacher is not None:
-                said = torch.cat([self.teacher.tell(c.chain, c.begin, c.stop) for c in crops])
-            yield Lesson(
+                said = torch.cat([self.teacher.targets(c.chain, c.begin, c.stop) for c in crops])
+            yield TrainingBatch(
                 Batch.from_coords(torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords]),
                 amino_acids(letters),
                 said,

@@ -20,7 +20,7 @@ class DataConfig:
     ``train`` and ``valid`` are stores or folders of structures; without ``valid`` part of
     ``train`` is held out (see `SplitConfig`). In fine-tuning ``valid`` is what forgetting is
     measured on. ``residues``: about so many a step and process. ``curriculum`` holds pairs
-    (progress, longest crop), the first at progress 0. ``without``: a text file of ids, one a
+    (progress, longest crop), the first at progress 0. ``exclude``: a text file of ids, one a
     line, that are never trained on. ``teacher``: states of another model for the residues of
     ``train`` (`protok.training.distillation`). ``workers``: processes that prepare batches, for a GPU that
     would wait for them; 0 prepares each as it is due.
@@ -28,7 +28,7 @@ class DataConfig:
 
     train: str = ""
     valid: str = ""
-    without: str = ""
+    exclude: str = ""
     teacher: str = ""
     residues: int = 1536
     workers: int = 0
@@ -50,49 +50,49 @@ class DataConfig:
 class OptimConfig(OptimSettings):
     """How to train.
 
-    ``rows``: residues a chain whose views are scored in a step. ``noise``: the encoder sees
-    chains with Gaussian noise of up to so many Å on every atom, the decoder must restore them
-    without it. ``steady``: weight of the squared difference between latents with and without that
-    noise. ``naming``: weights with which encoder states, code vectors and decoder states must name
-    amino acids (`protok.training.auxiliary`). ``taught``: weights with which the same three must say what
-    ``data.teacher`` says (`protok.training.distillation`), codes and decoder its means ``around`` residues
-    too, within radii in Å.
-    ``school``: in so many of the steps, the first, nothing but the encoder
+    ``scored_residues``: residues a chain whose views are scored in a step. ``coordinate_noise``: the encoder
+    sees chains with Gaussian noise of up to so many Å on every atom, the decoder must restore them
+    without it. ``consistency_weight``: weight of the squared difference between latents with and without that
+    noise. ``residue_type_weights``: weights with which encoder states, code vectors and decoder states must
+    name amino acids (`protok.training.auxiliary`). ``distill_weights``: weights with which the same three
+    must say what ``data.teacher`` says (`protok.training.distillation`), codes and decoder also
+    its means over the residues within each of ``distill_radii`` in Å.
+    ``encoder_warmup_steps``: in so many of the steps, the first, nothing but the encoder
     learns, and nothing but these two tasks, on the longest crops: such a step costs a fraction of
-    another; progress of all else is counted from their end. ``superposed``: a decoder of placed
+    another; progress of all else is counted from their end. ``align_before_loss``: a decoder of placed
     codes is scored after superposition of each chain, not in the frame of the chain.
     ``devices``: how many processes train together, each with batches of its own; 0 is one for
     each GPU, or one on the CPU.
     """
 
     weight_decay: float = 0.02
-    rows: int = 64
-    noise: float = 0.0
-    steady: float = 0.0
-    superposed: bool = False
-    naming: tuple[float, ...] = (0.0, 0.0, 0.0)
-    taught: tuple[float, ...] = (0.0, 0.0, 0.0)
-    around: tuple[float, ...] = ()
-    school: int = 0
+    scored_residues: int = 64
+    coordinate_noise: float = 0.0
+    consistency_weight: float = 0.0
+    align_before_loss: bool = False
+    residue_type_weights: tuple[float, ...] = (0.0, 0.0, 0.0)
+    distill_weights: tuple[float, ...] = (0.0, 0.0, 0.0)
+    distill_radii: tuple[float, ...] = ()
+    encoder_warmup_steps: int = 0
     devices: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("naming", "taught"):
+        for key in ("residue_type_weights", "distill_weights"):
             weights = getattr(self, key)
             if len(weights) != 3 or min(weights) < 0:
                 raise RecipeError(
                     f"optim.{key} = {list(weights)}",
                     "give the weights of encoder states, code vectors and decoder states, or zeros",
                 )
-        if self.around and min(self.around) <= 0:
-            raise RecipeError(f"optim.around = {list(self.around)}", "give radii in Å")
-        asked = self.naming[0] or self.taught[0]
-        if self.school and not (0 < self.school < self.steps and asked):
+        if self.distill_radii and min(self.distill_radii) <= 0:
+            raise RecipeError(f"optim.distill_radii = {list(self.distill_radii)}", "give radii in Å")
+        asked = self.residue_type_weights[0] or self.distill_weights[0]
+        if self.encoder_warmup_steps and not (0 < self.encoder_warmup_steps < self.steps and asked):
             raise RecipeError(
-                f"optim.school = {self.school}",
-                "give fewer than optim.steps, and optim.naming or optim.taught a weight of encoder "
-                "states, or 0",
+                f"optim.encoder_warmup_steps = {self.encoder_warmup_steps}",
+                "give fewer than optim.steps, and in optim.residue_type_weights or optim.distill_weights "
+                "a weight of encoder states, or 0",
             )
 
 
@@ -131,8 +131,8 @@ class TuneConfig:
 
     ``init``: name or folder of the model to start from; empty trains from scratch.
     ``codebook``: ``frozen``, ``adapted`` or ``new``. ``encoder``: False keeps the encoder as
-    it is, which is the default for frozen codes. ``blend``: how far the weights that are kept lie
-    on the way from those before to the best ones; less forgets less. ``forgetting``: store or
+    it is, which is the default for frozen codes. ``weight_interpolation``: how far the weights that are kept
+    lie on the way from those before to the best ones; less forgets less. ``forgetting``: store or
     folder on which forgetting is measured. ``chains``: of each set in the report, at most.
     ``longest``: residues of a chain in the report, at most.
     """
@@ -140,7 +140,7 @@ class TuneConfig:
     init: str = ""
     codebook: str = "frozen"
     encoder: bool = True
-    blend: float = 1.0
+    weight_interpolation: float = 1.0
     forgetting: str = ""
     chains: int = 64
     longest: int = 1024
@@ -158,14 +158,14 @@ class Recipe:
     finetune: TuneConfig = field(default_factory=TuneConfig)
 
     def __post_init__(self) -> None:
-        if any(self.optim.taught) and not self.data.teacher:
-            raise RecipeError("optim.taught without data.teacher", "name a file of states, or 0s")
-        if self.data.teacher and not any(self.optim.taught):
-            raise RecipeError("data.teacher without optim.taught", "give a weight, or no teacher")
+        if any(self.optim.distill_weights) and not self.data.teacher:
+            raise RecipeError("optim.distill_weights without data.teacher", "name a file of states, or 0s")
+        if self.data.teacher and not any(self.optim.distill_weights):
+            raise RecipeError("data.teacher without optim.distill_weights", "give a weight, or no teacher")
         # The shape of a model to fine-tune need not be said, and is not known here.
-        if self.optim.superposed and not (self.model.decoder.placed or self.finetune.init):
+        if self.optim.align_before_loss and not (self.model.decoder.global_frame or self.finetune.init):
             raise RecipeError(
-                "optim.superposed without model.decoder.placed",
+                "optim.align_before_loss without model.decoder.global_frame",
                 "views are scored in residues' own frames already: give false",
             )
 

@@ -34,12 +34,12 @@ class Teacher:
         All residues end to end as in the store, NaN where the teacher says nothing.
     store
         The chains.
-    around
+    distill_radii
         Radii in Å. For each the mean state of all residues with CA within it is told besides.
     """
 
-    def __init__(self, name: str, states: np.ndarray, store: Store, around: tuple[float, ...] = ()):
-        self.name, self.states, self.store, self.around = name, states, store, around
+    def __init__(self, name: str, states: np.ndarray, store: Store, distill_radii: tuple[float, ...] = ()):
+        self.name, self.states, self.store, self.distill_radii = name, states, store, distill_radii
         step = -(-len(store) // SAMPLE)
         seen = np.concatenate([self._raw(i) for i in range(0, len(store), step)])
         seen = seen[np.isfinite(seen).all(1)]
@@ -54,7 +54,7 @@ class Teacher:
         """Numbers a residue of its own state, and of all that is told of it."""
         return self.states.shape[1], len(self.mean)
 
-    def tell(self, chain: int, begin: int, stop: int) -> Float[Tensor, "l w"]:
+    def targets(self, chain: int, begin: int, stop: int) -> Float[Tensor, "l w"]:
         """What is said of residues of a chain: first their own states; NaN where nothing is."""
         return torch.from_numpy((self._raw(chain)[begin:stop] - self.mean) / self.spread)
 
@@ -63,10 +63,10 @@ class Teacher:
         ca = self.store.coords(chain)[:, 1]
         known = np.isfinite(own).all(1) & np.isfinite(ca).all(1)
         parts = [np.where(known[:, None], own, np.float32(np.nan))]
-        if self.around:
+        if self.distill_radii:
             held, ca = np.where(known[:, None], own, 0), np.where(known[:, None], ca, 0)
             apart = np.square(ca[:, None] - ca).sum(-1)
-            for radius in self.around:
+            for radius in self.distill_radii:
                 near = ((apart < radius**2) & known).astype(np.float32)
                 parts.append(near @ held / np.maximum(near.sum(1, keepdims=True), 1))
         return np.concatenate(parts, axis=1)
@@ -79,7 +79,7 @@ def write_teacher(path: str | Path, name: str, states: list[np.ndarray], store: 
         np.savez(handle, name=name, states=held, sha256=store.digest)
 
 
-def read_teacher(path: str | Path, store: Store, around: tuple[float, ...] = ()) -> Teacher:
+def read_teacher(path: str | Path, store: Store, distill_radii: tuple[float, ...] = ()) -> Teacher:
     """Read what `write_teacher` wrote.
 
     Raises
@@ -102,4 +102,4 @@ def read_teacher(path: str | Path, store: Store, around: tuple[float, ...] = ())
             "write them anew with `python -m recipes.teacher_states`",
             file=str(path),
         )
-    return Teacher(name, states, store, around)
+    return Teacher(name, states, store, distill_radii)

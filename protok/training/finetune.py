@@ -36,9 +36,9 @@ from protok.training.config import Recipe, RecipeError
 
 CODEBOOKS = ("frozen", "adapted", "new")
 #: Settings of a quantizer that are not its shape: they may change from run to run.
-FREE = ("beta", "schedule", "warmup", "ramp", "mix", "upkeep")
+FREE = ("beta", "schedule", "continuous_share", "ramp", "estimator", "init_and_revive")
 #: Settings of the optimiser that a model is best trained on with.
-KEPT = ("noise", "steady", "superposed", "rows")
+KEPT = ("coordinate_noise", "consistency_weight", "align_before_loss", "scored_residues")
 
 
 def defaults(start: StructureTokenizer, codebook: str, lengths: np.ndarray, out: Path) -> dict[str, Any]:
@@ -74,7 +74,9 @@ def defaults(start: StructureTokenizer, codebook: str, lengths: np.ndarray, out:
     if start.network.quantizer is not None:
         if codebook != "frozen":
             model["name"] = re.sub(r"[^\w.-]+", "-", out.resolve().name).strip("-") or "tuned"
-        ramp = {"schedule": "cosine", "warmup": 0.05, "ramp": 0.3} if fresh else {"schedule": "none"}
+        ramp = (
+            {"schedule": "cosine", "continuous_share": 0.05, "ramp": 0.3} if fresh else {"schedule": "none"}
+        )
         model["quantizer"] |= ramp
     kept = known.get("optim", {})
     moves = codebook != "frozen" or start.network.quantizer is None
@@ -84,10 +86,10 @@ def defaults(start: StructureTokenizer, codebook: str, lengths: np.ndarray, out:
         "optim": {
             "steps": steps,
             "lr": round(1e-4 * much ** (1 / 6), 6),
-            "warmup": max(10, steps // 20),
+            "lr_warmup_steps": max(10, steps // 20),
             **{key: kept[key] for key in KEPT if key in kept},
         },
-        "finetune": {"encoder": moves, "blend": 1.0 if moves else 0.75},
+        "finetune": {"encoder": moves, "weight_interpolation": 1.0 if moves else 0.75},
         "valid": {"every": max(20, steps // 12), "longest": max(256, crop), "patience": 5},
     }
 
@@ -100,23 +102,25 @@ def check(plan: Recipe, start: StructureTokenizer) -> None:
     RecipeError
         If it asks for another shape, an unknown kind of codebook, or what contradicts it.
     """
-    if plan.optim.school and not (plan.finetune.codebook == "new" and plan.finetune.encoder):
+    if plan.optim.encoder_warmup_steps and not (plan.finetune.codebook == "new" and plan.finetune.encoder):
         # Latents that no longer lie where the codes are must get others.
         raise RecipeError(
-            "optim.school, but codes or encoder stay as they are",
+            "optim.encoder_warmup_steps, but codes or encoder stay as they are",
             "give 0, or finetune.codebook = new with finetune.encoder",
         )
-    if plan.optim.superposed and not start.network.config.decoder.placed:
-        raise RecipeError(f"optim.superposed, but the codes of {start.name} are not placed", "give false")
+    if plan.optim.align_before_loss and not start.network.config.decoder.global_frame:
+        raise RecipeError(
+            f"optim.align_before_loss, but the codes of {start.name} are not placed", "give false"
+        )
     mode = plan.finetune.codebook
     if mode not in CODEBOOKS:
         raise RecipeError(f"codebook {mode!r}", f"it is one of {', '.join(CODEBOOKS)}")
     if start.network.quantizer is None and mode != "frozen":
         raise RecipeError(f"{start.name} is continuous", "it has no codebook to adapt or renew")
-    blend = plan.finetune.blend
-    if not 0 < blend <= 1 or (mode == "new" and blend < 1):
+    weight_interpolation = plan.finetune.weight_interpolation
+    if not 0 < weight_interpolation <= 1 or (mode == "new" and weight_interpolation < 1):
         raise RecipeError(
-            f"finetune.blend = {blend} with a {mode} codebook",
+            f"finetune.weight_interpolation = {weight_interpolation} with a {mode} codebook",
             "it is above 0 and at most 1, and 1 with a new codebook",
         )
     wanted, there = _shape(plan.model), _shape(start.network.config)
@@ -178,7 +182,7 @@ class FrozenCodes:
 def begin(network: Network, start: StructureTokenizer, plan: Recipe) -> FrozenCodes | None:
     """Give a network the weights it starts from; returns the keeper of a frozen codebook."""
     mode = plan.finetune.codebook
-    give(network, start, codes=mode != "new")
+    init_from(network, start, codes=mode != "new")
     if not plan.finetune.encoder:
         network.encoder.requires_grad_(False)
     if mode == "frozen" and network.quantizer is not None:
@@ -186,7 +190,7 @@ def begin(network: Network, start: StructureTokenizer, plan: Recipe) -> FrozenCo
     return None
 
 
-def give(network: Network, start: StructureTokenizer, codes: bool = True) -> None:
+def init_from(network: Network, start: StructureTokenizer, codes: bool = True) -> None:
     """Give a network the weights of a model, with or without those of the quantizer."""
     state = network.state_dict()
     for key, value in start.network.state_dict().items():
@@ -199,7 +203,7 @@ def give(network: Network, start: StructureTokenizer, codes: bool = True) -> Non
     network.load_state_dict(state)
 
 
-def blend(network: Network, start: StructureTokenizer, share: float) -> None:
+def interpolate_weights(network: Network, start: StructureTokenizer, share: float) -> None:
     """Leave a network that share of the way from the weights of a model to its own."""
     state = network.state_dict()
     for key, old in start.network.state_dict().items():

@@ -11,15 +11,15 @@ import torch
 from protok.common.run import TrainingModule
 from protok.common.trainer import scheduled_adamw, world_and_rank
 from protok.model.features import Batch
-from protok.model.network import Known, Network
+from protok.model.network import Activations, Network
 from protok.quantize import ProVQ, effective_dimension
 from protok.quantize.usage import perplexity, share_used
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
 from protok.tokenizers.learned import StructureTokenizer, is_settled
 from protok.training import finetune
-from protok.training.auxiliary import UNKNOWN, Naming, Teaching, amino_acids
-from protok.training.batches import Lesson
+from protok.training.auxiliary import UNKNOWN, DistillationHeads, ResidueTypeHeads, amino_acids
+from protok.training.batches import TrainingBatch
 from protok.training.config import Recipe
 from protok.training.distillation import Teacher
 
@@ -40,10 +40,14 @@ class Training(TrainingModule):
         self.recipe, self.held_out = recipe, held_out
         self.network = Network(recipe.model)
         shape, optim = recipe.model, recipe.optim
-        self.network.decoder.superposed = optim.superposed
+        self.network.decoder.align_before_loss = optim.align_before_loss
         widths = (shape.encoder.hidden, shape.quantizer.dim, shape.decoder.width)
-        self.naming = Naming(widths, optim.naming) if any(optim.naming) else None
-        self.teaching = Teaching(widths, optim.taught, teacher.widths) if teacher else None
+        self.residue_type_heads = (
+            ResidueTypeHeads(widths, optim.residue_type_weights) if any(optim.residue_type_weights) else None
+        )
+        self.distillation_heads = (
+            DistillationHeads(widths, optim.distill_weights, teacher.widths) if teacher else None
+        )
         self.frozen: finetune.FrozenCodes | None = None
         self.measuring = False
 
@@ -51,19 +55,19 @@ class Training(TrainingModule):
     def hard(self) -> bool:
         """Whether the decoder is trained on codes alone, as it is used."""
         quantizer = self.network.quantizer
-        return not self.schooled and (
+        return not self.encoder_only and (
             not isinstance(quantizer, ProVQ)
             or (bool(quantizer.initialised) and float(quantizer.hardness) == 1)
         )
 
     @property
-    def schooled(self) -> bool:
+    def encoder_only(self) -> bool:
         """Whether only the encoder learns as yet."""
-        return self.global_step < self.recipe.optim.school
+        return self.global_step < self.recipe.optim.encoder_warmup_steps
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        """Move a `Lesson`, which Lightning does not know."""
-        return batch.to(device) if isinstance(batch, Lesson) else batch
+        """Move a `TrainingBatch`, which Lightning does not know."""
+        return batch.to(device) if isinstance(batch, TrainingBatch) else batch
 
     def on_train_start(self) -> None:
         """Where a model starts from is the first point of its curve."""
@@ -72,37 +76,37 @@ class Training(TrainingModule):
             self.metrics.write(0, self.measure())
             self.network.train()
 
-    def training_step(self, batch: Lesson, index: int) -> torch.Tensor:
+    def training_step(self, batch: TrainingBatch, index: int) -> torch.Tensor:
         """Loss of one batch of crops, at the hardness that the progress demands."""
         optim = self.recipe.optim
         torch.manual_seed(optim.seed * 1_000_003 + self.global_step)
-        seen = noisy(batch.batch, optim.noise)
-        found = (self._school if self.schooled else self._whole)(batch, seen)
+        seen = noisy(batch.batch, optim.coordinate_noise)
+        found = (self._encoder_step if self.encoder_only else self._whole)(batch, seen)
         found["lr"] = self.lr_schedulers().get_last_lr()[0]
         self.record(self.global_step + 1, found, "hardness", "loss", "view_error")
         return found["loss"]
 
-    def _school(self, lesson: Lesson, seen: Batch | None) -> dict[str, Any]:
+    def _encoder_step(self, batch: TrainingBatch, seen: Batch | None) -> dict[str, Any]:
         """Loss, and what is logged, of a step in which the encoder learns the side tasks alone."""
         encoder = self.network.encoder
-        states = encoder.states(encoder.graph(lesson.batch if seen is None else seen))
-        loss, found = self._side_tasks(Known(states), lesson)
+        states = encoder.states(encoder.graph(batch.batch if seen is None else seen))
+        loss, found = self._side_tasks(Activations(states), batch)
         if world_and_rank()[0] > 1:
             # Data-parallel training wants every parameter to take part in every step.
             loss = loss + sum(0 * p.sum() for p in self.parameters() if p.requires_grad)
         return {"loss": loss, **found}
 
-    def _whole(self, lesson: Lesson, seen: Batch | None) -> dict[str, Any]:
+    def _whole(self, batch: TrainingBatch, seen: Batch | None) -> dict[str, Any]:
         """Loss, and what is logged, of a step in which all of the network learns."""
         optim, quantizer = self.recipe.optim, self.network.quantizer
         found: dict[str, Any] = {}
         if isinstance(quantizer, ProVQ):
-            done = self.global_step - optim.school
-            found["hardness"] = quantizer.progress(done / (optim.steps - optim.school))
+            done = self.global_step - optim.encoder_warmup_steps
+            found["hardness"] = quantizer.progress(done / (optim.steps - optim.encoder_warmup_steps))
         # Latents of an encoder that is not trained cannot be made steadier.
-        steady = optim.steady if self.recipe.finetune.encoder else 0.0
-        losses = self.network(lesson.batch, optim.rows, seen, steady)
-        side, answers = self._side_tasks(losses.known, lesson)
+        consistency_weight = optim.consistency_weight if self.recipe.finetune.encoder else 0.0
+        losses = self.network(batch.batch, optim.scored_residues, seen, consistency_weight)
+        side, answers = self._side_tasks(losses.activations, batch)
         found |= answers
         found |= {"view_error": losses.error, "torsion": losses.torsion}
         found["loss"] = losses.total + side
@@ -112,19 +116,21 @@ class Training(TrainingModule):
             found["perplexity"] = quantizer.perplexity()
         return found
 
-    def _side_tasks(self, known: Known, lesson: Lesson) -> tuple[torch.Tensor, dict[str, Any]]:
+    def _side_tasks(
+        self, activations: Activations, batch: TrainingBatch
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
         """The sum of their losses, and how good the answers were."""
-        loss = known.states.new_zeros((), dtype=torch.float32)
+        loss = activations.states.new_zeros((), dtype=torch.float32)
         found: dict[str, Any] = {}
-        if self.naming is not None:
-            named = self.naming(known, lesson.amino_acid.where(lesson.batch.mask, UNKNOWN))
+        if self.residue_type_heads is not None:
+            named = self.residue_type_heads(activations, batch.amino_acid.where(batch.batch.mask, UNKNOWN))
             loss = loss + named.loss
-            found |= {f"named_{place}": share for place, share in named.right.items()}
-        if self.teaching is not None:
-            taught = lesson.taught.where(lesson.batch.mask[:, None], float("nan"))
-            learnt = self.teaching(known, taught)
+            found |= {f"residue_type_accuracy_{place}": share for place, share in named.right.items()}
+        if self.distillation_heads is not None:
+            targets = batch.targets.where(batch.batch.mask[:, None], float("nan"))
+            learnt = self.distillation_heads(activations, targets)
             loss = loss + learnt.loss
-            found |= {f"taught_{place}": share for place, share in learnt.right.items()}
+            found |= {f"distill_r2_{place}": share for place, share in learnt.right.items()}
         return loss, found
 
     def measure(self) -> dict[str, float]:
@@ -134,20 +140,20 @@ class Training(TrainingModule):
         else while only the encoder learns.
         """
         named = self._named()
-        return named if self.schooled else named | self._round_trip()
+        return named if self.encoder_only else named | self._round_trip()
 
     @torch.no_grad()
     def _named(self) -> dict[str, float]:
-        if self.naming is None or not self.recipe.optim.naming[0]:
+        if self.residue_type_heads is None or not self.recipe.optim.residue_type_weights[0]:
             return {}
         encoder, right, asked = self.network.encoder, 0.0, 0
         for backbone in self.held_out:
             batch = Batch.of([backbone]).to(self.device)
             true = amino_acids(backbone.sequence).to(self.device).where(batch.mask, UNKNOWN)
-            named = self.naming(Known(encoder.states(encoder.graph(batch))), true)
+            named = self.residue_type_heads(Activations(encoder.states(encoder.graph(batch))), true)
             count = int((true != UNKNOWN).sum())
             right, asked = right + float(named.right["states"]) * count, asked + count
-        return {"valid_named": right / max(asked, 1)}
+        return {"valid_residue_type_accuracy": right / max(asked, 1)}
 
     def _round_trip(self) -> dict[str, float]:
         self.measuring = True
@@ -182,7 +188,7 @@ class Training(TrainingModule):
     def configure_optimizers(self) -> dict:
         """AdamW; the rate rises over the warm-up and falls to zero as a cosine."""
         optim = self.recipe.optim
-        optimiser, rate = scheduled_adamw(self, optim, optim.school)
+        optimiser, rate = scheduled_adamw(self, optim, optim.encoder_warmup_steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
 

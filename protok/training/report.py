@@ -18,7 +18,7 @@ from protok.structure.metrics import compare
 from protok.structure.store import Store, open_store, unread
 from protok.tokenizers.learned import StructureTokenizer
 from protok.training.config import read_recipe
-from protok.training.splits import Sides
+from protok.training.splits import Splits
 
 #: Columns of a report: whether more is better, digits, and what it is called.
 MEASURES = {"rmsd": (False, 2, "CA RMSD, Å"), "tm_score": (True, 3, "TM-score"), "lddt": (True, 3, "lDDT")}
@@ -206,7 +206,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 def report_tuning(
     start: StructureTokenizer,
     out: Path,
-    sides: Sides,
+    splits: Splits,
     provenance: Mapping[str, Any],
     device: torch.device | str,
 ) -> None:
@@ -218,7 +218,7 @@ def report_tuning(
         The model before.
     out
         The run; the model after is in its folder ``model``.
-    sides
+    splits
         What was held out: the test side is reported on, or, without one, the validation side.
     provenance
         Of the model after.
@@ -227,10 +227,10 @@ def report_tuning(
     """
     recipe = read_recipe(None, defaults=provenance["recipe"])
     tune = recipe.finetune
-    store = sides.test or sides.valid
+    store = splits.test or splits.valid
     rows = np.flatnonzero(store.weight > 0)
     chains = chains_of(store, rows, tune.chains, tune.longest)
-    side = "test" if sides.test else "validation, which also chose the best step,"
+    side = "test" if splits.test else "validation, which also chose the best step,"
     about = f"chains of the {side} side of split.csv: {len(chains)} of {len(rows)}"
     original = forgetting_set(
         tune.forgetting or recipe.data.valid, start, out, tune.chains, recipe.valid.longest
@@ -244,7 +244,7 @@ def report_tuning(
         "before": start.codebook,
         "after": after.codebook,
         "codebook": tune.codebook if start.network.quantizer is not None else "none",
-        "notes": [*sides.notes, *empty, *(f"not read: {row}" for row in unread(out / "train.parquet"))],
+        "notes": [*splits.notes, *empty, *(f"not read: {row}" for row in unread(out / "train.parquet"))],
         **{k: provenance[k] for k in ("train_chains", "steps", "best_step", "validation")},
         "seconds_of_last_start": provenance["seconds_of_last_start"],
         "train_sha256": provenance["train_sha256"],

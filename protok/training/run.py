@@ -18,12 +18,12 @@ from protok.common.callbacks import OutOfMemory
 from protok.common.run import TrainingRun
 from protok.tokenizers.learned import StructureTokenizer
 from protok.training import finetune
-from protok.training.batches import Steps, Stream
+from protok.training.batches import Stream, TrainingBatches
 from protok.training.config import Recipe, RecipeError, read_recipe
 from protok.training.distillation import Teacher, read_teacher
 from protok.training.module import Training
 from protok.training.report import report_tuning
-from protok.training.splits import Sides, held_out, sides_of
+from protok.training.splits import Splits, held_out, make_splits
 
 #: What tells the best weights, in Å; a gain below 0.01 Å is none.
 MONITOR, GAIN = "valid_rmsd", 0.01
@@ -38,7 +38,7 @@ class Prepared:
 
     run: TrainingRun
     recipe: Recipe
-    sides: Sides
+    splits: Splits
     start: StructureTokenizer | None
     teacher: Teacher | None
     module: Training
@@ -110,20 +110,20 @@ def prepare(run: TrainingRun, recipe: str | Path | None, options: Mapping[str, A
         raise RecipeError(f"{odd[0]} without a model to fine-tune", "give --init MODEL")
     start = StructureTokenizer.from_pretrained(plan.finetune.init) if plan.finetune.init else None
     run.out.mkdir(parents=True, exist_ok=True)
-    sides = sides_of(plan, run.out, resumed=run.checkpoint is not None, write=run.first)
+    splits = make_splits(plan, run.out, resumed=run.checkpoint is not None, write=run.first)
     if start is not None:
-        lengths = sides.train.lengths()[sides.train.weight > 0]
+        lengths = splits.train.lengths()[splits.train.weight > 0]
         settings = run.settings or finetune.defaults(start, plan.finetune.codebook, lengths, run.out)
         plan = read_recipe(recipe, options, settings)
         finetune.check(plan, start)
-    plan = run.begin(plan, sides.train.digest)
+    plan = run.begin(plan, splits.train.digest)
     teacher = None
-    if any(plan.optim.taught):
-        teacher = read_teacher(plan.data.teacher, sides.train, plan.optim.around)
-    module = Training(plan, held_out(sides.valid, plan.valid), teacher)
+    if any(plan.optim.distill_weights):
+        teacher = read_teacher(plan.data.teacher, splits.train, plan.optim.distill_radii)
+    module = Training(plan, held_out(splits.valid, plan.valid), teacher)
     if start is not None:
         module.frozen = finetune.begin(module.network, start, plan)
-    return Prepared(run, plan, sides, start, teacher, module)
+    return Prepared(run, plan, splits, start, teacher, module)
 
 
 def fit(prepared: Prepared) -> None:
@@ -136,8 +136,10 @@ def fit(prepared: Prepared) -> None:
     """
     plan, module = prepared.recipe, prepared.module
     patience = plan.valid.patience
-    stream = Stream(prepared.sides.train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
-    steps = Steps(stream, module, plan.optim.steps, plan.optim.school, prepared.teacher)
+    stream = Stream(prepared.splits.train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
+    steps = TrainingBatches(
+        stream, module, plan.optim.steps, plan.optim.encoder_warmup_steps, prepared.teacher
+    )
     try:
         prepared.run.fit(
             module,
@@ -164,26 +166,26 @@ def choose_weights(prepared: Prepared) -> tuple[int, dict[str, float]]:
         step = int(best["global_step"])
         lowest, before = (run.validation(n).get(MONITOR) for n in (step, 0))
         if start is not None and None not in (lowest, before) and before <= lowest:
-            finetune.give(module.network, start)
+            finetune.init_from(module.network, start)
             step = 0
         else:
             module.load_state_dict(best["state_dict"])
     if module.frozen is not None:
         module.frozen.finish()
     measured = run.validation(step)
-    if start is not None and step and plan.finetune.blend < 1:
-        finetune.blend(module.network.eval(), start, plan.finetune.blend)
+    if start is not None and step and plan.finetune.weight_interpolation < 1:
+        finetune.interpolate_weights(module.network.eval(), start, plan.finetune.weight_interpolation)
         measured = module.measure()
     return step, measured
 
 
 def write(prepared: Prepared, step: int, measured: Mapping[str, float]) -> Path:
     """Write the model and, of fine-tuning, the report; returns the folder of the model."""
-    run, sides, start = prepared.run, prepared.sides, prepared.start
+    run, splits, start = prepared.run, prepared.splits, prepared.start
     provenance = run.provenance(
         best_step=step,
-        train_chains=int((sides.train.weight > 0).sum()),
-        valid_sha256=sides.valid.digest,
+        train_chains=int((splits.train.weight > 0).sum()),
+        valid_sha256=splits.valid.digest,
         validation={key: round(value, 4) for key, value in measured.items()},
     )
     if prepared.teacher is not None:
@@ -194,7 +196,7 @@ def write(prepared: Prepared, step: int, measured: Mapping[str, float]) -> Path:
     tokenizer = StructureTokenizer(prepared.module.network.eval())
     run.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))
     if start is not None:
-        report_tuning(start, run.out, sides, provenance, run.trainer.strategy.root_device)
+        report_tuning(start, run.out, splits, provenance, run.trainer.strategy.root_device)
     return run.model
 
 
@@ -209,7 +211,8 @@ def memory_advice(plan: Recipe, validating: bool) -> OutOfMemory:
         "memory ran out in training",
         f"lower, with --set: data.residues (now {plan.data.residues}, memory grows with it), the "
         f"longest crop in data.curriculum (now {longest}, memory grows with its square), "
-        f"optim.rows (now {plan.optim.rows}); --resume goes on from the last checkpoint",
+        f"optim.scored_residues (now {plan.optim.scored_residues}); "
+        "--resume goes on from the last checkpoint",
     )
 
 

@@ -15,7 +15,7 @@ from protok.training.config import Recipe, RecipeError, ValidConfig
 
 
 @dataclass(frozen=True)
-class Sides:
+class Splits:
     """Stores whose weights are those of the side, and what is to be said of the split."""
 
     train: Store
@@ -24,7 +24,7 @@ class Sides:
     notes: tuple[str, ...] = ()
 
 
-def sides_of(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> Sides:
+def make_splits(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> Splits:
     """Open the stores of a run and split them as the recipe says; writes ``split.csv``.
 
     From scratch, ``data.valid`` is the validation side. Otherwise, and in fine-tuning always,
@@ -37,10 +37,10 @@ def sides_of(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> Side
         If there is nothing to train on or to validate with.
     """
     store, tuning = open_store(plan.data.train, out / "train.parquet"), bool(plan.finetune.init)
-    if plan.data.without:
-        store = _without(store, Path(plan.data.without))
+    if plan.data.exclude:
+        store = _exclude(store, Path(plan.data.exclude))
     if plan.data.valid and not tuning:
-        return Sides(store, open_store(plan.data.valid, out / "valid.parquet"))
+        return Splits(store, open_store(plan.data.valid, out / "valid.parquet"))
     if len(store) < 2:
         raise RecipeError("too few chains to hold any out", "give at least two structures")
     table = out / "split.csv"
@@ -72,17 +72,17 @@ def sides_of(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> Side
         + ", ".join(f"{n} {side}" for side, n in counts.items())
     )
     parts = [_only(store, split.chains(side)) for side in counts if counts[side]]
-    return Sides(*parts[:2], parts[2] if counts["test"] else None, (note,))
+    return Splits(*parts[:2], parts[2] if counts["test"] else None, (note,))
 
 
-def _without(store: Store, path: Path) -> Store:
+def _exclude(store: Store, path: Path) -> Store:
     try:
         named = set(path.read_text("utf-8").split())
     except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot read data.without ({error})", file=str(path)) from error
+        raise RecipeError(f"cannot read data.exclude ({error})", file=str(path)) from error
     rows = np.flatnonzero([one not in named for one in store.ids])
     if not len(rows):
-        raise RecipeError("data.without leaves no chain to train on", file=str(path))
+        raise RecipeError("data.exclude leaves no chain to train on", file=str(path))
     return _only(store, rows)
 
 

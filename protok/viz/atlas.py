@@ -121,7 +121,7 @@ def open_structures(
     if not files:
         raise NoProtein("no structure files", "give PDB or mmCIF files", file=str(source))
     for _, backbone in read_all((files[i] for i in _spread(len(files), limit)), errors):
-        yield from backbone.split()
+        yield from backbone.by_chain()
 
 
 def _spread(n: int, limit: int | None) -> np.ndarray:
@@ -168,7 +168,7 @@ def make_atlas(tokenizer: Tokenizer, structures: Iterable[Backbone], source: str
     seen = _Seen(tokenizer)
     batch: list[Backbone] = []
     for structure in structures:
-        batch.extend(structure.split())
+        batch.extend(structure.by_chain())
         if len(batch) >= BATCH:
             seen.add(batch)
             batch = []

@@ -11,7 +11,7 @@ import protok
 from protok import bench
 from protok.bench.data.folder import Folder
 from protok.bench.data.prepare import write_table
-from protok.bench.representations.load import subject
+from protok.bench.representations.load import representation
 from protok.cli.main import main
 from protok.errors import FormatError
 from tests.helpers.labelled import chains
@@ -80,7 +80,7 @@ def test_a_stray_damaged_file_is_told_and_left_out(copy, capsys):
 
 def test_a_damaged_output_in_the_cache_is_computed_again(tmp_path):
     (one,) = chains(1)
-    who = subject("random-code", store=tmp_path)
+    who = representation("random-code", store=tmp_path)
     first = who.outputs([one])[0]
     (kept,) = tmp_path.rglob("*.npy")
     kept.write_bytes(kept.read_bytes()[:20])
@@ -220,13 +220,13 @@ def test_files_of_precomputed_tokens_that_do_not_fit(tmp_path, change, said):
     }
     np.savez(tmp_path / "odd.npz", **held | change)
     with pytest.raises(FormatError, match=said):
-        subject(str(tmp_path / "odd.npz"))
+        representation(str(tmp_path / "odd.npz"))
 
 
 @pytest.mark.parametrize("name", ["3di,protein-blocks", "protok-512:kmeans0"])
 def test_names_that_are_none(name):
     with pytest.raises(FormatError, match="is no tokenizer"):
-        subject(name)
+        representation(name)
 
 
 # What is said of a table

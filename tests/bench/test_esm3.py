@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from protok.bench.representations.esm3 import StructureEncoder
-from protok.bench.representations.load import subject
+from protok.bench.representations.load import representation
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
 from tests.helpers import paths
@@ -72,9 +72,11 @@ def test_codes_do_not_depend_on_the_frame_and_do_on_the_hand(weights, chain, fra
 
 def test_a_file_of_weights_is_a_tokenizer_of_the_command(weights, chain, tmp_path):
     torch.save(of_the_benchmark(weights, linear=True), tmp_path / "theirs.ckpt")
-    who = subject(f"aminoaseed={tmp_path / 'theirs.ckpt'}")
+    who = representation(f"aminoaseed={tmp_path / 'theirs.ckpt'}")
     assert who.name == "aminoaseed" and who.size == 24 and who.vectors.shape == (24, 6)
-    assert subject(f"aminoaseed={tmp_path / 'theirs.ckpt'}:continuous").name == ("aminoaseed:continuous")
+    assert representation(f"aminoaseed={tmp_path / 'theirs.ckpt'}:continuous").name == (
+        "aminoaseed:continuous"
+    )
 
 
 def test_what_is_no_checkpoint_is_refused(weights, tmp_path):
@@ -84,9 +86,9 @@ def test_what_is_no_checkpoint_is_refused(weights, tmp_path):
     with pytest.raises(FormatError, match=r"ffn\.1"):
         StructureEncoder(broken)
     with pytest.raises(FormatError, match="no such file"):
-        subject(f"esm3={tmp_path / 'none.pth'}")
+        representation(f"esm3={tmp_path / 'none.pth'}")
     with pytest.raises(FormatError, match="esm3=FILE"):
-        subject("esm3")
+        representation("esm3")
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(FormatError, match=r"text\.pth"):
-        subject(f"esm3={tmp_path / 'text.pth'}")
+        representation(f"esm3={tmp_path / 'text.pth'}")

@@ -16,9 +16,9 @@ from protok.bench.measures import alignment as align
 from protok.bench.measures import codebook as codes
 from protok.bench.measures import samples
 from protok.bench.representations.controls import CONTROLS
-from protok.bench.representations.load import subject
+from protok.bench.representations.load import representation
 from protok.bench.representations.precomputed import Precomputed
-from protok.bench.representations.representation import Subject
+from protok.bench.representations.representation import Representation
 from protok.cli.main import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone
@@ -155,7 +155,7 @@ def test_fingerprint_sees_any_change_of_weights():
     class Shifted(bench_tokenizer()):
         shift = 1
 
-    one, same, other = (Subject(kind()) for kind in (bench_tokenizer(), bench_tokenizer(), Shifted))
+    one, same, other = (Representation(kind()) for kind in (bench_tokenizer(), bench_tokenizer(), Shifted))
     assert one.fingerprint == same.fingerprint != other.fingerprint
     assert one.codebook == other.codebook  # the name alone would not have told
 
@@ -176,7 +176,7 @@ def test_a_network_has_one_fingerprint_on_all_processors():
             return z * (1 + self.last_digit * noise) + self.bent * np.abs(z)
 
     def fingerprint(**given):
-        return Subject(Embedding(**given)).fingerprint
+        return Representation(Embedding(**given)).fingerprint
 
     assert fingerprint() == fingerprint(last_digit=1e-6)
     assert fingerprint() != fingerprint(bent=0.05)  # the code around the weights has changed
@@ -188,7 +188,7 @@ def test_a_network_has_one_fingerprint_on_all_processors():
             del self.network
 
     # Nothing but the output tells what it is.
-    assert Subject(Alone()).fingerprint != Subject(Alone(last_digit=1e-4)).fingerprint
+    assert Representation(Alone()).fingerprint != Representation(Alone(last_digit=1e-4)).fingerprint
 
 
 def bench_tokenizer():
@@ -224,9 +224,9 @@ def test_precomputed_tokens_are_a_tokenizer(data, tmp_path):
 def test_kmeans_codes_of_one_hot_letters_are_the_letters(data):
     folder = bench.Folder(data)
     structures = [folder.structure(id) for id in folder.ids()]
-    plain = subject("3di")
+    plain = representation("3di")
     seen = np.unique(np.concatenate(plain.outputs(structures)))
-    made = subject(f"3di:kmeans{len(seen)}", structures)
+    made = representation(f"3di:kmeans{len(seen)}", structures)
     assert made.name == f"3di:kmeans{len(seen)}" and made.size == len(seen)
     pairs = set()
     for a, b in zip(plain.outputs(structures), made.outputs(structures), strict=True):
@@ -238,7 +238,7 @@ def test_kmeans_codes_of_one_hot_letters_are_the_letters(data):
 
 def test_a_view_by_id_says_nothing_of_other_codes():
     some = chains(3)
-    plain, own = subject("neighbour-count"), subject("neighbour-count:ids")
+    plain, own = representation("neighbour-count"), representation("neighbour-count:ids")
     assert own.name == "neighbour-count:ids" and own.fingerprint != plain.fingerprint
     for one, two in zip(plain.outputs(some), own.outputs(some), strict=True):
         np.testing.assert_array_equal(one, two)
@@ -254,18 +254,18 @@ def test_a_view_by_id_says_nothing_of_other_codes():
 def test_views_of_hidden_states():
     some = chains(2)
     tok = protok.load("protok-512")
-    inner, read = subject("protok-512:states"), subject("protok-512:decoded")
+    inner, read = representation("protok-512:states"), representation("protok-512:decoder")
     assert (inner.name, inner.size) == ("protok-512:states", 0)
-    assert (read.name, read.size) == ("protok-512:decoded", 512)  # its bits are those of the codes
+    assert (read.name, read.size) == ("protok-512:decoder", 512)  # its bits are those of the codes
     assert inner.continuous and read.continuous
-    views = ("", ":ids", ":continuous", ":states", ":decoded")
-    assert len({subject(f"protok-512{view}").fingerprint for view in views}) == 5
+    layers = ("", ":ids", ":continuous", ":states", ":decoder")
+    assert len({representation(f"protok-512{layer}").fingerprint for layer in layers}) == 5
     for one, a, b in zip(some, inner.outputs(some), read.outputs(some), strict=True):
         np.testing.assert_array_equal(a, tok.states(one))
         np.testing.assert_array_equal(b, tok.states(tok.encode(one)))
-    for view in ("states", "decoded"):
+    for layer in ("states", "decoder"):
         with pytest.raises(Unsupported, match="hidden"):
-            subject(f"3di:{view}")
+            representation(f"3di:{layer}")
 
 
 def test_outputs_are_kept_between_runs(data, tmp_path):
@@ -340,7 +340,7 @@ def test_utilization_by_hand():
             ids[0] = -1
             return protok.Tokens.like(structure, ids, 8, self.codebook)
 
-    scores, points = codes.utilization(Subject(Two()), chains(2, 41))
+    scores, points = codes.utilization(Representation(Two()), chains(2, 41))
     assert scores["use"].value == pytest.approx(2 / 8)
     assert scores["pooled_use"].value == pytest.approx(3 / 8)
     p = np.array([19, 21]) / 40
@@ -360,7 +360,7 @@ def test_distinctiveness_by_hand():
             ids = np.arange(len(structure)) % 2
             return protok.Tokens.like(structure, ids, 3, self.codebook)
 
-    scores, points = codes.distinctiveness(Subject(Three()), chains(1))
+    scores, points = codes.distinctiveness(Representation(Three()), chains(1))
     assert scores["mean_cosine"].value == pytest.approx((3 - 2) / 9)
     assert scores["off_diagonal"].value == pytest.approx(-2 / 6)
     assert scores["weighted"].value == pytest.approx(0.5)
@@ -370,14 +370,14 @@ def test_distinctiveness_by_hand():
 def test_robustness_tells_invariant_codes_from_others():
     some = chains(4)
     got = {
-        (who, name): measure(subject(who), some)[0]
+        (who, name): measure(representation(who), some)[0]
         for who in ("3di", "random-code")
         for name, measure in (("rotation", codes.rotation), ("mirror", codes.mirror))
     }
     assert got["3di", "rotation"]["same"].value > 0.98
     assert got["random-code", "rotation"]["same"].value < 0.1
     assert got["random-code", "mirror"]["changed"].value > 0.9
-    noise = codes.stability(subject("3di"), some)[0]
+    noise = codes.stability(representation("3di"), some)[0]
     values = [noise[f"same_{sigma:g}"].value for sigma in codes.NOISE]
     assert values == sorted(values, reverse=True) and values[0] > values[-1] + 0.1
 
@@ -389,11 +389,11 @@ def test_reconstruction_of_a_perfect_decoder_is_perfect():
         def decode(self, tokens):
             return next(one for one in some if one.name == tokens.name)
 
-    scores, _ = codes.reconstruction(Subject(Perfect()), some)
+    scores, _ = codes.reconstruction(Representation(Perfect()), some)
     assert scores["tm_score"].value == pytest.approx(1)
     assert scores["rmsd"].value == pytest.approx(0, abs=1e-3)
     with pytest.raises(Unsupported):
-        codes.reconstruction(subject("3di"), some)
+        codes.reconstruction(representation("3di"), some)
 
 
 def test_retrieval_finds_copies_and_random_codes_do_not():
@@ -412,10 +412,10 @@ def test_retrieval_finds_copies_and_random_codes_do_not():
         Domain(name, (5, 60), f"f{name[1]}", f"f{name[1]}.1", f"f{name[1]}.1.{len(name)}", name)
         for name in held
     ]
-    found, _ = align.retrieval(subject("3di"), folder, domains)
+    found, _ = align.retrieval(representation("3di"), folder, domains)
     assert found["top1"].value > 0.9
     assert found["chance"].value == pytest.approx(1 / 15)
-    lost, _ = align.retrieval(subject("random-code"), folder, domains)
+    lost, _ = align.retrieval(representation("random-code"), folder, domains)
     assert lost["top1"].value < 0.5
 
 
@@ -445,7 +445,7 @@ def test_a_label_that_codes_give_is_found_and_its_shuffle_is_not(data, tmp_path)
     for who, probe_ in ((["3di", "3di:continuous"], settings), (["3di", *CONTROLS], "linear")):
         lost = bench.evaluate(who, ["letters"], leak, probe=probe_)
         assert not lost.failed
-        for name in lost.subjects():
+        for name in lost.representations():
             assert abs(lost.cell(name, "letters", "test", "auroc")[1]["value"] - 0.5) < 0.12
 
 
@@ -530,10 +530,10 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     assert len(list(cells.glob("linear/*/*.json"))) == 8 and cell.read_text() == held
     summary = leaderboard_tables.summary()
     first = next(line for line in summary.splitlines() if line.startswith("| `"))
-    assert "`3di`" in first and "1 of 3" in first  # above the floor of letters only
+    assert "`3di`" in first and "1 of 3" in first  # above the baseline of letters only
     text = leaderboard_tables.tables()
     assert "letters (test)" in text and "0.500" in text and "**" in text
-    # The floor of values stands beside the mean over chains, on z-scores.
+    # The baseline of values stands beside the mean over chains, on z-scores.
     lines = text.splitlines()
     assert any(line.startswith("| values.z (easy) | spearman |  |") for line in lines)
     assert any("| values.z (easy) | spearman_per_protein | 1.000 |" in line for line in lines)
@@ -609,7 +609,7 @@ def test_folds_are_learnt_with_their_hold_outs(data):
 def test_splits_of_few_domains_are_shown_and_not_counted(tmp_path, monkeypatch):
     def row(who, kind, metric, scores):
         return results.Result(
-            {"name": who, "view": "codes", "size": 4, "fingerprint": who},
+            {"name": who, "layer": "codes", "size": 4, "fingerprint": who},
             {"name": kind, "kind": kind, "metric": metric, "better": "higher"},
             results.OK,
             cpu_seconds={"rest": 1},

@@ -12,7 +12,7 @@ import torch
 
 import protok
 from protok.bench.representations import fair_esm as fair
-from protok.bench.representations.load import subject
+from protok.bench.representations.load import representation
 from protok.errors import FormatError, ProtokError
 from protok.testing import random_backbone
 
@@ -110,7 +110,7 @@ def test_states_of_the_language_model_are_those_of_the_original(language):
 def test_files_as_released_are_tokenizers_of_the_command(inverse, language, tmp_path):
     for kind, checkpoint, width in (("esm-if1", inverse[0], 16), ("esm2", language[0], 8)):
         torch.save(checkpoint, tmp_path / f"{kind}.pt")
-        who = subject(f"{kind}={tmp_path / kind}.pt")
+        who = representation(f"{kind}={tmp_path / kind}.pt")
         assert who.continuous and who.name == kind
         assert who.outputs([random_backbone(12, 0)])[0].shape == (12, width)
 

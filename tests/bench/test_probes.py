@@ -118,7 +118,7 @@ def test_a_rate_that_diverges_is_not_chosen():
 
 def test_one_step_is_that_of_torch():
     settings = replace(TINY, rates=(1e-3,), warmup=1, dropout=0.0)
-    stack = mlp_probe._Stack(4, 1, settings, torch.Generator().manual_seed(0))
+    stack = mlp_probe._ProbesByRate(4, 1, settings, torch.Generator().manual_seed(0))
     start = {key: value[0].detach().clone() for key, value in stack.parameters.items()}
     copies = {key: value.clone().requires_grad_() for key, value in start.items()}
     decayed = [copies[key] for key in ("w1", "w2", "position")]

@@ -15,8 +15,8 @@ from protok.bench.data import release_chains
 from protok.bench.data.source import LabelledStructures
 from protok.bench.evaluation import available, open_data
 from protok.bench.measures import codebook as codes
-from protok.bench.representations.load import subject
-from protok.bench.representations.representation import KMeans, Subject
+from protok.bench.representations.load import representation
+from protok.bench.representations.representation import KMeans, Representation
 from protok.cli.main import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from tests.helpers.labelled import chains
@@ -62,8 +62,8 @@ def data(files, tmp_path_factory):
 
 
 def test_a_renumbered_chain_is_another_chain(tmp_path):
-    who = subject(Numbers(), store=tmp_path)
-    who.view, who.continuous = "continuous", True
+    who = representation(Numbers(), store=tmp_path)
+    who.layer, who.continuous = "continuous", True
     (chain,) = chains(1)
     for other in (
         chain,
@@ -83,8 +83,8 @@ def test_codes_by_kmeans_are_not_faster_than_their_embeddings():
             return super().embed(structure)
 
     some = chains(6)
-    who = Subject(KMeans(Subject(Slow(), "continuous"), 4, some))
-    inner = who.tokenizer.subject
+    who = Representation(KMeans(Representation(Slow(), "continuous"), 4, some))
+    inner = who.tokenizer.representation
     who.outputs(some)  # of embeddings that are remembered
     assert 0 < who.residues_per_second <= inner.residues_per_second
     assert who.seconds >= inner.seconds > 0
@@ -98,14 +98,14 @@ def test_precomputed_embeddings_are_not_invariant_as_kmeans_codes_either(tmp_pat
     names = [one.name for one in some]
     path = tmp_path / "mine.npz"
     bench.save_precomputed(path, names, embeddings=[Numbers().embed(one) for one in some])
-    who = subject(f"{path}:kmeans4", some)
+    who = representation(f"{path}:kmeans4", some)
     assert len(np.unique(np.concatenate(who.outputs(some)))) == 4
     for measure in (codes.rotation, codes.mirror, codes.stability):
         with pytest.raises(Unsupported, match="precomputed"):
             measure(who, some)
     bench.save_precomputed(path, names, ids=[one.index % 4 for one in some], vectors=np.eye(4))
     with pytest.raises(Unsupported, match="mine holds codes, no embeddings"):
-        subject(f"{path}:kmeans4", some)
+        representation(f"{path}:kmeans4", some)
 
 
 # Sources
@@ -235,7 +235,7 @@ def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
     def row(who, task, value=None):
         known = {"kind": "site", "metric": "auroc", "better": "higher"} if value else {}
         return results.Result(
-            {"name": who, "view": "codes", "size": 4, "fingerprint": who},
+            {"name": who, "layer": "codes", "size": 4, "fingerprint": who},
             {"name": task, "kind": "", "metric": "", **known},
             results.OK if value else results.FAILED,
             scores={"test": {"auroc": {"value": value, "se": 0.01}}} if value else {},
@@ -251,7 +251,7 @@ def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
     assert only.means() == {} and "failed" in str(only)
 
 
-# Doors
+# Sources
 
 
 @pytest.mark.parametrize(
@@ -323,8 +323,8 @@ def test_pairs_need_tm_align(files, tmp_path, monkeypatch):
 
 
 def test_outputs_are_let_go_of_but_for_subjects_that_were_given(data, monkeypatch):
-    mine, seen, real = subject("3di"), [], Subject.forget
-    monkeypatch.setattr(Subject, "forget", lambda self: seen.append(self.name) or real(self))
+    mine, seen, real = representation("3di"), [], Representation.forget
+    monkeypatch.setattr(Representation, "forget", lambda self: seen.append(self.name) or real(self))
     bench.evaluate([mine, "random-code", "protok-512:kmeans4"], ["utilization"], data)
     assert seen == ["random-code", "protok-512:kmeans4", "protok-512:continuous"]
     assert mine._bytes > 0
@@ -408,7 +408,7 @@ def test_gains_are_paired_by_table(data, tmp_path, monkeypatch):
     from benchmarks.leaderboard import compare as gains
 
     for out, who in (("one", "random-code"), ("two", "3di")):
-        named = Subject(subject(who).tokenizer)
+        named = Representation(representation(who).tokenizer)
         named.name = "mine"
         bench.evaluate(named, ["sites", "flex_bfactor"], data, out=tmp_path / out, probe="linear")
     monkeypatch.setattr(gains, "gain", lambda before, after: [before, after])

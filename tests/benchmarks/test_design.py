@@ -94,7 +94,7 @@ def test_a_variant_is_trained_and_scored(parts, chains, tmp_path, monkeypatch):
         write_store(chains, tmp_path / "structures" / f"{side}.parquet")
     tiny = {
         "optim.steps": 3,
-        "optim.warmup": 1,
+        "optim.lr_warmup_steps": 1,
         "valid.every": 3,
         "data.residues": 80,
         "data.curriculum": [[0.0, 40]],

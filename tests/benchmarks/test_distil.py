@@ -36,7 +36,7 @@ def test_a_small_encoder_nears_its_teacher(tmp_path, monkeypatch, examples):
                 "--set",
                 "optim.lr=5e-3",
                 "--set",
-                "optim.warmup=3",
+                "optim.lr_warmup_steps=3",
                 "--set",
                 "valid.every=15",
                 "--set",

@@ -8,7 +8,7 @@ from benchmarks.speed import projection as plan
 
 SPEED = {
     "hardware": {"cpu": "a processor"},
-    "contestants": {
+    "tools": {
         "torch": {"residues_per_cpu_second": {"reading": 200_000, "total": 10_000}},
         "native": {"residues_per_cpu_second": {"reading": 200_000, "total": 40_000}},
     },

@@ -9,15 +9,15 @@ from protok.model.network import Network
 from protok.tokenizers.learned import StructureTokenizer
 
 
-def small(placed: bool, compute: str = "torch") -> StructureTokenizer:
+def small(global_frame: bool, compute: str = "torch") -> StructureTokenizer:
     """An untrained tokenizer with a codebook, small enough for tests."""
     torch.manual_seed(0)
     network = Network(
         ModelConfig(
             "small",
-            EncoderConfig(hidden=32, layers=2, neighbours=8, placed=placed),
+            EncoderConfig(hidden=32, layers=2, neighbours=8, global_frame=global_frame),
             QuantizerConfig(kind="simvq", size=64, dim=5),
-            DecoderConfig(width=32, layers=1, heads=2, placed=True),
+            DecoderConfig(width=32, layers=1, heads=2, global_frame=True),
         )
     )
     return StructureTokenizer(network.eval(), compute=compute)
@@ -48,6 +48,6 @@ SMALL = ModelConfig(
 
 PLACED = dataclasses.replace(
     SMALL,
-    encoder=dataclasses.replace(SMALL.encoder, placed=True),
-    decoder=dataclasses.replace(SMALL.decoder, placed=True),
+    encoder=dataclasses.replace(SMALL.encoder, global_frame=True),
+    decoder=dataclasses.replace(SMALL.decoder, global_frame=True),
 )

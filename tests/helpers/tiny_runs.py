@@ -20,25 +20,25 @@ TINY = {
     "data.residues": 120,
     "data.curriculum": [[0.0, 24], [0.5, 48]],
     "optim.steps": 40,
-    "optim.warmup": 4,
-    "optim.rows": 8,
+    "optim.lr_warmup_steps": 4,
+    "optim.scored_residues": 8,
     "valid.every": 20,
     "valid.chains": 2,
     "split.method": "kmers",
 }
 #: Codes that say where in the chain a residue lies, trained with noise.
 PLACED = {
-    "model.encoder.placed": True,
-    "model.decoder.placed": True,
+    "model.encoder.global_frame": True,
+    "model.decoder.global_frame": True,
     "model.quantizer.dim": 5,
-    "optim.noise": 0.4,
-    "optim.steady": 10.0,
+    "optim.coordinate_noise": 0.4,
+    "optim.consistency_weight": 10.0,
 }
 #: The same for fine-tuning, where the model says its shape.
 TUNE = {
     key: value
     for key, value in TINY.items()
-    if key.startswith(("data.residues", "valid.", "split.", "optim.warmup", "optim.rows"))
+    if key.startswith(("data.residues", "valid.", "split.", "optim.lr_warmup_steps", "optim.scored_residues"))
 } | {"optim.steps": 20, "valid.every": 10, "valid.longest": 60, "valid.patience": 3, "finetune.chains": 2}
 
 

@@ -101,8 +101,8 @@ def test_every_quantizer_works_and_trains(kind):
 def test_unknown_kinds_are_named():
     with pytest.raises(ValueError, match="'vqq' is not one of provq, vq.*residual"):
         ImageNetwork(ImageConfig(quantizer=CodebookConfig(kind="vqq")))
-    with pytest.raises(ValueError, match="learn"):
-        ImageNetwork(ImageConfig(quantizer=CodebookConfig(learn="much")))
+    with pytest.raises(ValueError, match="update"):
+        ImageNetwork(ImageConfig(quantizer=CodebookConfig(update="much")))
 
 
 def test_a_batch_gives_what_single_images_give():
@@ -218,7 +218,7 @@ def test_models_that_are_not_there_name_the_remedy(tmp_path):
         ImageTokenizer.from_pretrained(folder)
 
 
-def test_codes_survive_their_file(tmp_path):
+def test_codes_come_back_from_their_file(tmp_path):
     residual, flat = tokenizer(), tokenizer(inner="vq")
     tokens = residual.encode_batch([*images(2), images(1, 9, 14)[0]], names=["a", "b", "é/c"])
     tokens += flat.encode_batch(images(1))

@@ -39,7 +39,7 @@ TINY = {
     "optim.steps": 200,
     "optim.batch": 8,
     "optim.lr": 1.5e-2,
-    "optim.warmup": 5,
+    "optim.lr_warmup_steps": 5,
     "optim.precision": "32",
     "valid.every": 100,
     "valid.images": 8,
@@ -270,7 +270,7 @@ def test_recipes_run_dry(path, tmp_path):
         "optim.steps": 2,
         "optim.batch": 1,
         "optim.precision": "32",
-        "optim.warmup": 1,
+        "optim.lr_warmup_steps": 1,
         "valid.every": 2,
         "valid.images": 1,
     }

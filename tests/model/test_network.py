@@ -11,13 +11,13 @@ from protok.model.decoder import Trace, pad
 from protok.model.encoder import Encoder
 from protok.model.features import PLACE, Batch, featurize
 from protok.model.network import Network
+from protok.model.pair_geometry import MOST, ViewDecoder, Views, predicted_lddt, reconcile, view_loss
 from protok.model.refine import add_oxygen, relax
-from protok.model.views import MOST, ViewDecoder, Views, predicted_lddt, reconcile, view_loss
 from protok.structure.geometry import frames, linked, torsions
-from protok.testing import mirrored, moved, random_backbone, random_complex, random_rotation, without
+from protok.testing import exclude, mirrored, moved, random_backbone, random_complex, random_rotation
 from tests.helpers.models import PLACED, SMALL
 
-both = pytest.mark.parametrize("placed", [False, True], ids=["local", "placed"])
+both = pytest.mark.parametrize("global_frame", [False, True], ids=["local", "placed"])
 
 
 @pytest.fixture(scope="module", params=[SMALL, PLACED], ids=["local", "placed"])
@@ -27,22 +27,22 @@ def network(request):
 
 
 @both
-def test_features_are_invariant_and_see_the_mirror(placed):
+def test_features_are_invariant_and_see_the_mirror(global_frame):
     one = random_backbone(50, seed=1)
-    graph = featurize(Batch.of([one]), 8, placed)
-    turned = featurize(Batch.of([moved(one, random_rotation(2), [50.0, -20.0, 10.0])]), 8, placed)
+    graph = featurize(Batch.of([one]), 8, global_frame)
+    turned = featurize(Batch.of([moved(one, random_rotation(2), [50.0, -20.0, 10.0])]), 8, global_frame)
     # The bonded neighbours are equally far, so only their order may differ.
     assert torch.equal(graph.index.sort().values, turned.index.sort().values)
     assert torch.allclose(graph.node, turned.node, atol=2e-3)
     assert torch.allclose(graph.edge.sum(1), turned.edge.sum(1), atol=1e-2)
-    mirror = featurize(Batch.of([mirrored(one)]), 8, placed)
+    mirror = featurize(Batch.of([mirrored(one)]), 8, global_frame)
     assert (graph.edge.sum(1) - mirror.edge.sum(1)).abs().max() > 0.5
 
 
 @both
-def test_latents_do_not_depend_on_the_rest_of_a_batch(placed):
+def test_latents_do_not_depend_on_the_rest_of_a_batch(global_frame):
     torch.manual_seed(0)
-    encoder = Encoder(8, hidden=32, placed=placed).eval()
+    encoder = Encoder(8, hidden=32, global_frame=global_frame).eval()
     parts = [random_backbone(n, seed=n) for n in (3, 40, 1, 25)]
     with torch.no_grad():
         joint = encoder(Batch.of(parts)).split([len(p) for p in parts])
@@ -53,15 +53,15 @@ def test_latents_do_not_depend_on_the_rest_of_a_batch(placed):
 def test_each_chain_of_a_structure_has_its_own_place_features():
     pair = random_complex([30, 40], seed=4)
     joint = featurize(Batch.of([pair]), 8, True).node[:, -PLACE:]
-    alone = [featurize(Batch.of([part]), 8, True).node[:, -PLACE:] for part in pair.split()]
+    alone = [featurize(Batch.of([part]), 8, True).node[:, -PLACE:] for part in pair.by_chain()]
     assert torch.allclose(joint, torch.cat(alone), atol=1e-4)
 
 
 @both
-def test_incomplete_residues_are_not_seen(placed):
+def test_incomplete_residues_are_not_seen(global_frame):
     torch.manual_seed(0)
-    encoder = Encoder(8, hidden=32, placed=placed).eval()
-    gap = without(random_backbone(40, seed=1), [20])
+    encoder = Encoder(8, hidden=32, global_frame=global_frame).eval()
+    gap = exclude(random_backbone(40, seed=1), [20])
     moved_gap = dataclasses.replace(gap, coords=gap.coords.copy())
     moved_gap.coords[20, 3] = 99.0
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_loss_reaches_every_weight(network):
     network.quantizer.progress(0.2)
     torch.manual_seed(0)
     network(
-        Batch.of([without(random_backbone(30, seed=1), [12]), random_backbone(20, seed=2)]), 8
+        Batch.of([exclude(random_backbone(30, seed=1), [12]), random_backbone(20, seed=2)]), 8
     ).total.backward()
     idle = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert idle == []
@@ -140,9 +140,9 @@ def test_noise_on_what_is_seen_costs_steadiness(network):
     noisy = dataclasses.replace(clean, coords=clean.coords + 0.3 * torch.randn_like(clean.coords))
     network.eval()
     losses = []
-    for seen, steady in ((None, 5.0), (clean, 5.0), (noisy, 0.0), (noisy, 5.0)):
+    for seen, consistency_weight in ((None, 5.0), (clean, 5.0), (noisy, 0.0), (noisy, 5.0)):
         torch.manual_seed(0)
-        losses.append(float(network(clean, 8, seen, steady).total.detach()))
+        losses.append(float(network(clean, 8, seen, consistency_weight).total.detach()))
     assert losses[0] == losses[1] and losses[3] > losses[2] + 0.1
 
 

@@ -19,7 +19,7 @@ from protok.common import workers
 from protok.errors import FormatError, ProtokError, TruncatedFile, Unsupported
 from protok.pipeline import encode as scale
 from protok.pipeline import inputs, journal
-from protok.pipeline.batches import Reading, encode_files
+from protok.pipeline.batches import ReadOptions, encode_files
 from protok.pipeline.encode import Stopped, encode_all, job_key, parts_of
 from protok.pipeline.inputs import find_sources, unique_names
 from protok.tokens.files import load
@@ -381,7 +381,7 @@ def test_overwrite_goes_on_and_tries_failed_inputs_again(pdbs, tmp_path):
     (pdbs / "s5.pdb").write_text("nothing\n")
     out, work = tmp_path / "tokens.parquet", Tiny()
     encode_all(pdbs / "s0.pdb", Tiny(version="00000002"), out)
-    before = journal.Journal(parts_of(out), job_key(work, Reading()))
+    before = journal.Journal(parts_of(out), job_key(work, ReadOptions()))
     sources = find_sources(pdbs)
     for source in sources[:4]:
         before.add(source, [work.encode(protok.read(source.path))])

@@ -44,7 +44,7 @@ def pdbs(pieces) -> Path:
 def test_equals_the_local_engine(pdbs, tmp_path):
     (pdbs / "s12.pdb").write_text("nothing\n")
     cluster = Cluster(readers=2, encoders=2)
-    summary = encode_all(pdbs, TinyBatch(), tmp_path / "a.parquet", cluster=cluster)
+    summary = encode_all(pdbs, TinyBatch(), tmp_path / "a.parquet", ray=cluster)
     encode_all(pdbs, TinyBatch(), tmp_path / "b.parquet")
     assert (summary.files, summary.chains, summary.failed) == (13, 12, 1)
     for one, other in zip(load(tmp_path / "a.parquet"), load(tmp_path / "b.parquet"), strict=True):
@@ -54,7 +54,7 @@ def test_equals_the_local_engine(pdbs, tmp_path):
 def test_dead_workers_cost_their_own_rows(pdbs, tmp_path):
     shutil.copy(pdbs / "s05.pdb", pdbs / "killer.pdb")
     shutil.copy(pdbs / "s05.pdb", pdbs / "hanger.pdb")
-    summary = encode_all(pdbs, Tiny(), tmp_path / "tokens", cluster=Cluster(), timeout=25)
+    summary = encode_all(pdbs, Tiny(), tmp_path / "tokens", ray=Cluster(), timeout=25)
     assert {path.suffix for path in (tmp_path / "tokens").iterdir()} == {".parquet"}
     assert [one.name for one in load(tmp_path / "tokens")] == [f"s{n:02}" for n in range(12)]
     reasons = {Path(file).stem: reason for file, _, reason in summary.errors}
@@ -66,10 +66,10 @@ def test_a_stopped_job_goes_on(pdbs, tmp_path):
     log, out = tmp_path / "log", tmp_path / "t.parquet"
     (pdbs / "s12.pdb").write_text("nothing\n")
     with pytest.raises(Stopped):
-        encode_all(pdbs, Tiny(log), out, cluster=Cluster(), on_error="stop")
+        encode_all(pdbs, Tiny(log), out, ray=Cluster(), on_error="stop")
     (pdbs / "s12.pdb").unlink()
     before = len(log.read_text().split())
-    summary = encode_all(pdbs, Tiny(log), out, cluster=Cluster())
+    summary = encode_all(pdbs, Tiny(log), out, ray=Cluster())
     assert summary.resumed >= 1
     assert len(log.read_text().split()) - before == 12 - summary.resumed
     assert [one.name for one in load(out)] == [f"s{n:02}" for n in range(12)]
@@ -79,5 +79,5 @@ def test_no_cluster_there(pdbs, tmp_path):
     ray.shutdown()
     began = time.monotonic()
     with pytest.raises(ProtokError, match="no Ray cluster at 127.0.0.1:1"):
-        encode_all(pdbs, Tiny(), tmp_path / "t.parquet", cluster=Cluster(address="127.0.0.1:1"))
+        encode_all(pdbs, Tiny(), tmp_path / "t.parquet", ray=Cluster(address="127.0.0.1:1"))
     assert time.monotonic() - began < 60, "Ray itself tries for minutes"

@@ -33,7 +33,7 @@ TINY = {
     "optim.steps": 12,
     "optim.batch": 64,
     "optim.lr": 1e-2,
-    "optim.warmup": 2,
+    "optim.lr_warmup_steps": 2,
     "optim.precision": "32",
     "valid.every": 6,
     "valid.records": 4,
@@ -348,7 +348,7 @@ def test_recipes_run_dry(path, wheels, drawings, tmp_path):
         "optim.steps": 2,
         "optim.batch": 32,
         "optim.precision": "32",
-        "optim.warmup": 1,
+        "optim.lr_warmup_steps": 1,
         "valid.every": 2,
         "valid.records": 2,
     }

@@ -51,7 +51,7 @@ def chains(examples):
     """Stretches of bundled structures: real backbones, short enough to decode quickly."""
     found = []
     for path in sorted(examples.glob("*.pdb")):
-        whole = next(protok.read(path).split())
+        whole = next(protok.read(path).by_chain())
         stop = min(40, len(whole))
         found.append(replace(whole[np.arange(stop)], name=path.stem))
     return found

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from protok.quantize import VQ, ProVQ, ResidualVQ, Schedule, build_quantizer
-from protok.quantize.curriculum import MIXES, feed
+from protok.quantize.curriculum import ESTIMATORS, feed
 from tests.helpers.paths import ROOT
 from tests.helpers.quantizers import JOINED, trained
 
@@ -21,7 +21,7 @@ def blobs(k: int = 8, n: int = 2000, seed: int = 0) -> tuple[torch.Tensor, torch
 
 @pytest.mark.parametrize("kind", ["cosine", "linear", "power", "sigmoid"])
 def test_schedules_rise_from_0_to_exactly_1(kind):
-    s = Schedule(kind, warmup=0.2, ramp=0.3)
+    s = Schedule(kind, continuous_share=0.2, ramp=0.3)
     values = [s.hardness(i / 100) for i in range(101)]
     assert values[:21] == [0.0] * 21 and values[50:] == [1.0] * 51
     assert values == sorted(values) and 0.2 < s.hardness(0.35) < 0.8
@@ -34,7 +34,7 @@ def test_schedule_values():
     assert Schedule("none").hardness(0.0) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "cosin"}, {"warmup": 0.9, "ramp": 0.2}])
+@pytest.mark.parametrize("wrong", [{"kind": "cosin"}, {"continuous_share": 0.9, "ramp": 0.2}])
 def test_senseless_schedules_are_refused(wrong):
     with pytest.raises(ValueError, match="cosine|fractions"):
         Schedule(**wrong)
@@ -62,7 +62,7 @@ def test_provq_passes_latents_then_anchors_then_hardens():
 def test_ste_mix_moves_part_of_the_way():
     torch.manual_seed(0)
     _, z = blobs()
-    q = ProVQ(VQ(8, 4), Schedule("linear", 0.0, 1.0), mix="ste").train()
+    q = ProVQ(VQ(8, 4), Schedule("linear", 0.0, 1.0), estimator="ste").train()
     q.progress(0.0)
     q(z)
     q.progress(0.25)
@@ -140,7 +140,7 @@ def test_dead_codes_stay_in_the_last_fifth():
 def test_anchoring_can_be_left_out():
     torch.manual_seed(0)
     _, z = blobs()
-    q = ProVQ(VQ(16, 4, upkeep="none", decay=0.999999), anchor=False).train()
+    q = ProVQ(VQ(16, 4, init_and_revive="none", decay=0.999999), anchor=False).train()
     before = q.inner.codebook.clone()
     q(z)
     q.progress(0.2)
@@ -173,10 +173,10 @@ def test_what_is_fed_between():
     q = vq.codes(vq.nearest(c.detach()))
     g = torch.randn(200, 4)
     grad = {}
-    for mix in MIXES:
-        out = feed(vq, c, q, 0.3, mix)
-        (grad[mix],) = torch.autograd.grad(out, c, g)
-        if mix in ("ste", "mix", "rotation"):
+    for estimator in ESTIMATORS:
+        out = feed(vq, c, q, 0.3, estimator)
+        (grad[estimator],) = torch.autograd.grad(out, c, g)
+        if estimator in ("ste", "mix", "rotation"):
             assert torch.allclose(out, c + 0.3 * (q - c), atol=1e-6)
     assert torch.equal(grad["ste"], g) and torch.equal(grad["bernoulli"], g)
     assert torch.allclose(grad["mix"], 0.7 * g)
@@ -188,8 +188,8 @@ def test_what_is_fed_between():
     assert torch.allclose((grad["rotation"] * c).sum(-1), along, atol=1e-3)
     soft = feed(vq, c, q, 0.999, "soft")
     assert (soft - q).norm(dim=-1).median() < 0.01
-    for mix in MIXES:
-        assert torch.allclose(feed(vq, c, q, 1.0, mix), q, atol=1e-6)
+    for estimator in ESTIMATORS:
+        assert torch.allclose(feed(vq, c, q, 1.0, estimator), q, atol=1e-6)
 
 
 def test_the_true_gradient_reaches_a_codebook_that_learns():
@@ -197,9 +197,9 @@ def test_the_true_gradient_reaches_a_codebook_that_learns():
     vq = VQ(8, 4, decay=None)
     c = torch.randn(20, 4)
     q = vq.codes(vq.nearest(c))
-    for mix, share in (("mix", 0.3), ("ste", 0.0)):
+    for estimator, share in (("mix", 0.3), ("ste", 0.0)):
         vq.zero_grad()
-        (feed(vq, c.requires_grad_(), q, 0.3, mix).sum() + 0 * q.sum()).backward(retain_graph=True)
+        (feed(vq, c.requires_grad_(), q, 0.3, estimator).sum() + 0 * q.sum()).backward(retain_graph=True)
         counts = torch.bincount(vq.nearest(c.detach()), minlength=8)
         assert torch.allclose(vq.codebook.grad[:, 0], share * counts)
 
@@ -232,8 +232,8 @@ def test_two_processes_train_as_one_with_the_joined_batch(tmp_path):
 
 @pytest.mark.parametrize("kind", ["vq", "simvq", "fsq", "lfq"])
 def test_a_configuration_builds_every_kind_bare_and_in_a_curriculum(kind):
-    bare = build_quantizer(kind, 64, 6, learn="gradient")
-    inside = build_quantizer("provq", 64, 6, inner=kind, mix="ste")
+    bare = build_quantizer(kind, 64, 6, update="gradient")
+    inside = build_quantizer("provq", 64, 6, inner=kind, estimator="ste")
     assert type(bare) is type(inside.inner) and isinstance(inside, ProVQ)
     for q in (bare, inside):
         assert (q.size, q.dim) == (64, 6) and q.eval()(torch.randn(5, 6)).ids.shape == (5,)
@@ -246,7 +246,7 @@ def test_a_configuration_without_sense_is_refused():
         ({"inner": "provq"}, "vq, simvq, fsq, lfq"),
         ({"kind": "fsq", "size": 500}, "power of two"),
         ({"inner": "residual"}, "vq, simvq, fsq, lfq"),
-        ({"learn": "sometimes"}, "ema, gradient"),
+        ({"update": "sometimes"}, "ema, gradient"),
     ):
         with pytest.raises(ValueError, match=said):
             build_quantizer(**{"kind": "provq", "size": 64, "dim": 6, **wrong})

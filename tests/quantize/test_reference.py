@@ -46,7 +46,7 @@ def test_vq(metric):
         rotation_trick=False,
         threshold_ema_dead_code=0,
     )
-    mine = VQ(K, D, decay=0.9, metric=metric, upkeep="none")
+    mine = VQ(K, D, decay=0.9, metric=metric, init_and_revive="none")
     book = other._codebook
     mine.codebook.copy_(book.embed[0])
     mine.sums.copy_(mine.codebook)
@@ -71,7 +71,7 @@ def test_vq_by_gradient():
         rotation_trick=False,
         threshold_ema_dead_code=0,
     )
-    mine = VQ(K, D, beta=1.0, decay=None, upkeep="none")
+    mine = VQ(K, D, beta=1.0, decay=None, init_and_revive="none")
     mine.codebook.data.copy_(other._codebook.embed[0])
     z = sample()
     out, (_, ids, loss) = mine.train()(z), other.train()(z)
@@ -83,7 +83,7 @@ def test_vq_by_gradient():
 
 def test_rotation_trick():
     other = theirs.VectorQuantize(D, K, rotation_trick=True, threshold_ema_dead_code=0)
-    mine = ProVQ(VQ(K, D, beta=1.0, upkeep="none"), Schedule("none"), "rotation", anchor=False)
+    mine = ProVQ(VQ(K, D, beta=1.0, init_and_revive="none"), Schedule("none"), "rotation", anchor=False)
     mine.inner.codebook.copy_(other._codebook.embed[0])
     both(mine, other, sample())
 
@@ -140,7 +140,7 @@ def test_residual():
         rotation_trick=False,
         threshold_ema_dead_code=0,
     )
-    mine = ResidualVQ([VQ(K, D, beta=1.0, decay=0.9, upkeep="none") for _ in range(depth)], 0.0)
+    mine = ResidualVQ([VQ(K, D, beta=1.0, decay=0.9, init_and_revive="none") for _ in range(depth)], 0.0)
     for level, layer in zip(mine.levels, other.layers, strict=True):
         book = layer._codebook
         level.codebook.copy_(book.embed[0])

@@ -51,7 +51,7 @@ def test_kmeans_on_more_centres_than_vectors_is_finite():
 
 def test_vq_moves_to_the_mean_of_its_latents():
     torch.manual_seed(0)
-    vq = VQ(1, 3, decay=0.5, upkeep="none").train()
+    vq = VQ(1, 3, decay=0.5, init_and_revive="none").train()
     target = torch.tensor([1.0, -2.0, 3.0])
     for _ in range(40):
         vq(target.expand(10, 3))
@@ -62,15 +62,15 @@ def test_respawn_brings_dead_codes_back():
     torch.manual_seed(0)
     _, z = blobs()
     used = {}
-    for upkeep in ("none", "respawn"):
-        vq = VQ(16, 4, decay=0.9, upkeep=upkeep).train()
+    for init_and_revive in ("none", "respawn"):
+        vq = VQ(16, 4, decay=0.9, init_and_revive=init_and_revive).train()
         vq.codebook[1:] += 1000
         vq.sums.copy_(vq.codebook)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CollapseWarning)
             for _ in range(300):
                 vq(z[torch.randint(len(z), (256,))])
-        used[upkeep] = len(vq.eval()(z).ids.unique())
+        used[init_and_revive] = len(vq.eval()(z).ids.unique())
     assert used["none"] <= 2 < 8 <= used["respawn"]
 
 
@@ -120,14 +120,14 @@ def test_a_ramp_that_begins_with_few_vectors_is_finite(n):
     "make, said",
     [
         (lambda: VQ(4, 3, metric="manhattan"), "not one of euclidean, cosine"),
-        (lambda: VQ(4, 3, upkeep="always"), r"not one of kmeans\+respawn"),
+        (lambda: VQ(4, 3, init_and_revive="always"), r"not one of kmeans\+respawn"),
         (lambda: FSQ([8, 2]), "at least 3"),
         (lambda: LFQ(40), "more than"),
         (lambda: ResidualVQ([VQ(4, 3), VQ(8, 3)]), "one size and dimension"),
         (lambda: ResidualVQ([VQ(4, 3)] * 2), "must not share"),
         (lambda: ResidualVQ([VQ(4, 3, metric="cosine")]), "change the residual"),
-        (lambda: ProVQ(VQ(4, 3), mix="half"), "not one of bernoulli"),
-        (lambda: ProVQ(FSQ([4, 4]), mix="soft"), "FSQ has no table"),
+        (lambda: ProVQ(VQ(4, 3), estimator="half"), "not one of bernoulli"),
+        (lambda: ProVQ(FSQ([4, 4]), estimator="soft"), "FSQ has no table"),
         (lambda: ProVQ(ProVQ(VQ(4, 3))), "schedule around a schedule"),
         (lambda: fsq_levels(500), "power of two"),
     ],
@@ -170,7 +170,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def test_a_gradient_codebook_is_moved_by_its_loss_alone():
     torch.manual_seed(0)
-    vq = VQ(8, 4, decay=None, upkeep="none").train()
+    vq = VQ(8, 4, decay=None, init_and_revive="none").train()
     z = torch.randn(50, 4, requires_grad=True)
     before = vq.codebook.detach().clone()
     out = vq(z)
@@ -227,8 +227,8 @@ def test_every_prefix_of_a_residual_decodes_better_than_a_shorter_one():
 
 def test_collapse_is_warned_of_once_and_the_remedy_named():
     torch.manual_seed(0)
-    q = VQ(64, 4, decay=0.5, upkeep="none").train()
-    with pytest.warns(CollapseWarning, match=r"\d of 64 codes.*upkeep='kmeans\+respawn'") as seen:
+    q = VQ(64, 4, decay=0.5, init_and_revive="none").train()
+    with pytest.warns(CollapseWarning, match=r"\d of 64 codes.*init_and_revive='kmeans\+respawn'") as seen:
         for _ in range(20):
             q(torch.ones(200, 4))
     assert len(seen) == 1

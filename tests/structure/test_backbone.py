@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from protok.structure.backbone import ATOMS, Backbone
-from protok.testing import joined, random_backbone, without
+from protok.testing import exclude, joined, random_backbone
 
 
 def fields(n, **changed):
@@ -65,7 +65,7 @@ def test_from_arrays_refuses_other_shapes(shape):
 def test_mask_needs_n_ca_and_c():
     backbone = random_backbone(6)
     for residue, atom in enumerate((0, 1, 2, 3)):
-        backbone = without(backbone, residue, atoms=atom)
+        backbone = exclude(backbone, residue, atoms=atom)
     assert backbone.mask.tolist() == [False, False, False, True, True, True]
 
 
@@ -92,14 +92,14 @@ def test_split_gives_chains_in_order_of_appearance():
     # A residue of the first chain that the file lists last still belongs to it.
     backbone = joined([backbone, random_backbone(1, 3, chain="B")])
     assert backbone.chains == ["B", "A"]
-    first, second = backbone.split()
+    first, second = backbone.by_chain()
     assert (len(first), len(second)) == (4, 2)
     assert set(first.chain) == {"B"} and set(second.chain) == {"A"}
     assert np.array_equal(first.coords, backbone.coords[[0, 1, 2, 5]])
 
 
 def test_repr():
-    backbone = without(joined([random_backbone(3, 1), random_backbone(2, 2, chain="B")]), 1)
+    backbone = exclude(joined([random_backbone(3, 1), random_backbone(2, 2, chain="B")]), 1)
     assert repr(backbone) == "Backbone(random1, 5 residues, chains A,B, 1 incomplete)"
     assert repr(Backbone.from_arrays(np.zeros((1, 4, 3)))) == ("Backbone(unnamed, 1 residues, chains A)")
 

@@ -10,7 +10,7 @@ import pytest
 from protok.structure import metrics
 from protok.structure.backbone import Backbone
 from protok.structure.io.read import read
-from protok.testing import joined, mirrored, moved, random_backbone, random_rotation, without
+from protok.testing import exclude, joined, mirrored, moved, random_backbone, random_rotation
 from tests.helpers.paths import GOLDEN
 
 SCORES = json.loads((GOLDEN / "metrics_scores.json").read_text())
@@ -193,7 +193,7 @@ def test_tm_score_of_one_displaced_residue():
 
 def test_tm_score_is_normalised_by_the_reference():
     reference = random_backbone(100, seed=12)
-    lacking = without(reference, range(30, 50))
+    lacking = exclude(reference, range(30, 50))
     assert metrics.tm_score(lacking, reference) == pytest.approx(0.8, abs=1e-6)
     assert metrics.tm_score(reference, lacking) == pytest.approx(1.0, abs=1e-6)
 
@@ -223,18 +223,18 @@ def test_missing_residues_are_those_missing_in_either():
     model = noisy(reference, 1.0)
     kept = np.ones(60, bool)
     kept[[0, 7, 30, 31, 59]] = False
-    found = metrics.compare(without(model, [0, 30]), without(reference, [7, 31, 59], atoms=1))
+    found = metrics.compare(exclude(model, [0, 30]), exclude(reference, [7, 31, 59], atoms=1))
     assert found.n == 55
     assert found.rmsd == pytest.approx(metrics.rmsd(model[kept], reference[kept]))
     assert found.lddt == pytest.approx(metrics.lddt(model[kept], reference[kept]))
-    scores = metrics.lddt(without(model, [0, 30]), reference, per_residue=True)
+    scores = metrics.lddt(exclude(model, [0, 30]), reference, per_residue=True)
     assert scores.shape == (60,) and np.flatnonzero(np.isnan(scores)).tolist() == [0, 30]
 
 
 def test_ca_scores_do_not_need_other_atoms_but_backbone_rmsd_does():
     reference = random_backbone(40, seed=14)
     model = noisy(reference, 1.0)
-    without_c = without(model, [5, 6], atoms=2)
+    without_c = exclude(model, [5, 6], atoms=2)
     assert metrics.compare(without_c, reference) == metrics.compare(model, reference)
     kept = np.delete(np.arange(40), [5, 6])
     assert metrics.rmsd(without_c, reference, "backbone") == pytest.approx(
@@ -256,7 +256,7 @@ def test_tiny(n):
 
 def test_nothing_in_common_is_nan():
     backbone = random_backbone(10, seed=16)
-    model, reference = without(backbone, range(5)), without(backbone, range(5, 10))
+    model, reference = exclude(backbone, range(5)), exclude(backbone, range(5, 10))
     found = metrics.compare(model, reference)
     assert found.n == 0 and np.isnan([found.rmsd, found.tm_score, found.lddt]).all()
     assert np.isnan(metrics.rmsd(model, reference, atoms="backbone"))

@@ -10,7 +10,7 @@ import pytest
 import protok
 from protok.errors import FormatError, NoProtein
 from protok.structure.store import open_store, read_store, unread, write_store
-from protok.testing import random_backbone, random_complex, without
+from protok.testing import exclude, random_backbone, random_complex
 from protok.training.batches import PLAN, Stream
 
 CURRICULUM = ((0.0, 16), (0.5, 64))
@@ -24,7 +24,7 @@ def store(tmp_path):
 
 
 def test_a_store_gives_back_what_went_in(tmp_path):
-    chain = without(random_backbone(30, seed=1), [4])
+    chain = exclude(random_backbone(30, seed=1), [4])
     complexed = random_complex([12, 9], seed=2)
     assert write_store([chain, complexed], tmp_path / "s.parquet") == 3
     store = read_store(tmp_path / "s.parquet")

@@ -19,7 +19,7 @@ def residual(n=3):
 
 QUANTIZERS = {
     "vq": lambda: VQ(64, 8),
-    "vq-plain": lambda: VQ(64, 8, upkeep="none"),
+    "vq-plain": lambda: VQ(64, 8, init_and_revive="none"),
     "vq-gradient": lambda: VQ(64, 8, decay=None),
     "vq-cosine": lambda: VQ(64, 8, metric="cosine"),
     "simvq": lambda: SimVQ(64, 8),
@@ -29,16 +29,16 @@ QUANTIZERS = {
     "lfq-spherical-mapped": lambda: LFQ(7, dim=8, spherical=True),
     "residual": residual,
     "provq-bernoulli": lambda: pro(VQ(64, 8)),
-    "provq-ste": lambda: pro(VQ(64, 8), "linear", mix="ste"),
+    "provq-ste": lambda: pro(VQ(64, 8), "linear", estimator="ste"),
     "provq-step": lambda: pro(VQ(64, 8), "step"),
     "provq-adaptive": lambda: pro(VQ(64, 8), "adaptive"),
-    "provq-mix-gradient": lambda: pro(VQ(64, 8, decay=None), mix="mix"),
-    "provq-rotation-cosine": lambda: pro(VQ(64, 8, metric="cosine"), mix="rotation"),
-    "provq-soft": lambda: pro(VQ(64, 8), mix="soft"),
-    "provq-simvq": lambda: pro(SimVQ(64, 8, bias=True), mix="soft"),
-    "provq-fsq": lambda: pro(FSQ([8, 4], dim=8), mix="mix"),
+    "provq-mix-gradient": lambda: pro(VQ(64, 8, decay=None), estimator="mix"),
+    "provq-rotation-cosine": lambda: pro(VQ(64, 8, metric="cosine"), estimator="rotation"),
+    "provq-soft": lambda: pro(VQ(64, 8), estimator="soft"),
+    "provq-simvq": lambda: pro(SimVQ(64, 8, bias=True), estimator="soft"),
+    "provq-fsq": lambda: pro(FSQ([8, 4], dim=8), estimator="mix"),
     "provq-lfq": lambda: pro(LFQ(6)),
-    "provq-residual": lambda: pro(residual(2), mix="rotation"),
+    "provq-residual": lambda: pro(residual(2), estimator="rotation"),
 }
 
 

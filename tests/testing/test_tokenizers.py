@@ -88,7 +88,7 @@ def test_moves():
     np.testing.assert_allclose(turned.coords, expected, atol=1e-4)
     twice = testing.mirrored(testing.mirrored(backbone))
     assert np.array_equal(twice.coords, backbone.coords)
-    hollow = testing.without(backbone, [3, 5], atoms=[1, 2])
+    hollow = testing.exclude(backbone, [3, 5], atoms=[1, 2])
     assert np.argwhere(np.isnan(hollow.coords).all(axis=2)).tolist() == [[3, 1], [3, 2], [5, 1], [5, 2]]
     assert np.isfinite(backbone.coords).all()
 
@@ -504,7 +504,7 @@ class InventsResidues(Toy):
 @broken(testing.check_decode, r"\d+ of \d+ coded residues lack atoms")
 class DecodesNoOxygen(Toy):
     def decode(self, tokens):
-        return testing.without(super().decode(tokens), slice(None), atoms=3)
+        return testing.exclude(super().decode(tokens), slice(None), atoms=3)
 
 
 @broken(testing.check_decode, "tokens of another@00000000 are decoded by toy@00c0ffee")

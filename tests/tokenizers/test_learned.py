@@ -90,14 +90,14 @@ def test_a_chain_is_read_alone_unless_asked_otherwise():
     tok = load("protok-512")
     both = testing.random_complex([60, 60], seed=3)
     alone, joint = tok.encode(both), tok.encode(both, across_chains=True)
-    first = tok.encode(next(iter(both.split())))
+    first = tok.encode(next(iter(both.by_chain())))
     assert (alone.ids[:60] == first.ids).all()
     assert (alone.ids != joint.ids).any()
 
 
 def test_quantized_embedding_is_the_code_vector():
     tok = load("protok-512")
-    chain = testing.without(testing.random_backbone(50, seed=9), [10])
+    chain = testing.exclude(testing.random_backbone(50, seed=9), [10])
     z, q, ids = tok.embed(chain), tok.embed(chain, quantized=True), tok.encode(chain).ids
     assert np.isnan(z[10]).all() and np.isnan(q[10]).all()
     kept = ids >= 0
@@ -107,7 +107,7 @@ def test_quantized_embedding_is_the_code_vector():
 
 def test_states_are_what_latents_and_decoded_frames_are_made_of():
     tok = load("protok-512")
-    both = testing.without(testing.random_complex([30, 40], seed=2), [10])
+    both = testing.exclude(testing.random_complex([30, 40], seed=2), [10])
     states, z = tok.states(both), tok.embed(both)
     assert states.shape == (70, tok.network.config.encoder.hidden) and np.isnan(states[10]).all()
     kept = both.mask
@@ -121,7 +121,7 @@ def test_states_are_what_latents_and_decoded_frames_are_made_of():
         sure = tok.network.decoder.sure(torch.from_numpy(read[kept]))[:, 0].sigmoid().numpy()
     np.testing.assert_allclose(100 * sure, tok.decode(tokens).bfactor[kept], atol=1e-3)
     # Chains are read one by one, and nothing but their codes.
-    alone = tok.states(tok.encode(list(both.split())[1]))
+    alone = tok.states(tok.encode(list(both.by_chain())[1]))
     np.testing.assert_allclose(alone, read[30:], atol=1e-5)
     with pytest.raises(CodebookMismatch):
         tok.states(load("3di").encode(both))
@@ -152,7 +152,7 @@ def small(**quantizer):
 
 def test_a_saved_model_has_the_same_fingerprints_under_every_schedule(tmp_path):
     for schedule in ("cosine", "adaptive"):
-        made = small(schedule=schedule, warmup=0.3)
+        made = small(schedule=schedule, continuous_share=0.3)
         again = protok.load(made.save_pretrained(tmp_path / schedule, provenance={"steps": 3}))
         assert again.codebook == made.codebook and again.provenance == {"seed": 0, "steps": 3}
         assert again.encoder_fingerprint == made.encoder_fingerprint

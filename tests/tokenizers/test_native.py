@@ -52,9 +52,9 @@ def elsewhere(monkeypatch, tmp_path) -> Path:
     native.library.cache_clear()
 
 
-@pytest.mark.parametrize("placed", [False, True])
-def test_codes_agree(compiled, chains, placed):
-    tokenizer, compiled = small(placed), small(placed, "native")
+@pytest.mark.parametrize("global_frame", [False, True])
+def test_codes_agree(compiled, chains, global_frame):
+    tokenizer, compiled = small(global_frame), small(global_frame, "native")
     compiled.encode(chains[0])  # has its library: pickles must do without
     compiled = pickle.loads(pickle.dumps(compiled))
     pairs = zip(tokenizer.encode_batch(chains), compiled.encode_batch(chains), strict=True)
@@ -127,11 +127,11 @@ def test_native_features_are_those_of_torch(compiled):
     chain.coords[:60] += 30 * np.arange(60, dtype=np.float32)[::-1, None, None]
     chain.coords[200:240] = np.nan
     batch = Batch.of([chain, chain[:5], chain[:1], chain[210:220], chain[:0]])
-    for k, placed in ((16, True), (60, False)):
-        graph = featurize(batch, k, placed)
-        node, (edge, separation, index) = native.featurize(batch, k, placed)
+    for k, global_frame in ((16, True), (60, False)):
+        graph = featurize(batch, k, global_frame)
+        node, (edge, separation, index) = native.featurize(batch, k, global_frame)
         away = (node - graph.node).abs().amax(0)
-        if placed:  # positions in a chain of 1,800 Å, in float32
+        if global_frame:  # positions in a chain of 1,800 Å, in float32
             assert away[NODE : NODE + 3].max() < 2e-3
             away[NODE : NODE + 3] = 0
         assert away.max() < 2e-5
@@ -220,8 +220,8 @@ def test_models_without_codes_are_of_torch():
 
 
 def test_gradients_or_not_is_the_same(chains):
-    for placed in (False, True):
-        encoder, batch = small(placed).network.encoder, Batch.of(chains)
+    for global_frame in (False, True):
+        encoder, batch = small(global_frame).network.encoder, Batch.of(chains)
         with torch.no_grad():
             one = encoder(batch)
         assert torch.allclose(encoder(batch).detach(), one, atol=1e-5)

@@ -59,12 +59,12 @@ def test_letters():
 
 def test_split_keeps_the_order_of_residues_and_chains():
     tokens = replace(make(6), chain=["B", "A", "B", "A", "C", "B"], ids=range(6))
-    parts = list(tokens.split())
+    parts = list(tokens.by_chain())
     assert [part.chain[0] for part in parts] == ["B", "A", "C"]
     assert [part.ids.tolist() for part in parts] == [[0, 2, 5], [1, 3], [4]]
     assert [part.index.tolist() for part in parts] == [[1, 3, 6], [2, 4], [5]]
     assert parts[0].sequence == "".join(tokens.sequence[i] for i in (0, 2, 5))
-    assert list(make(0).split()) == []
+    assert list(make(0).by_chain()) == []
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_round_trip(tmp_path, suffix):
 def test_round_trip_of_several_chains_is_one_a_chain(tmp_path, suffix):
     tokens = replace(make(6), chain=["B", "A", "B", "A", "C", "B"])
     save(tokens, tmp_path / f"t{suffix}")
-    assert_same(load(tmp_path / f"t{suffix}"), list(tokens.split()))
+    assert_same(load(tmp_path / f"t{suffix}"), list(tokens.by_chain()))
 
 
 @FORMATS
@@ -136,14 +136,14 @@ def test_round_trip_of_several_chains_is_one_a_chain(tmp_path, suffix):
         ("-1", "-1"),
     ],
 )
-def test_names_survive(tmp_path, suffix, name, chain):
+def test_names_are_kept(tmp_path, suffix, name, chain):
     wanted = [make(name=name, chain=chain), make(3, 1, name=name, chain="Z")]
     save(wanted, tmp_path / f"t{suffix}")
     assert_same(load(tmp_path / f"t{suffix}"), wanted)
 
 
 @FORMATS
-def test_numbering_survives(tmp_path, suffix):
+def test_numbering_is_kept(tmp_path, suffix):
     index = [-3, -2, -1, 0, 1, 5, 6, 7, 7, 7, 8, 8, 3, 2, 1, 2147483647, 10, 12]
     icode = ["", "", "", "", "", "", "", "", "A", "B", "", "A", "", "", "", "", "1", ":"]
     wanted = [replace(make(len(index)), index=index, icode=icode)]
@@ -204,7 +204,7 @@ def test_fasta_by_other_hands(tmp_path):
     assert tokens.index.tolist() == [1, 2, 3, 4] and tokens.chain.tolist() == [""] * 4
 
 
-def test_fasta_survives_biopython(tmp_path):
+def test_fasta_is_the_same_after_biopython(tmp_path):
     records = pytest.importorskip("Bio.SeqIO")
     wanted = [make(200, 1), make(80, 2, size=4, alphabet="abcd", name="a b|c")]
     save(wanted, tmp_path / "t.fasta")

@@ -11,12 +11,12 @@ import protok
 from protok.common.callbacks import read_metrics
 from protok.common.trainer import rise_and_fall
 from protok.model.features import Batch
-from protok.model.network import Known, Network
+from protok.model.network import Activations, Network
 from protok.structure.backbone import AMINO_ACIDS
 from protok.testing import random_backbone
 from protok.training import run
-from protok.training.auxiliary import PLACES, UNKNOWN, Naming, amino_acids
-from protok.training.batches import Lesson
+from protok.training.auxiliary import PLACES, UNKNOWN, ResidueTypeHeads, amino_acids
+from protok.training.batches import TrainingBatch
 from protok.training.config import RecipeError, read_recipe
 from tests.helpers.models import PLACED
 from tests.helpers.tiny_runs import TINY, write_structures
@@ -28,7 +28,7 @@ WIDTHS = (6, 5, 4)
 
 def known(n=30):
     torch.manual_seed(0)
-    return Known(*(torch.randn(n, width, requires_grad=True) for width in WIDTHS))
+    return Activations(*(torch.randn(n, width, requires_grad=True) for width in WIDTHS))
 
 
 def test_letters_are_numbered_and_others_are_not_asked_for():
@@ -42,7 +42,7 @@ def test_letters_are_numbered_and_others_are_not_asked_for():
 def test_only_what_has_a_weight_is_asked_and_by_that_weight(place):
     weights = [0.0, 0.0, 0.0]
     weights[place] = 1.0
-    heads = trained(Naming(WIDTHS, tuple(weights)))
+    heads = trained(ResidueTypeHeads(WIDTHS, tuple(weights)))
     assert list(heads.heads) == [PLACES[place]]
     of, true = known(), torch.arange(30) % 20
     one = heads(of, true)
@@ -67,18 +67,18 @@ def trained(heads):
 
 
 def test_heads_that_know_nothing_yet_pull_nothing():
-    heads, of = Naming(WIDTHS, (1.0, 1.0, 1.0)), known()
+    heads, of = ResidueTypeHeads(WIDTHS, (1.0, 1.0, 1.0)), known()
     heads(of, torch.arange(30) % 20).loss.backward()
     assert all(getattr(of, place).grad.abs().sum() == 0 for place in PLACES)
     assert all(head[1].weight.grad.abs().sum() > 0 for head in heads.heads.values())
 
 
 def test_residues_without_a_letter_teach_nothing():
-    heads, of = trained(Naming(WIDTHS, (1.0, 1.0, 1.0))), known()
+    heads, of = trained(ResidueTypeHeads(WIDTHS, (1.0, 1.0, 1.0))), known()
     true = torch.arange(30) % 20
     true[10:] = UNKNOWN
     loss = heads(of, true).loss
-    first = Known(*(getattr(of, place)[:10] for place in PLACES))
+    first = Activations(*(getattr(of, place)[:10] for place in PLACES))
     assert loss.item() == pytest.approx(heads(first, true[:10]).loss.item(), rel=1e-6)
     loss.backward()
     assert of.states.grad[10:].abs().sum() == 0 < of.states.grad[:10].abs().sum()
@@ -91,7 +91,7 @@ def test_a_network_hands_out_what_is_asked_residue_by_residue():
     torch.manual_seed(0)
     network = Network(PLACED).eval()
     pair = [random_backbone(20, seed=1), random_backbone(12, seed=2)]
-    both, one = (network(Batch.of(of), 8).known for of in (pair, pair[1:]))
+    both, one = (network(Batch.of(of), 8).activations for of in (pair, pair[1:]))
     widths = (PLACED.encoder.hidden, PLACED.quantizer.dim, PLACED.decoder.width)
     for place, width in zip(PLACES, widths, strict=True):
         got = getattr(both, place)
@@ -103,12 +103,12 @@ def test_a_network_learns_to_name_a_chain_from_its_states():
     torch.manual_seed(0)
     config = dataclasses.replace(PLACED, quantizer=dataclasses.replace(PLACED.quantizer, kind="none"))
     network = Network(config)
-    heads = trained(Naming((config.encoder.hidden, 5, config.decoder.width), (1.0, 0.0, 0.0)))
+    heads = trained(ResidueTypeHeads((config.encoder.hidden, 5, config.decoder.width), (1.0, 0.0, 0.0)))
     chain = random_backbone(24, seed=5)
-    lesson = Lesson(Batch.of([chain]), amino_acids(chain.sequence))
+    batch = TrainingBatch(Batch.of([chain]), amino_acids(chain.sequence))
     optimiser = torch.optim.Adam([*network.parameters(), *heads.parameters()], 3e-3)
     for _ in range(150):
-        named = heads(network(lesson.batch, 8).known, lesson.amino_acid)
+        named = heads(network(batch.batch, 8).activations, batch.amino_acid)
         optimiser.zero_grad()
         named.loss.backward()
         optimiser.step()
@@ -119,42 +119,51 @@ def test_a_network_learns_to_name_a_chain_from_its_states():
 @pytest.mark.parametrize("given", [[1.0], [1.0, 0.0], [1.0, -1.0, 0.0], []])
 def test_weights_that_mean_nothing_are_refused(given):
     with pytest.raises(RecipeError, match="encoder states, code vectors and decoder states"):
-        read_recipe(None, {"optim.naming": given})
+        read_recipe(None, {"optim.residue_type_weights": given})
 
 
 def test_heads_are_trained_and_resumed_but_not_saved_with_the_model(tmp_path):
     structures = write_structures(tmp_path / "pdbs", range(30, 50, 2))
-    settings = TINY | {"optim.naming": [1.0, 0.5, 0.5], "optim.steps": 20}
+    settings = TINY | {"optim.residue_type_weights": [1.0, 0.5, 0.5], "optim.steps": 20}
     model = run.run(structures=structures, out=tmp_path / "run", overrides=settings)
     rows = read_metrics(tmp_path / "run" / "metrics.csv")
-    assert any("named_states" in row for row in rows)
+    assert any("residue_type_accuracy_states" in row for row in rows)
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-    assert any(key.startswith("naming.heads.states") for key in checkpoint["state_dict"])
+    assert any(key.startswith("residue_type_heads.heads.states") for key in checkpoint["state_dict"])
     tokenizer = protok.load(str(model))
-    assert not [key for key in tokenizer.network.state_dict() if "naming" in key]
+    assert not [key for key in tokenizer.network.state_dict() if "residue_type" in key]
     said = json.loads((model / "config.json").read_text())
-    assert said["provenance"]["recipe"]["optim"]["naming"] == [1.0, 0.5, 0.5]
+    assert said["provenance"]["recipe"]["optim"]["residue_type_weights"] == [1.0, 0.5, 0.5]
     chain = random_backbone(30, seed=3)
     renamed = dataclasses.replace(chain, sequence="G" * 30)
     assert (tokenizer.encode(chain).ids == tokenizer.encode(renamed).ids).all()
 
 
 @pytest.mark.parametrize(
-    "given", [{"optim.school": 20}, {"optim.school": -1}, {"optim.naming": [0.0, 1.0, 1.0]}]
+    "given",
+    [
+        {"optim.encoder_warmup_steps": 20},
+        {"optim.encoder_warmup_steps": -1},
+        {"optim.residue_type_weights": [0.0, 1.0, 1.0]},
+    ],
 )
-def test_a_school_without_naming_or_without_end_is_refused(given):
-    settings = {"optim.naming": [1.0, 0.0, 0.0], "optim.school": 5, "optim.steps": 20}
-    assert read_recipe(None, settings).optim.school == 5
-    with pytest.raises(RecipeError, match="optim.school"):
+def test_an_encoder_warmup_without_heads_or_end_is_refused(given):
+    settings = {
+        "optim.residue_type_weights": [1.0, 0.0, 0.0],
+        "optim.encoder_warmup_steps": 5,
+        "optim.steps": 20,
+    }
+    assert read_recipe(None, settings).optim.encoder_warmup_steps == 5
+    with pytest.raises(RecipeError, match="optim.encoder_warmup_steps"):
         read_recipe(None, settings | given)
 
 
-def test_in_school_the_encoder_alone_learns_and_codes_begin_after_it(tmp_path, monkeypatch):
+def test_in_the_warmup_the_encoder_alone_learns_and_codes_begin_after_it(tmp_path, monkeypatch):
     structures = write_structures(tmp_path / "pdbs", range(30, 50, 2))
     settings = TINY | {
-        "optim.naming": [1.0, 0.0, 0.5],
+        "optim.residue_type_weights": [1.0, 0.0, 0.5],
         "optim.steps": 60,
-        "optim.school": 40,
+        "optim.encoder_warmup_steps": 40,
         "valid.every": 20,
         "valid.patience": 5,
     }
@@ -168,19 +177,21 @@ def test_in_school_the_encoder_alone_learns_and_codes_begin_after_it(tmp_path, m
     assert len(kept) == 60
     moved = {key for key in kept[0] if not torch.equal(kept[0][key], kept[40][key])}
     assert moved and all(
-        key.startswith(("network.encoder.inputs", "network.encoder.messages", "naming.heads.states"))
+        key.startswith(
+            ("network.encoder.inputs", "network.encoder.messages", "residue_type_heads.heads.states")
+        )
         for key in moved
     )
     assert any(not torch.equal(kept[40][key], kept[59][key]) for key in kept[0] if "decoder" in key)
     rows = read_metrics(tmp_path / "run" / "metrics.csv")
-    school = [row for row in rows if row["step"] < 40]
-    assert school and not any("hardness" in row or "valid_rmsd" in row for row in school)
-    assert all("valid_named" in row for row in rows if "valid_rmsd" in row)
+    warmup_rows = [row for row in rows if row["step"] < 40]
+    assert warmup_rows and not any("hardness" in row or "valid_rmsd" in row for row in warmup_rows)
+    assert all("valid_residue_type_accuracy" in row for row in rows if "valid_rmsd" in row)
     after = [row["hardness"] for row in rows if "hardness" in row]
     assert after and after[-1] > 0.9
 
 
-def test_the_rate_rises_and_falls_in_school_and_again_after_it():
+def test_the_rate_rises_and_falls_in_the_encoder_warmup_and_again_after_it():
     once, twice = rise_and_fall(30, 5), rise_and_fall(50, 5, 20)
     assert [twice(step) for step in range(20, 50)] == [once(step) for step in range(30)]
     assert twice(0) == 0.2 and twice(5) == 1 and twice(19) < 0.02

@@ -14,16 +14,16 @@ from torch.utils.data import DataLoader
 import protok
 from protok.common.callbacks import read_metrics
 from protok.model.decoder import Decoder
-from protok.model.network import Known
+from protok.model.network import Activations
 from protok.structure.geometry import chain_frame, frames
 from protok.structure.store import open_store, read_store, write_store
 from protok.testing import random_backbone
 from protok.training import run
-from protok.training.auxiliary import Teaching
-from protok.training.batches import Steps, Stream
+from protok.training.auxiliary import DistillationHeads
+from protok.training.batches import Stream, TrainingBatches
 from protok.training.config import RecipeError, read_recipe
 from protok.training.distillation import Teacher, read_teacher, write_teacher
-from protok.training.splits import sides_of
+from protok.training.splits import make_splits
 from tests.helpers.tiny_runs import PLACED, TINY, write_structures
 
 pytestmark = pytest.mark.slow
@@ -44,15 +44,15 @@ def states_of(store, width=3):
 
 
 @pytest.mark.parametrize("done", [0, 3])
-def test_workers_give_the_same_lessons_in_the_same_order(store, done):
+def test_workers_give_the_same_batches_in_the_same_order(store, done):
     teacher = Teacher("t", np.concatenate(states_of(store)).astype(np.float16), store, (8.0,))
     stream = Stream(store, 60, ((0.0, 16), (0.6, 24)), seed=1)
-    steps = Steps(stream, SimpleNamespace(global_step=done), 9, 2, teacher)
+    steps = TrainingBatches(stream, SimpleNamespace(global_step=done), 9, 2, teacher)
     alone, helped = (list(DataLoader(steps, batch_size=None, num_workers=workers)) for workers in (0, 2))
     assert len(alone) == len(helped) == 9 - done
     for one, two in zip(alone, helped, strict=True):
         assert one.batch.sizes == two.batch.sizes
-        for a, b in ((one.batch.coords, two.batch.coords), (one.taught, two.taught)):
+        for a, b in ((one.batch.coords, two.batch.coords), (one.targets, two.targets)):
             np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
@@ -62,12 +62,12 @@ def test_what_is_told_is_standardised_and_knows_the_means_around(store):
     flat = np.concatenate(states).astype(np.float16)
     teacher = Teacher("t", flat, store, (6.0, 1e4))
     assert teacher.widths == (3, 9)
-    told = torch.cat([teacher.tell(i, 0, int(n)) for i, n in enumerate(store.lengths())]).numpy()
+    told = torch.cat([teacher.targets(i, 0, int(n)) for i, n in enumerate(store.lengths())]).numpy()
     silent = ~np.isfinite(told).all(1)
     assert silent.sum() == 1 and silent[int(store.start[1]) + 4]
     np.testing.assert_allclose(told[~silent].mean(0), 0, atol=1e-3)
     np.testing.assert_allclose(told[~silent].std(0), 1, atol=1e-3)
-    part = teacher.tell(2, 3, 11).numpy()
+    part = teacher.targets(2, 3, 11).numpy()
     begin = int(store.start[2])
     np.testing.assert_array_equal(part, told[begin + 3 : begin + 11])
     ca = store.coords(2)[:, 1]
@@ -81,10 +81,10 @@ def test_what_is_told_is_standardised_and_knows_the_means_around(store):
 
 def test_states_are_asked_for_the_residue_and_codes_for_its_surroundings_too():
     torch.manual_seed(0)
-    heads = Teaching(WIDTHS, (1.0, 2.0, 0.0), (3, 9))
+    heads = DistillationHeads(WIDTHS, (1.0, 2.0, 0.0), (3, 9))
     for parameter in heads.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    known = Known(*(torch.randn(20, width, requires_grad=True) for width in WIDTHS))
+    known = Activations(*(torch.randn(20, width, requires_grad=True) for width in WIDTHS))
     told = torch.randn(20, 9)
     told[15:] = float("nan")
     answers = heads(known, told)
@@ -99,7 +99,7 @@ def test_states_are_asked_for_the_residue_and_codes_for_its_surroundings_too():
     answers.loss.backward()
     assert known.states.grad[15:].abs().sum() == 0 < known.states.grad[:15].abs().sum()
     assert known.codes.grad is not None and known.decoder.grad is None
-    only = heads(Known(known.states), told)
+    only = heads(Activations(known.states), told)
     assert list(only.right) == ["states"]
     assert heads(known, torch.full((20, 9), float("nan"))).loss.item() == 0
 
@@ -120,13 +120,16 @@ def test_states_are_read_back_for_their_store_only(store, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"optim.taught": [1.0]}, "optim.taught = .*encoder states, code vectors"),
-        ({"optim.taught": [1.0, -1.0, 0.0]}, "optim.taught = .*encoder states, code vectors"),
-        ({"optim.taught": [1.0, 0.0, 0.0]}, "optim.taught without data.teacher"),
-        ({"data.teacher": "states.npz"}, "data.teacher without optim.taught"),
-        ({"optim.school": 5, "optim.steps": 10}, "optim.school = 5"),
-        ({"optim.around": [0.0]}, "optim.around = .*radii"),
-        ({"optim.superposed": True}, "optim.superposed without model.decoder.placed"),
+        ({"optim.distill_weights": [1.0]}, "optim.distill_weights = .*encoder states, code vectors"),
+        (
+            {"optim.distill_weights": [1.0, -1.0, 0.0]},
+            "optim.distill_weights = .*encoder states, code vectors",
+        ),
+        ({"optim.distill_weights": [1.0, 0.0, 0.0]}, "optim.distill_weights without data.teacher"),
+        ({"data.teacher": "states.npz"}, "data.teacher without optim.distill_weights"),
+        ({"optim.encoder_warmup_steps": 5, "optim.steps": 10}, "optim.encoder_warmup_steps = 5"),
+        ({"optim.distill_radii": [0.0]}, "optim.distill_radii = .*radii"),
+        ({"optim.align_before_loss": True}, "optim.align_before_loss without model.decoder.global_frame"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(given, message):
@@ -138,17 +141,17 @@ def test_chains_that_are_named_are_not_trained_on(store, tmp_path):
     write_structures(tmp_path / "pdbs", range(30, 50, 4))
     out = tmp_path / "without.txt"
     out.write_text("\n".join([store.ids[0], store.ids[3], "nobody"]))
-    given = {"data.train": str(tmp_path / "pdbs"), "data.without": str(out)}
+    given = {"data.train": str(tmp_path / "pdbs"), "data.exclude": str(out)}
     plan = read_recipe(None, given | {"data.valid": str(tmp_path / "pdbs")})
-    weight = sides_of(plan, tmp_path, resumed=False).train.weight
+    weight = make_splits(plan, tmp_path, resumed=False).train.weight
     assert [store.ids[i] for i in np.flatnonzero(weight == 0)] == [store.ids[0], store.ids[3]]
     assert weight.sum() == pytest.approx(1)
     out.write_text("\n".join(store.ids))
     with pytest.raises(RecipeError, match="leaves no chain"):
-        sides_of(plan, tmp_path, resumed=False)
+        make_splits(plan, tmp_path, resumed=False)
     out.unlink()
-    with pytest.raises(RecipeError, match="cannot read data.without"):
-        sides_of(plan, tmp_path, resumed=False)
+    with pytest.raises(RecipeError, match="cannot read data.exclude"):
+        make_splits(plan, tmp_path, resumed=False)
 
 
 def test_a_superposed_loss_does_not_know_how_the_chain_lies():
@@ -165,7 +168,7 @@ def test_a_superposed_loss_does_not_know_how_the_chain_lies():
     h = torch.zeros(1, 40, 16)
     place = {}
     for superposed in (False, True):
-        decoder.superposed = superposed
+        decoder.align_before_loss = superposed
         for name, ca in (("as it is", true), ("turned", true @ spin), ("mirror", -true)):
             decoder.placement = lambda h, ca=ca: (turn, ca)
             place[superposed, name] = float(decoder.terms(h, coords, present, 8)["place"])
@@ -175,7 +178,7 @@ def test_a_superposed_loss_does_not_know_how_the_chain_lies():
     assert place[False, "as it is"] < 0.01 < 0.1 < place[False, "turned"]
 
 
-def test_a_taught_run_asks_codes_after_school_and_says_who_taught_it(tmp_path):
+def test_a_distilled_run_asks_codes_after_the_warmup_and_names_its_teacher(tmp_path):
     structures = write_structures(tmp_path / "pdbs", range(30, 50, 2))
     store = open_store(structures, tmp_path / "run" / "train.parquet")
     # What a residue's neighbours are can be learnt from coordinates.
@@ -186,22 +189,22 @@ def test_a_taught_run_asks_codes_after_school_and_says_who_taught_it(tmp_path):
         | PLACED
         | {
             "data.teacher": str(tmp_path / "teacher.npz"),
-            "optim.taught": [1.0, 1.0, 0.0],
-            "optim.around": [8.0],
+            "optim.distill_weights": [1.0, 1.0, 0.0],
+            "optim.distill_radii": [8.0],
             "optim.steps": 20,
-            "optim.school": 8,
-            "optim.superposed": True,
+            "optim.encoder_warmup_steps": 8,
+            "optim.align_before_loss": True,
         }
     )
     model = run.run(structures=structures, out=tmp_path / "run", overrides=settings)
     rows = read_metrics(tmp_path / "run" / "metrics.csv")
-    learnt = [row for row in rows if "taught_states" in row]
-    assert {"taught_codes" in row for row in learnt if row["step"] > 8} == {True}
-    assert np.isfinite([row["taught_codes"] for row in learnt if "taught_codes" in row]).all()
+    learnt = [row for row in rows if "distill_r2_states" in row]
+    assert {"distill_r2_codes" in row for row in learnt if row["step"] > 8} == {True}
+    assert np.isfinite([row["distill_r2_codes"] for row in learnt if "distill_r2_codes" in row]).all()
     tokenizer = protok.load(str(model))
-    assert not [key for key in tokenizer.network.state_dict() if "teaching" in key]
+    assert not [key for key in tokenizer.network.state_dict() if "distillation" in key]
     said = json.loads((model / "config.json").read_text())["provenance"]
-    assert said["states_of"] == "mine@1234" and said["recipe"]["optim"]["around"] == [8.0]
+    assert said["states_of"] == "mine@1234" and said["recipe"]["optim"]["distill_radii"] == [8.0]
 
 
 def test_the_command_writes_states_of_the_chains_of_a_store(store, tmp_path, monkeypatch):
@@ -215,7 +218,7 @@ def test_the_command_writes_states_of_the_chains_of_a_store(store, tmp_path, mon
     told = read_teacher(path, again)
     assert told.name.startswith("protok-512@") and told.widths == (128, 128)
     wanted = protok.load("protok-512").states(again.backbone(1))
-    got = told.tell(1, 0, len(wanted)).numpy() * told.spread + told.mean
+    got = told.targets(1, 0, len(wanted)).numpy() * told.spread + told.mean
     # It is computed in bfloat16.
     np.testing.assert_allclose(got, wanted, atol=0.1 * np.abs(wanted).max())
 

@@ -20,7 +20,7 @@ from protok.tokenizers.learned import StructureTokenizer
 from protok.training import finetune, module, run
 from protok.training.config import RecipeError, read_recipe
 from protok.training.report import BUNDLED, ChainSet, change, compare_models, markdown, report_tuning
-from protok.training.splits import Sides
+from protok.training.splits import Splits
 from tests.helpers.tiny_runs import PLACED, TINY, TUNE, write_structures
 
 pytestmark = pytest.mark.slow
@@ -156,7 +156,7 @@ def test_the_best_weights_are_kept_and_the_run_stops(base, structures, tmp_path,
     monkeypatch.setattr(module.Training, "measure", measure)
     out = tmp_path / "run"
     longer = TUNE | {"optim.steps": 40, "valid.every": 4, "finetune.chains": 1, "optim.lr": 1e-3}
-    longer |= {"finetune.blend": 0.25}
+    longer |= {"finetune.weight_interpolation": 0.25}
     model = run.run(structures=structures, init=base, out=out, overrides=longer)
     # 9 before training, 5 after 4 steps, 3 after 8; 2.995 is best, but no progress to wait for.
     rows = [row for row in read_metrics(out / "metrics.csv") if "valid_rmsd" in row]
@@ -200,8 +200,8 @@ def test_defaults_suit_few_and_many_chains(base):
         plan = read_recipe(None, {"data.train": "x"}, settings)
         assert plan.valid.every <= plan.optim.steps / 5 and plan.valid.patience > 0
         assert plan.model.encoder == start.network.config.encoder
-        assert (plan.optim.noise, plan.optim.steady) == (0.4, 10.0)
-        assert plan.optim.rows == TINY["optim.rows"]
+        assert (plan.optim.coordinate_noise, plan.optim.consistency_weight) == (0.4, 10.0)
+        assert plan.optim.scored_residues == TINY["optim.scored_residues"]
 
 
 @pytest.mark.parametrize(
@@ -210,11 +210,20 @@ def test_defaults_suit_few_and_many_chains(base):
         ({"finetune.codebook": "thawed"}, "'thawed'.*frozen, adapted, new"),
         ({"model.encoder.hidden": 32}, "model.encoder.hidden = 32, but tiny has 16"),
         ({"model.quantizer.size": 64}, "model.quantizer.size = 64, but tiny has 32"),
-        ({"finetune.blend": 0.0}, "finetune.blend = 0.0 with a frozen codebook"),
-        ({"finetune.blend": 0.5, "finetune.codebook": "new"}, "blend = 0.5 with a new codebook"),
+        (
+            {"finetune.weight_interpolation": 0.0},
+            "finetune.weight_interpolation = 0.0 with a frozen codebook",
+        ),
+        (
+            {"finetune.weight_interpolation": 0.5, "finetune.codebook": "new"},
+            "weight_interpolation = 0.5 with a new codebook",
+        ),
         ({"model.name": "mine"}, "model.name = 'mine'.*another --codebook"),
         ({"model.quantizer.schedule": "cosine"}, "frozen codebook is discrete throughout"),
-        ({"optim.school": 5, "optim.naming": [1.0, 0.0, 0.0]}, "school, but codes or encoder stay"),
+        (
+            {"optim.encoder_warmup_steps": 5, "optim.residue_type_weights": [1.0, 0.0, 0.0]},
+            "encoder_warmup_steps, but codes or encoder stay",
+        ),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, changes, message):
@@ -222,14 +231,14 @@ def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, chan
         run.run(structures=structures, init=base, out=tmp_path / "x", overrides=TUNE | changes)
 
 
-def test_before_new_codes_the_encoder_may_go_to_school(base, structures, tmp_path):
+def test_before_new_codes_the_encoder_may_warm_up(base, structures, tmp_path):
     settings = TUNE | {
         "finetune.codebook": "new",
-        "finetune.blend": 1.0,
+        "finetune.weight_interpolation": 1.0,
         "finetune.chains": 1,
         "optim.steps": 60,
-        "optim.school": 30,
-        "optim.naming": [1.0, 0.0, 0.0],
+        "optim.encoder_warmup_steps": 30,
+        "optim.residue_type_weights": [1.0, 0.0, 0.0],
         "valid.every": 30,
         "valid.patience": 0,
     }
@@ -246,7 +255,7 @@ def test_before_new_codes_the_encoder_may_go_to_school(base, structures, tmp_pat
 def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tmp_path):
     settings = TUNE | {
         "finetune.codebook": "new",
-        "finetune.blend": 1.0,
+        "finetune.weight_interpolation": 1.0,
         "finetune.chains": 1,
         "optim.steps": 20,
         "model.quantizer.size": 16,
@@ -258,7 +267,7 @@ def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tm
     plan = read_recipe(None, settings | {"finetune.init": str(base)}, usual)
     network = Network(plan.model)
     fresh = network.encoder.outputs[1].weight[5:].clone()
-    finetune.give(network, start, codes=False)
+    finetune.init_from(network, start, codes=False)
     weight = network.encoder.outputs[1].weight
     assert torch.equal(weight[:5], start.network.encoder.outputs[1].weight)
     assert torch.equal(weight[5:], fresh)
@@ -277,7 +286,7 @@ def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tm
 def test_codes_may_be_given_up(base, structures, tmp_path):
     settings = TUNE | {
         "finetune.codebook": "new",
-        "finetune.blend": 1.0,
+        "finetune.weight_interpolation": 1.0,
         "finetune.chains": 1,
         "optim.steps": 10,
         "model.quantizer.kind": "none",
@@ -292,13 +301,13 @@ def test_codes_may_be_given_up(base, structures, tmp_path):
 
 def test_a_recipe_need_not_say_the_shape_of_its_model(base):
     start = protok.load(base)
-    said = {"finetune.init": str(base), "optim.superposed": True}
-    assert not read_recipe(None, said).model.decoder.placed
+    said = {"finetune.init": str(base), "optim.align_before_loss": True}
+    assert not read_recipe(None, said).model.decoder.global_frame
     plan = read_recipe(None, said, finetune.defaults(start, "frozen", np.full(20, 150), base))
     finetune.check(plan, start)
     other = StructureTokenizer(Network(read_recipe(None, TINY).model))
     plan = read_recipe(None, said, finetune.defaults(other, "frozen", np.full(20, 150), base))
-    with pytest.raises(RecipeError, match="optim.superposed, but the codes of tiny are not placed"):
+    with pytest.raises(RecipeError, match="optim.align_before_loss, but the codes of tiny are not placed"):
         finetune.check(plan, other)
 
 
@@ -355,7 +364,7 @@ def test_sets_of_which_no_chain_is_short_enough_are_named(base, structures, tmp_
     recipe = start.provenance["recipe"]
     recipe["finetune"]["longest"] = recipe["valid"]["longest"] = 2
     store = open_store(structures, tmp_path / "store.parquet")
-    report_tuning(start, tmp_path, Sides(store, store), start.provenance, "cpu")
+    report_tuning(start, tmp_path, Splits(store, store), start.provenance, "cpu")
     page = (tmp_path / "report.md").read_text()
     assert "held out: no chain is short enough" in page
     assert "bundled: no chain is short enough" in page

@@ -1,4 +1,4 @@
-"""Training that survives: kills, damaged checkpoints, several processes, full memory."""
+"""Training goes on: kills, damaged checkpoints, several processes, full memory."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from protok.training import module, run
 from protok.training import run as train
 from protok.training.batches import Stream
 from protok.training.config import Recipe, RecipeError, read_recipe
-from protok.training.splits import sides_of
+from protok.training.splits import make_splits
 from tests.helpers.tiny_runs import PLACED, TINY, write_structures
 
 pytestmark = pytest.mark.slow
@@ -55,19 +55,19 @@ def in_two_processes(structures, out, settings):
     )
 
 
-def test_two_processes_go_to_school(structures, tmp_path):
+def test_two_processes_warm_the_encoder_up(structures, tmp_path):
     """Most parameters take no part in its loss: gradients of several processes must not wait."""
     settings = TINY | {
         "optim.devices": 2,
         "optim.steps": 24,
-        "optim.school": 20,
-        "optim.naming": [1.0, 0.0, 0.0],
+        "optim.encoder_warmup_steps": 20,
+        "optim.residue_type_weights": [1.0, 0.0, 0.0],
         "valid.every": 24,
     }
     done = in_two_processes(structures, tmp_path / "two", settings)
     assert done.returncode == 0, done.stderr
     rows = read_metrics(tmp_path / "two" / "metrics.csv")
-    assert any("named_states" in row and "hardness" not in row for row in rows)
+    assert any("residue_type_accuracy_states" in row and "hardness" not in row for row in rows)
     assert any("valid_rmsd" in row for row in rows)
 
 
@@ -79,7 +79,7 @@ def test_two_processes_train_as_one(structures, tmp_path):
         "optim.steps": steps,
         "optim.precision": "32",
         "optim.clip": 0.5,
-        "model.quantizer.warmup": 0.8,
+        "model.quantizer.continuous_share": 0.8,
         "model.quantizer.ramp": 0.0,
         "valid.every": 3,
     }
@@ -88,23 +88,23 @@ def test_two_processes_train_as_one(structures, tmp_path):
     assert done.stderr.count("the model is in") == 1, "the first process alone speaks"
 
     plan = read_recipe(None, settings | {"data.train": str(structures)})
-    sides = sides_of(plan, tmp_path, resumed=False)
+    splits = make_splits(plan, tmp_path, resumed=False)
     lightning.seed_everything(plan.optim.seed, verbose=False)
     module = train.Training(plan, [])
     setting = module.configure_optimizers()
     optimiser, schedule = setting["optimizer"], setting["lr_scheduler"]["scheduler"]
-    stream = Stream(sides.train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
+    stream = Stream(splits.train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
     module.network.train()
     for step in range(steps - 1):
         module.network.quantizer.progress(step / steps)
         for rank in range(2):
             crops = stream.batch(2 * step + rank, 2 * steps)
-            coords = [sides.train.coords(c.chain, c.begin, c.stop) for c in crops]
+            coords = [splits.train.coords(c.chain, c.begin, c.stop) for c in crops]
             batch = Batch.from_coords(
                 torch.cat([torch.from_numpy(c) for c in coords]), [len(c) for c in coords]
             )
             torch.manual_seed(plan.optim.seed * 1_000_003 + step)
-            (module.network(batch, plan.optim.rows).total / 2).backward()
+            (module.network(batch, plan.optim.scored_residues).total / 2).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), plan.optim.clip)
         optimiser.step()
         optimiser.zero_grad()
@@ -232,14 +232,14 @@ def test_full_memory_is_explained(structures, tmp_path, monkeypatch, error, is_m
         raise error
 
     monkeypatch.setattr(module.Training, "training_step", fails)
-    settings = TINY | {"optim.rows": 7, "data.curriculum": [[0.0, 24], [0.5, 48]]}
+    settings = TINY | {"optim.scored_residues": 7, "data.curriculum": [[0.0, 24], [0.5, 48]]}
     with pytest.raises(callbacks.OutOfMemory if is_memory else RuntimeError) as caught:
         train.run(structures=structures, out=tmp_path / "x", overrides=settings)
     assert isinstance(caught.value, callbacks.OutOfMemory) == is_memory
     if is_memory:
         said = str(caught.value)
         assert "data.residues (now 120" in said and "data.curriculum (now 48" in said
-        assert "optim.rows (now 7)" in said and caught.value.__cause__ is error
+        assert "optim.scored_residues (now 7)" in said and caught.value.__cause__ is error
 
 
 def test_an_interrupt_is_said_and_can_be_sent_again(structures, tmp_path, monkeypatch, capsys):

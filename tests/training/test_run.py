@@ -38,9 +38,9 @@ def test_a_recipe_reads_and_is_strict(tmp_path):
     assert recipe.model.name == "x" and recipe.optim.lr == 1.0 and recipe.optim.steps == 7
     assert recipe.data.curriculum == ((0.0, 32),)
     assert read_recipe(None) == Recipe()
-    low = {"optim": {"lr": 0.5, "warmup": 3}, "model": {"encoder": {"hidden": 8}}}
+    low = {"optim": {"lr": 0.5, "lr_warmup_steps": 3}, "model": {"encoder": {"hidden": 8}}}
     recipe = read_recipe(path, {"model.encoder.layers": 2}, low)
-    assert (recipe.optim.lr, recipe.optim.warmup) == (1.0, 3)
+    assert (recipe.optim.lr, recipe.optim.lr_warmup_steps) == (1.0, 3)
     assert (recipe.model.encoder.hidden, recipe.model.encoder.layers) == (8, 2)
     assert low["model"]["encoder"] == {"hidden": 8}, "defaults stay as they are"
 

@@ -182,7 +182,7 @@ def _named(path: Path, whole: Backbone) -> Iterator[tuple[str, Backbone]]:
     from protok.structure.io.sources.paths import stem
 
     name = stem(path)
-    for chain in whole.split():
+    for chain in whole.by_chain():
         if len(chain) < SHORTEST:
             continue
         letter = str(chain.chain[0])

@@ -15,23 +15,23 @@ import numpy as np
 from protok.analysis.alignment import LOCAL_GAP, alignment_score
 from protok.bench.data.source import Domain, LabelledStructures
 from protok.bench.measures.scores import Score, bootstrap, pearson, spearman
-from protok.bench.representations.representation import Subject
+from protok.bench.representations.representation import Representation
 
 #: Domains that are compared with one another in retrieval, at most.
 DOMAINS = 250
 
 
-def unit_vectors(subject: Subject, out: np.ndarray) -> np.ndarray:
+def unit_vectors(representation: Representation, out: np.ndarray) -> np.ndarray:
     """(n, d) vectors of norm 1 of the residues that have a token or embedding."""
-    if subject.vectors is not None:
-        out = subject.vectors[out[out >= 0]]
+    if representation.vectors is not None:
+        out = representation.vectors[out[out >= 0]]
     else:
         out = out[np.isfinite(out).all(1)]
     return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
 
 
 def sensitivity(
-    subject: Subject, folder: LabelledStructures, pairs: Sequence[tuple[str, str, float]]
+    representation: Representation, folder: LabelledStructures, pairs: Sequence[tuple[str, str, float]]
 ) -> tuple[dict[str, Score], dict]:
     """Correlation of alignment score and TM-score over pairs of conformations.
 
@@ -46,8 +46,8 @@ def sensitivity(
     got, target, length = [], [], []
     for one, two, tm in pairs:
         a, b = (
-            unit_vectors(subject, out)
-            for out in subject.outputs([folder.structure(one), folder.structure(two)])
+            unit_vectors(representation, out)
+            for out in representation.outputs([folder.structure(one), folder.structure(two)])
         )
         got.append(alignment_score(100 * a @ b.T))
         target.append(tm)
@@ -91,7 +91,7 @@ def representatives(domains: Sequence[Domain]) -> list[Domain]:
 
 
 def retrieval(
-    subject: Subject, folder: LabelledStructures, domains: Sequence[Domain]
+    representation: Representation, folder: LabelledStructures, domains: Sequence[Domain]
 ) -> tuple[dict[str, Score], dict]:
     """Share of domains whose best hit among the others has their fold.
 
@@ -105,8 +105,8 @@ def retrieval(
     vectors = []
     for domain in domains:
         # Tokens of the whole chain, as in the supervised tasks.
-        whole = subject.outputs([folder.structure(domain.id)])[0]
-        vectors.append(unit_vectors(subject, whole[slice(*domain.rows)]))
+        whole = representation.outputs([folder.structure(domain.id)])[0]
+        vectors.append(unit_vectors(representation, whole[slice(*domain.rows)]))
     # Scores are about their mean over random residues, so that unrelated stretches score below 0.
     every = np.concatenate(vectors)
     mean = float((every.mean(0) ** 2).sum())

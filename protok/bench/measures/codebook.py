@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from protok.bench.measures.scores import Score
-from protok.bench.representations.representation import Subject
+from protok.bench.representations.representation import Representation
 from protok.errors import ProtokError, Unsupported
 from protok.quantize.usage import perplexity, share_used
 from protok.structure.backbone import Backbone
@@ -34,19 +34,19 @@ def _mean(values: Sequence[float]) -> Score:
     return Score(float(values.mean()), float(se))
 
 
-def _discrete(subject: Subject) -> None:
-    if subject.continuous:
-        raise Unsupported(f"{subject.name} has no codes", "measure a discrete tokenizer")
+def _discrete(representation: Representation) -> None:
+    if representation.continuous:
+        raise Unsupported(f"{representation.name} has no codes", "measure a discrete tokenizer")
 
 
-def counts(subject: Subject, structures: Sequence[Backbone]) -> np.ndarray:
+def counts(representation: Representation, structures: Sequence[Backbone]) -> np.ndarray:
     """How often each code occurs, (K,) int."""
-    _discrete(subject)
-    ids = np.concatenate(subject.outputs(structures))
-    return np.bincount(ids[ids >= 0], minlength=subject.size)
+    _discrete(representation)
+    ids = np.concatenate(representation.outputs(structures))
+    return np.bincount(ids[ids >= 0], minlength=representation.size)
 
 
-def distinctiveness(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+def distinctiveness(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """Cosines of all pairs of code vectors, plain and weighted by usage on the structures.
 
     Returns
@@ -57,10 +57,12 @@ def distinctiveness(subject: Subject, structures: Sequence[Backbone]) -> Measure
     points
         Histograms of the cosines over [-1, 1], plain and weighted, for a violin.
     """
-    _discrete(subject)
-    unit = subject.vectors / np.maximum(np.linalg.norm(subject.vectors, axis=1, keepdims=True), 1e-12)
-    used = counts(subject, structures).astype(float)
-    k = subject.size
+    _discrete(representation)
+    unit = representation.vectors / np.maximum(
+        np.linalg.norm(representation.vectors, axis=1, keepdims=True), 1e-12
+    )
+    used = counts(representation, structures).astype(float)
+    k = representation.size
     plain, weighted = np.zeros(BINS), np.zeros(BINS)
     total = absolute = by_use = trace = 0.0
     for begin in range(0, k, 1024):  # a codebook of 65,536 has 4 billion pairs
@@ -86,7 +88,7 @@ def distinctiveness(subject: Subject, structures: Sequence[Backbone]) -> Measure
     return scores, histogram
 
 
-def utilization(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+def utilization(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """How much of the codebook is used, per protein and pooled.
 
     Returns
@@ -99,14 +101,14 @@ def utilization(subject: Subject, structures: Sequence[Backbone]) -> Measured:
     points
         `counts` of codes over all structures.
     """
-    _discrete(subject)
+    _discrete(representation)
     use, effective, ratio = [], [], []
-    total = np.zeros(subject.size)
-    for ids in subject.outputs(structures):
+    total = np.zeros(representation.size)
+    for ids in representation.outputs(structures):
         ids = ids[ids >= 0]
         if not len(ids):
             continue
-        count = np.bincount(ids, minlength=subject.size)
+        count = np.bincount(ids, minlength=representation.size)
         total += count
         use.append(share_used(count))
         effective.append(perplexity(count))
@@ -116,18 +118,18 @@ def utilization(subject: Subject, structures: Sequence[Backbone]) -> Measured:
         raise ProtokError("no structure has a token", "give complete backbones")
     scores = {
         "perplexity": _mean(effective),
-        "perplexity_share": _mean(np.array(effective) / subject.size),
+        "perplexity_share": _mean(np.array(effective) / representation.size),
         "use": _mean(use),
         "entropy_bits": _mean(np.log2(effective)),
         "pooled_perplexity": Score(perplexity(total)),
         "pooled_use": Score(share_used(total)),
-        "bits": Score(float(np.log2(subject.size))),
+        "bits": Score(float(np.log2(representation.size))),
         "compression_ratio": _mean(ratio),
     }
     return scores, {"counts": total.astype(int).tolist()}
 
 
-def reconstruction(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+def reconstruction(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """RMSD, TM-score and lDDT of decoded codes against the original, over chains.
 
     Raises
@@ -137,13 +139,13 @@ def reconstruction(subject: Subject, structures: Sequence[Backbone]) -> Measured
     """
     from protok.structure.metrics import compare
 
-    _discrete(subject)
-    tokenizer = subject.tokenizer
+    _discrete(representation)
+    tokenizer = representation.tokenizer
     if not isinstance(tokenizer, Decodes):
-        raise Unsupported(f"{subject.name} does not decode", "measure a learned tokenizer")
+        raise Unsupported(f"{representation.name} does not decode", "measure a learned tokenizer")
     found = []
     for structure in structures:
-        for chain in structure.split():
+        for chain in structure.by_chain():
             found.append(compare(tokenizer.decode(tokenizer.encode(chain)), chain))
     columns = {key: [getattr(one, key) for one in found] for key in ("tm_score", "rmsd", "lddt")}
     scores = {key: _mean(values) for key, values in columns.items()}
@@ -151,14 +153,14 @@ def reconstruction(subject: Subject, structures: Sequence[Backbone]) -> Measured
     return scores, {key: np.round(values, 4).tolist() for key, values in columns.items()}
 
 
-def mirror(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+def mirror(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """Share of codes that change in the mirror image."""
     flip = np.array([-1, 1, 1], np.float32)
-    changed = [1 - same for same in _same(subject, structures, lambda x, random: x * flip)]
+    changed = [1 - same for same in _same(representation, structures, lambda x, random: x * flip)]
     return {"changed": _mean(changed)}, {}
 
 
-def rotation(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+def rotation(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """Share of codes that are the same after a random rotation and translation."""
 
     def moved(x, random):
@@ -167,35 +169,37 @@ def rotation(subject: Subject, structures: Sequence[Backbone]) -> Measured:
         q[:, 0] *= np.sign(np.linalg.det(q))
         return x @ q.T + random.uniform(-100, 100, 3)
 
-    return {"same": _mean(_same(subject, structures, moved))}, {}
+    return {"same": _mean(_same(representation, structures, moved))}, {}
 
 
-def stability(subject: Subject, structures: Sequence[Backbone]) -> Measured:
+def stability(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """Share of codes that are the same under Gaussian noise of several sizes."""
     scores = {}
     for sigma in NOISE:
-        same = _same(subject, structures, lambda x, r, s=sigma: x + r.normal(scale=s, size=x.shape))
+        same = _same(representation, structures, lambda x, r, s=sigma: x + r.normal(scale=s, size=x.shape))
         scores[f"same_{sigma:g}"] = _mean(same)
     return scores, {}
 
 
-def _same(subject: Subject, structures: Sequence[Backbone], change) -> list[float]:
+def _same(representation: Representation, structures: Sequence[Backbone], change) -> list[float]:
     """Of each structure: the share of residues with the same output after a change of coordinates.
 
     For embeddings it is 1 minus the root mean square change over that of two random residues,
     at least 0.
     """
-    if subject.precomputed:
+    if representation.precomputed:
         # They go by the structure's name and would seem invariant to anything.
-        raise Unsupported(f"{subject.name} is precomputed", "measure the program that computes the tokens")
+        raise Unsupported(
+            f"{representation.name} is precomputed", "measure the program that computes the tokens"
+        )
     random = np.random.default_rng(0)
     shares = []
     for structure in structures:
         coords = change(structure.coords.astype(np.float64), random).astype(np.float32)
-        before = subject.outputs([structure])[0]
+        before = representation.outputs([structure])[0]
         # Not remembered: nobody asks for a changed structure twice.
-        after = subject.run([replace(structure, coords=coords)])[0]
-        if not subject.continuous:
+        after = representation.run([replace(structure, coords=coords)])[0]
+        if not representation.continuous:
             there = before >= 0
             shares.append(float((before == after)[there].mean()) if there.any() else np.nan)
             continue

@@ -33,7 +33,7 @@ POSITIONS = 700
 POSITION_SCALE = 0.02
 
 
-class _Stack:
+class _ProbesByRate:
     """One network a learning rate, in stacked parameters, with AdamW of a rate each."""
 
     def __init__(self, dim: int, outputs: int, settings: Settings, generator: torch.Generator):
@@ -153,7 +153,7 @@ def fit(
     runs = []
     for seed in settings.seeds:
         generator = torch.Generator().manual_seed(seed)
-        stack = _Stack(train.dim, classes if kind == "class" else 1, settings, generator)
+        stack = _ProbesByRate(train.dim, classes if kind == "class" else 1, settings, generator)
         best, value, rate, steps = _train(kind, stack, train, valid)
         each = {}
         for name, samples in tests.items():
@@ -171,7 +171,7 @@ def _standardised(kind: str, train: Samples, settings: Settings) -> Samples:
     return replace(train, y=(train.y - known.mean()) / (known.std() + 1e-8))
 
 
-def _train(kind: str, stack: _Stack, train: Samples, valid: Samples):
+def _train(kind: str, stack: _ProbesByRate, train: Samples, valid: Samples):
     settings = stack.settings
     random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=stack.generator)))
     rows = labelled(kind, train)
@@ -210,7 +210,7 @@ def _train(kind: str, stack: _Stack, train: Samples, valid: Samples):
     return picked, float(values[chosen]), settings.rates[chosen], int(at[chosen])
 
 
-def _keep_best(kind, stack: _Stack, valid: Samples, values, best, at) -> bool:
+def _keep_best(kind, stack: _ProbesByRate, valid: Samples, values, best, at) -> bool:
     now = _predict(kind, stack, stack.parameters, valid)
     gained = False
     for i, out in enumerate(now):
@@ -240,7 +240,7 @@ def validity(kind: str, out: np.ndarray, samples: Samples, select: str) -> float
 
 
 @torch.no_grad()
-def _predict(kind: str, stack: _Stack, parameters: dict, samples: Samples) -> list[np.ndarray]:
+def _predict(kind: str, stack: _ProbesByRate, parameters: dict, samples: Samples) -> list[np.ndarray]:
     """Outputs of all networks: (residues or domains, outputs) each."""
     if kind == "class":
         rows = labelled(kind, samples)

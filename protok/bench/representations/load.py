@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from protok.bench.representations.representation import VIEWS, KMeans, Subject
+from protok.bench.representations.representation import LAYERS, KMeans, Representation
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
 from protok.tokenizers.protocol import Embeds, Tokenizer
 
 #: What can be measured: a tokenizer, what only embeds, or the name of either.
-Measurable = str | Path | Subject | Tokenizer | Embeds
+Measurable = str | Path | Representation | Tokenizer | Embeds
 
 
-def subject(given: Measurable, structures: Sequence[Backbone] = (), *, store: Path | None = None) -> Subject:
-    """The subject of a name or an object.
+def representation(
+    given: Measurable, structures: Sequence[Backbone] = (), *, store: Path | None = None
+) -> Representation:
+    """The representation of a name or an object.
 
     Parameters
     ----------
@@ -29,24 +31,24 @@ def subject(given: Measurable, structures: Sequence[Backbone] = (), *, store: Pa
     FormatError
         If the name is not known.
     """
-    if isinstance(given, Subject):
+    if isinstance(given, Representation):
         return given
     if not isinstance(given, str | Path):
-        made = Subject(given)
+        made = Representation(given)
         made.store = store
         return made
     if "," in str(given) and not Path(given).exists():
         raise FormatError(f"{str(given)!r} is no tokenizer", "give --model once for each")
-    name, colon, view = str(given).rpartition(":")
-    if not colon or not (view in VIEWS or view.startswith("kmeans")):
-        name, view = str(given), "codes"
-    kmeans = view.startswith("kmeans")
-    made = Subject(_load(name), "continuous" if kmeans else view)
+    name, colon, layer = str(given).rpartition(":")
+    if not colon or not (layer in LAYERS or layer.startswith("kmeans")):
+        name, layer = str(given), "codes"
+    kmeans = layer.startswith("kmeans")
+    made = Representation(_load(name), "continuous" if kmeans else layer)
     made.store = store
     if kmeans:
-        if not view[6:].isdecimal() or not int(view[6:]):
+        if not layer[6:].isdecimal() or not int(layer[6:]):
             raise FormatError(f"{given!r} is no tokenizer", "write NAME:kmeans512")
-        made = Subject(KMeans(made, int(view[6:]), structures))
+        made = Representation(KMeans(made, int(layer[6:]), structures))
         made.store = store
     return made
 

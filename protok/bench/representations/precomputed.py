@@ -1,4 +1,4 @@
-"""Tokens that another program computed, from a file: the door for all other tokenizers."""
+"""Tokens that another program computed, from a file: for all other tokenizers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What is measured: tokenizers under one face, discrete or continuous.
 
-A subject is named by a string: what `protok.load` knows (`protok-512`, `3di`, a folder), a
+A representation is named by a string: what `protok.load` knows (`protok-512`, `3di`, a folder), a
 control of `protok.bench.representations.controls`, a model of others (`proteinmpnn`, or `esm3=FILE` with the
 weights, see `protok.bench.representations.adapters`), or a file of precomputed tokens (`.npz`). A `Tokenizer`
 of yours, or what only `Embeds` (`protok.tokenizers.protocol`), will do as well. What follows a
@@ -13,7 +13,7 @@ colon is the view:
 * `NAME:continuous`: the embeddings before quantization;
 * `NAME:states`: the encoder's last hidden states, before they are projected to embeddings: what
   a continuous model without a narrow latent, such as ProteinMPNN, shows of itself;
-* `NAME:decoded`: hidden states of the decoder, which reads the codes of the chain and nothing
+* `NAME:decoder`: hidden states of the decoder, which reads the codes of the chain and nothing
   else: what a string of codes says to who can read it. No such row is in the paper;
 * `NAME:kmeans64`: codes made from the embeddings by k-means.
 """
@@ -44,25 +44,25 @@ from protok.tokenizers.protocol import (
 )
 from protok.tokens.tokens import Tokens
 
-VIEWS = ("codes", "ids", "continuous", "states", "decoded")
+LAYERS = ("codes", "ids", "continuous", "states", "decoder")
 #: Residues that are given to a tokenizer at once.
 RESIDUES = 4096
 #: Bytes of codes and embeddings kept between tasks; beyond, they are computed again, or read
 #: from `store`.
 KEEP = 1 << 30
-#: Codes of larger books get random vectors of this many dimensions in the view `ids`.
+#: Codes of larger books get random vectors of this many dimensions in the layer `ids`.
 ONE_HOT = 1024
 
 
-class Subject:
+class Representation:
     """A tokenizer as the harness sees it, with its outputs remembered.
 
     Parameters
     ----------
     tokenizer
         That encodes, or embeds, or both; without codes its `size` is 0.
-    view
-        One of `VIEWS`; see the head of the module. Tokenizers without codes have no `codes`,
+    layer
+        One of `LAYERS`; see the head of the module. Tokenizers without codes have no `codes`,
         and give their embeddings instead.
 
     Attributes
@@ -70,7 +70,7 @@ class Subject:
     continuous : bool
         Outputs are vectors, not codes.
     size : int
-        Number of codes that outputs are, or, for `decoded`, are made from; else 0.
+        Number of codes that outputs are, or, for `decoder`, are made from; else 0.
     vectors : (K, d) float32 or None
         Code vectors; None if continuous.
     precomputed : bool
@@ -86,43 +86,43 @@ class Subject:
         CPU time spent in the tokenizer so far, that behind k-means codes included.
     """
 
-    def __init__(self, tokenizer: Tokenizer | Embeds, view: str = "codes"):
+    def __init__(self, tokenizer: Tokenizer | Embeds, layer: str = "codes"):
         self.tokenizer = tokenizer
         self.codebook = tokenizer.codebook
         native = not tokenizer.size
-        if native and view in ("codes", "ids", "continuous"):
-            view, self.name = "continuous", tokenizer.name
+        if native and layer in ("codes", "ids", "continuous"):
+            layer, self.name = "continuous", tokenizer.name
         else:
-            self.name = tokenizer.name + ("" if view in ("codes", "ids") else f":{view}")
-        if view in ("states", "decoded") and not isinstance(tokenizer, HasStates):
+            self.name = tokenizer.name + ("" if layer in ("codes", "ids") else f":{layer}")
+        if layer in ("states", "decoder") and not isinstance(tokenizer, HasStates):
             raise Unsupported(f"{tokenizer.name} shows no hidden states", "measure its codes")
-        if native and view == "decoded":
+        if native and layer == "decoder":
             raise Unsupported(f"{tokenizer.name} has no codes to decode", "measure its states")
-        if view == "continuous" and not isinstance(tokenizer, Embeds):
+        if layer == "continuous" and not isinstance(tokenizer, Embeds):
             raise Unsupported(f"{tokenizer.name} gives no embeddings", "measure its codes")
-        if view != "continuous" and view != "states" and not isinstance(tokenizer, Tokenizer):
+        if layer != "continuous" and layer != "states" and not isinstance(tokenizer, Tokenizer):
             raise Unsupported(f"{tokenizer.name} has no codes", "measure its embeddings")
-        self.view = view
-        self.continuous = view not in ("codes", "ids")
-        self.size = 0 if view in ("continuous", "states") else int(tokenizer.size)
+        self.layer = layer
+        self.continuous = layer not in ("codes", "ids")
+        self.size = 0 if layer in ("continuous", "states") else int(tokenizer.size)
         self.vectors = None if self.continuous else _vectors(tokenizer)
         self.precomputed = isinstance(tokenizer, LooksUp)
         self.store: Path | None = None
         self._inner = None
         if isinstance(tokenizer, KMeans):
-            self._inner = tokenizer.subject
+            self._inner = tokenizer.representation
             self.precomputed = self._inner.precomputed
         self._seconds = self._residues = 0.0
         self._kept: dict[str, np.ndarray] = {}
         self._bytes = 0
         self.fingerprint = self._origin = self._fingerprint()
-        if view == "ids":
+        if layer == "ids":
             self.name, self.vectors = f"{self.name}:ids", _own_vectors(self.size)
             self.fingerprint = hashlib.sha256(f"{self._origin}|ids".encode()).hexdigest()[:16]
         self._seconds = self._residues = 0.0
 
     def __repr__(self) -> str:
-        return f"Subject({self.name}, {self.view}, {self.fingerprint})"
+        return f"Representation({self.name}, {self.layer}, {self.fingerprint})"
 
     @property
     def seconds(self) -> float:
@@ -213,20 +213,22 @@ class Subject:
         return out
 
     def _computed(self, structures: list[Backbone]) -> list[np.ndarray]:
-        view, tokenizer = self.view, self.tokenizer
-        if view == "continuous" and isinstance(tokenizer, Embeds):
+        layer, tokenizer = self.layer, self.tokenizer
+        if layer == "continuous" and isinstance(tokenizer, Embeds):
             return [np.asarray(tokenizer.embed(one), np.float32) for one in structures]
-        if view == "states" and isinstance(tokenizer, HasStates):
+        if layer == "states" and isinstance(tokenizer, HasStates):
             return [tokenizer.states(one) for one in structures]
         if not isinstance(tokenizer, Tokenizer):
-            raise Unsupported(f"{self.name} has no {view}", "measure another view")
+            raise Unsupported(f"{self.name} has no {layer}", "measure another view")
         tokens = encode_each(tokenizer, structures)
-        if view == "decoded" and isinstance(tokenizer, HasStates):
+        if layer == "decoder" and isinstance(tokenizer, HasStates):
             return [tokenizer.states(one) for one in tokens]
         return [one.ids for one in tokens]
 
     def _fingerprint(self) -> str:
-        said = self.continuous if self.view not in ("states", "decoded") else self.view
+        # Fingerprints of the decoder's states have named them so from the first result on.
+        named = {"states": "states", "decoder": "decoded"}
+        said = named.get(self.layer, self.continuous)
         digest = hashlib.sha256(f"{self.codebook}|{said}|".encode())
         # Precomputed tokens cannot be computed for the two structures; their file says it all.
         tokenizer = self.tokenizer
@@ -286,11 +288,11 @@ def _own_vectors(size: int) -> np.ndarray:
 
 
 class KMeans:
-    """Codes from a continuous subject: the nearest of k centres of its embeddings.
+    """Codes from a continuous representation: the nearest of k centres of its embeddings.
 
     Parameters
     ----------
-    subject
+    representation
         Continuous.
     k
         Number of codes.
@@ -301,19 +303,19 @@ class KMeans:
     version = 2  # of that way
     batch_residues = RESIDUES
 
-    def __init__(self, subject: Subject, k: int, structures: Sequence[Backbone]):
-        z = np.concatenate(subject.outputs(structures))
+    def __init__(self, representation: Representation, k: int, structures: Sequence[Backbone]):
+        z = np.concatenate(representation.outputs(structures))
         z = z[np.isfinite(z).all(1)]
         if len(z) < k:
             raise ProtokError(f"{len(z)} residues for {k} centres", "give more structures or fewer codes")
-        self.subject, self.size = subject, k
+        self.representation, self.size = representation, k
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             centres, _ = kmeans(torch.from_numpy(z).double(), k)
         self.centres = centres.float().numpy()
-        self.name = f"{subject.name.removesuffix(':continuous')}:kmeans{k}"
+        self.name = f"{representation.name.removesuffix(':continuous')}:kmeans{k}"
         # What the centres follow from: their last digits are another on another processor.
-        digest = hashlib.sha256(f"{subject.fingerprint}|{k}|{self.version}".encode())
+        digest = hashlib.sha256(f"{representation.fingerprint}|{k}|{self.version}".encode())
         for one in structures:
             digest.update(_key(one).encode())
         self.fingerprint = digest.hexdigest()[:16]
@@ -330,7 +332,7 @@ class KMeans:
     def encode_batch(self, structures: Sequence[Backbone]) -> list[Tokens]:
         """The same of several structures."""
         out = []
-        known = self.subject.outputs(structures, keep=False)
+        known = self.representation.outputs(structures, keep=False)
         for one, z in zip(structures, known, strict=True):
             ids = np.full(len(one), -1, np.int32)
             there = np.isfinite(z).all(1)

@@ -12,7 +12,7 @@ from protok.errors import FormatError, NoProtein, Unsupported
 from protok.structure.backbone import Backbone
 from protok.structure.io import interop
 from protok.structure.io.interop import as_backbone
-from protok.testing import joined, random_backbone, without
+from protok.testing import exclude, joined, random_backbone
 
 # PyG uses torch.jit.script on import, which torch 2.13 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
@@ -28,9 +28,9 @@ def difficult() -> Backbone:
         icode=np.array(["", "", "", "A", "B", "", "", "", "", "", "", "Z"]),
         sequence="MXUOACDEFGHW",
     )
-    one = without(without(without(one, 3), 6, atoms=1), 9, atoms=[0, 3])
+    one = exclude(exclude(exclude(one, 3), 6, atoms=1), 9, atoms=[0, 3])
     # Unknown residues without CA, without anything, at the end of a chain.
-    two = without(without(random_backbone(6, 2, chain="AA-2"), 0, atoms=1), [2, 5])
+    two = exclude(exclude(random_backbone(6, 2, chain="AA-2"), 0, atoms=1), [2, 5])
     return replace(joined([one, replace(two, sequence="XAXCDX")]), name="difficult")
 
 
@@ -94,7 +94,7 @@ def test_to_biotite_gives_what_biotite_expects():
     from biotite.structure import get_chains, to_sequence
 
     backbone = joined([random_backbone(5, 1), random_backbone(4, 2, chain="B")])
-    backbone = without(backbone, 2, atoms=3)
+    backbone = exclude(backbone, 2, atoms=3)
     array = interop.to_biotite(backbone)
     assert array.array_length() == 4 * 9 - 1 and np.isfinite(array.coord).all()
     assert get_chains(array).tolist() == ["A", "B"]
@@ -260,7 +260,7 @@ def test_from_biopython_refuses_residues_and_empty_structures():
 def test_pyg_fields():
     import torch
 
-    backbone = without(random_backbone(5, 6), 3, atoms=0)
+    backbone = exclude(random_backbone(5, 6), 3, atoms=0)
     data = interop.to_pyg(backbone)
     assert data.pos.shape == (5, 4, 3) and data.pos.dtype == torch.float32
     assert data.mask.tolist() == [True, True, True, False, True]

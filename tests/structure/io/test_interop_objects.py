@@ -207,7 +207,7 @@ def test_counts(tokens, tokenizer, structures):
     assert table[0, tokens[0].ids[5]] == (tokens[0].ids == tokens[0].ids[5]).sum()
     assert counts.get_feature_names_out()[7] == "s7"
     assert np.allclose(CodeCounts().fit_transform(tokens).sum(1), 1)
-    pairs = CodeCounts(span=2, share=False).fit(tokens)
+    pairs = CodeCounts(ngram=2, share=False).fit(tokens)
     assert pairs.transform(tokens)[0].sum() == (tokens[0].ids >= 0).sum() - 1
     first = f"s{tokens[0].ids[0]}_s{tokens[0].ids[1]}"
     assert first in pairs.get_feature_names_out()
@@ -233,5 +233,5 @@ def test_counts_in_a_pipeline(tokens):
     search = GridSearchCV(model, {"codecounts__share": [True, False]}, cv=2)
     search.fit(proteins, helical)
     assert (search.predict(proteins) == helical).all()
-    assert clone(CodeCounts(span=2)).span == 2
+    assert clone(CodeCounts(ngram=2)).ngram == 2
     assert len(model.fit(proteins, helical)[:-1].get_feature_names_out()) == 512
