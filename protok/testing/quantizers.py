@@ -49,9 +49,10 @@ def check_quantizer_shape(quantizer: nn.Module) -> None:
 
 def check_quantizer_mask(quantizer: nn.Module) -> None:
     """Masking is removal: same vectors, ids, loss, gradient and state, whatever is masked."""
+    used = _used(quantizer)
     for training in (False, True):
         for hardness in HARDNESSES if training else (1.0,):
-            one, two = (_at(_used(quantizer), hardness).train(training) for _ in range(2))
+            one, two = (_at(used, hardness).train(training) for _ in range(2))
             z = _latents(one, 96, seed=2).reshape(4, 24, -1)
             mask = torch.rand(4, 24, generator=torch.Generator().manual_seed(3)) < 0.6
             kept = z[mask].clone().requires_grad_()
@@ -110,8 +111,9 @@ def check_quantizer_range(quantizer: nn.Module) -> None:
 
 def check_quantizer_lookup(quantizer: nn.Module) -> None:
     """In eval the output is the vector of its id, at any hardness; -1 looks up zeros."""
+    used = _used(quantizer)
     for hardness in HARDNESSES:
-        q = _at(_used(quantizer), hardness).eval()
+        q = _at(used, hardness).eval()
         z = _latents(q, 200, seed=5).reshape(10, 20, -1)
         out = q(z)
         vectors = q.lookup(out.ids)
@@ -127,8 +129,9 @@ def check_quantizer_lookup(quantizer: nn.Module) -> None:
 
 def check_quantizer_gradient(quantizer: nn.Module) -> None:
     """In training a finite gradient of the output reaches every vector at every hardness."""
+    used = _used(quantizer)
     for hardness in HARDNESSES:
-        q = _at(_used(quantizer), hardness).train()
+        q = _at(used, hardness).train()
         z = _latents(q, 128, seed=6).requires_grad_()
         out = q(z)
         weight = torch.randn(z.shape, generator=torch.Generator().manual_seed(7))
@@ -144,8 +147,9 @@ def check_quantizer_gradient(quantizer: nn.Module) -> None:
 
 def check_quantizer_eval(quantizer: nn.Module) -> None:
     """In eval nothing changes: no state, and the same input gives the same output."""
+    used = _used(quantizer)
     for hardness in HARDNESSES:
-        q = _at(_used(quantizer), hardness).eval()
+        q = _at(used, hardness).eval()
         before = copy.deepcopy(q)
         z = _latents(q, 300, seed=8)
         first = q(z)
@@ -167,9 +171,10 @@ def check_quantizer_resume(quantizer: nn.Module) -> None:
 
     Checked at every hardness, so in the middle of a ramp too.
     """
+    used = _used(quantizer)
     for hardness in HARDNESSES:
         fresh = copy.deepcopy(quantizer)
-        q = _at(_used(quantizer), hardness).train()
+        q = _at(used, hardness).train()
         for seed in (11, 12):
             _seeded(q, _latents(q, 256, seed))
         fresh.load_state_dict({k: v.clone() for k, v in q.state_dict().items()})
@@ -194,9 +199,10 @@ def check_quantizer_resume(quantizer: nn.Module) -> None:
 
 def check_quantizer_autocast(quantizer: nn.Module) -> None:
     """Inside bfloat16 autocast it computes in float32: the same ids, vectors and state."""
+    used = _used(quantizer)
     for training in (False, True):
         for hardness in HARDNESSES if training else (1.0,):
-            plain, cast = (_at(_used(quantizer), hardness).train(training) for _ in range(2))
+            plain, cast = (_at(used, hardness).train(training) for _ in range(2))
             # Many, since bfloat16 moves few vectors across a border.
             z = _latents(plain, 4096, seed=16)
             expected = _seeded(plain, z)
@@ -245,8 +251,10 @@ def _used(quantizer: nn.Module) -> nn.Module:
 
 
 def _at(quantizer: nn.Module, hardness: float) -> nn.Module:
-    quantizer.hardness.fill_(hardness)
-    return quantizer
+    """A copy of this hardness."""
+    q = copy.deepcopy(quantizer)
+    q.hardness.fill_(hardness)
+    return q
 
 
 def _seeded(quantizer: nn.Module, *arguments):
