@@ -38,6 +38,7 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_own_tokenizer_quantizer_and_task(desk, capsys):
     space = {}
     for code in blocks(ROOT / "docs/extend.md", "python"):
@@ -56,6 +57,7 @@ def test_own_tokenizer_quantizer_and_task(desk, capsys):
     assert best > 0.85 > chance + 0.1, "3Di knows helices, random codes do not"
 
 
+@pytest.mark.slow
 def test_with_other_libraries(desk):
     pytest.importorskip("torch_geometric", reason="needs protok[interop]")
     space = {}

@@ -4,6 +4,8 @@ import torch
 
 from protok.quantize import FSQ, LFQ, VQ, ProVQ, ResidualVQ, Schedule, SimVQ
 
+#: Enough for every phase of the schedules below.
+STEPS = 10
 JOINED = {
     "vq": lambda: VQ(12, 4, decay=0.8),
     "cosine": lambda: VQ(12, 4, decay=0.8, metric="cosine"),
@@ -38,9 +40,9 @@ def trained(share):
         turn = torch.nn.Parameter(torch.eye(4))
         parameters = [turn, *q.parameters()]
         optimiser = torch.optim.SGD(parameters, 0.05)
-        for step in range(25):
+        for step in range(STEPS):
             if isinstance(q, ProVQ):
-                q.progress(step / 25)
+                q.progress(step / STEPS)
             z = share(joined(step))
             torch.manual_seed(step)
             out = q(z @ turn)
@@ -53,7 +55,7 @@ def trained(share):
             optimiser.step()
         with torch.no_grad():
             torch.manual_seed(99)
-            q(share(joined(25), whole=True) @ turn)
+            q(share(joined(STEPS), whole=True) @ turn)
         keep = {k: v for k, v in q.state_dict().items() if k not in ("recent", "seen")}
         if not dist.is_initialized() or dist.get_rank() == 0:
             # No collectives in eval: one process alone does not wait for the other.

@@ -105,23 +105,23 @@ def test_view_loss_is_least_at_the_truth_and_knows_its_scale():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [SMALL, PLACED], ids=["local", "placed"])
-def test_a_network_learns_one_chain(config):
+@pytest.mark.parametrize(("config", "rate"), [(SMALL, 3e-3), (PLACED, 1e-2)], ids=["local", "placed"])
+def test_a_network_learns_one_chain(config, rate):
     torch.manual_seed(0)
     network = Network(
         dataclasses.replace(config, quantizer=dataclasses.replace(config.quantizer, kind="none"))
     )
     batch = Batch.of([random_backbone(24, seed=5)])
-    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
+    optimiser = torch.optim.Adam(network.parameters(), rate)
     errors = []
-    # After half as many, processors and seeds still differ by more than what is left to the bound.
-    for _ in range(400):
+    # Seeds end between 0.17 and 0.35 of the first error.
+    for _ in range(160):
         losses = network(batch, 24)
         optimiser.zero_grad()
         losses.total.backward()
         optimiser.step()
         errors.append(float(losses.error.detach()))
-    assert errors[-1] < 0.3 * errors[0]
+    assert errors[-1] < 0.6 * errors[0]
 
 
 def test_loss_reaches_every_weight(network):

@@ -122,7 +122,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_repeated(pdbs, tmp_path):
         )
     )
     kills = 0
-    while kills < 30:
+    while kills < 15:
         process = subprocess.Popen([sys.executable, script], env=HERE, stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "begun\n"
         count = len(log.read_text().split()) if log.exists() else 0
