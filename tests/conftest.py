@@ -1,6 +1,15 @@
 """Fixtures: where the real data lies, and the skip that says so when it does not."""
 
+import os
+import sys
 from pathlib import Path
+
+# Of tests that run side by side none takes all cores, and the tensors here are too small for two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parents[1]
+# For what is not installed: tests.helpers, benchmarks, recipes. Last, so that `protok` is the one
+# that is installed, with the files that it then has.
+sys.path.append(str(ROOT))
 
 import numpy as np
 import pytest
@@ -12,9 +21,7 @@ import protok
 SHAPED = ("structure.geometry", "quantize", "image.network", "model")
 install_import_hook([f"protok.{name}" for name in SHAPED], "beartype.beartype")
 
-from protok import testing  # noqa: E402  after the hook, which must see every import
-
-ROOT = Path(__file__).resolve().parents[1]
+from protok import testing  # after the hook, which must see every import
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

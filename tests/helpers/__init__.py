@@ -1,0 +1,1 @@
+"""What several tests use: small models, runs and files."""
