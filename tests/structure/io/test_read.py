@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ def test_nasty_files(shared, file):
     altlocs), by hand where neither does.
     """
     path, expected = shared(f"parsing/{file}"), GOLDEN[file]
+    if "needs" in expected and not find_spec(expected["needs"]):
+        expected = expected["without"]
     if "error" in expected:
         with pytest.raises(errors.ProtokError) as caught:
             read(path)
