@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("lightning", reason="training is an extra")
+
 from protok.common import callbacks
 from protok.common.callbacks import LAST, PREVIOUS, read_metrics
 from protok.common.run import TrainingRun

@@ -6,6 +6,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("torchmetrics", reason="images are an extra")
+
 from PIL import Image
 
 from protok.errors import CorruptFile, FormatError, ProtokError

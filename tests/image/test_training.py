@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("torchmetrics", reason="images are an extra")
+
 from PIL import Image
 
 from protok.cli import main

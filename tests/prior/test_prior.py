@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("transformers", reason="needs the extra: pip install 'protok[prior]'")
+
 from protok.common.settings import RecipeError
 from protok.errors import FormatError, ProtokError
 from protok.image.tokens import ImageTokens, save_codes
@@ -21,8 +23,6 @@ from protok.tokens import files
 from protok.tokens.tokens import Tokens
 from protok.tokens.vocabulary import EOS, MASK, UNK
 from tests.helpers.paths import ROOT
-
-pytest.importorskip("transformers", reason="needs the extra: pip install 'protok[prior]'")
 
 RECIPES = sorted((ROOT / "recipes" / "prior").glob("*.toml"))
 SMALL = {"layers": 2, "width": 32, "heads": 2}

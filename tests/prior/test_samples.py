@@ -6,6 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("transformers", reason="needs the extra: pip install 'protok[prior]'")
+
 from PIL import Image
 
 import protok
@@ -26,7 +29,6 @@ from protok.structure.store import write_store
 from protok.tokens import files
 from tests.helpers.paths import ROOT
 
-pytest.importorskip("transformers", reason="needs the extra: pip install 'protok[prior]'")
 TINY = {
     "model.layers": 1,
     "model.width": 16,

@@ -11,9 +11,6 @@ import protok
 from protok.errors import FormatError, NoProtein
 from protok.structure.store import open_store, read_store, unread, write_store
 from protok.testing import exclude, random_backbone, random_complex
-from protok.training.batches import PLAN, Stream
-
-CURRICULUM = ((0.0, 16), (0.5, 64))
 
 
 @pytest.fixture
@@ -46,32 +43,6 @@ def test_what_is_not_a_store_is_refused(tmp_path):
     (tmp_path / "s.parquet").write_text("no")
     with pytest.raises(FormatError, match="s.parquet.*not a structure store"):
         read_store(tmp_path / "s.parquet")
-
-
-def test_batches_follow_from_the_step(store):
-    stream = Stream(store, 100, CURRICULUM, seed=3)
-    assert stream.batch(21, 100) == Stream(store, 100, CURRICULUM, seed=3).batch(21, 100)
-    assert stream.batch(21, 100) != Stream(store, 100, CURRICULUM, seed=4).batch(21, 100)
-    assert stream.batch(21, 100) != stream.batch(22, 100)
-
-
-def test_batches_keep_to_curriculum_and_size(store):
-    stream = Stream(store, 100, CURRICULUM, seed=0)
-    for step in range(0, 10 * PLAN):
-        crops = stream.batch(step, 10 * PLAN)
-        longest = 16 if step < 5 * PLAN else 64
-        sizes = [c.stop - c.begin for c in crops]
-        assert crops and max(sizes) <= longest and sum(sizes) <= 100 + 2 * longest
-        for c in crops:
-            assert 0 <= c.begin < c.stop <= store.lengths()[c.chain]
-
-
-def test_chains_are_drawn_by_weight(store):
-    weight = np.array([0.0, 0.5, 0.5, 0.0, 0.0])
-    stream = Stream(dataclasses.replace(store, weight=weight), 60, CURRICULUM, seed=0)
-    drawn = [c.chain for step in range(4 * PLAN) for c in stream.batch(step, 4 * PLAN)]
-    share = np.bincount(drawn, minlength=5) / len(drawn)
-    assert share[[0, 3, 4]].sum() == 0 and abs(share[1] - 0.5) < 0.1
 
 
 def test_a_folder_is_parsed_once(tmp_path, monkeypatch):

@@ -11,8 +11,6 @@ from protok.tokenizers.alphabets import ProteinBlocks, ThreeDi
 from protok.tokenizers.protocol import CrossesChains, decoding
 from tests.helpers.paths import GOLDEN
 
-pytest.importorskip("biotite")
-
 BOTH = pytest.mark.parametrize("tokenizer", [ThreeDi(), ProteinBlocks()], ids=lambda t: t.name)
 
 

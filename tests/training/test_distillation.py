@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+pytest.importorskip("lightning", reason="training is an extra")
+
 import protok
 from protok.common.callbacks import read_metrics
 from protok.model.decoder import Decoder

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("lightning", reason="training is an extra")
+
 import protok
 from protok.cli import main
 from protok.common.callbacks import read_metrics

@@ -6,8 +6,10 @@ import socket
 import subprocess
 import sys
 
-import lightning
 import pytest
+
+lightning = pytest.importorskip("lightning", reason="training is an extra")
+
 import torch
 
 import protok

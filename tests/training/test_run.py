@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("lightning", reason="training is an extra")
+
 import protok
 from protok.common import trainer
 from protok.common.callbacks import read_metrics

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+
+pytest.importorskip("matplotlib", reason="pictures are an extra")
+
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
