@@ -135,7 +135,7 @@ MAY_ASK = {
 }
 
 
-def for_heads(path: Path) -> set[str]:
+def asks_by_name(path: Path) -> set[str]:
     """Names that a module asks objects for by hasattr and getattr; `__name__` and its like are fine."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -150,7 +150,7 @@ def for_heads(path: Path) -> set[str]:
 def test_what_an_object_can_do_is_asked_by_type():
     """Of tokenizers, sources of data and the like: `isinstance` with a protocol."""
     package = ROOT / "protok"
-    asking = {str(p.relative_to(package)) for p in package.glob("*/**/*.py") if asked(p)}
+    asking = {str(p.relative_to(package)) for p in package.glob("*/**/*.py") if asks_by_name(p)}
     assert asking == MAY_ASK.keys()
 
 

@@ -37,7 +37,7 @@ def at_least_one(section: Any, *keys: str) -> None:
 class OptimSettings:
     """What a section ``optim`` says in every recipe.
 
-    ``steps`` of AdamW, at a rate that rises to ``lr`` over ``warmup`` steps and then falls to zero;
+    ``steps`` of AdamW, at a rate that rises to ``lr`` over ``lr_warmup_steps`` steps and then falls to zero;
     ``clip``: gradients have at most this norm. ``precision``: ``bf16-mixed``, ``32``, or ``auto``,
     the faster of them here.
     """
@@ -45,7 +45,7 @@ class OptimSettings:
     steps: int = 6000
     lr: float = 1e-3
     weight_decay: float = 0.0
-    warmup: int = 200
+    lr_warmup_steps: int = 200
     clip: float = 1.0
     precision: str = "auto"
     seed: int = 0
