@@ -137,3 +137,43 @@ def write_errors(rows: Sequence[tuple[str, str, str]], path: Path, append: bool 
         return
     with atomic(path, "wb") as handle:
         handle.write("".join(["file\tchain\treason\n", *lines]).encode("utf-8", "backslashreplace"))
+
+
+@contextlib.contextmanager
+def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock that ends with the process, however it ends.
+
+    Parameters
+    ----------
+    path
+        A file, made if it is not there.
+    wait
+        Until another process has let go of it.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds it, and `wait` is False.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        _hold(handle, wait)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _hold(handle: int, wait: bool) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        while True:
+            try:
+                # Of one byte; it tries for ten seconds where it may wait.
+                return msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            except OSError as error:
+                if not wait:
+                    raise BlockingIOError(*error.args) from error
+    fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -7,6 +7,7 @@ leaves half done (a torn last line, a part that no line names) is as if it had n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from protok.common.files import write_json
+from protok.common.files import lock, write_json
 from protok.errors import ProtokError
 from protok.pipeline.inputs import Source
 from protok.tokens.files import save
@@ -67,7 +68,15 @@ class Journal:
     def __init__(self, folder: Path, job: dict, fresh: bool = False):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(folder / "lock")
+        self._held = contextlib.ExitStack()
+        try:
+            self._held.enter_context(lock(folder / "lock", wait=False))
+        except BlockingIOError:
+            raise ProtokError(
+                "another process is working on this output",
+                "wait for it, or write elsewhere",
+                file=str(folder),
+            ) from None
         try:
             before = self._before()
             if fresh and before not in (None, job):
@@ -198,9 +207,7 @@ class Journal:
 
     def close(self) -> None:
         """Let other processes work in the folder."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._held.close()
 
     def remove(self) -> None:
         """Delete the folder: its content has become the output."""
@@ -212,22 +219,3 @@ def difference(before: dict, now: dict) -> str:
     """Name what differs between two jobs, for a message."""
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return ", ".join(f"{key} {before.get(key)!r}, now {now.get(key)!r}" for key in keys)
-
-
-def _lock(path: Path) -> int | None:
-    """Hold a lock that ends with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return None
-    handle = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise ProtokError(
-            "another process is working on this output",
-            "wait for it, or write elsewhere",
-            file=str(path.parent),
-        ) from None
-    return handle

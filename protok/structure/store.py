@@ -9,17 +9,15 @@ it with columns id, split and cluster30 gives homology clusters.
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from protok.common.files import atomic, write_errors
+from protok.common.files import atomic, lock, write_errors
 from protok.errors import FormatError, NoProtein, ProtokError
 from protok.structure.backbone import Backbone
 
@@ -197,21 +195,13 @@ def open_store(source: str | Path, cache: str | Path) -> Store:
     state = "\n".join(f"{utf8(f)}\t{f.stat().st_size}\t{f.stat().st_mtime_ns}" for f in files)
     stamp = cache.with_suffix(".state")
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(cache.with_suffix(".lock")):
+    with lock(cache.with_suffix(".lock")):
         if not (cache.exists() and stamp.exists() and stamp.read_text() == state):
             stamp.unlink(missing_ok=True)
             _parse(files, cache, source)
             with atomic(stamp) as handle:
                 handle.write(state)
         return read_store(cache)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however that ends."""
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _parse(files: list[Path], cache: Path, source: Path) -> None:

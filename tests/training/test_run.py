@@ -2,6 +2,7 @@
 
 import json
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_a_run_leaves_a_model_that_loads(structures, whole):
     assert provenance["steps"] == 40 and provenance["recipe"]["optim"]["lr"] == 1e-3
     # What was used is kept, so that a run that is resumed elsewhere goes on in it.
     resolved = json.loads((whole / "recipe.json").read_text())["optim"]["precision"]
-    assert resolved in ("32", "bf16-mixed") and trainer._seconds(torch.float32) > 0
+    assert resolved == ("bf16-mixed" if trainer.half_is_faster() else "32")
     with pytest.raises(RecipeError, match="holds a run already.*resume"):
         run.run(structures=structures, out=whole, overrides=TINY)
 
@@ -124,11 +125,21 @@ def test_a_run_that_fails_in_validation_and_is_resumed_ends_the_same(structures,
     assert all(torch.equal(mine[k], theirs[k]) for k in theirs if k not in TRANSIENT)
 
 
-@pytest.mark.parametrize(("half", "precision"), [(1.0, "bf16-mixed"), (60.0, "32"), (3.0, "32")])
-def test_precision_is_what_this_machine_is_fast_at(monkeypatch, tmp_path, half, precision):
+@pytest.mark.parametrize(
+    ("line", "precision"),
+    [
+        ("flags : fpu sse avx2 avx512_bf16 amx_tile", "bf16-mixed"),
+        ("Features : fp asimd bf16 i8mm", "bf16-mixed"),
+        ("flags : fpu sse avx2 avx512f", "32"),
+        ("", "32"),
+    ],
+)
+def test_precision_is_what_the_processor_says_it_has(monkeypatch, tmp_path, line, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    spent = {torch.bfloat16: half, torch.float32: 4.0}
-    monkeypatch.setattr(trainer, "_seconds", spent.__getitem__)
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, *a, **k: line if str(path) == "/proc/cpuinfo" else read(path, *a, **k)
+    )
     assert trainer.on_this_machine(Recipe()).optim.precision == precision
     asked = read_recipe(None, {"optim.precision": "bf16-mixed"})
     assert trainer.on_this_machine(asked) == asked
