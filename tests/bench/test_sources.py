@@ -203,6 +203,7 @@ def test_what_cannot_stand_side_by_side_is_refused(data, files, tmp_path):
     assert main(["bench", "report", str(out), "-o", str(other)]) == 2
 
 
+@pytest.mark.slow
 def test_packed_results_are_those_of_the_files(data, tmp_path, capsys):
     folder, packed = tmp_path / "results", tmp_path / "results.parquet"
     bench.evaluate(["3di", "random-code"], ["sites"], data, out=folder / "one", probe="linear")
