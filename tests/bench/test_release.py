@@ -286,8 +286,7 @@ def test_lists_of_proteinglue_are_aligned(shared, dump, tmp_path):
 
 
 def test_lists_of_atlas_take_its_own_files(shared, tmp_path):
-    import pandas as pd
-
+    pd = pytest.importorskip("pandas")
     here = Folder(shared("structtokenbench"))
     items, wanted = [], []
     for row in official(shared, "FlexRMSF", "fold_test", most=3):

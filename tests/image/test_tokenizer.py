@@ -304,6 +304,7 @@ def test_codes_that_cannot_be_written_spare_the_file_that_is_there(tmp_path, mon
 
 
 def test_images_of_one_name_are_not_written_over_each_other(tmp_path):
+    pytest.importorskip("PIL", reason="needs Pillow")
     model = str(tokenizer().save_pretrained(tmp_path / "m"))
     shades = {"a.png": 0, "a.bmp": 90, "a-2.png": 180, "a-mirrored.png": 255}
     for name, shade in shades.items():

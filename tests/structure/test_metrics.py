@@ -114,6 +114,7 @@ def test_tm_score_equals_a_plain_search(sigma):
 
 
 def test_backbone_rmsd_equals_biotite_and_biopython():
+    pytest.importorskip("Bio", reason="needs biopython")
     from Bio.SVDSuperimposer import SVDSuperimposer
     from biotite.structure import rmsd, superimpose
 

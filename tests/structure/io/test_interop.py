@@ -65,12 +65,19 @@ def residue(name, number, *, chain="A", icode="", hetero=False, atoms=("N", "CA"
     ]
 
 
+def needs(library: str) -> None:
+    """Skip where it is not installed."""
+    module = {"biotite": "biotite", "biopython": "Bio", "pyg": "torch_geometric"}[library]
+    pytest.importorskip(module, reason="needs the extra: pip install 'protok[interop]'")
+
+
 # There and back -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("library", ["biotite", "biopython", "pyg"])
 @pytest.mark.parametrize("make", [difficult, lambda: random_backbone(30, 3)])
 def test_there_and_back(library, make):
+    needs(library)
     backbone = make()
     there = getattr(interop, f"to_{library}")(backbone)
     back = getattr(interop, f"from_{library}")(there)
@@ -85,6 +92,7 @@ def test_there_and_back(library, make):
 
 @pytest.mark.parametrize("library", ["biotite", "biopython", "pyg"])
 def test_no_bfactors_stay_none(library):
+    needs(library)
     backbone = replace(random_backbone(4), bfactor=np.full(4, np.nan, np.float32))
     there = getattr(interop, f"to_{library}")(backbone)
     assert np.isnan(getattr(interop, f"from_{library}")(there).bfactor).all()
@@ -120,6 +128,7 @@ def test_to_biotite_writes_as_pdb(tmp_path):
 
 
 def test_to_biopython_writes_as_pdb(tmp_path):
+    needs("biopython")
     from Bio.PDB import PDBIO, PDBParser
 
     backbone = joined([random_backbone(20, 4), random_backbone(7, 5, chain="B")])
@@ -137,6 +146,8 @@ def test_to_biopython_writes_as_pdb(tmp_path):
 
 
 def test_coordinates_are_copied():
+    needs("biopython")
+    needs("pyg")
     backbone = random_backbone(3)
     before = backbone.coords.copy()
     interop.to_biotite(backbone).coord[:] = 0
@@ -150,6 +161,7 @@ def test_coordinates_are_copied():
 
 @pytest.mark.parametrize("library", ["biotite", "biopython"])
 def test_a_number_used_twice_is_refused_not_merged(library):
+    needs(library)
     backbone = replace(random_backbone(3), index=np.array([1, 2, 2], np.int32), name="double")
     with pytest.raises(Unsupported, match="double, chain A: two residues .*number 2;.*apart"):
         getattr(interop, f"to_{library}")(backbone)
@@ -222,6 +234,7 @@ HETATM   15  O   HOH A 101      20.000   3.000   0.000  1.00 33.00           O
 
 
 def test_from_biopython_alternatives_modified_residues_and_water(tmp_path):
+    needs("biopython")
     from Bio.PDB import PDBParser
 
     path = tmp_path / "alt.pdb"
@@ -241,6 +254,7 @@ def test_from_biopython_alternatives_modified_residues_and_water(tmp_path):
 
 
 def test_from_biopython_refuses_residues_and_empty_structures():
+    needs("biopython")
     from Bio.PDB.Structure import Structure
 
     structure = interop.to_biopython(random_backbone(3))
@@ -258,6 +272,7 @@ def test_from_biopython_refuses_residues_and_empty_structures():
 
 
 def test_pyg_fields():
+    needs("pyg")
     import torch
 
     backbone = exclude(random_backbone(5, 6), 3, atoms=0)
@@ -268,6 +283,7 @@ def test_pyg_fields():
 
 
 def test_pyg_batches_keep_numbers():
+    needs("pyg")
     from torch_geometric.data import Batch
 
     backbones = [random_backbone(5, 1), difficult()]
@@ -280,6 +296,7 @@ def test_pyg_batches_keep_numbers():
 
 
 def test_pyg_of_coordinates_only():
+    needs("pyg")
     import torch
     from torch_geometric.data import Data
 
@@ -292,6 +309,7 @@ def test_pyg_of_coordinates_only():
 
 
 def test_pyg_refusals():
+    needs("pyg")
     import torch
     from torch_geometric.data import Data
 
@@ -325,6 +343,7 @@ def test_as_backbone_refuses_other_things_of_these_libraries():
 
 
 def test_as_backbone_knows_subclasses():
+    needs("pyg")
     from torch_geometric.data import Data
 
     class Protein(Data):
@@ -352,6 +371,7 @@ def test_as_backbone_loads_no_library_it_does_not_need():
 
 @pytest.mark.parametrize("entry", ["1dix", "1k6p", "3o5r", "5h73", "5ugo", "4gxy"])
 def test_libraries_agree_with_our_reader(shared, entry):
+    needs("biopython")
     from Bio.PDB import PDBParser
     from biotite.structure.io.pdb import PDBFile
 
