@@ -128,6 +128,7 @@ def test_importing_protok_costs_nothing():
 
 # Files that may ask whether an object has a name, and why no type can be asked for.
 MAY_ASK = {
+    "common/trainer.py": "torch, whose older versions do not say what a processor has",
     "structure/io/interop.py": "classes of libraries that are not imported to find out",
     "image/pixels.py": "classes of Pillow and torch, which are not imported to find out",
     "quantize/usage.py": "tensors, where torch is not imported to find out",
