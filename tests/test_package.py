@@ -155,6 +155,26 @@ def test_what_an_object_can_do_is_asked_by_type():
     assert asking == MAY_ASK.keys()
 
 
+def test_text_is_utf8_whatever_the_locale():
+    """Files and programs are read and written alike on every machine."""
+    left = []
+    for path in sorted((ROOT / "protok").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call):
+                continue
+            name, first = ast.unparse(call.func), [ast.unparse(value) for value in call.args]
+            keys = {key.arg for key in call.keywords}
+            text = name == "open" and None not in keys and "b'" not in "".join(first[1:])
+            text |= name.endswith(".open") and "newline" in keys
+            text |= name.endswith(".read_text") and not first
+            text |= name.endswith(".write_text") and len(first) < 2
+            text |= name.startswith("subprocess.") and "text" in keys
+            if text and "encoding" not in keys:
+                left.append(f"{path.name}:{call.lineno}")
+    # Opened in a mode that the caller gives, with the encoding if it is text.
+    assert left == []
+
+
 @pytest.mark.parametrize("name", protok.__all__)
 def test_public_names_are_there(name):
     assert getattr(protok, name) is not None

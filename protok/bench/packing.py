@@ -43,7 +43,7 @@ def _in_folder(folder: Path) -> list[Result]:
     rows = []
     for path in sorted(folder.glob("*/*.json")):
         try:
-            row = json.loads(path.read_text())
+            row = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise FormatError("damaged result", "delete it", file=str(path)) from error
         if is_result(row):

@@ -154,7 +154,7 @@ def save(result: Result, path: Path) -> None:
 def cached(path: Path, key: str) -> Result | None:
     """The result at a path if it is of this key and did not fail."""
     try:
-        row = json.loads(path.read_text())
+        row = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     same = is_result(row) and row["key"] == key

@@ -223,7 +223,7 @@ class MetricsFile:
             self.columns += fresh
             self._rewrite()
         else:
-            with self.path.open("a", newline="") as handle:
+            with self.path.open("a", newline="", encoding="utf-8") as handle:
                 handle.write(self._line(row))
 
     def _line(self, row: Mapping[str, float]) -> str:
@@ -233,14 +233,14 @@ class MetricsFile:
     def _rewrite(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(self.path, self.path.parent) as draft:
-            draft.write_text(",".join(self.columns) + "\n" + "".join(map(self._line, self.rows)))
+            draft.write_text(",".join(self.columns) + "\n" + "".join(map(self._line, self.rows)), "utf-8")
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
     """Rows of a metrics file, without empty cells; a row that a kill cut short is left out."""
     if not Path(path).exists():
         return []
-    with Path(path).open(newline="") as handle:
+    with Path(path).open(encoding="utf-8", newline="") as handle:
         head, *lines = [*csv.reader(handle)] or [[]]
     rows = []
     for line in lines:

@@ -30,7 +30,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 
 def shipped(kind: str = "") -> list[str]:
     """Names of the models that protok brings, of one kind."""
-    found = {p.parent.name: json.loads(p.read_text()) for p in WEIGHTS.glob("*/config.json")}
+    found = {p.parent.name: json.loads(p.read_text(encoding="utf-8")) for p in WEIGHTS.glob("*/config.json")}
     return sorted(name for name, config in found.items() if config.get("kind", "") == kind)
 
 
@@ -166,7 +166,7 @@ def read_model(
     config, weights = (folder / name for name in FILES)
     remedy = f"its folder holds {' and '.join(FILES)}"
     try:
-        said = json.loads(config.read_text())
+        said = json.loads(config.read_text(encoding="utf-8"))
         found = said.get("kind", "")
         if found != kind:
             remedy = f"it is for {READERS[found]}" if found in READERS else remedy

@@ -107,7 +107,8 @@ class TrainingRun:
         self.steps = int(state.get("global_step", 0))
         self.data_sha256: str | None = state.get("data_sha256")
         self.recipe = self.out / "recipe.json"
-        self.settings = json.loads(self.recipe.read_text()) if resume and self.recipe.exists() else {}
+        known = resume and self.recipe.exists()
+        self.settings = json.loads(self.recipe.read_text(encoding="utf-8")) if known else {}
 
     @property
     def first(self) -> bool:

@@ -96,7 +96,7 @@ def on_this_machine(plan: Any, before: Path | None = None) -> Any:
     if plan.optim.precision != "auto":
         return plan
     if before is not None and before.exists():
-        precision = json.loads(before.read_text())["optim"]["precision"]
+        precision = json.loads(before.read_text(encoding="utf-8"))["optim"]["precision"]
     elif torch.cuda.is_available():
         precision = "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "32"
     else:

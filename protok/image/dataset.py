@@ -194,7 +194,7 @@ def _npz(path: Path, part: str) -> Pictures:
 
 def _listed(path: Path) -> list[str]:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(
             f"cannot read the list of classes ({error})", "one class a line", file=str(path)

@@ -98,7 +98,7 @@ class Journal:
     def _before(self) -> dict | None:
         """The job of an interrupted run."""
         path = self.folder / "job.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():
@@ -171,14 +171,14 @@ class Journal:
         if self._tokens:
             part = self.folder / f"{self._next:06}.parquet"
             save(self._tokens, part)
-            with open(part, "rb") as handle:
+            with open(part, "r+b") as handle:  # Windows syncs only what may be written
                 os.fsync(handle.fileno())
             self._next += 1
         lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in self._entries)
         path = self.folder / "journal.jsonl"
         good = path.stat().st_size if path.exists() else 0
         try:
-            with open(path, "a") as handle:
+            with open(path, "a", encoding="utf-8") as handle:
                 handle.write(lines)
                 handle.flush()
                 os.fsync(handle.fileno())

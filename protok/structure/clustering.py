@@ -162,8 +162,9 @@ def by_mmseqs(sequences: Sequence[str], identity: float) -> np.ndarray:
             check=True,
             capture_output=True,
             text=True,
+            encoding="utf-8",
         )
-        rows = Path(folder, "out_cluster.tsv").read_text().split()
+        rows = Path(folder, "out_cluster.tsv").read_text(encoding="utf-8").split()
     head = np.arange(len(sequences))
     head[np.array(rows[1::2], int)] = np.array(rows[0::2], int)
     return head
@@ -355,7 +356,7 @@ def read_split(path: str | Path, ids: Sequence[str]) -> Split:
         If it is not such a table, or a side is unknown, or it names none of the chains.
     """
     try:
-        with Path(path).open(newline="") as handle:
+        with Path(path).open(encoding="utf-8", newline="") as handle:
             rows = {row["id"]: row for row in csv.DictReader(handle)}
         side = np.array([rows[i]["split"] if i in rows else "" for i in ids])
     except (OSError, KeyError, UnicodeDecodeError) as error:

@@ -116,7 +116,7 @@ def read_store(path: str | Path, *, manifest: str | Path | None = None) -> Store
 
 
 def _clusters(manifest: Path, split: str) -> dict[str, str]:
-    with manifest.open(newline="") as lines:
+    with manifest.open(encoding="utf-8", newline="") as lines:
         rows = csv.DictReader(lines)
         return {row["id"]: row["cluster30"] for row in rows if row.get("split", split) == split}
 
@@ -196,7 +196,7 @@ def open_store(source: str | Path, cache: str | Path) -> Store:
     stamp = cache.with_suffix(".state")
     cache.parent.mkdir(parents=True, exist_ok=True)
     with lock(cache.with_suffix(".lock")):
-        if not (cache.exists() and stamp.exists() and stamp.read_text() == state):
+        if not (cache.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == state):
             stamp.unlink(missing_ok=True)
             _parse(files, cache, source)
             with atomic(stamp) as handle:
@@ -234,4 +234,4 @@ def _parse(files: list[Path], cache: Path, source: Path) -> None:
 def unread(cache: str | Path) -> list[str]:
     """Rows of the error table of a cache (see `open_store`), without the head."""
     table = Path(cache).with_suffix(".errors.tsv")
-    return table.read_text().splitlines()[1:] if table.exists() else []
+    return table.read_text(encoding="utf-8").splitlines()[1:] if table.exists() else []

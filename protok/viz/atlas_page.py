@@ -119,7 +119,7 @@ def _map(
     room = MAP - 40
     big = c["count"][known].max()
     dots = []
-    for i in known[np.argsort(-c["count"][known])].tolist():
+    for i in known[np.argsort(-c["count"][known], kind="stable")].tolist():
         across = 34 + room * (x[i] - x0) / (x1 - x0)
         down = 6 + room * (1 - (y[i] - y0) / (y1 - y0))
         size = 1.6 + 3.4 * np.sqrt(c["count"][i] / big)

@@ -71,7 +71,7 @@ def draw_trace(
     far = 0.55 * (depth.max() - depth) / max(float(np.ptp(depth)), 1e-9)
     rgb = rgb[owner] * (1 - far[:, None]) + far[:, None]
     lines, shades, widths = [], [], []
-    for i in np.argsort(depth).tolist():
+    for i in np.argsort(depth, kind="stable").tolist():
         line = pieces[i][:, :2]
         # A dark rim, shorter so that its ends lie under the line, then the line itself.
         rim = line.copy()

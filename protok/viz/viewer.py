@@ -211,7 +211,7 @@ def view_3dmol(structure: Any, tokenizer: Tokenizer, *, width: int = 640, height
         # 3Dmol.js colours by a property of atoms: the code goes where the B-factor is.
         path = Path(folder) / "codes.pdb"
         write(replace(backbone, bfactor=tokens.ids.astype(np.float32)), path)
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     shown = py3Dmol.view(width=width, height=height)
     shown.addModel(text, "pdb")
     used = {int(i): colours[i] for i in np.unique(tokens.ids[tokens.ids >= 0]).tolist()}

@@ -245,7 +245,7 @@ class Release:
             self._obsolete = {}
             for place in (self._dump, self._dump.parent):
                 path = place / "obsolete.dat"
-                for line in path.read_text().splitlines()[1:] if path.is_file() else []:
+                for line in path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []:
                     words = line.split()  # OBSLTE date old new
                     if len(words) > 3:
                         self._obsolete[words[2].lower()] = words[3].lower()
@@ -271,7 +271,7 @@ class Release:
         out: dict[str, list[tuple[str, str, float]]] = {}
         missing = self.left_out["pairs"] = []
         for split, path in self._pair_files().items():
-            with path.open(newline="") as lines:
+            with path.open(newline="", encoding="utf-8") as lines:
                 rows = list(csv.reader(lines))[1:]
             for i, row in enumerate(rows):
                 if i == SKIPPED.get(path.name):
@@ -318,7 +318,7 @@ class Release:
         for name, cache in self._caches():
             files = {file.stem: file for file in sorted(cache.parent.rglob("*.cif"))}
             try:
-                keys = list(json.loads(cache.read_text()))
+                keys = list(json.loads(cache.read_text(encoding="utf-8")))
             except (ValueError, TypeError) as error:
                 raise CorruptFile(
                     f"no list of chains ({error})", "fetch it again", file=str(cache)

@@ -75,7 +75,7 @@ def _scop(item: dict[str, Any], root: Path) -> tuple[str, str, list[str]]:
 @lru_cache(maxsize=2)
 def _domains(path: Path) -> dict[str, tuple[str, str]]:
     """Entry and description of each domain of a SCOP classification."""
-    rows = (line.split("\t") for line in path.read_text().splitlines() if line[:1] != "#")
+    rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line[:1] != "#")
     return {row[0]: (row[1], row[2]) for row in rows if len(row) > 2}
 
 
@@ -168,7 +168,7 @@ def _atlas(item: dict[str, Any], field: str, structure: Backbone, root: Path) ->
     if not path.is_file():
         raise Left("no table of ATLAS")
     column, factor = ATLAS[field]
-    with path.open(newline="") as lines:
+    with path.open(newline="", encoding="utf-8") as lines:
         values = [row[column] for row in csv.DictReader(lines)]
     if len(values) != len(structure):
         raise FormatError(
