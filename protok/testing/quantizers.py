@@ -4,7 +4,8 @@ A quantizer is a `torch.nn.Module` with `size` and `dim`, ``forward(z (..., d), 
 that returns an object with `z`, `ids` and `loss`, ``lookup(ids) -> (..., d)``, and all its
 state in parameters and buffers, among them `hardness`. One that gives several ids a vector
 says so in `code_shape`, the trailing shape of its ids. The checks work on copies, brought
-into use by a few training steps where that matters.
+into use by a few training steps where that matters. `protok.quantize.Quantizer` is such a module;
+it need not be inherited.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import math
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from protok.quantize import Quantizer
 from protok.testing.requirement import require
 
 
@@ -30,7 +32,7 @@ class HasCodeShape(Protocol):
 HARDNESSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def check_quantizer_shape(quantizer: nn.Module) -> None:
+def check_quantizer_shape(quantizer: Quantizer) -> None:
     """Any leading shape, the empty one too, gives what the flat list of vectors gives."""
     q = _used(quantizer).eval()
     for shape in ((), (1,), (7,), (2, 3), (2, 1, 4), (0,), (2, 0)):
@@ -47,17 +49,17 @@ def check_quantizer_shape(quantizer: nn.Module) -> None:
         require(out.loss.shape == (), f"the loss has shape {tuple(out.loss.shape)}")
 
 
-def check_quantizer_mask(quantizer: nn.Module) -> None:
+def check_quantizer_mask(quantizer: Quantizer) -> None:
     """Masking is removal: same vectors, ids, loss, gradient and state, whatever is masked."""
     used = _used(quantizer)
     for training in (False, True):
         for hardness in HARDNESSES if training else (1.0,):
-            one, two = (_at(used, hardness).train(training) for _ in range(2))
-            z = _latents(one, 96, seed=2).reshape(4, 24, -1)
+            first, second = (_at(used, hardness).train(training) for _ in range(2))
+            z = _latents(first, 96, seed=2).reshape(4, 24, -1)
             mask = torch.rand(4, 24, generator=torch.Generator().manual_seed(3)) < 0.6
             kept = z[mask].clone().requires_grad_()
             dirty = torch.where(mask[..., None], z, torch.nan).requires_grad_()
-            a, b = _seeded(one, dirty, mask), _seeded(two, kept)
+            a, b = _seeded(first, dirty, mask), _seeded(second, kept)
             where = f"{'training' if training else 'eval'}, hardness {hardness:g}"
             wrong = int((a.ids[mask] != b.ids).sum())
             require(not wrong, f"masking instead of removal changes {wrong} ids ({where})")
@@ -71,19 +73,20 @@ def check_quantizer_mask(quantizer: nn.Module) -> None:
             require(error < 1e-6, f"masking changes the loss by {error:.2g} ({where})")
             (a.z[mask].sum() + a.loss).backward()
             (b.z.sum() + b.loss).backward()
-            leak = _largest(dirty.grad[~mask])
+            gradient = _gradient(dirty, where)
+            leak = _largest(gradient[~mask])
             require(leak == 0, f"masked entries get a gradient of {leak:.2g} ({where})")
-            error = _largest(dirty.grad[mask] - kept.grad)
+            error = _largest(gradient[mask] - _gradient(kept, where))
             require(error < 1e-6, f"masking changes the gradient by {error:.2g} ({where})")
-            _same_state(one, two, f"masking changes the state ({where})", 1e-6)
-            nothing = _seeded(one, dirty, torch.zeros_like(mask))
+            _same_state(first, second, f"masking changes the state ({where})", 1e-6)
+            nothing = _seeded(first, dirty, torch.zeros_like(mask))
             require(
                 bool((nothing.ids == -1).all()) and _largest(nothing.z) == 0 == _largest(nothing.loss),
                 f"a wholly masked input has codes, vectors or a loss ({where})",
             )
 
 
-def check_quantizer_range(quantizer: nn.Module) -> None:
+def check_quantizer_range(quantizer: Quantizer) -> None:
     """Ids are whole numbers in 0..size-1, however large or small the latents are.
 
     Latents that are not finite have none: they are an error that says so.
@@ -101,15 +104,15 @@ def check_quantizer_range(quantizer: nn.Module) -> None:
         for value in (math.nan, math.inf):
             z = _latents(q, 20, seed=4)
             z[3, 0] = value
-            said = ""
+            message = ""
             try:
                 q(z)
             except ValueError as error:
-                said = str(error)
-            require("NaN" in said, f"latents with {value} give {said or 'codes'!r}, not an error")
+                message = str(error)
+            require("NaN" in message, f"latents with {value} give {message or 'codes'!r}, not an error")
 
 
-def check_quantizer_lookup(quantizer: nn.Module) -> None:
+def check_quantizer_lookup(quantizer: Quantizer) -> None:
     """In eval the output is the vector of its id, at any hardness; -1 looks up zeros."""
     used = _used(quantizer)
     for hardness in HARDNESSES:
@@ -127,7 +130,7 @@ def check_quantizer_lookup(quantizer: nn.Module) -> None:
     require(zeros == 0, f"lookup of -1 gives values up to {zeros:.2g}, not zeros")
 
 
-def check_quantizer_gradient(quantizer: nn.Module) -> None:
+def check_quantizer_gradient(quantizer: Quantizer) -> None:
     """In training a finite gradient of the output reaches every vector at every hardness."""
     used = _used(quantizer)
     for hardness in HARDNESSES:
@@ -136,16 +139,16 @@ def check_quantizer_gradient(quantizer: nn.Module) -> None:
         out = q(z)
         weight = torch.randn(z.shape, generator=torch.Generator().manual_seed(7))
         (out.z * weight).sum().backward()
-        require(z.grad is not None, f"no gradient reaches the input at hardness {hardness:g}")
-        reached = int((z.grad.abs().sum(-1) > 0).sum())
+        gradient = _gradient(z, f"hardness {hardness:g}")
+        reached = int((gradient.abs().sum(-1) > 0).sum())
         require(
-            reached == len(z) and bool(z.grad.isfinite().all()),
+            reached == len(z) and bool(gradient.isfinite().all()),
             f"a finite gradient reaches {reached} of {len(z)} vectors at hardness {hardness:g}, "
-            f"with {int((~z.grad.isfinite()).sum())} values not finite",
+            f"with {int((~gradient.isfinite()).sum())} values not finite",
         )
 
 
-def check_quantizer_eval(quantizer: nn.Module) -> None:
+def check_quantizer_eval(quantizer: Quantizer) -> None:
     """In eval nothing changes: no state, and the same input gives the same output."""
     used = _used(quantizer)
     for hardness in HARDNESSES:
@@ -166,7 +169,7 @@ def check_quantizer_eval(quantizer: nn.Module) -> None:
         )
 
 
-def check_quantizer_resume(quantizer: nn.Module) -> None:
+def check_quantizer_resume(quantizer: Quantizer) -> None:
     """A `state_dict` is all of it: loaded into a copy it gives the same and trains the same.
 
     Checked at every hardness, so in the middle of a ramp too.
@@ -197,7 +200,7 @@ def check_quantizer_resume(quantizer: nn.Module) -> None:
         _same_state(q, fresh, f"training goes on differently after loading at {hardness:g}")
 
 
-def check_quantizer_autocast(quantizer: nn.Module) -> None:
+def check_quantizer_autocast(quantizer: Quantizer) -> None:
     """Inside bfloat16 autocast it computes in float32: the same ids, vectors and state."""
     used = _used(quantizer)
     for training in (False, True):
@@ -234,15 +237,15 @@ QUANTIZER_CONTRACTS = (
 )
 
 
-def _codes(quantizer: nn.Module) -> tuple[int, ...]:
+def _codes(quantizer: Quantizer) -> tuple[int, ...]:
     return tuple(quantizer.code_shape) if isinstance(quantizer, HasCodeShape) else ()
 
 
-def _latents(quantizer: nn.Module, n: int, seed: int) -> Tensor:
+def _latents(quantizer: Quantizer, n: int, seed: int) -> Tensor:
     return torch.randn(n, quantizer.dim, generator=torch.Generator().manual_seed(seed))
 
 
-def _used(quantizer: nn.Module) -> nn.Module:
+def _used(quantizer: Quantizer) -> Quantizer:
     """A copy after a little training, as hard as it was, on the CPU."""
     q = copy.deepcopy(quantizer).cpu().train()
     for seed in (101, 102):
@@ -250,26 +253,32 @@ def _used(quantizer: nn.Module) -> nn.Module:
     return q
 
 
-def _at(quantizer: nn.Module, hardness: float) -> nn.Module:
+def _at(quantizer: Quantizer, hardness: float) -> Quantizer:
     """A copy of this hardness."""
     q = copy.deepcopy(quantizer)
     q.hardness.fill_(hardness)
     return q
 
 
-def _seeded(quantizer: nn.Module, *arguments):
+def _seeded(quantizer: Quantizer, *arguments):
     """Call with a fixed state of the global generator, which is restored."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return quantizer(*arguments)
 
 
+def _gradient(z: Tensor, where: str) -> Tensor:
+    if z.grad is None:
+        raise AssertionError(f"no gradient reaches the input ({where})")
+    return z.grad
+
+
 def _largest(difference: Tensor) -> float:
     return float(difference.detach().abs().max()) if difference.numel() else 0.0
 
 
-def _same_state(a: nn.Module, b: nn.Module, otherwise: str, tolerance: float = 0.0) -> None:
-    one, two = a.state_dict(), b.state_dict()
-    for key in one:
-        error = _largest(one[key].double() - two[key].double())
+def _same_state(a: Quantizer, b: Quantizer, otherwise: str, tolerance: float = 0.0) -> None:
+    expected = b.state_dict()
+    for key, value in a.state_dict().items():
+        error = _largest(value.double() - expected[key].double())
         require(error <= tolerance, f"{otherwise}: {key} differs by up to {error:.2g}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from protok.structure.backbone import AMINO_ACIDS, Backbone
 
@@ -157,23 +158,27 @@ def random_rotation(seed: int = 0) -> np.ndarray:
     return q * np.sign(np.linalg.det(q))
 
 
-def moved(backbone: Backbone, rotation: np.ndarray | None = None, shift=0.0) -> Backbone:
+def moved(backbone: Backbone, rotation: np.ndarray | None = None, shift: ArrayLike = 0.0) -> Backbone:
     """Rotate by a (3, 3) matrix about the origin, then shift by (3,) in Å."""
     coords = backbone.coords.astype(np.float64)
     if rotation is not None:
         coords = coords @ np.asarray(rotation).T
-    return replace(backbone, coords=(coords + shift).astype(np.float32))
+    return replace(backbone, coords=(coords + np.asarray(shift)).astype(np.float32))
 
 
 def mirrored(backbone: Backbone) -> Backbone:
     """The mirror image: x becomes -x."""
-    return replace(backbone, coords=backbone.coords * np.float32([-1, 1, 1]))
+    return replace(backbone, coords=backbone.coords * np.array([-1, 1, 1], np.float32))
 
 
-def exclude(backbone: Backbone, residues, atoms=slice(None)) -> Backbone:
+def exclude(
+    backbone: Backbone,
+    residues: int | np.integer | slice | Sequence[int] | np.ndarray,
+    atoms: slice | int | Sequence[int] = slice(None),
+) -> Backbone:
     """The same residues with atoms (all, or by position in N, CA, C, O) of some missing."""
     coords = backbone.coords.copy()
-    for residue in np.atleast_1d(residues):
+    for residue in np.atleast_1d(np.arange(len(coords))[residues]):
         coords[residue, atoms] = np.nan
     return replace(backbone, coords=coords)
 

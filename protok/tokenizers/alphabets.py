@@ -7,6 +7,8 @@ they were made to be compared, not to be turned back into coordinates.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,15 +33,19 @@ class _Alphabet:
     @property
     def codebook(self) -> str:
         """`name@fingerprint`, the fingerprint taken over version and letters."""
-        said = f"{self.name} {self.version} {self.alphabet}"
-        return f"{self.name}@{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+        digest = hashlib.sha256(f"{self.name} {self.version} {self.alphabet}".encode()).hexdigest()
+        return f"{self.name}@{digest[:8]}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.codebook}, {self.size} codes, no decoder)"
 
-    def encode_batch(self, structures, *, across_chains: bool = False) -> list[Tokens]:
+    def encode(self, structure: Any, *, across_chains: bool = False) -> Tokens:
+        """Give each residue its letter; an alphabet says how."""
+        raise NotImplementedError
+
+    def encode_batch(self, structures: Sequence[Any], *, across_chains: bool = False) -> list[Tokens]:
         """Encode several structures, each as `encode` does."""
-        return [self.encode(one, across_chains=across_chains) for one in structures]
+        return [self.encode(structure, across_chains=across_chains) for structure in structures]
 
     def embed(self, structure, *, quantized: bool = False, across_chains: bool = False) -> np.ndarray:
         """Return the letters as one-hot vectors.
@@ -216,7 +222,7 @@ def _atom_array(atoms: np.ndarray):
     # biotite starts a new chain where numbers fall, and takes dihedrals of amino acids only:
     # the numbers and names of the file must not matter here.
     array.res_id = np.repeat(np.arange(n), kinds)
-    array.res_name[:] = "ALA"
+    array.res_name = np.full(n * kinds, "ALA", "U5")
     return array
 
 

@@ -19,6 +19,7 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -145,7 +146,7 @@ class NativeEncoder:
         node, edges = featurize(batch, self.encoder.neighbours, self.encoder.global_frame)
         h = self.encoder.inputs(node)
         for message in self.encoder.messages:
-            h = _updated(h, edges, message)
+            h = _updated(h, edges, cast(Message, message))
         return self.encoder.outputs(h)
 
 

@@ -185,7 +185,7 @@ class Embeds(Named, Protocol):
 class HasStates(Named, Protocol):
     """Hidden states: wider than embeddings, and of tokens those that the decoder has."""
 
-    def states(self, given: Backbone | Tokens, /) -> np.ndarray:
+    def states(self, structure_or_tokens: Backbone | Tokens, /) -> np.ndarray:
         """(L, w) float32; NaN where a residue is incomplete or has no token."""
         ...
 

@@ -8,6 +8,7 @@ heads belong to the training and are not saved with the model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,7 @@ class AuxiliaryLoss:
 
 
 def heads_for(
-    widths: tuple[int, int, int], weights: tuple[float, ...], outs: tuple[int, int, int]
+    widths: tuple[int, int, int], weights: tuple[float, ...], outs: Sequence[int]
 ) -> tuple[dict[str, float], nn.ModuleDict]:
     """The weights that are not 0, and a linear head for each of them.
 
@@ -54,15 +55,14 @@ def heads_for(
         Outputs of each head.
     """
     asked = {place: weight for place, weight in zip(PLACES, weights, strict=True) if weight}
-    heads = {
-        place: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
-        for place, width, out in zip(PLACES, widths, outs, strict=True)
-        if place in asked
-    }
-    for head in heads.values():
-        nn.init.zeros_(head[1].weight)
-        nn.init.zeros_(head[1].bias)
-    return asked, nn.ModuleDict(heads)
+    heads = nn.ModuleDict()
+    for place, width, out in zip(PLACES, widths, outs, strict=True):
+        if place in asked:
+            linear = nn.Linear(width, out)
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+            heads[place] = nn.Sequential(nn.LayerNorm(width), linear)
+    return asked, heads
 
 
 class ResidueTypeHeads(nn.Module):
@@ -87,7 +87,7 @@ class ResidueTypeHeads(nn.Module):
 
 def amino_acids(sequence: str) -> Tensor:
     """(n,) classes of the letters of a sequence."""
-    return torch.from_numpy(np.array([AMINO_ACIDS.find(one) for one in sequence], np.int64))
+    return torch.from_numpy(np.array([AMINO_ACIDS.find(letter) for letter in sequence], np.int64))
 
 
 class DistillationHeads(nn.Module):
@@ -119,9 +119,9 @@ class DistillationHeads(nn.Module):
         targets = targets[rows]
         loss, right = activations.states.new_zeros((), dtype=torch.float32), {}
         for place, held, head in activations.for_heads(self.heads):
-            said = head(held[rows]).float()
-            true = targets[:, : said.shape[1]]
-            error = (said - true).square().sum() / max(true.numel(), 1)
+            out = head(held[rows]).float()
+            true = targets[:, : out.shape[1]]
+            error = (out - true).square().sum() / max(true.numel(), 1)
             loss = loss + self.weights[place] * error
             right[place] = 1 - error.detach()
         return AuxiliaryLoss(loss, right)

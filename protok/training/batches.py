@@ -87,13 +87,13 @@ class TrainingBatches(IterableDataset):
                 crops = self.stream.batch(done * world + rank, of * world)
             coords = [store.coords(c.chain, c.begin, c.stop) for c in crops]
             letters = "".join(store.sequence[c.chain][c.begin : c.stop] for c in crops)
-            said = None
+            targets = None
             if self.teacher is not None:
-                said = torch.cat([self.teacher.targets(c.chain, c.begin, c.stop) for c in crops])
+                targets = torch.cat([self.teacher.targets(c.chain, c.begin, c.stop) for c in crops])
             yield TrainingBatch(
                 Batch.from_coords(torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords]),
                 amino_acids(letters),
-                said,
+                targets,
             )
 
 

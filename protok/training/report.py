@@ -57,8 +57,8 @@ def forgetting_set(asked: str, start: StructureTokenizer, out: Path, limit: int,
         store, about = open_store(asked, cache), asked
         if store.digest != start.provenance.get("valid_sha256"):
             name = "elsewhere"
-    elif (found := _original(start)) is not None:
-        store, about = found
+    elif (original := _original(start)) is not None:
+        store, about = original
     else:
         name, about = "bundled", "chains of the bundled mini set"
         store = open_store(BUNDLED, cache)
@@ -80,15 +80,15 @@ def _original(start: StructureTokenizer) -> tuple[Store, str] | None:
 
 def measure(tokenizer: StructureTokenizer, chains: Sequence[Backbone]) -> list[dict[str, Any]]:
     """Scores of the round trip of each chain, and its codes (None from a continuous model)."""
-    found = []
+    rows = []
     for chain in chains:
         if tokenizer.network.quantizer is None:
             ids, again = None, tokenizer.reconstruct(chain)
         else:
             tokens = tokenizer.encode(chain)
             ids, again = tokens.ids, tokenizer.decode(tokens)
-        found.append({"ids": ids, **_scores(again, chain)})
-    return found
+        rows.append({"ids": ids, **_scores(again, chain)})
+    return rows
 
 
 def _scores(again: Backbone, chain: Backbone) -> dict[str, float]:
@@ -130,13 +130,13 @@ def compare_models(
     codes, of the first 16 chains.
     """
     out = []
-    for one in sets:
-        if not one.chains:
+    for group in sets:
+        if not group.chains:
             continue
-        old, new = measure(before, one.chains), measure(after, one.chains)
-        found: dict[str, Any] = {
-            "name": one.name,
-            "about": one.about,
+        old, new = measure(before, group.chains), measure(after, group.chains)
+        result: dict[str, Any] = {
+            "name": group.name,
+            "about": group.about,
             "chains": [
                 {
                     "name": chain.name,
@@ -144,23 +144,23 @@ def compare_models(
                     "before": {k: round(a[k], 4) for k in MEASURES},
                     "after": {k: round(b[k], 4) for k in MEASURES},
                 }
-                for chain, a, b in zip(one.chains, old, new, strict=True)
+                for chain, a, b in zip(group.chains, old, new, strict=True)
             ],
         }
         for key, (more, _, _) in MEASURES.items():
-            pair = (np.array([row[key] for row in rows]) for rows in (old, new))
-            found[key] = change(*pair, more)
+            a, b = (np.array([row[key] for row in rows]) for rows in (old, new))
+            result[key] = change(a, b, more)
         coded = old[0]["ids"] is not None and new[0]["ids"] is not None
         if coded and before.size == after.size:
             a, b = (np.concatenate([row["ids"] for row in rows]) for rows in (old, new))
             both = (a >= 0) & (b >= 0)
-            found["codes_kept"] = round(float((a[both] == b[both]).mean()), 4)
-            found["codes_used"] = [len(np.unique(ids[ids >= 0])) for ids in (a, b)]
-        if before.codebook == after.codebook and found.get("codes_kept", 1) < 1:
-            few = one.chains[:CROSSED]
-            found["before_codes_after_decoder"] = crossed(before, after, few)
-            found["after_codes_before_decoder"] = crossed(after, before, few)
-        out.append(found)
+            result["codes_kept"] = round(float((a[both] == b[both]).mean()), 4)
+            result["codes_used"] = [len(np.unique(ids[ids >= 0])) for ids in (a, b)]
+        if before.codebook == after.codebook and result.get("codes_kept", 1) < 1:
+            few = group.chains[:CROSSED]
+            result["before_codes_after_decoder"] = crossed(before, after, few)
+            result["after_codes_before_decoder"] = crossed(after, before, few)
+        out.append(result)
     return out
 
 
@@ -176,27 +176,27 @@ def markdown(report: Mapping[str, Any]) -> str:
         "| set (chains) | measure | before | after | change | 95 % interval | better in |",
         "|---|---|---|---|---|---|---|",
     ]
-    for found in report["sets"]:
+    for result in report["sets"]:
         for key, (_, digits, title) in MEASURES.items():
-            row = found[key]
+            row = result[key]
             low, high = row["interval"]
             interval = "" if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
             lines.append(
-                f"| {found['name']} ({len(found['chains'])}) | {title} "
+                f"| {result['name']} ({len(result['chains'])}) | {title} "
                 f"| {row['before']:.{digits}f} | {row['after']:.{digits}f} "
                 f"| {row['change']:+.{digits}f} | {interval} | {row['improved']} |"
             )
     lines.append("")
-    for found in report["sets"]:
-        lines.append(f"**{found['name']}**: {found['about']}.")
-        if "codes_kept" in found:
-            used = " → ".join(map(str, found["codes_used"]))
-            lines.append(f"Codes unchanged: {found['codes_kept']:.1%}; codes used: {used}.")
-        if "before_codes_after_decoder" in found:
+    for result in report["sets"]:
+        lines.append(f"**{result['name']}**: {result['about']}.")
+        if "codes_kept" in result:
+            used = " → ".join(map(str, result["codes_used"]))
+            lines.append(f"Codes unchanged: {result['codes_kept']:.1%}; codes used: {used}.")
+        if "before_codes_after_decoder" in result:
             lines.append(
-                f"First {min(CROSSED, len(found['chains']))} chains, codes from before, decoder "
-                f"from after: {found['before_codes_after_decoder']['rmsd']:.2f} Å; codes from "
-                f"after, decoder from before: {found['after_codes_before_decoder']['rmsd']:.2f} Å."
+                f"First {min(CROSSED, len(result['chains']))} chains, codes from before, decoder "
+                f"from after: {result['before_codes_after_decoder']['rmsd']:.2f} Å; codes from "
+                f"after, decoder from before: {result['after_codes_before_decoder']['rmsd']:.2f} Å."
             )
         lines.append("")
     lines += [f"- {note}" for note in report["notes"]]
@@ -236,7 +236,7 @@ def report_tuning(
         tune.forgetting or recipe.data.valid, start, out, tune.chains, recipe.valid.longest
     )
     sets = [ChainSet("held out", about, chains), original]
-    empty = [f"{one.name}: no chain is short enough to measure" for one in sets if not one.chains]
+    empty = [f"{group.name}: no chain is short enough to measure" for group in sets if not group.chains]
     after = StructureTokenizer.from_pretrained(out / "model")
     for tokenizer in (start, after):
         tokenizer.network.to(device).eval()

@@ -164,8 +164,8 @@ def choose_weights(prepared: Prepared) -> tuple[int, dict[str, float]]:
     step = run.steps
     if plan.valid.patience and (best := run.best()) is not None:
         step = int(best["global_step"])
-        lowest, before = (run.validation(n).get(MONITOR) for n in (step, 0))
-        if start is not None and None not in (lowest, before) and before <= lowest:
+        before, lowest = run.validation(0).get(MONITOR), run.validation(step).get(MONITOR)
+        if start is not None and before is not None and lowest is not None and before <= lowest:
             finetune.init_from(module.network, start)
             step = 0
         else:

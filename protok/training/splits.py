@@ -71,8 +71,8 @@ def make_splits(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> S
         f"{len(set(split.cluster.tolist()))} clusters of {len(store)} chains ({split.method}): "
         + ", ".join(f"{n} {side}" for side, n in counts.items())
     )
-    parts = [_only(store, split.chains(side)) for side in counts if counts[side]]
-    return Splits(*parts[:2], parts[2] if counts["test"] else None, (note,))
+    sides = {side: _only(store, split.chains(side)) for side in counts if counts[side]}
+    return Splits(sides["train"], sides["valid"], sides.get("test"), (note,))
 
 
 def _exclude(store: Store, path: Path) -> Store:
@@ -80,7 +80,7 @@ def _exclude(store: Store, path: Path) -> Store:
         named = set(path.read_text("utf-8").split())
     except (OSError, ValueError) as error:
         raise RecipeError(f"cannot read data.exclude ({error})", file=str(path)) from error
-    rows = np.flatnonzero([one not in named for one in store.ids])
+    rows = np.flatnonzero([id not in named for id in store.ids])
     if not len(rows):
         raise RecipeError("data.exclude leaves no chain to train on", file=str(path))
     return _only(store, rows)

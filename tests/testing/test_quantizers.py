@@ -53,9 +53,9 @@ def test_quantizers_keep(name, contract):
 BROKEN_QUANTIZERS: list = []
 
 
-def broken_quantizer(contract, said):
+def broken_quantizer(contract, message):
     def keep(cls):
-        BROKEN_QUANTIZERS.append(pytest.param(cls, contract, said, id=cls.__name__))
+        BROKEN_QUANTIZERS.append(pytest.param(cls, contract, message, id=cls.__name__))
         return cls
 
     return keep
@@ -211,10 +211,10 @@ class ReturnsHalf(Small):
         return replace(out, z=out.z.bfloat16()) if half else out
 
 
-@pytest.mark.parametrize("quantizer, contract, said", BROKEN_QUANTIZERS)
-def test_a_broken_quantizer_is_caught(quantizer, contract, said):
+@pytest.mark.parametrize("quantizer, contract, message", BROKEN_QUANTIZERS)
+def test_a_broken_quantizer_is_caught(quantizer, contract, message):
     torch.manual_seed(0)
-    with pytest.raises(AssertionError, match=said):
+    with pytest.raises(AssertionError, match=message):
         contract(quantizer())
 
 

@@ -95,9 +95,9 @@ def test_two_processes_train_as_one(structures, tmp_path):
         optimiser.step()
         optimiser.zero_grad()
         schedule.step()
-    found = weights(out / "checkpoints" / PREVIOUS)
+    held = weights(out / "checkpoints" / PREVIOUS)
     for key, value in module.named_parameters():
-        torch.testing.assert_close(found[key], value.detach(), rtol=1e-3, atol=1e-5, msg=key)
+        torch.testing.assert_close(held[key], value.detach(), rtol=1e-3, atol=1e-5, msg=key)
 
     rows = read_metrics(out / "metrics.csv")
     assert [row["step"] for row in rows] == [3, 6] and rows[-1]["valid_usage"] > 0
@@ -141,9 +141,9 @@ def test_two_machines_train_as_one(structures, tmp_path):
         )
         for rank in range(2)
     ]
-    said = [node.communicate(timeout=300)[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
-    assert "".join(said).count("the model is in") == 1, "the first process alone speaks"
+    errors = [node.communicate(timeout=300)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], errors
+    assert "".join(errors).count("the model is in") == 1, "the first process alone speaks"
     rows = read_metrics(tmp_path / "two" / "metrics.csv")
     assert [row["step"] for row in rows] == [20, 24] and "valid_rmsd" in rows[1]
     assert "residue_type_accuracy_states" in rows[0] and "hardness" not in rows[0]
@@ -229,9 +229,9 @@ def test_full_memory_is_explained(structures, tmp_path, monkeypatch, error, is_m
         train.run(structures=structures, out=tmp_path / "x", overrides=settings)
     assert isinstance(caught.value, callbacks.OutOfMemory) == is_memory
     if is_memory:
-        said = str(caught.value)
-        assert "data.residues (now 120" in said and "data.curriculum (now 48" in said
-        assert "optim.scored_residues (now 7)" in said and caught.value.__cause__ is error
+        message = str(caught.value)
+        assert "data.residues (now 120" in message and "data.curriculum (now 48" in message
+        assert "optim.scored_residues (now 7)" in message and caught.value.__cause__ is error
 
 
 def test_an_interrupt_is_said_and_can_be_sent_again(structures, tmp_path, monkeypatch, capsys):
