@@ -32,6 +32,8 @@ from protok.tokens.tokens import LARGEST, Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches, large ones a GPU.
 RESIDUES, GPU_RESIDUES = 1024, 2**15
+#: From a batch to a row for each residue.
+Encode = Callable[[Batch], Tensor]
 
 
 class StructureTokenizer(DeviceMixin):
@@ -111,8 +113,7 @@ class StructureTokenizer(DeviceMixin):
     def _fingerprint(self) -> str:
         if self.network.quantizer is None:
             return "continuous"
-        vectors = self.code_vectors()
-        return hashlib.sha256(np.ascontiguousarray(vectors, dtype="<f4").tobytes()).hexdigest()[:8]
+        return hashlib.sha256(self.code_vectors().astype("<f4").tobytes()).hexdigest()[:8]
 
     @property
     def batch_residues(self) -> int:
@@ -190,7 +191,7 @@ class StructureTokenizer(DeviceMixin):
             Give the vector of each residue's code instead.
         """
         backbone = as_backbone(structure)
-        (z,) = self._latents([backbone], across_chains)
+        z = self._latents(backbone, across_chains)
         if quantized:
             z = self._quantizer.lookup(self._quantizer.assign(z))
         out = z.cpu().numpy().astype(np.float32)
@@ -225,28 +226,28 @@ class StructureTokenizer(DeviceMixin):
         else:
             backbone, encoder = as_backbone(structure_or_tokens), self.network.encoder
             width, present = self.network.config.encoder.hidden, backbone.mask
-            (h,) = self._encoded(
-                [backbone], across_chains, lambda batch: encoder.states(encoder.graph(batch)), width
-            )
+            (h,) = self._encoded([backbone], across_chains, lambda b: encoder.states(encoder.graph(b)), width)
             out = h.cpu().numpy()
         out[~present] = np.nan
         return out
 
-    def _latents(self, structures: Sequence[Backbone], across_chains: bool) -> list[Tensor]:
+    def _latents(self, backbone: Backbone, across_chains: bool = False) -> Tensor:
         width = self.network.config.quantizer.dim
-        return self._encoded(structures, across_chains, self.network.encoder, width)
+        return self._encoded([backbone], across_chains, self.network.encoder, width)[0]
 
     @torch.no_grad()
     def _encoded(
-        self,
-        structures: Sequence[Backbone],
-        across_chains: bool,
-        encode: Callable[[Batch], Tensor],
-        width: int,
+        self, structures: Sequence[Backbone], across_chains: bool, encode: Encode, width: int
     ) -> list[Tensor]:
+        """What `encode` gives for the residues of each structure, in rows of this width."""
         device = self.device
         out = [torch.zeros(len(s), width, dtype=torch.float32, device=device) for s in structures]
-        wholes = _wholes(structures, across_chains)
+        # Residues of one neighbourhood: the number of a structure, and its rows.
+        wholes = (
+            (i, rows)
+            for i, s in enumerate(structures)
+            for rows in ([np.arange(len(s))] if across_chains else _chains(s))
+        )
         for group in packed(wholes, lambda whole: len(whole[1]), self._residues):
             batch = Batch.of([structures[i][rows] for i, rows in group]).to(device)
             # Codes must not depend on a caller's autocast.
@@ -284,21 +285,17 @@ class StructureTokenizer(DeviceMixin):
                 "give ids in 0..size-1, or -1 for a missing token",
                 file=tokens.name,
             )
-        device = self.device
-        ids = torch.from_numpy(tokens.ids.astype(np.int64)).to(device)
         with torch.no_grad():
-            return self._quantizer.lookup(ids)
+            return self._quantizer.lookup(torch.from_numpy(tokens.ids.astype(np.int64)).to(self.device))
 
     def reconstruct(self, structure: Any) -> Backbone:
         """Encode and decode without quantizing: what the codebook costs is the difference."""
         backbone = as_backbone(structure)
-        (z,) = self._latents([backbone], False)
-        return self._build(backbone, z, backbone.mask)
+        return self._build(backbone, self._latents(backbone), backbone.mask)
 
     def _build(self, like: Backbone | Tokens, z: Tensor, present: np.ndarray) -> Backbone:
-        n = len(like)
-        coords = np.full((n, 4, 3), np.nan, np.float32)
-        confidence = np.full(n, np.nan, np.float32)
+        coords = np.full((len(like), 4, 3), np.nan, np.float32)
+        confidence = np.full(len(like), np.nan, np.float32)
         for rows, here in _by_chain(like, present):
             built, sure = self._build_chain(z[rows], here.to(z.device))
             coords[rows], confidence[rows] = built.cpu().numpy(), sure.cpu().numpy()
@@ -395,23 +392,14 @@ def _check_shape(config: ModelConfig, state: Mapping[str, Tensor]) -> None:
 
 def _by_chain(like: Backbone | Tokens, present: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows of each chain that has any residue, and which of them have one."""
-    for chain in dict.fromkeys(like.chain.tolist()):
-        rows = np.flatnonzero(like.chain == chain)
+    for rows in _chains(like):
         if present[rows].any():
             yield rows, torch.from_numpy(present[rows])
 
 
-#: Residues of one neighbourhood: the number of a structure, and its rows.
-Whole = tuple[int, np.ndarray]
-
-
-def _wholes(structures: Sequence[Backbone], across_chains: bool) -> Iterator[Whole]:
-    for i, structure in enumerate(structures):
-        if across_chains:
-            yield i, np.arange(len(structure))
-        else:
-            for chain in structure.chains:
-                yield i, np.flatnonzero(structure.chain == chain)
+def _chains(like: Backbone | Tokens) -> Iterator[np.ndarray]:
+    for chain in dict.fromkeys(like.chain.tolist()):
+        yield np.flatnonzero(like.chain == chain)
 
 
 def is_settled(network: Network) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -43,16 +42,8 @@ def heads_for(
     """The weights that are not 0, and a linear head for each of them.
 
     Heads begin at zero, so that what they hold is at first not pulled anywhere: random ones ask
-    for nonsense, and a network that is trained already would follow before they have learned.
-
-    Parameters
-    ----------
-    widths
-        Of what `Activations` holds, in its order.
-    weights
-        Of the loss at each place; without one, a place has no head.
-    outs
-        Outputs of each head.
+    for nonsense, and a network that is trained already would follow before they have learned. The
+    widths are those of what `Activations` holds, in its order; `outs` are the outputs of the heads.
     """
     asked = {place: weight for place, weight in zip(PLACES, weights, strict=True) if weight}
     heads = nn.ModuleDict()
@@ -87,7 +78,7 @@ class ResidueTypeHeads(nn.Module):
 
 def amino_acids(sequence: str) -> Tensor:
     """(n,) classes of the letters of a sequence."""
-    return torch.from_numpy(np.array([AMINO_ACIDS.find(letter) for letter in sequence], np.int64))
+    return torch.tensor([AMINO_ACIDS.find(letter) for letter in sequence], dtype=torch.long)
 
 
 class DistillationHeads(nn.Module):
@@ -101,7 +92,7 @@ class DistillationHeads(nn.Module):
     ----------
     widths, weights
         See `protok.training.auxiliary.heads_for`.
-    told
+    target_widths
         `Teacher.widths`.
     """
 
@@ -109,9 +100,8 @@ class DistillationHeads(nn.Module):
         self, widths: tuple[int, int, int], weights: tuple[float, ...], target_widths: tuple[int, int]
     ):
         super().__init__()
-        self.weights, self.heads = heads_for(
-            widths, weights, (target_widths[0], target_widths[1], target_widths[1])
-        )
+        own, told = target_widths
+        self.weights, self.heads = heads_for(widths, weights, (own, told, told))
 
     def forward(self, activations: Activations, targets: Float[Tensor, "n w"]) -> AuxiliaryLoss:
         """Mean squared error over the residues of which the teacher says something."""

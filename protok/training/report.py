@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from protok.structure.metrics import compare
 from protok.structure.store import Store, open_store, unread
 from protok.tokenizers.learned import StructureTokenizer
 from protok.training.config import read_recipe
-from protok.training.splits import Splits
+from protok.training.splits import Splits, chains_of
 
 #: Columns of a report: whether more is better, digits, and what it is called.
 MEASURES = {"rmsd": (False, 2, "CA RMSD, Å"), "tm_score": (True, 3, "TM-score"), "lddt": (True, 3, "lDDT")}
+#: What a report tells of how the model after was made.
+PROVENANCE = "train_chains steps best_step validation seconds_of_last_start train_sha256 recipe".split()
 #: Chains of a set whose codes are also decoded by the other model.
 CROSSED = 16
 #: Chains by which forgetting is seen when there is no validation set; none was trained on.
@@ -35,13 +38,6 @@ class ChainSet:
     name: str
     about: str
     chains: list[Backbone]
-
-
-def chains_of(store: Store, rows: np.ndarray, limit: int, longest: int) -> list[Backbone]:
-    """At most so many chains of a store, none longer, the same ones each time."""
-    fits = rows[store.lengths()[rows] <= longest]
-    picked = np.sort(np.random.default_rng(0).permutation(fits)[:limit])
-    return [store.backbone(int(i)) for i in picked]
 
 
 def forgetting_set(asked: str, start: StructureTokenizer, out: Path, limit: int, longest: int) -> ChainSet:
@@ -62,7 +58,7 @@ def forgetting_set(asked: str, start: StructureTokenizer, out: Path, limit: int,
     else:
         name, about = "bundled", "chains of the bundled mini set"
         store = open_store(BUNDLED, cache)
-    return ChainSet(name, about, chains_of(store, np.flatnonzero(store.weight > 0), limit, longest))
+    return ChainSet(name, about, chains_of(store, limit, longest))
 
 
 def _original(start: StructureTokenizer) -> tuple[Store, str] | None:
@@ -212,26 +208,15 @@ def report_tuning(
 ) -> None:
     """Measure a model before and after fine-tuning, and write the report into the run.
 
-    Parameters
-    ----------
-    start
-        The model before.
-    out
-        The run; the model after is in its folder ``model``.
-    splits
-        What was held out: the test side is reported on, or, without one, the validation side.
-    provenance
-        Of the model after.
-    device
-        To compute on.
+    The model after is in the folder ``model`` of `out`, with this provenance. What is reported on is
+    the test side of the split, or, without one, the validation side.
     """
     recipe = read_recipe(None, defaults=provenance["recipe"])
     tune = recipe.finetune
     store = splits.test or splits.valid
-    rows = np.flatnonzero(store.weight > 0)
-    chains = chains_of(store, rows, tune.chains, tune.longest)
+    chains = chains_of(store, tune.chains, tune.longest)
     side = "test" if splits.test else "validation, which also chose the best step,"
-    about = f"chains of the {side} side of split.csv: {len(chains)} of {len(rows)}"
+    about = f"chains of the {side} side of split.csv: {len(chains)} of {int((store.weight > 0).sum())}"
     original = forgetting_set(
         tune.forgetting or recipe.data.valid, start, out, tune.chains, recipe.valid.longest
     )
@@ -245,24 +230,13 @@ def report_tuning(
         "after": after.codebook,
         "codebook": tune.codebook if start.network.quantizer is not None else "none",
         "notes": [*splits.notes, *empty, *(f"not read: {row}" for row in unread(out / "train.parquet"))],
-        **{k: provenance[k] for k in ("train_chains", "steps", "best_step", "validation")},
-        "seconds_of_last_start": provenance["seconds_of_last_start"],
-        "train_sha256": provenance["train_sha256"],
-        "recipe": provenance["recipe"],
+        **{key: provenance[key] for key in PROVENANCE},
         "sets": compare_models(start, after, sets),
     }
-    write_report(report, out)
-
-
-def write_report(report: Mapping[str, Any], out: Path) -> None:
-    """Write ``report.json``, ``report.md`` and, where matplotlib is installed, ``report.svg``."""
     write_json(out / "report.json", report)
     with atomic(out / "report.md") as handle:
         handle.write(markdown(report))
-    try:
+    if find_spec("matplotlib") is not None:
         from protok.viz.plots import draw_change
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "matplotlib":
-            raise
-        return
-    draw_change(report["sets"], out / "report.svg")
+
+        draw_change(report["sets"], out / "report.svg")

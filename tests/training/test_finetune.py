@@ -21,7 +21,15 @@ from protok.structure.store import open_store
 from protok.tokenizers.learned import StructureTokenizer
 from protok.training import finetune, module, run
 from protok.training.config import RecipeError, read_recipe
-from protok.training.report import BUNDLED, ChainSet, change, compare_models, markdown, report_tuning
+from protok.training.report import (
+    BUNDLED,
+    ChainSet,
+    change,
+    compare_models,
+    forgetting_set,
+    markdown,
+    report_tuning,
+)
 from protok.training.splits import Splits
 from tests.helpers.tiny_runs import PLACED, TINY, TUNE, write_structures
 
@@ -29,6 +37,8 @@ pytestmark = pytest.mark.slow
 
 #: Without early stopping: the weights after the last step are those that are kept.
 LAST = TUNE | {"valid.patience": 0}
+#: The same with a new codebook.
+NEW = LAST | {"finetune.codebook": "new", "finetune.weight_interpolation": 1.0, "finetune.chains": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,12 +68,8 @@ def tuned(base, structures, tmp_path_factory):
     """Runs of fine-tuning, one for each fate of the codebook, and what they warn of."""
     out = tmp_path_factory.mktemp("tuned")
     for mode in finetune.CODEBOOKS:
-        run.run(
-            structures=structures,
-            init=base,
-            out=out / mode,
-            overrides=LAST | {"finetune.codebook": mode, "optim.lr": 1e-3},
-        )
+        settings = LAST | {"finetune.codebook": mode, "optim.lr": 1e-3}
+        run.run(structures=structures, init=base, out=out / mode, overrides=settings)
     return out
 
 
@@ -235,16 +241,8 @@ def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, chan
 
 
 def test_before_new_codes_the_encoder_may_warm_up(base, structures, tmp_path):
-    settings = TUNE | {
-        "finetune.codebook": "new",
-        "finetune.weight_interpolation": 1.0,
-        "finetune.chains": 1,
-        "optim.steps": 60,
-        "optim.encoder_warmup_steps": 30,
-        "optim.residue_type_weights": [1.0, 0.0, 0.0],
-        "valid.every": 30,
-        "valid.patience": 0,
-    }
+    warmup = {"optim.encoder_warmup_steps": 30, "optim.residue_type_weights": [1.0, 0.0, 0.0]}
+    settings = NEW | warmup | {"optim.steps": 60, "valid.every": 30}
     out = tmp_path / "run"
     model = run.run(structures=structures, init=base, out=out, overrides=settings)
     rows = read_metrics(out / "metrics.csv")
@@ -256,15 +254,7 @@ def test_before_new_codes_the_encoder_may_warm_up(base, structures, tmp_path):
 
 
 def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tmp_path):
-    settings = TUNE | {
-        "finetune.codebook": "new",
-        "finetune.weight_interpolation": 1.0,
-        "finetune.chains": 1,
-        "optim.steps": 20,
-        "model.quantizer.size": 16,
-        "model.quantizer.dim": 12,
-        "valid.patience": 0,
-    }
+    settings = NEW | {"optim.steps": 20, "model.quantizer.size": 16, "model.quantizer.dim": 12}
     start = protok.load(base)
     usual = finetune.defaults(start, "new", np.full(20, 150), tmp_path)
     plan = read_recipe(None, settings | {"finetune.init": str(base)}, usual)
@@ -287,14 +277,7 @@ def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tm
 
 
 def test_codes_may_be_given_up(base, structures, tmp_path):
-    settings = TUNE | {
-        "finetune.codebook": "new",
-        "finetune.weight_interpolation": 1.0,
-        "finetune.chains": 1,
-        "optim.steps": 10,
-        "model.quantizer.kind": "none",
-        "valid.patience": 0,
-    }
+    settings = NEW | {"optim.steps": 10, "model.quantizer.kind": "none"}
     out = tmp_path / "run"
     model = protok.load(run.run(structures=structures, init=base, out=out, overrides=settings))
     assert model.codebook.endswith("@continuous")
@@ -425,9 +408,6 @@ def test_warnings_of_the_split_reach_the_user(base, tmp_path):
 
 
 def test_the_original_validation_set_is_found_by_its_digest(base, structures, tmp_path):
-    from protok.structure.store import open_store
-    from protok.training.report import forgetting_set
-
     start = protok.load(base)
     store = open_store(structures, tmp_path / "valid.parquet")
     start.provenance["recipe"]["data"]["valid"] = str(tmp_path / "valid.parquet")

@@ -38,23 +38,10 @@ def weights(path) -> dict:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
-def in_two_processes(structures, out, settings):
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "protok",
-            "train",
-            "--structures",
-            str(structures),
-            "--out",
-            str(out),
-            *(f"--set={key}={value!r}" for key, value in settings.items()),
-        ],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
-    )
+def command(structures, out, settings) -> list[str]:
+    """``protok train`` as arguments of Python."""
+    options = [f"--set={key}={value!r}" for key, value in settings.items()]
+    return ["-m", "protok", "train", f"--structures={structures}", f"--out={out}", *options]
 
 
 def test_two_processes_train_as_one(structures, tmp_path):
@@ -69,7 +56,9 @@ def test_two_processes_train_as_one(structures, tmp_path):
         "model.quantizer.ramp": 0.0,
         "valid.every": 3,
     }
-    done = in_two_processes(structures, out, settings)
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    arguments = [sys.executable, *command(structures, out, settings)]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("the model is in") == 1, "the first process alone speaks"
 
@@ -115,26 +104,11 @@ def test_two_machines_train_as_one(structures, tmp_path):
         port = free.getsockname()[1]
     alone = {"optim.encoder_warmup_steps": 20, "optim.residue_type_weights": [1.0, 0.0, 0.0]}
     settings = TINY | alone | {"optim.steps": 24, "optim.precision": "32", "valid.every": 24}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    launcher += ["--master-addr=127.0.0.1", f"--master-port={port}"]
     nodes = [
         subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--nnodes=2",
-                "--nproc-per-node=1",
-                f"--node-rank={rank}",
-                "--master-addr=127.0.0.1",
-                f"--master-port={port}",
-                "-m",
-                "protok",
-                "train",
-                "--structures",
-                str(structures),
-                "--out",
-                str(tmp_path / "two"),
-                *(f"--set={k}={v!r}" for k, v in settings.items()),
-            ],
+            [*launcher, f"--node-rank={rank}", *command(structures, tmp_path / "two", settings)],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
