@@ -14,98 +14,45 @@ under pytest::
 What is checked is never changed: quantizers are copied.
 """
 
-from typing import TYPE_CHECKING
-
-import lazy_loader
-
-if TYPE_CHECKING:
-    from protok.testing.quantizers import (
-        QUANTIZER_CONTRACTS,
-        check_quantizer_autocast,
-        check_quantizer_eval,
-        check_quantizer_gradient,
-        check_quantizer_lookup,
-        check_quantizer_mask,
-        check_quantizer_range,
-        check_quantizer_resume,
-        check_quantizer_shape,
-    )
-    from protok.testing.sources import check_source
-    from protok.testing.structures import (
-        exclude,
-        joined,
-        mirrored,
-        moved,
-        packed_chain,
-        random_backbone,
-        random_complex,
-        random_rotation,
-    )
-    from protok.testing.tokenizers import (
-        ABILITY_CONTRACTS,
-        TOKENIZER_CONTRACTS,
-        check_alphabet,
-        check_batch,
-        check_chains,
-        check_code_vectors,
-        check_crossing,
-        check_decode,
-        check_deterministic,
-        check_embed,
-        check_invariance,
-        check_length,
-        check_mirror,
-        check_missing,
-        check_save_load,
-        check_states,
-        contracts_for,
-        default_structures,
-    )
-
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "quantizers": [
-            "QUANTIZER_CONTRACTS",
-            "check_quantizer_autocast",
-            "check_quantizer_eval",
-            "check_quantizer_gradient",
-            "check_quantizer_lookup",
-            "check_quantizer_mask",
-            "check_quantizer_range",
-            "check_quantizer_resume",
-            "check_quantizer_shape",
-        ],
-        "sources": ["check_source"],
-        "structures": [
-            "joined",
-            "mirrored",
-            "moved",
-            "packed_chain",
-            "random_backbone",
-            "random_complex",
-            "random_rotation",
-            "exclude",
-        ],
-        "tokenizers": [
-            "ABILITY_CONTRACTS",
-            "TOKENIZER_CONTRACTS",
-            "check_alphabet",
-            "check_batch",
-            "check_chains",
-            "check_code_vectors",
-            "check_crossing",
-            "check_decode",
-            "check_deterministic",
-            "check_embed",
-            "check_invariance",
-            "check_length",
-            "check_mirror",
-            "check_missing",
-            "check_save_load",
-            "check_states",
-            "contracts_for",
-            "default_structures",
-        ],
-    },
+from protok.testing.quantizers import (
+    QUANTIZER_CONTRACTS,
+    check_quantizer_autocast,
+    check_quantizer_eval,
+    check_quantizer_gradient,
+    check_quantizer_lookup,
+    check_quantizer_mask,
+    check_quantizer_range,
+    check_quantizer_resume,
+    check_quantizer_shape,
+)
+from protok.testing.sources import check_source
+from protok.testing.structures import (
+    exclude,
+    joined,
+    mirrored,
+    moved,
+    packed_chain,
+    random_backbone,
+    random_complex,
+    random_rotation,
+)
+from protok.testing.tokenizers import (
+    ABILITY_CONTRACTS,
+    TOKENIZER_CONTRACTS,
+    check_alphabet,
+    check_batch,
+    check_chains,
+    check_code_vectors,
+    check_crossing,
+    check_decode,
+    check_deterministic,
+    check_embed,
+    check_invariance,
+    check_length,
+    check_mirror,
+    check_missing,
+    check_save_load,
+    check_states,
+    contracts_for,
+    default_structures,
 )

@@ -25,9 +25,10 @@ def check_source(source: LabelledStructures) -> None:
     require(source.has_pairs() or not pairs, "has_pairs says that there are none of its pairs")
     require(source.has_sets() or not sets, "has_sets says that there are none of its sets")
     for kind, rows in pairs.items():
-        for one, two, tm in rows:
-            _structure(source, one), _structure(source, two)
-            require(0 <= tm <= 1, f"the TM-score of {one} and {two} of {kind} is {tm}")
+        for first, second, tm in rows:
+            for id in (first, second):
+                _structure(source, id)
+            require(0 <= tm <= 1, f"the TM-score of {first} and {second} of {kind} is {tm}")
     for ids in sets.values():
         for id in ids:
             _structure(source, id)

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
 
 from protok.structure.backbone import AMINO_ACIDS, Backbone
+from protok.structure.geometry import C_N, C_N_CA, C_O, CA_C_N, CA_C_O, IDEAL_RESIDUE, frames, place
 
 # phi and psi in degrees with their standard deviation, and the lengths of a segment.
 _SEGMENTS = {
@@ -124,29 +127,23 @@ def packed_chain(n: int, chains: int = 1, seed: int = 0) -> Backbone:
     places = np.stack(np.unravel_index(np.arange(count), (side, side, side)), axis=1) * spacing
     parts = [coords @ random_rotation(seed + number % 50).T + place for number, place in enumerate(places)]
     names = np.array([f"C{number}" for number in range(chains)])
-    return Backbone(
-        np.concatenate(parts)[:n].astype(np.float32),
+    return Backbone.from_arrays(
+        np.concatenate(parts)[:n],
         (domain.sequence * count)[:n],
-        names[np.arange(n) * chains // n],
-        np.arange(1, n + 1),
-        np.full(n, ""),
-        np.zeros(n),
-        "packed",
+        chain=names[np.arange(n) * chains // n],
+        name="packed",
     )
 
 
 def joined(parts: Iterable[Backbone]) -> Backbone:
     """Several Backbones as one, in the given order, under the name of the first."""
     parts = list(parts)
-    return Backbone(
-        coords=np.concatenate([p.coords for p in parts]),
-        sequence="".join(p.sequence for p in parts),
-        chain=np.concatenate([p.chain for p in parts]),
-        index=np.concatenate([p.index for p in parts]),
-        icode=np.concatenate([p.icode for p in parts]),
-        bfactor=np.concatenate([p.bfactor for p in parts]),
-        name=parts[0].name,
-    )
+    columns = {
+        key: np.concatenate([getattr(part, key) for part in parts])
+        for key in ("coords", "chain", "index", "icode", "bfactor")
+    }
+    sequence = "".join(part.sequence for part in parts)
+    return replace(parts[0], sequence=sequence, notes=(), **columns)
 
 
 def random_rotation(seed: int = 0) -> np.ndarray:
@@ -157,33 +154,33 @@ def random_rotation(seed: int = 0) -> np.ndarray:
     return q * np.sign(np.linalg.det(q))
 
 
-def moved(backbone: Backbone, rotation: np.ndarray | None = None, shift=0.0) -> Backbone:
+def moved(backbone: Backbone, rotation: np.ndarray | None = None, shift: ArrayLike = 0.0) -> Backbone:
     """Rotate by a (3, 3) matrix about the origin, then shift by (3,) in Å."""
     coords = backbone.coords.astype(np.float64)
     if rotation is not None:
         coords = coords @ np.asarray(rotation).T
-    return replace(backbone, coords=(coords + shift).astype(np.float32))
+    return replace(backbone, coords=(coords + np.asarray(shift)).astype(np.float32))
 
 
 def mirrored(backbone: Backbone) -> Backbone:
     """The mirror image: x becomes -x."""
-    return replace(backbone, coords=backbone.coords * np.float32([-1, 1, 1]))
+    return replace(backbone, coords=backbone.coords * np.array([-1, 1, 1], np.float32))
 
 
-def exclude(backbone: Backbone, residues, atoms=slice(None)) -> Backbone:
+def exclude(
+    backbone: Backbone,
+    residues: int | np.integer | slice | Sequence[int] | np.ndarray,
+    atoms: slice | int | Sequence[int] = slice(None),
+) -> Backbone:
     """The same residues with atoms (all, or by position in N, CA, C, O) of some missing."""
     coords = backbone.coords.copy()
-    for residue in np.atleast_1d(residues):
+    for residue in np.atleast_1d(np.arange(len(coords))[residues]):
         coords[residue, atoms] = np.nan
     return replace(backbone, coords=coords)
 
 
 def _residue(psi: np.ndarray) -> np.ndarray:
     """(..., 4, 3): N, CA, C, O of ideal residues in their own frames, in float64."""
-    import torch
-
-    from protok.structure.geometry import C_O, CA_C_O, IDEAL_RESIDUE, place
-
     angle = torch.as_tensor(psi, dtype=torch.float64) + torch.pi
     n, ca, c = (torch.tensor(a, dtype=torch.float64).expand(*angle.shape, 3) for a in IDEAL_RESIDUE)
     return torch.stack([n, ca, c, place(n, ca, c, C_O, CA_C_O, angle)], dim=-2).numpy()
@@ -196,10 +193,6 @@ def _grow(
 
     `psi` (t, m) is that of the residue before each, `phi` (t, m) its own.
     """
-    import torch
-
-    from protok.structure.geometry import C_N, C_N_CA, CA_C_N, IDEAL_RESIDUE, frames, place
-
     ideal = torch.tensor(IDEAL_RESIDUE, dtype=torch.float64)
     bond_n, bond_c = ideal[0].norm().item(), ideal[2].norm().item()
     bend = torch.acos(ideal[0] @ ideal[2] / (bond_n * bond_c)).item()
@@ -221,10 +214,8 @@ def _grow(
 def _least_crowded(placed: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
     """Which of the (t, m, 3) continuations has fewest clashes of CA, then is most compact."""
     # The last two residues are close by their bonds.
-    clashes = np.zeros(len(ends), int)
-    if len(placed) > 2:
-        close = _distances(ends.reshape(-1, 3), placed[:-2]) < 4.5
-        clashes = close.reshape(len(ends), -1).sum(axis=1)
+    close = _distances(ends.reshape(-1, 3), placed[:-2]) < 4.5
+    clashes = close.sum(axis=1).reshape(ends.shape[:2]).sum(axis=1)
     spread = ((ends - placed.mean(axis=0)) ** 2).sum(axis=(1, 2))
     chosen = int(np.lexsort((spread, clashes))[0])
     return chosen, int(clashes[chosen])

@@ -7,11 +7,14 @@ they were made to be compared, not to be turned back into coordinates.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from protok.errors import Unsupported
 from protok.structure.backbone import AMINO_ACIDS, BOND_LIMIT, Backbone, bond_lengths
+from protok.structure.io.interop import as_backbone
 from protok.tokens.tokens import Tokens
 
 
@@ -31,18 +34,36 @@ class _Alphabet:
     @property
     def codebook(self) -> str:
         """`name@fingerprint`, the fingerprint taken over version and letters."""
-        said = f"{self.name} {self.version} {self.alphabet}"
-        return f"{self.name}@{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+        digest = hashlib.sha256(f"{self.name} {self.version} {self.alphabet}".encode()).hexdigest()
+        return f"{self.name}@{digest[:8]}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.codebook}, {self.size} codes, no decoder)"
 
-    def encode_batch(self, structures, *, across_chains: bool = False) -> list[Tokens]:
+    def encode(self, structure: Any, *, across_chains: bool = False) -> Tokens:
+        """Give each residue its letter; -1 where there is none.
+
+        Parameters
+        ----------
+        structure
+            A Backbone, or anything `protok.as_backbone` takes.
+        across_chains
+            Must stay off.
+
+        Raises
+        ------
+        Unsupported
+            With `across_chains`.
+        """
+        backbone = as_backbone(structure)
+        return self._tokens(backbone, backbone.coords[:, :3], across_chains)
+
+    def encode_batch(self, structures: Sequence[Any], *, across_chains: bool = False) -> list[Tokens]:
         """Encode several structures, each as `encode` does."""
-        return [self.encode(one, across_chains=across_chains) for one in structures]
+        return [self.encode(structure, across_chains=across_chains) for structure in structures]
 
     def embed(self, structure, *, quantized: bool = False, across_chains: bool = False) -> np.ndarray:
-        """Return the letters as one-hot vectors.
+        """The letters as one-hot vectors, (L, size) float32; NaN where the token is missing.
 
         Parameters
         ----------
@@ -50,11 +71,6 @@ class _Alphabet:
             As for `encode`.
         quantized
             Makes no difference here: an alphabet has nothing finer than its letters.
-
-        Returns
-        -------
-        (L, size) float32
-            One-hot rows; NaN rows where the token is missing.
         """
         ids = self.encode(structure, across_chains=across_chains).ids
         vectors = np.zeros((len(ids), self.size), np.float32)
@@ -62,12 +78,21 @@ class _Alphabet:
         vectors[ids < 0] = np.nan
         return vectors
 
-    def _tokens(self, backbone: Backbone, ids: np.ndarray) -> Tokens:
-        return Tokens.like(backbone, ids, self.size, self.codebook, self.alphabet)
-
-    def _refuse_across(self, across_chains: bool) -> None:
+    def _tokens(self, backbone: Backbone, atoms: np.ndarray, across_chains: bool) -> Tokens:
+        """Tokens of a structure with atoms (L, 3 or 4, 3), each chain by itself."""
         if across_chains:
             raise Unsupported(f"{self.name} is defined on single chains", "leave across_chains off")
+        ids, mask = np.full(len(backbone), -1, np.int32), backbone.mask
+        for chain in backbone.chains:
+            rows = np.flatnonzero(backbone.chain == chain)
+            if mask[rows].any():
+                ids[rows] = self._ids(atoms[rows])
+        ids[~mask] = -1
+        return Tokens.like(backbone, ids, self.size, self.codebook, self.alphabet)
+
+    def _ids(self, atoms: np.ndarray) -> np.ndarray:
+        """Codes of one chain with atoms (l, 3 or 4, 3)."""
+        raise NotImplementedError
 
 
 class ThreeDi(_Alphabet):
@@ -81,46 +106,41 @@ class ThreeDi(_Alphabet):
     name = "3di"
     alphabet = AMINO_ACIDS
 
-    def encode(self, structure, *, cb: np.ndarray | None = None, across_chains: bool = False) -> Tokens:
+    def encode(self, structure: Any, *, cb: np.ndarray | None = None, across_chains: bool = False) -> Tokens:
         """Give each residue its 3Di letter.
 
         Parameters
         ----------
-        structure
-            A Backbone, or anything `protok.as_backbone` takes.
+        structure, across_chains
+            As for any alphabet: anything `protok.as_backbone` takes, and off.
         cb : (L, 3)
             CB atoms in Å, NaN where a residue has none. A Backbone carries no side chains;
             without `cb` every CB is placed from N, CA and C, as Foldseek does for glycine.
             That changes 3 to 6 % of the letters: give `cb` where they must be Foldseek's own.
-        across_chains
-            Must stay off.
 
         Returns
         -------
         Tokens
             -1 where N, CA or C is missing. A letter that rests on such a residue, and those of
             the first and last residue of a chain, is `D`: Foldseek's own convention.
-
-        Raises
-        ------
-        Unsupported
-            With `across_chains`.
         """
-        self._refuse_across(across_chains)
-        backbone = _backbone(structure)
-        atoms = backbone.coords[:, :3]
+        backbone = as_backbone(structure)
+        atoms, n = backbone.coords[:, :3], len(backbone)
         if cb is not None:
             cb = np.asarray(cb, np.float32)
-            if cb.shape != (len(backbone), 3):
-                raise ValueError(
-                    f"cb of {len(backbone)} residues must have shape ({len(backbone)}, 3), not {cb.shape}"
-                )
+            if cb.shape != (n, 3):
+                raise ValueError(f"cb of {n} residues must have shape ({n}, 3), not {cb.shape}")
             atoms = np.concatenate([atoms, cb[:, None]], axis=1)
-        ids = np.full(len(backbone), -1, np.int32)
-        for rows in _complete_chains(backbone):
-            ids[rows] = _three_di(atoms[rows])
-        ids[~backbone.mask] = -1
-        return self._tokens(backbone, ids)
+        return self._tokens(backbone, atoms, across_chains)
+
+    def _ids(self, atoms: np.ndarray) -> np.ndarray:
+        from biotite.structure.alphabet import to_3di
+
+        # biotite finds neighbours by |a|² - 2ab + |b|² in float32, which loses several Å² far
+        # from the origin; around the chain's own centre nothing is lost.
+        centred = atoms - np.nanmean(atoms[:, 1], axis=0, dtype=np.float64)
+        sequences, _ = to_3di(_atom_array(centred))
+        return sequences[0].code
 
 
 class ProteinBlocks(_Alphabet):
@@ -128,81 +148,26 @@ class ProteinBlocks(_Alphabet):
 
     The implementation is biotite's. Method: de Brevern, Etchebest & Hazout, Proteins 2000,
     https://doi.org/10.1002/1097-0134(20001115)41:3<271::AID-PROT10>3.0.CO;2-Z; the letters
-    are those of PBxplore, whose `Z` is a missing token here.
+    are those of PBxplore, whose `Z` is a missing token here. A block spans five residues, so the
+    token is -1 in the two residues at each end of a chain, on either side of a chain break (C to N
+    beyond 2.5 Å), and within two residues of one with a missing N, CA or C.
     """
 
     name = "protein-blocks"
     alphabet = "abcdefghijklmnop"
 
-    def encode(self, structure, *, across_chains: bool = False) -> Tokens:
-        """Give each residue its Protein Block.
+    def _ids(self, atoms: np.ndarray) -> np.ndarray:
+        from biotite.structure.alphabet import to_protein_blocks
 
-        Parameters
-        ----------
-        structure
-            A Backbone, or anything `protok.as_backbone` takes.
-        across_chains
-            Must stay off.
-
-        Returns
-        -------
-        Tokens
-            A block spans five residues, so the token is -1 in the two residues at each end of
-            a chain, on either side of a chain break (C to N beyond 2.5 Å), and within two
-            residues of one with a missing N, CA or C.
-
-        Raises
-        ------
-        Unsupported
-            With `across_chains`.
-        """
-        self._refuse_across(across_chains)
-        backbone = _backbone(structure)
-        ids = np.full(len(backbone), -1, np.int32)
-        for rows in _complete_chains(backbone):
-            ids[rows] = _protein_blocks(backbone.coords[rows, :3])
-        return self._tokens(backbone, ids)
-
-
-def _backbone(structure) -> Backbone:
-    if isinstance(structure, Backbone):
-        return structure
-    from protok.structure.io.interop import as_backbone
-
-    return as_backbone(structure)
-
-
-def _complete_chains(backbone: Backbone):
-    """Yield the rows of each chain that has at least one complete residue."""
-    mask = backbone.mask
-    for chain in backbone.chains:
-        rows = np.flatnonzero(backbone.chain == chain)
-        if mask[rows].any():
-            yield rows
-
-
-def _three_di(atoms: np.ndarray) -> np.ndarray:
-    from biotite.structure.alphabet import to_3di
-
-    # biotite finds neighbours by |a|² - 2ab + |b|² in float32, which loses several Å² far
-    # from the origin; around the chain's own centre nothing is lost.
-    centred = atoms - np.nanmean(atoms[:, 1], axis=0, dtype=np.float64)
-    sequences, _ = to_3di(_atom_array(centred))
-    return sequences[0].code
-
-
-def _protein_blocks(atoms: np.ndarray) -> np.ndarray:
-    from biotite.structure.alphabet import to_protein_blocks
-
-    # An empty residue in each break makes the dihedrals across it NaN, which biotite respects.
-    gap = bond_lengths(atoms) > BOND_LIMIT
-    before = np.flatnonzero(gap) + 1
-    real = np.delete(np.arange(len(atoms) + len(before)), before + np.arange(len(before)))
-    with np.errstate(divide="ignore", invalid="ignore"):  # atoms on one point have no dihedral
-        sequences, _ = to_protein_blocks(_atom_array(np.insert(atoms, before, np.nan, axis=0)))
-    ids = sequences[0].code[real].astype(np.int32)
-    ids[ids == len(ProteinBlocks.alphabet)] = -1
-    return ids
+        # An empty residue in each break makes the dihedrals across it NaN, which biotite respects.
+        gap = bond_lengths(atoms) > BOND_LIMIT
+        before = np.flatnonzero(gap) + 1
+        real = np.delete(np.arange(len(atoms) + len(before)), before + np.arange(len(before)))
+        with np.errstate(divide="ignore", invalid="ignore"):  # atoms on one point have no dihedral
+            sequences, _ = to_protein_blocks(_atom_array(np.insert(atoms, before, np.nan, axis=0)))
+        ids = sequences[0].code[real].astype(np.int32)
+        ids[ids == self.size] = -1
+        return ids
 
 
 def _atom_array(atoms: np.ndarray):
@@ -216,7 +181,7 @@ def _atom_array(atoms: np.ndarray):
     # biotite starts a new chain where numbers fall, and takes dihedrals of amino acids only:
     # the numbers and names of the file must not matter here.
     array.res_id = np.repeat(np.arange(n), kinds)
-    array.res_name[:] = "ALA"
+    array.res_name = np.full(n * kinds, "ALA", "U5")
     return array
 
 

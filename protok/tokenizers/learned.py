@@ -18,10 +18,11 @@ from protok.common.grouping import packed
 from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
 from protok.model.config import ModelConfig
+from protok.model.encoder import Encoder
 from protok.model.features import Batch
 from protok.model.network import Network
 from protok.model.refine import add_oxygen, relax
-from protok.quantize import ProVQ
+from protok.quantize import ProVQ, Quantizer
 from protok.structure.backbone import Backbone
 from protok.structure.geometry import residue_atoms
 from protok.structure.io.interop import as_backbone
@@ -31,6 +32,8 @@ from protok.tokens.tokens import LARGEST, Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches, large ones a GPU.
 RESIDUES, GPU_RESIDUES = 1024, 2**15
+#: From a batch to a row for each residue.
+Encode = Callable[[Batch], Tensor]
 
 
 class StructureTokenizer(DeviceMixin):
@@ -53,6 +56,7 @@ class StructureTokenizer(DeviceMixin):
         If codes cannot be computed so.
     """
 
+    network: Network
     crosses_chains = True
 
     def __init__(
@@ -82,11 +86,16 @@ class StructureTokenizer(DeviceMixin):
     @property
     def compute(self) -> str:
         """How codes are computed: ``native``, by `protok.tokenizers.native`, or ``torch``."""
-        weight = self.network.encoder.inputs.weight
+        return "torch" if self._encoder is self.network.encoder else "native"
+
+    @property
+    def _encoder(self) -> Encoder | NativeEncoder:
+        encoder = self.network.encoder
+        weight = encoder.inputs.weight
         fits = weight.device.type == "cpu" and weight.dtype == torch.float32
         if self._asked == "torch" or self.network.quantizer is None or not fits:
-            return "torch"
-        return "torch" if self._native is None else "native"
+            return encoder
+        return self._native or encoder
 
     @cached_property
     def _native(self) -> NativeEncoder | None:
@@ -104,8 +113,7 @@ class StructureTokenizer(DeviceMixin):
     def _fingerprint(self) -> str:
         if self.network.quantizer is None:
             return "continuous"
-        vectors = self.code_vectors()
-        return hashlib.sha256(np.ascontiguousarray(vectors, dtype="<f4").tobytes()).hexdigest()[:8]
+        return hashlib.sha256(self.code_vectors().astype("<f4").tobytes()).hexdigest()[:8]
 
     @property
     def batch_residues(self) -> int:
@@ -134,12 +142,14 @@ class StructureTokenizer(DeviceMixin):
         Unsupported
             If the model is continuous.
         """
-        quantizer = self.network.quantizer
-        if quantizer is None:
-            raise Unsupported(f"{self.name} is continuous and has no codes", "use embed")
-        device = self.device
         with torch.no_grad():
-            return quantizer.lookup(torch.arange(self.size, device=device)).cpu().numpy()
+            return self._quantizer.lookup(torch.arange(self.size, device=self.device)).cpu().numpy()
+
+    @property
+    def _quantizer(self) -> Quantizer:
+        if self.network.quantizer is None:
+            raise Unsupported(f"{self.name} is continuous and has no codes", "use embed")
+        return self.network.quantizer
 
     def encode(self, structure: Any, *, across_chains: bool = False) -> Tokens:
         """Codes of a structure, one a residue.
@@ -162,13 +172,10 @@ class StructureTokenizer(DeviceMixin):
 
     def encode_batch(self, structures: Sequence[Backbone], *, across_chains: bool = False) -> list[Tokens]:
         """Codes of several structures; the same as one by one, and faster for short chains."""
-        if self.network.quantizer is None:
-            self.code_vectors()
-        encode = self._native if self.compute == "native" else self.network.encoder
-        latents = self._encoded(structures, across_chains, encode, self.network.config.quantizer.dim)
-        tokens = []
+        quantizer, tokens = self._quantizer, []
+        latents = self._encoded(structures, across_chains, self._encoder, self.network.config.quantizer.dim)
         for structure, z in zip(structures, latents, strict=True):
-            ids = self.network.quantizer.assign(z).cpu().numpy().astype(np.int32)
+            ids = quantizer.assign(z).cpu().numpy().astype(np.int32)
             ids[~structure.mask] = -1
             tokens.append(Tokens.like(structure, ids, self.size, self.codebook))
         return tokens
@@ -184,15 +191,16 @@ class StructureTokenizer(DeviceMixin):
             Give the vector of each residue's code instead.
         """
         backbone = as_backbone(structure)
-        (z,) = self._latents([backbone], across_chains)
+        z = self._latents(backbone, across_chains)
         if quantized:
-            self.code_vectors()
-            z = self.network.quantizer.lookup(self.network.quantizer.assign(z))
+            z = self._quantizer.lookup(self._quantizer.assign(z))
         out = z.cpu().numpy().astype(np.float32)
         out[~backbone.mask] = np.nan
         return out
 
-    def states(self, given: Any, *, across_chains: bool = False) -> np.ndarray:
+    def states(
+        self, structure_or_tokens: Backbone | Tokens | Any, *, across_chains: bool = False
+    ) -> np.ndarray:
         """Hidden states of residues, (L, w) float32: features for a model on top.
 
         Of a structure: the encoder's, before they are projected to latents. Of `Tokens`: the
@@ -201,7 +209,7 @@ class StructureTokenizer(DeviceMixin):
 
         Parameters
         ----------
-        given, across_chains
+        structure_or_tokens, across_chains
             Tokens, or what `encode` takes.
 
         Raises
@@ -209,36 +217,37 @@ class StructureTokenizer(DeviceMixin):
         CodebookMismatch
             If the tokens were made with another codebook.
         """
-        if isinstance(given, Tokens):
-            z, present = self._vectors(given), given.ids >= 0
-            out = np.full((len(given), self.network.decoder.width), np.nan, np.float32)
-            for rows, here in _by_chain(given, present):
+        if isinstance(structure_or_tokens, Tokens):
+            tokens = structure_or_tokens
+            z, present = self._vectors(tokens), tokens.ids >= 0
+            out = np.full((len(tokens), self.network.decoder.width), np.nan, np.float32)
+            for rows, here in _by_chain(tokens, present):
                 out[rows] = self._read(z[rows], here).cpu().numpy()
         else:
-            backbone, encoder = as_backbone(given), self.network.encoder
+            backbone, encoder = as_backbone(structure_or_tokens), self.network.encoder
             width, present = self.network.config.encoder.hidden, backbone.mask
-            (h,) = self._encoded(
-                [backbone], across_chains, lambda batch: encoder.states(encoder.graph(batch)), width
-            )
+            (h,) = self._encoded([backbone], across_chains, lambda b: encoder.states(encoder.graph(b)), width)
             out = h.cpu().numpy()
         out[~present] = np.nan
         return out
 
-    def _latents(self, structures: Sequence[Backbone], across_chains: bool) -> list[Tensor]:
+    def _latents(self, backbone: Backbone, across_chains: bool = False) -> Tensor:
         width = self.network.config.quantizer.dim
-        return self._encoded(structures, across_chains, self.network.encoder, width)
+        return self._encoded([backbone], across_chains, self.network.encoder, width)[0]
 
     @torch.no_grad()
     def _encoded(
-        self,
-        structures: Sequence[Backbone],
-        across_chains: bool,
-        encode: Callable[[Batch], Tensor],
-        width: int,
+        self, structures: Sequence[Backbone], across_chains: bool, encode: Encode, width: int
     ) -> list[Tensor]:
+        """What `encode` gives for the residues of each structure, in rows of this width."""
         device = self.device
         out = [torch.zeros(len(s), width, dtype=torch.float32, device=device) for s in structures]
-        wholes = _wholes(structures, across_chains)
+        # Residues of one neighbourhood: the number of a structure, and its rows.
+        wholes = (
+            (i, rows)
+            for i, s in enumerate(structures)
+            for rows in ([np.arange(len(s))] if across_chains else _chains(s))
+        )
         for group in packed(wholes, lambda whole: len(whole[1]), self._residues):
             batch = Batch.of([structures[i][rows] for i, rows in group]).to(device)
             # Codes must not depend on a caller's autocast.
@@ -276,21 +285,17 @@ class StructureTokenizer(DeviceMixin):
                 "give ids in 0..size-1, or -1 for a missing token",
                 file=tokens.name,
             )
-        device = self.device
-        ids = torch.from_numpy(tokens.ids.astype(np.int64)).to(device)
         with torch.no_grad():
-            return self.network.quantizer.lookup(ids)
+            return self._quantizer.lookup(torch.from_numpy(tokens.ids.astype(np.int64)).to(self.device))
 
     def reconstruct(self, structure: Any) -> Backbone:
         """Encode and decode without quantizing: what the codebook costs is the difference."""
         backbone = as_backbone(structure)
-        (z,) = self._latents([backbone], False)
-        return self._build(backbone, z, backbone.mask)
+        return self._build(backbone, self._latents(backbone), backbone.mask)
 
     def _build(self, like: Backbone | Tokens, z: Tensor, present: np.ndarray) -> Backbone:
-        n = len(like)
-        coords = np.full((n, 4, 3), np.nan, np.float32)
-        confidence = np.full(n, np.nan, np.float32)
+        coords = np.full((len(like), 4, 3), np.nan, np.float32)
+        confidence = np.full(len(like), np.nan, np.float32)
         for rows, here in _by_chain(like, present):
             built, sure = self._build_chain(z[rows], here.to(z.device))
             coords[rows], confidence[rows] = built.cpu().numpy(), sure.cpu().numpy()
@@ -321,12 +326,12 @@ class StructureTokenizer(DeviceMixin):
         Encoder and codebook are kept in float32, since rounding would change codes;
         the decoder in float16.
         """
-        said = {
+        config = {
             "codebook": self.codebook,
             "model": asdict(self.network.config),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        return save_model(folder, self.network, said, half="decoder.")
+        return save_model(folder, self.network, config, half="decoder.")
 
     def push_to_hub(self, name: str, **options: Any) -> str:
         """Upload the model to the Hugging Face Hub; see `protok.common.hub.upload`."""
@@ -356,12 +361,12 @@ class StructureTokenizer(DeviceMixin):
             from protok.common.hub import download
 
             name = download(str(name))
-        folder = find_model(name, others=ALPHABETS)
+        folder = find_model(name, others=list(ALPHABETS))
 
-        def parse(said: dict[str, Any], state: dict[str, Tensor]) -> tuple[Network, Any]:
-            config = from_dict(ModelConfig, said["model"], str(folder))
+        def parse(document: dict[str, Any], state: dict[str, Tensor]) -> tuple[Network, Any]:
+            config = from_dict(ModelConfig, document["model"], str(folder))
             _check_shape(config, state)
-            return Network(config), said.get("provenance")
+            return Network(config), document.get("provenance")
 
         (network, provenance), state = read_model(folder, "a protok model", parse)
         load_weights(network, state, folder)
@@ -387,23 +392,14 @@ def _check_shape(config: ModelConfig, state: Mapping[str, Tensor]) -> None:
 
 def _by_chain(like: Backbone | Tokens, present: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows of each chain that has any residue, and which of them have one."""
-    for chain in dict.fromkeys(like.chain.tolist()):
-        rows = np.flatnonzero(like.chain == chain)
+    for rows in _chains(like):
         if present[rows].any():
             yield rows, torch.from_numpy(present[rows])
 
 
-#: Residues of one neighbourhood: the number of a structure, and its rows.
-Whole = tuple[int, np.ndarray]
-
-
-def _wholes(structures: Sequence[Backbone], across_chains: bool) -> Iterator[Whole]:
-    for i, structure in enumerate(structures):
-        if across_chains:
-            yield i, np.arange(len(structure))
-        else:
-            for chain in structure.chains:
-                yield i, np.flatnonzero(structure.chain == chain)
+def _chains(like: Backbone | Tokens) -> Iterator[np.ndarray]:
+    for chain in dict.fromkeys(like.chain.tolist()):
+        yield np.flatnonzero(like.chain == chain)
 
 
 def is_settled(network: Network) -> bool:

@@ -19,6 +19,7 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -145,7 +146,7 @@ class NativeEncoder:
         node, edges = featurize(batch, self.encoder.neighbours, self.encoder.global_frame)
         h = self.encoder.inputs(node)
         for message in self.encoder.messages:
-            h = _updated(h, edges, message)
+            h = _updated(h, edges, cast(Message, message))
         return self.encoder.outputs(h)
 
 
@@ -177,19 +178,20 @@ def featurize(batch: Batch, k: int, global_frame: bool) -> tuple[Tensor, Edges]:
     sizes = torch.tensor(batch.sizes, dtype=torch.long, device="cpu")
     coords = batch.coords.float().contiguous()
     mask, chain = batch.mask.to(torch.uint8).contiguous(), batch.chain.long().contiguous()
-    library().protok_features(
-        _int(n),
-        _at(coords),
-        _at(mask),
-        _at(chain),
-        _int(len(sizes)),
-        _at(sizes),
-        _int(k),
-        _int(global_frame),
-        _at(node),
-        _at(edge),
-        _at(separation),
-        _at(index),
+    _call(
+        "protok_features",
+        n,
+        coords,
+        mask,
+        chain,
+        len(sizes),
+        sizes,
+        k,
+        global_frame,
+        node,
+        edge,
+        separation,
+        index,
     )
     return node, (edge, separation, index)
 
@@ -204,25 +206,15 @@ def _updated(h: Tensor, edges: Edges, message: Message) -> Tensor:
     both = torch.cat([F.linear(message.norm(part), weight, bias) for part in h.split(ROWS)])
     table, columns = message.separation.weight.contiguous(), message.edge.weight.t().contiguous()
     summed = torch.empty_like(h)
-    library().protok_messages(
-        _int(n),
-        _int(k),
-        _int(hidden),
-        _at(both),
-        _at(table),
-        _at(columns),
-        _at(edge),
-        _at(separation),
-        _at(index),
-        _at(summed),
-    )
+    _call("protok_messages", n, k, hidden, both, table, columns, edge, separation, index, summed)
     parts = zip(h.split(ROWS), summed.split(ROWS), strict=True)
     return torch.cat([message.update(part, total, k) for part, total in parts])
 
 
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
-def _int(value: int) -> ctypes.c_int64:
-    return ctypes.c_int64(int(value))
+def _call(function: str, *arguments: Tensor | int) -> None:
+    """Call a function of the library, which takes pointers to tensors and numbers of 64 bits."""
+    pointers = (
+        ctypes.c_void_p(argument.data_ptr()) if isinstance(argument, Tensor) else ctypes.c_int64(argument)
+        for argument in arguments
+    )
+    library()[function](*pointers)

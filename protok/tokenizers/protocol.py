@@ -39,46 +39,25 @@ if TYPE_CHECKING:
     from protok.structure.backbone import Backbone
     from protok.tokens.tokens import Tokens
 
-__all__ = [
-    "CrossesChains",
-    "Decodes",
-    "Embeds",
-    "EncodesBatches",
-    "Fingerprinted",
-    "HasAlphabet",
-    "HasCodeVectors",
-    "HasEncoder",
-    "HasNetwork",
-    "HasStates",
-    "LooksUp",
-    "Movable",
-    "Named",
-    "Tokenizer",
-    "decoding",
-    "encode_each",
-]
-
 
 @runtime_checkable
 class Named(Protocol):
-    """What any model here says of itself.
-
-    Attributes
-    ----------
-    name : str
-        As in results and messages.
-    size : int
-        Number of codes; 0 of a model that only embeds.
-    codebook : str
-        `name@fingerprint`; codes of different codebooks are never mixed.
-    """
+    """What any model here says of itself."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As in results and messages."""
+        ...
+
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Number of codes; 0 of a model that only embeds."""
+        ...
+
     @property
-    def codebook(self) -> str: ...
+    def codebook(self) -> str:
+        """`name@fingerprint`; codes of different codebooks are never mixed."""
+        ...
 
 
 @runtime_checkable
@@ -92,16 +71,12 @@ class Tokenizer(Named, Protocol):
 
 @runtime_checkable
 class EncodesBatches(Tokenizer, Protocol):
-    """Several structures at once, faster than one by one, with the same codes.
-
-    Attributes
-    ----------
-    batch_residues : int
-        Residues that `encode_batch` is best given at once.
-    """
+    """Several structures at once, faster than one by one, with the same codes."""
 
     @property
-    def batch_residues(self) -> int: ...
+    def batch_residues(self) -> int:
+        """Residues that `encode_batch` is best given at once."""
+        ...
 
     def encode_batch(self, structures: Sequence[Backbone], /) -> list[Tokens]:
         """Codes of each structure, in their order."""
@@ -112,10 +87,7 @@ class EncodesBatches(Tokenizer, Protocol):
 class CrossesChains(Tokenizer, Protocol):
     """Neighbourhoods that cross chains if asked to; by default each chain stands alone.
 
-    Attributes
-    ----------
-    crosses_chains : bool
-        True; a method's options cannot be asked for.
+    `crosses_chains` is True; a method's options cannot be asked for.
     """
 
     @property
@@ -146,13 +118,7 @@ class HasCodeVectors(Tokenizer, Protocol):
 
 @runtime_checkable
 class HasAlphabet(Tokenizer, Protocol):
-    """Codes with letters, so that they can be written as a sequence.
-
-    Attributes
-    ----------
-    alphabet : str
-        A letter for each code.
-    """
+    """Codes with letters, one in `alphabet` for each, so that they can be written as a sequence."""
 
     @property
     def alphabet(self) -> str: ...
@@ -162,10 +128,7 @@ class HasAlphabet(Tokenizer, Protocol):
 class HasEncoder(Tokenizer, Protocol):
     """Codes that depend on more than the codebook, so that a job goes on with the same only.
 
-    Attributes
-    ----------
-    encoder_fingerprint : str
-        Digest of the encoder's weights.
+    `encoder_fingerprint` is a digest of the encoder's weights.
     """
 
     @property
@@ -185,20 +148,14 @@ class Embeds(Named, Protocol):
 class HasStates(Named, Protocol):
     """Hidden states: wider than embeddings, and of tokens those that the decoder has."""
 
-    def states(self, given: Backbone | Tokens, /) -> np.ndarray:
+    def states(self, structure_or_tokens: Backbone | Tokens, /) -> np.ndarray:
         """(L, w) float32; NaN where a residue is incomplete or has no token."""
         ...
 
 
 @runtime_checkable
 class HasNetwork(Named, Protocol):
-    """A network, whose weights say what it is.
-
-    Attributes
-    ----------
-    network : torch.nn.Module
-        With all weights.
-    """
+    """A network, whose weights say what it is: all of them."""
 
     @property
     def network(self) -> torch.nn.Module: ...
@@ -218,13 +175,7 @@ class Movable(Protocol[Moved]):
 
 @runtime_checkable
 class Fingerprinted(Named, Protocol):
-    """Outputs that follow from what the fingerprint is taken of, and nothing else.
-
-    Attributes
-    ----------
-    fingerprint : str
-        Another for every model with other outputs.
-    """
+    """Outputs that follow from what `fingerprint` is taken of: models with other ones have another."""
 
     @property
     def fingerprint(self) -> str: ...

@@ -8,9 +8,9 @@ heads belong to the training and are not saved with the model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -37,32 +37,23 @@ class AuxiliaryLoss:
 
 
 def heads_for(
-    widths: tuple[int, int, int], weights: tuple[float, ...], outs: tuple[int, int, int]
+    widths: tuple[int, int, int], weights: tuple[float, ...], outs: Sequence[int]
 ) -> tuple[dict[str, float], nn.ModuleDict]:
     """The weights that are not 0, and a linear head for each of them.
 
     Heads begin at zero, so that what they hold is at first not pulled anywhere: random ones ask
-    for nonsense, and a network that is trained already would follow before they have learned.
-
-    Parameters
-    ----------
-    widths
-        Of what `Activations` holds, in its order.
-    weights
-        Of the loss at each place; without one, a place has no head.
-    outs
-        Outputs of each head.
+    for nonsense, and a network that is trained already would follow before they have learned. The
+    widths are those of what `Activations` holds, in its order; `outs` are the outputs of the heads.
     """
     asked = {place: weight for place, weight in zip(PLACES, weights, strict=True) if weight}
-    heads = {
-        place: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
-        for place, width, out in zip(PLACES, widths, outs, strict=True)
-        if place in asked
-    }
-    for head in heads.values():
-        nn.init.zeros_(head[1].weight)
-        nn.init.zeros_(head[1].bias)
-    return asked, nn.ModuleDict(heads)
+    heads = nn.ModuleDict()
+    for place, width, out in zip(PLACES, widths, outs, strict=True):
+        if place in asked:
+            linear = nn.Linear(width, out)
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+            heads[place] = nn.Sequential(nn.LayerNorm(width), linear)
+    return asked, heads
 
 
 class ResidueTypeHeads(nn.Module):
@@ -87,7 +78,7 @@ class ResidueTypeHeads(nn.Module):
 
 def amino_acids(sequence: str) -> Tensor:
     """(n,) classes of the letters of a sequence."""
-    return torch.from_numpy(np.array([AMINO_ACIDS.find(one) for one in sequence], np.int64))
+    return torch.tensor([AMINO_ACIDS.find(letter) for letter in sequence], dtype=torch.long)
 
 
 class DistillationHeads(nn.Module):
@@ -101,7 +92,7 @@ class DistillationHeads(nn.Module):
     ----------
     widths, weights
         See `protok.training.auxiliary.heads_for`.
-    told
+    target_widths
         `Teacher.widths`.
     """
 
@@ -109,9 +100,8 @@ class DistillationHeads(nn.Module):
         self, widths: tuple[int, int, int], weights: tuple[float, ...], target_widths: tuple[int, int]
     ):
         super().__init__()
-        self.weights, self.heads = heads_for(
-            widths, weights, (target_widths[0], target_widths[1], target_widths[1])
-        )
+        own, told = target_widths
+        self.weights, self.heads = heads_for(widths, weights, (own, told, told))
 
     def forward(self, activations: Activations, targets: Float[Tensor, "n w"]) -> AuxiliaryLoss:
         """Mean squared error over the residues of which the teacher says something."""
@@ -119,9 +109,9 @@ class DistillationHeads(nn.Module):
         targets = targets[rows]
         loss, right = activations.states.new_zeros((), dtype=torch.float32), {}
         for place, held, head in activations.for_heads(self.heads):
-            said = head(held[rows]).float()
-            true = targets[:, : said.shape[1]]
-            error = (said - true).square().sum() / max(true.numel(), 1)
+            out = head(held[rows]).float()
+            true = targets[:, : out.shape[1]]
+            error = (out - true).square().sum() / max(true.numel(), 1)
             loss = loss + self.weights[place] * error
             right[place] = 1 - error.detach()
         return AuxiliaryLoss(loss, right)

@@ -44,10 +44,11 @@ class TrainingBatch:
         return TrainingBatch(self.batch.to(device), self.amino_acid.to(device), targets)
 
 
+@dataclass(eq=False)
 class TrainingBatches(IterableDataset):
     """Batches from the module's present step to the last; each rank has batches of its own.
 
-    Parameters
+    Attributes
     ----------
     stream
         Where they come from.
@@ -61,16 +62,11 @@ class TrainingBatches(IterableDataset):
         What batches say besides.
     """
 
-    def __init__(
-        self,
-        stream: Stream,
-        module: Any,
-        steps: int,
-        encoder_warmup_steps: int = 0,
-        teacher: Teacher | None = None,
-    ):
-        self.stream, self.module, self.steps = stream, module, steps
-        self.encoder_warmup_steps, self.teacher = encoder_warmup_steps, teacher
+    stream: Stream
+    module: Any
+    steps: int
+    encoder_warmup_steps: int = 0
+    teacher: Teacher | None = None
 
     def __iter__(self) -> Iterator[TrainingBatch]:
         world, rank = world_and_rank()
@@ -87,13 +83,13 @@ class TrainingBatches(IterableDataset):
                 crops = self.stream.batch(done * world + rank, of * world)
             coords = [store.coords(c.chain, c.begin, c.stop) for c in crops]
             letters = "".join(store.sequence[c.chain][c.begin : c.stop] for c in crops)
-            said = None
+            targets = None
             if self.teacher is not None:
-                said = torch.cat([self.teacher.targets(c.chain, c.begin, c.stop) for c in crops])
+                targets = torch.cat([self.teacher.targets(c.chain, c.begin, c.stop) for c in crops])
             yield TrainingBatch(
                 Batch.from_coords(torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords]),
                 amino_acids(letters),
-                said,
+                targets,
             )
 
 

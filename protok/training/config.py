@@ -10,7 +10,8 @@ from typing import Any
 from protok.common.settings import OptimSettings, RecipeError, ValidSettings, read_settings
 from protok.model.config import ModelConfig
 
-__all__ = ["DataConfig", "OptimConfig", "Recipe", "RecipeError", "ValidConfig", "read_recipe"]
+#: The longest crop from each progress of a training from scratch on.
+CURRICULUM = ((0.0, 48), (0.06, 96), (0.16, 160), (0.3, 256), (0.5, 384), (0.75, 512))
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,7 @@ class DataConfig:
     teacher: str = ""
     residues: int = 1536
     workers: int = 0
-    curriculum: tuple[tuple[float, int], ...] = (
-        (0.0, 48),
-        (0.06, 96),
-        (0.16, 160),
-        (0.3, 256),
-        (0.5, 384),
-        (0.75, 512),
-    )
+    curriculum: tuple[tuple[float, int], ...] = CURRICULUM
 
     def __post_init__(self) -> None:
         if not any(at <= 0 for at, _ in self.curriculum):

@@ -61,7 +61,7 @@ class Teacher:
     def _raw(self, chain: int) -> np.ndarray:
         own = self.states[self.store.start[chain] : self.store.start[chain + 1]].astype(np.float32)
         ca = self.store.coords(chain)[:, 1]
-        known = np.isfinite(own).all(1) & np.isfinite(ca).all(1)
+        known = np.logical_and(np.isfinite(own).all(1), np.isfinite(ca).all(1))
         parts = [np.where(known[:, None], own, np.float32(np.nan))]
         if self.distill_radii:
             held, ca = np.where(known[:, None], own, 0), np.where(known[:, None], ca, 0)

@@ -74,10 +74,8 @@ def defaults(start: StructureTokenizer, codebook: str, lengths: np.ndarray, out:
     if start.network.quantizer is not None:
         if codebook != "frozen":
             model["name"] = re.sub(r"[^\w.-]+", "-", out.resolve().name).strip("-") or "tuned"
-        ramp = (
-            {"schedule": "cosine", "continuous_share": 0.05, "ramp": 0.3} if fresh else {"schedule": "none"}
-        )
-        model["quantizer"] |= ramp
+        phased = {"schedule": "cosine", "continuous_share": 0.05, "ramp": 0.3}
+        model["quantizer"] |= phased if fresh else {"schedule": "none"}
     kept = known.get("optim", {})
     moves = codebook != "frozen" or start.network.quantizer is None
     return {
@@ -165,16 +163,14 @@ class FrozenCodes:
         quantizer.requires_grad_(False)
         self.quantizer = quantizer
         self.whole = {key: value.clone() for key, value in quantizer.state_dict().items()}
+        self.parts = [part for part in quantizer.modules() if isinstance(part, Quantizer)]
         # The update of the base class only counts.
-        for part in self._parts():
+        for part in self.parts:
             part.update = MethodType(Quantizer.update, part)
-
-    def _parts(self) -> list[Quantizer]:
-        return [part for part in self.quantizer.modules() if isinstance(part, Quantizer)]
 
     def finish(self) -> None:
         """Let it learn again, as it was before."""
-        for part in self._parts():
+        for part in self.parts:
             del part.update
         self.quantizer.load_state_dict(self.whole)
 
@@ -185,9 +181,8 @@ def begin(network: Network, start: StructureTokenizer, plan: Recipe) -> FrozenCo
     init_from(network, start, codes=mode != "new")
     if not plan.finetune.encoder:
         network.encoder.requires_grad_(False)
-    if mode == "frozen" and network.quantizer is not None:
-        return FrozenCodes(network.quantizer)
-    return None
+    frozen = network.quantizer if mode == "frozen" else None
+    return None if frozen is None else FrozenCodes(frozen)
 
 
 def init_from(network: Network, start: StructureTokenizer, codes: bool = True) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from protok.common.run import TrainingModule
 from protok.common.trainer import scheduled_adamw, world_and_rank
+from protok.model.decoder import Decoder
 from protok.model.features import Batch
 from protok.model.network import Activations, Network
 from protok.quantize import ProVQ, effective_dimension
@@ -40,7 +41,8 @@ class Training(TrainingModule):
         self.recipe, self.held_out = recipe, held_out
         self.network = Network(recipe.model)
         shape, optim = recipe.model, recipe.optim
-        self.network.decoder.align_before_loss = optim.align_before_loss
+        if isinstance(self.network.decoder, Decoder):
+            self.network.decoder.align_before_loss = optim.align_before_loss
         widths = (shape.encoder.hidden, shape.quantizer.dim, shape.decoder.width)
         self.residue_type_heads = (
             ResidueTypeHeads(widths, optim.residue_type_weights) if any(optim.residue_type_weights) else None
@@ -81,57 +83,56 @@ class Training(TrainingModule):
         optim = self.recipe.optim
         torch.manual_seed(optim.seed * 1_000_003 + self.global_step)
         seen = noisy(batch.batch, optim.coordinate_noise)
-        found = (self._encoder_step if self.encoder_only else self._whole)(batch, seen)
-        found["lr"] = self.lr_schedulers().get_last_lr()[0]
-        self.record(self.global_step + 1, found, "hardness", "loss", "view_error")
-        return found["loss"]
+        values = (self._encoder_step if self.encoder_only else self._whole)(batch, seen)
+        values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.record(self.global_step + 1, values, "hardness", "loss", "view_error")
+        return values["loss"]
 
     def _encoder_step(self, batch: TrainingBatch, seen: Batch | None) -> dict[str, Any]:
         """Loss, and what is logged, of a step in which the encoder learns the side tasks alone."""
         encoder = self.network.encoder
         states = encoder.states(encoder.graph(batch.batch if seen is None else seen))
-        loss, found = self._side_tasks(Activations(states), batch)
+        loss, answers = self._side_tasks(Activations(states), batch)
         if world_and_rank()[0] > 1:
             # Data-parallel training wants every parameter to take part in every step.
             loss = loss + sum(0 * p.sum() for p in self.parameters() if p.requires_grad)
-        return {"loss": loss, **found}
+        return {"loss": loss, **answers}
 
     def _whole(self, batch: TrainingBatch, seen: Batch | None) -> dict[str, Any]:
         """Loss, and what is logged, of a step in which all of the network learns."""
         optim, quantizer = self.recipe.optim, self.network.quantizer
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         if isinstance(quantizer, ProVQ):
             done = self.global_step - optim.encoder_warmup_steps
-            found["hardness"] = quantizer.progress(done / (optim.steps - optim.encoder_warmup_steps))
+            values["hardness"] = quantizer.progress(done / (optim.steps - optim.encoder_warmup_steps))
         # Latents of an encoder that is not trained cannot be made steadier.
         consistency_weight = optim.consistency_weight if self.recipe.finetune.encoder else 0.0
         losses = self.network(batch.batch, optim.scored_residues, seen, consistency_weight)
         side, answers = self._side_tasks(losses.activations, batch)
-        found |= answers
-        found |= {"view_error": losses.error, "torsion": losses.torsion}
-        found["loss"] = losses.total + side
-        if losses.quantized is not None:
-            found["commitment"] = losses.quantized.loss
-            found["relative_error"] = losses.quantized.error
-            found["perplexity"] = quantizer.perplexity()
-        return found
+        values |= answers
+        values |= {"view_error": losses.error, "torsion": losses.torsion, "loss": losses.total + side}
+        if quantizer is not None and losses.quantized is not None:
+            values["commitment"] = losses.quantized.loss
+            values["relative_error"] = losses.quantized.error
+            values["perplexity"] = quantizer.perplexity()
+        return values
 
     def _side_tasks(
         self, activations: Activations, batch: TrainingBatch
     ) -> tuple[torch.Tensor, dict[str, Any]]:
         """The sum of their losses, and how good the answers were."""
         loss = activations.states.new_zeros((), dtype=torch.float32)
-        found: dict[str, Any] = {}
+        answers: dict[str, Any] = {}
         if self.residue_type_heads is not None:
             named = self.residue_type_heads(activations, batch.amino_acid.where(batch.batch.mask, UNKNOWN))
             loss = loss + named.loss
-            found |= {f"residue_type_accuracy_{place}": share for place, share in named.right.items()}
-        if self.distillation_heads is not None:
+            answers |= {f"residue_type_accuracy_{place}": share for place, share in named.right.items()}
+        if self.distillation_heads is not None and batch.targets is not None:
             targets = batch.targets.where(batch.batch.mask[:, None], float("nan"))
             learnt = self.distillation_heads(activations, targets)
             loss = loss + learnt.loss
-            found |= {f"distill_r2_{place}": share for place, share in learnt.right.items()}
-        return loss, found
+            answers |= {f"distill_r2_{place}": share for place, share in learnt.right.items()}
+        return loss, answers
 
     def measure(self) -> dict[str, float]:
         """Round trip of held-out chains: mean CA RMSD, TM-score, lDDT, and the codes used.
@@ -160,8 +161,9 @@ class Training(TrainingModule):
         tokenizer = StructureTokenizer(self.network, steps=0)
         mean: dict[str, list[float]] = {"rmsd": [], "tm_score": [], "lddt": []}
         codes, latents = [], []
+        quantizer = self.network.quantizer if is_settled(self.network) else None
         for backbone in self.held_out:
-            if self.network.quantizer is None or not is_settled(self.network):
+            if quantizer is None:
                 again = tokenizer.reconstruct(backbone)
             else:
                 tokens = tokenizer.encode(backbone)
@@ -171,15 +173,15 @@ class Training(TrainingModule):
             compared = compare(again, backbone)
             for key, values in mean.items():
                 values.append(getattr(compared, key))
-        found = {f"valid_{key}": float(np.nanmean(values)) for key, values in mean.items()}
-        found["valid_rmsd_median"] = float(np.nanmedian(mean["rmsd"]))
-        found["valid_dimension"] = effective_dimension(torch.from_numpy(np.concatenate(latents)))
-        if codes:
-            counts = np.bincount(np.concatenate(codes), minlength=self.network.quantizer.size)
-            found["valid_usage"] = share_used(counts)
-            found["valid_perplexity"] = perplexity(counts)
+        scores = {f"valid_{key}": float(np.nanmean(values)) for key, values in mean.items()}
+        scores["valid_rmsd_median"] = float(np.nanmedian(mean["rmsd"]))
+        scores["valid_dimension"] = effective_dimension(torch.from_numpy(np.concatenate(latents)))
+        if quantizer is not None:
+            counts = np.bincount(np.concatenate(codes), minlength=quantizer.size)
+            scores["valid_usage"] = share_used(counts)
+            scores["valid_perplexity"] = perplexity(counts)
         self.measuring = False
-        return found
+        return scores
 
     def validation_step(self, batch: list[int], index: int) -> None:
         """`measure`; every process finds the same."""

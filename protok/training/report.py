@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from protok.structure.metrics import compare
 from protok.structure.store import Store, open_store, unread
 from protok.tokenizers.learned import StructureTokenizer
 from protok.training.config import read_recipe
-from protok.training.splits import Splits
+from protok.training.splits import Splits, chains_of
 
 #: Columns of a report: whether more is better, digits, and what it is called.
 MEASURES = {"rmsd": (False, 2, "CA RMSD, Å"), "tm_score": (True, 3, "TM-score"), "lddt": (True, 3, "lDDT")}
+#: What a report tells of how the model after was made.
+PROVENANCE = "train_chains steps best_step validation seconds_of_last_start train_sha256 recipe".split()
 #: Chains of a set whose codes are also decoded by the other model.
 CROSSED = 16
 #: Chains by which forgetting is seen when there is no validation set; none was trained on.
@@ -37,13 +40,6 @@ class ChainSet:
     chains: list[Backbone]
 
 
-def chains_of(store: Store, rows: np.ndarray, limit: int, longest: int) -> list[Backbone]:
-    """At most so many chains of a store, none longer, the same ones each time."""
-    fits = rows[store.lengths()[rows] <= longest]
-    picked = np.sort(np.random.default_rng(0).permutation(fits)[:limit])
-    return [store.backbone(int(i)) for i in picked]
-
-
 def forgetting_set(asked: str, start: StructureTokenizer, out: Path, limit: int, longest: int) -> ChainSet:
     """The chains on which forgetting is measured.
 
@@ -57,12 +53,12 @@ def forgetting_set(asked: str, start: StructureTokenizer, out: Path, limit: int,
         store, about = open_store(asked, cache), asked
         if store.digest != start.provenance.get("valid_sha256"):
             name = "elsewhere"
-    elif (found := _original(start)) is not None:
-        store, about = found
+    elif (original := _original(start)) is not None:
+        store, about = original
     else:
         name, about = "bundled", "chains of the bundled mini set"
         store = open_store(BUNDLED, cache)
-    return ChainSet(name, about, chains_of(store, np.flatnonzero(store.weight > 0), limit, longest))
+    return ChainSet(name, about, chains_of(store, limit, longest))
 
 
 def _original(start: StructureTokenizer) -> tuple[Store, str] | None:
@@ -80,15 +76,15 @@ def _original(start: StructureTokenizer) -> tuple[Store, str] | None:
 
 def measure(tokenizer: StructureTokenizer, chains: Sequence[Backbone]) -> list[dict[str, Any]]:
     """Scores of the round trip of each chain, and its codes (None from a continuous model)."""
-    found = []
+    rows = []
     for chain in chains:
         if tokenizer.network.quantizer is None:
             ids, again = None, tokenizer.reconstruct(chain)
         else:
             tokens = tokenizer.encode(chain)
             ids, again = tokens.ids, tokenizer.decode(tokens)
-        found.append({"ids": ids, **_scores(again, chain)})
-    return found
+        rows.append({"ids": ids, **_scores(again, chain)})
+    return rows
 
 
 def _scores(again: Backbone, chain: Backbone) -> dict[str, float]:
@@ -130,13 +126,13 @@ def compare_models(
     codes, of the first 16 chains.
     """
     out = []
-    for one in sets:
-        if not one.chains:
+    for group in sets:
+        if not group.chains:
             continue
-        old, new = measure(before, one.chains), measure(after, one.chains)
-        found: dict[str, Any] = {
-            "name": one.name,
-            "about": one.about,
+        old, new = measure(before, group.chains), measure(after, group.chains)
+        result: dict[str, Any] = {
+            "name": group.name,
+            "about": group.about,
             "chains": [
                 {
                     "name": chain.name,
@@ -144,23 +140,23 @@ def compare_models(
                     "before": {k: round(a[k], 4) for k in MEASURES},
                     "after": {k: round(b[k], 4) for k in MEASURES},
                 }
-                for chain, a, b in zip(one.chains, old, new, strict=True)
+                for chain, a, b in zip(group.chains, old, new, strict=True)
             ],
         }
         for key, (more, _, _) in MEASURES.items():
-            pair = (np.array([row[key] for row in rows]) for rows in (old, new))
-            found[key] = change(*pair, more)
+            a, b = (np.array([row[key] for row in rows]) for rows in (old, new))
+            result[key] = change(a, b, more)
         coded = old[0]["ids"] is not None and new[0]["ids"] is not None
         if coded and before.size == after.size:
             a, b = (np.concatenate([row["ids"] for row in rows]) for rows in (old, new))
             both = (a >= 0) & (b >= 0)
-            found["codes_kept"] = round(float((a[both] == b[both]).mean()), 4)
-            found["codes_used"] = [len(np.unique(ids[ids >= 0])) for ids in (a, b)]
-        if before.codebook == after.codebook and found.get("codes_kept", 1) < 1:
-            few = one.chains[:CROSSED]
-            found["before_codes_after_decoder"] = crossed(before, after, few)
-            found["after_codes_before_decoder"] = crossed(after, before, few)
-        out.append(found)
+            result["codes_kept"] = round(float((a[both] == b[both]).mean()), 4)
+            result["codes_used"] = [len(np.unique(ids[ids >= 0])) for ids in (a, b)]
+        if before.codebook == after.codebook and result.get("codes_kept", 1) < 1:
+            few = group.chains[:CROSSED]
+            result["before_codes_after_decoder"] = crossed(before, after, few)
+            result["after_codes_before_decoder"] = crossed(after, before, few)
+        out.append(result)
     return out
 
 
@@ -176,27 +172,27 @@ def markdown(report: Mapping[str, Any]) -> str:
         "| set (chains) | measure | before | after | change | 95 % interval | better in |",
         "|---|---|---|---|---|---|---|",
     ]
-    for found in report["sets"]:
+    for result in report["sets"]:
         for key, (_, digits, title) in MEASURES.items():
-            row = found[key]
+            row = result[key]
             low, high = row["interval"]
             interval = "" if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
             lines.append(
-                f"| {found['name']} ({len(found['chains'])}) | {title} "
+                f"| {result['name']} ({len(result['chains'])}) | {title} "
                 f"| {row['before']:.{digits}f} | {row['after']:.{digits}f} "
                 f"| {row['change']:+.{digits}f} | {interval} | {row['improved']} |"
             )
     lines.append("")
-    for found in report["sets"]:
-        lines.append(f"**{found['name']}**: {found['about']}.")
-        if "codes_kept" in found:
-            used = " → ".join(map(str, found["codes_used"]))
-            lines.append(f"Codes unchanged: {found['codes_kept']:.1%}; codes used: {used}.")
-        if "before_codes_after_decoder" in found:
+    for result in report["sets"]:
+        lines.append(f"**{result['name']}**: {result['about']}.")
+        if "codes_kept" in result:
+            used = " → ".join(map(str, result["codes_used"]))
+            lines.append(f"Codes unchanged: {result['codes_kept']:.1%}; codes used: {used}.")
+        if "before_codes_after_decoder" in result:
             lines.append(
-                f"First {min(CROSSED, len(found['chains']))} chains, codes from before, decoder "
-                f"from after: {found['before_codes_after_decoder']['rmsd']:.2f} Å; codes from "
-                f"after, decoder from before: {found['after_codes_before_decoder']['rmsd']:.2f} Å."
+                f"First {min(CROSSED, len(result['chains']))} chains, codes from before, decoder "
+                f"from after: {result['before_codes_after_decoder']['rmsd']:.2f} Å; codes from "
+                f"after, decoder from before: {result['after_codes_before_decoder']['rmsd']:.2f} Å."
             )
         lines.append("")
     lines += [f"- {note}" for note in report["notes"]]
@@ -212,31 +208,20 @@ def report_tuning(
 ) -> None:
     """Measure a model before and after fine-tuning, and write the report into the run.
 
-    Parameters
-    ----------
-    start
-        The model before.
-    out
-        The run; the model after is in its folder ``model``.
-    splits
-        What was held out: the test side is reported on, or, without one, the validation side.
-    provenance
-        Of the model after.
-    device
-        To compute on.
+    The model after is in the folder ``model`` of `out`, with this provenance. What is reported on is
+    the test side of the split, or, without one, the validation side.
     """
     recipe = read_recipe(None, defaults=provenance["recipe"])
     tune = recipe.finetune
     store = splits.test or splits.valid
-    rows = np.flatnonzero(store.weight > 0)
-    chains = chains_of(store, rows, tune.chains, tune.longest)
+    chains = chains_of(store, tune.chains, tune.longest)
     side = "test" if splits.test else "validation, which also chose the best step,"
-    about = f"chains of the {side} side of split.csv: {len(chains)} of {len(rows)}"
+    about = f"chains of the {side} side of split.csv: {len(chains)} of {int((store.weight > 0).sum())}"
     original = forgetting_set(
         tune.forgetting or recipe.data.valid, start, out, tune.chains, recipe.valid.longest
     )
     sets = [ChainSet("held out", about, chains), original]
-    empty = [f"{one.name}: no chain is short enough to measure" for one in sets if not one.chains]
+    empty = [f"{group.name}: no chain is short enough to measure" for group in sets if not group.chains]
     after = StructureTokenizer.from_pretrained(out / "model")
     for tokenizer in (start, after):
         tokenizer.network.to(device).eval()
@@ -245,24 +230,13 @@ def report_tuning(
         "after": after.codebook,
         "codebook": tune.codebook if start.network.quantizer is not None else "none",
         "notes": [*splits.notes, *empty, *(f"not read: {row}" for row in unread(out / "train.parquet"))],
-        **{k: provenance[k] for k in ("train_chains", "steps", "best_step", "validation")},
-        "seconds_of_last_start": provenance["seconds_of_last_start"],
-        "train_sha256": provenance["train_sha256"],
-        "recipe": provenance["recipe"],
+        **{key: provenance[key] for key in PROVENANCE},
         "sets": compare_models(start, after, sets),
     }
-    write_report(report, out)
-
-
-def write_report(report: Mapping[str, Any], out: Path) -> None:
-    """Write ``report.json``, ``report.md`` and, where matplotlib is installed, ``report.svg``."""
     write_json(out / "report.json", report)
     with atomic(out / "report.md") as handle:
         handle.write(markdown(report))
-    try:
+    if find_spec("matplotlib") is not None:
         from protok.viz.plots import draw_change
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "matplotlib":
-            raise
-        return
-    draw_change(report["sets"], out / "report.svg")
+
+        draw_change(report["sets"], out / "report.svg")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,7 @@ def run(
 
 
 def prepare(run: TrainingRun, recipe: str | Path | None, options: Mapping[str, Any]) -> Prepared:
-    """Read the recipe, split the chains, make the network that is trained.
-
-    Raises
-    ------
-    RecipeError
-        For settings without a meaning, or data that have changed since the run began.
-    """
+    """Read the recipe, split the chains, make the network that is trained."""
     plan = read_recipe(recipe, options, run.settings)
     if not plan.data.train:
         raise RecipeError("nothing to train on", "give --structures FOLDER or data.train in the recipe")
@@ -127,13 +122,7 @@ def prepare(run: TrainingRun, recipe: str | Path | None, options: Mapping[str, A
 
 
 def fit(prepared: Prepared) -> None:
-    """Train to the end, or until the held-out RMSD no longer improves.
-
-    Raises
-    ------
-    OutOfMemory
-        If memory runs out; says which settings to lower.
-    """
+    """Train to the end, or until the held-out RMSD no longer improves."""
     plan, module = prepared.recipe, prepared.module
     patience = plan.valid.patience
     stream = Stream(prepared.splits.train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
@@ -164,8 +153,8 @@ def choose_weights(prepared: Prepared) -> tuple[int, dict[str, float]]:
     step = run.steps
     if plan.valid.patience and (best := run.best()) is not None:
         step = int(best["global_step"])
-        lowest, before = (run.validation(n).get(MONITOR) for n in (step, 0))
-        if start is not None and None not in (lowest, before) and before <= lowest:
+        before, lowest = run.validation(0).get(MONITOR), run.validation(step).get(MONITOR)
+        if start is not None and before is not None and lowest is not None and before <= lowest:
             finetune.init_from(module.network, start)
             step = 0
         else:
@@ -218,10 +207,7 @@ def memory_advice(plan: Recipe, validating: bool) -> OutOfMemory:
 
 def draw_if_possible(rows: list[dict[str, float]], path: Path) -> None:
     """`protok.viz.plots.draw_training`; without matplotlib the metrics file alone must do."""
-    try:
+    if find_spec("matplotlib") is not None:
         from protok.viz.plots import draw_training
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "matplotlib":
-            raise
-        return
-    draw_training(rows, path)
+
+        draw_training(rows, path)

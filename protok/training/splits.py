@@ -43,8 +43,7 @@ def make_splits(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> S
         return Splits(store, open_store(plan.data.valid, out / "valid.parquet"))
     if len(store) < 2:
         raise RecipeError("too few chains to hold any out", "give at least two structures")
-    table = out / "split.csv"
-    wanted = plan.split
+    table, wanted = out / "split.csv", plan.split
     if wanted.table or (resumed and table.exists()):
         split = read_split(wanted.table or table, store.ids)
     else:
@@ -71,8 +70,8 @@ def make_splits(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> S
         f"{len(set(split.cluster.tolist()))} clusters of {len(store)} chains ({split.method}): "
         + ", ".join(f"{n} {side}" for side, n in counts.items())
     )
-    parts = [_only(store, split.chains(side)) for side in counts if counts[side]]
-    return Splits(*parts[:2], parts[2] if counts["test"] else None, (note,))
+    sides = {side: _only(store, split.chains(side)) for side in counts if counts[side]}
+    return Splits(sides["train"], sides["valid"], sides.get("test"), (note,))
 
 
 def _exclude(store: Store, path: Path) -> Store:
@@ -80,7 +79,7 @@ def _exclude(store: Store, path: Path) -> Store:
         named = set(path.read_text("utf-8").split())
     except (OSError, ValueError) as error:
         raise RecipeError(f"cannot read data.exclude ({error})", file=str(path)) from error
-    rows = np.flatnonzero([one not in named for one in store.ids])
+    rows = np.flatnonzero([id not in named for id in store.ids])
     if not len(rows):
         raise RecipeError("data.exclude leaves no chain to train on", file=str(path))
     return _only(store, rows)
@@ -92,9 +91,14 @@ def _only(store: Store, rows: np.ndarray) -> Store:
     return dataclasses.replace(store, weight=weight / weight.sum())
 
 
+def chains_of(store: Store, limit: int, longest: float) -> list[Backbone]:
+    """At most so many chains of a side, none longer, the same ones each time."""
+    fits = np.flatnonzero((store.weight > 0) & (store.lengths() <= longest))
+    picked = np.sort(np.random.default_rng(0).permutation(fits)[:limit])
+    return [store.backbone(int(i)) for i in picked]
+
+
 def held_out(store: Store, valid: ValidConfig) -> list[Backbone]:
     """Chains for validation; where all are too long, their beginnings."""
-    rows = np.flatnonzero(store.weight > 0)
-    fits = rows[store.lengths()[rows] <= valid.longest]
-    picked = np.random.default_rng(0).permutation(fits if len(fits) else rows)[: valid.chains]
-    return [store.backbone(int(i))[: valid.longest] for i in np.sort(picked)]
+    fits = chains_of(store, valid.chains, valid.longest)
+    return fits or [chain[: valid.longest] for chain in chains_of(store, valid.chains, np.inf)]

@@ -60,10 +60,10 @@ def test_random_backbone_rarely_overlaps_and_is_reproducible():
         distance = np.linalg.norm(ca[:, None] - ca[None], axis=-1)
         close += int((distance[np.triu_indices(120, 3)] < 4.0).sum())
     assert close <= 4
-    one, two = testing.random_backbone(50, 7), testing.random_backbone(50, 7)
-    assert np.array_equal(one.coords, two.coords) and one.sequence == two.sequence
-    assert np.array_equal(one.bfactor, two.bfactor) and np.isfinite(one.bfactor).all()
-    assert not np.allclose(one.coords, testing.random_backbone(50, 8).coords)
+    backbone, again = testing.random_backbone(50, 7), testing.random_backbone(50, 7)
+    assert np.array_equal(backbone.coords, again.coords) and backbone.sequence == again.sequence
+    assert np.array_equal(backbone.bfactor, again.bfactor) and np.isfinite(backbone.bfactor).all()
+    assert not np.allclose(backbone.coords, testing.random_backbone(50, 8).coords)
     with pytest.raises(ValueError, match="0 residues"):
         testing.random_backbone(0)
 
@@ -126,8 +126,8 @@ class Toy:
     def embed(self, structure):
         return self.states(self.encode(structure))
 
-    def states(self, given):
-        ids = (given if isinstance(given, Tokens) else self.encode(given)).ids
+    def states(self, structure):
+        ids = (structure if isinstance(structure, Tokens) else self.encode(structure)).ids
         return np.where(ids[:, None] < 0, np.nan, np.stack([ids // 8, ids % 8], axis=1))
 
     def code_vectors(self):
@@ -180,9 +180,10 @@ def test_contracts_are_those_of_what_a_tokenizer_can_do():
         decoding(Plain())
     abilities = {ability.__name__ for ability in testing.ABILITY_CONTRACTS}
     # What is left says something of a tokenizer, and no code follows from it.
-    said = {"Fingerprinted", "HasEncoder", "HasNetwork", "LooksUp", "Movable", "Named", "Tokenizer"}
-    written = {name for name in protocol.__all__ if name[0].isupper()} | {"SavesPretrained"}
-    assert abilities | said == written
+    descriptive = {"Fingerprinted", "HasEncoder", "HasNetwork", "LooksUp", "Movable", "Named", "Tokenizer"}
+    kinds = [kind for kind in vars(protocol).values() if isinstance(kind, type)]
+    written = {kind.__name__ for kind in kinds if kind.__module__ == protocol.__name__}
+    assert abilities | descriptive == written | {"SavesPretrained"}
 
 
 def test_structures_are_encoded_together_where_that_can_be():
@@ -201,16 +202,16 @@ def test_contracts_take_structures():
             seen.append(structure)
             return super().encode(structure)
 
-    given = [testing.random_backbone(20, 12)]
-    testing.check_deterministic(Watched(), given)
-    assert seen and all(s is given[0] for s in seen)
+    structures = [testing.random_backbone(20, 12)]
+    testing.check_deterministic(Watched(), structures)
+    assert seen and all(s is structures[0] for s in seen)
 
 
-def broken(contract, said, **kwargs):
+def broken(contract, message, **kwargs):
     """Decorate a broken tokenizer with the contract that must catch it, and the words."""
 
     def keep(cls):
-        BROKEN.append(pytest.param(cls, contract, said, kwargs, id=cls.__name__))
+        BROKEN.append(pytest.param(cls, contract, message, kwargs, id=cls.__name__))
         return cls
 
     return keep
@@ -242,16 +243,14 @@ class Renumbers(Toy):
 class CountsFromOne(Toy):
     def encode(self, structure):
         tokens = super().encode(structure)
-        ids = np.where(tokens.ids < 0, -1, 64)
-        fields = {k: getattr(tokens, k) for k in ("sequence", "chain", "index", "icode")}
-        return Short(ids, 64, tokens.codebook, fields)
+        return Short(tokens, np.where(tokens.ids < 0, -1, 64))
 
 
 class Short(SimpleNamespace):
-    """Tokens that check nothing."""
+    """Tokens with other ids that check nothing."""
 
-    def __init__(self, ids, size, codebook, fields):
-        super().__init__(ids=ids, size=size, codebook=codebook, **fields)
+    def __init__(self, tokens, ids):
+        super().__init__(**vars(tokens) | {"ids": ids})
 
     def __len__(self):
         return len(self.ids)
@@ -261,8 +260,7 @@ class Short(SimpleNamespace):
 class FloatIds(Toy):
     def encode(self, structure):
         tokens = super().encode(structure)
-        fields = {k: getattr(tokens, k) for k in ("sequence", "chain", "index", "icode")}
-        return Short(tokens.ids.astype(float), 64, tokens.codebook, fields)
+        return Short(tokens, tokens.ids.astype(float))
 
 
 @broken(testing.check_length, "tokens say other@1, size 64; the tokenizer toy@00c0ffee, size 64")
@@ -293,9 +291,9 @@ class EmbedsOnlyAndMissing(Toy):
 
 @broken(testing.check_states, r"\d+ of \d+ rows of states are NaN with a code, or not without")
 class StatesOfMissingTokens(Toy):
-    def states(self, given):
-        z = super().states(given)
-        return np.nan_to_num(z) if isinstance(given, Tokens) else z
+    def states(self, structure):
+        z = super().states(structure)
+        return np.nan_to_num(z) if isinstance(structure, Tokens) else z
 
 
 @broken(testing.check_code_vectors, r"code_vectors of 64 codes have shape \(63, 2\)")
@@ -533,9 +531,9 @@ class RenamesChains(Toy):
         return replace(back, chain=np.full(len(back), "Z"))
 
 
-@pytest.mark.parametrize("tokenizer, contract, said, kwargs", BROKEN)
-def test_a_broken_tokenizer_is_caught(tokenizer, contract, said, kwargs):
-    with pytest.raises(AssertionError, match=said):
+@pytest.mark.parametrize("tokenizer, contract, message, kwargs", BROKEN)
+def test_a_broken_tokenizer_is_caught(tokenizer, contract, message, kwargs):
+    with pytest.raises(AssertionError, match=message):
         contract(tokenizer(), **kwargs)
 
 

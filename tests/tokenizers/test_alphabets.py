@@ -53,8 +53,8 @@ def test_3di_equals_foldseek(which):
 def test_3di_from_the_backbone_alone_is_near_foldseek():
     tokenizer, same = ThreeDi(), []
     for _, letters, atoms in golden("3di"):
-        found = tokenizer.encode(Backbone.from_arrays(atoms[:, :3])).letters
-        same += [a == b for a, b in zip(found, letters, strict=True)]
+        ours = tokenizer.encode(Backbone.from_arrays(atoms[:, :3])).letters
+        same += [a == b for a, b in zip(ours, letters, strict=True)]
     # 94.5 % of 1,025 residues here, 96.8 % of 4,028 in 20 other files: the price of a placed CB.
     assert 0.93 < np.mean(same) < 0.98
 
@@ -85,9 +85,9 @@ def test_3di_equals_mini3di_on_real_structures(shared):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             states = reference.encode_atoms(ca, np.full_like(ca, np.nan), n, c)
-        found = tokenizer.encode(structure).ids
-        same.append((found == states.filled())[structure.mask])
-        assert (found[~structure.mask] == -1).all()
+        ids = tokenizer.encode(structure).ids
+        same.append((ids == states.filled())[structure.mask])
+        assert (ids[~structure.mask] == -1).all()
     same = np.concatenate(same)
     assert len(same) > 5000
     assert same.mean() >= 0.9999
@@ -113,7 +113,7 @@ def test_codebooks_do_not_change_by_accident():
 def test_chains_are_encoded_alone(tokenizer):
     first, second = backbone(row=0), backbone(row=1)
     together = tokenizer.encode(several(first, second, first))
-    alone = [tokenizer.encode(one).ids for one in (first, second, first)]
+    alone = [tokenizer.encode(part).ids for part in (first, second, first)]
     assert np.array_equal(together.ids, np.concatenate(alone))
 
 

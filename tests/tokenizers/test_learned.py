@@ -73,8 +73,8 @@ def test_round_trip_of_the_examples(name, examples):
     for file in sorted(examples.glob("*.pdb")):
         chain = protok.read(file)
         again = tok.decode(tok.encode(chain))
-        found = protok.compare(again, chain)
-        assert found.rmsd < far and found.tm_score > alike, (file.name, found)
+        scores = protok.compare(again, chain)
+        assert scores.rmsd < far and scores.tm_score > alike, (file.name, scores)
         assert np.nanmin(again.bfactor) >= 0 and np.nanmax(again.bfactor) <= 100
 
 
@@ -165,7 +165,7 @@ def test_a_saved_model_has_the_same_fingerprints_under_every_schedule(tmp_path):
 def test_a_damaged_model_is_refused(tmp_path):
     folder = small().save_pretrained(tmp_path)
     config, weights = folder / "config.json", folder / "model.safetensors"
-    said, whole = json.loads(config.read_text()), weights.read_bytes()
+    document, whole = json.loads(config.read_text()), weights.read_bytes()
 
     def refused(message):
         with pytest.raises(FormatError, match=message) as error:
@@ -175,11 +175,11 @@ def test_a_damaged_model_is_refused(tmp_path):
     weights.write_bytes(whole[:500])
     refused("not a protok model")
     weights.write_bytes(whole)
-    config.write_text(json.dumps(said | {"kind": "prior"}))
+    config.write_text(json.dumps(document | {"kind": "prior"}))
     refused("says kind 'prior'")
     for wrong in ([], {}, {"model": 3}, {"model": {"encoder": {"hiden": 16}}}):
         config.write_text(json.dumps(wrong))
         refused("not a protok model")
-    said["model"]["decoder"]["width"] = 32
-    config.write_text(json.dumps(said))
+    document["model"]["decoder"]["width"] = 32
+    config.write_text(json.dumps(document))
     refused("do not fit.*size mismatch")

@@ -223,8 +223,8 @@ def test_gradients_or_not_is_the_same(chains):
     for global_frame in (False, True):
         encoder, batch = small(global_frame).network.encoder, Batch.of(chains)
         with torch.no_grad():
-            one = encoder(batch)
-        assert torch.allclose(encoder(batch).detach(), one, atol=1e-5)
+            inferred = encoder(batch)
+        assert torch.allclose(encoder(batch).detach(), inferred, atol=1e-5)
 
 
 def test_a_job_goes_on_where_there_is_no_compiler(compiled, pieces, tmp_path):
@@ -271,9 +271,9 @@ def test_groups_cover_all_and_near_forgets_nobody():
     assert torch.equal(torch.cat(parts).sort().values, torch.arange(1000))
     assert max(map(len, parts)) <= 64
     for rows in parts[:4]:
-        found = g.near(points, points[rows], 7.0)
+        rows_near = g.near(points, points[rows], 7.0)
         close = (torch.cdist(points[rows], points) <= 7.0).any(0).nonzero()[:, 0]
-        assert set(close.tolist()) <= set(found.tolist()) and len(found) < 900
+        assert set(close.tolist()) <= set(rows_near.tolist()) and len(rows_near) < 900
 
 
 def test_large_chains_have_the_features_of_small_ones():
@@ -284,12 +284,14 @@ def test_large_chains_have_the_features_of_small_ones():
     mask = torch.ones(len(ca), dtype=torch.bool)
     mask[100:140] = False
     for k in (16, 60):
-        one, other = (g.neighbours(ca, mask, k, group=size) for size in (5000, 512))
-        assert torch.equal(one[1], other[1])
-        there = (ca[one[0]] - ca[:, None]).norm(dim=-1)
-        assert torch.equal(there, (ca[other[0]] - ca[:, None]).norm(dim=-1))
-    one, other = (g.density_moments(ca, turn, mask, (10.0, 18.0, 30.0), group=size) for size in (5000, 512))
-    assert torch.allclose(one, other, atol=1e-5)
+        whole, grouped = (g.neighbours(ca, mask, k, group=size) for size in (5000, 512))
+        assert torch.equal(whole[1], grouped[1])
+        there = (ca[whole[0]] - ca[:, None]).norm(dim=-1)
+        assert torch.equal(there, (ca[grouped[0]] - ca[:, None]).norm(dim=-1))
+    whole, grouped = (
+        g.density_moments(ca, turn, mask, (10.0, 18.0, 30.0), group=size) for size in (5000, 512)
+    )
+    assert torch.allclose(whole, grouped, atol=1e-5)
 
 
 SCRIPT = """
@@ -339,7 +341,7 @@ def test_batches_of_a_gpu_give_the_same_codes(monkeypatch, examples):
     many = tokenizer.encode_batch(chains)
     assert calls == [len(chains)]
     assert tokenizer.batch_residues == 4 * protok.tokenizers.learned.GPU_RESIDUES
-    assert all((one.ids == two.ids).all() for one, two in zip(few, many, strict=True))
+    assert all((a.ids == b.ids).all() for a, b in zip(few, many, strict=True))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

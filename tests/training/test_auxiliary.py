@@ -34,8 +34,8 @@ def known(n=30):
 
 
 def test_letters_are_numbered_and_others_are_not_asked_for():
-    found = amino_acids("ACYXU-a")
-    assert found.tolist() == [0, 1, 19, *[UNKNOWN] * 4]
+    classes = amino_acids("ACYXU-a")
+    assert classes.tolist() == [0, 1, 19, *[UNKNOWN] * 4]
     assert amino_acids("").shape == (0,)
     assert len(AMINO_ACIDS) == len(set(AMINO_ACIDS)) == 20
 
@@ -47,18 +47,18 @@ def test_only_what_has_a_weight_is_asked_and_by_that_weight(place):
     heads = trained(ResidueTypeHeads(WIDTHS, tuple(weights)))
     assert list(heads.heads) == [PLACES[place]]
     of, true = known(), torch.arange(30) % 20
-    one = heads(of, true)
-    assert one.loss.item() == pytest.approx(
+    answer = heads(of, true)
+    assert answer.loss.item() == pytest.approx(
         torch.nn.functional.cross_entropy(
             heads.heads[PLACES[place]](getattr(of, PLACES[place])), true
         ).item(),
         rel=1e-5,
     )
-    one.loss.backward()
+    answer.loss.backward()
     taught = [getattr(of, name).grad is not None for name in PLACES]
     assert taught == [i == place for i in range(3)]
     heads.weights[PLACES[place]] = 2.0
-    assert heads(of, true).loss.item() == pytest.approx(2 * one.loss.item(), rel=1e-6)
+    assert heads(of, true).loss.item() == pytest.approx(2 * answer.loss.item(), rel=1e-6)
 
 
 def trained(heads):
@@ -93,12 +93,12 @@ def test_a_network_hands_out_what_is_asked_residue_by_residue():
     torch.manual_seed(0)
     network = Network(PLACED).eval()
     pair = [random_backbone(20, seed=1), random_backbone(12, seed=2)]
-    both, one = (network(Batch.of(of), 8).activations for of in (pair, pair[1:]))
+    both, single = (network(Batch.of(of), 8).activations for of in (pair, pair[1:]))
     widths = (PLACED.encoder.hidden, PLACED.quantizer.dim, PLACED.decoder.width)
     for place, width in zip(PLACES, widths, strict=True):
         got = getattr(both, place)
         assert got.shape == (32, width)
-        torch.testing.assert_close(got[20:], getattr(one, place), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(got[20:], getattr(single, place), rtol=1e-4, atol=1e-4)
 
 
 def test_a_network_learns_to_name_a_chain_from_its_states():
@@ -118,10 +118,10 @@ def test_a_network_learns_to_name_a_chain_from_its_states():
     assert named.right["states"] > 0.8 > common
 
 
-@pytest.mark.parametrize("given", [[1.0], [1.0, 0.0], [1.0, -1.0, 0.0], []])
-def test_weights_that_mean_nothing_are_refused(given):
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0, 0.0], []])
+def test_weights_that_mean_nothing_are_refused(weights):
     with pytest.raises(RecipeError, match="encoder states, code vectors and decoder states"):
-        read_recipe(None, {"optim.residue_type_weights": given})
+        read_recipe(None, {"optim.residue_type_weights": weights})
 
 
 def test_heads_are_trained_and_resumed_but_not_saved_with_the_model(tmp_path):
@@ -134,22 +134,22 @@ def test_heads_are_trained_and_resumed_but_not_saved_with_the_model(tmp_path):
     assert any(key.startswith("residue_type_heads.heads.states") for key in checkpoint["state_dict"])
     tokenizer = protok.load(str(model))
     assert not [key for key in tokenizer.network.state_dict() if "residue_type" in key]
-    said = json.loads((model / "config.json").read_text())
-    assert said["provenance"]["recipe"]["optim"]["residue_type_weights"] == [1.0, 0.5, 0.5]
+    config = json.loads((model / "config.json").read_text())
+    assert config["provenance"]["recipe"]["optim"]["residue_type_weights"] == [1.0, 0.5, 0.5]
     chain = random_backbone(30, seed=3)
     renamed = dataclasses.replace(chain, sequence="G" * 30)
     assert (tokenizer.encode(chain).ids == tokenizer.encode(renamed).ids).all()
 
 
 @pytest.mark.parametrize(
-    "given",
+    "changes",
     [
         {"optim.encoder_warmup_steps": 20},
         {"optim.encoder_warmup_steps": -1},
         {"optim.residue_type_weights": [0.0, 1.0, 1.0]},
     ],
 )
-def test_an_encoder_warmup_without_heads_or_end_is_refused(given):
+def test_an_encoder_warmup_without_heads_or_end_is_refused(changes):
     settings = {
         "optim.residue_type_weights": [1.0, 0.0, 0.0],
         "optim.encoder_warmup_steps": 5,
@@ -157,7 +157,7 @@ def test_an_encoder_warmup_without_heads_or_end_is_refused(given):
     }
     assert read_recipe(None, settings).optim.encoder_warmup_steps == 5
     with pytest.raises(RecipeError, match="optim.encoder_warmup_steps"):
-        read_recipe(None, settings | given)
+        read_recipe(None, settings | changes)
 
 
 def test_in_the_warmup_the_encoder_alone_learns_and_codes_begin_after_it(tmp_path, monkeypatch):

@@ -52,9 +52,9 @@ def test_workers_give_the_same_batches_in_the_same_order(store, done):
     steps = TrainingBatches(stream, SimpleNamespace(global_step=done), 9, 2, teacher)
     alone, helped = (list(DataLoader(steps, batch_size=None, num_workers=workers)) for workers in (0, 2))
     assert len(alone) == len(helped) == 9 - done
-    for one, two in zip(alone, helped, strict=True):
-        assert one.batch.sizes == two.batch.sizes
-        for a, b in ((one.batch.coords, two.batch.coords), (one.targets, two.targets)):
+    for expected, batch in zip(alone, helped, strict=True):
+        assert expected.batch.sizes == batch.batch.sizes
+        for a, b in ((expected.batch.coords, batch.batch.coords), (expected.targets, batch.targets)):
             np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
@@ -93,8 +93,8 @@ def test_states_are_asked_for_the_residue_and_codes_for_its_surroundings_too():
     assert list(answers.right) == ["states", "codes"]
     wanted = 0.0
     for place, weight, out in (("states", 1.0, 3), ("codes", 2.0, 9)):
-        said = heads.heads[place](getattr(known, place)[:15])
-        error = torch.nn.functional.mse_loss(said, told[:15, :out])
+        predicted = heads.heads[place](getattr(known, place)[:15])
+        error = torch.nn.functional.mse_loss(predicted, told[:15, :out])
         assert float(answers.right[place]) == pytest.approx(1 - error.item(), rel=1e-4)
         wanted += weight * error.item()
     assert answers.loss.item() == pytest.approx(wanted, rel=1e-5)
@@ -120,7 +120,7 @@ def test_states_are_read_back_for_their_store_only(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("settings", "message"),
     [
         ({"optim.distill_weights": [1.0]}, "optim.distill_weights = .*encoder states, code vectors"),
         (
@@ -134,17 +134,17 @@ def test_states_are_read_back_for_their_store_only(store, tmp_path):
         ({"optim.align_before_loss": True}, "optim.align_before_loss without model.decoder.global_frame"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(given, message):
+def test_settings_that_mean_nothing_are_refused(settings, message):
     with pytest.raises(RecipeError, match=message):
-        read_recipe(None, given)
+        read_recipe(None, settings)
 
 
 def test_chains_that_are_named_are_not_trained_on(store, tmp_path):
     write_structures(tmp_path / "pdbs", range(30, 50, 4))
     out = tmp_path / "without.txt"
     out.write_text("\n".join([store.ids[0], store.ids[3], "nobody"]))
-    given = {"data.train": str(tmp_path / "pdbs"), "data.exclude": str(out)}
-    plan = read_recipe(None, given | {"data.valid": str(tmp_path / "pdbs")})
+    settings = {"data.train": str(tmp_path / "pdbs"), "data.exclude": str(out)}
+    plan = read_recipe(None, settings | {"data.valid": str(tmp_path / "pdbs")})
     weight = make_splits(plan, tmp_path, resumed=False).train.weight
     assert [store.ids[i] for i in np.flatnonzero(weight == 0)] == [store.ids[0], store.ids[3]]
     assert weight.sum() == pytest.approx(1)
@@ -205,8 +205,8 @@ def test_a_distilled_run_asks_codes_after_the_warmup_and_names_its_teacher(tmp_p
     assert np.isfinite([row["distill_r2_codes"] for row in learnt if "distill_r2_codes" in row]).all()
     tokenizer = protok.load(str(model))
     assert not [key for key in tokenizer.network.state_dict() if "distillation" in key]
-    said = json.loads((model / "config.json").read_text())["provenance"]
-    assert said["states_of"] == "mine@1234" and said["recipe"]["optim"]["distill_radii"] == [8.0]
+    provenance = json.loads((model / "config.json").read_text())["provenance"]
+    assert provenance["states_of"] == "mine@1234" and provenance["recipe"]["optim"]["distill_radii"] == [8.0]
 
 
 def test_the_command_writes_states_of_the_chains_of_a_store(store, tmp_path, monkeypatch):
@@ -234,13 +234,13 @@ def test_chains_like_those_in_test_splits_are_found_by_sequence_and_cluster(tmp_
 
     write(
         [
-            {"id": one, "seq": seq, "cluster30": of}
-            for one, seq, of in (("a", "AAA", 1), ("b", "CCC", 1), ("c", "DDD", 2), ("d", "EEE", 3))
+            {"id": id, "seq": seq, "cluster30": of}
+            for id, seq, of in (("a", "AAA", 1), ("b", "CCC", 1), ("c", "DDD", 2), ("d", "EEE", 3))
         ],
         "chains.parquet",
     )
     write([{"id": "e", "seq": "FFF"}, {"id": "f", "seq": "GGG"}], "complexes.parquet")
     splits = {"a": "test", "c": "train", "d": "valid", "e": "test_fold"}
-    write([{"id": one, "split": of} for one, of in splits.items()], "tasks/any.parquet")
+    write([{"id": id, "split": of} for id, of in splits.items()], "tasks/any.parquet")
     same, alike = unseen.tested(tmp_path)
     assert same == {"AAA", "FFF"} and alike == {"AAA", "CCC"}

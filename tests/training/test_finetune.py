@@ -21,7 +21,15 @@ from protok.structure.store import open_store
 from protok.tokenizers.learned import StructureTokenizer
 from protok.training import finetune, module, run
 from protok.training.config import RecipeError, read_recipe
-from protok.training.report import BUNDLED, ChainSet, change, compare_models, markdown, report_tuning
+from protok.training.report import (
+    BUNDLED,
+    ChainSet,
+    change,
+    compare_models,
+    forgetting_set,
+    markdown,
+    report_tuning,
+)
 from protok.training.splits import Splits
 from tests.helpers.tiny_runs import PLACED, TINY, TUNE, write_structures
 
@@ -29,6 +37,8 @@ pytestmark = pytest.mark.slow
 
 #: Without early stopping: the weights after the last step are those that are kept.
 LAST = TUNE | {"valid.patience": 0}
+#: The same with a new codebook.
+NEW = LAST | {"finetune.codebook": "new", "finetune.weight_interpolation": 1.0, "finetune.chains": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,17 +68,13 @@ def tuned(base, structures, tmp_path_factory):
     """Runs of fine-tuning, one for each fate of the codebook, and what they warn of."""
     out = tmp_path_factory.mktemp("tuned")
     for mode in finetune.CODEBOOKS:
-        run.run(
-            structures=structures,
-            init=base,
-            out=out / mode,
-            overrides=LAST | {"finetune.codebook": mode, "optim.lr": 1e-3},
-        )
+        settings = LAST | {"finetune.codebook": mode, "optim.lr": 1e-3}
+        run.run(structures=structures, init=base, out=out / mode, overrides=settings)
     return out
 
 
-def moved(one, other, part: str) -> float:
-    mine, theirs = one.network.state_dict(), other.network.state_dict()
+def moved(before, after, part: str) -> float:
+    mine, theirs = before.network.state_dict(), after.network.state_dict()
     keys = [key for key in mine if key.startswith(part) and mine[key].is_floating_point()]
     return max(float((mine[key] - theirs[key]).abs().max()) for key in keys)
 
@@ -88,7 +94,7 @@ def test_frozen_codes_stay_and_so_do_tokens(base, tuned, structures):
     during = torch.load(path, weights_only=True)["state_dict"]["network.quantizer.inner.codebook"]
     assert (during.numpy() == before.code_vectors()).all(), "also while the decoder was trained"
     report = json.loads((tuned / "frozen" / "report.json").read_text())
-    assert all(found["codes_kept"] == 1 for found in report["sets"])
+    assert all(result["codes_kept"] == 1 for result in report["sets"])
 
 
 def test_adapted_codes_start_where_they_were(base, tuned, structures):
@@ -97,8 +103,8 @@ def test_adapted_codes_start_where_they_were(base, tuned, structures):
     new = protok.load(tuned / "new" / "model")
     assert adapted.codebook.startswith("adapted@") and new.codebook.startswith("new@")
     far = {
-        name: np.abs(one.code_vectors() - before.code_vectors()).mean()
-        for name, one in (("adapted", adapted), ("new", new))
+        name: np.abs(model.code_vectors() - before.code_vectors()).mean()
+        for name, model in (("adapted", adapted), ("new", new))
     }
     assert 0 < far["adapted"] < 0.5 * far["new"]
     with pytest.raises(protok.ProtokError, match="the decoder of adapted@"):
@@ -116,10 +122,10 @@ def test_an_encoder_may_be_trained_around_frozen_codes(base, structures, tmp_pat
     chain = protok.read(structures / "mine1.pdb")
     assert np.isfinite(before.decode(after.encode(chain)).coords).all()
     chains = [protok.read(path) for path in sorted(structures.iterdir())]
-    (found,) = compare_models(before, after, [ChainSet("mine", "", chains)])
-    assert found["codes_kept"] < 1
+    (result,) = compare_models(before, after, [ChainSet("mine", "", chains)])
+    assert result["codes_kept"] < 1
     scores = [protok.rmsd(after.decode(before.encode(chain)), chain) for chain in chains]
-    assert found["before_codes_after_decoder"]["rmsd"] == pytest.approx(np.mean(scores), abs=1e-3)
+    assert result["before_codes_after_decoder"]["rmsd"] == pytest.approx(np.mean(scores), abs=1e-3)
     assert "codes from after, decoder from before: " in (tmp_path / "free/report.md").read_text()
 
 
@@ -134,11 +140,11 @@ def test_a_run_says_what_it_held_out(tuned):
     assert original["name"] == "bundled" and len(original["chains"]) == 2
     bundled = {path.name.removesuffix(".pdb.gz") for path in BUNDLED.glob("*.pdb.gz")}
     assert {chain["name"].rpartition("_")[0] for chain in original["chains"]} < bundled
-    for found in report["sets"]:
+    for result in report["sets"]:
         for key in ("rmsd", "tm_score", "lddt"):
-            each = [[chain[when][key] for chain in found["chains"]] for when in ("before", "after")]
-            assert found[key]["before"] == pytest.approx(np.mean(each[0]), abs=2e-4)
-            assert found[key]["after"] == pytest.approx(np.mean(each[1]), abs=2e-4)
+            each = [[chain[when][key] for chain in result["chains"]] for when in ("before", "after")]
+            assert result[key]["before"] == pytest.approx(np.mean(each[0]), abs=2e-4)
+            assert result[key]["after"] == pytest.approx(np.mean(each[1]), abs=2e-4)
     page = (tuned / "frozen" / "report.md").read_text()
     assert f"| held out (1) | CA RMSD, Å | {held['rmsd']['before']:.2f} |" in page
     for name in ("report.svg", "training.svg"):
@@ -163,8 +169,8 @@ def test_the_best_weights_are_kept_and_the_run_stops(base, structures, tmp_path,
     # 9 before training, 5 after 4 steps, 3 after 8; 2.995 is best, but no progress to wait for.
     rows = [row for row in read_metrics(out / "metrics.csv") if "valid_rmsd" in row]
     assert [row["step"] for row in rows] == [0, 4, 8, 12, 16, 20]
-    said = json.loads((model / "config.json").read_text())["provenance"]
-    assert (said["steps"], said["best_step"]) == (20, 16)
+    provenance = json.loads((model / "config.json").read_text())["provenance"]
+    assert (provenance["steps"], provenance["best_step"]) == (20, 16)
     kept = protok.load(model).network.decoder.state_dict()
     first = weights[0]
     there = {k: first[k] + 0.25 * (weights[16][k] - first[k]) for k in first}
@@ -184,9 +190,10 @@ def test_a_model_that_only_gets_worse_stays_as_it_was(base, structures, tmp_path
     monkeypatch.setattr(module.Training, "measure", lambda self: {"valid_rmsd": next(measured)})
     settings = TUNE | {"optim.steps": 8, "valid.every": 4, "finetune.chains": 1}
     model = run.run(structures=structures, init=base, out=tmp_path / "run", overrides=settings)
-    said = json.loads((model / "config.json").read_text())["provenance"]
-    assert (said["steps"], said["best_step"], said["validation"]) == (8, 0, {"valid_rmsd": 2.0})
-    mine, theirs = (protok.load(one).network.state_dict() for one in (model, base))
+    provenance = json.loads((model / "config.json").read_text())["provenance"]
+    assert (provenance["steps"], provenance["best_step"]) == (8, 0)
+    assert provenance["validation"] == {"valid_rmsd": 2.0}
+    mine, theirs = (protok.load(folder).network.state_dict() for folder in (model, base))
     assert all(torch.equal(mine[k], theirs[k]) for k in theirs if k not in TRANSIENT)
 
 
@@ -234,16 +241,8 @@ def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, chan
 
 
 def test_before_new_codes_the_encoder_may_warm_up(base, structures, tmp_path):
-    settings = TUNE | {
-        "finetune.codebook": "new",
-        "finetune.weight_interpolation": 1.0,
-        "finetune.chains": 1,
-        "optim.steps": 60,
-        "optim.encoder_warmup_steps": 30,
-        "optim.residue_type_weights": [1.0, 0.0, 0.0],
-        "valid.every": 30,
-        "valid.patience": 0,
-    }
+    warmup = {"optim.encoder_warmup_steps": 30, "optim.residue_type_weights": [1.0, 0.0, 0.0]}
+    settings = NEW | warmup | {"optim.steps": 60, "valid.every": 30}
     out = tmp_path / "run"
     model = run.run(structures=structures, init=base, out=out, overrides=settings)
     rows = read_metrics(out / "metrics.csv")
@@ -255,15 +254,7 @@ def test_before_new_codes_the_encoder_may_warm_up(base, structures, tmp_path):
 
 
 def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tmp_path):
-    settings = TUNE | {
-        "finetune.codebook": "new",
-        "finetune.weight_interpolation": 1.0,
-        "finetune.chains": 1,
-        "optim.steps": 20,
-        "model.quantizer.size": 16,
-        "model.quantizer.dim": 12,
-        "valid.patience": 0,
-    }
+    settings = NEW | {"optim.steps": 20, "model.quantizer.size": 16, "model.quantizer.dim": 12}
     start = protok.load(base)
     usual = finetune.defaults(start, "new", np.full(20, 150), tmp_path)
     plan = read_recipe(None, settings | {"finetune.init": str(base)}, usual)
@@ -286,14 +277,7 @@ def test_a_new_codebook_may_have_another_size_and_dimension(base, structures, tm
 
 
 def test_codes_may_be_given_up(base, structures, tmp_path):
-    settings = TUNE | {
-        "finetune.codebook": "new",
-        "finetune.weight_interpolation": 1.0,
-        "finetune.chains": 1,
-        "optim.steps": 10,
-        "model.quantizer.kind": "none",
-        "valid.patience": 0,
-    }
+    settings = NEW | {"optim.steps": 10, "model.quantizer.kind": "none"}
     out = tmp_path / "run"
     model = protok.load(run.run(structures=structures, init=base, out=out, overrides=settings))
     assert model.codebook.endswith("@continuous")
@@ -303,12 +287,12 @@ def test_codes_may_be_given_up(base, structures, tmp_path):
 
 def test_a_recipe_need_not_say_the_shape_of_its_model(base):
     start = protok.load(base)
-    said = {"finetune.init": str(base), "optim.align_before_loss": True}
-    assert not read_recipe(None, said).model.decoder.global_frame
-    plan = read_recipe(None, said, finetune.defaults(start, "frozen", np.full(20, 150), base))
+    settings = {"finetune.init": str(base), "optim.align_before_loss": True}
+    assert not read_recipe(None, settings).model.decoder.global_frame
+    plan = read_recipe(None, settings, finetune.defaults(start, "frozen", np.full(20, 150), base))
     finetune.check(plan, start)
     other = StructureTokenizer(Network(read_recipe(None, TINY).model))
-    plan = read_recipe(None, said, finetune.defaults(other, "frozen", np.full(20, 150), base))
+    plan = read_recipe(None, settings, finetune.defaults(other, "frozen", np.full(20, 150), base))
     with pytest.raises(RecipeError, match="optim.align_before_loss, but the codes of tiny are not placed"):
         finetune.check(plan, other)
 
@@ -327,10 +311,10 @@ def test_one_bad_file_is_a_row_and_the_exit_code(base, structures, tmp_path, cap
     protok.write(wide, folder / "wide.pdb")
     settings = [f"--set={k}={json.dumps(v)}" for k, v in (TUNE | {"optim.steps": 2}).items()]
     command = ["train", "--init", base, "--structures", folder, "--out", tmp_path / "run", *settings]
-    code = main.main([str(one) for one in [*command, "--codebook", "adapted"]])
-    said = capsys.readouterr().err
+    code = main.main([str(part) for part in [*command, "--codebook", "adapted"]])
+    message = capsys.readouterr().err
     assert code == 1
-    assert "2 inputs failed, listed in " in said and "report.md" in said
+    assert "2 inputs failed, listed in " in message and "report.md" in message
     table = (tmp_path / "run" / "train.errors.tsv").read_text().splitlines()
     assert len(table) == 3 and "bad.pdb" in table[1] and "wider than 650" in table[2]
     assert protok.load(tmp_path / "run" / "model").codebook.startswith("run@")
@@ -353,11 +337,11 @@ def test_a_forgetting_set_of_ones_own(base, structures, tmp_path):
 
 
 def test_a_model_is_as_good_as_itself(base, structures):
-    one = protok.load(base)
+    model = protok.load(base)
     chains = [protok.read(structures / f"mine{n}.pdb") for n in range(2)]
-    (found,) = compare_models(one, one, [ChainSet("a", "b", chains), ChainSet("none", "", [])])
-    assert found["codes_kept"] == 1 and found["codes_used"][0] == found["codes_used"][1] > 0
-    assert found["rmsd"]["change"] == 0 and found["rmsd"]["improved"] == 0
+    (result,) = compare_models(model, model, [ChainSet("a", "b", chains), ChainSet("none", "", [])])
+    assert result["codes_kept"] == 1 and result["codes_used"][0] == result["codes_used"][1] > 0
+    assert result["rmsd"]["change"] == 0 and result["rmsd"]["improved"] == 0
 
 
 def test_sets_of_which_no_chain_is_short_enough_are_named(base, structures, tmp_path):
@@ -387,7 +371,7 @@ def test_changes_come_with_their_uncertainty():
 
 def test_a_report_reads():
     row = {"before": 5.0, "after": 4.0, "change": -1.0, "interval": [-1.5, -0.5], "improved": 3}
-    found = {
+    result = {
         "name": "held out",
         "about": "chains",
         "chains": [{}] * 4,
@@ -404,7 +388,7 @@ def test_a_report_reads():
         "train_chains": 20,
         "steps": 30,
         "best_step": 20,
-        "sets": [found],
+        "sets": [result],
         "notes": ["5 clusters"],
     }
     page = markdown(report)
@@ -424,20 +408,17 @@ def test_warnings_of_the_split_reach_the_user(base, tmp_path):
 
 
 def test_the_original_validation_set_is_found_by_its_digest(base, structures, tmp_path):
-    from protok.structure.store import open_store
-    from protok.training.report import forgetting_set
-
     start = protok.load(base)
     store = open_store(structures, tmp_path / "valid.parquet")
     start.provenance["recipe"]["data"]["valid"] = str(tmp_path / "valid.parquet")
     start.provenance["valid_sha256"] = store.digest
-    found = forgetting_set("", start, tmp_path, 3, 100)
-    assert found.name == "original validation" and len(found.chains) == 3
+    group = forgetting_set("", start, tmp_path, 3, 100)
+    assert group.name == "original validation" and len(group.chains) == 3
     asked = forgetting_set(str(tmp_path / "valid.parquet"), start, tmp_path, 3, 100)
     assert asked.name == "original validation"
     start.provenance["valid_sha256"] = "of another file"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = forgetting_set("", start, tmp_path, 99, 100)
-    assert found.name == "bundled" and len(found.chains) > 4
-    assert max(len(chain) for chain in found.chains) <= 100
+        group = forgetting_set("", start, tmp_path, 99, 100)
+    assert group.name == "bundled" and len(group.chains) > 4
+    assert max(len(chain) for chain in group.chains) <= 100

@@ -38,23 +38,10 @@ def weights(path) -> dict:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
-def in_two_processes(structures, out, settings):
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "protok",
-            "train",
-            "--structures",
-            str(structures),
-            "--out",
-            str(out),
-            *(f"--set={key}={value!r}" for key, value in settings.items()),
-        ],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
-    )
+def command(structures, out, settings) -> list[str]:
+    """``protok train`` as arguments of Python."""
+    options = [f"--set={key}={value!r}" for key, value in settings.items()]
+    return ["-m", "protok", "train", f"--structures={structures}", f"--out={out}", *options]
 
 
 def test_two_processes_train_as_one(structures, tmp_path):
@@ -69,7 +56,9 @@ def test_two_processes_train_as_one(structures, tmp_path):
         "model.quantizer.ramp": 0.0,
         "valid.every": 3,
     }
-    done = in_two_processes(structures, out, settings)
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    arguments = [sys.executable, *command(structures, out, settings)]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("the model is in") == 1, "the first process alone speaks"
 
@@ -95,9 +84,9 @@ def test_two_processes_train_as_one(structures, tmp_path):
         optimiser.step()
         optimiser.zero_grad()
         schedule.step()
-    found = weights(out / "checkpoints" / PREVIOUS)
+    held = weights(out / "checkpoints" / PREVIOUS)
     for key, value in module.named_parameters():
-        torch.testing.assert_close(found[key], value.detach(), rtol=1e-3, atol=1e-5, msg=key)
+        torch.testing.assert_close(held[key], value.detach(), rtol=1e-3, atol=1e-5, msg=key)
 
     rows = read_metrics(out / "metrics.csv")
     assert [row["step"] for row in rows] == [3, 6] and rows[-1]["valid_usage"] > 0
@@ -115,35 +104,20 @@ def test_two_machines_train_as_one(structures, tmp_path):
         port = free.getsockname()[1]
     alone = {"optim.encoder_warmup_steps": 20, "optim.residue_type_weights": [1.0, 0.0, 0.0]}
     settings = TINY | alone | {"optim.steps": 24, "optim.precision": "32", "valid.every": 24}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    launcher += ["--master-addr=127.0.0.1", f"--master-port={port}"]
     nodes = [
         subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--nnodes=2",
-                "--nproc-per-node=1",
-                f"--node-rank={rank}",
-                "--master-addr=127.0.0.1",
-                f"--master-port={port}",
-                "-m",
-                "protok",
-                "train",
-                "--structures",
-                str(structures),
-                "--out",
-                str(tmp_path / "two"),
-                *(f"--set={k}={v!r}" for k, v in settings.items()),
-            ],
+            [*launcher, f"--node-rank={rank}", *command(structures, tmp_path / "two", settings)],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         for rank in range(2)
     ]
-    said = [node.communicate(timeout=300)[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
-    assert "".join(said).count("the model is in") == 1, "the first process alone speaks"
+    errors = [node.communicate(timeout=300)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], errors
+    assert "".join(errors).count("the model is in") == 1, "the first process alone speaks"
     rows = read_metrics(tmp_path / "two" / "metrics.csv")
     assert [row["step"] for row in rows] == [20, 24] and "valid_rmsd" in rows[1]
     assert "residue_type_accuracy_states" in rows[0] and "hardness" not in rows[0]
@@ -229,9 +203,9 @@ def test_full_memory_is_explained(structures, tmp_path, monkeypatch, error, is_m
         train.run(structures=structures, out=tmp_path / "x", overrides=settings)
     assert isinstance(caught.value, callbacks.OutOfMemory) == is_memory
     if is_memory:
-        said = str(caught.value)
-        assert "data.residues (now 120" in said and "data.curriculum (now 48" in said
-        assert "optim.scored_residues (now 7)" in said and caught.value.__cause__ is error
+        message = str(caught.value)
+        assert "data.residues (now 120" in message and "data.curriculum (now 48" in message
+        assert "optim.scored_residues (now 7)" in message and caught.value.__cause__ is error
 
 
 def test_an_interrupt_is_said_and_can_be_sent_again(structures, tmp_path, monkeypatch, capsys):

@@ -119,9 +119,9 @@ def test_a_run_that_fails_in_validation_and_is_resumed_ends_the_same(structures,
     cut = run.run(structures=structures, out=tmp_path / "cut", overrides=TINY, resume=True)
     curves = [read_metrics(out / "metrics.csv") for out in (tmp_path / "cut", whole)]
     assert curves[0] == curves[1] and len(curves[0]) == 4
-    one, other = protok.load(cut), protok.load(whole / "model")
-    assert one.codebook == other.codebook
-    mine, theirs = one.network.state_dict(), other.network.state_dict()
+    resumed, other = protok.load(cut), protok.load(whole / "model")
+    assert resumed.codebook == other.codebook
+    mine, theirs = resumed.network.state_dict(), other.network.state_dict()
     assert all(torch.equal(mine[k], theirs[k]) for k in theirs if k not in TRANSIENT)
 
 
