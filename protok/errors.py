@@ -23,7 +23,7 @@ class ProtokError(ValueError):
         more than the function that failed.
     """
 
-    def __init__(self, found: str, remedy: str = "", *, file: str = "", chain: str = ""):
+    def __init__(self, found: str, remedy: str = "", *, file: str | PathLike[str] = "", chain: str = ""):
         super().__init__(found)
         self.found = found
         self.remedy = remedy
@@ -46,7 +46,7 @@ class ProtokError(ValueError):
         return _rebuild, (type(self), self.found, self.remedy, self.file, self.chain)
 
 
-def as_error(error: Exception, file: str | PathLike = "", chain: str = "") -> ProtokError:
+def as_error(error: Exception, file: str | PathLike[str] = "", chain: str = "") -> ProtokError:
     """Any exception as a `ProtokError` of a file: what is none is a fault of ours, and says so.
 
     Parameters

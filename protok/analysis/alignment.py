@@ -34,7 +34,7 @@ def alignment_score(similarity: np.ndarray, *, gap: int = GAP, local: bool = Fal
     matrix = align.SubstitutionMatrix(one, two, np.rint(similarity).astype(np.int32))
     first, second = seq.GeneralSequence(one), seq.GeneralSequence(two)
     first.code, second.code = np.arange(n), np.arange(m)
-    found = align.align_optimal(
+    found = align.align_optimal(  # pyright: ignore[reportAttributeAccessIssue] (compiled, without a stub)
         first, second, matrix, gap_penalty=gap, terminal_penalty=True, local=local, max_number=1
     )
     return int(found[0].score) if found else 0

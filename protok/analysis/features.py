@@ -16,20 +16,12 @@ from protok.tokens.tokens import Tokens
 try:  # a transformer of scikit-learn where that is installed, and the same without it
     from sklearn.base import BaseEstimator, TransformerMixin
 except ImportError:
-
-    class BaseEstimator:
-        """Stands in for scikit-learn's."""
-
-    class TransformerMixin:
-        """Stands in for scikit-learn's."""
-
-        def fit_transform(self, X: Iterable[Any], y: Any = None) -> np.ndarray:
-            """Fit, then transform."""
-            X = list(X)
-            return self.fit(X, y).transform(X)
+    BASES: tuple[type, ...] = ()
+else:
+    BASES = TransformerMixin, BaseEstimator
 
 
-class CodeCounts(TransformerMixin, BaseEstimator):
+class CodeCounts(*BASES):
     """How often each code, or run of codes, occurs in a protein.
 
     Parameters
@@ -106,6 +98,11 @@ class CodeCounts(TransformerMixin, BaseEstimator):
             if self.share:
                 row /= max(len(runs), 1)
         return out
+
+    def fit_transform(self, X: Iterable[Any], y: Any = None) -> np.ndarray:
+        """Fit, then transform."""
+        X = list(X)
+        return self.fit(X, y).transform(X)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns: `s12`, or `s12_s7` of runs."""

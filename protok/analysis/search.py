@@ -269,7 +269,8 @@ class _Aligner:
         import biotite.sequence as seq
         import biotite.sequence.align as align
 
-        self._align, self._gap = align.align_optimal, gap
+        self._align = align.align_optimal  # pyright: ignore[reportAttributeAccessIssue] (compiled, no stub)
+        self._gap = gap
         self._alphabet = seq.Alphabet(range(len(table) - 1))
         inner = table[:-1, :-1].astype(np.int32)
         self._matrix = align.SubstitutionMatrix(self._alphabet, self._alphabet, inner)

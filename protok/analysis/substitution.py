@@ -108,8 +108,8 @@ class Matrix:
         """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as held:
-                gap = tuple(int(g) for g in held["gap"].ravel()[:3])
-                return cls(held["scores"], gap, str(held["codebook"]), str(held["origin"]))
+                first, further = map(int, held["gap"])
+                return cls(held["scores"], (first, further), str(held["codebook"]), str(held["origin"]))
         except FileNotFoundError:
             raise
         except Exception as error:  # zipfile and numpy raise a dozen kinds on damaged bytes

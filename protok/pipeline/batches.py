@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from protok.common import workers
 from protok.common.grouping import packed
@@ -43,8 +43,8 @@ class ReadOptions:
 
     chain: str | None = None
     model: int = 1
-    chain_ids: str = "author"
-    truncated: str = "error"
+    chain_ids: Literal["author", "label"] = "author"
+    truncated: Literal["error", "keep"] = "error"
     across_chains: bool = False
     max_bytes: int | None = None
 
@@ -117,7 +117,7 @@ def encode_sources(
     jobs: int,
     *,
     timeout: float | None = None,
-) -> Iterator[tuple[Source, Encoded]]:
+) -> Generator[tuple[Source, Encoded]]:
     """Yield the result of each source as it comes; `timeout` as in `workers.run`."""
     alone = jobs == 1 and timeout is None
     payload = tokenizer if alone else pickle.dumps(tokenizer)

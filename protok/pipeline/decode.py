@@ -124,8 +124,8 @@ def decode_all(
     if suffix not in (".pdb", ".cif"):
         raise ValueError(f"suffix is '.pdb' or '.cif', not {suffix!r}")
     source = str(tokens) if isinstance(tokens, str | Path) else ""
-    given = load(tokens) if source else tokens
-    chains = [chain for one in given for chain in one.by_chain() if len(chain)]
+    structures = load(tokens) if isinstance(tokens, str | Path) else tokens
+    chains = [chain for structure in structures for chain in structure.by_chain() if len(chain)]
     tokenizer = _decoder_of(chains, tokenizer, source)
     originals = _Originals(compare, {one.name for one in chains}) if compare is not None else None
     out = Path(out)

@@ -11,8 +11,9 @@ import pickle
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from protok.errors import ProtokError, Unsupported
@@ -72,7 +73,7 @@ def encode_sources(
     cluster: Cluster,
     *,
     timeout: float | None = None,
-) -> Iterator[tuple[Source, Encoded]]:
+) -> Generator[tuple[Source, Encoded]]:
     """Yield the result of each source as it comes.
 
     Parameters
@@ -95,7 +96,8 @@ def encode_sources(
     if cluster.gpus and not isinstance(tokenizer, Movable):
         raise Unsupported(f"{tokenizer.codebook} has no network for a GPU", "leave the GPUs out")
     try:
-        import ray
+        # By name: type checkers take `import ray` for this module itself.
+        ray = import_module("ray")
     except ImportError as error:
         raise ProtokError("the engine ray needs Ray", "pip install 'protok[ray]'") from error
     own = not ray.is_initialized()
@@ -228,8 +230,12 @@ class _Stages:
             self.idle.append(work.encoder)
             for one, result in zip(work.batch, results, strict=True):
                 yield one.source, result
-        for ref in late if self.timeout is not None else ():
-            if ref in flying and time.monotonic() - flying[ref].since >= self.timeout:
+        for ref in late:
+            if (
+                self.timeout is not None
+                and ref in flying
+                and time.monotonic() - flying[ref].since >= self.timeout
+            ):
                 work = self._take(ref)
                 if work.encoder is None:
                     self.ray.cancel(ref, force=True)

@@ -70,7 +70,7 @@ def hexes(rgb: np.ndarray) -> list[str]:
     return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in np.asarray(rgb).round().astype(int).tolist()]
 
 
-def residue_colours(ids: Sequence[int], colours: np.ndarray) -> list[str]:
+def residue_colours(ids: Sequence[int] | np.ndarray, colours: np.ndarray) -> list[str]:
     """Hex colours of tokens; grey where a token is missing."""
     known = [*hexes(colours), NONE]
     return [known[i] for i in ids]

@@ -6,6 +6,7 @@ The page is one HTML file that needs nothing else; the ribbon is drawn by `web/v
 from __future__ import annotations
 
 import html
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,7 +117,7 @@ def _data(
         sure = np.where(tokens.ids >= 0, again.bfactor, np.nan)
         data["confidence"] = [None if np.isnan(x) else round(float(x)) for x in sure]
         data["colours"]["confidence"] = scale_colours(sure, 0, 100)
-    if decode:
+    if again is not None and decode:
         off = np.linalg.norm(again.coords[:, 1] - backbone.coords[:, 1], axis=1)
         data["distance"] = [None if np.isnan(x) else round(float(x), 2) for x in off]
         data["colours"]["distance"] = scale_colours(off, 0, FAR)
@@ -142,9 +143,8 @@ def _trace(backbone: Backbone, frame: tuple[np.ndarray, np.ndarray]) -> dict[str
 
 
 def _points(x: np.ndarray) -> list[list[float] | None]:
-    known = np.isfinite(x).all(axis=1).tolist()
     rows = np.round(x.astype(np.float64), 2).tolist()
-    return [row if yes else None for row, yes in zip(rows, known, strict=True)]
+    return [row if all(map(math.isfinite, row)) else None for row in rows]
 
 
 def _tools(data: dict[str, Any]) -> str:
