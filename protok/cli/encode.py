@@ -14,8 +14,8 @@ from protok.cli.options import (
     USAGE,
     count,
     device_argument,
+    number,
     parse_bytes,
-    parse_jobs,
     parse_seconds,
     print_json,
     reading_arguments,
@@ -25,8 +25,8 @@ from protok.cli.options import (
 )
 
 
-def encode_arguments(one: argparse.ArgumentParser) -> None:
-    one.add_argument(
+def encode_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
@@ -34,148 +34,142 @@ def encode_arguments(one: argparse.ArgumentParser) -> None:
         "folders are not followed), patterns; archives (.tar .tar.gz .zip, Foldcomp databases); "
         "@FILE with a path a line, - for such lines on the standard input; or a store of training",
     )
-    one.add_argument(
+    parser.add_argument(
         "-o",
         "--out",
         metavar="FILE",
         help=".parquet, .fasta, .csv or .npz, or a folder for a Parquet dataset; without it FASTA "
         "goes to the standard output",
     )
-    one.add_argument(
+    parser.add_argument(
         "--model", default=MODEL, help=f"{MODEL} (default), 3di, protein-blocks, or the folder of a model"
     )
-    one.add_argument("--jobs", type=parse_jobs, default=1, metavar="N", help="processes (default: 1)")
-    device_argument(one)
-    one.add_argument(
+    parser.add_argument("--jobs", type=number, default=1, metavar="N", help="processes (default: 1)")
+    device_argument(parser)
+    parser.add_argument(
         "--engine",
         choices=("local", "ray"),
         default="local",
         help="processes of this machine (default), or a Ray cluster with --jobs readers and "
         "--jobs encoders; needs -o",
     )
-    one.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
-    one.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray")
-    one.add_argument(
+    parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
+    parser.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray")
+    parser.add_argument(
         "--compute",
         choices=("auto", "torch", "native"),
         default="auto",
         help="how codes are computed, which are the same either way: native in C++, torch, or auto "
         "(default) for native where there is a C++ compiler, else torch",
     )
-    one.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
-    one.add_argument(
+    parser.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
+    parser.add_argument(
         "--across-chains",
         action="store_true",
         help="let neighbourhoods cross chains (default: each chain alone, as in training)",
     )
-    one.add_argument(
+    parser.add_argument(
         "--on-error",
         choices=("skip", "stop"),
         default="skip",
         help="after an input that failed: go on (default), or stop",
     )
-    one.add_argument(
+    parser.add_argument(
         "--errors",
         metavar="FILE",
         help="table of failed inputs: file, chain, reason (default: errors.tsv beside the output)",
     )
-    one.add_argument(
+    parser.add_argument(
         "--overwrite",
         action="store_true",
         help="replace an output that was made of something else; of unfinished work drop what was "
         "made otherwise, and try again what failed",
     )
-    one.add_argument(
+    parser.add_argument(
         "--timeout",
         type=parse_seconds,
         metavar="SECONDS",
         help="give up an input that takes longer (default: 600 with several "
         "processes or to go on after a kill, else none)",
     )
-    one.add_argument(
+    parser.add_argument(
         "--max-bytes",
         type=parse_bytes,
         metavar="N",
         help="refuse inputs that hold more, unpacked: 500M, 2G (default: 2G)",
     )
-    one.add_argument("--unordered", action="store_true", help="records as they are done, not as the inputs")
-    one.add_argument("--json", action="store_true", help="print a summary as JSON; needs -o")
-    reading_arguments(one)
+    parser.add_argument(
+        "--unordered", action="store_true", help="records as they are done, not as the inputs"
+    )
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON; needs -o")
+    reading_arguments(parser)
 
 
 def encode(arguments: argparse.Namespace) -> int:
+    """Run `protok encode`."""
+    from dataclasses import asdict
+
+    from protok.pipeline.encode import Stopped, encode_all, encode_store, parts_of
+    from protok.pipeline.ray import Cluster
+    from protok.tokenizers.protocol import Movable
+    from protok.tokenizers.registry import load
+
     reading = reading_options(arguments) | {
         "chain": arguments.chain,
         "across_chains": arguments.across_chains,
         "max_bytes": arguments.max_bytes,
     }
-    from dataclasses import asdict
-
-    from protok.pipeline.encode import Stopped, encode_all, encode_store, parts_of
-
+    ray = arguments.engine == "ray"
     # What ended a run before its end may be the next input: a worker process that ends is replaced.
     stopped = arguments.out is not None and parts_of(arguments.out).exists()
     if arguments.timeout is None and (arguments.jobs > 1 or stopped):
         arguments.timeout = 600.0
-    if arguments.engine != "ray" and (arguments.gpus or arguments.address):
+    if not ray and (arguments.gpus or arguments.address):
         say("error: --gpus and --address need --engine ray")
         return USAGE
-    if arguments.device != "cpu":
-        from protok.tokenizers.protocol import Movable
-        from protok.tokenizers.registry import load
-
-        if arguments.compute == "native" or arguments.engine == "ray" or arguments.jobs > 1:
-            say("error: --device goes with one process and --compute torch; Ray has --gpus")
-            return USAGE
+    moved = arguments.device != "cpu"
+    if moved and (arguments.compute == "native" or ray or arguments.jobs > 1):
+        say("error: --device goes with one process and --compute torch; Ray has --gpus")
+        return USAGE
+    if moved or arguments.compute != "auto":
         arguments.model = load(arguments.model, compute=arguments.compute)
+    if moved:
         if not isinstance(arguments.model, Movable):
             say(f"error: {arguments.model.name} has no network; leave --device out")
             return USAGE
         arguments.model.to(arguments.device)
-    elif arguments.compute != "auto":
-        from protok.tokenizers.registry import load
-
-        arguments.model = load(arguments.model, compute=arguments.compute)
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
-    from protok.pipeline.ray import Cluster
-
-    if [Path(one).suffix for one in arguments.inputs] == [".parquet"]:
-        # A store of structures; token files have no coordinates to encode.
-        given = ("overwrite", "errors", "chain", "across_chains", "max_bytes", "unordered")
-        if of_files := [f"--{one.replace('_', '-')}" for one in given if getattr(arguments, one)]:
-            say(f"error: {', '.join(of_files)}: not for a store of structures")
-            return USAGE
-        summary = encode_store(arguments.inputs[0], arguments.model, arguments.out)
-        say(
-            f"{count(summary.chains, 'chain')}, {count(summary.residues, 'residue')} in "
-            f"{summary.out} ({summary.codebook}), {summary.seconds:.1f} s"
-        )
-        if arguments.json:
-            print_json(asdict(summary))
-        return OK
-    jobs, cluster = arguments.jobs, None
-    if arguments.engine == "ray":
-        cluster = Cluster(arguments.address, jobs, jobs, arguments.gpus)
+    # A store of structures; token files have no coordinates to encode.
+    store = [Path(path).suffix for path in arguments.inputs] == [".parquet"]
+    flags = ("overwrite", "errors", "chain", "across_chains", "max_bytes", "unordered")
+    if store and (of_files := [f"--{flag.replace('_', '-')}" for flag in flags if getattr(arguments, flag)]):
+        say(f"error: {', '.join(of_files)}: not for a store of structures")
+        return USAGE
     try:
-        summary = encode_all(
-            arguments.inputs,
-            arguments.model,
-            arguments.out,
-            jobs=jobs,
-            ray=cluster,
-            errors=arguments.errors,
-            overwrite=arguments.overwrite,
-            on_error=arguments.on_error,
-            ordered=not arguments.unordered,
-            timeout=arguments.timeout,
-            **reading,
-        )
+        if store:
+            summary = encode_store(arguments.inputs[0], arguments.model, arguments.out)
+        else:
+            summary = encode_all(
+                arguments.inputs,
+                arguments.model,
+                arguments.out,
+                jobs=arguments.jobs,
+                ray=Cluster(arguments.address, arguments.jobs, arguments.jobs, arguments.gpus)
+                if ray
+                else None,
+                errors=arguments.errors,
+                overwrite=arguments.overwrite,
+                on_error=arguments.on_error,
+                ordered=not arguments.unordered,
+                timeout=arguments.timeout,
+                **reading,
+            )
     except Stopped as error:
         say(f"stopped: {error}")
         return FAILED
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on where it stopped")
+        say("interrupted; the same command " + ("begins anew" if store else "goes on where it stopped"))
         return INTERRUPTED
     if arguments.json:
         print_json(asdict(summary))
@@ -218,8 +212,7 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
         timeout=arguments.timeout,
         **reading,
     ):
-        for one in result.tokens:
-            sys.stdout.write(fasta(one))
+        sys.stdout.writelines(map(fasta, result.tokens))
         for error in result.errors:
             rows.append((result.path, error.chain, error.reason))
             say(f"error: {error}")
