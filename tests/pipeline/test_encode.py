@@ -369,10 +369,26 @@ def test_workers_that_cannot_start_say_so():
         list(workers.run(work_factory, (None,), [[1]], jobs=2))
 
 
-def test_unguarded_script_is_told(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text("from protok.common import workers\nprint(list(workers.run(len, (), [[1]], jobs=2)))\n")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, env=HERE)
+@pytest.mark.parametrize("size", [0, 10_000_000])
+@pytest.mark.parametrize("piped", [False, True])
+def test_unguarded_script_is_told(pdbs, tmp_path, size, piped):
+    """Of any size: what a worker is to do must not wait for one that has died at its start."""
+    script = (
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "from protok.pipeline.encode import encode_all\nfrom tests.helpers.tiny import Tiny\n"
+        f"tokenizer = Tiny()\ntokenizer.weights = bytes({size})\n"
+        f"encode_all({str(pdbs)!r}, tokenizer, {str(tmp_path / 't.parquet')!r}, jobs=2)\n"
+    )
+    path = tmp_path / "script.py"
+    path.write_text(script)
+    done = subprocess.run(
+        [sys.executable, "-" if piped else path],
+        input=script if piped else "",
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=HERE,
+    )
     assert done.returncode == 1
     assert "__name__ == '__main__'" in done.stderr.splitlines()[-1]
 
