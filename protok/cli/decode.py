@@ -59,7 +59,7 @@ def decode(arguments: argparse.Namespace) -> int:
         with atomic(arguments.table, newline="") as handle:
             table = csv.DictWriter(handle, [field.name for field in fields(DecodedChain)])
             table.writeheader()
-            table.writerows(map(asdict, result.chains))
+            table.writerows(asdict(chain) for chain in result.chains)
     if arguments.json:
         print_json({**asdict(result), "means": result.means()})
     elif arguments.compare is not None:

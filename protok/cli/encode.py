@@ -132,12 +132,12 @@ def encode(arguments: argparse.Namespace) -> int:
         say("error: --device goes with one process and --compute torch; Ray has --gpus")
         return USAGE
     if moved or arguments.compute != "auto":
-        arguments.model = load(arguments.model, compute=arguments.compute)
-    if moved:
-        if not isinstance(arguments.model, Movable):
-            say(f"error: {arguments.model.name} has no network; leave --device out")
-            return USAGE
-        arguments.model.to(arguments.device)
+        tokenizer = arguments.model = load(arguments.model, compute=arguments.compute)
+        if moved:
+            if not isinstance(tokenizer, Movable):
+                say(f"error: {tokenizer.name} has no network; leave --device out")
+                return USAGE
+            tokenizer.to(arguments.device)
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
     # A store of structures; token files have no coordinates to encode.

@@ -18,13 +18,12 @@ from typing import Any
 
 from protok.errors import ProtokError, Unsupported
 from protok.pipeline.batches import (
-    BATCH_FILES,
     Encoded,
     Input,
     ReadOptions,
+    Structures,
     batches,
     encode_structures,
-    open_sources,
     read_structures,
 )
 from protok.pipeline.inputs import Source
@@ -104,9 +103,7 @@ def encode_sources(
     if own:
         _connect(ray, cluster)
     try:
-        jobs = cluster.readers + cluster.encoders
-        most = min(BATCH_FILES, 1 + len(sources) // (4 * jobs))
-        queue = batches(open_sources(sources, options), most)
+        queue = batches(sources, options, cluster.readers + cluster.encoders)
         yield from _Stages(ray, tokenizer, options, cluster, timeout).run(queue)
     finally:
         if own:
@@ -139,7 +136,7 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
 
 
-def _read(batch: Sequence[Input], options: ReadOptions):
+def _read(batch: Sequence[Input], options: ReadOptions) -> tuple[int, list[Structures]]:
     """The first stage: a small answer to wait for, and what was read."""
     return len(batch), read_structures(batch, options)
 
@@ -155,7 +152,7 @@ class _Encoder:
     def ready(self) -> None:
         """Answers once the model is there."""
 
-    def encode(self, structures: Any) -> list[Encoded]:
+    def encode(self, structures: Sequence[Structures]) -> list[Encoded]:
         return encode_structures(structures, self.tokenizer, self.options)
 
 
@@ -181,7 +178,7 @@ class _Stages:
     def run(self, queue: Iterator[list[Input]]) -> Iterator[tuple[Source, Encoded]]:
         """Work until the queue is empty."""
         while True:
-            while self._room() and (batch := self._next(queue)) is not None:
+            while self._room() and (batch := self.again.popleft() if self.again else next(queue, None)):
                 answer, structures = self.read.remote(batch, self.options)
                 self.reading[answer] = _Work(batch, time.monotonic(), structures)
             while self.ready and self.idle:
@@ -202,9 +199,6 @@ class _Stages:
         ahead = self.cluster.readers + AHEAD * self.cluster.encoders
         return len(self.reading) < self.cluster.readers and waiting < ahead
 
-    def _next(self, queue: Iterator[list[Input]]) -> list[Input] | None:
-        return self.again.popleft() if self.again else next(queue, None)
-
     def _collect(self) -> Iterator[tuple[Source, Encoded]]:
         """Take what is done, and end what takes too long."""
         flying = {**self.reading, **self.encoding}
@@ -218,25 +212,23 @@ class _Stages:
             if ref in self.starting:
                 self._started(ref)
                 continue
-            work = self._take(ref)
+            work = self.reading.pop(ref, None) or self.encoding.pop(ref)
             try:
                 results = self.ray.get(ref)
             except self.ray.exceptions.RayError as error:
-                yield from self._lost(work, f"a worker of the cluster failed ({_said(error)})")
+                yield from self._lost(work, f"a worker of the cluster failed ({_brief(error)})")
                 continue
             if work.encoder is None:
                 self.ready.append(work)
                 continue
             self.idle.append(work.encoder)
-            for one, result in zip(work.batch, results, strict=True):
-                yield one.source, result
+            for entry, result in zip(work.batch, results, strict=True):
+                yield entry.source, result
+        if self.timeout is None:
+            return
         for ref in late:
-            if (
-                self.timeout is not None
-                and ref in flying
-                and time.monotonic() - flying[ref].since >= self.timeout
-            ):
-                work = self._take(ref)
+            if ref in flying and time.monotonic() - flying[ref].since >= self.timeout:
+                work = self.reading.pop(ref, None) or self.encoding.pop(ref)
                 if work.encoder is None:
                     self.ray.cancel(ref, force=True)
                 yield from self._lost(work, f"it took longer than {self.timeout:g} s")
@@ -247,25 +239,22 @@ class _Stages:
             self.ray.get(ref)
         except self.ray.exceptions.RayError as error:
             raise ProtokError(
-                f"an encoder of the cluster could not start ({_said(error)})",
+                f"an encoder of the cluster could not start ({_brief(error)})",
                 "install the same protok on all machines of the cluster",
             ) from error
         self.idle.append(encoder)
-
-    def _take(self, ref: Any) -> _Work:
-        return self.reading.pop(ref, None) or self.encoding.pop(ref)
 
     def _lost(self, work: _Work, reason: str) -> Iterator[tuple[Source, Encoded]]:
         if work.encoder is not None:  # whatever has become of it, a new one takes its place
             self.ray.kill(work.encoder)
             self._start()
         if len(work.batch) > 1:
-            self.again.extend([one] for one in work.batch)
+            self.again.extend([entry] for entry in work.batch)
             return
         source = work.batch[0].source
         error = ProtokError(reason, "leave it out, or try it alone", file=source.path)
         yield source, Encoded(source.path, errors=(error,))
 
 
-def _said(error: Exception) -> str:
+def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

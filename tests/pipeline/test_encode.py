@@ -17,8 +17,7 @@ import pytest
 import protok
 from protok.common import workers
 from protok.errors import FormatError, ProtokError, TruncatedFile, Unsupported
-from protok.pipeline import encode as scale
-from protok.pipeline import inputs, journal
+from protok.pipeline import inputs, journal, output
 from protok.pipeline.batches import ReadOptions, encode_files
 from protok.pipeline.encode import Stopped, encode_all, job_key, parts_of
 from protok.pipeline.inputs import find_sources, unique_names
@@ -431,8 +430,8 @@ def test_overwrite_spares_what_is_not_an_output(pdbs, tmp_path):
 def test_a_large_error_table_leaves_the_output_readable(tmp_path):
     """Readers refuse metadata of 100 MB and more."""
     rows = [(f"some/folder/file{n}.pdb", "", "is no structure file") for n in range(1_500_000)]
-    scale._join(iter([]), tmp_path / "t.parquet", {"errors": rows})
-    assert len(scale._stored(tmp_path / "t.parquet")["errors"]) == len(rows)
+    output.join(iter([]), tmp_path / "t.parquet", {"errors": rows})
+    assert len(output.read_stored(tmp_path / "t.parquet")["errors"]) == len(rows)
 
 
 def test_a_full_disk_leaves_whole_lines_and_no_lock(pdbs, tmp_path, monkeypatch):
