@@ -44,12 +44,9 @@ class ProtokError(ValueError):
 
 
 def as_error(error: Exception, file: str | PathLike[str] = "", chain: str = "") -> ProtokError:
-    """Any exception as a `ProtokError` of a file: what is none is a fault of ours, and says so.
+    """Any exception as a `ProtokError` of a file, and of a chain where it names none.
 
-    Parameters
-    ----------
-    chain
-        Where the error names none.
+    What is no `ProtokError` is a fault of ours, and says so.
     """
     if not isinstance(error, ProtokError):
         error = ProtokError(f"unexpected {type(error).__name__}: {error}", "please report it with the file")

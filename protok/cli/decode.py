@@ -5,17 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from protok.cli.options import (
-    FAILED,
-    OK,
-    count,
-    number,
-    print_json,
-    reading_arguments,
-    reading_options,
-    row,
-    say,
-)
+from protok.cli import options
 from protok.common.files import atomic
 
 if TYPE_CHECKING:
@@ -33,10 +23,10 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="originals: print RMSD, TM-score and lDDT of each chain, and the means",
     )
-    parser.add_argument("--jobs", type=number, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--jobs", type=options.number, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--table", metavar="FILE", help="write the table as CSV")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
-    reading_arguments(parser)
+    options.reading_arguments(parser)
 
 
 def decode(arguments: argparse.Namespace) -> int:
@@ -53,7 +43,7 @@ def decode(arguments: argparse.Namespace) -> int:
         compare=arguments.compare,
         suffix=f".{arguments.format}",
         jobs=arguments.jobs,
-        **reading_options(arguments),
+        **options.reading_options(arguments),
     )
     if arguments.table is not None:
         with atomic(arguments.table, newline="") as handle:
@@ -61,15 +51,15 @@ def decode(arguments: argparse.Namespace) -> int:
             table.writeheader()
             table.writerows(asdict(chain) for chain in result.chains)
     if arguments.json:
-        print_json({**asdict(result), "means": result.means()})
+        options.print_json({**asdict(result), "means": result.means()})
     elif arguments.compare is not None:
         _print_table(result)
-    say(f"{count(len(result.chains), 'chain')} in {arguments.out} ({result.codebook})")
+    options.say(f"{options.count(len(result.chains), 'chain')} in {arguments.out} ({result.codebook})")
     for name, chain, reason in result.errors[:10]:
-        say(f"error: {row(name, chain, reason)}")
+        options.say(f"error: {options.row(name, chain, reason)}")
     if len(result.errors) > 10:
-        say(f"and {len(result.errors) - 10} more failed: see --json")
-    return FAILED if result.errors else OK
+        options.say(f"and {len(result.errors) - 10} more failed: see --json")
+    return options.FAILED if result.errors else options.OK
 
 
 def _print_table(summary: DecodeSummary) -> None:

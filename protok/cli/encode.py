@@ -6,23 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from protok.cli.options import (
-    FAILED,
-    INTERRUPTED,
-    MODEL,
-    OK,
-    USAGE,
-    count,
-    device_argument,
-    number,
-    parse_bytes,
-    parse_seconds,
-    print_json,
-    reading_arguments,
-    reading_options,
-    row,
-    say,
-)
+from protok.cli import options
 
 
 def encode_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +26,12 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
         "goes to the standard output",
     )
     parser.add_argument(
-        "--model", default=MODEL, help=f"{MODEL} (default), 3di, protein-blocks, or the folder of a model"
+        "--model",
+        default=options.MODEL,
+        help=f"{options.MODEL} (default), 3di, protein-blocks, or the folder of a model",
     )
-    parser.add_argument("--jobs", type=number, default=1, metavar="N", help="processes (default: 1)")
-    device_argument(parser)
+    parser.add_argument("--jobs", type=options.number, default=1, metavar="N", help="processes (default: 1)")
+    options.device_argument(parser)
     parser.add_argument(
         "--engine",
         choices=("local", "ray"),
@@ -87,14 +73,14 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=parse_seconds,
+        type=options.parse_seconds,
         metavar="SECONDS",
         help="give up an input that takes longer (default: 600 with several "
         "processes or to go on after a kill, else none)",
     )
     parser.add_argument(
         "--max-bytes",
-        type=parse_bytes,
+        type=options.parse_bytes,
         metavar="N",
         help="refuse inputs that hold more, unpacked: 500M, 2G (default: 2G)",
     )
@@ -102,7 +88,7 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
         "--unordered", action="store_true", help="records as they are done, not as the inputs"
     )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; needs -o")
-    reading_arguments(parser)
+    options.reading_arguments(parser)
 
 
 def encode(arguments: argparse.Namespace) -> int:
@@ -114,7 +100,7 @@ def encode(arguments: argparse.Namespace) -> int:
     from protok.tokenizers.protocol import Movable
     from protok.tokenizers.registry import load
 
-    reading = reading_options(arguments) | {
+    reading = options.reading_options(arguments) | {
         "chain": arguments.chain,
         "across_chains": arguments.across_chains,
         "max_bytes": arguments.max_bytes,
@@ -125,18 +111,18 @@ def encode(arguments: argparse.Namespace) -> int:
     if arguments.timeout is None and (arguments.jobs > 1 or stopped):
         arguments.timeout = 600.0
     if not ray and (arguments.gpus or arguments.address):
-        say("error: --gpus and --address need --engine ray")
-        return USAGE
+        options.say("error: --gpus and --address need --engine ray")
+        return options.USAGE
     moved = arguments.device != "cpu"
     if moved and (arguments.compute == "native" or ray or arguments.jobs > 1):
-        say("error: --device goes with one process and --compute torch; Ray has --gpus")
-        return USAGE
+        options.say("error: --device goes with one process and --compute torch; Ray has --gpus")
+        return options.USAGE
     if moved or arguments.compute != "auto":
         tokenizer = arguments.model = load(arguments.model, compute=arguments.compute)
         if moved:
             if not isinstance(tokenizer, Movable):
-                say(f"error: {tokenizer.name} has no network; leave --device out")
-                return USAGE
+                options.say(f"error: {tokenizer.name} has no network; leave --device out")
+                return options.USAGE
             tokenizer.to(arguments.device)
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
@@ -144,8 +130,8 @@ def encode(arguments: argparse.Namespace) -> int:
     store = [Path(path).suffix for path in arguments.inputs] == [".parquet"]
     flags = ("overwrite", "errors", "chain", "across_chains", "max_bytes", "unordered")
     if store and (of_files := [f"--{flag.replace('_', '-')}" for flag in flags if getattr(arguments, flag)]):
-        say(f"error: {', '.join(of_files)}: not for a store of structures")
-        return USAGE
+        options.say(f"error: {', '.join(of_files)}: not for a store of structures")
+        return options.USAGE
     try:
         if store:
             summary = encode_store(arguments.inputs[0], arguments.model, arguments.out)
@@ -166,39 +152,39 @@ def encode(arguments: argparse.Namespace) -> int:
                 **reading,
             )
     except Stopped as error:
-        say(f"stopped: {error}")
-        return FAILED
+        options.say(f"stopped: {error}")
+        return options.FAILED
     except KeyboardInterrupt:
-        say("interrupted; the same command " + ("begins anew" if store else "goes on where it stopped"))
-        return INTERRUPTED
+        options.say(
+            "interrupted; the same command " + ("begins anew" if store else "goes on where it stopped")
+        )
+        return options.INTERRUPTED
     if arguments.json:
-        print_json(asdict(summary))
-    state = ""
+        options.print_json(asdict(summary))
+    state = f", {summary.resumed} files done before" if summary.resumed else ""
     if summary.resumed == summary.files:
         state = ", complete before"
-    elif summary.resumed:
-        state = f", {summary.resumed} files done before"
-    say(
-        f"{count(summary.files - summary.failed, 'file')}, {count(summary.chains, 'chain')}, "
-        f"{count(summary.residues, 'residue')} in {summary.out} ({summary.codebook}), "
+    options.say(
+        f"{options.count(summary.files - summary.failed, 'file')}, {options.count(summary.chains, 'chain')}, "
+        f"{options.count(summary.residues, 'residue')} in {summary.out} ({summary.codebook}), "
         f"{summary.seconds:.1f} s{state}"
     )
     if summary.notes:
         noted = len({file for file, _ in summary.notes})
-        say(f"readers left out or mended something in {count(noted, 'file')}: see --json")
+        options.say(f"readers left out or mended something in {options.count(noted, 'file')}: see --json")
     if not summary.failed:
-        return OK
+        return options.OK
     table = arguments.errors or Path(summary.out).parent / "errors.tsv"
-    say(f"{count(summary.failed, 'file')} failed, listed in {table}; the first: {row(*summary.errors[0])}")
+    options.say_failed(options.count(summary.failed, "file"), table, summary.errors[0])
     if summary.resumed == summary.files:
-        say("they failed before and were not tried again: --overwrite does all anew")
-    return FAILED
+        options.say("they failed before and were not tried again: --overwrite does all anew")
+    return options.FAILED
 
 
 def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
     if arguments.json or arguments.overwrite or arguments.engine != "local":
-        say("error: --json, --overwrite and --engine need an output file, -o")
-        return USAGE
+        options.say("error: --json, --overwrite and --engine need an output file, -o")
+        return options.USAGE
     from protok.common.files import write_errors
     from protok.pipeline.batches import encode_files
     from protok.tokens.fasta import fasta
@@ -215,10 +201,10 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
         sys.stdout.writelines(map(fasta, result.tokens))
         for error in result.errors:
             rows.append((result.path, error.chain, error.reason))
-            say(f"error: {error}")
+            options.say(f"error: {error}")
         if rows and arguments.on_error == "stop":
             break
     sys.stdout.flush()
     if arguments.errors is not None:
         write_errors(rows, Path(arguments.errors))
-    return FAILED if rows else OK
+    return options.FAILED if rows else options.OK

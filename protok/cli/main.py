@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import protok
 from protok.cli import bench, decode, encode, image, info, prior, search, train, view
 from protok.cli.options import EXIT_CODES, INTERRUPTED, OK, USAGE, add_command, say
 
@@ -59,21 +60,10 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         allow_abbrev=False,
     )
-    top.add_argument("--version", action=_Version)
+    top.add_argument("--version", action="version", version=f"protok {protok.__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, task, add_arguments, run in COMMANDS:
         add_arguments(add_command(commands, name, task, run))
     image.add_image(commands, add_command)
     prior.add_prior(commands, add_command)
     return top
-
-
-class _Version(argparse.Action):
-    def __init__(self, option_strings, dest, **_):
-        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        from importlib.metadata import version
-
-        print(f"protok {version('protok')}")
-        parser.exit()

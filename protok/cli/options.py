@@ -29,6 +29,11 @@ def row(file: str, chain: str, reason: str) -> str:
     return f"{file}{', chain ' + chain if chain else ''}: {reason}"
 
 
+def say_failed(inputs: str, table: str | Path, first: Sequence[str]) -> None:
+    """Say how many inputs failed, where they are listed, and what is wrong with the first."""
+    say(f"{inputs} failed, listed in {table}; the first: {row(*first)}")
+
+
 def number(text: str) -> int:
     """An argument that counts something."""
     if not text.isdecimal() or int(text) < 1:

@@ -197,9 +197,7 @@ def export(arguments: argparse.Namespace) -> int:
     from protok.tokens.export import write_corpus, write_letters
     from protok.tokens.files import scan
 
-    if arguments.letters:
-        n = write_letters(scan(arguments.tokens), arguments.out, arguments.sequences)
-    else:
-        n = write_corpus(scan(arguments.tokens), arguments.out)
+    tokens, out = scan(arguments.tokens), arguments.out
+    n = write_letters(tokens, out, arguments.sequences) if arguments.letters else write_corpus(tokens, out)
     say(f"{count(n, 'chain')} in {arguments.out}")
     return OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from protok.cli.options import FAILED, OK, USAGE, count, row, run_arguments, say, settings
+from protok.cli.options import FAILED, OK, USAGE, count, run_arguments, say, say_failed, settings
 
 TRAIN = """\
 Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).
@@ -76,5 +76,5 @@ def train(arguments: argparse.Namespace) -> int:
         rows = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()[1:]]
         failed += len(rows)
         if rows:
-            say(f"{count(len(rows), 'input')} failed, listed in {table}; the first: {row(*rows[0])}")
+            say_failed(count(len(rows), "input"), table, rows[0])
     return FAILED if failed else OK

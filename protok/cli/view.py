@@ -5,18 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from protok.cli.options import (
-    FAILED,
-    MODEL,
-    OK,
-    count,
-    number,
-    print_json,
-    reading_arguments,
-    reading_options,
-    row,
-    say,
-)
+from protok.cli import options
 
 
 def view_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +14,12 @@ def view_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=Path, metavar="PAGE.html", help="default: the file's name with .html"
     )
-    parser.add_argument("--model", default=MODEL, help=f"name or folder (default: {MODEL})")
+    parser.add_argument("--model", default=options.MODEL, help=f"name or folder (default: {options.MODEL})")
     parser.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
     parser.add_argument(
         "--decode", action="store_true", help="show what is decoded from the codes too, in grey"
     )
-    reading_arguments(parser)
+    options.reading_arguments(parser)
 
 
 def atlas_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +40,7 @@ def atlas_arguments(parser: argparse.ArgumentParser) -> None:
         help="for atlas.parquet, atlas.html and errors.tsv",
     )
     parser.add_argument(
-        "--limit", type=number, metavar="N", help="so many chains, spread evenly (default: all)"
+        "--limit", type=options.number, metavar="N", help="so many chains, spread evenly (default: all)"
     )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
 
@@ -62,11 +51,11 @@ def view(arguments: argparse.Namespace) -> int:
     from protok.tokenizers.registry import load
     from protok.viz import viewer
 
-    backbone = read(arguments.file, chain=arguments.chain, **reading_options(arguments))
+    backbone = read(arguments.file, chain=arguments.chain, **options.reading_options(arguments))
     out = arguments.out or Path(f"{backbone.name}.html")
     viewer.view(backbone, load(arguments.model), decode=arguments.decode).save(out)
-    say(f"{count(len(backbone), 'residue')} in {out}: open it in a browser")
-    return OK
+    options.say(f"{options.count(len(backbone), 'residue')} in {out}: open it in a browser")
+    return options.OK
 
 
 def atlas(arguments: argparse.Namespace) -> int:
@@ -77,7 +66,7 @@ def atlas(arguments: argparse.Namespace) -> int:
     from protok.tokenizers.registry import load
     from protok.viz.atlas import make_atlas, open_structures
     from protok.viz.atlas_page import atlas_page
-    from protok.viz.html import save
+    from protok.viz.html import Page
 
     tokenizer = load(arguments.model)
     errors: list[tuple[str, str, str]] = []
@@ -89,16 +78,16 @@ def atlas(arguments: argparse.Namespace) -> int:
     table = make_atlas(tokenizer, chains, source)
     out.mkdir(parents=True, exist_ok=True)
     table.save(out / "atlas.parquet")
-    save(atlas_page(table), out / "atlas.html")
+    Page(atlas_page(table)).save(out / "atlas.html")
     summary = table.summary()
     if arguments.json:
-        print_json(summary)
-    say(
+        options.print_json(summary)
+    options.say(
         f"{summary['codes_used']} of {summary['codes']} codes of {table.codebook} in "
-        f"{count(table.chains, 'chain')}: {out / 'atlas.html'} and atlas.parquet"
+        f"{options.count(table.chains, 'chain')}: {out / 'atlas.html'} and atlas.parquet"
     )
     if not errors:
-        return OK
+        return options.OK
     write_errors(errors, out / "errors.tsv")
-    say(f"{count(len(errors), 'input')} failed, listed in {out / 'errors.tsv'}; the first: {row(*errors[0])}")
-    return FAILED
+    options.say_failed(options.count(len(errors), "input"), out / "errors.tsv", errors[0])
+    return options.FAILED

@@ -125,8 +125,7 @@ def decode_all(
     """
     if suffix not in (".pdb", ".cif"):
         raise ValueError(f"suffix is '.pdb' or '.cif', not {suffix!r}")
-    source = str(tokens) if isinstance(tokens, str | Path) else ""
-    structures = load(tokens) if isinstance(tokens, str | Path) else tokens
+    source, structures = (str(tokens), load(tokens)) if isinstance(tokens, str | Path) else ("", tokens)
     chains = [chain for structure in structures for chain in structure.by_chain() if len(chain)]
     codebooks = list(dict.fromkeys(chain.codebook for chain in chains))
     if not codebooks:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,8 @@ from protok.common import workers
 from protok.common.files import write_errors
 from protok.errors import ProtokError
 from protok.pipeline import output
-from protok.pipeline.batches import Encoded, ReadOptions, check_across, encode_sources, residues_of
-from protok.pipeline.inputs import Source, find_sources
+from protok.pipeline.batches import ReadOptions, check_across, encode_sources, residues_of
+from protok.pipeline.inputs import find_sources
 from protok.pipeline.journal import Journal
 from protok.tokenizers.protocol import HasEncoder, Tokenizer, encode_each
 from protok.tokenizers.registry import as_tokenizer
@@ -156,8 +156,9 @@ def encode_all(
     table = Path(errors) if errors is not None else out.parent / "errors.tsv"
     parts = parts_of(out)
 
-    taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
-    if overwrite and taken and out.is_dir() and not output.is_dataset(out):
+    folder = out.is_dir()
+    taken = any(out.iterdir()) if folder else out.exists()
+    if overwrite and taken and folder and not output.is_dataset(out):
         raise ProtokError("is a folder of something else", "write elsewhere", file=str(out))
     if taken and not overwrite:
         stored = output.same_job(out, made, sources)
@@ -166,22 +167,20 @@ def encode_all(
         return _summary(out, job, stored, len(sources), began, table)
     out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(parts, job, fresh=overwrite)
-
-    def start() -> Generator[tuple[Source, Encoded]]:
-        if ray is None:
-            return encode_sources(todo, tokenizer, options, jobs, timeout=timeout)
-        from protok.pipeline.ray import encode_sources as on_cluster
-
-        return on_cluster(todo, tokenizer, options, ray, timeout=timeout)
-
     try:
         done = [source for source in sources if source in journal.done]
         todo = [source for source in sources if source not in journal.done]
         known = output.error_rows(journal.done[source] for source in done)
         write_errors(known, table)
+        if ray is None:
+            stream = encode_sources(todo, tokenizer, options, jobs, timeout=timeout)
+        else:
+            from protok.pipeline.ray import encode_sources as on_cluster
+
+            stream = on_cluster(todo, tokenizer, options, ray, timeout=timeout)
         with (
             workers.show_progress("encoding", len(sources), progress) as advance,
-            contextlib.closing(start()) as results,
+            contextlib.closing(stream) as results,
         ):
             advance(len(done), len({file for file, _, _ in known}))
             for source, result in results:
@@ -257,17 +256,13 @@ def encode_store(
 
 def parts_of(out: str | Path) -> Path:
     """Where the unfinished work of an output lies."""
-    out = Path(out)
-    return out.parent / f"{out.name}.parts"
+    return Path(out).parent / f"{Path(out).name}.parts"
 
 
 def job_key(tokenizer: Tokenizer, options: ReadOptions) -> dict:
     """What results depend on besides the inputs: the model, all of it, and the options."""
-    model = {
-        "codebook": tokenizer.codebook,
-        "encoder": tokenizer.encoder_fingerprint if isinstance(tokenizer, HasEncoder) else None,
-    }
-    return model | asdict(options)
+    encoder = tokenizer.encoder_fingerprint if isinstance(tokenizer, HasEncoder) else None
+    return {"codebook": tokenizer.codebook, "encoder": encoder, **asdict(options)}
 
 
 def _summary(

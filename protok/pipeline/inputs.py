@@ -81,17 +81,10 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     from protok.structure.io.sources.paths import stem, utf8
 
     files = [Path(utf8(file)) for file in files]
-    distinct = list(dict.fromkeys(files))
-    parts = [0] * len(distinct)
+    parts = dict.fromkeys(files, 0)
     while True:
-        names = [
-            "/".join(file.parts[-n:]) if n else stem(file) for file, n in zip(distinct, parts, strict=True)
-        ]
-        count = Counter(names)
-        if len(count) == len(distinct):
-            break
-        parts = [n + (count[name] > 1) for n, name in zip(parts, names, strict=True)]
-    if len(distinct) == len(files):
-        return names
-    name_of = dict(zip(distinct, names, strict=True))
-    return numbered([name_of[file] for file in files], "#")
+        names = {file: "/".join(file.parts[-n:]) if n else stem(file) for file, n in parts.items()}
+        count = Counter(names.values())
+        if len(count) == len(names):
+            return numbered([names[file] for file in files], "#")
+        parts = {file: n + (count[names[file]] > 1) for file, n in parts.items()}

@@ -82,8 +82,7 @@ def encode_sources(
     cluster
         Where.
     timeout
-        Seconds that a stage may take for one input; the start of a reader's process is
-        included, that of an encoder is not.
+        Seconds that a stage may take for one input, the start of a reader included.
 
     Raises
     ------
@@ -111,29 +110,21 @@ def encode_sources(
 
 
 def _connect(ray: Any, cluster: Cluster) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "error"}
     try:
         if cluster.address is None:
-            ray.init(
-                num_cpus=cluster.readers + cluster.encoders,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="error",
-            )
+            ray.init(num_cpus=cluster.readers + cluster.encoders, include_dashboard=False, **quiet)
         else:
-            _knock(cluster.address)
-            ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+            # Find out in seconds whether anything listens there: Ray itself tries for minutes.
+            host, _, port = cluster.address.removeprefix("ray://").rpartition(":")
+            if host and port.isdigit():  # else a name that Ray knows, like auto
+                socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+            ray.init(address=cluster.address, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         raise ProtokError(
             f"no Ray cluster at {cluster.address or 'this machine'} ({error})",
             "check the address, or leave it out for a local one",
         ) from error
-
-
-def _knock(address: str) -> None:
-    """Find out in seconds whether anything listens there: Ray itself tries for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():  # else a name that Ray knows, like auto
-        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
 
 
 def _read(batch: Sequence[Input], options: ReadOptions) -> tuple[int, list[Structures]]:
@@ -178,7 +169,7 @@ class _Stages:
     def run(self, queue: Iterator[list[Input]]) -> Iterator[tuple[Source, Encoded]]:
         """Work until the queue is empty."""
         while True:
-            while self._room() and (batch := self.again.popleft() if self.again else next(queue, None)):
+            while self._has_room() and (batch := self.again.popleft() if self.again else next(queue, None)):
                 answer, structures = self.read.remote(batch, self.options)
                 self.reading[answer] = _Work(batch, time.monotonic(), structures)
             while self.ready and self.idle:
@@ -194,7 +185,7 @@ class _Stages:
         encoder = self.actor.remote(*self.arguments)
         self.starting[encoder.ready.remote()] = encoder
 
-    def _room(self) -> bool:
+    def _has_room(self) -> bool:
         waiting = len(self.reading) + len(self.ready)
         ahead = self.cluster.readers + AHEAD * self.cluster.encoders
         return len(self.reading) < self.cluster.readers and waiting < ahead
@@ -209,21 +200,26 @@ class _Stages:
         refs = [*flying, *self.starting]
         done, late = self.ray.wait(refs, num_returns=1, timeout=patience)
         for ref in done:
-            if ref in self.starting:
-                self._started(ref)
-                continue
-            work = self.reading.pop(ref, None) or self.encoding.pop(ref)
+            encoder = self.starting.pop(ref, None)
+            work = self.reading.pop(ref, None) or self.encoding.pop(ref, None)
             try:
                 results = self.ray.get(ref)
             except self.ray.exceptions.RayError as error:
+                if work is None:
+                    raise ProtokError(
+                        f"an encoder of the cluster could not start ({_brief(error)})",
+                        "install the same protok on all machines of the cluster",
+                    ) from error
                 yield from self._lost(work, f"a worker of the cluster failed ({_brief(error)})")
                 continue
-            if work.encoder is None:
+            if work is None:
+                self.idle.append(encoder)
+            elif work.encoder is None:
                 self.ready.append(work)
-                continue
-            self.idle.append(work.encoder)
-            for entry, result in zip(work.batch, results, strict=True):
-                yield entry.source, result
+            else:
+                self.idle.append(work.encoder)
+                for entry, result in zip(work.batch, results, strict=True):
+                    yield entry.source, result
         if self.timeout is None:
             return
         for ref in late:
@@ -232,17 +228,6 @@ class _Stages:
                 if work.encoder is None:
                     self.ray.cancel(ref, force=True)
                 yield from self._lost(work, f"it took longer than {self.timeout:g} s")
-
-    def _started(self, ref: Any) -> None:
-        encoder = self.starting.pop(ref)
-        try:
-            self.ray.get(ref)
-        except self.ray.exceptions.RayError as error:
-            raise ProtokError(
-                f"an encoder of the cluster could not start ({_brief(error)})",
-                "install the same protok on all machines of the cluster",
-            ) from error
-        self.idle.append(encoder)
 
     def _lost(self, work: _Work, reason: str) -> Iterator[tuple[Source, Encoded]]:
         if work.encoder is not None:  # whatever has become of it, a new one takes its place

@@ -62,7 +62,7 @@ def scale_colours(values: np.ndarray, low: float, high: float) -> list[str]:
     at = np.clip((np.where(known, values, low) - low) / (high - low), 0, 1) * (len(_SCALE) - 1)
     stops = np.arange(len(_SCALE))
     rgb = np.stack([np.interp(at, stops, channel) for channel in _SCALE.T], axis=1)
-    return [one if yes else NONE for one, yes in zip(hexes(rgb), known, strict=True)]
+    return [colour if yes else NONE for colour, yes in zip(hexes(rgb), known, strict=True)]
 
 
 def hexes(rgb: np.ndarray) -> list[str]:
