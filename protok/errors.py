@@ -14,7 +14,7 @@ class ProtokError(ValueError):
 
     Parameters
     ----------
-    found
+    cause
         What was found, in one clause.
     remedy
         What the user can do about it, in one clause.
@@ -23,9 +23,11 @@ class ProtokError(ValueError):
         more than the function that failed.
     """
 
-    def __init__(self, found: str, remedy: str = "", *, file: str = "", chain: str = ""):
-        super().__init__(found)
-        self.found = found
+    def __init__(
+        self, cause: str, remedy: str = "", *, file: str | PathLike[str] = "", chain: str = ""
+    ) -> None:
+        super().__init__(cause)
+        self.cause = cause
         self.remedy = remedy
         self.file = str(file)
         self.chain = chain
@@ -33,36 +35,24 @@ class ProtokError(ValueError):
     @property
     def reason(self) -> str:
         """What was found and the remedy, without the place: a cell of the error table."""
-        return f"{self.found}; {self.remedy}" if self.remedy else self.found
+        return f"{self.cause}; {self.remedy}" if self.remedy else self.cause
 
     def __str__(self) -> str:
-        place = self.file
-        if self.chain:
-            place += f"{', ' if place else ''}chain {self.chain}"
+        chain = f"chain {self.chain}" if self.chain else ""
+        place = ", ".join(filter(None, (self.file, chain)))
         return f"{place}: {self.reason}" if place else self.reason
 
-    def __reduce__(self):
-        # Errors cross process borders in batch jobs; keyword-only state needs help.
-        return _rebuild, (type(self), self.found, self.remedy, self.file, self.chain)
 
+def as_error(error: Exception, file: str | PathLike[str] = "", chain: str = "") -> ProtokError:
+    """Any exception as a `ProtokError` of a file, and of a chain where it names none.
 
-def as_error(error: Exception, file: str | PathLike = "", chain: str = "") -> ProtokError:
-    """Any exception as a `ProtokError` of a file: what is none is a fault of ours, and says so.
-
-    Parameters
-    ----------
-    chain
-        Where the error names none.
+    What is no `ProtokError` is a fault of ours, and says so.
     """
     if not isinstance(error, ProtokError):
         error = ProtokError(f"unexpected {type(error).__name__}: {error}", "please report it with the file")
     error.file = str(file)
     error.chain = error.chain or chain
     return error
-
-
-def _rebuild(cls, found, remedy, file, chain):
-    return cls(found, remedy, file=file, chain=chain)
 
 
 class FormatError(ProtokError):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from protok.analysis.substitution import tm_alignment
+
+if TYPE_CHECKING:
+    from protok.structure.backbone import Backbone
 
 GAP = -10  # of the paper's protocol
 #: Retrieval aligns locally, which needs scores that are negative on average and a dearer gap.
@@ -30,17 +35,15 @@ def alignment_score(similarity: np.ndarray, *, gap: int = GAP, local: bool = Fal
     if not n or not m:
         return 0 if local else gap * (n + m)
     # Each residue is a letter of its own, so one code path serves codes and embeddings.
-    one, two = seq.Alphabet(range(n)), seq.Alphabet(range(m))
-    matrix = align.SubstitutionMatrix(one, two, np.rint(similarity).astype(np.int32))
-    first, second = seq.GeneralSequence(one), seq.GeneralSequence(two)
-    first.code, second.code = np.arange(n), np.arange(m)
-    found = align.align_optimal(
-        first, second, matrix, gap_penalty=gap, terminal_penalty=True, local=local, max_number=1
+    rows, columns = (seq.GeneralSequence(seq.Alphabet(range(length)), range(length)) for length in (n, m))
+    matrix = align.SubstitutionMatrix(rows.alphabet, columns.alphabet, np.rint(similarity).astype(np.int32))
+    alignments = align.align_optimal(  # pyright: ignore[reportAttributeAccessIssue] (compiled, no stub)
+        rows, columns, matrix, gap_penalty=gap, terminal_penalty=True, local=local, max_number=1
     )
-    return int(found[0].score) if found else 0
+    return int(alignments[0].score) if alignments else 0
 
 
-def tm_align(one, two) -> float:
+def tm_align(first: Backbone, second: Backbone) -> float:
     """TM-score of two Backbones of any lengths: the mean of TM-align's two normalisations.
 
     Raises
@@ -48,4 +51,4 @@ def tm_align(one, two) -> float:
     ProtokError
         Without `tmtools`.
     """
-    return tm_alignment(one, two)[0]
+    return tm_alignment(first, second)[0]

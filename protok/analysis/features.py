@@ -16,20 +16,12 @@ from protok.tokens.tokens import Tokens
 try:  # a transformer of scikit-learn where that is installed, and the same without it
     from sklearn.base import BaseEstimator, TransformerMixin
 except ImportError:
-
-    class BaseEstimator:
-        """Stands in for scikit-learn's."""
-
-    class TransformerMixin:
-        """Stands in for scikit-learn's."""
-
-        def fit_transform(self, X: Iterable[Any], y: Any = None) -> np.ndarray:
-            """Fit, then transform."""
-            X = list(X)
-            return self.fit(X, y).transform(X)
+    BASES: tuple[type, ...] = ()
+else:
+    BASES = TransformerMixin, BaseEstimator
 
 
-class CodeCounts(TransformerMixin, BaseEstimator):
+class CodeCounts(*BASES):
     """How often each code, or run of codes, occurs in a protein.
 
     Parameters
@@ -72,16 +64,14 @@ class CodeCounts(TransformerMixin, BaseEstimator):
         """
         if not isinstance(self.ngram, int) or self.ngram < 1:
             raise ValueError(f"ngram is 1 or more, not {self.ngram!r}")
-        given = self._tokens(X)
-        if not given:
+        proteins = self._tokens(X)
+        if not proteins:
             raise ValueError("nothing to fit on: give at least one protein")
-        self.codebook_, self.size_ = given[0].codebook, given[0].size
-        self._check(given)
+        self.codebook_, self.size_ = proteins[0].codebook, proteins[0].size
         if self.ngram == 1:
             self.runs_ = np.arange(self.size_)[:, None]
         else:
-            found = np.concatenate([_runs(one, self.ngram) for one in given])
-            self.runs_ = np.unique(found, axis=0)
+            self.runs_ = np.unique(np.concatenate([_runs(p, self.ngram) for p in proteins]), axis=0)
         return self
 
     def transform(self, X: Iterable[Any]) -> np.ndarray:
@@ -94,12 +84,11 @@ class CodeCounts(TransformerMixin, BaseEstimator):
         """
         if "runs_" not in vars(self):
             raise Unsupported("CodeCounts is not fitted", "call fit, or fit_transform")
-        given = self._tokens(X)
-        self._check(given)
+        proteins = self._tokens(X, self.codebook_)
         column = {tuple(run): i for i, run in enumerate(self.runs_.tolist())}
-        out = np.zeros((len(given), len(column)))
-        for row, one in zip(out, given, strict=True):
-            runs = _runs(one, self.ngram)
+        out = np.zeros((len(proteins), len(column)))
+        for row, protein in zip(out, proteins, strict=True):
+            runs = _runs(protein, self.ngram)
             for run in runs.tolist():
                 if (at := column.get(tuple(run))) is not None:
                     row[at] += 1
@@ -107,32 +96,35 @@ class CodeCounts(TransformerMixin, BaseEstimator):
                 row /= max(len(runs), 1)
         return out
 
+    def fit_transform(self, X: Iterable[Any], y: Any = None) -> np.ndarray:
+        """Fit, then transform."""
+        X = list(X)
+        return self.fit(X, y).transform(X)
+
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns: `s12`, or `s12_s7` of runs."""
         names = ["_".join(f"s{code}" for code in run) for run in self.runs_.tolist()]
         return np.array(names, dtype=object)
 
-    def _tokens(self, X: Iterable[Any]) -> list[Tokens]:
+    def _tokens(self, X: Iterable[Any], codebook: str | None = None) -> list[Tokens]:
         out, tokenizer = [], self.tokenizer
-        for one in X:
-            if not isinstance(one, Tokens):
+        for protein in X:
+            if not isinstance(protein, Tokens):
                 if tokenizer is None:
                     raise Unsupported(
-                        f"{type(one).__name__} is no Tokens", "give Tokens, or CodeCounts a tokenizer"
+                        f"{type(protein).__name__} is no Tokens", "give Tokens, or CodeCounts a tokenizer"
                     )
                 tokenizer = as_tokenizer(tokenizer)
-                one = tokenizer.encode(one)
-            out.append(one)
-        return out
-
-    def _check(self, given: list[Tokens]) -> None:
-        for one in given:
-            if one.codebook != self.codebook_:
+                protein = tokenizer.encode(protein)
+            codebook = codebook or protein.codebook
+            if protein.codebook != codebook:
                 raise CodebookMismatch(
-                    f"the tokens are of {one.codebook}, the counts of {self.codebook_}",
+                    f"the tokens are of {protein.codebook}, the counts of {codebook}",
                     "count codes of one codebook",
-                    file=one.name,
+                    file=protein.name,
                 )
+            out.append(protein)
+        return out
 
 
 def _runs(tokens: Tokens, ngram: int) -> np.ndarray:

@@ -81,9 +81,8 @@ def _edges(ca: np.ndarray, neighbours: int) -> torch.Tensor:
     if k < 1:
         return torch.empty((2, 0), dtype=torch.long)
     x = torch.from_numpy(ca[rows].astype(np.float32))
-    near = []
-    for block in x.split(1024):  # memory stays linear in the length
-        near.append(torch.cdist(block, x).topk(k + 1, largest=False).indices)
+    # In blocks, so that memory stays linear in the length.
+    near = [torch.cdist(block, x).topk(k + 1, largest=False).indices for block in x.split(1024)]
     source = torch.cat(near)
     target = torch.arange(len(rows))[:, None].expand_as(source)
     other = source != target

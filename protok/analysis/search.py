@@ -8,10 +8,10 @@ distribution that is fitted to alignments of the reversed query, which is like n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -104,13 +104,10 @@ class Database:
     """
 
     def __init__(self, tokens: Iterable[Tokens], file: str = ""):
-        self.chains: list[Tokens] = []
-        for given in tokens:
-            for one in given.by_chain():
-                if len(one) and (one.ids >= 0).any():
-                    self.chains.append(one)
-        books = list(dict.fromkeys(one.codebook for one in self.chains))
-        sizes = {one.size for one in self.chains}
+        chains = (chain for structure in tokens for chain in structure.by_chain())
+        self.chains = [chain for chain in chains if (chain.ids >= 0).any()]
+        books = list(dict.fromkeys(chain.codebook for chain in self.chains))
+        sizes = {chain.size for chain in self.chains}
         if len(books) > 1:
             raise CodebookMismatch(
                 f"holds tokens of {len(books)} codebooks: {', '.join(books[:3])}",
@@ -128,11 +125,11 @@ class Database:
         self.codebook, self.size = books[0], self.chains[0].size
         self.file = file
         # Each chain is followed by an end, so that no diagonal runs into the next chain.
-        lengths = np.array([len(one) for one in self.chains]) + 1
+        lengths = np.array([len(chain) for chain in self.chains]) + 1
         self._bounds = np.concatenate([[0], np.cumsum(lengths)])
         self._codes = np.full(self._bounds[-1], self.size + 1, np.int32)
-        for start, one in zip(self._bounds, self.chains, strict=False):
-            self._codes[start : start + len(one)] = _known(one, self.size)
+        for start, chain in zip(self._bounds, self.chains, strict=False):
+            self._codes[start : start + len(chain)] = _known(chain, self.size)
 
     @classmethod
     def read(cls, path: str | Path) -> Database:
@@ -225,24 +222,32 @@ def search(
             "encode the query with the model of the database",
             file=database.file,
         )
-    matrix.check(database.codebook, database.size, database.file)
+    if (database.codebook, database.size) != (matrix.codebook, matrix.size):
+        raise CodebookMismatch(
+            f"the codes are of {database.codebook} ({database.size} codes), the matrix of "
+            f"{matrix.codebook} ({matrix.size})",
+            "use the matrix of the same codebook",
+            file=database.file,
+        )
     codes = _known(query, database.size)
-    table = _table(matrix)
+    n = matrix.size
+    table = np.full((n + 2, n + 2), END, np.int16)
+    table[: n + 1, : n + 1] = UNKNOWN
+    table[:n, :n] = matrix.scores
     aligner = _Aligner(codes, table, matrix.gap)
     order = np.argsort(-database.gapless(codes, table), kind="stable")[:candidates]
-    null = _null(codes, database, table, matrix.gap)
+    expect = _expectation(codes, database, table, matrix.gap)
     own = max(int(table[codes, codes].sum()), 1)
     hits = []
     for number in order.tolist():
         chain = database.chains[number]
-        found = aligner.align(_known(chain, database.size))
-        if found is None:
+        theirs = _known(chain, database.size)
+        score, trace = aligner.align(theirs)
+        if not score:
             continue
-        score, trace = found
-        expected = null.expected(score, len(codes), len(chain), len(database))
+        expected = expect(score, len(chain))
         if expected > evalue:  # what is not known is kept
             continue
-        theirs = _known(chain, database.size)
         self_score = max(int(table[theirs, theirs].sum()), 1)
         hits.append(_hit(query, chain, score, trace, score / math.sqrt(own * self_score), expected))
     hits.sort(key=lambda hit: (0 if math.isnan(hit.evalue) else hit.evalue, -hit.score, hit.target))
@@ -254,14 +259,6 @@ def _known(tokens: Tokens, size: int) -> np.ndarray:
     return np.where(tokens.ids < 0, size, tokens.ids).astype(np.int32)
 
 
-def _table(matrix: Matrix) -> np.ndarray:
-    n = matrix.size
-    table = np.full((n + 2, n + 2), END, np.int16)
-    table[: n + 1, : n + 1] = UNKNOWN
-    table[:n, :n] = matrix.scores
-    return table
-
-
 class _Aligner:
     """Local alignment of one query with others."""
 
@@ -269,66 +266,55 @@ class _Aligner:
         import biotite.sequence as seq
         import biotite.sequence.align as align
 
-        self._align, self._gap = align.align_optimal, gap
-        self._alphabet = seq.Alphabet(range(len(table) - 1))
-        inner = table[:-1, :-1].astype(np.int32)
-        self._matrix = align.SubstitutionMatrix(self._alphabet, self._alphabet, inner)
-        self._query = self._sequence(codes)
+        self._align = align.align_optimal  # pyright: ignore[reportAttributeAccessIssue] (compiled, no stub)
+        self._gap = gap
+        self._query = seq.GeneralSequence(seq.Alphabet(range(len(table) - 1)))
+        self._query.code = codes
+        letters = self._query.alphabet
+        self._matrix = align.SubstitutionMatrix(letters, letters, table[:-1, :-1].astype(np.int32))
 
-    def _sequence(self, codes: np.ndarray):
-        from biotite.sequence import GeneralSequence
-
-        sequence = GeneralSequence(self._alphabet)
-        sequence.code = codes
-        return sequence
-
-    def align(self, codes: np.ndarray) -> tuple[int, np.ndarray] | None:
-        """Score and (n, 2) rows, -1 at gaps; None where nothing scores above 0."""
-        found = self._align(
-            self._query, self._sequence(codes), self._matrix, gap_penalty=self._gap, local=True, max_number=1
-        )
-        if not found or found[0].score <= 0 or not len(found[0].trace):
-            return None
-        return int(found[0].score), found[0].trace
+    def align(self, codes: np.ndarray) -> tuple[int, np.ndarray]:
+        """Score and (n, 2) rows, -1 at gaps; 0 and no rows where nothing scores above 0."""
+        target = self._query.copy(codes)
+        best = self._align(self._query, target, self._matrix, gap_penalty=self._gap, local=True, max_number=1)
+        if not best or best[0].score <= 0 or not len(best[0].trace):
+            return 0, np.empty((0, 2), int)
+        return int(best[0].score), best[0].trace
 
 
-@dataclass(frozen=True)
-class _Gumbel:
-    """Extreme value distribution of score - ln(n m) / rate."""
+def _expectation(
+    codes: np.ndarray, database: Database, table: np.ndarray, gap: tuple[int, int]
+) -> Callable[[int, int], float]:
+    """Make what tells how many chains are expected to reach a score, as one of some length did.
 
-    rate: float
-    mode: float
-
-    def expected(self, score: int, n: int, m: int, chains: int) -> float:
-        if not math.isfinite(self.rate):
-            return math.nan
-        x = self.rate * (score - self.mode) - math.log(n * m)
-        return chains * -math.expm1(-math.exp(min(-x, 700.0)))
-
-
-def _null(codes: np.ndarray, database: Database, table: np.ndarray, gap) -> _Gumbel:
-    """Fit by moments to local alignments of the reversed query with chains of the database."""
+    An extreme value distribution of score - ln(n m) / rate, fitted by moments to local alignments
+    of the reversed query with chains of the database.
+    """
     if len(database) < FEWEST:
-        return _Gumbel(math.nan, math.nan)
+        return lambda score, length: math.nan
     aligner = _Aligner(codes[::-1], table, gap)
     picked = np.linspace(0, len(database) - 1, min(NULL, len(database))).astype(int)
-    score, size = [], []
-    for number in picked.tolist():
-        chain = database.chains[number]
-        found = aligner.align(_known(chain, database.size))
-        score.append(0 if found is None else found[0])
-        size.append(math.log(len(codes) * len(chain)))
-    score, size = np.array(score, float), np.array(size)
+    chains = [database.chains[number] for number in picked.tolist()]
+    score = np.array([aligner.align(_known(chain, database.size))[0] for chain in chains], float)
+    size = np.array([math.log(len(codes) * len(chain)) for chain in chains])
     rate = math.pi / math.sqrt(6) / max(score.std(), 1e-3)
     for _ in range(20):  # the rate stands on both sides
         rate = math.pi / math.sqrt(6) / max((score - size / rate).std(), 1e-3)
-    return _Gumbel(rate, float((score - size / rate).mean()) - np.euler_gamma / rate)
+    mode = float((score - size / rate).mean()) - np.euler_gamma / rate
+
+    def expected(score: int, length: int) -> float:
+        x = rate * (score - mode) - math.log(len(codes) * length)
+        return len(database) * -math.expm1(-math.exp(min(-x, 700.0)))
+
+    return expected
 
 
-def _hit(query: Tokens, chain: Tokens, score: int, trace, normalised: float, expected: float) -> Hit:
-    pairs = trace[(trace >= 0).all(1)]
+def _hit(
+    query: Tokens, chain: Tokens, score: int, trace: np.ndarray, normalised: float, expected: float
+) -> Hit:
+    gap = trace.min(axis=1) < 0
+    pairs = trace[~gap]
     (q0, t0), (q1, t1) = pairs[0].tolist(), pairs[-1].tolist()
-    gap = (trace < 0).any(1)
     same = (query.ids[pairs[:, 0]] == chain.ids[pairs[:, 1]]) & (query.ids[pairs[:, 0]] >= 0)
     numbers = "-".join(f"{chain.index[i]}{chain.icode[i]}" for i in (t0, t1))
     return Hit(
@@ -350,11 +336,6 @@ def _hit(query: Tokens, chain: Tokens, score: int, trace, normalised: float, exp
     )
 
 
-def row(hit: Hit) -> list[str]:
-    """Cells of a table of hits, in the order of `COLUMNS`."""
-    return [_cell(getattr(hit, name)) for name in COLUMNS]
-
-
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1e-3 else f"{value:.4g}"
@@ -362,8 +343,8 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def write_hits(hits: Sequence[Hit], handle: Any) -> None:
+def write_hits(hits: Sequence[Hit], handle: IO[str]) -> None:
     """Write a tab-separated table with a line of names."""
     handle.write("\t".join(COLUMNS) + "\n")
     for hit in hits:
-        handle.write("\t".join(row(hit)) + "\n")
+        handle.write("\t".join(_cell(getattr(hit, name)) for name in COLUMNS) + "\n")

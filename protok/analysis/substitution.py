@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from protok.common.files import atomic
-from protok.errors import CodebookMismatch, CorruptFile, FormatError, ProtokError, Unsupported
+from protok.errors import CorruptFile, FormatError, ProtokError, Unsupported
 from protok.tokenizers.protocol import HasCodeVectors, Tokenizer
+
+if TYPE_CHECKING:
+    from protok.structure.backbone import Backbone
 
 #: Scores of one bit.
 BIT = 4
@@ -29,8 +32,6 @@ GAP = (-40, -4)
 WIDTH = 0.4
 #: Modelled pairs that are added to counted ones, for each code.
 PSEUDO = 10
-#: Pairs of structures with a lower TM-score are not taken for homologs.
-HOMOLOGS = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,30 +72,11 @@ class Matrix:
         """Number of codes."""
         return len(self.scores)
 
-    def check(self, codebook: str, size: int, file: str = "") -> None:
-        """Refuse codes of another codebook.
-
-        Raises
-        ------
-        CodebookMismatch
-            Naming both.
-        """
-        if (codebook, size) != (self.codebook, self.size):
-            raise CodebookMismatch(
-                f"the codes are of {codebook} ({size} codes), the matrix of {self.codebook} ({self.size})",
-                "use the matrix of the same codebook",
-                file=file,
-            )
-
     def save(self, path: str | Path) -> None:
         """Write an `.npz` file of plain arrays."""
         with atomic(path, "wb") as handle:
             np.savez_compressed(
-                handle,
-                scores=self.scores,
-                gap=np.array(self.gap, np.int16),
-                codebook=np.array(self.codebook),
-                origin=np.array(self.origin),
+                handle, scores=self.scores, gap=self.gap, codebook=self.codebook, origin=self.origin
             )
 
     @classmethod
@@ -108,8 +90,8 @@ class Matrix:
         """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as held:
-                gap = tuple(int(g) for g in held["gap"].ravel()[:3])
-                return cls(held["scores"], gap, str(held["codebook"]), str(held["origin"]))
+                first, further = map(int, held["gap"])
+                return cls(held["scores"], (first, further), str(held["codebook"]), str(held["origin"]))
         except FileNotFoundError:
             raise
         except Exception as error:  # zipfile and numpy raise a dozen kinds on damaged bytes
@@ -135,29 +117,24 @@ def default_matrix(tokenizer: Tokenizer, usage: np.ndarray | None = None) -> Mat
     Unsupported
         If the tokenizer has no code vectors.
     """
-    published = _published(tokenizer.name)
-    if published is not None:
-        return Matrix(published[0], published[1], tokenizer.codebook, f"published: {tokenizer.name}")
+    from biotite.sequence.align import SubstitutionMatrix
+
+    origin = f"published: {tokenizer.name}"
+    if tokenizer.name == "3di":
+        # Foldseek's own gap costs; its matrix is in half bits.
+        scores = SubstitutionMatrix.std_3di_matrix().score_matrix()
+        return Matrix(scores, (-10, -1), tokenizer.codebook, origin)
+    if tokenizer.name == "protein-blocks":
+        # The last letter of biotite's alphabet is the undefined block. Scores are in hundredths,
+        # tenths are enough here.
+        scores = SubstitutionMatrix.std_protein_blocks_matrix().score_matrix()[:16, :16]
+        return Matrix(np.rint(scores / 10).astype(int), (-100, -10), tokenizer.codebook, origin)
     if not isinstance(tokenizer, HasCodeVectors):
         raise Unsupported(
             f"{tokenizer.name} has no code vectors to make a matrix of",
             "count one in homologs with `protok matrix` and give it with --matrix",
         )
     return of_codebook(tokenizer.code_vectors(), tokenizer.codebook, usage)
-
-
-def _published(name: str) -> tuple[np.ndarray, tuple[int, int]] | None:
-    from biotite.sequence.align import SubstitutionMatrix
-
-    if name == "3di":
-        # Foldseek's own gap costs; its matrix is in half bits.
-        return SubstitutionMatrix.std_3di_matrix().score_matrix(), (-10, -1)
-    if name == "protein-blocks":
-        # The last letter of biotite's alphabet is the undefined block. Scores are in hundredths,
-        # tenths are enough here.
-        scores = SubstitutionMatrix.std_protein_blocks_matrix().score_matrix()[:16, :16]
-        return np.rint(scores / 10).astype(int), (-100, -10)
-    return None
 
 
 def of_codebook(
@@ -207,24 +184,24 @@ def of_alignments(
         If no pair of codes is aligned.
     """
     counts = np.zeros((size, size))
-    for one, two in pairs:
-        both = (one >= 0) & (two >= 0)
-        np.add.at(counts, (one[both], two[both]), 1)
+    for ids, other_ids in pairs:
+        both = (ids >= 0) & (other_ids >= 0)
+        np.add.at(counts, (ids[both], other_ids[both]), 1)
     counts = (counts + counts.T) / 2
     total = counts.sum()
     if not total:
         raise FormatError("no two codes are aligned", "give structures of homologs")
     shares = _shares(counts.sum(0), size)
+    origin = f"{total:.0f} aligned residues"
     if vectors is None:
         kept = float(np.trace(counts) / total)
-        prior, said = kept * np.diag(shares) + (1 - kept) * np.outer(shares, shares), ""
+        prior = kept * np.diag(shares) + (1 - kept) * np.outer(shares, shares)
     else:
         vectors = np.asarray(vectors, np.float64)
         tried = {w: _modelled(vectors, shares, w) for w in np.geomspace(0.1, 0.8, 10).round(3)}
         width, prior = max(tried.items(), key=lambda item: (counts * np.log(item[1])).sum())
-        said = f", modelled with width {width:g}"
+        origin += f", modelled with width {width:g}"
     joint = counts + PSEUDO * size * prior
-    origin = f"{total:.0f} aligned residues{said}"
     return Matrix(_log_odds(joint / joint.sum()), GAP, codebook, origin)
 
 
@@ -250,7 +227,7 @@ def _log_odds(joint: np.ndarray) -> np.ndarray:
     return np.rint(np.maximum((odds + odds.T) / 2, FLOOR)).astype(np.int16)
 
 
-def tm_alignment(one: Any, two: Any) -> tuple[float, np.ndarray]:
+def tm_alignment(first: Backbone, second: Backbone) -> tuple[float, np.ndarray]:
     """TM-align of two Backbones of any lengths.
 
     Zhang & Skolnick 2005, doi:10.1093/nar/gki524, as in the package `tmtools`.
@@ -274,14 +251,15 @@ def tm_alignment(one: Any, two: Any) -> tuple[float, np.ndarray]:
     except ImportError as error:
         raise ProtokError("TM-align is not installed", "pip install tmtools") from error
 
-    rows = [np.flatnonzero(np.isfinite(b.coords[:, 1]).all(1)) for b in (one, two)]
+    backbones = first, second
+    rows = [np.flatnonzero(np.isfinite(b.coords[:, 1]).all(1)) for b in backbones]
     if min(map(len, rows)) < 3:
-        raise Unsupported("fewer than three CA atoms", "give longer chains", file=one.name)
-    coords = [b.coords[r, 1].astype(np.float64) for b, r in zip((one, two), rows, strict=True)]
-    letters = ["".join(b.sequence[i] for i in r) for b, r in zip((one, two), rows, strict=True)]
-    found = tmtools.tm_align(*coords, *letters)
-    lines = [np.array(list(text)) for text in (found.seqxA, found.seqM, found.seqyA)]
-    place = [np.cumsum(line != "-") - 1 for line in (lines[0], lines[2])]
-    close = lines[1] == ":"
+        raise Unsupported("fewer than three CA atoms", "give longer chains", file=first.name)
+    coords = [b.coords[r, 1].astype(np.float64) for b, r in zip(backbones, rows, strict=True)]
+    letters = ["".join(b.sequence[i] for i in r) for b, r in zip(backbones, rows, strict=True)]
+    result = tmtools.tm_align(*coords, *letters)
+    top, marks, bottom = (np.array(list(text)) for text in (result.seqxA, result.seqM, result.seqyA))
+    place = [np.cumsum(line != "-") - 1 for line in (top, bottom)]
+    close = marks == ":"
     pairs = np.stack([rows[k][place[k][close]] for k in (0, 1)], 1)
-    return (found.tm_norm_chain1 + found.tm_norm_chain2) / 2, pairs
+    return (result.tm_norm_chain1 + result.tm_norm_chain2) / 2, pairs

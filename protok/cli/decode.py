@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from protok.cli.options import (
-    FAILED,
-    OK,
-    count,
-    parse_jobs,
-    print_json,
-    reading_arguments,
-    reading_options,
-    row,
-    say,
-)
+from protok.cli import options
 from protok.common.files import atomic
 
+if TYPE_CHECKING:
+    from protok.pipeline.decode import DecodeSummary
 
-def decode_arguments(one: argparse.ArgumentParser) -> None:
-    one.add_argument("tokens", metavar="TOKENS", help=".parquet, .fasta, .csv or .npz")
-    one.add_argument("-o", "--out", required=True, metavar="FOLDER", help="for NAME_CHAIN.pdb")
-    one.add_argument("--model", help="name or folder of the model (default: the one that the tokens name)")
-    one.add_argument("--format", choices=("pdb", "cif"), default="pdb", help="default: pdb")
-    one.add_argument(
+
+def decode_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tokens", metavar="TOKENS", help=".parquet, .fasta, .csv or .npz")
+    parser.add_argument("-o", "--out", required=True, metavar="FOLDER", help="for NAME_CHAIN.pdb")
+    parser.add_argument("--model", help="name or folder of the model (default: the one that the tokens name)")
+    parser.add_argument("--format", choices=("pdb", "cif"), default="pdb", help="default: pdb")
+    parser.add_argument(
         "--compare",
         nargs="+",
         metavar="PATH",
         help="originals: print RMSD, TM-score and lDDT of each chain, and the means",
     )
-    one.add_argument("--jobs", type=parse_jobs, default=1, metavar="N", help="processes (default: 1)")
-    one.add_argument("--table", metavar="FILE", help="write the table as CSV")
-    one.add_argument("--json", action="store_true", help="print the table as JSON")
-    reading_arguments(one)
+    parser.add_argument("--jobs", type=options.number, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--table", metavar="FILE", help="write the table as CSV")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    options.reading_arguments(parser)
 
 
 def decode(arguments: argparse.Namespace) -> int:
-    from protok.pipeline.decode import decode_all
+    """Run `protok decode`."""
+    import csv
+    from dataclasses import asdict, fields
+
+    from protok.pipeline.decode import DecodedChain, decode_all
 
     result = decode_all(
         arguments.tokens,
@@ -46,43 +43,33 @@ def decode(arguments: argparse.Namespace) -> int:
         compare=arguments.compare,
         suffix=f".{arguments.format}",
         jobs=arguments.jobs,
-        **reading_options(arguments),
+        **options.reading_options(arguments),
     )
     if arguments.table is not None:
-        _write_table(result, Path(arguments.table))
+        with atomic(arguments.table, newline="") as handle:
+            table = csv.DictWriter(handle, [field.name for field in fields(DecodedChain)])
+            table.writeheader()
+            table.writerows(asdict(chain) for chain in result.chains)
     if arguments.json:
-        from dataclasses import asdict
-
-        print_json({**asdict(result), "means": result.means()})
+        options.print_json({**asdict(result), "means": result.means()})
     elif arguments.compare is not None:
         _print_table(result)
-    say(f"{count(len(result.chains), 'chain')} in {arguments.out} ({result.codebook})")
+    options.say(f"{options.count(len(result.chains), 'chain')} in {arguments.out} ({result.codebook})")
     for name, chain, reason in result.errors[:10]:
-        say(f"error: {row(name, chain, reason)}")
+        options.say(f"error: {options.row(name, chain, reason)}")
     if len(result.errors) > 10:
-        say(f"and {len(result.errors) - 10} more failed: see --json")
-    return FAILED if result.errors else OK
+        options.say(f"and {len(result.errors) - 10} more failed: see --json")
+    return options.FAILED if result.errors else options.OK
 
 
-def _print_table(result) -> None:
-    width = max([len("name"), *(len(one.name) for one in result.chains)])
+def _print_table(summary: DecodeSummary) -> None:
+    width = max([len("name"), *(len(chain.name) for chain in summary.chains)])
     line = f"{{:{width}}}  {{:5}}  {{:>6}}  {{:>6}}  {{:>8}}  {{:>5}}"
+    scores = "{rmsd:.2f}", "{tm_score:.3f}", "{lddt:.3f}"
     print(line.format("name", "chain", "length", "RMSD", "TM-score", "lDDT"))
-    for one in result.chains:
-        scores = f"{one.rmsd:.2f}", f"{one.tm_score:.3f}", f"{one.lddt:.3f}"
-        print(line.format(one.name, one.chain, one.length, *scores))
-    means = result.means()
-    scores = f"{means['rmsd']:.2f}", f"{means['tm_score']:.3f}", f"{means['lddt']:.3f}"
-    print(line.format("mean", "", means["chains"], *scores).rstrip() + "   (length: chains)")
-
-
-def _write_table(result, path: Path) -> None:
-    import csv
-    from dataclasses import asdict, fields
-
-    from protok.pipeline.decode import DecodedChain
-
-    with atomic(path, newline="") as handle:
-        table = csv.DictWriter(handle, [field.name for field in fields(DecodedChain)])
-        table.writeheader()
-        table.writerows(asdict(one) for one in result.chains)
+    for chain in summary.chains:
+        cells = [score.format_map(vars(chain)) for score in scores]
+        print(line.format(chain.name, chain.chain, chain.length, *cells))
+    means = summary.means()
+    cells = [score.format_map(means) for score in scores]
+    print(line.format("mean", "", means["chains"], *cells).rstrip() + "   (length: chains)")

@@ -6,27 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from protok.cli.options import (
-    FAILED,
-    INTERRUPTED,
-    MODEL,
-    OK,
-    USAGE,
-    count,
-    device_argument,
-    parse_bytes,
-    parse_jobs,
-    parse_seconds,
-    print_json,
-    reading_arguments,
-    reading_options,
-    row,
-    say,
-)
+from protok.cli import options
 
 
-def encode_arguments(one: argparse.ArgumentParser) -> None:
-    one.add_argument(
+def encode_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
@@ -34,177 +18,173 @@ def encode_arguments(one: argparse.ArgumentParser) -> None:
         "folders are not followed), patterns; archives (.tar .tar.gz .zip, Foldcomp databases); "
         "@FILE with a path a line, - for such lines on the standard input; or a store of training",
     )
-    one.add_argument(
+    parser.add_argument(
         "-o",
         "--out",
         metavar="FILE",
         help=".parquet, .fasta, .csv or .npz, or a folder for a Parquet dataset; without it FASTA "
         "goes to the standard output",
     )
-    one.add_argument(
-        "--model", default=MODEL, help=f"{MODEL} (default), 3di, protein-blocks, or the folder of a model"
+    parser.add_argument(
+        "--model",
+        default=options.MODEL,
+        help=f"{options.MODEL} (default), 3di, protein-blocks, or the folder of a model",
     )
-    one.add_argument("--jobs", type=parse_jobs, default=1, metavar="N", help="processes (default: 1)")
-    device_argument(one)
-    one.add_argument(
+    parser.add_argument("--jobs", type=options.number, default=1, metavar="N", help="processes (default: 1)")
+    options.device_argument(parser)
+    parser.add_argument(
         "--engine",
         choices=("local", "ray"),
         default="local",
         help="processes of this machine (default), or a Ray cluster with --jobs readers and "
         "--jobs encoders; needs -o",
     )
-    one.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
-    one.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray")
-    one.add_argument(
+    parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
+    parser.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray")
+    parser.add_argument(
         "--compute",
         choices=("auto", "torch", "native"),
         default="auto",
         help="how codes are computed, which are the same either way: native in C++, torch, or auto "
         "(default) for native where there is a C++ compiler, else torch",
     )
-    one.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
-    one.add_argument(
+    parser.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
+    parser.add_argument(
         "--across-chains",
         action="store_true",
         help="let neighbourhoods cross chains (default: each chain alone, as in training)",
     )
-    one.add_argument(
+    parser.add_argument(
         "--on-error",
         choices=("skip", "stop"),
         default="skip",
         help="after an input that failed: go on (default), or stop",
     )
-    one.add_argument(
+    parser.add_argument(
         "--errors",
         metavar="FILE",
         help="table of failed inputs: file, chain, reason (default: errors.tsv beside the output)",
     )
-    one.add_argument(
+    parser.add_argument(
         "--overwrite",
         action="store_true",
         help="replace an output that was made of something else; of unfinished work drop what was "
         "made otherwise, and try again what failed",
     )
-    one.add_argument(
+    parser.add_argument(
         "--timeout",
-        type=parse_seconds,
+        type=options.parse_seconds,
         metavar="SECONDS",
         help="give up an input that takes longer (default: 600 with several "
         "processes or to go on after a kill, else none)",
     )
-    one.add_argument(
+    parser.add_argument(
         "--max-bytes",
-        type=parse_bytes,
+        type=options.parse_bytes,
         metavar="N",
         help="refuse inputs that hold more, unpacked: 500M, 2G (default: 2G)",
     )
-    one.add_argument("--unordered", action="store_true", help="records as they are done, not as the inputs")
-    one.add_argument("--json", action="store_true", help="print a summary as JSON; needs -o")
-    reading_arguments(one)
+    parser.add_argument(
+        "--unordered", action="store_true", help="records as they are done, not as the inputs"
+    )
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON; needs -o")
+    options.reading_arguments(parser)
 
 
 def encode(arguments: argparse.Namespace) -> int:
-    reading = reading_options(arguments) | {
+    """Run `protok encode`."""
+    from dataclasses import asdict
+
+    from protok.pipeline.encode import Stopped, encode_all, encode_store, parts_of
+    from protok.pipeline.ray import Cluster
+    from protok.tokenizers.protocol import Movable
+    from protok.tokenizers.registry import load
+
+    reading = options.reading_options(arguments) | {
         "chain": arguments.chain,
         "across_chains": arguments.across_chains,
         "max_bytes": arguments.max_bytes,
     }
-    from dataclasses import asdict
-
-    from protok.pipeline.encode import Stopped, encode_all, encode_store, parts_of
-
+    ray = arguments.engine == "ray"
     # What ended a run before its end may be the next input: a worker process that ends is replaced.
     stopped = arguments.out is not None and parts_of(arguments.out).exists()
     if arguments.timeout is None and (arguments.jobs > 1 or stopped):
         arguments.timeout = 600.0
-    if arguments.engine != "ray" and (arguments.gpus or arguments.address):
-        say("error: --gpus and --address need --engine ray")
-        return USAGE
-    if arguments.device != "cpu":
-        from protok.tokenizers.protocol import Movable
-        from protok.tokenizers.registry import load
-
-        if arguments.compute == "native" or arguments.engine == "ray" or arguments.jobs > 1:
-            say("error: --device goes with one process and --compute torch; Ray has --gpus")
-            return USAGE
-        arguments.model = load(arguments.model, compute=arguments.compute)
-        if not isinstance(arguments.model, Movable):
-            say(f"error: {arguments.model.name} has no network; leave --device out")
-            return USAGE
-        arguments.model.to(arguments.device)
-    elif arguments.compute != "auto":
-        from protok.tokenizers.registry import load
-
-        arguments.model = load(arguments.model, compute=arguments.compute)
+    if not ray and (arguments.gpus or arguments.address):
+        options.say("error: --gpus and --address need --engine ray")
+        return options.USAGE
+    moved = arguments.device != "cpu"
+    if moved and (arguments.compute == "native" or ray or arguments.jobs > 1):
+        options.say("error: --device goes with one process and --compute torch; Ray has --gpus")
+        return options.USAGE
+    if moved or arguments.compute != "auto":
+        tokenizer = arguments.model = load(arguments.model, compute=arguments.compute)
+        if moved:
+            if not isinstance(tokenizer, Movable):
+                options.say(f"error: {tokenizer.name} has no network; leave --device out")
+                return options.USAGE
+            tokenizer.to(arguments.device)
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
-    from protok.pipeline.ray import Cluster
-
-    if [Path(one).suffix for one in arguments.inputs] == [".parquet"]:
-        # A store of structures; token files have no coordinates to encode.
-        given = ("overwrite", "errors", "chain", "across_chains", "max_bytes", "unordered")
-        if of_files := [f"--{one.replace('_', '-')}" for one in given if getattr(arguments, one)]:
-            say(f"error: {', '.join(of_files)}: not for a store of structures")
-            return USAGE
-        summary = encode_store(arguments.inputs[0], arguments.model, arguments.out)
-        say(
-            f"{count(summary.chains, 'chain')}, {count(summary.residues, 'residue')} in "
-            f"{summary.out} ({summary.codebook}), {summary.seconds:.1f} s"
-        )
-        if arguments.json:
-            print_json(asdict(summary))
-        return OK
-    jobs, cluster = arguments.jobs, None
-    if arguments.engine == "ray":
-        cluster = Cluster(arguments.address, jobs, jobs, arguments.gpus)
+    # A store of structures; token files have no coordinates to encode.
+    store = [Path(path).suffix for path in arguments.inputs] == [".parquet"]
+    flags = ("overwrite", "errors", "chain", "across_chains", "max_bytes", "unordered")
+    if store and (of_files := [f"--{flag.replace('_', '-')}" for flag in flags if getattr(arguments, flag)]):
+        options.say(f"error: {', '.join(of_files)}: not for a store of structures")
+        return options.USAGE
     try:
-        summary = encode_all(
-            arguments.inputs,
-            arguments.model,
-            arguments.out,
-            jobs=jobs,
-            ray=cluster,
-            errors=arguments.errors,
-            overwrite=arguments.overwrite,
-            on_error=arguments.on_error,
-            ordered=not arguments.unordered,
-            timeout=arguments.timeout,
-            **reading,
-        )
+        if store:
+            summary = encode_store(arguments.inputs[0], arguments.model, arguments.out)
+        else:
+            summary = encode_all(
+                arguments.inputs,
+                arguments.model,
+                arguments.out,
+                jobs=arguments.jobs,
+                ray=Cluster(arguments.address, arguments.jobs, arguments.jobs, arguments.gpus)
+                if ray
+                else None,
+                errors=arguments.errors,
+                overwrite=arguments.overwrite,
+                on_error=arguments.on_error,
+                ordered=not arguments.unordered,
+                timeout=arguments.timeout,
+                **reading,
+            )
     except Stopped as error:
-        say(f"stopped: {error}")
-        return FAILED
+        options.say(f"stopped: {error}")
+        return options.FAILED
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on where it stopped")
-        return INTERRUPTED
+        options.say(
+            "interrupted; the same command " + ("begins anew" if store else "goes on where it stopped")
+        )
+        return options.INTERRUPTED
     if arguments.json:
-        print_json(asdict(summary))
-    state = ""
+        options.print_json(asdict(summary))
+    state = f", {summary.resumed} files done before" if summary.resumed else ""
     if summary.resumed == summary.files:
         state = ", complete before"
-    elif summary.resumed:
-        state = f", {summary.resumed} files done before"
-    say(
-        f"{count(summary.files - summary.failed, 'file')}, {count(summary.chains, 'chain')}, "
-        f"{count(summary.residues, 'residue')} in {summary.out} ({summary.codebook}), "
+    options.say(
+        f"{options.count(summary.files - summary.failed, 'file')}, {options.count(summary.chains, 'chain')}, "
+        f"{options.count(summary.residues, 'residue')} in {summary.out} ({summary.codebook}), "
         f"{summary.seconds:.1f} s{state}"
     )
     if summary.notes:
         noted = len({file for file, _ in summary.notes})
-        say(f"readers left out or mended something in {count(noted, 'file')}: see --json")
+        options.say(f"readers left out or mended something in {options.count(noted, 'file')}: see --json")
     if not summary.failed:
-        return OK
+        return options.OK
     table = arguments.errors or Path(summary.out).parent / "errors.tsv"
-    say(f"{count(summary.failed, 'file')} failed, listed in {table}; the first: {row(*summary.errors[0])}")
+    options.say_failed(options.count(summary.failed, "file"), table, summary.errors[0])
     if summary.resumed == summary.files:
-        say("they failed before and were not tried again: --overwrite does all anew")
-    return FAILED
+        options.say("they failed before and were not tried again: --overwrite does all anew")
+    return options.FAILED
 
 
 def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
     if arguments.json or arguments.overwrite or arguments.engine != "local":
-        say("error: --json, --overwrite and --engine need an output file, -o")
-        return USAGE
+        options.say("error: --json, --overwrite and --engine need an output file, -o")
+        return options.USAGE
     from protok.common.files import write_errors
     from protok.pipeline.batches import encode_files
     from protok.tokens.fasta import fasta
@@ -218,14 +198,13 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
         timeout=arguments.timeout,
         **reading,
     ):
-        for one in result.tokens:
-            sys.stdout.write(fasta(one))
+        sys.stdout.writelines(map(fasta, result.tokens))
         for error in result.errors:
             rows.append((result.path, error.chain, error.reason))
-            say(f"error: {error}")
+            options.say(f"error: {error}")
         if rows and arguments.on_error == "stop":
             break
     sys.stdout.flush()
     if arguments.errors is not None:
         write_errors(rows, Path(arguments.errors))
-    return FAILED if rows else OK
+    return options.FAILED if rows else options.OK

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,91 +44,89 @@ def _model(name: str) -> dict[str, Any]:
     from protok.tokenizers.registry import load
 
     tokenizer = load(name)
-    said: dict[str, Any] = {
+    description: dict[str, Any] = {
         "kind": "model",
         "name": tokenizer.name,
         "codebook": tokenizer.codebook,
         "codes": tokenizer.size,
     }
     if isinstance(tokenizer, HasAlphabet):
-        said["alphabet"] = tokenizer.alphabet
+        description["alphabet"] = tokenizer.alphabet
     if isinstance(tokenizer, HasNetwork):
-        said["parameters"] = sum(weight.numel() for weight in tokenizer.network.parameters())
-    said["decodes"] = isinstance(tokenizer, Decodes)
+        description["parameters"] = sum(weight.numel() for weight in tokenizer.network.parameters())
+    description["decodes"] = isinstance(tokenizer, Decodes)
     if isinstance(tokenizer, StructureTokenizer):
-        said |= json.loads(json.dumps(tokenizer.provenance, default=str))
-    return said
+        description |= json.loads(json.dumps(tokenizer.provenance, default=str))
+    return description
 
 
 def _tokens(path: Path) -> dict[str, Any]:
     import numpy as np
 
+    from protok.quantize.usage import perplexity
     from protok.tokens.files import scan
 
     counts: dict[str, np.ndarray] = {}
     names, chains, residues = set(), 0, 0
-    for one in scan(path):
-        names.add(one.name)
+    for tokens in scan(path):
+        names.add(tokens.name)
         chains += 1
-        residues += len(one)
-        count = counts.setdefault(one.codebook, np.zeros(one.size, np.int64))
-        count += np.bincount(one.ids[one.ids >= 0], minlength=one.size)
-    present = sum(int(count.sum()) for count in counts.values())
+        residues += len(tokens)
+        count = counts.setdefault(tokens.codebook, np.zeros(tokens.size, np.int64))
+        count += np.bincount(tokens.ids[tokens.ids >= 0], minlength=tokens.size)
     return {
         "kind": "tokens",
         "structures": len(names),
         "chains": chains,
         "residues": residues,
-        "missing tokens": residues - present,
-        "codebooks": {codebook: _usage(count) for codebook, count in counts.items()},
-    }
-
-
-def _usage(count: np.ndarray) -> dict[str, Any]:
-    from protok.quantize.usage import perplexity
-
-    return {
-        "codes": len(count),
-        "codes used": int((count > 0).sum()),
-        "perplexity": round(perplexity(count), 1),
+        "missing tokens": residues - sum(int(count.sum()) for count in counts.values()),
+        "codebooks": {
+            codebook: {
+                "codes": len(count),
+                "codes used": int((count > 0).sum()),
+                "perplexity": round(perplexity(count), 1),
+            }
+            for codebook, count in counts.items()
+        },
     }
 
 
 def _structure(path: Path) -> dict[str, Any]:
+    from protok.structure.backbone import BOND_LIMIT, bond_lengths
     from protok.structure.io.read import read
 
     backbone = read(path)
-    said: dict[str, Any] = {
+    return {
         "kind": "structure",
         "name": backbone.name,
         "residues": len(backbone),
         "incomplete residues": len(backbone) - int(backbone.mask.sum()),
-        "chains": {},
+        "chains": {
+            chain.chain[0]: {
+                "residues": len(chain),
+                "from": f"{chain.index[0]}{chain.icode[0]}",
+                "to": f"{chain.index[-1]}{chain.icode[-1]}",
+                # Complete residues in succession that no peptide bond joins.
+                "chain breaks": int((bond_lengths(chain.coords) > BOND_LIMIT).sum()),
+                "unknown residues": chain.sequence.count("X"),
+            }
+            for chain in backbone.by_chain()
+        },
         "notes": list(backbone.notes),
     }
-    for chain in backbone.by_chain():
-        letters = Counter(chain.sequence)
-        said["chains"][chain.chain[0]] = {
-            "residues": len(chain),
-            "from": f"{chain.index[0]}{chain.icode[0]}",
-            "to": f"{chain.index[-1]}{chain.icode[-1]}",
-            "chain breaks": _breaks(chain),
-            "unknown residues": letters["X"],
-        }
-    return said
 
 
-def _breaks(chain) -> int:
-    """Count successive complete residues that no peptide bond joins."""
-    from protok.structure.backbone import BOND_LIMIT, bond_lengths
-
-    return int((bond_lengths(chain.coords) > BOND_LIMIT).sum())
+def info_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `protok info`."""
+    parser.add_argument("what", help="name or folder of a model, a token file, or a structure file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def info(arguments: argparse.Namespace) -> int:
-    said = describe(arguments.what)
+    """Run `protok info`."""
+    description = describe(arguments.what)
     if arguments.json:
-        print_json(said)
+        print_json(description)
     else:
-        print_nested(said)
+        print_nested(description)
     return OK

@@ -11,21 +11,23 @@ import os
 import sys
 from collections.abc import Sequence
 
-from protok.cli.decode import decode, decode_arguments
-from protok.cli.encode import encode, encode_arguments
-from protok.cli.info import info
-from protok.cli.options import (
-    EXIT_CODES,
-    INTERRUPTED,
-    MODEL,
-    OK,
-    USAGE,
-    add_command,
-    reading_arguments,
-    reading_options,
-    say,
+import protok
+from protok.cli import bench, decode, encode, image, info, prior, search, train, view
+from protok.cli.options import EXIT_CODES, INTERRUPTED, OK, USAGE, add_command, say
+
+#: Name and task of each command, what adds its arguments, and what runs it.
+COMMANDS = (
+    ("encode", "structure files to tokens", encode.encode_arguments, encode.encode),
+    ("decode", "tokens to structure files", decode.decode_arguments, decode.decode),
+    ("train", "train or fine-tune a tokenizer", train.train_arguments, train.train),
+    ("bench", "measure how good tokenizers are", bench.bench_arguments, bench.bench),
+    ("info", "say what a model, token file or structure file is", info.info_arguments, info.info),
+    ("view", "a page that shows a structure coloured by its codes", view.view_arguments, view.view),
+    ("atlas", "what each code of a codebook means: table and page", view.atlas_arguments, view.atlas),
+    ("export", "tokens for language models and others", search.export_arguments, search.export),
+    ("search", "chains of a token file like a query", search.search_arguments, search.search),
+    ("matrix", "substitution matrix of codes from homologs", search.matrix_arguments, search.matrix),
 )
-from protok.cli.train import train, train_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,49 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
-    from protok.cli import bench
-    from protok.cli.image import add_image
-    from protok.cli.prior import add_prior
-    from protok.cli.view import add_views
-
     top = argparse.ArgumentParser(
         prog="protok",
         description="Protein backbones to discrete codes and back.",
         epilog=EXIT_CODES,
         allow_abbrev=False,
     )
-    top.add_argument("--version", action=_Version)
+    top.add_argument("--version", action="version", version=f"protok {protok.__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    encode_arguments(add_command(commands, "encode", "structure files to tokens", encode))
-    decode_arguments(add_command(commands, "decode", "tokens to structure files", decode))
-    train_arguments(add_command(commands, "train", "train or fine-tune a tokenizer", train))
-    bench.arguments(add_command(commands, "bench", "measure how good tokenizers are", bench.run))
-    one = add_command(commands, "info", "say what a model, token file or structure file is", info)
-    one.add_argument("what", help="name or folder of a model, a token file, or a structure file")
-    one.add_argument("--json", action="store_true", help="print JSON")
-    add_views(commands, add_command, MODEL, (reading_arguments, reading_options))
-    from protok.cli import search as finding
-
-    finding.export_arguments(
-        add_command(commands, "export", "tokens for language models and others", finding.export)
-    )
-    finding.search_arguments(
-        add_command(commands, "search", "chains of a token file like a query", finding.search)
-    )
-    finding.matrix_arguments(
-        add_command(commands, "matrix", "substitution matrix of codes from homologs", finding.matrix)
-    )
-    add_image(commands, add_command)
-    add_prior(commands, add_command)
+    for name, task, add_arguments, run in COMMANDS:
+        add_arguments(add_command(commands, name, task, run))
+    image.add_image(commands, add_command)
+    prior.add_prior(commands, add_command)
     return top
-
-
-class _Version(argparse.Action):
-    def __init__(self, option_strings, dest, **_):
-        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        from importlib.metadata import version
-
-        print(f"protok {version('protok')}")
-        parser.exit()

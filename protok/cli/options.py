@@ -29,6 +29,11 @@ def row(file: str, chain: str, reason: str) -> str:
     return f"{file}{', chain ' + chain if chain else ''}: {reason}"
 
 
+def say_failed(inputs: str, table: str | Path, first: Sequence[str]) -> None:
+    """Say how many inputs failed, where they are listed, and what is wrong with the first."""
+    say(f"{inputs} failed, listed in {table}; the first: {row(*first)}")
+
+
 def number(text: str) -> int:
     """An argument that counts something."""
     if not text.isdecimal() or int(text) < 1:
@@ -36,16 +41,16 @@ def number(text: str) -> int:
     return int(text)
 
 
-def device_argument(one: argparse.ArgumentParser) -> None:
+def device_argument(parser: argparse.ArgumentParser) -> None:
     """Add where a network computes."""
-    one.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1")
 
 
-def run_arguments(one: argparse.ArgumentParser) -> None:
+def run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a training."""
-    one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
-    one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
-    one.add_argument(
+    parser.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -53,41 +58,36 @@ def run_arguments(one: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="change a key of the recipe, e.g. optim.lr=1e-4 (may be repeated)",
     )
-    one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
 
 
-def settings(given: Sequence[str]) -> dict[str, Any]:
-    """What ``--set KEY=VALUE`` arguments change in a recipe.
+def settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """What ``--set KEY=VALUE`` arguments change in a recipe, values read as TOML.
 
     Raises
     ------
     ProtokError
         If one is not of that form.
     """
-    from protok.errors import ProtokError
-
-    found = {}
-    for setting in given:
-        key, equals, value = setting.partition("=")
-        if not key or not equals:
-            raise ProtokError(f"--set {setting}", "give KEY=VALUE")
-        found[key] = toml_value(value)
-    return found
-
-
-def toml_value(text: str) -> Any:
-    """A value as in a recipe; what is no TOML is a string that nobody quoted."""
     import tomllib
 
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    from protok.errors import ProtokError
+
+    values = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not key or not equals:
+            raise ProtokError(f"--set {override}", "give KEY=VALUE")
+        try:
+            values[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:  # a string that nobody quoted
+            values[key] = text
+    return values
 
 
-def print_nested(said: dict, indent: str = "") -> None:
+def print_nested(description: dict, indent: str = "") -> None:
     """Print a dictionary of plain values, a line a key; empty ones are left out."""
-    for key, value in said.items():
+    for key, value in description.items():
         if isinstance(value, dict) and value:
             print(f"{indent}{key}:")
             print_nested(value, indent + "  ")
@@ -108,18 +108,12 @@ exit codes: 0 all well; 1 some inputs failed (see the error table); 2 wrong use;
 """
 
 
-def add_command(commands, name: str, what: str, run) -> argparse.ArgumentParser:
-    one = commands.add_parser(
-        name, help=what, description=what[0].upper() + what[1:] + ".", epilog=EXIT_CODES, allow_abbrev=False
+def add_command(commands, name: str, task: str, run) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=task, description=task[0].upper() + task[1:] + ".", epilog=EXIT_CODES, allow_abbrev=False
     )
-    one.set_defaults(run=run)
-    return one
-
-
-def parse_jobs(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: 1 or more")
-    return int(text)
+    parser.set_defaults(run=run)
+    return parser
 
 
 def parse_seconds(text: str) -> float:
@@ -138,8 +132,8 @@ def parse_bytes(text: str) -> int:
     return int(number) << 10 * "BKMG".index(unit)
 
 
-def reading_arguments(one: argparse.ArgumentParser) -> None:
-    group = one.add_argument_group("how structure files are read")
+def reading_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how structure files are read")
     group.add_argument(
         "--model-number",
         type=int,

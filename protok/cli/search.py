@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protok.cli.options import FAILED, OK, count, number, row, say
+from protok.cli.options import FAILED, MODEL, OK, count, number, row, say
 from protok.common.files import atomic
 
 if TYPE_CHECKING:
@@ -16,29 +17,31 @@ if TYPE_CHECKING:
     from protok.tokens.tokens import Tokens
 
 
-def search_arguments(one: argparse.ArgumentParser) -> None:
+def search_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `protok search`."""
-    one.add_argument("query", metavar="QUERY", help="a structure file, or a token file")
-    one.add_argument("database", metavar="DATABASE", help="a token file, or a folder of Parquet files")
-    one.add_argument("-o", "--out", metavar="FILE", help=".tsv (default: the standard output)")
-    one.add_argument("--chain", metavar="ID", help="only this chain of the query")
-    one.add_argument("--model", help="name or folder of the model (default: the one that the database names)")
-    one.add_argument(
+    parser.add_argument("query", metavar="QUERY", help="a structure file, or a token file")
+    parser.add_argument("database", metavar="DATABASE", help="a token file, or a folder of Parquet files")
+    parser.add_argument("-o", "--out", metavar="FILE", help=".tsv (default: the standard output)")
+    parser.add_argument("--chain", metavar="ID", help="only this chain of the query")
+    parser.add_argument(
+        "--model", help="name or folder of the model (default: the one that the database names)"
+    )
+    parser.add_argument(
         "--matrix",
         metavar="FILE",
         help="of `protok matrix` (default: a published one, or one of the codebook)",
     )
-    one.add_argument(
+    parser.add_argument(
         "--top", type=number, default=100, metavar="N", help="hits of a chain, at most (default: 100)"
     )
-    one.add_argument(
+    parser.add_argument(
         "--evalue",
         type=float,
         default=10.0,
         metavar="E",
         help="leave out hits that are expected more often (default: 10)",
     )
-    one.add_argument(
+    parser.add_argument(
         "--candidates",
         type=number,
         default=300,
@@ -62,20 +65,12 @@ def search(arguments: argparse.Namespace) -> int:
         usage = database.usage() if database.size == tokenizer.size else None
         matrix = default_matrix(tokenizer, usage)
     hits = []
+    limits = {"candidates": arguments.candidates, "top": arguments.top, "evalue": arguments.evalue}
     for query in queries:
-        hits += module.search(
-            query,
-            database,
-            matrix,
-            candidates=arguments.candidates,
-            top=arguments.top,
-            evalue=arguments.evalue,
-        )
-    if arguments.out is None:
-        module.write_hits(hits, sys.stdout)
-    else:
-        with atomic(arguments.out, newline="") as handle:
-            module.write_hits(hits, handle)
+        hits += module.search(query, database, matrix, **limits)
+    out = nullcontext(sys.stdout) if arguments.out is None else atomic(arguments.out, newline="")
+    with out as handle:
+        module.write_hits(hits, handle)
     say(
         f"{count(len(hits), 'hit')} of {count(len(queries), 'chain')} among "
         f"{count(len(database), 'chain')} ({database.codebook}; matrix: {matrix.origin})"
@@ -101,26 +96,26 @@ def _queries(arguments: argparse.Namespace, database: Database) -> list[Tokens]:
 
         chains = load(path)
         if arguments.chain is not None:
-            chains = [one for one in chains if len(one) and one.chain[0] == arguments.chain]
+            chains = [tokens for tokens in chains if len(tokens) and tokens.chain[0] == arguments.chain]
             if not chains:
                 raise ChainNotFound(f"has no chain {arguments.chain}", "leave --chain out", file=path)
-        return [one for one in chains if len(one)]
+        return [tokens for tokens in chains if len(tokens)]
     from protok.structure.io.read import read
 
     structure = read(path, chain=arguments.chain)
     tokens = _tokenizer(arguments, database).encode(structure)
-    return [one for one in tokens.by_chain() if (one.ids >= 0).any()]
+    return [chain for chain in tokens.by_chain() if (chain.ids >= 0).any()]
 
 
-def matrix_arguments(one: argparse.ArgumentParser) -> None:
+def matrix_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `protok matrix`."""
-    one.add_argument("inputs", nargs="+", metavar="INPUT", help="structure files and folders of homologs")
-    one.add_argument("-o", "--out", required=True, metavar="FILE", help=".npz")
-    one.add_argument("--model", default="protok-512", help="default: protok-512")
-    one.add_argument(
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="structure files and folders of homologs")
+    parser.add_argument("-o", "--out", required=True, metavar="FILE", help=".npz")
+    parser.add_argument("--model", default=MODEL, help=f"default: {MODEL}")
+    parser.add_argument(
         "--pairs", metavar="FILE", help="two names a line, of the chains to align (default: all with all)"
     )
-    one.add_argument(
+    parser.add_argument(
         "--tm", type=float, default=0.5, metavar="SCORE", help="least TM-score of homologs (default: 0.5)"
     )
 
@@ -161,14 +156,10 @@ def matrix(arguments: argparse.Namespace) -> int:
                 file=arguments.pairs,
             )
     pairs = list(_homologs(chains, named, arguments.tm))
-    found = of_alignments(
-        pairs,
-        tokenizer.codebook,
-        tokenizer.size,
-        tokenizer.code_vectors() if isinstance(tokenizer, HasCodeVectors) else None,
-    )
-    found.save(arguments.out)
-    say(f"{arguments.out}: {count(len(pairs), 'pair')} of chains, {found.origin}")
+    vectors = tokenizer.code_vectors() if isinstance(tokenizer, HasCodeVectors) else None
+    counted = of_alignments(pairs, tokenizer.codebook, tokenizer.size, vectors)
+    counted.save(arguments.out)
+    say(f"{arguments.out}: {count(len(pairs), 'pair')} of chains, {counted.origin}")
     return FAILED if errors else OK
 
 
@@ -176,39 +167,37 @@ def _homologs(chains: dict, named: list, least: float):
     from protok.analysis.substitution import tm_alignment
     from protok.errors import Unsupported
 
-    for one, two in named:
-        (first, a), (second, b) = chains[one], chains[two]
+    for names in named:
+        (first, ids), (second, other_ids) = (chains[name] for name in names)
         try:
             score, pairs = tm_alignment(first, second)
         except Unsupported:
             continue
         if score >= least:
-            yield a[pairs[:, 0]], b[pairs[:, 1]]
+            yield ids[pairs[:, 0]], other_ids[pairs[:, 1]]
 
 
-def export_arguments(one: argparse.ArgumentParser) -> None:
+def export_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `protok export`."""
-    one.add_argument("tokens", metavar="TOKENS", help="a token file, or a folder of Parquet files")
-    one.add_argument(
+    parser.add_argument("tokens", metavar="TOKENS", help="a token file, or a folder of Parquet files")
+    parser.add_argument(
         "-o", "--out", required=True, metavar="PATH", help="a folder, or with --letters a FASTA file"
     )
-    one.add_argument(
+    parser.add_argument(
         "--letters",
         action="store_true",
         help="FASTA of letters for sequence tools, of alphabets with at most 20 codes "
         "(default: a folder with tokenizer.json and corpus.jsonl for language models)",
     )
-    one.add_argument("--sequences", metavar="FILE", help="with --letters: where amino acids go")
+    parser.add_argument("--sequences", metavar="FILE", help="with --letters: where amino acids go")
 
 
-def export(given: argparse.Namespace) -> int:
+def export(arguments: argparse.Namespace) -> int:
     """Run `protok export`."""
     from protok.tokens.export import write_corpus, write_letters
     from protok.tokens.files import scan
 
-    if given.letters:
-        n = write_letters(scan(given.tokens), given.out, given.sequences)
-    else:
-        n = write_corpus(scan(given.tokens), given.out)
-    say(f"{count(n, 'chain')} in {given.out}")
+    tokens, out = scan(arguments.tokens), arguments.out
+    n = write_letters(tokens, out, arguments.sequences) if arguments.letters else write_corpus(tokens, out)
+    say(f"{count(n, 'chain')} in {arguments.out}")
     return OK

@@ -4,54 +4,40 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
-from protok.cli.options import FAILED, OK, USAGE, count, row, say, settings
+from protok.cli.options import FAILED, OK, USAGE, count, run_arguments, say, say_failed, settings
 
 TRAIN = """\
 Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).
 
 Chains are held out by clusters of sequences (mmseqs, where it is installed), listed in
 FOLDER/split.csv. FOLDER also gets metrics.csv, training.svg, model/ and, of fine-tuning, report.md:
-the scores of held-out chains, and of the original validation set, before and after. A run that was
-killed goes on with --resume. Files that cannot be read are listed in FOLDER/train.errors.tsv.
+the scores of held-out chains, and of the original validation set, before and after. What nobody
+sets in fine-tuning follows from the number of chains. A run that was killed goes on with --resume,
+under the settings in FOLDER/recipe.json. Files that cannot be read are listed in
+FOLDER/train.errors.tsv.
 """
 
 
-def train_arguments(one: argparse.ArgumentParser) -> None:
+def train_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    one.description, one.formatter_class = TRAIN, argparse.RawDescriptionHelpFormatter
-    one.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
-    one.add_argument(
+    parser.description, parser.formatter_class = TRAIN, argparse.RawDescriptionHelpFormatter
+    run_arguments(parser)
+    parser.add_argument(
         "--structures", metavar="PATH", help="folder of structures, or a parsed store (.parquet)"
     )
-    one.add_argument("--init", metavar="MODEL", help="fine-tune this model: a name, or a folder")
-    one.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
-    one.add_argument(
+    parser.add_argument("--init", metavar="MODEL", help="fine-tune this model: a name, or a folder")
+    parser.add_argument(
         "--codebook",
         choices=("frozen", "adapted", "new"),
         help="with --init: codes and encoder stay, so tokens stay the same, and the decoder is "
         "trained (frozen, the default); all go on learning (adapted); codes are placed anew (new)",
     )
-    one.add_argument(
+    parser.add_argument(
         "--forgetting",
         metavar="PATH",
         help="with --init: store or folder on which to see what is lost (default: the model's own "
         "validation store where that is found, else some bundled chains)",
-    )
-    one.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change a key of the recipe, e.g. optim.lr=1e-4 or split.identity=0.5 "
-        "(may be repeated); what nobody sets in fine-tuning follows from the number of chains",
-    )
-    one.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from the run's last checkpoint, with the settings in FOLDER/recipe.json",
     )
 
 
@@ -87,12 +73,8 @@ def train(arguments: argparse.Namespace) -> int:
     say(f"the model is in {model}; use it with --model {model}")
     failed = 0
     for table in sorted(arguments.out.glob("*.errors.tsv")):
-        rows = table.read_text(encoding="utf-8").splitlines()[1:]
+        rows = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()[1:]]
         failed += len(rows)
         if rows:
-            file, chain, reason = rows[0].split("\t")
-            say(
-                f"{count(len(rows), 'input')} failed, listed in {table}; the first: "
-                f"{row(file, chain, reason)}"
-            )
+            say_failed(count(len(rows), "input"), table, rows[0])
     return FAILED if failed else OK

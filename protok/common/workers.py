@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
@@ -37,7 +38,7 @@ def run(
     *,
     jobs: int,
     timeout: float | None = None,
-) -> Iterator[tuple[Any, Any]]:
+) -> Generator[tuple[Any, Any]]:
     """Yield `(item, result)` for every item of every batch, in the order of completion.
 
     Parameters
@@ -73,6 +74,7 @@ def run(
         for batch in batches:
             yield from _attempt(work, batch)
         return
+    payload = pickle.dumps((factory, arguments))
     source, again = iter(batches), deque()
     idle: list[_Worker] = []
     busy: dict[Any, _Worker] = {}
@@ -83,7 +85,7 @@ def run(
     try:
         while True:
             while len(busy) < jobs and (batch := take()) is not None:
-                worker = idle.pop() if idle else _Worker(factory, arguments, timeout)
+                worker = idle.pop() if idle else _Worker(payload, timeout)
                 worker.give(batch)
                 busy[worker.pipe] = worker
             if not busy:
@@ -140,13 +142,16 @@ def _said(error: Exception) -> str:
 class _Worker:
     """One process and the batch it is at."""
 
-    def __init__(self, factory, arguments, timeout: float | None):
+    def __init__(self, payload: bytes, timeout: float | None):
         # A forked copy of a process that has used torch's threads can hang: spawn.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, factory, arguments), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self.process.start()
         theirs.close()
+        # Not with the process: `start` waits until it has read all, for ever if it has died.
+        with contextlib.suppress(OSError):  # receive() finds out that it has died, and says so
+            self.pipe.send_bytes(payload)
         self.ready = False
         self.batch: Sequence[Any] = ()
         self.timeout, self.since = timeout, 0.0
@@ -162,10 +167,8 @@ class _Worker:
         self.batch = batch
         self.since = time.monotonic()
         if self.ready:
-            try:
+            with contextlib.suppress(OSError):  # receive() finds out that it has died, and says so
                 self.pipe.send(batch)
-            except OSError:
-                pass  # it has died; receive() finds that out and says so
 
     def receive(self) -> tuple[str, Any]:
         """Return what the process says: ready, done, raised; or died, which it cannot say."""
@@ -203,21 +206,22 @@ class _Worker:
         self.process.join()
 
 
-def _serve(pipe, factory, arguments) -> None:
+def _serve(pipe) -> None:
     """Work for the parent until it closes the pipe."""
     # Ctrl-C reaches the whole process group; the parent answers it for all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"
-    try:
-        work = factory(*arguments)
-    except Exception as error:
-        pipe.send(("unready", _said(error)))
-        return
-    if "torch" in sys.modules:  # the program's own module may have imported it before
-        sys.modules["torch"].set_num_threads(1)
-    pipe.send(("ready", None))
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
+        try:
+            factory, arguments = pipe.recv()
+            work = factory(*arguments)
+        except Exception as error:
+            pipe.send(("unready", _said(error)))
+            return
+        if "torch" in sys.modules:  # the program's own module may have imported it before
+            sys.modules["torch"].set_num_threads(1)
+        pipe.send(("ready", None))
         while True:
             batch = pipe.recv()
             try:

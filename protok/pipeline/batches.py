@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from protok.common import workers
 from protok.common.grouping import packed
@@ -43,8 +41,8 @@ class ReadOptions:
 
     chain: str | None = None
     model: int = 1
-    chain_ids: str = "author"
-    truncated: str = "error"
+    chain_ids: Literal["author", "label"] = "author"
+    truncated: Literal["error", "keep"] = "error"
     across_chains: bool = False
     max_bytes: int | None = None
 
@@ -86,16 +84,15 @@ def encode_files(
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
     check_across(tokenizer, options)
-    place = {source: number for number, source in enumerate(sources)}
-    early: list[tuple[int, Encoded]] = []
+    early: dict[Source, Encoded] = {}
     due = 0
     for source, result in encode_sources(sources, tokenizer, options, jobs, timeout=timeout):
         if not ordered:
             yield result
             continue
-        heapq.heappush(early, (place[source], result))
-        while early and early[0][0] == due:
-            yield heapq.heappop(early)[1]
+        early[source] = result
+        while due < len(sources) and sources[due] in early:
+            yield early.pop(sources[due])
             due += 1
 
 
@@ -117,18 +114,24 @@ def encode_sources(
     jobs: int,
     *,
     timeout: float | None = None,
-) -> Iterator[tuple[Source, Encoded]]:
+) -> Generator[tuple[Source, Encoded]]:
     """Yield the result of each source as it comes; `timeout` as in `workers.run`."""
-    alone = jobs == 1 and timeout is None
-    payload = tokenizer if alone else pickle.dumps(tokenizer)
-    most = min(BATCH_FILES, 1 + len(sources) // (4 * jobs))
-    for one, result in workers.run(
-        encoder, (payload, options), batches(open_sources(sources, options), most), jobs=jobs, timeout=timeout
-    ):
-        path = one.source.path
+    queue = batches(sources, options, jobs)
+    for entry, result in workers.run(encoder, (tokenizer, options), queue, jobs=jobs, timeout=timeout):
+        path = entry.source.path
         if isinstance(result, workers.Lost):
             result = Encoded(path, errors=(ProtokError(result.reason, result.remedy, file=path),))
-        yield one.source, result
+        yield entry.source, result
+
+
+def batches(sources: Sequence[Source], options: ReadOptions, jobs: int) -> Iterator[list[Input]]:
+    """Yield sources ready for `jobs` workers, some files or some MB at a time."""
+    most = min(BATCH_FILES, 1 + len(sources) // (4 * jobs))
+    # So many small files fill a batch as well.
+    least = BATCH_BYTES // most
+    yield from packed(
+        open_sources(sources, options), lambda entry: max(entry.source.size, least), BATCH_BYTES
+    )
 
 
 def open_sources(sources: Iterable[Source], options: ReadOptions) -> Iterator[Input]:
@@ -145,78 +148,59 @@ def open_sources(sources: Iterable[Source], options: ReadOptions) -> Iterator[In
             yield Input(named[name], content)
 
 
-def batches(inputs: Iterable[Input], most: int) -> Iterator[list[Input]]:
-    """Group inputs for workers: `most` files and some MB at a time."""
-    batch: list[Input] = []
-    held = 0
-    for one in inputs:
-        size = one.source.size
-        if batch and (len(batch) >= most or held + size > BATCH_BYTES):
-            yield batch
-            batch, held = [], 0
-        batch.append(one)
-        held += size
-    if batch:
-        yield batch
-
-
-def encoder(payload: Tokenizer | bytes, options: ReadOptions) -> Callable[[Sequence[Input]], list[Encoded]]:
+def encoder(tokenizer: Tokenizer, options: ReadOptions) -> Callable[[Sequence[Input]], list[Encoded]]:
     """Make the function that a worker applies to its batches."""
-    tokenizer = pickle.loads(payload) if isinstance(payload, bytes) else payload
     return lambda batch: encode_structures(read_structures(batch, options), tokenizer, options)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Structures:
-    """What was read of a batch: structures, the input of each, and each input's path, errors
-    and notes."""
+    """What was read of one input: structures that are tokenized each for itself, or an error."""
 
-    paths: list[str]
-    structures: list[Backbone]
-    owner: list[int]
-    errors: list[list[ProtokError]]
-    notes: list[tuple[str, ...]]
+    path: str
+    structures: tuple[Backbone, ...] = ()
+    errors: tuple[ProtokError, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def read_structures(batch: Sequence[Input], options: ReadOptions) -> Structures:
+def read_structures(batch: Sequence[Input], options: ReadOptions) -> list[Structures]:
     """Read the inputs of a batch; what fails is an error of its input."""
     from protok.structure.io.read import read
 
     keys = ("chain", "model", "chain_ids", "truncated", "max_bytes")
     asked = {key: getattr(options, key) for key in keys}
-    paths = [one.source.path for one in batch]
-    found = Structures(paths, [], [], [[] for _ in batch], [()] * len(batch))
-    for number, one in enumerate(batch):
-        source = one.source
+    results = []
+    for entry in batch:
+        path = entry.source.path
         try:
-            if isinstance(one.data, ProtokError):
-                raise one.data
-            backbone = replace(read(source.path, data=one.data, **asked), name=source.name)
+            if isinstance(entry.data, ProtokError):
+                raise entry.data
+            backbone = replace(read(path, data=entry.data, **asked), name=entry.source.name)
         except Exception as error:
-            found.errors[number].append(as_error(error, source.path))
+            results.append(Structures(path, errors=(as_error(error, path),)))
             continue
-        found.notes[number] = backbone.notes
-        pieces = [backbone] if options.across_chains else list(backbone.by_chain())
-        found.structures.extend(pieces)
-        found.owner.extend([number] * len(pieces))
-    return found
+        pieces = (backbone,) if options.across_chains else tuple(backbone.by_chain())
+        results.append(Structures(path, pieces, notes=backbone.notes))
+    return results
 
 
-def encode_structures(found: Structures, tokenizer: Tokenizer, options: ReadOptions) -> list[Encoded]:
+def encode_structures(
+    batch: Sequence[Structures], tokenizer: Tokenizer, options: ReadOptions
+) -> list[Encoded]:
     """Tokenize what was read of a batch, an `Encoded` for each of its inputs."""
-    tokens: list[list[Tokens]] = [[] for _ in found.paths]
-    errors = [list(rows) for rows in found.errors]
-    results = _tokenize(found.structures, tokenizer, options)
-    for number, result in zip(found.owner, results, strict=True):
-        if isinstance(result, ProtokError):
-            result.file = found.paths[number]
-            errors[number].append(result)
-        else:
-            tokens[number].extend(result.by_chain())
-    return [
-        Encoded(path, tuple(tokens[n]), tuple(errors[n]), found.notes[n])
-        for n, path in enumerate(found.paths)
-    ]
+    results = _tokenize([piece for entry in batch for piece in entry.structures], tokenizer, options)
+    encoded = []
+    for entry in batch:
+        tokens: list[Tokens] = []
+        errors = list(entry.errors)
+        for result in islice(results, len(entry.structures)):
+            if isinstance(result, ProtokError):
+                result.file = entry.path
+                errors.append(result)
+            else:
+                tokens.extend(result.by_chain())
+        encoded.append(Encoded(entry.path, tuple(tokens), tuple(errors), entry.notes))
+    return encoded
 
 
 def _tokenize(
@@ -229,12 +213,12 @@ def _tokenize(
             try:
                 results = tokenizer.encode_batch(group)
             except Exception:
-                pass  # one bad structure fails its group: each is tried alone, below
-            else:
+                results = []  # one bad structure fails its group: each is tried alone, below
+            if len(results) == len(group):
                 yield from results
                 continue
-        for one in group:
+        for structure in group:
             try:
-                yield tokenizer.encode(one, **extra)
+                yield tokenizer.encode(structure, **extra)
             except Exception as error:
-                yield as_error(error, "", chain=",".join(one.chains))
+                yield as_error(error, "", chain=",".join(structure.chains))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +17,7 @@ import numpy as np
 from protok.common import workers
 from protok.errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
 from protok.pipeline.batches import ReadOptions
-from protok.structure.io.sources.paths import utf8
+from protok.structure.io.sources.paths import iter_files, stem, utf8
 from protok.tokenizers.protocol import Decodes, Tokenizer, decoding
 from protok.tokenizers.registry import as_tokenizer, is_shipped
 from protok.tokens.files import load
@@ -66,7 +66,7 @@ class DecodeSummary:
     def means(self) -> dict[str, float]:
         """Mean RMSD, TM-score and lDDT over the compared chains, each chain counting the same."""
         keys = ("rmsd", "tm_score", "lddt")
-        scores = np.array([[getattr(one, key) for key in keys] for one in self.chains])
+        scores = np.array([[getattr(chain, key) for key in keys] for chain in self.chains])
         compared = scores[np.isfinite(scores).all(axis=1)] if len(scores) else scores
         values = compared.mean(axis=0).tolist() if len(compared) else [float("nan")] * 3
         return {"chains": len(compared), **dict(zip(keys, values, strict=True))}
@@ -74,9 +74,11 @@ class DecodeSummary:
 
 @dataclass(frozen=True)
 class _Task:
+    """A chain, where it goes, and the originals it may be of; None if it is not to be compared."""
+
     tokens: Tokens
     target: Path
-    references: tuple[Path, ...]
+    references: Sequence[Path] | None
 
 
 def decode_all(
@@ -123,40 +125,38 @@ def decode_all(
     """
     if suffix not in (".pdb", ".cif"):
         raise ValueError(f"suffix is '.pdb' or '.cif', not {suffix!r}")
-    source = str(tokens) if isinstance(tokens, str | Path) else ""
-    given = load(tokens) if source else tokens
-    chains = [chain for one in given for chain in one.by_chain() if len(chain)]
-    tokenizer = _decoder_of(chains, tokenizer, source)
-    originals = _Originals(compare, {one.name for one in chains}) if compare is not None else None
-    out = Path(out)
-    names = file_names(chains)
+    source, structures = (str(tokens), load(tokens)) if isinstance(tokens, str | Path) else ("", tokens)
+    chains = [chain for structure in structures for chain in structure.by_chain() if len(chain)]
+    codebooks = list(dict.fromkeys(chain.codebook for chain in chains))
+    if not codebooks:
+        raise NoProtein("holds no tokens", "encode some structures first", file=source)
+    tokenizer = decoding(model_of(codebooks, tokenizer, source))
+    originals = None if compare is None else _originals(compare, {chain.name for chain in chains})
     tasks = [
-        _Task(one, out / f"{name}{suffix}", originals.find(one.name) if originals else ())
-        for one, name in zip(chains, names, strict=True)
+        _Task(chain, Path(out, f"{name}{suffix}"), None if originals is None else originals[chain.name])
+        for chain, name in zip(chains, file_names(chains), strict=True)
     ]
-    place = {task.target: number for number, task in enumerate(tasks)}
-    rebuilt: list[DecodedChain | None] = [None] * len(tasks)
-    errors: list[tuple[int, tuple[str, str, str]]] = []
-    payload = tokenizer if jobs == 1 else pickle.dumps(tokenizer)
-    arguments = (payload, compare is not None, ReadOptions(**reading))
+    # Chains of one original go together, so that it is read once.
+    batches = (list(group) for _, group in groupby(tasks, key=lambda task: task.references or task.target))
+    results: dict[Path, DecodedChain | ProtokError | workers.Lost] = {}
     with (
         workers.show_progress("decoding", len(tasks), progress) as advance,
-        closing(workers.run(_decoder, arguments, _batches(tasks), jobs=jobs)) as results,
+        closing(workers.run(_decoder, (tokenizer, ReadOptions(**reading)), batches, jobs=jobs)) as done,
     ):
-        for task, result in results:
+        for task, result in done:
             if isinstance(result, Unsupported):
                 raise result
-            number = place[task.target]
-            if isinstance(result, DecodedChain):
-                rebuilt[number] = result
-            else:
-                errors.append((number, (task.tokens.name, _chain(task.tokens), result.reason)))
+            results[task.target] = result
             advance(1, not isinstance(result, DecodedChain))
-    return DecodeSummary(
-        tokenizer.codebook,
-        tuple(one for one in rebuilt if one is not None),
-        tuple(row for _, row in sorted(errors)),
-    )
+    decoded: list[DecodedChain] = []
+    errors: list[tuple[str, str, str]] = []
+    for task in tasks:
+        result = results[task.target]
+        if isinstance(result, DecodedChain):
+            decoded.append(result)
+        else:
+            errors.append((task.tokens.name, _chain(task.tokens), result.reason))
+    return DecodeSummary(tokenizer.codebook, tuple(decoded), tuple(errors))
 
 
 def file_names(chains: Sequence[Tokens]) -> list[str]:
@@ -165,10 +165,10 @@ def file_names(chains: Sequence[Tokens]) -> list[str]:
     A `/` in a name makes a folder; a name can not lead out of the output folder.
     """
     names: dict[str, str] = {}
-    for one in chains:
-        folders = [_safe(part) for part in one.name.split("/") if part not in ("", ".", "..")]
+    for tokens in chains:
+        folders = [_safe(part) for part in tokens.name.split("/") if part not in ("", ".", "..")]
         stem = "/".join(folders) or "unnamed"
-        chain = _safe(_chain(one).strip())
+        chain = _safe(_chain(tokens).strip())
         wanted = name = f"{stem}_{chain}" if chain else stem
         again = 1
         while name.lower() in names:  # some file systems do not tell `a` from `A`
@@ -184,13 +184,6 @@ def _safe(text: str) -> str:
 
 def _chain(tokens: Tokens) -> str:
     return str(tokens.chain[0])
-
-
-def _decoder_of(chains: Sequence[Tokens], tokenizer: Tokenizer | str | Path | None, file: str) -> Decodes:
-    codebooks = list(dict.fromkeys(one.codebook for one in chains))
-    if not codebooks:
-        raise NoProtein("holds no tokens", "encode some structures first", file=file)
-    return decoding(model_of(codebooks, tokenizer, file))
 
 
 def model_of(
@@ -222,48 +215,38 @@ def model_of(
     return tokenizer
 
 
-class _Originals:
-    """Structure files, found by the names that `batch.unique_names` may have given them."""
-
-    def __init__(self, paths: str | Path | Iterable[str | Path], names: set[str]):
-        from protok.structure.io.sources.paths import iter_files, stem
-
-        self._files = list(iter_files(paths))
-        self._only = len(self._files) == 1 and len(names) == 1
-        self._by_name: dict[str, list[Path]] = {}
-        for file in self._files:
-            for name in {stem(file), Path(utf8(file)).name}:
-                self._by_name.setdefault(name, []).append(file)
-
-    def find(self, name: str) -> tuple[Path, ...]:
-        if self._only:
-            return tuple(self._files)
-        found = self._by_name.get(name.rpartition("/")[2], [])
-        if "/" in name:
-            found = [file for file in found if f"/{utf8(file)}".endswith(f"/{name}")]
-        return tuple(found)
+def _originals(paths: str | Path | Iterable[str | Path], names: set[str]) -> dict[str, Sequence[Path]]:
+    """Structure files of each of the names that `inputs.unique_names` may have given them."""
+    files = list(iter_files(paths))
+    if len(files) == 1 and len(names) == 1:
+        return dict.fromkeys(names, files)
+    by_name: defaultdict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        for name in {stem(file), Path(utf8(file)).name}:
+            by_name[name].append(file)
+    originals: dict[str, Sequence[Path]] = {}
+    for name in names:
+        folder, _, last = name.rpartition("/")
+        end = f"/{name}" if folder else ""
+        originals[name] = tuple(file for file in by_name[last] if f"/{utf8(file)}".endswith(end))
+    return originals
 
 
-def _batches(tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
-    """Chains of one original together, so that it is read once."""
-    for _, group in groupby(tasks, key=lambda task: task.references or task.target):
-        yield list(group)
-
-
-def _decoder(payload: Decodes | bytes, compared: bool, options: ReadOptions):
+def _decoder(
+    tokenizer: Decodes, options: ReadOptions
+) -> Callable[[Sequence[_Task]], list[DecodedChain | ProtokError]]:
     """Make the function that a worker applies to its batches."""
-    tokenizer = pickle.loads(payload) if isinstance(payload, bytes) else payload
     from protok.structure.io.read import read
 
     @lru_cache(maxsize=2)
-    def original(path: Path):
+    def original(path: Path) -> Backbone:
         return read(path, model=options.model, chain_ids=options.chain_ids, truncated=options.truncated)
 
     def work(tasks: Sequence[_Task]) -> list[DecodedChain | ProtokError]:
         results: list[DecodedChain | ProtokError] = []
         for task in tasks:
             try:
-                results.append(_rebuild(task, tokenizer, original if compared else None))
+                results.append(_rebuild(task, tokenizer, original))
             except ProtokError as error:
                 results.append(error)
         return results
@@ -271,7 +254,7 @@ def _decoder(payload: Decodes | bytes, compared: bool, options: ReadOptions):
     return work
 
 
-def _rebuild(task: _Task, tokenizer: Decodes, original: Callable[[Path], Backbone] | None) -> DecodedChain:
+def _rebuild(task: _Task, tokenizer: Decodes, original: Callable[[Path], Backbone]) -> DecodedChain:
     from protok.structure.io.write import write
 
     tokens = task.tokens
@@ -281,7 +264,7 @@ def _rebuild(task: _Task, tokenizer: Decodes, original: Callable[[Path], Backbon
     task.target.parent.mkdir(parents=True, exist_ok=True)
     write(model, task.target)
     scores = {}
-    if original is not None:
+    if task.references is not None:
         from protok.structure.metrics import compare
 
         comparison = compare(model, _match(tokens, task.references, original))

@@ -6,41 +6,30 @@ was at, and a killed run costs the last seconds: the same call goes on where it 
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import itertools
-import json
-import re
-import tempfile
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from protok.common import workers
-from protok.common.files import atomic_folder, atomic_path, write_errors
+from protok.common.files import write_errors
 from protok.errors import ProtokError
+from protok.pipeline import output
 from protok.pipeline.batches import ReadOptions, check_across, encode_sources, residues_of
-from protok.pipeline.inputs import Source, find_sources
-from protok.pipeline.journal import PART_ROWS, Entry, Journal, difference
+from protok.pipeline.inputs import find_sources
+from protok.pipeline.journal import Journal
 from protok.tokenizers.protocol import HasEncoder, Tokenizer, encode_each
 from protok.tokenizers.registry import as_tokenizer
-from protok.tokens.files import save, scan
-from protok.tokens.parquet import token_schema
+from protok.tokens.files import save
+from protok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
     from protok.pipeline.ray import Cluster
-
-# Keys of an output's Parquet metadata under which it says what it was made of, and what failed:
-# that is packed, as readers refuse metadata of 100 MB and a large job has many notes.
-MADE_OF, FAILED = b"protok.made_of", b"protok.errors_and_notes"
-# Files of a dataset, and chains in each.
-PART, FILE_ROWS = "part-", 100_000
 
 
 class Stopped(ProtokError):
@@ -158,7 +147,7 @@ def encode_all(
     out, options = Path(out), ReadOptions(**reading)
     if not out.name:
         raise ProtokError("is no name for an output", "name a file or folder", file=str(out))
-    _check_suffix(out)
+    output.check_suffix(out)
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
     check_across(tokenizer, options)
@@ -167,47 +156,44 @@ def encode_all(
     table = Path(errors) if errors is not None else out.parent / "errors.tsv"
     parts = parts_of(out)
 
-    taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
-    if overwrite and taken and out.is_dir() and not _is_dataset(out):
+    folder = out.is_dir()
+    taken = any(out.iterdir()) if folder else out.exists()
+    if overwrite and taken and folder and not output.is_dataset(out):
         raise ProtokError("is a folder of something else", "write elsewhere", file=str(out))
     if taken and not overwrite:
-        stored = _finished(out, made, sources)
+        stored = output.same_job(out, made, sources)
         if parts.exists():  # killed after the last step but one
             Journal(parts, job).remove()
-        summary = _summary(out, job, stored, len(sources), began)
-        write_errors(summary.errors, table)
-        return summary
+        return _summary(out, job, stored, len(sources), began, table)
     out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(parts, job, fresh=overwrite)
-
-    def start():
-        if ray is None:
-            return encode_sources(todo, tokenizer, options, jobs, timeout=timeout)
-        from protok.pipeline.ray import encode_sources as on_cluster
-
-        return on_cluster(todo, tokenizer, options, ray, timeout=timeout)
-
     try:
         done = [source for source in sources if source in journal.done]
         todo = [source for source in sources if source not in journal.done]
-        known = _rows(journal.done[source] for source in done)
+        known = output.error_rows(journal.done[source] for source in done)
         write_errors(known, table)
+        if ray is None:
+            stream = encode_sources(todo, tokenizer, options, jobs, timeout=timeout)
+        else:
+            from protok.pipeline.ray import encode_sources as on_cluster
+
+            stream = on_cluster(todo, tokenizer, options, ray, timeout=timeout)
         with (
             workers.show_progress("encoding", len(sources), progress) as advance,
-            contextlib.closing(start()) as results,
+            contextlib.closing(stream) as results,
         ):
             advance(len(done), len({file for file, _, _ in known}))
             for source, result in results:
                 if result.errors and on_error == "stop":
                     error = result.errors[0]
-                    raise Stopped(error.found, error.remedy, file=error.file, chain=error.chain) from error
+                    raise Stopped(error.cause, error.remedy, file=error.file, chain=error.chain) from error
                 failed = tuple((error.chain, error.reason) for error in result.errors)
                 journal.add(source, result.tokens, failed, result.notes)
                 write_errors([(source.path, *row) for row in failed], table, append=True)
                 advance(1, bool(failed))
         journal.flush()
-        stored = _made_of(made, sources, [journal.done[source] for source in sources])
-        _finish(journal, sources, out, stored, ordered)
+        stored = output.made_of(made, sources, [journal.done[source] for source in sources])
+        output.finish(journal, sources, out, stored, ordered)
         journal.remove()
     finally:
         # What was finished before an error or Ctrl-C is kept for the next call.
@@ -215,9 +201,7 @@ def encode_all(
             journal.flush()
         finally:
             journal.close()
-    summary = _summary(out, job, stored, len(done), began)
-    write_errors(summary.errors, table)
-    return summary
+    return _summary(out, job, stored, len(done), began, table)
 
 
 def encode_store(
@@ -246,168 +230,48 @@ def encode_store(
 
     began = time.monotonic()
     out, tokenizer = Path(out), as_tokenizer(tokenizer)
-    _check_suffix(out)
+    output.check_suffix(out)
     if out.exists():
         raise ProtokError("exists already", "write elsewhere, or remove it", file=str(out))
-    held = read_store(store)
+    chains = read_store(store)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Chains of one length go through together faster.
-    order = held.lengths().argsort(kind="stable")
-    room = (held.lengths()[order].cumsum() // residues_of(tokenizer)).tolist()
-    found: list[Any] = [None] * len(held)
-    with workers.show_progress("encoding", len(held), progress) as advance:
-        for _, group in itertools.groupby(zip(room, order, strict=True), key=lambda pair: pair[0]):
-            rows = [int(i) for _, i in group]
-            chains = [held.backbone(i) for i in rows]
-            for i, tokens in zip(rows, encode_each(tokenizer, chains), strict=True):
-                name, _, chain = held.ids[i].rpartition("_")
+    order = chains.lengths().argsort(kind="stable")
+    room = (chains.lengths()[order].cumsum() // residues_of(tokenizer)).tolist()
+    encoded: dict[int, Tokens] = {}
+    with workers.show_progress("encoding", len(chains), progress) as advance:
+        for _, group in itertools.groupby(zip(room, order.tolist(), strict=True), key=lambda pair: pair[0]):
+            rows = [row for _, row in group]
+            results = encode_each(tokenizer, [chains.backbone(row) for row in rows])
+            for row, tokens in zip(rows, results, strict=True):
+                name, _, chain = chains.ids[row].rpartition("_")
                 label = np.full(len(tokens), chain)
-                found[i] = replace(tokens, name=name, chain=label) if name else tokens
+                encoded[row] = replace(tokens, name=name, chain=label) if name else tokens
             advance(len(rows), 0)
-    save(found, out)
-    return Summary(
-        str(out),
-        tokenizer.codebook,
-        1,
-        len(held),
-        int(held.lengths().sum()),
-        0,
-        (),
-        (),
-        0,
-        time.monotonic() - began,
-    )
+    save([encoded[row] for row in range(len(chains))], out)
+    residues = int(chains.lengths().sum())
+    stored = {"files": 1, "chains": len(chains), "residues": residues, "errors": (), "notes": ()}
+    return _summary(out, {"codebook": tokenizer.codebook}, stored, 0, began)
 
 
 def parts_of(out: str | Path) -> Path:
     """Where the unfinished work of an output lies."""
-    out = Path(out)
-    return out.parent / f"{out.name}.parts"
+    return Path(out).parent / f"{Path(out).name}.parts"
 
 
 def job_key(tokenizer: Tokenizer, options: ReadOptions) -> dict:
     """What results depend on besides the inputs: the model, all of it, and the options."""
-    model = {
-        "codebook": tokenizer.codebook,
-        "encoder": tokenizer.encoder_fingerprint if isinstance(tokenizer, HasEncoder) else None,
-    }
-    return model | asdict(options)
+    encoder = tokenizer.encoder_fingerprint if isinstance(tokenizer, HasEncoder) else None
+    return {"codebook": tokenizer.codebook, "encoder": encoder, **asdict(options)}
 
 
-def _check_suffix(out: Path) -> None:
-    """Refuse an unknown suffix before the work, not after it."""
-    if not out.suffix:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        save([], Path(folder, out.name))
-
-
-def _rows(entries: Iterable[Entry]) -> list[tuple[str, str, str]]:
-    return [(entry.source.path, *row) for entry in entries for row in entry.errors]
-
-
-def _inputs(sources: Sequence[Source]) -> str:
-    said = json.dumps([asdict(source) for source in sources])
-    return hashlib.sha256(said.encode()).hexdigest()
-
-
-def _made_of(job: dict, sources: Sequence[Source], entries: Sequence[Entry]) -> dict:
-    """What an output file says about itself, so that the same call finds its work done."""
-    return {
-        "job": job,
-        "inputs": _inputs(sources),
-        "files": len(sources),
-        "chains": sum(entry.rows for entry in entries),
-        "residues": sum(entry.residues for entry in entries),
-        "errors": _rows(entries),
-        "notes": [(entry.source.path, note) for entry in entries for note in entry.notes],
-    }
-
-
-def _finish(journal: Journal, sources: Sequence[Source], out: Path, stored: dict, ordered: bool) -> None:
-    """Join the parts, and let the output appear at once."""
-    tables = journal.tables(sources, ordered)
-    # Drafts lie in the folder of the journal, which goes with all that a kill may leave in it.
-    if out.suffix.lower() == ".parquet":
-        with atomic_path(out, journal.folder) as joined:
-            _join(tables, joined, stored)
-    elif out.suffix:
-        joined = journal.folder / "joined.parquet"
-        _join(tables, joined, stored)
-        save(scan(joined), out)
-    else:
-        with atomic_folder(out, journal.folder) as dataset:
-            for number in itertools.count():
-                if not _join(tables, dataset / f"{PART}{number:06}.parquet", stored, FILE_ROWS):
-                    break
-
-
-def _is_dataset(folder: Path) -> bool:
-    """Whether a folder holds an output of `encode_all`, and nothing else."""
-    names = [path.name for path in folder.iterdir()]
-    ours = all(re.fullmatch(rf"{PART}\d{{6}}\.parquet", name) for name in names)
-    return ours and bool(_stored(folder))
-
-
-def _stored(out: Path) -> dict:
-    """What a finished Parquet output says that it was made of; empty if it says nothing."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with contextlib.suppress(pa.ArrowException, OSError):
-        file = out if out.suffix else out / f"{PART}{0:06}.parquet"
-        said = pq.read_schema(file).metadata or {}
-        if MADE_OF in said and FAILED in said:
-            rest = zlib.decompress(base64.b64decode(said[FAILED]))
-            return json.loads(said[MADE_OF]) | json.loads(rest)
-    return {}
-
-
-def _join(tables: Iterator, path: Path, stored: dict, most: float = float("inf")) -> bool:
-    """Write tables into one file until it has `most` rows; False if there were not so many."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = token_schema()
-    plain = {key: value for key, value in stored.items() if key not in ("errors", "notes")}
-    rest = {key: value for key, value in stored.items() if key not in plain}
-    said = {MADE_OF: json.dumps(plain), FAILED: base64.b64encode(zlib.compress(json.dumps(rest).encode()))}
-    schema = schema.with_metadata({**(schema.metadata or {}), **said})
-    total = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        held, rows = [], 0
-        for table in tables:
-            held.append(table.replace_schema_metadata(schema.metadata))
-            rows, total = rows + len(table), total + len(table)
-            if rows >= PART_ROWS or total >= most:
-                writer.write_table(pa.concat_tables(held))
-                held, rows = [], 0
-            if total >= most:
-                return True
-        if held:
-            writer.write_table(pa.concat_tables(held))
-    return False
-
-
-def _finished(out: Path, job: dict, sources: Sequence[Source]) -> dict:
-    """Return what a finished output was made of, if that is this job; else refuse."""
-    stored = _stored(out) if out.suffix.lower() in (".parquet", "") else {}
-    if stored.get("job") == job and stored.get("inputs") == _inputs(sources):
-        return stored
-    if not stored:
-        found = "exists and does not say what it was made of"
-    elif stored["job"] != job:
-        found = f"exists and was made otherwise: {difference(stored['job'], job)}"
-    else:
-        found = (
-            f"exists and was made of other inputs: {stored['files']} files then, "
-            f"{len(sources)} now, or with other content"
-        )
-    raise ProtokError(found, "write elsewhere, or overwrite it (--overwrite)", file=str(out))
-
-
-def _summary(out: Path, job: dict, stored: dict, resumed: int, began: float) -> Summary:
+def _summary(
+    out: Path, job: dict, stored: dict, resumed: int, began: float, table: Path | None = None
+) -> Summary:
+    """Sum up a job, with its errors in the table, from what `output.made_of` gave for it."""
     errors = tuple((file, chain, reason) for file, chain, reason in stored["errors"])
+    if table is not None:
+        write_errors(errors, table)
     return Summary(
         out=str(out),
         codebook=job["codebook"],

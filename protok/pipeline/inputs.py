@@ -40,33 +40,33 @@ def find_sources(paths: str | Path | Iterable[str | Path]) -> list[Source]:
     from protok.structure.io.sources.paths import is_structure, iter_files
 
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
-    found: list[tuple[str, int, int, str]] = []
+    rows: list[tuple[str, int, int, str]] = []
     for file in iter_files(paths):
         path = str(file)
         try:
             status = file.stat()
         except (OSError, ValueError):  # on a list, or deleted meanwhile: who opens it says so
-            found.append((path, 0, 0, ""))
+            rows.append((path, 0, 0, ""))
             continue
         size, mtime = status.st_size, status.st_mtime_ns
         if is_structure(file.name) or not is_archive(file):
-            found.append((path, size, mtime, ""))
+            rows.append((path, size, mtime, ""))
             continue
         try:
             for member in list_members(file):
-                found.append((f"{path}{SEPARATOR}{member.name}", member.size, mtime, path))
+                rows.append((f"{path}{SEPARATOR}{member.name}", member.size, mtime, path))
         except ProtokError:
-            found.append((path, size, mtime, path))
-    if not found:
+            rows.append((path, size, mtime, path))
+    if not rows:
         raise ProtokError(
             "no structure files found",
             "give files, folders, patterns, lists or archives of .pdb, .cif, .bcif",
             file=", ".join(map(str, paths)),
         )
-    names = unique_names([Path(path.replace(SEPARATOR, "/", bool(a))) for path, _, _, a in found])
+    names = unique_names([Path(path.replace(SEPARATOR, "/", bool(a))) for path, _, _, a in rows])
     return [
         Source(path, name, size, mtime, archive)
-        for (path, size, mtime, archive), name in zip(found, names, strict=True)
+        for (path, size, mtime, archive), name in zip(rows, names, strict=True)
     ]
 
 
@@ -81,17 +81,10 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     from protok.structure.io.sources.paths import stem, utf8
 
     files = [Path(utf8(file)) for file in files]
-    distinct = list(dict.fromkeys(files))
-    parts = [0] * len(distinct)
+    parts = dict.fromkeys(files, 0)
     while True:
-        names = [
-            "/".join(file.parts[-n:]) if n else stem(file) for file, n in zip(distinct, parts, strict=True)
-        ]
-        count = Counter(names)
-        if len(count) == len(distinct):
-            break
-        parts = [n + (count[name] > 1) for n, name in zip(parts, names, strict=True)]
-    if len(distinct) == len(files):
-        return names
-    name_of = dict(zip(distinct, names, strict=True))
-    return numbered([name_of[file] for file in files], "#")
+        names = {file: "/".join(file.parts[-n:]) if n else stem(file) for file, n in parts.items()}
+        count = Counter(names.values())
+        if len(count) == len(names):
+            return numbered([names[file] for file in files], "#")
+        parts = {file: n + (count[names[file]] > 1) for file, n in parts.items()}

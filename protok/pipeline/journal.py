@@ -38,8 +38,8 @@ class Entry:
     start: int = 0
     rows: int = 0
     residues: int = 0
-    errors: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
+    errors: Sequence[Sequence[str]] = ()
+    notes: Sequence[str] = ()
 
 
 class Journal:
@@ -78,11 +78,24 @@ class Journal:
                 file=str(folder),
             ) from None
         try:
-            before = self._before()
+            path = folder / "job.json"
+            before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
             if fresh and before not in (None, job):
-                self._clear()
+                # Whose work it is goes last: a kill must not leave it to this job.
+                for left in set(folder.iterdir()) - {folder / "lock", path}:
+                    if left.is_dir():
+                        shutil.rmtree(left)
+                    else:
+                        left.unlink()
                 before = None
-            self._same_job(before, job)
+            if before is None:
+                write_json(path, job)
+            elif before != job:
+                raise ProtokError(
+                    f"holds unfinished work of another kind: {difference(before, job)}",
+                    "go on with the same model and options, write elsewhere, or overwrite",
+                    file=str(folder),
+                )
             self.done = self._read()
         except BaseException:
             self.close()
@@ -95,28 +108,6 @@ class Journal:
         self._entries: list[Entry] = []
         self._since = time.monotonic()
 
-    def _before(self) -> dict | None:
-        """The job of an interrupted run."""
-        path = self.folder / "job.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-    def _clear(self) -> None:
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "lock":
-                path.unlink()
-
-    def _same_job(self, before: dict | None, job: dict) -> None:
-        if before is None:
-            write_json(self.folder / "job.json", job)
-        elif before != job:
-            raise ProtokError(
-                f"holds unfinished work of another kind: {difference(before, job)}",
-                "go on with the same model and options, write elsewhere, or overwrite",
-                file=str(self.folder),
-            )
-
     def _read(self) -> dict[Source, Entry]:
         path = self.folder / "journal.jsonl"
         content = path.read_bytes() if path.exists() else b""
@@ -127,14 +118,7 @@ class Journal:
         entries = {}
         for line in whole.splitlines():
             fields = json.loads(line)
-            entry = Entry(
-                **fields
-                | {
-                    "source": Source(**fields["source"]),
-                    "errors": tuple((chain, reason) for chain, reason in fields["errors"]),
-                    "notes": tuple(fields["notes"]),
-                }
-            )
+            entry = Entry(**fields | {"source": Source(**fields["source"])})
             if not entry.part or entry.part in parts:
                 entries[entry.source] = entry
         return entries
@@ -154,9 +138,9 @@ class Journal:
             part=f"{self._next:06}.parquet" if tokens else "",
             start=len(self._tokens),
             rows=len(tokens),
-            residues=sum(len(one) for one in tokens),
-            errors=tuple(errors),
-            notes=tuple(notes),
+            residues=sum(map(len, tokens)),
+            errors=errors,
+            notes=notes,
         )
         # In this order: rows that no entry names are nothing, should Ctrl-C come in between.
         self._tokens.extend(tokens)

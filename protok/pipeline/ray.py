@@ -11,19 +11,19 @@ import pickle
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from protok.errors import ProtokError, Unsupported
 from protok.pipeline.batches import (
-    BATCH_FILES,
     Encoded,
     Input,
     ReadOptions,
+    Structures,
     batches,
     encode_structures,
-    open_sources,
     read_structures,
 )
 from protok.pipeline.inputs import Source
@@ -72,7 +72,7 @@ def encode_sources(
     cluster: Cluster,
     *,
     timeout: float | None = None,
-) -> Iterator[tuple[Source, Encoded]]:
+) -> Generator[tuple[Source, Encoded]]:
     """Yield the result of each source as it comes.
 
     Parameters
@@ -82,8 +82,7 @@ def encode_sources(
     cluster
         Where.
     timeout
-        Seconds that a stage may take for one input; the start of a reader's process is
-        included, that of an encoder is not.
+        Seconds that a stage may take for one input, the start of a reader included.
 
     Raises
     ------
@@ -95,16 +94,15 @@ def encode_sources(
     if cluster.gpus and not isinstance(tokenizer, Movable):
         raise Unsupported(f"{tokenizer.codebook} has no network for a GPU", "leave the GPUs out")
     try:
-        import ray
+        # By name: type checkers take `import ray` for this module itself.
+        ray = import_module("ray")
     except ImportError as error:
         raise ProtokError("the engine ray needs Ray", "pip install 'protok[ray]'") from error
     own = not ray.is_initialized()
     if own:
         _connect(ray, cluster)
     try:
-        jobs = cluster.readers + cluster.encoders
-        most = min(BATCH_FILES, 1 + len(sources) // (4 * jobs))
-        queue = batches(open_sources(sources, options), most)
+        queue = batches(sources, options, cluster.readers + cluster.encoders)
         yield from _Stages(ray, tokenizer, options, cluster, timeout).run(queue)
     finally:
         if own:
@@ -112,17 +110,16 @@ def encode_sources(
 
 
 def _connect(ray: Any, cluster: Cluster) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "error"}
     try:
         if cluster.address is None:
-            ray.init(
-                num_cpus=cluster.readers + cluster.encoders,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="error",
-            )
+            ray.init(num_cpus=cluster.readers + cluster.encoders, include_dashboard=False, **quiet)
         else:
-            _knock(cluster.address)
-            ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+            # Find out in seconds whether anything listens there: Ray itself tries for minutes.
+            host, _, port = cluster.address.removeprefix("ray://").rpartition(":")
+            if host and port.isdigit():  # else a name that Ray knows, like auto
+                socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+            ray.init(address=cluster.address, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         raise ProtokError(
             f"no Ray cluster at {cluster.address or 'this machine'} ({error})",
@@ -130,14 +127,7 @@ def _connect(ray: Any, cluster: Cluster) -> None:
         ) from error
 
 
-def _knock(address: str) -> None:
-    """Find out in seconds whether anything listens there: Ray itself tries for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():  # else a name that Ray knows, like auto
-        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
-
-
-def _read(batch: Sequence[Input], options: ReadOptions):
+def _read(batch: Sequence[Input], options: ReadOptions) -> tuple[int, list[Structures]]:
     """The first stage: a small answer to wait for, and what was read."""
     return len(batch), read_structures(batch, options)
 
@@ -153,7 +143,7 @@ class _Encoder:
     def ready(self) -> None:
         """Answers once the model is there."""
 
-    def encode(self, structures: Any) -> list[Encoded]:
+    def encode(self, structures: Sequence[Structures]) -> list[Encoded]:
         return encode_structures(structures, self.tokenizer, self.options)
 
 
@@ -179,7 +169,7 @@ class _Stages:
     def run(self, queue: Iterator[list[Input]]) -> Iterator[tuple[Source, Encoded]]:
         """Work until the queue is empty."""
         while True:
-            while self._room() and (batch := self._next(queue)) is not None:
+            while self._has_room() and (batch := self.again.popleft() if self.again else next(queue, None)):
                 answer, structures = self.read.remote(batch, self.options)
                 self.reading[answer] = _Work(batch, time.monotonic(), structures)
             while self.ready and self.idle:
@@ -195,13 +185,10 @@ class _Stages:
         encoder = self.actor.remote(*self.arguments)
         self.starting[encoder.ready.remote()] = encoder
 
-    def _room(self) -> bool:
+    def _has_room(self) -> bool:
         waiting = len(self.reading) + len(self.ready)
         ahead = self.cluster.readers + AHEAD * self.cluster.encoders
         return len(self.reading) < self.cluster.readers and waiting < ahead
-
-    def _next(self, queue: Iterator[list[Input]]) -> list[Input] | None:
-        return self.again.popleft() if self.again else next(queue, None)
 
     def _collect(self) -> Iterator[tuple[Source, Encoded]]:
         """Take what is done, and end what takes too long."""
@@ -213,53 +200,46 @@ class _Stages:
         refs = [*flying, *self.starting]
         done, late = self.ray.wait(refs, num_returns=1, timeout=patience)
         for ref in done:
-            if ref in self.starting:
-                self._started(ref)
-                continue
-            work = self._take(ref)
+            encoder = self.starting.pop(ref, None)
+            work = self.reading.pop(ref, None) or self.encoding.pop(ref, None)
             try:
                 results = self.ray.get(ref)
             except self.ray.exceptions.RayError as error:
-                yield from self._lost(work, f"a worker of the cluster failed ({_said(error)})")
+                if work is None:
+                    raise ProtokError(
+                        f"an encoder of the cluster could not start ({_brief(error)})",
+                        "install the same protok on all machines of the cluster",
+                    ) from error
+                yield from self._lost(work, f"a worker of the cluster failed ({_brief(error)})")
                 continue
-            if work.encoder is None:
+            if work is None:
+                self.idle.append(encoder)
+            elif work.encoder is None:
                 self.ready.append(work)
-                continue
-            self.idle.append(work.encoder)
-            for one, result in zip(work.batch, results, strict=True):
-                yield one.source, result
-        for ref in late if self.timeout is not None else ():
+            else:
+                self.idle.append(work.encoder)
+                for entry, result in zip(work.batch, results, strict=True):
+                    yield entry.source, result
+        if self.timeout is None:
+            return
+        for ref in late:
             if ref in flying and time.monotonic() - flying[ref].since >= self.timeout:
-                work = self._take(ref)
+                work = self.reading.pop(ref, None) or self.encoding.pop(ref)
                 if work.encoder is None:
                     self.ray.cancel(ref, force=True)
                 yield from self._lost(work, f"it took longer than {self.timeout:g} s")
-
-    def _started(self, ref: Any) -> None:
-        encoder = self.starting.pop(ref)
-        try:
-            self.ray.get(ref)
-        except self.ray.exceptions.RayError as error:
-            raise ProtokError(
-                f"an encoder of the cluster could not start ({_said(error)})",
-                "install the same protok on all machines of the cluster",
-            ) from error
-        self.idle.append(encoder)
-
-    def _take(self, ref: Any) -> _Work:
-        return self.reading.pop(ref, None) or self.encoding.pop(ref)
 
     def _lost(self, work: _Work, reason: str) -> Iterator[tuple[Source, Encoded]]:
         if work.encoder is not None:  # whatever has become of it, a new one takes its place
             self.ray.kill(work.encoder)
             self._start()
         if len(work.batch) > 1:
-            self.again.extend([one] for one in work.batch)
+            self.again.extend([entry] for entry in work.batch)
             return
         source = work.batch[0].source
         error = ProtokError(reason, "leave it out, or try it alone", file=source.path)
         yield source, Encoded(source.path, errors=(error,))
 
 
-def _said(error: Exception) -> str:
+def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

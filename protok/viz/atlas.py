@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,9 @@ class Atlas:
         arrays = {}
         for key, value in self.columns.items():
             flat = pa.array(value.reshape(-1))
-            arrays[key] = flat
-            if value.ndim > 1:
-                arrays[key] = pa.FixedSizeListArray.from_arrays(flat, value[0].size)
-        about = {"protok": json.dumps(self.summary())}
-        table = pa.table(arrays).replace_schema_metadata(about)
+            lists = value.ndim > 1
+            arrays[key] = pa.FixedSizeListArray.from_arrays(flat, value[0].size) if lists else flat
+        table = pa.table(arrays, metadata={"protok": json.dumps(self.summary())})
         with atomic(path, "wb") as handle:
             pq.write_table(table, handle, compression="zstd", compression_level=19)
 
@@ -166,13 +165,9 @@ def make_atlas(tokenizer: Tokenizer, structures: Iterable[Backbone], source: str
         If the tokenizer has no codes.
     """
     seen = _Seen(tokenizer)
-    batch: list[Backbone] = []
-    for structure in structures:
-        batch.extend(structure.by_chain())
-        if len(batch) >= BATCH:
-            seen.add(batch)
-            batch = []
-    seen.add(batch)
+    chains = (chain for structure in structures for chain in structure.by_chain())
+    while batch := list(islice(chains, BATCH)):
+        seen.add(batch)
     return seen.atlas(source)
 
 
@@ -199,9 +194,7 @@ class _Seen:
             if self.embed is not None:
                 point = self.embed(chain)
             else:
-                window = descriptors.windows(chain, HALF)[:, :, 1]
-                point = window.reshape(len(chain), -1)
-            place = descriptors.place_in_chain(chain)
+                point = descriptors.windows(chain, HALF)[:, :, 1].reshape(len(chain), -1)
             measured = {
                 "code": tokens.ids,
                 "chain": np.full(len(chain), len(self.chains)),
@@ -210,7 +203,7 @@ class _Seen:
                 "torsion": descriptors.backbone_torsions(chain),
                 "neighbours": descriptors.neighbours(chain, NEAR).astype(float),
                 "half_sphere": descriptors.half_sphere(chain),
-                "place": place,
+                "place": descriptors.place_in_chain(chain),
                 "point": point,
             }
             for key, value in measured.items():
@@ -223,7 +216,14 @@ class _Seen:
             raise NoProtein("no residue has a code", "give structures of proteins")
         rows = {key: np.concatenate(parts) for key, parts in self.rows.items()}
         n, code = self.tokenizer.size, rows["code"]
-        mean = _Means(code, n)
+
+        def mean(values: np.ndarray) -> np.ndarray:
+            """Over the residues of each code, NaN left out; NaN where there is none."""
+            known = np.isfinite(values)
+            total = np.bincount(code[known], np.asarray(values, float)[known], n)
+            with np.errstate(invalid="ignore"):
+                return total / np.bincount(code[known], minlength=n)
+
         count = np.bincount(code, minlength=n)
         columns: dict[str, np.ndarray] = {"code": np.arange(n)}
         if self.vectors is None:
@@ -234,27 +234,18 @@ class _Seen:
         for name, angle in zip(("phi", "psi"), rows["torsion"].T, strict=True):
             x, y = mean(np.cos(angle)), mean(np.sin(angle))
             columns[name], columns[f"{name}_r"] = np.degrees(np.arctan2(y, x)), np.hypot(x, y)
-        columns["neighbours"] = mean(rows["neighbours"])
-        columns["half_sphere"] = mean(rows["half_sphere"])
+        columns |= {name: mean(rows[name]) for name in ("neighbours", "half_sphere")}
         radius = np.linalg.norm(rows["place"], axis=1)
         columns["radius"] = mean(radius)
         columns["radius_sd"] = np.sqrt(mean((radius - columns["radius"][code]) ** 2))
         columns["place"] = np.stack([mean(x) for x in rows["place"].T], axis=1)
         off = rows["place"] - columns["place"][code]
         columns["place_sd"] = np.sqrt(mean((off**2).sum(axis=1)))
-        vectors = self.vectors
-        if vectors is None:
-            vectors = np.stack([mean(x) for x in rows["point"].T], 1)
+        vectors = np.stack([mean(x) for x in rows["point"].T], 1) if self.vectors is None else self.vectors
         columns["nearest"], columns["nearest_distance"] = _nearest(vectors)
         columns |= self._examples(rows, vectors)
-        return Atlas(
-            self.tokenizer.codebook,
-            len(self.chains),
-            len(code),
-            columns,
-            hexes(code_colours(self.tokenizer)),
-            source,
-        )
+        colours = hexes(code_colours(self.tokenizer))
+        return Atlas(self.tokenizer.codebook, len(self.chains), len(code), columns, colours, source)
 
     def _examples(self, rows: dict[str, np.ndarray], vectors: np.ndarray) -> dict[str, np.ndarray]:
         """The residue nearest to each code's vector, and the fragment around it."""
@@ -275,20 +266,6 @@ class _Seen:
         return {"example": example, "fragment": fragment}
 
 
-class _Means:
-    """Means over the residues of each code, NaN left out; NaN where there is none."""
-
-    def __init__(self, code: np.ndarray, n: int):
-        self.code, self.n = code, n
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        known = np.isfinite(values)
-        code = self.code[known]
-        total = np.bincount(code, np.asarray(values, float)[known], self.n)
-        with np.errstate(invalid="ignore"):
-            return total / np.bincount(code, minlength=self.n)
-
-
 def _nearest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The nearest other rows of each row and their distances; -1 and NaN where there is none."""
     n, most = len(vectors), min(NEAREST, len(vectors) - 1)
@@ -297,7 +274,7 @@ def _nearest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         off = np.linalg.norm(vectors - vector, axis=1)
         off[i] = np.inf
         off[np.isnan(off)] = np.inf
-        found = off.argsort(kind="stable")[:most]
-        known = np.isfinite(off[found])
-        index[i, known], distance[i, known] = found[known], off[found[known]]
+        near = off.argsort(kind="stable")[:most]
+        near = near[np.isfinite(off[near])]  # those of no distance came last
+        index[i, : len(near)], distance[i, : len(near)] = near, off[near]
     return index, distance

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from protok.viz.atlas import Atlas
-from protok.viz.html import document, said
+from protok.viz.html import document, escaped
 
 #: Å across a picture of a fragment, and its sides in pixels.
 ACROSS, SIDE = 24.0, 54
@@ -42,38 +40,18 @@ def atlas_page(atlas: Atlas) -> str:
     counts = atlas.summary()
     c = atlas.columns
     used = c["count"] > 0
-    place = "" if not used.any() else _where(c, used)
+    place = _where(c, used) if used.any() else ""
+    source = f"<br>Made of {escaped(atlas.source)}." if atlas.source else ""
+    centre, (x, y) = "distance from the centre, Å", c["place"].T[:2]
     body = [
-        f"<h1>Codes of {said(atlas.codebook)}</h1>",
+        f"<h1>Codes of {escaped(atlas.codebook)}</h1>",
         f'<p class="note">{counts["codes_used"]} of {counts["codes"]} codes in '
         f"{counts['residues']:,} residues of {counts['chains']:,} chains; perplexity "
-        f"{counts['perplexity']:.0f}. {place}{_source(atlas)}</p>",
+        f"{counts['perplexity']:.0f}. {place}{source}</p>",
         '<div class="maps">',
-        _map(
-            "phi and psi", c["phi"], c["psi"], c, atlas.colours, (-180, 180), (-180, 180), "phi, °", "psi, °"
-        ),
-        _map(
-            "exposure and radius",
-            c["radius"],
-            c["half_sphere"],
-            c,
-            atlas.colours,
-            None,
-            None,
-            "distance from the centre, Å",
-            "CA towards CB",
-        ),
-        _map(
-            "place in the frame of the chain",
-            c["place"][:, 0],
-            c["place"][:, 1],
-            c,
-            atlas.colours,
-            None,
-            None,
-            "first axis, Å",
-            "second axis, Å",
-        ),
+        _map(atlas, "phi and psi", c["phi"], c["psi"], "phi, °", "psi, °", (-180.0, 180.0)),
+        _map(atlas, "exposure and radius", c["radius"], c["half_sphere"], centre, "CA towards CB"),
+        _map(atlas, "place in the frame of the chain", x, y, "first axis, Å", "second axis, Å"),
         "</div>",
         '<p class="note">A dot is a code, as large as it is frequent. The bars of the table are '
         "helix, strand and coil. A picture shows the nine residues around the residue that is "
@@ -83,10 +61,6 @@ def atlas_page(atlas: Atlas) -> str:
     ]
     title = f"Codes of {atlas.codebook}"
     return document(title, "\n".join(body), styles=("atlas.css",), script="atlas.js")
-
-
-def _source(atlas: Atlas) -> str:
-    return f"<br>Made of {said(atlas.source)}." if atlas.source else ""
 
 
 def _where(c: dict[str, np.ndarray], used: np.ndarray) -> str:
@@ -102,48 +76,48 @@ def _where(c: dict[str, np.ndarray], used: np.ndarray) -> str:
 
 
 def _map(
+    atlas: Atlas,
     title: str,
     x: np.ndarray,
     y: np.ndarray,
-    c: dict[str, np.ndarray],
-    colours: Sequence[str],
-    x_range: tuple[float, float] | None,
-    y_range: tuple[float, float] | None,
-    x_says: str,
-    y_says: str,
+    x_label: str,
+    y_label: str,
+    limits: tuple[float, float] | None = None,
 ) -> str:
+    """A dot for each code; the axes end at `limits`, or a little beyond the dots."""
     known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     if not len(known):
         return ""
-    (x0, x1), (y0, y1) = (given or _around(values[known]) for given, values in ((x_range, x), (y_range, y)))
+    count = atlas.columns["count"]
+    (x0, x1), (y0, y1) = (limits or _around(values[known]) for values in (x, y))
     room = MAP - 40
-    big = c["count"][known].max()
+    big = count[known].max()
     dots = []
-    for i in known[np.argsort(-c["count"][known], kind="stable")].tolist():
+    for i in known[np.argsort(-count[known], kind="stable")].tolist():
         across = 34 + room * (x[i] - x0) / (x1 - x0)
         down = 6 + room * (1 - (y[i] - y0) / (y1 - y0))
-        size = 1.6 + 3.4 * np.sqrt(c["count"][i] / big)
+        size = 1.6 + 3.4 * np.sqrt(count[i] / big)
         dots.append(
             f'<a href="#c{i}"><circle cx="{across:.1f}" cy="{down:.1f}" r="{size:.1f}" '
-            f'fill="{colours[i]}"><title>{i}</title></circle></a>'
+            f'fill="{atlas.colours[i]}"><title>{i}</title></circle></a>'
         )
     end = 6 + room
     texts = "".join(
-        f'<text x="{a}" y="{b}" text-anchor="{anchor}">{said(text)}</text>'
+        f'<text x="{a}" y="{b}" text-anchor="{anchor}">{escaped(text)}</text>'
         for a, b, anchor, text in (
             (34, end + 14, "start", f"{x0:.0f}"),
             (34 + room, end + 14, "end", f"{x1:.0f}"),
-            (34 + room / 2, end + 28, "middle", x_says),
+            (34 + room / 2, end + 28, "middle", x_label),
             (30, end, "end", f"{y0:.0f}"),
             (30, 16, "end", f"{y1:.0f}"),
         )
     )
     texts += (
         f'<text transform="translate(16 {6 + room / 2}) rotate(-90)" text-anchor="middle">'
-        f"{said(y_says)}</text>"
+        f"{escaped(y_label)}</text>"
     )
     return (
-        f'<figure><figcaption>{said(title)}</figcaption><svg width="{MAP}" height="{MAP}">'
+        f'<figure><figcaption>{escaped(title)}</figcaption><svg width="{MAP}" height="{MAP}">'
         f'<rect x="34" y="6" width="{room}" height="{room}" fill="none" stroke="#ccc"/>'
         f"{texts}{''.join(dots)}</svg></figure>"
     )
@@ -158,13 +132,13 @@ def _around(values: np.ndarray) -> tuple[float, float]:
 def _table(atlas: Atlas) -> str:
     c = atlas.columns
     head = "<th>code</th><th>fragment</th><th>elements</th>"
-    head += "".join(f'<th title="{said(tip)}">{said(title)}</th>' for title, tip, _ in COLUMNS.values())
+    head += "".join(f'<th title="{escaped(tip)}">{escaped(title)}</th>' for title, tip, _ in COLUMNS.values())
     head += "<th>nearest codes</th><th>central residue</th>"
     rows = []
     for i in range(len(atlas)):
         name = f"{c['letter'][i]} ({i})" if "letter" in c else str(i)
         cells = [
-            f'<td><i style="background:{atlas.colours[i]}"></i> {said(name)}</td>',
+            f'<td><i style="background:{atlas.colours[i]}"></i> {escaped(name)}</td>',
             f"<td>{_picture(c['fragment'][i], atlas.colours[i])}</td>",
             f"<td>{_bar(c['helix'][i], c['strand'][i])}</td>",
         ]
@@ -174,7 +148,7 @@ def _table(atlas: Atlas) -> str:
         ]
         near = "".join(f'<a href="#c{j}">{j}</a> ' for j in c["nearest"][i].tolist() if j >= 0)
         cells.append(f'<td class="text">{near}</td>')
-        cells.append(f'<td class="text">{said(" ".join(c["example"][i].tolist()))}</td>')
+        cells.append(f'<td class="text">{escaped(" ".join(c["example"][i].tolist()))}</td>')
         rows.append(f'<tr id="c{i}">{"".join(cells)}</tr>')
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table>"
 

@@ -62,7 +62,7 @@ def scale_colours(values: np.ndarray, low: float, high: float) -> list[str]:
     at = np.clip((np.where(known, values, low) - low) / (high - low), 0, 1) * (len(_SCALE) - 1)
     stops = np.arange(len(_SCALE))
     rgb = np.stack([np.interp(at, stops, channel) for channel in _SCALE.T], axis=1)
-    return [one if yes else NONE for one, yes in zip(hexes(rgb), known, strict=True)]
+    return [colour if yes else NONE for colour, yes in zip(hexes(rgb), known, strict=True)]
 
 
 def hexes(rgb: np.ndarray) -> list[str]:
@@ -70,7 +70,7 @@ def hexes(rgb: np.ndarray) -> list[str]:
     return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in np.asarray(rgb).round().astype(int).tolist()]
 
 
-def residue_colours(ids: Sequence[int], colours: np.ndarray) -> list[str]:
+def residue_colours(ids: Sequence[int] | np.ndarray, colours: np.ndarray) -> list[str]:
     """Hex colours of tokens; grey where a token is missing."""
     known = [*hexes(colours), NONE]
     return [known[i] for i in ids]

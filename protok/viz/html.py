@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from protok.common.files import atomic
 WEB = Path(__file__).with_name("web")
 
 
-def said(text: Any) -> str:
+def escaped(text: Any) -> str:
     """Text as HTML that shows it, in attributes too."""
     return html.escape(str(text))
 
@@ -24,19 +25,32 @@ def embedded(data: Any) -> str:
     return f'<script type="application/json" id="data">{text}</script>'
 
 
+@dataclass(frozen=True, repr=False)
+class Page:
+    """An HTML page; a notebook shows it in a frame."""
+
+    html: str
+
+    def __repr__(self) -> str:
+        return f"Page({len(self.html):,} characters of HTML)"
+
+    def save(self, path: str | Path) -> None:
+        """Write the page; it appears whole or not at all."""
+        with atomic(path) as handle:
+            handle.write(self.html)
+
+    def _repr_html_(self) -> str:
+        frame = 'style="width:100%;height:700px;border:0"'
+        return f'<iframe srcdoc="{escaped(self.html)}" {frame}></iframe>'
+
+
 def document(title: str, body: str, *, styles: tuple[str, ...] = (), script: str = "") -> str:
     """A whole page; `styles` and `script` are names of files in the folder `web`."""
-    css = "".join((WEB / one).read_text(encoding="utf-8") for one in ("page.css", *styles))
+    css = "".join((WEB / name).read_text(encoding="utf-8") for name in ("page.css", *styles))
     code = f"<script>\n{(WEB / script).read_text(encoding='utf-8')}</script>" if script else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{said(title)}</title>\n<style>\n{css}</style></head>\n"
+        f"<title>{escaped(title)}</title>\n<style>\n{css}</style></head>\n"
         f"<body>\n{body}\n{code}</body></html>\n"
     )
-
-
-def save(page: str, path: str | Path) -> None:
-    """Write a page; it appears whole or not at all."""
-    with atomic(path) as handle:
-        handle.write(page)

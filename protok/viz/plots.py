@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -59,8 +59,7 @@ def draw_trace(
     """
     frame = frame or laid_flat(structure)
     ca = (structure.coords[:, 1].astype(np.float64) - frame[0]) @ frame[1].T
-    one = isinstance(colours, str)
-    rgb = np.array([to_rgb(c) for c in ([colours] * len(ca) if one else colours)])
+    rgb = to_rgba_array([colours] * len(ca) if isinstance(colours, str) else colours)[:, :3]
     pieces, owner = [], []
     for run in _runs(structure):
         curve, residue = _curve(ca[run])
@@ -220,14 +219,13 @@ def draw_change(sets: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         return
     figure = Figure(figsize=(4.2 * len(sets), 4.2), layout="constrained")
     grid = figure.subplots(1, len(sets), squeeze=False)[0]
-    for axes, found in zip(grid, sets, strict=True):
-        before = [chain["before"]["rmsd"] for chain in found["chains"]]
-        after = [chain["after"]["rmsd"] for chain in found["chains"]]
+    for axes, scored in zip(grid, sets, strict=True):
+        before, after = ([chain[when]["rmsd"] for chain in scored["chains"]] for when in ("before", "after"))
         top = 1.05 * max(before + after)
         axes.plot([0, top], [0, top], color="0.7", linewidth=1)
         axes.scatter(before, after, s=14, color="C0")
         axes.set(
-            title=f"{found['name']}: {len(before)} chains",
+            title=f"{scored['name']}: {len(before)} chains",
             xlabel="CA RMSD before, Å",
             ylabel="CA RMSD after, Å (below the line: better)",
             xlim=(0, top),

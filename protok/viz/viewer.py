@@ -5,8 +5,8 @@ The page is one HTML file that needs nothing else; the ribbon is drawn by `web/v
 
 from __future__ import annotations
 
-import html
-from dataclasses import dataclass, replace
+import math
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,30 +20,12 @@ from protok.structure.metrics import compare, superpose
 from protok.tokenizers.protocol import Tokenizer, decoding
 from protok.tokens.tokens import Tokens
 from protok.viz.colours import NONE, code_colours, hexes, residue_colours, scale_colours
-from protok.viz.html import document, embedded, said, save
+from protok.viz.html import Page, document, embedded, escaped
 
 #: Å at which the colour scale of distances ends.
 FAR = 4.0
 #: Residues of a block of the track.
 BLOCK = 10
-
-
-@dataclass(frozen=True, repr=False)
-class Page:
-    """An HTML page; a notebook shows it in a frame."""
-
-    html: str
-
-    def __repr__(self) -> str:
-        return f"Page({len(self.html):,} characters of HTML)"
-
-    def save(self, path: str | Path) -> None:
-        """Write the page; it appears whole or not at all."""
-        save(self.html, path)
-
-    def _repr_html_(self) -> str:
-        frame = 'style="width:100%;height:700px;border:0"'
-        return f'<iframe srcdoc="{html.escape(self.html)}" {frame}></iframe>'
 
 
 def view(structure: Any, tokenizer: Tokenizer, *, decode: bool = False) -> Page:
@@ -72,17 +54,16 @@ def view(structure: Any, tokenizer: Tokenizer, *, decode: bool = False) -> Page:
     if not backbone.mask.any():
         raise NoProtein("no residue has N, CA and C", "give another chain", file=backbone.name)
     tokens = tokenizer.encode(backbone)
-    again = None
-    if decode or not tokens.alphabet:
-        again = superpose(decoding(tokenizer).decode(tokens), backbone)
+    shown = decode or not tokens.alphabet
+    again = superpose(decoding(tokenizer).decode(tokens), backbone) if shown else None
     data = _data(backbone, tokens, tokenizer, again, decode)
     notes = [repr(tokens)]
     if again is not None:
         notes.append(f"decoded from its codes: {compare(again, backbone)}")
     title = backbone.name or "structure"
     body = [
-        f"<h1>{said(title)}</h1>",
-        f'<p class="note">{"<br>".join(map(said, notes))}</p>',
+        f"<h1>{escaped(title)}</h1>",
+        f'<p class="note">{"<br>".join(map(escaped, notes))}</p>',
         '<div id="stage"><canvas id="canvas" aria-label="backbone"></canvas>',
         f'<div id="tools">{_tools(data)}</div></div><div id="info" role="status"></div>',
         *(_track(chain, data) for chain in backbone.chains),
@@ -101,14 +82,15 @@ def _data(
 
     ids = tokens.ids.tolist()
     frame = laid_flat(backbone)
+    residues = zip(backbone.chain.tolist(), backbone.index.tolist(), backbone.icode.tolist(), strict=True)
     data = {
         "codebook": tokens.codebook,
         "alphabet": tokens.alphabet,
         "sequence": backbone.sequence,
         "chain": backbone.chain.tolist(),
-        "label": _labels(backbone),
+        "label": [f"{chain} {number}{code}".strip() for chain, number, code in residues],
         "code": ids,
-        "sse": [one or "c" for one in secondary_structure(backbone).tolist()],
+        "sse": [element or "c" for element in secondary_structure(backbone).tolist()],
         "colours": {"code": residue_colours(ids, code_colours(tokenizer))},
         **_trace(backbone, frame),
     }
@@ -116,18 +98,12 @@ def _data(
         sure = np.where(tokens.ids >= 0, again.bfactor, np.nan)
         data["confidence"] = [None if np.isnan(x) else round(float(x)) for x in sure]
         data["colours"]["confidence"] = scale_colours(sure, 0, 100)
-    if decode:
+    if again is not None and decode:
         off = np.linalg.norm(again.coords[:, 1] - backbone.coords[:, 1], axis=1)
         data["distance"] = [None if np.isnan(x) else round(float(x), 2) for x in off]
         data["colours"]["distance"] = scale_colours(off, 0, FAR)
         data["again"] = _trace(again, frame)
     return data
-
-
-def _labels(backbone: Backbone) -> list[str]:
-    """Chain, number and insertion code of each residue, as people say them."""
-    parts = zip(backbone.chain.tolist(), backbone.index.tolist(), backbone.icode.tolist(), strict=True)
-    return [f"{chain} {number}{code}".strip() for chain, number, code in parts]
 
 
 def _trace(backbone: Backbone, frame: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
@@ -137,14 +113,12 @@ def _trace(backbone: Backbone, frame: tuple[np.ndarray, np.ndarray]) -> dict[str
     # Where N or C is missing, CA atoms next to each other are joined all the same.
     bonded = np.where(np.isnan(gap), near, gap < BOND_LIMIT) & (backbone.chain[1:] == backbone.chain[:-1])
     centre, axes = frame
-    ca, o = (_points((backbone.coords[:, slot] - centre) @ axes.T) for slot in (1, 3))
+    placed = np.round((backbone.coords.astype(np.float64) - centre) @ axes.T, 2)
+    ca, o = (
+        [point if all(map(math.isfinite, point)) else None for point in placed[:, slot].tolist()]
+        for slot in (1, 3)
+    )
     return {"ca": ca, "o": o, "linked": bonded.tolist()}
-
-
-def _points(x: np.ndarray) -> list[list[float] | None]:
-    known = np.isfinite(x).all(axis=1).tolist()
-    rows = np.round(x.astype(np.float64), 2).tolist()
-    return [row if yes else None for row, yes in zip(rows, known, strict=True)]
 
 
 def _tools(data: dict[str, Any]) -> str:
@@ -158,7 +132,7 @@ def _tools(data: dict[str, Any]) -> str:
 
 def _track(chain: str, data: dict[str, Any]) -> str:
     """The residues of a chain in blocks of ten, each with its code under its letter."""
-    rows = [i for i, one in enumerate(data["chain"]) if one == chain]
+    rows = [i for i, name in enumerate(data["chain"]) if name == chain]
     blocks = []
     for begin in range(0, len(rows), BLOCK):
         here = rows[begin : begin + BLOCK]
@@ -168,12 +142,12 @@ def _track(chain: str, data: dict[str, Any]) -> str:
             text = "–" if code < 0 else data["alphabet"][code] if data["alphabet"] else str(code)
             cells.append(
                 f'<span class="r" style="--c:{data["colours"]["code"][i]}">'
-                f"<b>{said(data['sequence'][i])}</b><i>{said(text)}</i></span>"
+                f"<b>{escaped(data['sequence'][i])}</b><i>{escaped(text)}</i></span>"
             )
         number = data["label"][here[0]].split(" ")[-1]
-        blocks.append(f'<div class="ten" data-n="{said(number)}">{"".join(cells)}</div>')
+        blocks.append(f'<div class="ten" data-n="{escaped(number)}">{"".join(cells)}</div>')
     name = f"Chain {chain}" if chain.strip() else "Chain"
-    return f'<h2>{said(name)}</h2><div class="track">{"".join(blocks)}</div>'
+    return f'<h2>{escaped(name)}</h2><div class="track">{"".join(blocks)}</div>'
 
 
 def view_3dmol(structure: Any, tokenizer: Tokenizer, *, width: int = 640, height: int = 480) -> Any:

@@ -96,7 +96,8 @@ def test_gapless_scores_are_those_of_a_plain_loop(toy, monkeypatch):
     chains = [*chains[:20], replace(chains[3], ids=np.where(chains[3].ids > 9, -1, chains[3].ids))]
     database = Database(chains)
     query = chains[5].ids[10:40]
-    table = module._table(matrix)
+    table = np.pad(matrix.scores, (0, 1), constant_values=module.UNKNOWN)
+    table = np.pad(table, (0, 1), constant_values=module.END)
     for one, got in zip(chains, database.gapless(query, table), strict=True):
         ids = np.where(one.ids < 0, 20, one.ids)
         best, grid = 0, np.zeros((len(query) + 1, len(ids) + 1), int)

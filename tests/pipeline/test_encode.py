@@ -17,8 +17,7 @@ import pytest
 import protok
 from protok.common import workers
 from protok.errors import FormatError, ProtokError, TruncatedFile, Unsupported
-from protok.pipeline import encode as scale
-from protok.pipeline import inputs, journal
+from protok.pipeline import inputs, journal, output
 from protok.pipeline.batches import ReadOptions, encode_files
 from protok.pipeline.encode import Stopped, encode_all, job_key, parts_of
 from protok.pipeline.inputs import find_sources, unique_names
@@ -369,10 +368,26 @@ def test_workers_that_cannot_start_say_so():
         list(workers.run(work_factory, (None,), [[1]], jobs=2))
 
 
-def test_unguarded_script_is_told(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text("from protok.common import workers\nprint(list(workers.run(len, (), [[1]], jobs=2)))\n")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, env=HERE)
+@pytest.mark.parametrize("size", [0, 10_000_000])
+@pytest.mark.parametrize("piped", [False, True])
+def test_unguarded_script_is_told(pdbs, tmp_path, size, piped):
+    """Of any size: what a worker is to do must not wait for one that has died at its start."""
+    script = (
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "from protok.pipeline.encode import encode_all\nfrom tests.helpers.tiny import Tiny\n"
+        f"tokenizer = Tiny()\ntokenizer.weights = bytes({size})\n"
+        f"encode_all({str(pdbs)!r}, tokenizer, {str(tmp_path / 't.parquet')!r}, jobs=2)\n"
+    )
+    path = tmp_path / "script.py"
+    path.write_text(script)
+    done = subprocess.run(
+        [sys.executable, "-" if piped else path],
+        input=script if piped else "",
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=HERE,
+    )
     assert done.returncode == 1
     assert "__name__ == '__main__'" in done.stderr.splitlines()[-1]
 
@@ -415,8 +430,8 @@ def test_overwrite_spares_what_is_not_an_output(pdbs, tmp_path):
 def test_a_large_error_table_leaves_the_output_readable(tmp_path):
     """Readers refuse metadata of 100 MB and more."""
     rows = [(f"some/folder/file{n}.pdb", "", "is no structure file") for n in range(1_500_000)]
-    scale._join(iter([]), tmp_path / "t.parquet", {"errors": rows})
-    assert len(scale._stored(tmp_path / "t.parquet")["errors"]) == len(rows)
+    output.join(iter([]), tmp_path / "t.parquet", {"errors": rows})
+    assert len(output.read_stored(tmp_path / "t.parquet")["errors"]) == len(rows)
 
 
 def test_a_full_disk_leaves_whole_lines_and_no_lock(pdbs, tmp_path, monkeypatch):

@@ -182,7 +182,7 @@ def test_job_knows_the_weights_not_only_the_codebook():
 
 
 def test_a_folder_becomes_a_dataset(pdbs, tmp_path, monkeypatch):
-    monkeypatch.setattr("protok.pipeline.encode.FILE_ROWS", 5)
+    monkeypatch.setattr("protok.pipeline.output.FILE_ROWS", 5)
     out = tmp_path / "tokens"
     encode_all(pdbs, Tiny(), out)
     assert sorted(path.name for path in out.iterdir()) == [f"part-{number:06}.parquet" for number in range(3)]

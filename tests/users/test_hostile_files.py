@@ -97,7 +97,7 @@ def test_token_files(suffix, alphabet, tmp_path):
         try:
             found = load(path)
         except ProtokError as error:
-            assert error.found and str(path) in str(error)
+            assert error.cause and str(path) in str(error)
             return
         for one in found:
             assert len(one.ids) == len(one) and one.ids.min(initial=0) >= -1

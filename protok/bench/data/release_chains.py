@@ -103,7 +103,7 @@ def _damage(path: Path, error: Exception) -> str:
     try:
         read(path)
     except ProtokError as known:
-        return known.found
+        return known.cause
     first: BaseException = error
     while first.__context__ is not None:  # the reason; what follows only says where it was met
         first = first.__context__

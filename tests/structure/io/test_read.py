@@ -49,7 +49,7 @@ def test_nasty_files(shared, file):
             read(path)
         error = caught.value
         assert type(error).__name__ == expected["error"]
-        assert error.found == expected["says"] and error.remedy
+        assert error.cause == expected["says"] and error.remedy
         assert str(path) in str(error)
         return
     s = read(path)

@@ -104,7 +104,7 @@ def check(folder, data, **options):
     try:
         s = read(path, **options)
     except ProtokError as error:
-        assert error.found and str(path) in str(error)
+        assert error.cause and str(path) in str(error)
         return ""
     assert len(s) > 0 and set(s.sequence) <= LETTERS
     assert np.isfinite(s.coords).any() and np.isfinite(s.coords[s.mask][:, :3]).all()

@@ -123,7 +123,7 @@ def read_members(
     if "" in missing and not isinstance(damage, CorruptFile):
         damage = FormatError("an archive without structure files", "unpack it")
     for name in missing:
-        yield name, type(damage)(damage.found, damage.remedy)
+        yield name, type(damage)(damage.cause, damage.remedy)
 
 
 def _bounded(member: Member, read: Callable[[int], bytes], limit: int) -> bytes:

@@ -184,7 +184,7 @@ def test_a_damaged_header_is_not_the_end(texts, tmp_path):
     path.write_bytes(data)
     results = list(encode_files(path, Tiny()))
     assert [one.name for result in results for one in result.tokens] == ["s0", "s1"]
-    assert "damaged" in results[-1].errors[0].found
+    assert "damaged" in results[-1].errors[0].cause
 
 
 def test_a_damaged_zip_member_costs_itself(texts, tmp_path):
@@ -227,13 +227,13 @@ def test_bombs_are_rows(texts, tmp_path, name, monkeypatch):
     # The stream of a compressed tar is given up as a whole, since what follows cannot be reached.
     assert good == ([] if name == "a.tar.gz" else [f"s{number}" for number in range(5)])
     if name == "a.tar.gz":
-        assert "compressed bytes unpack to more than" in results[-1].errors[0].found
+        assert "compressed bytes unpack to more than" in results[-1].errors[0].cause
 
 
 def test_archives_without_structures_say_so(tmp_path):
     path = pack(tmp_path / "a.zip", {"x.txt": b""})
     (result,) = encode_files(path, Tiny())
-    assert "without structure files" in result.errors[0].found
+    assert "without structure files" in result.errors[0].cause
     assert not archives.is_archive(tmp_path / "nothing.tar")
 
 
@@ -324,7 +324,7 @@ def test_holes_of_a_sparse_member_are_not_unpacked(texts, tmp_path):
     tar(path, {"good.pdb": texts["deep/s0.pdb"]})
     path.write_bytes(sparse(2**30, b"x" * 10) + path.read_bytes())
     holes, good = encode_files(path, Tiny())
-    assert "sparse" in holes.errors[0].found and [one.name for one in good.tokens] == ["good"]
+    assert "sparse" in holes.errors[0].cause and [one.name for one in good.tokens] == ["good"]
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
@@ -406,4 +406,4 @@ def test_foldcomp_index_that_lies(tmp_path, line):
     path.write_bytes(b"FCMP" * 9)
     Path(f"{path}.index").write_text(f"0\t{line}\n")
     (result,) = encode_files(path, Tiny())
-    assert "index" in result.errors[0].found
+    assert "index" in result.errors[0].cause

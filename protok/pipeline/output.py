@@ -1,0 +1,150 @@
+"""The finished output of a batch job: how it appears, and what it says that it was made of."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import itertools
+import json
+import re
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protok.common.files import atomic_folder, atomic_path
+from protok.errors import ProtokError
+from protok.pipeline.inputs import Source
+from protok.pipeline.journal import PART_ROWS, Entry, Journal, difference
+from protok.tokens.files import save, scan
+from protok.tokens.parquet import token_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Keys of an output's Parquet metadata under which it says what it was made of, and what failed:
+# that is packed, as readers refuse metadata of 100 MB and a large job has many notes.
+MADE_OF, FAILED = b"protok.made_of", b"protok.errors_and_notes"
+# Files of a dataset, and chains in each.
+PART, FILE_ROWS = "part-", 100_000
+
+
+def check_suffix(out: Path) -> None:
+    """Refuse an unknown suffix before the work, not after it."""
+    if out.suffix:
+        with tempfile.TemporaryDirectory() as folder:
+            save([], Path(folder, out.name))
+
+
+def error_rows(entries: Iterable[Entry]) -> list[tuple[str, str, str]]:
+    """Rows of the error table: file, chain, reason."""
+    return [(entry.source.path, chain, reason) for entry in entries for chain, reason in entry.errors]
+
+
+def made_of(job: dict[str, Any], sources: Sequence[Source], entries: Sequence[Entry]) -> dict[str, Any]:
+    """What an output says about itself, so that the same call finds its work done."""
+    return {
+        "job": job,
+        "inputs": _digest(sources),
+        "files": len(sources),
+        "chains": sum(entry.rows for entry in entries),
+        "residues": sum(entry.residues for entry in entries),
+        "errors": error_rows(entries),
+        "notes": [(entry.source.path, note) for entry in entries for note in entry.notes],
+    }
+
+
+def _digest(sources: Sequence[Source]) -> str:
+    return hashlib.sha256(json.dumps([asdict(source) for source in sources]).encode()).hexdigest()
+
+
+def finish(
+    journal: Journal, sources: Sequence[Source], out: Path, stored: dict[str, Any], ordered: bool
+) -> None:
+    """Join the parts of a journal, and let the output appear at once; `stored` is of `made_of`."""
+    tables = journal.tables(sources, ordered)
+    # Drafts lie in the folder of the journal, which goes with all that a kill may leave in it.
+    if out.suffix.lower() == ".parquet":
+        with atomic_path(out, journal.folder) as joined:
+            join(tables, joined, stored)
+    elif out.suffix:
+        joined = journal.folder / "joined.parquet"
+        join(tables, joined, stored)
+        save(scan(joined), out)
+    else:
+        with atomic_folder(out, journal.folder) as dataset:
+            for number in itertools.count():
+                if not join(tables, dataset / f"{PART}{number:06}.parquet", stored, FILE_ROWS):
+                    break
+
+
+def join(tables: Iterator[pa.Table], path: Path, stored: dict[str, Any], most: float = float("inf")) -> bool:
+    """Write tables into one file until it has `most` rows; False if there were not so many."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rest = {key: stored[key] for key in ("errors", "notes") if key in stored}
+    plain = {key: value for key, value in stored.items() if key not in rest}
+    packed = base64.b64encode(zlib.compress(json.dumps(rest).encode()))
+    schema = token_schema()
+    schema = schema.with_metadata({**(schema.metadata or {}), MADE_OF: json.dumps(plain), FAILED: packed})
+    total = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        held, rows = [], 0
+        for table in tables:
+            held.append(table.replace_schema_metadata(schema.metadata))
+            rows, total = rows + len(table), total + len(table)
+            if rows >= PART_ROWS or total >= most:
+                writer.write_table(pa.concat_tables(held))
+                held, rows = [], 0
+            if total >= most:
+                return True
+        if held:
+            writer.write_table(pa.concat_tables(held))
+    return False
+
+
+def read_stored(out: Path) -> dict[str, Any]:
+    """What a finished Parquet output says that it was made of; empty if it says nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with contextlib.suppress(pa.ArrowException, OSError):
+        file = out if out.suffix else out / f"{PART}{0:06}.parquet"
+        metadata = pq.read_schema(file).metadata or {}
+        if MADE_OF in metadata and FAILED in metadata:
+            rest = zlib.decompress(base64.b64decode(metadata[FAILED]))
+            return json.loads(metadata[MADE_OF]) | json.loads(rest)
+    return {}
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder holds an output of `encode_all`, and nothing else."""
+    ours = all(re.fullmatch(rf"{PART}\d{{6}}\.parquet", path.name) for path in folder.iterdir())
+    return ours and bool(read_stored(folder))
+
+
+def same_job(out: Path, job: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
+    """What a finished output was made of.
+
+    Raises
+    ------
+    ProtokError
+        If that is not this job, or not known.
+    """
+    stored = read_stored(out) if out.suffix.lower() in (".parquet", "") else {}
+    if stored.get("job") == job and stored.get("inputs") == _digest(sources):
+        return stored
+    if not stored:
+        cause = "exists and does not say what it was made of"
+    elif stored["job"] != job:
+        cause = f"exists and was made otherwise: {difference(stored['job'], job)}"
+    else:
+        cause = (
+            f"exists and was made of other inputs: {stored['files']} files then, "
+            f"{len(sources)} now, or with other content"
+        )
+    raise ProtokError(cause, "write elsewhere, or overwrite it (--overwrite)", file=str(out))
