@@ -135,10 +135,9 @@ def _held_out(path: str | Path) -> Pictures:
 def usage(tokenizer: ImageTokenizer, counts: np.ndarray) -> dict[str, float]:
     """Share of the codes in use, their perplexity and effective dimension, means over levels."""
     n = len(counts)
-    quantizer = tokenizer.quantizer
-    tables = list(quantizer.levels) if tokenizer.levels > 1 else [quantizer]
     dimension = 0.0
-    for table, count in zip(tables, counts, strict=False):
+    # Of fewer levels than there are only the first are counted.
+    for table, count in zip(tokenizer.tables, counts, strict=False):
         share = torch.from_numpy(count / count.sum())
         codes = table.lookup(torch.arange(len(count), device=table.usage.device)).cpu().double()
         codes = codes - share @ codes

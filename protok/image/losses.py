@@ -44,10 +44,13 @@ class Perceptual(nn.Module):
         If the file is not one.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, weights: str | Path):
         super().__init__()
         state = _read_state(Path(weights))
-        self.blocks, self.lins = nn.ModuleList(), []
+        self.blocks = nn.ModuleList()
         try:
             for i, block in enumerate(VGG16):
                 layers: list[nn.Module] = [nn.MaxPool2d(2)] if i else []
@@ -79,7 +82,7 @@ class Perceptual(nn.Module):
         for i, block in enumerate(self.blocks):
             a, b = block(a), block(b)
             gap = (F.normalize(a, dim=1, eps=1e-10) - F.normalize(b, dim=1, eps=1e-10)).square()
-            share = getattr(self, f"share{i}")[:, None, None]
+            share = self.get_buffer(f"share{i}")[:, None, None]
             total = total + (gap * share).sum(1).mean()
         return total
 

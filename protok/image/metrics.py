@@ -53,6 +53,7 @@ class Gist(nn.Module):
     num_features = 132
     #: Of an image, so that the coarsest scale has room for a filter.
     smallest = 20
+    filters: Tensor
 
     def __init__(self) -> None:
         super().__init__()

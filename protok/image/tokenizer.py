@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from protok.image.config import ImageConfig
 from protok.image.network import ImageNetwork
 from protok.image.pixels import as_pixels
 from protok.image.tokens import ImageTokens
-from protok.quantize import ProVQ, ResidualVQ
+from protok.quantize import ProVQ, Quantizer, ResidualVQ
 
 #: Pixels that go through the network at once, unless one image has more.
 PIXELS = 1 << 18
@@ -39,6 +39,8 @@ class ImageTokenizer(DeviceMixin):
         What is known of the weights' origin; kept in the saved configuration.
     """
 
+    network: ImageNetwork
+
     def __init__(self, network: ImageNetwork, *, provenance: Mapping[str, Any] | None = None):
         self.network = network
         self.provenance = dict(provenance or {})
@@ -52,7 +54,7 @@ class ImageTokenizer(DeviceMixin):
         return f"ImageTokenizer({self.codebook}, f={self.factor}, {levels}{self.size} codes)"
 
     @property
-    def quantizer(self) -> Any:
+    def quantizer(self) -> Quantizer:
         """The quantizer, out of its curriculum.
 
         Raises
@@ -66,26 +68,34 @@ class ImageTokenizer(DeviceMixin):
         return quantizer.inner if isinstance(quantizer, ProVQ) else quantizer
 
     @property
+    def tables(self) -> list[Quantizer]:
+        """Of each level the quantizer, coarse first; empty if the model is continuous."""
+        if self.network.quantizer is None:
+            return []
+        quantizer = self.quantizer
+        if isinstance(quantizer, ResidualVQ) and len(quantizer.levels) > 1:
+            return [cast(Quantizer, level) for level in quantizer.levels]
+        return [quantizer]
+
+    @property
     def levels(self) -> int:
         """Ids at each place; 1 but for a residual quantizer."""
-        residual = self.network.quantizer is not None and isinstance(self.quantizer, ResidualVQ)
-        return len(self.quantizer.levels) if residual else 1
+        return max(1, len(self.tables))
 
     def _fingerprint(self) -> str:
         """Of everything that ids depend on: encoder and codebook, both saved exactly."""
         if self.network.quantizer is None:
             return "continuous"
-        found = hashlib.sha256()
-        levels = self.quantizer.levels if self.levels > 1 else [self.quantizer]
+        sha256 = hashlib.sha256()
         with torch.no_grad():
             parts = dict(self.network.encoder.state_dict())
-            for i, level in enumerate(levels):
-                every = torch.arange(self.size, device=level.usage.device)
-                parts[f"codes.{i}"] = level.lookup(every)
+            for i, table in enumerate(self.tables):
+                every = torch.arange(self.size, device=table.usage.device)
+                parts[f"codes.{i}"] = table.lookup(every)
         for key, value in parts.items():
-            found.update(key.encode())
-            found.update(value.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
-        return found.hexdigest()[:8]
+            sha256.update(key.encode())
+            sha256.update(value.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
+        return sha256.hexdigest()[:8]
 
     def encode(self, image: Any, *, name: str = "") -> ImageTokens:
         """Codes of an image.
@@ -115,13 +125,13 @@ class ImageTokenizer(DeviceMixin):
         called = [""] * len(pixels) if names is None else list(names)
         ids: list[np.ndarray] = [np.zeros(0)] * len(pixels)
         for rows, z in self._latents(pixels):
-            found = quantizer.assign(z.reshape(-1, z.shape[-1])).cpu().numpy().astype(np.int32)
-            found = found.reshape(*z.shape[:-1], *quantizer.code_shape)
-            for row, one in zip(rows, found, strict=True):
-                ids[row] = one
+            assigned = quantizer.assign(z.reshape(-1, z.shape[-1])).cpu().numpy().astype(np.int32)
+            assigned = assigned.reshape(*z.shape[:-1], *quantizer.code_shape)
+            for row, codes in zip(rows, assigned, strict=True):
+                ids[row] = codes
         return [
-            ImageTokens(one, self.size, self.codebook, *x.shape[:2], self.factor, name)
-            for one, x, name in zip(ids, pixels, called, strict=True)
+            ImageTokens(codes, self.size, self.codebook, x.shape[0], x.shape[1], self.factor, name)
+            for codes, x, name in zip(ids, pixels, called, strict=True)
         ]
 
     def decode(self, tokens: ImageTokens, *, levels: int | None = None) -> np.ndarray:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from protok.common.run import TrainingModule, TrainingRun
@@ -108,36 +110,36 @@ class ImageTraining(TrainingModule):
             values["perceptual"] = self._perceptual[0].to(x.device)(y, x).float()
             faithful = faithful + loss.perceptual * values["perceptual"]
         total = faithful
-        contest = self.discriminator is not None and progress >= loss.adversarial_start
-        if contest:
-            values["lifelike"] = lifelike = -self.discriminator(y).float().mean()
+        critic = self.discriminator if progress >= loss.adversarial_start else None
+        if critic is not None:
+            values["lifelike"] = lifelike = -critic(y).float().mean()
             weight = balance(faithful, lifelike, self.network.decoder.last)
             total = total + loss.adversarial * weight * lifelike
-        if out.quantized is not None:
+        if quantizer is not None and out.quantized is not None:
             total = total + out.quantized.loss
             values["commitment"], values["relative_error"] = out.quantized.loss, out.quantized.error
             values["perplexity"] = quantizer.perplexity()
-        optimisers, schedules = _listed(self.optimizers()), _listed(self.lr_schedulers())
-        main, rate = optimisers[0], schedules[0]
+        # Lightning gives one thing for one and a list for several.
+        optimisers, rate = self.optimizers(), self.lr_schedulers()
+        main = optimisers[0] if isinstance(optimisers, list) else optimisers
+        assert isinstance(rate, LambdaLR)
         values |= {"loss": total, "lr": rate.get_last_lr()[0]}
         main.zero_grad()
         self.manual_backward(total)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), optim.clip)
         main.step()
         rate.step()
-        if contest:
-            values["discriminator"] = self._contest(optimisers[1], x, y.detach())
-            schedules[1].step()
+        if critic is not None:
+            values["discriminator"] = contest = discriminator_loss(
+                critic(x).float(), critic(y.detach()).float()
+            )
+            # The bare optimiser: Lightning counts the steps of its wrappers as steps of the run.
+            other = self.trainer.optimizers[1]
+            other.zero_grad()
+            self.manual_backward(contest)
+            torch.nn.utils.clip_grad_norm_(critic.parameters(), optim.clip)
+            other.step()
         self.record(done + 1, values, "hardness", "pixel")
-
-    def _contest(self, optimiser: Any, x: Tensor, y: Tensor) -> Tensor:
-        loss = discriminator_loss(self.discriminator(x).float(), self.discriminator(y).float())
-        optimiser.zero_grad()
-        self.manual_backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.recipe.optim.clip)
-        # The bare optimiser: Lightning counts the steps of its wrappers as steps of the run.
-        optimiser.optimizer.step()
-        return loss
 
     def validation_step(self, batch: Any, index: int) -> None:
         """Held-out images: scores from hard codes, what the codes cost, and their use."""
@@ -161,22 +163,15 @@ class ImageTraining(TrainingModule):
         values = {f"valid_{key}": value for key, value in values.items()}
         self.record_validation(values, len(self.held_out), "valid_psnr")
 
-    def configure_optimizers(self) -> tuple[list, list]:
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
         """AdamW for the network, whose rate rises and falls as a cosine; Adam for the other."""
         main, rate = scheduled_adamw(self.network, self.recipe.optim)
-        optimisers, rates = [main], [rate]
-        if self.discriminator is not None:
-            other = torch.optim.Adam(
-                self.discriminator.parameters(), self.recipe.loss.discriminator_lr, (0.5, 0.9)
-            )
-            optimisers.append(other)
-            rates.append(torch.optim.lr_scheduler.LambdaLR(other, lambda step: 1.0))
-        return optimisers, [{"scheduler": one, "interval": "step"} for one in rates]
-
-
-def _listed(found: Any) -> list:
-    """Lightning gives one thing for one and a list for several."""
-    return found if isinstance(found, list) else [found]
+        if self.discriminator is None:
+            return [main], [rate]
+        adam = torch.optim.Adam(
+            self.discriminator.parameters(), self.recipe.loss.discriminator_lr, (0.5, 0.9)
+        )
+        return [main, adam], [rate]
 
 
 def run(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from protok.analysis.alignment import LOCAL_GAP, alignment_score, tm_align
-from protok.errors import ProtokError, Unsupported
+from protok.errors import Unsupported
 from protok.prior.corpus import Corpus
 from protok.structure.backbone import Backbone
 from protok.tokenizers.protocol import Decodes, HasCodeVectors, Tokenizer
@@ -119,8 +119,9 @@ def diversity(
         first, second = first[some], second[some]
     if not len(first):
         return {"pairs": 0}
-    tm = np.array([_tm(backbones[i], backbones[j]) for i, j in zip(first, second, strict=True)])
-    near = [table.align(codes[i], codes[j]) for i, j in zip(first, second, strict=True)]
+    pairs = list(zip(first.tolist(), second.tolist(), strict=True))
+    tm = np.array([tm_align(backbones[i], backbones[j]) for i, j in pairs])
+    near = [table.align(codes[i], codes[j]) for i, j in pairs]
     found = {"pairs": len(first), "tm_score": float(tm.mean()), "code_distance": float(1 - np.mean(near))}
     if every:
         found["clusters"] = _clusters(len(codes), first[tm > 0.5], second[tm > 0.5]) / len(codes)
@@ -166,7 +167,7 @@ def novelty(
             if i not in decoded:
                 (tokens,) = as_tokens(layout, [library.corpus.codes[i]], [Request()])
                 decoded[i] = tokenizer.decode(tokens)
-            scores.append(_tm(backbone, decoded[i]))
+            scores.append(tm_align(backbone, decoded[i]))
         at = int(np.argmax(scores))
         best.append(scores[at])
         aligned.append(found[0][1])
@@ -178,12 +179,3 @@ def novelty(
         "novel": float(np.mean(np.array(best) < 0.5)),
         "nearest": nearest,
     }
-
-
-def _tm(one: Backbone, two: Backbone) -> float:
-    try:
-        return tm_align(one, two)
-    except ModuleNotFoundError as error:
-        raise ProtokError(
-            f"TM-scores of other chains need {error.name}", "pip install 'protok[prior]'"
-        ) from error

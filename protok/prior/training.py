@@ -56,7 +56,8 @@ class PriorTraining(TrainingModule):
         torch.manual_seed(self.recipe.optim.seed * 1_000_003 + self.global_step)
         total, n = self.prior.losses(batch)
         loss = total.sum() / n.sum()
-        values = {"bits": loss / np.log(2), "lr": self.lr_schedulers().get_last_lr()[0]}
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        values = {"bits": loss / np.log(2), "lr": rate}
         self.record(self.global_step + 1, values, "bits")
         return loss
 
