@@ -102,6 +102,29 @@ def print_json(value: Any) -> None:
     print(json.dumps(finite(value), indent=1))
 
 
+def print_result(value: dict, as_json: bool) -> None:
+    """Print a dictionary of plain values, as JSON or a line a key."""
+    if as_json:
+        print_json(value)
+    else:
+        print_nested(value)
+
+
+def run_training(arguments: argparse.Namespace, module: str, extra: str, **data: Any) -> Path | None:
+    """Let a module train what `run_arguments` say; None, with a message, where its extra is missing."""
+    from importlib import import_module
+
+    try:
+        training = import_module(module)
+    except ModuleNotFoundError as error:
+        say(f"error: training needs {error.name}: pip install 'protok[{extra}]'")
+        return None
+    overrides = settings(arguments.overrides)
+    return training.run(
+        arguments.recipe, out=arguments.out, overrides=overrides, resume=arguments.resume, **data
+    )
+
+
 MODEL = "protok-512"
 EXIT_CODES = """\
 exit codes: 0 all well; 1 some inputs failed (see the error table); 2 wrong use; 130 interrupted

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from protok.errors import FormatError
-from protok.image.config import LossConfig
 
 #: Convolutions of VGG-16 in torchvision's numbering, block by block; a block ends at a tap.
 VGG16 = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
@@ -137,15 +136,6 @@ def balance(faithful: Tensor, lifelike: Tensor, last: Tensor) -> Float[Tensor, "
 
     The adaptive weight of VQGAN (Esser et al. 2021, arXiv 2012.09841, equation 7).
     """
-    one = torch.autograd.grad(faithful, last, retain_graph=True)[0].norm()
-    other = torch.autograd.grad(lifelike, last, retain_graph=True)[0].norm()
-    return (one / (other + 1e-4)).clamp(0, 1e4).detach()
-
-
-def smallest_side(config: LossConfig) -> int:
-    """Side in pixels of the smallest image that the chosen losses can look at."""
-    side = 16 if config.perceptual else 1
-    if config.adversarial:
-        # Two convolutions of stride 1 take a pixel each.
-        side = max(side, 3 * 2**config.discriminator_layers)
-    return side
+    first = torch.autograd.grad(faithful, last, retain_graph=True)[0].norm()
+    second = torch.autograd.grad(lifelike, last, retain_graph=True)[0].norm()
+    return (first / (second + 1e-4)).clamp(0, 1e4).detach()

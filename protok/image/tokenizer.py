@@ -121,7 +121,7 @@ class ImageTokenizer(DeviceMixin):
     def encode_batch(self, images: Iterable[Any], *, names: Iterable[str] | None = None) -> list[ImageTokens]:
         """Codes of several images of any sizes; those of one size go through together."""
         quantizer = self.quantizer
-        pixels = [as_pixels(one) for one in images]
+        pixels = [as_pixels(image) for image in images]
         called = [""] * len(pixels) if names is None else list(names)
         ids: list[np.ndarray] = [np.zeros(0)] * len(pixels)
         for rows, z in self._latents(pixels):
@@ -153,11 +153,11 @@ class ImageTokenizer(DeviceMixin):
 
     def decode_batch(self, tokens: Iterable[ImageTokens], *, levels: int | None = None) -> list[np.ndarray]:
         """Pixels of several images' codes."""
-        tokens = [one if levels is None else one.prefix(levels) for one in tokens]
-        for one in tokens:
-            self._check(one)
+        tokens = [image.prefix(levels) for image in tokens]
+        for image in tokens:
+            self._check(image)
         out: list[np.ndarray] = [np.zeros(0)] * len(tokens)
-        for rows in _alike([one.ids.shape for one in tokens], self.factor**2):
+        for rows in _alike([image.ids.shape for image in tokens], self.factor**2):
             ids = np.stack([tokens[i].ids for i in rows]).astype(np.int64)
             with torch.no_grad():
                 z = self.quantizer.lookup(torch.from_numpy(ids).to(self.device))
@@ -224,13 +224,13 @@ class ImageTokenizer(DeviceMixin):
         Encoder and codebook are kept in float32, since rounding would change codes;
         the decoder in float16.
         """
-        said = {
+        config = {
             "kind": KIND,
             "codebook": self.codebook,
             "model": asdict(self.network.config),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        return save_model(folder, self.network, said, half="decoder.")
+        return save_model(folder, self.network, config, half="decoder.")
 
     @classmethod
     def from_pretrained(cls, name: str | Path = DEFAULT) -> ImageTokenizer:
@@ -243,9 +243,9 @@ class ImageTokenizer(DeviceMixin):
         """
         folder = find_model(name, KIND)
 
-        def parse(said: dict[str, Any], _: Any) -> tuple[ImageNetwork, Any]:
-            config = from_dict(ImageConfig, said["model"], str(folder))
-            return ImageNetwork(config), said.get("provenance")
+        def parse(settings: dict[str, Any], _: Any) -> tuple[ImageNetwork, Any]:
+            config = from_dict(ImageConfig, settings["model"], str(folder))
+            return ImageNetwork(config), settings.get("provenance")
 
         (network, provenance), state = read_model(folder, "an image tokenizer", parse, KIND)
         load_weights(network, state, folder)

@@ -6,7 +6,6 @@ killed and resumed goes on as if nothing had happened.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,16 +21,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from protok.common.run import TrainingModule, TrainingRun
 from protok.common.settings import RecipeError
 from protok.common.trainer import every_twentieth, scheduled_adamw, world_and_rank
-from protok.image.config import ImageRecipe, check, read_image_recipe
+from protok.image.config import ImageRecipe, read_image_recipe
 from protok.image.dataset import Pictures, has_part, open_pictures
-from protok.image.losses import (
-    Discriminator,
-    Perceptual,
-    balance,
-    discriminator_loss,
-    pixel_loss,
-    smallest_side,
-)
+from protok.image.losses import Discriminator, Perceptual, balance, discriminator_loss, pixel_loss
 from protok.image.metrics import Scorer
 from protok.image.network import ImageNetwork
 from protok.image.tokenizer import ImageTokenizer, to_unit
@@ -202,12 +194,13 @@ def run(
         ``recipe.json`` save those that are given anew.
     """
     training = TrainingRun(out, resume)
-    plan = read_image_recipe(recipe, training.options(overrides, images), training.settings)
+    options = training.options(overrides, images)
     start = None if init is None else ImageTokenizer.from_pretrained(init)
     if start is not None:
-        plan = dataclasses.replace(plan, model=start.network.config)
-        check(plan, str(init))
-    _check_data(plan)
+        options = {**options, "model": asdict(start.network.config)}
+    plan = read_image_recipe(recipe, options, training.settings)
+    if not plan.data.train:
+        raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
     train, valid = parts(plan)
     plan = training.begin(plan, train.digest())
     module = ImageTraining(plan, valid.squares(plan.data.size, plan.valid.images))
@@ -233,16 +226,6 @@ def run(
     )
     tokenizer = ImageTokenizer(module.network.eval())
     return training.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))
-
-
-def _check_data(plan: ImageRecipe) -> None:
-    if not plan.data.train:
-        raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
-    if plan.data.size < smallest_side(plan.loss):
-        raise RecipeError(
-            f"images of {plan.data.size} pixels are too small for the chosen losses",
-            f"they need {smallest_side(plan.loss)}",
-        )
 
 
 def parts(plan: ImageRecipe) -> tuple[Pictures, Pictures]:

@@ -76,10 +76,7 @@ class PriorOptimConfig(OptimSettings):
     lr: float = 6e-4
     weight_decay: float = 0.1
     lr_warmup_steps: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least_one(self, "batch")
+    positive = ("steps", "batch")
 
 
 @dataclass(frozen=True)
@@ -87,10 +84,7 @@ class PriorValidConfig(ValidSettings):
     """What is measured on the way: so many held-out records."""
 
     records: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least_one(self, "records")
+    positive = ("every", "records")
 
 
 @dataclass(frozen=True)
@@ -108,11 +102,5 @@ def read_prior_recipe(
     overrides: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> PriorRecipe:
-    """Read a recipe (see `protok.common.settings.read_settings`).
-
-    Raises
-    ------
-    RecipeError
-        For an unknown key, naming near ones, or a value of the wrong type.
-    """
+    """Read a recipe: parameters and errors are those of `protok.common.settings.read_settings`."""
     return read_settings(PriorRecipe, path, overrides, defaults)

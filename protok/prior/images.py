@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from protok.image.tokenizer import ImageTokenizer
 
 
-def as_tokens(
-    layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Request], name: str = "sample"
-) -> list[ImageTokens]:
+def as_tokens(layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Request]) -> list[ImageTokens]:
     """Tokens of sampled codes, named class/sample-0001 and so on.
 
     Raises
@@ -33,13 +31,13 @@ def as_tokens(
     if not layout.grid:
         raise Unsupported(f"{layout.codebook} codes chains", "give a prior over images")
     height, width, factor = layout.pixels
-    found = []
-    for i, (ids, one) in enumerate(zip(codes, wanted, strict=True)):
-        folder = "" if one.condition is None else f"{one.condition}/"
+    tokens = []
+    for i, (ids, request) in enumerate(zip(codes, wanted, strict=True)):
+        folder = "" if request.condition is None else f"{request.condition}/"
         ids = ids if layout.levels > 1 else ids[..., 0]
-        called = f"{folder}{name}-{i + 1:04d}"
-        found.append(ImageTokens(ids, layout.size, layout.codebook, height, width, factor, called))
-    return found
+        called = f"{folder}sample-{i + 1:04d}"
+        tokens.append(ImageTokens(ids, layout.size, layout.codebook, height, width, factor, called))
+    return tokens
 
 
 def decoder(name: ImageTokenizer | str | Path, layout: Layout) -> ImageTokenizer:
@@ -61,8 +59,8 @@ def repetition(codes: Sequence[np.ndarray], corpus: Corpus) -> float:
 
     Of the training image that shares most: 1 for a sample that was learned by heart.
     """
-    learned = np.stack([one[..., 0].ravel() for one in corpus.codes])
-    shares = [(learned == one[..., 0].ravel()).mean(1).max() for one in codes]
+    learned = np.stack([image[..., 0].ravel() for image in corpus.codes])
+    shares = [(learned == image[..., 0].ravel()).mean(1).max() for image in codes]
     return float(np.mean(shares))
 
 
@@ -87,6 +85,6 @@ def likeness(
     real = originals.squares(side)
     some = originals.squares(side, len(samples))
     again = np.stack(tokenizer.decode_batch(tokenizer.encode_batch(some)))
-    found = frechet(samples, real, inception)
-    (key,) = (k for k in found if k in ("gfid", "frechet_gist"))
-    return {**found, f"{key}_of_reconstructions": frechet(again, real, inception)[key]}
+    result = frechet(samples, real, inception)
+    (key,) = (k for k in result if k in ("gfid", "frechet_gist"))
+    return {**result, f"{key}_of_reconstructions": frechet(again, real, inception)[key]}

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from protok.common.checkpoint import DeviceMixin, load_weights, read_model, save_model
+from protok.common.extras import extra_module
 from protok.common.settings import from_dict
-from protok.errors import ProtokError
 from protok.prior.config import PriorConfig
 from protok.prior.layout import Layout, Row
 from protok.tokens.vocabulary import PAD
@@ -27,18 +27,8 @@ IGNORED = -100
 
 
 def transformers() -> Any:
-    """The module ``transformers``, which an extra brings.
-
-    Raises
-    ------
-    ProtokError
-        If it is not installed.
-    """
-    try:
-        import transformers as found
-    except ModuleNotFoundError as error:
-        raise ProtokError(f"a prior needs {error.name}", "pip install 'protok[prior]'") from error
-    return found
+    """The module ``transformers`` (see `protok.common.extras.extra_module`)."""
+    return extra_module("transformers", "a prior needs transformers", "prior")
 
 
 def build_network(config: PriorConfig, layout: Layout) -> nn.Module:
@@ -145,23 +135,23 @@ class Prior(DeviceMixin):
     @torch.no_grad()
     def bits(self, rows: Sequence[Row], batch: int = 8) -> np.ndarray:
         """Mean bits for a scored id of each row: log2 of what it is as good as choosing from."""
-        found = []
+        means = []
         for start in range(0, len(rows), batch):
             parts = {k: v.to(self.device) for k, v in stack(rows[start : start + batch]).items()}
             total, n = self.losses(parts)
-            found.append((total / n / np.log(2)).cpu().numpy())
-        return np.concatenate(found)
+            means.append((total / n / np.log(2)).cpu().numpy())
+        return np.concatenate(means)
 
     def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write ``config.json`` and ``model.safetensors``, which need nothing else."""
-        said = {
+        saved = {
             "kind": KIND,
             "codebook": self.layout.codebook,
             "model": asdict(self.config),
             "layout": asdict(self.layout),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        return save_model(folder, self.network, said, exclude=TIED)
+        return save_model(folder, self.network, saved, exclude=TIED)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Prior:
@@ -174,10 +164,10 @@ class Prior(DeviceMixin):
         """
         folder = Path(folder)
 
-        def parse(said: dict[str, Any], _: Any) -> tuple[PriorConfig, Layout, Any]:
-            config = from_dict(PriorConfig, said["model"], str(folder))
-            layout = from_dict(Layout, said["layout"], str(folder))
-            return config, layout, said.get("provenance")
+        def parse(saved: dict[str, Any], _: Any) -> tuple[PriorConfig, Layout, Any]:
+            config = from_dict(PriorConfig, saved["model"], str(folder))
+            layout = from_dict(Layout, saved["layout"], str(folder))
+            return config, layout, saved.get("provenance")
 
         (config, layout, provenance), state = read_model(folder, "a prior", parse, KIND)
         network = build_network(config, layout)

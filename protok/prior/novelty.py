@@ -45,16 +45,16 @@ class Codes:
         mean = (usage / usage.sum()) @ vectors
         return cls(100 * (vectors @ vectors.T - mean @ mean))
 
-    def align(self, one: np.ndarray, two: np.ndarray) -> float:
+    def align(self, first: np.ndarray, second: np.ndarray) -> float:
         """Normalised local alignment score of two chains of codes, 0..1."""
-        one, two = one[one >= 0], two[two >= 0]
-        own = np.sqrt(float(self._own(one)) * float(self._own(two)))
-        score = alignment_score(self.score[one][:, two], gap=LOCAL_GAP, local=True)
+        first, second = first[first >= 0], second[second >= 0]
+        own = np.sqrt(float(self._own(first)) * float(self._own(second)))
+        score = alignment_score(self.score[first][:, second], gap=LOCAL_GAP, local=True)
         return float(score / own) if own else 0.0
 
-    def _own(self, one: np.ndarray) -> int:
+    def _own(self, first: np.ndarray) -> int:
         # Along the diagonal every residue scores, so no other alignment is better.
-        return int(np.rint(self.score[one, one]).sum())
+        return int(np.rint(self.score[first, first]).sum())
 
 
 class Library:
@@ -70,7 +70,7 @@ class Library:
 
     def __init__(self, corpus: Corpus, codes: Codes):
         self.corpus, self.codes = corpus, codes
-        pairs = [self._pairs(one) for one in corpus.codes]
+        pairs = [self._pairs(chain) for chain in corpus.codes]
         self._flat = np.concatenate(pairs)
         self._chain = np.repeat(np.arange(len(pairs)), [len(p) for p in pairs])
         self._n = np.array([max(1, len(p)) for p in pairs])
@@ -96,8 +96,8 @@ class Library:
         shared = np.bincount(self._chain[here], self._weight[here], minlength=len(self.corpus))
         # By chance a long chain shares more.
         order = np.argsort(-shared / np.sqrt(self._n), kind="stable")[:most]
-        found = [(int(i), self.codes.align(codes, self.corpus.codes[i])) for i in order]
-        return sorted(found, key=lambda hit: -hit[1])
+        hits = [(int(i), self.codes.align(codes, self.corpus.codes[i])) for i in order]
+        return sorted(hits, key=lambda hit: -hit[1])
 
 
 def diversity(
@@ -122,10 +122,10 @@ def diversity(
     pairs = list(zip(first.tolist(), second.tolist(), strict=True))
     tm = np.array([tm_align(backbones[i], backbones[j]) for i, j in pairs])
     near = [table.align(codes[i], codes[j]) for i, j in pairs]
-    found = {"pairs": len(first), "tm_score": float(tm.mean()), "code_distance": float(1 - np.mean(near))}
+    result = {"pairs": len(first), "tm_score": float(tm.mean()), "code_distance": float(1 - np.mean(near))}
     if every:
-        found["clusters"] = _clusters(len(codes), first[tm > 0.5], second[tm > 0.5]) / len(codes)
-    return found
+        result["clusters"] = _clusters(len(codes), first[tm > 0.5], second[tm > 0.5]) / len(codes)
+    return result
 
 
 def _clusters(n: int, first: np.ndarray, second: np.ndarray) -> int:
@@ -160,18 +160,18 @@ def novelty(
     layout = Layout(library.corpus.codebook, library.corpus.size)
     decoded: dict[int, Backbone] = {}
     best, aligned, nearest = [], [], []
-    for one, backbone in zip(codes, backbones, strict=True):
-        found = library.search(one)[:hits]
+    for ids, backbone in zip(codes, backbones, strict=True):
+        nearby = library.search(ids)[:hits]
         scores = []
-        for i, _ in found:
+        for i, _ in nearby:
             if i not in decoded:
                 (tokens,) = as_tokens(layout, [library.corpus.codes[i]], [Request()])
                 decoded[i] = tokenizer.decode(tokens)
             scores.append(tm_align(backbone, decoded[i]))
         at = int(np.argmax(scores))
         best.append(scores[at])
-        aligned.append(found[0][1])
-        nearest.append(library.corpus.names[found[at][0]])
+        aligned.append(nearby[0][1])
+        nearest.append(library.corpus.names[nearby[at][0]])
     return {
         "library": len(library.corpus),
         "alignment": float(np.mean(aligned)),

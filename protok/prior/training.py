@@ -104,9 +104,8 @@ def run(
     plan = training.begin(plan, train.digest)
     layout = train.layout(plan.data)
     prior = Prior(plan.model, layout, build_network(plan.model, layout))
-    kind = layout.condition
-    some = np.linspace(0, len(valid) - 1, min(plan.valid.records, len(valid))).astype(int)
-    held_out = [layout.row(valid.codes[i], valid.condition(int(i), kind)) for i in some]
+    some = valid.some(plan.valid.records)
+    held_out = [layout.row(codes, some.condition(i, layout.condition)) for i, codes in enumerate(some.codes)]
     module = PriorTraining(plan, prior, held_out)
     batches = Batches(train, layout, plan.optim.batch, plan.data.drop, plan.optim.seed)
     steps = DataLoader(Steps(batches, module), batch_size=None)
