@@ -13,6 +13,7 @@ from protok.cli.options import (
     FAILED,
     OK,
     USAGE,
+    add_verbs,
     count,
     device_argument,
     number,
@@ -30,13 +31,8 @@ BATCH = 32
 
 def add_image(commands, command: Callable) -> None:
     """Add `image` and its verbs to the commands; `command` makes a parser of one."""
-    top = commands.add_parser(
-        "image",
-        help="the same for images: encode, decode, train, score, info",
-        description="Images to discrete codes and back.",
-        allow_abbrev=False,
-    )
-    verbs = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    what = "the same for images: encode, decode, train, score, info"
+    verbs = add_verbs(commands, "image", what, "Images to discrete codes and back.")
 
     verb = command(verbs, "encode", "image files to codes", _encode)
     verb.add_argument(
@@ -156,21 +152,20 @@ def _encode(arguments: argparse.Namespace) -> int:
 
 
 def _levels_fit(levels: int | None, there: int) -> bool:
-    if levels is None or levels <= there:
-        return True
-    say(f"error: --levels {levels}: the codes have {count(there, 'level')}")
-    return False
+    fit = levels is None or levels <= there
+    if not fit:
+        say(f"error: --levels {levels}: the codes have {count(there, 'level')}")
+    return fit
 
 
 def _summary(tokens: list) -> dict:
-    n = max(1, len(tokens))
     return {
         "images": len(tokens),
         "codes": sum(map(len, tokens)),
         "codebook": sorted({image.codebook for image in tokens}),
         "size": sorted({image.size for image in tokens}),
         "levels": sorted({image.levels for image in tokens}),
-        "bits_per_pixel": sum(image.bits_per_pixel for image in tokens) / n,
+        "bits_per_pixel": sum(image.bits_per_pixel for image in tokens) / max(1, len(tokens)),
     }
 
 
@@ -207,11 +202,8 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     data = {"images": arguments.images, "init": arguments.init}
-    model = run_training(arguments, "protok.image.training", "image", **data)
-    if model is None:
-        return USAGE
-    say(f"the model is in {model}; use it with --model {model}")
-    return OK
+    use = "the model is in {model}; use it with --model {model}"
+    return run_training(arguments, "protok.image.training", "pip install 'protok[image]'", use, **data)
 
 
 def _score(arguments: argparse.Namespace) -> int:

@@ -110,19 +110,27 @@ def print_result(value: dict, as_json: bool) -> None:
         print_nested(value)
 
 
-def run_training(arguments: argparse.Namespace, module: str, extra: str, **data: Any) -> Path | None:
-    """Let a module train what `run_arguments` say; None, with a message, where its extra is missing."""
+def add_verbs(commands, name: str, what: str, description: str):
+    """Add a command that has commands of its own; returns where these are added."""
+    group = commands.add_parser(name, help=what, description=description, allow_abbrev=False)
+    return group.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+
+def run_training(arguments: argparse.Namespace, module: str, remedy: str, use: str, **data: Any) -> int:
+    """Let a module train what `run_arguments` say, and say how to `use` the model; an exit code."""
     from importlib import import_module
 
     try:
         training = import_module(module)
     except ModuleNotFoundError as error:
-        say(f"error: training needs {error.name}: pip install 'protok[{extra}]'")
-        return None
+        say(f"error: training needs {error.name}: {remedy}")
+        return USAGE
     overrides = settings(arguments.overrides)
-    return training.run(
+    model = training.run(
         arguments.recipe, out=arguments.out, overrides=overrides, resume=arguments.resume, **data
     )
+    say(use.format(model=model))
+    return OK
 
 
 MODEL = "protok-512"

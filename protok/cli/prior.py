@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from protok.cli.options import (
     OK,
     USAGE,
+    add_verbs,
     count,
     device_argument,
     number,
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from protok.image.tokenizer import ImageTokenizer
+    from protok.image.tokens import ImageTokens
     from protok.prior.model import Prior
     from protok.prior.sampling import Request
     from protok.tokenizers.protocol import Decodes
+    from protok.tokens.tokens import Tokens
 
 #: Images in a row of a sheet.
 ACROSS = 10
@@ -38,20 +41,16 @@ ACROSS = 10
 
 def add_prior(commands, command: Callable) -> None:
     """Add `prior` and its verbs to the commands; `command` makes a parser of one."""
-    top = commands.add_parser(
-        "prior",
-        help="new proteins and images: train, sample, score, info",
-        description="Autoregressive models over codes of proteins or of images.",
-        allow_abbrev=False,
-    )
-    verbs = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    what = "new proteins and images: train, sample, score, info"
+    about = "Autoregressive models over codes of proteins or of images."
+    verbs = add_verbs(commands, "prior", what, about)
 
     verb = command(verbs, "train", "learn the codes of a token file", _train)
     verb.add_argument("--tokens", metavar="FILE", help="of protok encode, or .npz of protok image encode")
     run_arguments(verb)
 
     verb = command(verbs, "sample", "draw new images or protein backbones", _sample)
-    _prior_argument(verb)
+    verb.add_argument("prior", metavar="PRIOR", help="folder of a prior")
     verb.add_argument(
         "-o",
         "--out",
@@ -64,7 +63,7 @@ def add_prior(commands, command: Callable) -> None:
     verb.add_argument("--json", action="store_true", help="print a summary as JSON")
 
     verb = command(verbs, "score", "draw samples and say how good, various and new they are", _score)
-    _prior_argument(verb)
+    verb.add_argument("prior", metavar="PRIOR", help="folder of a prior")
     verb.add_argument(
         "--tokens",
         metavar="FILE",
@@ -79,12 +78,8 @@ def add_prior(commands, command: Callable) -> None:
     _sampling_arguments(verb, 64)
 
     verb = command(verbs, "info", "say what a prior is", _info)
-    _prior_argument(verb)
-    verb.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _prior_argument(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("prior", metavar="PRIOR", help="folder of a prior")
+    verb.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _sampling_arguments(verb: argparse.ArgumentParser, n: int) -> None:
@@ -129,11 +124,9 @@ def _sampling_arguments(verb: argparse.ArgumentParser, n: int) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    model = run_training(arguments, "protok.prior.training", "prior", tokens=arguments.tokens)
-    if model is None:
-        return USAGE
-    say(f"the prior is in {model}; draw with protok prior sample {model} -o FOLDER")
-    return OK
+    use = "the prior is in {model}; draw with protok prior sample {model} -o FOLDER"
+    remedy = "pip install 'protok[prior]'"
+    return run_training(arguments, "protok.prior.training", remedy, use, tokens=arguments.tokens)
 
 
 def _drawn(
@@ -180,6 +173,7 @@ def _settings(arguments: argparse.Namespace, prior: Prior) -> dict:
 
 def _sample(arguments: argparse.Namespace) -> int:
     from protok.image.tokenizer import ImageTokenizer
+    from protok.prior import images, proteins
     from protok.prior.model import Prior
 
     prior = Prior.from_pretrained(arguments.prior)
@@ -187,9 +181,9 @@ def _sample(arguments: argparse.Namespace) -> int:
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(tokenizer, ImageTokenizer):
-        rows = _write_images(prior, tokenizer, asked, codes, out)
+        rows = _write_images(images.as_tokens(prior.layout, codes, asked), tokenizer, out)
     else:
-        rows = _write_backbones(prior, tokenizer, asked, codes, out)
+        rows = _write_backbones(proteins.as_tokens(prior.layout, codes, asked), tokenizer, out)
     summary = _settings(arguments, prior) | {"samples": rows}
     write_json(out / "samples.json", summary)
     if arguments.json:
@@ -199,33 +193,25 @@ def _sample(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _write_images(
-    prior: Prior, tokenizer: ImageTokenizer, asked: list[Request], codes: list[np.ndarray], out: Path
-) -> list[dict]:
+def _write_images(tokens: list[ImageTokens], tokenizer: ImageTokenizer, out: Path) -> list[dict]:
     from protok.image.pixels import contact_sheet, inside, write_pixels
     from protok.image.tokens import save_codes
-    from protok.prior.images import as_tokens
 
-    tokens = as_tokens(prior.layout, codes, asked)
     save_codes(tokens, out / "codes.npz")
     pixels = tokenizer.decode_batch(tokens)
-    rows = []
-    for image, x in zip(tokens, pixels, strict=True):
-        path = write_pixels(x, inside(out, f"{image.name}.png"))
-        rows.append({"name": image.name, "file": str(path)})
+    files = [inside(out, f"{image.name}.png") for image in tokens]
+    for x, path in zip(pixels, files, strict=True):
+        write_pixels(x, path)
     grid = [pixels[i : i + ACROSS] for i in range(0, len(pixels), ACROSS)]
     write_pixels(contact_sheet(grid, zoom=max(1, 96 // pixels[0].shape[0])), out / "sheet.png")
-    return rows
+    return [{"name": image.name, "file": str(path)} for image, path in zip(tokens, files, strict=True)]
 
 
-def _write_backbones(
-    prior: Prior, tokenizer: Decodes, asked: list[Request], codes: list[np.ndarray], out: Path
-) -> list[dict]:
-    from protok.prior.proteins import as_tokens, is_valid, soundness
+def _write_backbones(tokens: list[Tokens], tokenizer: Decodes, out: Path) -> list[dict]:
+    from protok.prior.proteins import is_valid, soundness
     from protok.structure.io.write import write
     from protok.tokens.files import save
 
-    tokens = as_tokens(prior.layout, codes, asked)
     save(tokens, out / "tokens.parquet")
     rows = []
     for chain in tokens:

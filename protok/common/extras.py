@@ -8,7 +8,7 @@ from typing import Any
 from protok.errors import ProtokError
 
 
-def extra_module(name: str, need: str, extra: str) -> Any:
+def extra_module(name: str, need: str, remedy: str) -> Any:
     """A module by its name.
 
     Parameters
@@ -17,8 +17,8 @@ def extra_module(name: str, need: str, extra: str) -> Any:
         As in an import.
     need
         What needs which package, for the message.
-    extra
-        Of protok, with which the package is installed.
+    remedy
+        How to install the extra of protok that brings it.
 
     Raises
     ------
@@ -28,4 +28,4 @@ def extra_module(name: str, need: str, extra: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise ProtokError(need, f"pip install 'protok[{extra}]'") from error
+        raise ProtokError(need, remedy) from error

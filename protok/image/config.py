@@ -10,8 +10,6 @@ from typing import Any
 from protok.common.settings import OptimSettings, RecipeError, ValidSettings, read_settings
 from protok.quantize.config import QuantizerConfig
 
-FACTORS = (4, 8, 16)
-
 
 @dataclass(frozen=True)
 class CodebookConfig(QuantizerConfig):
@@ -49,7 +47,7 @@ class ImageConfig:
     quantizer: CodebookConfig = field(default_factory=CodebookConfig)
 
     def __post_init__(self) -> None:
-        if self.factor not in FACTORS:
+        if self.factor not in (4, 8, 16):
             raise RecipeError(f"factor {self.factor} is not one of 4, 8, 16")
         if self.patch not in (1, 2, 4) or self.patch > self.factor:
             raise RecipeError(f"patch {self.patch} is not one of 1, 2, 4 up to the factor")

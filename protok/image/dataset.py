@@ -204,8 +204,7 @@ def _only(pictures: Pictures, path: Path) -> Pictures:
             f"cannot read the list of classes ({error})", "one class a line", file=str(path)
         ) from error
     wanted = [words[0] for line in lines if (words := line.split("#")[0].split())]
-    number = {name: i for i, name in enumerate(pictures.classes)}
-    absent = [name for name in wanted if name not in number]
+    absent = [name for name in wanted if name not in pictures.classes]
     if absent or not wanted:
         raise FormatError(
             f"{len(absent)} of {len(wanted)} classes are not among the images: {', '.join(absent[:5])}",
@@ -213,9 +212,8 @@ def _only(pictures: Pictures, path: Path) -> Pictures:
             file=str(path),
         )
     # The order of the list, so that labels do not depend on what else is there.
-    new = np.full(len(pictures.classes), -1)
-    new[[number[name] for name in wanted]] = np.arange(len(wanted))
-    labels = np.where(pictures.labels >= 0, new[pictures.labels], -1)
+    new = {name: i for i, name in enumerate(wanted)}
+    labels = np.array([new.get(pictures.classes[i], -1) if i >= 0 else -1 for i in pictures.labels])
     kept = pictures[labels >= 0]
     return replace(kept, labels=labels[labels >= 0], classes=tuple(wanted))
 
@@ -253,9 +251,7 @@ def find_images(
             if not inside:
                 raise FormatError("holds no images", f"images end in {' '.join(SUFFIXES)}", file=str(path))
             images += [(p.relative_to(path).with_suffix("").as_posix(), p) for p in inside]
-        elif path.is_file():
-            images.append((path.stem, path))
         else:
-            raise FormatError("no such file or folder", "check the path", file=str(path))
+            images += [(path.stem, file) for file in open_pictures(path).source]
     names = numbered([name for name, _ in images], "-")
     return [(name, source) for name, (_, source) in zip(names, images, strict=True)]

@@ -115,10 +115,9 @@ class Discriminator(nn.Sequential):
         before = width
         for i in range(1, layers + 1):
             after = width * min(2**i, 8)
-            # The last of the layers keeps the resolution.
-            stride = 2 if i < layers else 1
             parts += [
-                nn.Conv2d(before, after, 4, stride, 1, bias=False),
+                # The last of the layers keeps the resolution.
+                nn.Conv2d(before, after, 4, 2 if i < layers else 1, 1, bias=False),
                 nn.GroupNorm(min(8, after), after),
                 nn.LeakyReLU(0.2),
             ]

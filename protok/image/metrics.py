@@ -28,7 +28,8 @@ WINDOW = 11
 
 def torchmetrics(part: str) -> Any:
     """A module of ``torchmetrics`` (see `protok.common.extras.extra_module`)."""
-    return extra_module(f"torchmetrics.{part}", "scores of images need torchmetrics", "image")
+    need = "scores of images need torchmetrics"
+    return extra_module(f"torchmetrics.{part}", need, "pip install 'protok[image]'")
 
 
 class Gist(nn.Module):
@@ -152,11 +153,10 @@ class Scorer:
         if not self.n:
             raise ValueError("no images were added")
         n = {"psnr": self.n, "mse": self.n, "ssim": self.with_ssim}
-        means = {k: self.sums[k] / n[k] if n[k] else math.nan for k in n}
-        scores: dict[str, Any] = {"n": self.n, **means}
+        scores: dict[str, Any] = {"n": self.n}
+        scores |= {k: self.sums[k] / n[k] if n[k] else math.nan for k in n}
         if self._distance is not None:
-            enough = self.with_features > 1
-            scores[self.key] = float(self._distance.compute()) if enough else math.nan
+            scores[self.key] = float(self._distance.compute()) if self.with_features > 1 else math.nan
             scores["evaluator"] = f"{self.evaluator}; reference: {self.with_features} originals"
         return scores
 

@@ -73,10 +73,8 @@ class Encoder(nn.Sequential):
 
     def __init__(self, config: ImageConfig):
         widths = [config.width * m for m in config.multiples]
-        parts: list[nn.Module] = [
-            nn.PixelUnshuffle(config.patch),
-            nn.Conv2d(3 * config.patch**2, widths[0], 3, 1, 1),
-        ]
+        first = nn.Conv2d(3 * config.patch**2, widths[0], 3, 1, 1)
+        parts: list[nn.Module] = [nn.PixelUnshuffle(config.patch), first]
         for i, width in enumerate(widths):
             if i:
                 parts.append(nn.Conv2d(widths[i - 1], width, 3, 2, 1))

@@ -20,7 +20,7 @@ LARGEST = 4 << 20
 
 def pillow() -> Any:
     """The module ``PIL.Image`` (see `protok.common.extras.extra_module`)."""
-    return extra_module("PIL.Image", "images need Pillow", "image")
+    return extra_module("PIL.Image", "images need Pillow", "pip install 'protok[image]'")
 
 
 def read_pixels(source: str | Path | bytes, *, size: int | None = None, name: str = "") -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from protok.common.checkpoint import DeviceMixin, find_model, load_weights, read_model, save_model
+from protok.common.grouping import alike
 from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, Unsupported
 from protok.image.config import ImageConfig
@@ -157,7 +159,7 @@ class ImageTokenizer(DeviceMixin):
         for image in tokens:
             self._check(image)
         out: list[np.ndarray] = [np.zeros(0)] * len(tokens)
-        for rows in _alike([image.ids.shape for image in tokens], self.factor**2):
+        for rows in alike((image.ids.shape for image in tokens), partial(_most, each=self.factor**2)):
             ids = np.stack([tokens[i].ids for i in rows]).astype(np.int64)
             with torch.no_grad():
                 z = self.quantizer.lookup(torch.from_numpy(ids).to(self.device))
@@ -172,15 +174,11 @@ class ImageTokenizer(DeviceMixin):
                 "decode with the model that made them",
                 file=tokens.name,
             )
-        dims = 2 + len(self.quantizer.code_shape)
-        if (
-            tokens.ids.ndim != dims
-            or tokens.levels > self.levels
-            or (len(tokens) and not 0 <= tokens.ids.min() <= tokens.ids.max() < self.size)
-        ):
+        low, high = tokens.ids.min(initial=0), tokens.ids.max(initial=0)
+        shaped = tokens.ids.ndim == 2 + len(self.quantizer.code_shape) and tokens.levels <= self.levels
+        if not shaped or low < 0 or high >= self.size:
             raise CodebookMismatch(
-                f"ids of shape {tokens.ids.shape} in {tokens.ids.min(initial=0)}.."
-                f"{tokens.ids.max(initial=0)}",
+                f"ids of shape {tokens.ids.shape} in {low}..{high}",
                 f"give ids in 0..{self.size - 1}, with at most {self.levels} levels",
                 file=tokens.name,
             )
@@ -190,8 +188,7 @@ class ImageTokenizer(DeviceMixin):
         ((_, z),) = self._latents([as_pixels(image)])
         if quantized:
             with torch.no_grad():
-                shape, flat = z.shape, z.reshape(-1, z.shape[-1])
-                z = self.quantizer.lookup(self.quantizer.assign(flat)).reshape(shape)
+                z = self.quantizer.lookup(self.quantizer.assign(z.flatten(0, -2))).reshape(z.shape)
         return z[0].cpu().numpy()
 
     def reconstruct(self, image: Any) -> np.ndarray:
@@ -209,7 +206,7 @@ class ImageTokenizer(DeviceMixin):
 
     @torch.no_grad()
     def _latents(self, pixels: list[np.ndarray]) -> Iterable[tuple[list[int], Tensor]]:
-        for rows in _alike([x.shape for x in pixels], 1):
+        for rows in alike((x.shape for x in pixels), _most):
             x = to_unit(np.stack([pixels[i] for i in rows])).to(self.device)
             down, right = (-side % self.factor for side in x.shape[2:])
             if down or right:
@@ -257,11 +254,6 @@ def to_unit(x: np.ndarray) -> Tensor:
     return torch.from_numpy(x).movedim(-1, 1).float() / 127.5 - 1
 
 
-def _alike(shapes: list[tuple[int, ...]], each: int) -> Iterable[list[int]]:
-    """Numbers of images of one shape, as many as go through at once; `each`: pixels a place."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, shape in enumerate(shapes):
-        groups.setdefault(tuple(shape), []).append(i)
-    for (h, w, *_), rows in groups.items():
-        most = max(1, PIXELS // (h * w * each))
-        yield from (rows[a : a + most] for a in range(0, len(rows), most))
+def _most(shape: tuple[int, ...], each: int = 1) -> int:
+    """How many images go through at once; `each`: pixels a place of the shape."""
+    return max(1, PIXELS // (shape[0] * shape[1] * each))

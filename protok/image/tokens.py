@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -150,9 +150,7 @@ def _split(table: dict[str, np.ndarray], where: str) -> list[ImageTokens]:
     out: list[ImageTokens] = []
     at = 0
     try:
-        columns: Sequence[np.ndarray] = [
-            table[k] for k in ("name", "codebook", "size", "factor", "shape", "levels")
-        ]
+        columns = [table[k] for k in ("name", "codebook", "size", "factor", "shape", "levels")]
         for name, codebook, size, factor, (h, w), levels in zip(*columns, strict=True):
             shape = (-(-int(h) // int(factor)), -(-int(w) // int(factor)))
             shape += (int(levels),) if levels else ()

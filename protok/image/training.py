@@ -80,9 +80,8 @@ class ImageTraining(TrainingModule):
         self.recipe, self.held_out = recipe, held_out
         self.network = ImageNetwork(recipe.model)
         loss = recipe.loss
-        self.discriminator = None
-        if loss.adversarial:
-            self.discriminator = Discriminator(loss.discriminator_width, loss.discriminator_layers)
+        size = (loss.discriminator_width, loss.discriminator_layers)
+        self.discriminator = Discriminator(*size) if loss.adversarial else None
         # Not a submodule: given weights have no place in a checkpoint.
         self._perceptual = [Perceptual(loss.perceptual_weights)] if loss.perceptual else []
 
@@ -179,19 +178,15 @@ def run(
 
     Parameters
     ----------
-    recipe
-        TOML file; defaults throughout without one.
+    recipe, overrides
+        TOML file, defaults throughout without one, and dotted keys and values that go before it.
     images
         Folder or .npz file of images; goes before ``data.train``.
     init
         Name or folder of a model to start from; its shape goes before the recipe's.
-    out
-        Folder of the run (see `protok.common.run.TrainingRun`).
-    overrides
-        Dotted keys and values.
-    resume
-        Go on from the last checkpoint in `out`, if there is one, with the settings of
-        ``recipe.json`` save those that are given anew.
+    out, resume
+        See `protok.common.run.TrainingRun`; a resumed run keeps the settings of its ``recipe.json``
+        save those that are given anew.
     """
     training = TrainingRun(out, resume)
     options = training.options(overrides, images)
@@ -232,9 +227,8 @@ def parts(plan: ImageRecipe) -> tuple[Pictures, Pictures]:
     """Images to train on, and images that are held out."""
     data = plan.data
     train = open_pictures(data.train, "train", data.classes)
-    if data.valid:
-        return train, open_pictures(data.valid, "valid", data.classes)
-    if has_part(data.train, "valid"):
-        return train, open_pictures(data.train, "valid", data.classes)
+    valid = data.valid or (data.train if has_part(data.train, "valid") else "")
+    if valid:
+        return train, open_pictures(valid, "valid", data.classes)
     held = every_twentieth(len(train), "images", data.train)
     return train[~held], train[held]

@@ -9,10 +9,6 @@ from typing import Any
 
 from protok.common.settings import OptimSettings, RecipeError, ValidSettings, at_least_one, read_settings
 
-ARCHITECTURES = ("llama", "gpt2")
-CONDITIONS = ("none", "class", "length", "sequence")
-ORDERS = ("level", "place")
-
 
 @dataclass(frozen=True)
 class PriorConfig:
@@ -30,8 +26,8 @@ class PriorConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            raise RecipeError(f"architecture {self.architecture!r} is not one of {', '.join(ARCHITECTURES)}")
+        if self.architecture not in ("llama", "gpt2"):
+            raise RecipeError(f"architecture {self.architecture!r} is not one of llama, gpt2")
         at_least_one(self, "layers", "width", "heads")
         if self.width % (2 * self.heads):
             raise RecipeError(
@@ -60,7 +56,8 @@ class PriorDataConfig:
     longest: int = 512
 
     def __post_init__(self) -> None:
-        for key, known in (("condition", CONDITIONS), ("order", ORDERS)):
+        conditions = ("none", "class", "length", "sequence")
+        for key, known in (("condition", conditions), ("order", ("level", "place"))):
             if getattr(self, key) not in known:
                 raise RecipeError(f"{key} {getattr(self, key)!r} is not one of {', '.join(known)}")
         if not 0 <= self.drop < 1:

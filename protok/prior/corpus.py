@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from protok.errors import FormatError
 from protok.prior.config import PriorDataConfig
-from protok.prior.layout import OTHER, Layout, Row, length_labels
+from protok.prior.layout import OTHER, STRIDE, Layout, Row
 
 #: Steps that are planned together, so that the chains of a batch are alike in length.
 PLAN = 16
@@ -94,7 +95,6 @@ class Corpus:
         FormatError
             If the condition is none that they have.
         """
-        lengths = sorted(len(ids) for ids in self.codes)
         labels: tuple[str, ...] = ()
         if data.condition == "class":
             labels = tuple(sorted(set(self.classes)))
@@ -106,21 +106,17 @@ class Corpus:
         elif data.condition != "none" and self.grid:
             raise FormatError(f"images have no {data.condition}", "condition on class or none")
         elif data.condition == "length":
-            labels = length_labels(data.longest)
+            # The upper end of each stretch of lengths.
+            labels = tuple(str(n) for n in range(STRIDE, data.longest + STRIDE, STRIDE))
         elif data.condition == "sequence":
             labels = tuple(sorted({OTHER}.union(*map(set, self.texts))))
-        quantiles = np.quantile(lengths, np.linspace(0, 1, 101), method="nearest")
-        return Layout(
-            self.codebook,
-            self.size,
-            self.grid,
-            self.pixels,
-            data.order,
-            data.condition,
-            data.longest,
-            labels,
-            () if self.grid else tuple(int(n) for n in quantiles),
-        )
+        lengths: tuple[int, ...] = ()
+        if not self.grid:
+            at = np.linspace(0, 1, 101)
+            quantiles = np.quantile([len(ids) for ids in self.codes], at, method="nearest")
+            lengths = tuple(quantiles.astype(int).tolist())
+        own = (self.codebook, self.size, self.grid, self.pixels)
+        return Layout(*own, data.order, data.condition, data.longest, labels, lengths)
 
 
 def read_corpus(path: str | Path, longest: int | None = None) -> Corpus:
@@ -143,22 +139,19 @@ def read_corpus(path: str | Path, longest: int | None = None) -> Corpus:
     if not path.is_file():
         raise FormatError("no such file of codes", "check the path", file=str(path))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    corpus = _images(path, digest) if _holds_images(path) else _chains(path, digest, longest)
+    images = path.suffix.lower() == ".npz" and _holds_images(path)
+    corpus = _images(path, digest) if images else _chains(path, digest, longest)
     if not len(corpus):
         raise FormatError("holds no codes to learn from", "encode something", file=str(path))
     return corpus
 
 
 def _holds_images(path: Path) -> bool:
-    if path.suffix.lower() != ".npz":
-        return False
     from protok.image.tokens import DAMAGE
 
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            return "format" in held and str(held["format"]).startswith("protok-image-codes")
-    except DAMAGE:
-        return False
+    with suppress(*DAMAGE), path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+        return str(held["format"]).startswith("protok-image-codes")
+    return False
 
 
 def _images(path: Path, digest: str) -> Corpus:
@@ -170,18 +163,12 @@ def _images(path: Path, digest: str) -> Corpus:
     if not tokens:
         raise FormatError("holds no images", "encode some", file=str(path))
     first = tokens[0]
+    codes = [image.ids.reshape(*image.ids.shape[:2], image.levels) for image in tokens]
     names = [image.name for image in tokens]
-    return Corpus(
-        [image.ids.reshape(*image.ids.shape[:2], image.levels) for image in tokens],
-        names,
-        [""] * len(names),
-        [name.split("/")[0] if "/" in name else "" for name in names],
-        first.codebook,
-        first.size,
-        (*first.ids.shape[:2], first.levels),
-        (first.height, first.width, first.factor),
-        digest,
-    )
+    classes = [name.split("/")[0] if "/" in name else "" for name in names]
+    pixels = (first.height, first.width, first.factor)
+    own = (first.codebook, first.size, codes[0].shape, pixels, digest)
+    return Corpus(codes, names, [""] * len(names), classes, *own)
 
 
 def _chains(path: Path, digest: str, longest: int | None) -> Corpus:

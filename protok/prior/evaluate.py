@@ -19,14 +19,7 @@ if TYPE_CHECKING:
     from protok.tokenizers.protocol import Decodes
 
 
-def learned_codes(prior: Prior, learned: str | Path) -> Corpus:
-    """The training records of a prior.
-
-    Raises
-    ------
-    CodebookMismatch
-        If the file holds codes of another codebook.
-    """
+def _learned(prior: Prior, learned: str | Path) -> Corpus:
     corpus = read_corpus(learned, prior.layout.longest)
     if corpus.codebook != prior.layout.codebook:
         raise CodebookMismatch(
@@ -66,13 +59,12 @@ def score_chains(
     from protok.prior.novelty import Codes, Library, diversity, novelty
     from protok.prior.proteins import as_tokens, validity
 
-    corpus = learned_codes(prior, learned)
+    corpus = _learned(prior, learned)
     real = corpus.some(len(codes)).codes
     usage = np.bincount(np.concatenate([ids[ids >= 0] for ids in corpus.codes]), minlength=corpus.size)
     table = Codes.of(tokenizer, usage)
     built = [tokenizer.decode(tokens) for tokens in as_tokens(prior.layout, codes, wanted)]
-    again = as_tokens(prior.layout, real, [Request()] * len(real))
-    decoded = [tokenizer.decode(tokens) for tokens in again]
+    decoded = [tokenizer.decode(t) for t in as_tokens(prior.layout, real, [Request()] * len(real))]
     library = Library(corpus, table)
     return {
         "validity": validity(built),
@@ -110,7 +102,7 @@ def score_images(
     from protok.image.dataset import held_out
     from protok.prior.images import as_tokens, likeness, repetition
 
-    corpus = learned_codes(prior, learned)
+    corpus = _learned(prior, learned)
     result: dict[str, Any] = {}
     if images is not None:
         pixels = np.stack(tokenizer.decode_batch(as_tokens(prior.layout, codes, wanted)))

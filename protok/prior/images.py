@@ -33,10 +33,10 @@ def as_tokens(layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Requ
     height, width, factor = layout.pixels
     tokens = []
     for i, (ids, request) in enumerate(zip(codes, wanted, strict=True)):
-        folder = "" if request.condition is None else f"{request.condition}/"
+        name = f"sample-{i + 1:04d}"
+        name = name if request.condition is None else f"{request.condition}/{name}"
         ids = ids if layout.levels > 1 else ids[..., 0]
-        called = f"{folder}sample-{i + 1:04d}"
-        tokens.append(ImageTokens(ids, layout.size, layout.codebook, height, width, factor, called))
+        tokens.append(ImageTokens(ids, layout.size, layout.codebook, height, width, factor, name))
     return tokens
 
 
@@ -51,7 +51,8 @@ def decoder(name: ImageTokenizer | str | Path, layout: Layout) -> ImageTokenizer
     from protok.image.tokenizer import ImageTokenizer
 
     tokenizer = ImageTokenizer.from_pretrained(name) if isinstance(name, str | Path) else name
-    return layout.checked(tokenizer)
+    layout.check(tokenizer.codebook)
+    return tokenizer
 
 
 def repetition(codes: Sequence[np.ndarray], corpus: Corpus) -> float:
@@ -60,8 +61,7 @@ def repetition(codes: Sequence[np.ndarray], corpus: Corpus) -> float:
     Of the training image that shares most: 1 for a sample that was learned by heart.
     """
     learned = np.stack([image[..., 0].ravel() for image in corpus.codes])
-    shares = [(learned == image[..., 0].ravel()).mean(1).max() for image in codes]
-    return float(np.mean(shares))
+    return float(np.mean([(learned == image[..., 0].ravel()).mean(1).max() for image in codes]))
 
 
 def likeness(
@@ -81,9 +81,7 @@ def likeness(
         File of Inception weights of torch-fidelity: the distance is gFID then; see
         `protok.image.metrics.frechet`.
     """
-    side = samples.shape[1]
-    real = originals.squares(side)
-    some = originals.squares(side, len(samples))
+    real, some = (originals.squares(samples.shape[1], most) for most in (None, len(samples)))
     again = np.stack(tokenizer.decode_batch(tokenizer.encode_batch(some)))
     result = frechet(samples, real, inception)
     (key,) = (k for k in result if k in ("gfid", "frechet_gist"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from protok.tokenizers.protocol import Decodes, HasCodeVectors, Tokenizer
 
 #: Pairs of chains whose TM-score is computed, at most.
 PAIRS = 300
+#: Training chains that are aligned with a sample.
+ALIGNED = 100
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,11 @@ class Codes:
     def align(self, first: np.ndarray, second: np.ndarray) -> float:
         """Normalised local alignment score of two chains of codes, 0..1."""
         first, second = first[first >= 0], second[second >= 0]
-        own = np.sqrt(float(self._own(first)) * float(self._own(second)))
+        # Along the diagonal every residue scores, so no other alignment of a chain with itself is better.
+        itself = [float(np.rint(self.score[ids, ids]).sum()) for ids in (first, second)]
+        own = np.sqrt(itself[0] * itself[1])
         score = alignment_score(self.score[first][:, second], gap=LOCAL_GAP, local=True)
         return float(score / own) if own else 0.0
-
-    def _own(self, first: np.ndarray) -> int:
-        # Along the diagonal every residue scores, so no other alignment is better.
-        return int(np.rint(self.score[first, first]).sum())
 
 
 class Library:
@@ -82,27 +83,20 @@ class Library:
         kept = codes[codes >= 0].astype(np.int64)
         return np.unique(kept[:-1] * self.corpus.size + kept[1:])
 
-    def search(self, codes: np.ndarray, most: int = 100) -> list[tuple[int, float]]:
-        """Numbers and alignment scores of the chains that are likest, best first.
+    def search(self, codes: np.ndarray) -> list[tuple[int, float]]:
+        """Numbers and alignment scores of the chains that are likest to one, best first.
 
-        Parameters
-        ----------
-        codes
-            Of one chain.
-        most
-            Chains that are aligned: those that share most pairs of codes.
+        Those that share most pairs of codes are aligned.
         """
         here = np.isin(self._flat, self._pairs(codes))
         shared = np.bincount(self._chain[here], self._weight[here], minlength=len(self.corpus))
         # By chance a long chain shares more.
-        order = np.argsort(-shared / np.sqrt(self._n), kind="stable")[:most]
+        order = np.argsort(-shared / np.sqrt(self._n), kind="stable")[:ALIGNED]
         hits = [(int(i), self.codes.align(codes, self.corpus.codes[i])) for i in order]
         return sorted(hits, key=lambda hit: -hit[1])
 
 
-def diversity(
-    codes: Sequence[np.ndarray], backbones: Sequence[Backbone], table: Codes, seed: int = 0
-) -> dict[str, float]:
+def diversity(codes: Sequence[np.ndarray], backbones: Sequence[Backbone], table: Codes) -> dict[str, float]:
     """Mean TM-score and code distance of pairs of samples; some 300 pairs where there are more.
 
     Returns
@@ -115,7 +109,7 @@ def diversity(
     first, second = np.triu_indices(len(codes), 1)
     every = len(first) <= PAIRS
     if not every:
-        some = np.random.default_rng(seed).choice(len(first), PAIRS, replace=False)
+        some = np.random.default_rng(0).choice(len(first), PAIRS, replace=False)
         first, second = first[some], second[some]
     if not len(first):
         return {"pairs": 0}
@@ -158,16 +152,16 @@ def novelty(
     from protok.prior.sampling import Request
 
     layout = Layout(library.corpus.codebook, library.corpus.size)
-    decoded: dict[int, Backbone] = {}
+
+    @cache
+    def decoded(i: int) -> Backbone:
+        (tokens,) = as_tokens(layout, [library.corpus.codes[i]], [Request()])
+        return tokenizer.decode(tokens)
+
     best, aligned, nearest = [], [], []
     for ids, backbone in zip(codes, backbones, strict=True):
         nearby = library.search(ids)[:hits]
-        scores = []
-        for i, _ in nearby:
-            if i not in decoded:
-                (tokens,) = as_tokens(layout, [library.corpus.codes[i]], [Request()])
-                decoded[i] = tokenizer.decode(tokens)
-            scores.append(tm_align(backbone, decoded[i]))
+        scores = [tm_align(backbone, decoded(i)) for i, _ in nearby]
         at = int(np.argmax(scores))
         best.append(scores[at])
         aligned.append(nearby[0][1])

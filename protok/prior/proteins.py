@@ -40,18 +40,10 @@ def as_tokens(layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Requ
     for i, (ids, request) in enumerate(zip(codes, wanted, strict=True)):
         known = isinstance(request.condition, str) and len(request.condition) == len(ids)
         n = len(ids)
-        tokens.append(
-            Tokens(
-                ids,
-                layout.size,
-                layout.codebook,
-                str(request.condition) if known else OTHER * n,
-                np.full(n, "A"),
-                np.arange(1, n + 1, dtype=np.int32),
-                np.full(n, ""),
-                f"sample-{i + 1:04d}",
-            )
-        )
+        letters = str(request.condition) if known else OTHER * n
+        chain, numbers, insertions = np.full(n, "A"), np.arange(1, n + 1, dtype=np.int32), np.full(n, "")
+        code = (ids, layout.size, layout.codebook)
+        tokens.append(Tokens(*code, letters, chain, numbers, insertions, f"sample-{i + 1:04d}"))
     return tokens
 
 
@@ -65,7 +57,9 @@ def decoder(name: Tokenizer | str | Path, layout: Layout) -> Decodes:
     Unsupported
         If it has no decoder.
     """
-    return layout.checked(decoding(as_tokenizer(name)))
+    tokenizer = decoding(as_tokenizer(name))
+    layout.check(tokenizer.codebook)
+    return tokenizer
 
 
 def soundness(backbone: Backbone) -> dict[str, float]:

@@ -6,11 +6,13 @@ import inspect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from protok.common.grouping import alike
 from protok.errors import ProtokError
 from protok.prior.model import Prior, transformers
 from protok.tokens.vocabulary import EOS, PAD
@@ -61,14 +63,13 @@ def requests(prior: Prior, n: int, wanted: Sequence[str | int] = (), seed: int =
     if kind == "none" and layout.grid:
         raise ProtokError("this prior takes no condition", "leave the class away")
     asked = []
-    for i in range(n):
-        value = chosen[i % len(chosen)]
-        if kind == "sequence" and isinstance(value, str):
-            asked.append(Request(value, len(value)))
-        elif kind in ("length", "none", "sequence"):
-            asked.append(Request(value if kind == "length" else None, int(value)))
-        else:
+    for value in islice(cycle(chosen), n):
+        if kind == "class":
             asked.append(Request(value))
+        elif kind == "sequence" and isinstance(value, str):
+            asked.append(Request(value, len(value)))
+        else:
+            asked.append(Request(value if kind == "length" else None, int(value)))
     return asked
 
 
@@ -123,19 +124,14 @@ def sample(
         if request.length is not None and not 1 <= request.length <= longest:
             raise ProtokError(f"a length of {request.length} was not learned", f"give 1 to {longest}")
     prefixes = [prior.layout.prefix(request.condition) for request in wanted]
-    groups: dict[int, list[int]] = {}
-    for i, (ids, _) in enumerate(prefixes):
-        groups.setdefault(len(ids), []).append(i)
     records: list[np.ndarray] = [np.zeros(0, np.int32)] * len(wanted)
-    for rows in groups.values():
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            streams = [_Stream(prior, [prefixes[i] for i in part])]
-            if guidance:
-                streams.append(_Stream(prior, [prior.layout.prefix(None)] * len(part)))
-            drawn = _draw(prior, part, wanted, streams, seed, temperature, top_p, guidance)
-            for i, ids in zip(part, drawn, strict=True):
-                records[i] = prior.layout.unflatten(ids)
+    for part in alike((len(ids) for ids, _ in prefixes), batch):
+        streams = [_Stream(prior, [prefixes[i] for i in part])]
+        if guidance:
+            streams.append(_Stream(prior, [prior.layout.prefix(None)] * len(part)))
+        drawn = _draw(prior, part, wanted, streams, seed, temperature, top_p, guidance)
+        for i, ids in zip(part, drawn, strict=True):
+            records[i] = prior.layout.unflatten(ids)
     return records
 
 
@@ -156,18 +152,14 @@ class _Stream:
     def _read(self, ids: Tensor, positions: Tensor) -> Tensor:
         self.seen += ids.shape[1]
         device = self.prior.device
-        return (
-            self.prior.network(
-                input_ids=ids.to(device),
-                position_ids=positions.to(device),
-                attention_mask=torch.ones(len(ids), self.seen, dtype=torch.long, device=device),
-                **self.kept,
-                use_cache=True,
-            )
-            .logits[:, -1]
-            .float()
-            .cpu()
+        out = self.prior.network(
+            input_ids=ids.to(device),
+            position_ids=positions.to(device),
+            attention_mask=torch.ones(len(ids), self.seen, dtype=torch.long, device=device),
+            **self.kept,
+            use_cache=True,
         )
+        return out.logits[:, -1].float().cpu()
 
     def add(self, ids: Tensor) -> None:
         """Read one more id of each row."""
