@@ -13,14 +13,15 @@ from protok.cli.options import (
     FAILED,
     OK,
     USAGE,
+    add_verbs,
     count,
     device_argument,
     number,
     print_json,
-    print_nested,
+    print_result,
     run_arguments,
+    run_training,
     say,
-    settings,
 )
 
 MODEL = "protok-image"
@@ -30,84 +31,79 @@ BATCH = 32
 
 def add_image(commands, command: Callable) -> None:
     """Add `image` and its verbs to the commands; `command` makes a parser of one."""
-    top = commands.add_parser(
-        "image",
-        help="the same for images: encode, decode, train, score, info",
-        description="Images to discrete codes and back.",
-        allow_abbrev=False,
-    )
-    verbs = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    what = "the same for images: encode, decode, train, score, info"
+    verbs = add_verbs(commands, "image", what, "Images to discrete codes and back.")
 
-    one = command(verbs, "encode", "image files to codes", _encode)
-    one.add_argument(
+    verb = command(verbs, "encode", "image files to codes", _encode)
+    verb.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
         help="image files, folders, .npz files; the folder of a class stands in an image's name",
     )
-    one.add_argument("-o", "--out", required=True, metavar="FILE.npz", help="for the codes")
-    _model_argument(one)
-    one.add_argument(
+    verb.add_argument("-o", "--out", required=True, metavar="FILE.npz", help="for the codes")
+    _model_argument(verb)
+    verb.add_argument(
         "--size",
         type=number,
         metavar="N",
         help="scale images first, so that the shorter side has N pixels (default: as they are)",
     )
-    one.add_argument("--square", action="store_true", help="cut the middle square out of scaled images")
-    one.add_argument("--mirror", action="store_true", help="encode mirror images too, as NAME-mirrored")
-    one.add_argument(
+    verb.add_argument("--square", action="store_true", help="cut the middle square out of scaled images")
+    verb.add_argument("--mirror", action="store_true", help="encode mirror images too, as NAME-mirrored")
+    verb.add_argument(
         "--part",
         choices=("train", "valid"),
         default="train",
         help="which images of an .npz file that holds both (default: train)",
     )
-    one.add_argument("--levels", type=number, metavar="M", help="keep the first M levels only")
-    one.add_argument("--json", action="store_true", help="print a summary as JSON")
+    verb.add_argument("--levels", type=number, metavar="M", help="keep the first M levels only")
+    verb.add_argument("--json", action="store_true", help="print a summary as JSON")
 
-    one = command(verbs, "decode", "codes to PNG files", _decode)
-    one.add_argument("codes", metavar="CODES.npz", help="as written by protok image encode")
-    one.add_argument("-o", "--out", required=True, type=Path, metavar="FOLDER", help="for NAME.png")
-    one.add_argument("--model", help="name or folder (default: the model that the codes name)")
-    device_argument(one)
-    one.add_argument("--levels", type=number, metavar="M", help="use the first M levels only")
-    one.add_argument("--json", action="store_true", help="print a summary as JSON")
+    verb = command(verbs, "decode", "codes to PNG files", _decode)
+    verb.add_argument("codes", metavar="CODES.npz", help="as written by protok image encode")
+    verb.add_argument("-o", "--out", required=True, type=Path, metavar="FOLDER", help="for NAME.png")
+    verb.add_argument("--model", help="name or folder (default: the model that the codes name)")
+    device_argument(verb)
+    verb.add_argument("--levels", type=number, metavar="M", help="use the first M levels only")
+    verb.add_argument("--json", action="store_true", help="print a summary as JSON")
 
-    one = command(verbs, "train", "train or fine-tune an image tokenizer", _train)
-    one.add_argument(
+    verb = command(verbs, "train", "train or fine-tune an image tokenizer", _train)
+    verb.add_argument(
         "--images",
         metavar="DIR",
         help="folder of images, of one folder a class, or of train/ and val/; or an .npz file",
     )
-    one.add_argument("--init", metavar="MODEL", help="start from this model's weights")
-    run_arguments(one)
+    verb.add_argument("--init", metavar="MODEL", help="start from this model's weights")
+    run_arguments(verb)
 
-    one = command(verbs, "score", "reconstruct images and say how well", _score)
-    one.add_argument("images", metavar="DIR", help="folder or .npz of images; its val/ if it has")
-    _model_argument(one)
-    one.add_argument(
+    verb = command(verbs, "score", "reconstruct images and say how well", _score)
+    verb.add_argument("images", metavar="DIR", help="folder or .npz of images; its val/ if it has")
+    _model_argument(verb)
+    verb.add_argument(
         "--size", type=number, metavar="N", help="squares of N pixels (needed unless all images are alike)"
     )
-    one.add_argument("--levels", type=number, metavar="M", help="use the first M levels only")
-    one.add_argument(
+    verb.add_argument("--levels", type=number, metavar="M", help="use the first M levels only")
+    verb.add_argument(
         "--progressive", action="store_true", help="score every prefix of the levels, with its bits per pixel"
     )
-    one.add_argument("--most", type=number, metavar="N", help="at most N images, evenly spread")
-    one.add_argument("--inception", metavar="FILE", help="Inception weights of torch-fidelity: rFID too")
-    one.add_argument(
+    verb.add_argument("--most", type=number, metavar="N", help="at most N images, evenly spread")
+    verb.add_argument("--inception", metavar="FILE", help="Inception weights of torch-fidelity: rFID too")
+    verb.add_argument(
         "--sheet",
         metavar="FILE.png",
         help="write 12 originals above their reconstructions (with --progressive: of each prefix)",
     )
-    one.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument("--json", action="store_true", help="print JSON")
 
-    one = command(verbs, "info", "say what an image model or a file of codes is", _info)
-    one.add_argument("what", nargs="?", default=MODEL, help=f"default: the model {MODEL}")
-    one.add_argument("--json", action="store_true", help="print JSON")
+    verb = command(verbs, "info", "say what an image model or a file of codes is", _info)
+    verb.add_argument("what", nargs="?", default=MODEL, help=f"default: the model {MODEL}")
+    verb.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _model_argument(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--model", default=MODEL, help=f"name or folder (default: {MODEL})")
-    device_argument(one)
+def _model_argument(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--model", default=MODEL, help=f"name or folder (default: {MODEL})")
+    device_argument(verb)
 
 
 def _encode(arguments: argparse.Namespace) -> int:
@@ -123,7 +119,7 @@ def _encode(arguments: argparse.Namespace) -> int:
     tokenizer = ImageTokenizer.from_pretrained(arguments.model).to(arguments.device)
     if not _levels_fit(arguments.levels, tokenizer.levels):
         return USAGE
-    found, failed = [], []
+    tokens, failed = [], []
     images = find_images(arguments.inputs, arguments.part)
     for start in range(0, len(images), BATCH):
         names, pixels = [], []
@@ -141,37 +137,35 @@ def _encode(arguments: argparse.Namespace) -> int:
             if arguments.mirror:
                 pixels.append(x[:, ::-1])
                 names.append(f"{name}{MIRRORED}")
-        found += tokenizer.encode_batch(pixels, names=names)
-    if arguments.levels is not None:
-        found = [one.prefix(arguments.levels) for one in found]
-    if found:
-        save_codes(found, arguments.out)
-        bits = sum(one.bits_per_pixel for one in found) / len(found)
+        tokens += tokenizer.encode_batch(pixels, names=names)
+    tokens = [image.prefix(arguments.levels) for image in tokens]
+    if tokens:
+        save_codes(tokens, arguments.out)
+        summary = _summary(tokens)
         if arguments.json:
-            print_json(_summary(found) | {"failed": failed})
+            print_json(summary | {"failed": failed})
         say(
-            f"{count(len(found), 'image')}, {count(sum(map(len, found)), 'code')} in "
-            f"{arguments.out} ({tokenizer.codebook}), {bits:.3g} bits per pixel"
+            f"{count(len(tokens), 'image')}, {count(sum(map(len, tokens)), 'code')} in "
+            f"{arguments.out} ({tokenizer.codebook}), {summary['bits_per_pixel']:.3g} bits per pixel"
         )
     return FAILED if failed else OK
 
 
 def _levels_fit(levels: int | None, there: int) -> bool:
-    if levels is None or levels <= there:
-        return True
-    say(f"error: --levels {levels}: the codes have {count(there, 'level')}")
-    return False
+    fit = levels is None or levels <= there
+    if not fit:
+        say(f"error: --levels {levels}: the codes have {count(there, 'level')}")
+    return fit
 
 
-def _summary(found: list) -> dict:
-    n = max(1, len(found))
+def _summary(tokens: list) -> dict:
     return {
-        "images": len(found),
-        "codes": sum(map(len, found)),
-        "codebook": sorted({one.codebook for one in found}),
-        "size": sorted({one.size for one in found}),
-        "levels": sorted({one.levels for one in found}),
-        "bits_per_pixel": sum(one.bits_per_pixel for one in found) / n,
+        "images": len(tokens),
+        "codes": sum(map(len, tokens)),
+        "codebook": sorted({image.codebook for image in tokens}),
+        "size": sorted({image.size for image in tokens}),
+        "levels": sorted({image.levels for image in tokens}),
+        "bits_per_pixel": sum(image.bits_per_pixel for image in tokens) / max(1, len(tokens)),
     }
 
 
@@ -185,20 +179,19 @@ def _decode(arguments: argparse.Namespace) -> int:
     if not tokens:
         say(f"error: {arguments.codes}: holds no images")
         return USAGE
-    if not _levels_fit(arguments.levels, min(one.levels for one in tokens)):
+    if not _levels_fit(arguments.levels, min(image.levels for image in tokens)):
         return USAGE
     name = arguments.model or tokens[0].codebook.split("@")[0]
     tokenizer = ImageTokenizer.from_pretrained(name).to(arguments.device)
     # Two images in one file would be one.
-    names = numbered([one.name or str(i) for i, one in enumerate(tokens)], "-")
-    written, bits = [], 0.0
+    names = numbered([image.name or str(i) for i, image in enumerate(tokens)], "-")
+    tokens = [image.prefix(arguments.levels) for image in tokens]
+    bits = sum(image.bits_per_pixel / len(tokens) for image in tokens)
+    written = []
     for start in range(0, len(tokens), BATCH):
-        part = tokens[start : start + BATCH]
-        for one, pixels in zip(part, tokenizer.decode_batch(part, levels=arguments.levels), strict=True):
+        for pixels in tokenizer.decode_batch(tokens[start : start + BATCH]):
             path = inside(arguments.out, f"{names[len(written)]}.png")
             written.append(str(write_pixels(pixels, path)))
-            one = one if arguments.levels is None else one.prefix(arguments.levels)
-            bits += one.bits_per_pixel / len(tokens)
     if arguments.json:
         print_json({"codebook": tokenizer.codebook, "bits_per_pixel": bits, "files": written})
     say(
@@ -208,21 +201,9 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    try:
-        from protok.image import training
-    except ModuleNotFoundError as error:
-        say(f"error: training needs {error.name}: pip install 'protok[image]'")
-        return USAGE
-    model = training.run(
-        arguments.recipe,
-        images=arguments.images,
-        init=arguments.init,
-        out=arguments.out,
-        overrides=settings(arguments.overrides),
-        resume=arguments.resume,
-    )
-    say(f"the model is in {model}; use it with --model {model}")
-    return OK
+    data = {"images": arguments.images, "init": arguments.init}
+    use = "the model is in {model}; use it with --model {model}"
+    return run_training(arguments, "protok.image.training", "pip install 'protok[image]'", use, **data)
 
 
 def _score(arguments: argparse.Namespace) -> int:
@@ -232,36 +213,34 @@ def _score(arguments: argparse.Namespace) -> int:
     tokenizer = ImageTokenizer.from_pretrained(arguments.model).to(arguments.device)
     if not _levels_fit(arguments.levels, tokenizer.levels):
         return USAGE
-    given = {key: getattr(arguments, key) for key in ("size", "most", "inception", "sheet")}
+    options = {key: getattr(arguments, key) for key in ("size", "most", "inception", "sheet")}
     if arguments.progressive:
-        rows = progressive(tokenizer, arguments.images, **given)
+        rows = progressive(tokenizer, arguments.images, **options)
         if arguments.json:
             print_json(rows)
         else:
             for row in rows:
-                said = ", ".join(f"{k} {row[k]:.4g}" for k in ("psnr", "ssim", "mse"))
-                print(f"{row['bits_per_pixel']:.3g} bits per pixel: {said}")
+                scores = ", ".join(f"{k} {row[k]:.4g}" for k in ("psnr", "ssim", "mse"))
+                print(f"{row['bits_per_pixel']:.3g} bits per pixel: {scores}")
         return OK
-    found = score(tokenizer, arguments.images, levels=arguments.levels, **given)
-    if arguments.json:
-        print_json(found)
-    else:
-        print_nested({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in found.items()})
+    scores = score(tokenizer, arguments.images, levels=arguments.levels, **options)
+    if not arguments.json:
+        scores = {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in scores.items()}
+    print_result(scores, arguments.json)
     return OK
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    said: dict
     if Path(arguments.what).is_file():
         from protok.image.tokens import load_codes
 
-        said = {"kind": "codes of images", **_summary(load_codes(arguments.what))}
+        facts = {"kind": "codes of images", **_summary(load_codes(arguments.what))}
     else:
         from protok.image.tokenizer import ImageTokenizer
 
         tokenizer = ImageTokenizer.from_pretrained(arguments.what)
         bits = tokenizer.levels * (tokenizer.size - 1).bit_length() / tokenizer.factor**2
-        said = {
+        facts = {
             "kind": "image model",
             "name": tokenizer.name,
             "codebook": tokenizer.codebook,
@@ -272,8 +251,5 @@ def _info(arguments: argparse.Namespace) -> int:
             "parameters": sum(p.numel() for p in tokenizer.network.parameters()),
             **tokenizer.provenance,
         }
-    if arguments.json:
-        print_json(said)
-    else:
-        print_nested(said)
+    print_result(facts, arguments.json)
     return OK

@@ -102,6 +102,37 @@ def print_json(value: Any) -> None:
     print(json.dumps(finite(value), indent=1))
 
 
+def print_result(value: dict, as_json: bool) -> None:
+    """Print a dictionary of plain values, as JSON or a line a key."""
+    if as_json:
+        print_json(value)
+    else:
+        print_nested(value)
+
+
+def add_verbs(commands, name: str, what: str, description: str):
+    """Add a command that has commands of its own; returns where these are added."""
+    group = commands.add_parser(name, help=what, description=description, allow_abbrev=False)
+    return group.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+
+def run_training(arguments: argparse.Namespace, module: str, remedy: str, use: str, **data: Any) -> int:
+    """Let a module train what `run_arguments` say, and say how to `use` the model; an exit code."""
+    from importlib import import_module
+
+    try:
+        training = import_module(module)
+    except ModuleNotFoundError as error:
+        say(f"error: training needs {error.name}: {remedy}")
+        return USAGE
+    overrides = settings(arguments.overrides)
+    model = training.run(
+        arguments.recipe, out=arguments.out, overrides=overrides, resume=arguments.resume, **data
+    )
+    say(use.format(model=model))
+    return OK
+
+
 MODEL = "protok-512"
 EXIT_CODES = """\
 exit codes: 0 all well; 1 some inputs failed (see the error table); 2 wrong use; 130 interrupted

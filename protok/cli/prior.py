@@ -8,19 +8,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from protok.cli.options import (
     OK,
     USAGE,
+    add_verbs,
     count,
     device_argument,
     number,
     print_json,
-    print_nested,
+    print_result,
     run_arguments,
+    run_training,
     say,
-    settings,
 )
 from protok.common.files import write_json
 
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from protok.image.tokenizer import ImageTokenizer
+    from protok.image.tokens import ImageTokens
     from protok.prior.model import Prior
     from protok.prior.sampling import Request
     from protok.tokenizers.protocol import Decodes
+    from protok.tokens.tokens import Tokens
 
 #: Images in a row of a sheet.
 ACROSS = 10
@@ -38,21 +41,17 @@ ACROSS = 10
 
 def add_prior(commands, command: Callable) -> None:
     """Add `prior` and its verbs to the commands; `command` makes a parser of one."""
-    top = commands.add_parser(
-        "prior",
-        help="new proteins and images: train, sample, score, info",
-        description="Autoregressive models over codes of proteins or of images.",
-        allow_abbrev=False,
-    )
-    verbs = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    what = "new proteins and images: train, sample, score, info"
+    about = "Autoregressive models over codes of proteins or of images."
+    verbs = add_verbs(commands, "prior", what, about)
 
-    one = command(verbs, "train", "learn the codes of a token file", _train)
-    one.add_argument("--tokens", metavar="FILE", help="of protok encode, or .npz of protok image encode")
-    run_arguments(one)
+    verb = command(verbs, "train", "learn the codes of a token file", _train)
+    verb.add_argument("--tokens", metavar="FILE", help="of protok encode, or .npz of protok image encode")
+    run_arguments(verb)
 
-    one = command(verbs, "sample", "draw new images or protein backbones", _sample)
-    _prior_argument(one)
-    one.add_argument(
+    verb = command(verbs, "sample", "draw new images or protein backbones", _sample)
+    verb.add_argument("prior", metavar="PRIOR", help="folder of a prior")
+    verb.add_argument(
         "-o",
         "--out",
         required=True,
@@ -60,68 +59,57 @@ def add_prior(commands, command: Callable) -> None:
         metavar="FOLDER",
         help="for tokens.parquet and NAME.pdb, or codes.npz, NAME.png and sheet.png",
     )
-    _sampling_arguments(one, 10)
-    one.add_argument("--json", action="store_true", help="print a summary as JSON")
+    _sampling_arguments(verb, 10)
+    verb.add_argument("--json", action="store_true", help="print a summary as JSON")
 
-    one = command(verbs, "score", "draw samples and say how good, various and new they are", _score)
-    _prior_argument(one)
-    one.add_argument(
+    verb = command(verbs, "score", "draw samples and say how good, various and new they are", _score)
+    verb.add_argument("prior", metavar="PRIOR", help="folder of a prior")
+    verb.add_argument(
         "--tokens",
         metavar="FILE",
         help="training codes, from which samples should differ (default: those of the recipe)",
     )
-    one.add_argument(
+    verb.add_argument(
         "--images",
         metavar="DIR",
         help="real images, which samples should be like: a folder or .npz file, its val/ if it has",
     )
-    one.add_argument("--inception", metavar="FILE", help="Inception weights of torch-fidelity: gFID")
-    _sampling_arguments(one, 64)
+    verb.add_argument("--inception", metavar="FILE", help="Inception weights of torch-fidelity: gFID")
+    _sampling_arguments(verb, 64)
 
-    one = command(verbs, "info", "say what a prior is", _info)
-    _prior_argument(one)
-    one.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _prior_argument(one: argparse.ArgumentParser) -> None:
-    one.add_argument("prior", metavar="PRIOR", help="folder of a prior")
+    verb = command(verbs, "info", "say what a prior is", _info)
+    verb.add_argument("prior", metavar="PRIOR", help="folder of a prior")
+    verb.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _sampling_arguments(one: argparse.ArgumentParser, n: int) -> None:
-    one.add_argument(
+def _sampling_arguments(verb: argparse.ArgumentParser, n: int) -> None:
+    verb.add_argument(
         "--tokenizer",
         metavar="MODEL",
         help="name or folder of the model that decodes (default: the one that the prior names)",
     )
-    one.add_argument("-n", type=number, default=n, metavar="N", help=f"samples (default: {n})")
-    device_argument(one)
-    group = one.add_argument_group(
+    verb.add_argument("-n", type=number, default=n, metavar="N", help=f"samples (default: {n})")
+    device_argument(verb)
+    group = verb.add_argument_group(
         "what is drawn", "several are taken in turn; a prior takes what it was conditioned on"
     )
+    several: dict[str, Any] = {"nargs": "+", "default": []}
     group.add_argument(
-        "--class",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        dest="classes",
-        help="classes of images (default: all in turn)",
+        "--class", **several, metavar="NAME", dest="classes", help="classes of images (default: all in turn)"
     )
     group.add_argument(
         "--length",
-        nargs="+",
+        **several,
         type=number,
-        default=[],
         metavar="L",
         help="lengths of chains (default: as in the training file)",
     )
-    group.add_argument(
-        "--sequence", nargs="+", default=[], metavar="LETTERS", help="sequences to give a backbone"
-    )
-    group.add_argument("--temperature", type=float, default=1.0, help="default: 1")
+    group.add_argument("--sequence", **several, metavar="LETTERS", help="sequences to give a backbone")
+    factor: dict[str, Any] = {"type": float, "default": 1.0}
+    group.add_argument("--temperature", **factor, help="default: 1")
     group.add_argument(
         "--top-p",
-        type=float,
-        default=1.0,
+        **factor,
         metavar="P",
         help="draw from the likeliest codes of this probability together (default: 1)",
     )
@@ -136,20 +124,9 @@ def _sampling_arguments(one: argparse.ArgumentParser, n: int) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    try:
-        from protok.prior import training
-    except ModuleNotFoundError as error:
-        say(f"error: training needs {error.name}: pip install 'protok[prior]'")
-        return USAGE
-    model = training.run(
-        arguments.recipe,
-        tokens=arguments.tokens,
-        out=arguments.out,
-        overrides=settings(arguments.overrides),
-        resume=arguments.resume,
-    )
-    say(f"the prior is in {model}; draw with protok prior sample {model} -o FOLDER")
-    return OK
+    use = "the prior is in {model}; draw with protok prior sample {model} -o FOLDER"
+    remedy = "pip install 'protok[prior]'"
+    return run_training(arguments, "protok.prior.training", remedy, use, tokens=arguments.tokens)
 
 
 def _drawn(
@@ -167,27 +144,20 @@ def _drawn(
         tokenizer = images.decoder(name, layout).to(arguments.device)
     else:  # chains are rebuilt one by one: nothing for a GPU
         tokenizer = proteins.decoder(name, layout)
-    wanted: list[str | int] = [*arguments.classes, *arguments.length, *arguments.sequence]
-    given = {"class": arguments.classes, "length": arguments.length, "sequence": arguments.sequence}
+    options = {"class": arguments.classes, "length": arguments.length, "sequence": arguments.sequence}
+    wanted = {key: values for key, values in options.items() if values}
     # Where a chain ends can be told to any prior over chains.
     fits = {layout.condition} | (set() if layout.grid else {"length"})
-    odd = [key for key, values in given.items() if values and key not in fits]
-    if odd or sum(map(bool, given.values())) > 1:
+    odd = [key for key in wanted if key not in fits]
+    if odd or len(wanted) > 1:
         raise ProtokError(
-            f"--{odd[0] if odd else ' and --'.join(k for k, v in given.items() if v)} do not fit "
-            f"this prior, whose condition is {layout.condition}",
+            f"--{odd[0] if odd else ' and --'.join(wanted)} do not fit this prior, whose condition is "
+            f"{layout.condition}",
             f"give one of {', '.join(f'--{key}' for key in sorted(fits - {'none'})) or 'none'}",
         )
-    asked = requests(prior, arguments.n, wanted, arguments.seed)
-    codes = sample(
-        prior,
-        asked,
-        seed=arguments.seed,
-        temperature=arguments.temperature,
-        top_p=arguments.top_p,
-        guidance=arguments.guidance,
-    )
-    return tokenizer, asked, codes
+    asked = requests(prior, arguments.n, sum(wanted.values(), []), arguments.seed)
+    keys = ("seed", "temperature", "top_p", "guidance")
+    return tokenizer, asked, sample(prior, asked, **{key: getattr(arguments, key) for key in keys})
 
 
 def _settings(arguments: argparse.Namespace, prior: Prior) -> dict:
@@ -203,6 +173,7 @@ def _settings(arguments: argparse.Namespace, prior: Prior) -> dict:
 
 def _sample(arguments: argparse.Namespace) -> int:
     from protok.image.tokenizer import ImageTokenizer
+    from protok.prior import images, proteins
     from protok.prior.model import Prior
 
     prior = Prior.from_pretrained(arguments.prior)
@@ -210,53 +181,45 @@ def _sample(arguments: argparse.Namespace) -> int:
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(tokenizer, ImageTokenizer):
-        rows = _write_images(prior, tokenizer, asked, codes, out)
+        rows = _write_images(images.as_tokens(prior.layout, codes, asked), tokenizer, out)
     else:
-        rows = _write_backbones(prior, tokenizer, asked, codes, out)
-    found = _settings(arguments, prior) | {"samples": rows}
-    write_json(out / "samples.json", found)
+        rows = _write_backbones(proteins.as_tokens(prior.layout, codes, asked), tokenizer, out)
+    summary = _settings(arguments, prior) | {"samples": rows}
+    write_json(out / "samples.json", summary)
     if arguments.json:
-        print_json(found)
+        print_json(summary)
     what = "image" if prior.layout.grid else "backbone"
     say(f"{count(len(codes), what)} in {out} ({prior.layout.codebook})")
     return OK
 
 
-def _write_images(
-    prior: Prior, tokenizer: ImageTokenizer, asked: list[Request], codes: list[np.ndarray], out: Path
-) -> list[dict]:
+def _write_images(tokens: list[ImageTokens], tokenizer: ImageTokenizer, out: Path) -> list[dict]:
     from protok.image.pixels import contact_sheet, inside, write_pixels
     from protok.image.tokens import save_codes
-    from protok.prior.images import as_tokens
 
-    tokens = as_tokens(prior.layout, codes, asked)
     save_codes(tokens, out / "codes.npz")
     pixels = tokenizer.decode_batch(tokens)
-    rows = []
-    for one, x in zip(tokens, pixels, strict=True):
-        path = write_pixels(x, inside(out, f"{one.name}.png"))
-        rows.append({"name": one.name, "file": str(path)})
+    files = [inside(out, f"{image.name}.png") for image in tokens]
+    for x, path in zip(pixels, files, strict=True):
+        write_pixels(x, path)
     grid = [pixels[i : i + ACROSS] for i in range(0, len(pixels), ACROSS)]
     write_pixels(contact_sheet(grid, zoom=max(1, 96 // pixels[0].shape[0])), out / "sheet.png")
-    return rows
+    return [{"name": image.name, "file": str(path)} for image, path in zip(tokens, files, strict=True)]
 
 
-def _write_backbones(
-    prior: Prior, tokenizer: Decodes, asked: list[Request], codes: list[np.ndarray], out: Path
-) -> list[dict]:
-    from protok.prior.proteins import as_tokens, is_valid, soundness
+def _write_backbones(tokens: list[Tokens], tokenizer: Decodes, out: Path) -> list[dict]:
+    from protok.prior.proteins import is_valid, soundness
     from protok.structure.io.write import write
     from protok.tokens.files import save
 
-    tokens = as_tokens(prior.layout, codes, asked)
     save(tokens, out / "tokens.parquet")
     rows = []
-    for one in tokens:
-        backbone = tokenizer.decode(one)
-        path = out / f"{one.name}.pdb"
+    for chain in tokens:
+        backbone = tokenizer.decode(chain)
+        path = out / f"{chain.name}.pdb"
         write(backbone, path)
-        found = soundness(backbone)
-        rows.append({"name": one.name, "file": str(path), "valid": is_valid(found), **found})
+        measures = soundness(backbone)
+        rows.append({"name": chain.name, "file": str(path), "valid": is_valid(measures), **measures})
     return rows
 
 
@@ -272,12 +235,12 @@ def _score(arguments: argparse.Namespace) -> int:
         return USAGE
     tokenizer, asked, codes = _drawn(arguments, prior)
     if isinstance(tokenizer, ImageTokenizer):
-        found = score_images(
+        scores = score_images(
             prior, tokenizer, asked, codes, learned, images=arguments.images, inception=arguments.inception
         )
     else:
-        found = score_chains(prior, tokenizer, asked, codes, learned)
-    print_json({"settings": _settings(arguments, prior), **found})
+        scores = score_chains(prior, tokenizer, asked, codes, learned)
+    print_json({"settings": _settings(arguments, prior), **scores})
     return OK
 
 
@@ -286,7 +249,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
     prior = Prior.from_pretrained(arguments.prior)
     layout = prior.layout
-    said = {
+    facts = {
         "kind": "prior",
         "name": prior.config.name,
         "architecture": prior.config.architecture,
@@ -299,9 +262,6 @@ def _info(arguments: argparse.Namespace) -> int:
         **prior.provenance,
     }
     if layout.condition == "class":
-        said["classes"] = list(layout.labels)
-    if arguments.json:
-        print_json(said)
-    else:
-        print_nested(said)
+        facts["classes"] = list(layout.labels)
+    print_result(facts, arguments.json)
     return OK

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -59,3 +59,24 @@ def packed(things: Iterable[T], size: Callable[[T], int], most: int) -> Iterator
         held += size(thing)
     if group:
         yield group
+
+
+def alike(keys: Iterable[Hashable], most: int | Callable[[Any], int]) -> Iterator[list[int]]:
+    """Yield numbers of things with equal keys, at most so many together.
+
+    Parameters
+    ----------
+    keys
+        Of each thing, in order.
+    most
+        A number, or what makes it of a key.
+
+    >>> list(alike("abaa", 2))
+    [[0, 2], [3], [1]]
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, key in enumerate(keys):
+        groups.setdefault(key, []).append(i)
+    for key, group in groups.items():
+        n = most if isinstance(most, int) else most(key)
+        yield from (group[start : start + n] for start in range(0, len(group), n))

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from protok.errors import ProtokError
 
@@ -49,9 +49,11 @@ class OptimSettings:
     clip: float = 1.0
     precision: str = "auto"
     seed: int = 0
+    #: Numbers that are 1 or more.
+    positive: ClassVar[tuple[str, ...]] = ("steps",)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "steps")
+        at_least_one(self, *self.positive)
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,11 @@ class ValidSettings:
     """What a section ``valid`` says in every recipe: steps from one validation to the next."""
 
     every: int = 500
+    #: Numbers that are 1 or more.
+    positive: ClassVar[tuple[str, ...]] = ("every",)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "every")
+        at_least_one(self, *self.positive)
 
 
 def read_settings(

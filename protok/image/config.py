@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protok.common.settings import OptimSettings, RecipeError, ValidSettings, at_least_one, read_settings
+from protok.common.settings import OptimSettings, RecipeError, ValidSettings, read_settings
 from protok.quantize.config import QuantizerConfig
-
-FACTORS = (4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class ImageConfig:
     quantizer: CodebookConfig = field(default_factory=CodebookConfig)
 
     def __post_init__(self) -> None:
-        if self.factor not in FACTORS:
+        if self.factor not in (4, 8, 16):
             raise RecipeError(f"factor {self.factor} is not one of 4, 8, 16")
         if self.patch not in (1, 2, 4) or self.patch > self.factor:
             raise RecipeError(f"patch {self.patch} is not one of 1, 2, 4 up to the factor")
@@ -101,16 +99,30 @@ class LossConfig:
     discriminator_layers: int = 3
     discriminator_lr: float = 1e-4
 
+    def __post_init__(self) -> None:
+        if self.pixel not in ("l1", "l2"):
+            raise RecipeError(f"loss.pixel {self.pixel!r} is not l1 or l2")
+        if self.perceptual and not self.perceptual_weights:
+            raise RecipeError(
+                "loss.perceptual needs weights",
+                "give loss.perceptual_weights, a file with the state of torchvision's vgg16 or of "
+                "LPIPS; protok downloads nothing",
+            )
+
+    @property
+    def smallest_side(self) -> int:
+        """Side in pixels of the smallest image that the chosen losses can look at."""
+        # The last two convolutions of a discriminator have stride 1 and take a pixel each.
+        patch = 3 * 2**self.discriminator_layers if self.adversarial else 1
+        return max(16 if self.perceptual else 1, patch)
+
 
 @dataclass(frozen=True)
 class ImageOptimConfig(OptimSettings):
     """How to train; ``batch``: images a step and process."""
 
     batch: int = 32
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least_one(self, "batch")
+    positive = ("steps", "batch")
 
 
 @dataclass(frozen=True)
@@ -118,10 +130,7 @@ class ImageValidConfig(ValidSettings):
     """What is measured on the way: so many held-out images."""
 
     images: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least_one(self, "images")
+    positive = ("every", "images")
 
 
 @dataclass(frozen=True)
@@ -134,37 +143,21 @@ class ImageRecipe:
     optim: ImageOptimConfig = field(default_factory=ImageOptimConfig)
     valid: ImageValidConfig = field(default_factory=ImageValidConfig)
 
+    def __post_init__(self) -> None:
+        size, factor = self.data.size, self.model.factor
+        if size % factor:
+            raise RecipeError(f"data.size {size} is no multiple of model.factor {factor}")
+        if size < self.loss.smallest_side:
+            raise RecipeError(
+                f"images of {size} pixels are too small for the chosen losses",
+                f"they need {self.loss.smallest_side}",
+            )
+
 
 def read_image_recipe(
     path: str | Path | None,
     overrides: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> ImageRecipe:
-    """Read a recipe (see `protok.common.settings.read_settings`).
-
-    Raises
-    ------
-    RecipeError
-        For an unknown key, naming near ones, a value of the wrong type, or settings that
-        do not fit each other.
-    """
-    recipe = read_settings(ImageRecipe, path, overrides, defaults)
-    check(recipe, str(path or "recipe"))
-    return recipe
-
-
-def check(recipe: ImageRecipe, where: str = "recipe") -> None:
-    """Refuse settings that do not fit each other (`RecipeError`)."""
-    if recipe.data.size % recipe.model.factor:
-        raise RecipeError(
-            f"data.size {recipe.data.size} is no multiple of model.factor {recipe.model.factor}", file=where
-        )
-    if recipe.loss.pixel not in ("l1", "l2"):
-        raise RecipeError(f"loss.pixel {recipe.loss.pixel!r} is not l1 or l2", file=where)
-    if recipe.loss.perceptual and not recipe.loss.perceptual_weights:
-        raise RecipeError(
-            "loss.perceptual needs weights",
-            "give loss.perceptual_weights, a file with the state of torchvision's vgg16 or of "
-            "LPIPS; protok downloads nothing",
-            file=where,
-        )
+    """Read a recipe: parameters and errors are those of `protok.common.settings.read_settings`."""
+    return read_settings(ImageRecipe, path, overrides, defaults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +54,11 @@ class Pictures:
             labels=self.labels[rows],
         )
 
+    def some(self, most: int | None) -> Pictures:
+        """At most so many of them, evenly spread; all for None."""
+        n = len(self)
+        return self if most is None or most >= n else self[np.linspace(0, n - 1, most).astype(int)]
+
     def pixels(self, i: int, size: int | None = None) -> np.ndarray:
         """Pixels of one image, (h, w, 3) uint8, the shorter side scaled to `size`.
 
@@ -61,10 +67,10 @@ class Pictures:
         ProtokError
             If it cannot be read, naming the file.
         """
-        one = self.source[i]
-        if isinstance(one, np.ndarray):
-            return as_pixels(one, size=size)
-        return read_pixels(one, size=size, name="" if isinstance(one, Path) else self.names[i])
+        image = self.source[i]
+        if isinstance(image, np.ndarray):
+            return as_pixels(image, size=size)
+        return read_pixels(image, size=size, name="" if isinstance(image, Path) else self.names[i])
 
     def square(self, i: int, size: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """A square of `size` pixels out of the scaled image: the middle, or a random place."""
@@ -76,23 +82,21 @@ class Pictures:
 
     def squares(self, size: int, most: int | None = None) -> np.ndarray:
         """Middle squares, (n, size, size, 3); of more than `most` images some, evenly spread."""
-        n = len(self)
-        rows = range(n) if most is None or most >= n else np.linspace(0, n - 1, most).astype(int)
-        return np.stack([self.square(int(i), size) for i in rows])
+        some = self.some(most)
+        return np.stack([some.square(i, size) for i in range(len(some))])
 
     def digest(self) -> str:
         """sha256 over names, and contents or sizes: says whether two runs saw the same files."""
-        found = hashlib.sha256()
-        for name, one in zip(self.names, self.source, strict=True):
+        sha256 = hashlib.sha256()
+        for name, image in zip(self.names, self.source, strict=True):
             # Hundreds of gigabytes of files are told apart by their sizes.
-            content = str(one.stat().st_size) if isinstance(one, Path) else _content(one)
-            found.update(f"{name}\0{content}\n".encode())
-        return found.hexdigest()
-
-
-def _content(one: Any) -> str:
-    raw = one if isinstance(one, bytes) else np.ascontiguousarray(one).tobytes()
-    return hashlib.sha256(raw).hexdigest()
+            if isinstance(image, Path):
+                content = str(image.stat().st_size)
+            else:
+                raw = image if isinstance(image, bytes) else np.ascontiguousarray(image).tobytes()
+                content = hashlib.sha256(raw).hexdigest()
+            sha256.update(f"{name}\0{content}\n".encode())
+        return sha256.hexdigest()
 
 
 def open_pictures(path: str | Path, part: str = "train", classes: str | Path = "") -> Pictures:
@@ -119,16 +123,16 @@ def open_pictures(path: str | Path, part: str = "train", classes: str | Path = "
     if part not in PARTS:
         raise ValueError(f"part {part!r} is not one of {', '.join(PARTS)}")
     if path.is_dir():
-        found = _folder(path, part)
+        pictures = _folder(path, part)
     elif path.suffix == ".npz" and path.exists():
-        found = _npz(path, part)
+        pictures = _npz(path, part)
     elif path.is_file():
-        found = Pictures([path], [path.name], np.array([-1]))
+        pictures = Pictures([path], [path.name], np.array([-1]))
     else:
         raise FormatError("no such file or folder", "check the path", file=str(path))
-    if not len(found):
+    if not len(pictures):
         raise FormatError("holds no images", f"images end in {' '.join(SUFFIXES)}", file=str(path))
-    return _only(found, _listed(Path(classes)), str(classes)) if str(classes) else found
+    return _only(pictures, Path(classes)) if str(classes) else pictures
 
 
 def has_part(path: str | Path, part: str) -> bool:
@@ -142,27 +146,28 @@ def has_part(path: str | Path, part: str) -> bool:
     return False
 
 
+def held_out(path: str | Path) -> Pictures:
+    """The validation part of a collection that keeps one apart, else all of it."""
+    return open_pictures(path, "valid" if has_part(path, "valid") else "train")
+
+
 def _folder(path: Path, part: str) -> Pictures:
-    for name in PARTS[part]:
-        if (path / name).is_dir():
-            path = path / name
-            break
+    path = next((path / name for name in PARTS[part] if (path / name).is_dir()), path)
     files = _images_in(path)
-    names = [one.relative_to(path).as_posix() for one in files]
+    names = [file.relative_to(path).as_posix() for file in files]
     parents = [name.split("/")[0] if "/" in name else "" for name in names]
     if "" in parents:
         # Images beside folders: no folder is a class then.
         return Pictures(files, names, np.full(len(files), -1))
-    classes = sorted(set(parents))
-    number = {name: i for i, name in enumerate(classes)}
-    return Pictures(files, names, np.array([number[p] for p in parents], int), tuple(classes))
+    classes, labels = np.unique(parents, return_inverse=True)
+    return Pictures(files, names, labels, tuple(map(str, classes)))
 
 
 def _images_in(path: Path) -> list[Path]:
     return sorted(
-        one
-        for one in path.rglob("*")
-        if one.suffix.lower() in SUFFIXES and not one.name.startswith(".") and one.is_file()
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
     )
 
 
@@ -171,8 +176,7 @@ def _npz(path: Path, part: str) -> Pictures:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             if f"{part}_bytes" in held:
                 raw, ends = held[f"{part}_bytes"].tobytes(), held[f"{part}_off"]
-                pairs = zip(ends[:-1], ends[1:], strict=True)
-                source: list[Any] = [raw[a:b] for a, b in pairs]
+                source: list[Any] = [raw[a:b] for a, b in itertools.pairwise(ends)]
                 labels = held.get(f"{part}_y", np.full(len(source), -1))
                 classes = held.get("wnids", np.array([], str))
             elif "x" in held:
@@ -192,30 +196,25 @@ def _npz(path: Path, part: str) -> Pictures:
     return Pictures(source, names, np.asarray(labels).astype(int), tuple(map(str, classes)))
 
 
-def _listed(path: Path) -> list[str]:
+def _only(pictures: Pictures, path: Path) -> Pictures:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(
             f"cannot read the list of classes ({error})", "one class a line", file=str(path)
         ) from error
-    return [words[0] for line in lines if (words := line.split("#")[0].split())]
-
-
-def _only(found: Pictures, wanted: list[str], where: str) -> Pictures:
-    number = {name: i for i, name in enumerate(found.classes)}
-    absent = [name for name in wanted if name not in number]
+    wanted = [words[0] for line in lines if (words := line.split("#")[0].split())]
+    absent = [name for name in wanted if name not in pictures.classes]
     if absent or not wanted:
         raise FormatError(
             f"{len(absent)} of {len(wanted)} classes are not among the images: {', '.join(absent[:5])}",
             "a class is the name of a folder of images",
-            file=where,
+            file=str(path),
         )
     # The order of the list, so that labels do not depend on what else is there.
-    new = np.full(len(found.classes), -1)
-    new[[number[name] for name in wanted]] = np.arange(len(wanted))
-    labels = np.where(found.labels >= 0, new[found.labels], -1)
-    kept = found[labels >= 0]
+    new = {name: i for i, name in enumerate(wanted)}
+    labels = np.array([new.get(pictures.classes[i], -1) if i >= 0 else -1 for i in pictures.labels])
+    kept = pictures[labels >= 0]
     return replace(kept, labels=labels[labels >= 0], classes=tuple(wanted))
 
 
@@ -240,21 +239,19 @@ def find_images(
         If an input does not exist or holds no image.
     """
     pillow()
-    found: list[tuple[str, Any]] = []
-    for one in map(Path, inputs):
-        if one.suffix == ".npz" and one.is_file():
-            held = open_pictures(one, part)
+    images: list[tuple[str, Any]] = []
+    for path in map(Path, inputs):
+        if path.suffix == ".npz" and path.is_file():
+            held = open_pictures(path, part)
             for i, (source, label) in enumerate(zip(held.source, held.labels, strict=True)):
                 folder = f"{held.classes[label]}/" if 0 <= label < len(held.classes) else ""
-                found.append((f"{folder}{one.stem}-{part}-{i:05d}", source))
-        elif one.is_dir():
-            inside = _images_in(one)
+                images.append((f"{folder}{path.stem}-{part}-{i:05d}", source))
+        elif path.is_dir():
+            inside = _images_in(path)
             if not inside:
-                raise FormatError("holds no images", f"images end in {' '.join(SUFFIXES)}", file=str(one))
-            found += [(p.relative_to(one).with_suffix("").as_posix(), p) for p in inside]
-        elif one.is_file():
-            found.append((one.stem, one))
+                raise FormatError("holds no images", f"images end in {' '.join(SUFFIXES)}", file=str(path))
+            images += [(p.relative_to(path).with_suffix("").as_posix(), p) for p in inside]
         else:
-            raise FormatError("no such file or folder", "check the path", file=str(one))
-    names = numbered([name for name, _ in found], "-")
-    return [(name, source) for name, (_, source) in zip(names, found, strict=True)]
+            images += [(path.stem, file) for file in open_pictures(path).source]
+    names = numbered([name for name, _ in images], "-")
+    return [(name, source) for name, (_, source) in zip(names, images, strict=True)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from protok.errors import FormatError
-from protok.image.dataset import Pictures, has_part, open_pictures
+from protok.image.dataset import Pictures, held_out
 from protok.image.metrics import Scorer
 from protok.image.pixels import contact_sheet, write_pixels
 from protok.image.tokenizer import ImageTokenizer
@@ -63,9 +63,8 @@ def score(
         If there are no images, or they differ in size and `size` is not given.
     """
     if isinstance(images, str | Path):
-        images = _held_out(images)
-    if most is not None and most < len(images):
-        images = images[np.linspace(0, len(images) - 1, most).astype(int)]
+        images = held_out(images)
+    images = images.some(most)
     scorer = Scorer(inception=inception)
     counts = np.zeros((levels or tokenizer.levels, tokenizer.size), np.int64)
     shown: list[list[np.ndarray]] = [[], []]
@@ -73,16 +72,14 @@ def score(
     for start in range(0, len(images), BATCH):
         rows = range(start, min(start + BATCH, len(images)))
         x = [images.square(i, size) if size else images.pixels(i) for i in rows]
-        if len({one.shape for one in x}) > 1:
+        if len({image.shape for image in x}) > 1:
             raise FormatError("the images differ in size", "give --size, or size=")
-        tokens = tokenizer.encode_batch(x)
-        if levels is not None:
-            tokens = [one.prefix(levels) for one in tokens]
+        tokens = [codes.prefix(levels) for codes in tokenizer.encode_batch(x)]
         again = tokenizer.decode_batch(tokens)
         scorer.add(np.stack(again), np.stack(x))
-        for one in tokens:
-            bits += one.bits_per_pixel
-            for level, ids in enumerate(one.ids.reshape(-1, one.levels).T):
+        for codes in tokens:
+            bits += codes.bits_per_pixel
+            for level, ids in enumerate(codes.ids.reshape(-1, codes.levels).T):
                 counts[level] += np.bincount(ids, minlength=tokenizer.size)
         room = max(0, SHOWN - len(shown[0]))
         shown[0] += x[:room]
@@ -113,32 +110,26 @@ def progressive(
     Parameters are those of `score`; the sheet has originals in its first row and below them
     what one level, two levels and so on make of them.
     """
-    found = [
+    scores = [
         score(tokenizer, images, size=size, levels=m, most=most, inception=inception)
         for m in range(1, tokenizer.levels + 1)
     ]
     if sheet is not None:
-        pictures = images if isinstance(images, Pictures) else _held_out(images)
-        rows = np.linspace(0, len(pictures) - 1, min(SHOWN, len(pictures))).astype(int)
-        x = [pictures.square(int(i), size) if size else pictures.pixels(int(i)) for i in rows]
+        pictures = (images if isinstance(images, Pictures) else held_out(images)).some(SHOWN)
+        x = [pictures.square(i, size) if size else pictures.pixels(i) for i in range(len(pictures))]
         tokens = tokenizer.encode_batch(x)
-        shown = [x] + [tokenizer.decode_batch(tokens, levels=one["levels"]) for one in found]
+        shown = [x] + [tokenizer.decode_batch(tokens, levels=row["levels"]) for row in scores]
         write_pixels(contact_sheet(shown, zoom=max(1, 96 // x[0].shape[0])), sheet)
-    return found
-
-
-def _held_out(path: str | Path) -> Pictures:
-    return open_pictures(path, "valid" if has_part(path, "valid") else "train")
+    return scores
 
 
 @torch.no_grad()
 def usage(tokenizer: ImageTokenizer, counts: np.ndarray) -> dict[str, float]:
     """Share of the codes in use, their perplexity and effective dimension, means over levels."""
     n = len(counts)
-    quantizer = tokenizer.quantizer
-    tables = list(quantizer.levels) if tokenizer.levels > 1 else [quantizer]
     dimension = 0.0
-    for table, count in zip(tables, counts, strict=False):
+    # Of fewer levels than there are only the first are counted.
+    for table, count in zip(tokenizer.tables, counts, strict=False):
         share = torch.from_numpy(count / count.sum())
         codes = table.lookup(torch.arange(len(count), device=table.usage.device)).cpu().double()
         codes = codes - share @ codes

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from protok.errors import FormatError
-from protok.image.config import LossConfig
 
 #: Convolutions of VGG-16 in torchvision's numbering, block by block; a block ends at a tap.
 VGG16 = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
@@ -44,10 +43,13 @@ class Perceptual(nn.Module):
         If the file is not one.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, weights: str | Path):
         super().__init__()
         state = _read_state(Path(weights))
-        self.blocks, self.lins = nn.ModuleList(), []
+        self.blocks = nn.ModuleList()
         try:
             for i, block in enumerate(VGG16):
                 layers: list[nn.Module] = [nn.MaxPool2d(2)] if i else []
@@ -79,7 +81,7 @@ class Perceptual(nn.Module):
         for i, block in enumerate(self.blocks):
             a, b = block(a), block(b)
             gap = (F.normalize(a, dim=1, eps=1e-10) - F.normalize(b, dim=1, eps=1e-10)).square()
-            share = getattr(self, f"share{i}")[:, None, None]
+            share = self.get_buffer(f"share{i}")[:, None, None]
             total = total + (gap * share).sum(1).mean()
         return total
 
@@ -113,10 +115,9 @@ class Discriminator(nn.Sequential):
         before = width
         for i in range(1, layers + 1):
             after = width * min(2**i, 8)
-            # The last of the layers keeps the resolution.
-            stride = 2 if i < layers else 1
             parts += [
-                nn.Conv2d(before, after, 4, stride, 1, bias=False),
+                # The last of the layers keeps the resolution.
+                nn.Conv2d(before, after, 4, 2 if i < layers else 1, 1, bias=False),
                 nn.GroupNorm(min(8, after), after),
                 nn.LeakyReLU(0.2),
             ]
@@ -134,15 +135,6 @@ def balance(faithful: Tensor, lifelike: Tensor, last: Tensor) -> Float[Tensor, "
 
     The adaptive weight of VQGAN (Esser et al. 2021, arXiv 2012.09841, equation 7).
     """
-    one = torch.autograd.grad(faithful, last, retain_graph=True)[0].norm()
-    other = torch.autograd.grad(lifelike, last, retain_graph=True)[0].norm()
-    return (one / (other + 1e-4)).clamp(0, 1e4).detach()
-
-
-def smallest_side(config: LossConfig) -> int:
-    """Side in pixels of the smallest image that the chosen losses can look at."""
-    side = 16 if config.perceptual else 1
-    if config.adversarial:
-        # Two convolutions of stride 1 take a pixel each.
-        side = max(side, 3 * 2**config.discriminator_layers)
-    return side
+    first = torch.autograd.grad(faithful, last, retain_graph=True)[0].norm()
+    second = torch.autograd.grad(lifelike, last, retain_graph=True)[0].norm()
+    return (first / (second + 1e-4)).clamp(0, 1e4).detach()

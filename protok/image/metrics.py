@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from protok.common.extras import extra_module
 from protok.errors import ProtokError
 
 #: Side of the window of SSIM; smaller images have none.
 WINDOW = 11
 
 
-def torchmetrics() -> Any:
-    """The module ``torchmetrics.image``, which an extra brings.
-
-    Raises
-    ------
-    ProtokError
-        If it is not installed.
-    """
-    try:
-        import torchmetrics.image
-    except ModuleNotFoundError as error:
-        raise ProtokError(f"scores of images need {error.name}", "pip install 'protok[image]'") from error
-    return torchmetrics.image
+def torchmetrics(part: str) -> Any:
+    """A module of ``torchmetrics`` (see `protok.common.extras.extra_module`)."""
+    need = "scores of images need torchmetrics"
+    return extra_module(f"torchmetrics.{part}", need, "pip install 'protok[image]'")
 
 
 class Gist(nn.Module):
@@ -53,6 +44,7 @@ class Gist(nn.Module):
     num_features = 132
     #: Of an image, so that the coarsest scale has room for a filter.
     smallest = 20
+    filters: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,13 +64,13 @@ class Gist(nn.Module):
         x = torch.stack([0.299 * r + 0.587 * g + 0.114 * b, r - g, (r + g) / 2 - b], dim=1)
         mean = F.adaptive_avg_pool2d(x, 2)
         spread = (F.adaptive_avg_pool2d(x.square(), 2) - mean.square()).clamp(min=0).sqrt()
-        found = [mean.flatten(1), spread.flatten(1)]
+        features = [mean.flatten(1), spread.flatten(1)]
         for _ in range(3):
             energy = self._energy(x)
-            found.append(F.adaptive_avg_pool2d(energy[:, 0], 2).flatten(1))
-            found.append(energy[:, 1:].mean((-1, -2)).flatten(1))
+            features.append(F.adaptive_avg_pool2d(energy[:, 0], 2).flatten(1))
+            features.append(energy[:, 1:].mean((-1, -2)).flatten(1))
             x = F.avg_pool2d(x, 2)
-        return torch.cat(found, dim=1)
+        return torch.cat(features, dim=1)
 
     def _energy(self, x: Tensor) -> Tensor:
         flat = F.pad(x.flatten(0, 1)[:, None], (4, 4, 4, 4), mode="reflect")
@@ -115,15 +107,9 @@ class Scorer:
     """
 
     def __init__(self, *, frechet: bool = True, inception: str | Path | None = None):
-        tools = torchmetrics()
+        self._metrics = torchmetrics("functional.image")
         self.n, self.with_ssim, self.with_features = 0, 0, 0
         self.sums = {"psnr": 0.0, "ssim": 0.0, "mse": 0.0}
-        self._ssim: Callable[..., Tensor] = tools.StructuralSimilarityIndexMeasure(
-            data_range=255.0, reduction="none"
-        )
-        self._psnr: Callable[..., Tensor] = tools.PeakSignalNoiseRatio(
-            data_range=255.0, reduction="none", dim=(1, 2, 3)
-        )
         self.evaluator, self._distance, self._smallest = "", None, 1
         if frechet or inception is not None:
             self.key, self._distance, self.evaluator, self._smallest = _evaluator(inception)
@@ -144,11 +130,12 @@ class Scorer:
         a, b = x.float(), y.float()
         error = (a - b).square().mean((1, 2, 3)) / 255**2
         self.sums["mse"] += float(error.double().sum())
-        self._psnr.reset()
-        self.sums["psnr"] += float(self._psnr(a, b).nan_to_num(100.0).clamp(max=100.0).sum())
+        shared = {"data_range": 255.0, "reduction": "none"}
+        psnr = self._metrics.peak_signal_noise_ratio(a, b, dim=(1, 2, 3), **shared)
+        self.sums["psnr"] += float(psnr.nan_to_num(100.0).clamp(max=100.0).sum())
         if min(x.shape[2:]) >= WINDOW:
-            self._ssim.reset()
-            self.sums["ssim"] += float(self._ssim(a, b).sum())
+            ssim = self._metrics.structural_similarity_index_measure(a, b, **shared)
+            self.sums["ssim"] += float(ssim.sum())
             self.with_ssim += len(x)
         if self._distance is not None and min(x.shape[2:]) >= self._smallest:
             self._distance.update(y, real=True)
@@ -166,13 +153,12 @@ class Scorer:
         if not self.n:
             raise ValueError("no images were added")
         n = {"psnr": self.n, "mse": self.n, "ssim": self.with_ssim}
-        means = {k: self.sums[k] / n[k] if n[k] else math.nan for k in n}
-        found: dict[str, Any] = {"n": self.n, **means}
+        scores: dict[str, Any] = {"n": self.n}
+        scores |= {k: self.sums[k] / n[k] if n[k] else math.nan for k in n}
         if self._distance is not None:
-            enough = self.with_features > 1
-            found[self.key] = float(self._distance.compute()) if enough else math.nan
-            found["evaluator"] = f"{self.evaluator}; reference: {self.with_features} originals"
-        return found
+            scores[self.key] = float(self._distance.compute()) if self.with_features > 1 else math.nan
+            scores["evaluator"] = f"{self.evaluator}; reference: {self.with_features} originals"
+        return scores
 
 
 @torch.no_grad()
@@ -203,22 +189,14 @@ def frechet(images: np.ndarray, originals: np.ndarray, inception: str | Path | N
 
 def _evaluator(inception: str | Path | None) -> tuple[str, Any, str, int]:
     """Name of a distance, the distance, what it is called, smallest side of an image."""
-    tools = torchmetrics()
-    if inception is not None:
-        return *_inception(tools, Path(inception)), 1
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
-    distance = FrechetInceptionDistance(Gist())
-    return "frechet_gist", distance, "protok.image.metrics.Gist", Gist.smallest
-
-
-def _inception(tools: Any, weights: Path) -> tuple[str, Any, str]:
+    distance = torchmetrics("image.fid").FrechetInceptionDistance
+    if inception is None:
+        return "frechet_gist", distance(Gist()), "protok.image.metrics.Gist", Gist.smallest
+    weights = Path(inception)
     if not weights.is_file():
         raise ProtokError("no such file of Inception weights", "check the path", file=str(weights))
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
     try:
-        distance = FrechetInceptionDistance(2048, feature_extractor_weights_path=str(weights))
+        inception_distance = distance(2048, feature_extractor_weights_path=str(weights))
     except ModuleNotFoundError as error:
         raise ProtokError("rFID needs torch-fidelity", "pip install torch-fidelity") from error
     except Exception as error:
@@ -229,4 +207,5 @@ def _inception(tools: Any, weights: Path) -> tuple[str, Any, str]:
             file=str(weights),
         ) from error
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-    return "rfid", distance, f"torch-fidelity InceptionV3, 2048 features, weights sha256 {digest}"
+    evaluator = f"torch-fidelity InceptionV3, 2048 features, weights sha256 {digest}"
+    return "rfid", inception_distance, evaluator, 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -72,10 +73,8 @@ class Encoder(nn.Sequential):
 
     def __init__(self, config: ImageConfig):
         widths = [config.width * m for m in config.multiples]
-        parts: list[nn.Module] = [
-            nn.PixelUnshuffle(config.patch),
-            nn.Conv2d(3 * config.patch**2, widths[0], 3, 1, 1),
-        ]
+        first = nn.Conv2d(3 * config.patch**2, widths[0], 3, 1, 1)
+        parts: list[nn.Module] = [nn.PixelUnshuffle(config.patch), first]
         for i, width in enumerate(widths):
             if i:
                 parts.append(nn.Conv2d(widths[i - 1], width, 3, 2, 1))
@@ -103,9 +102,9 @@ class Decoder(nn.Sequential):
         super().__init__(*parts)
 
     @property
-    def last(self) -> nn.Parameter:
+    def last(self) -> Tensor:
         """Weights of the last convolution, at which gradients of losses are compared."""
-        return self[-2].weight
+        return cast(nn.Conv2d, self[-2]).weight
 
 
 @dataclass
@@ -125,8 +124,9 @@ class ImageNetwork(nn.Module):
         self.encoder = Encoder(config)
         self.quantizer = build_quantizer(**asdict(config.quantizer))
         self.decoder = Decoder(config)
-        # Convolutions of a CPU in bfloat16 are several times faster on this layout.
-        self.to(memory_format=torch.channels_last)
+        # Convolutions of a CPU in bfloat16 are several times faster on this layout. torch's own
+        # annotations of `to` do not have it.
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def latents(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b i j d"]:
         """Latents in rows and columns; height and width are multiples of the factor."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from protok.common.extras import extra_module
 from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, ProtokError
 
@@ -18,18 +19,8 @@ LARGEST = 4 << 20
 
 
 def pillow() -> Any:
-    """The module ``PIL.Image``, which an extra brings.
-
-    Raises
-    ------
-    ProtokError
-        If it is not installed.
-    """
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise ProtokError("images need Pillow", "pip install 'protok[image]'") from error
-    return Image
+    """The module ``PIL.Image`` (see `protok.common.extras.extra_module`)."""
+    return extra_module("PIL.Image", "images need Pillow", "pip install 'protok[image]'")
 
 
 def read_pixels(source: str | Path | bytes, *, size: int | None = None, name: str = "") -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from protok.common.checkpoint import DeviceMixin, find_model, load_weights, read_model, save_model
+from protok.common.grouping import alike
 from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, Unsupported
 from protok.image.config import ImageConfig
 from protok.image.network import ImageNetwork
 from protok.image.pixels import as_pixels
 from protok.image.tokens import ImageTokens
-from protok.quantize import ProVQ, ResidualVQ
+from protok.quantize import ProVQ, Quantizer, ResidualVQ
 
 #: Pixels that go through the network at once, unless one image has more.
 PIXELS = 1 << 18
@@ -39,6 +41,8 @@ class ImageTokenizer(DeviceMixin):
         What is known of the weights' origin; kept in the saved configuration.
     """
 
+    network: ImageNetwork
+
     def __init__(self, network: ImageNetwork, *, provenance: Mapping[str, Any] | None = None):
         self.network = network
         self.provenance = dict(provenance or {})
@@ -52,7 +56,7 @@ class ImageTokenizer(DeviceMixin):
         return f"ImageTokenizer({self.codebook}, f={self.factor}, {levels}{self.size} codes)"
 
     @property
-    def quantizer(self) -> Any:
+    def quantizer(self) -> Quantizer:
         """The quantizer, out of its curriculum.
 
         Raises
@@ -66,26 +70,34 @@ class ImageTokenizer(DeviceMixin):
         return quantizer.inner if isinstance(quantizer, ProVQ) else quantizer
 
     @property
+    def tables(self) -> list[Quantizer]:
+        """Of each level the quantizer, coarse first; empty if the model is continuous."""
+        if self.network.quantizer is None:
+            return []
+        quantizer = self.quantizer
+        if isinstance(quantizer, ResidualVQ) and len(quantizer.levels) > 1:
+            return [cast(Quantizer, level) for level in quantizer.levels]
+        return [quantizer]
+
+    @property
     def levels(self) -> int:
         """Ids at each place; 1 but for a residual quantizer."""
-        residual = self.network.quantizer is not None and isinstance(self.quantizer, ResidualVQ)
-        return len(self.quantizer.levels) if residual else 1
+        return max(1, len(self.tables))
 
     def _fingerprint(self) -> str:
         """Of everything that ids depend on: encoder and codebook, both saved exactly."""
         if self.network.quantizer is None:
             return "continuous"
-        found = hashlib.sha256()
-        levels = self.quantizer.levels if self.levels > 1 else [self.quantizer]
+        sha256 = hashlib.sha256()
         with torch.no_grad():
             parts = dict(self.network.encoder.state_dict())
-            for i, level in enumerate(levels):
-                every = torch.arange(self.size, device=level.usage.device)
-                parts[f"codes.{i}"] = level.lookup(every)
+            for i, table in enumerate(self.tables):
+                every = torch.arange(self.size, device=table.usage.device)
+                parts[f"codes.{i}"] = table.lookup(every)
         for key, value in parts.items():
-            found.update(key.encode())
-            found.update(value.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
-        return found.hexdigest()[:8]
+            sha256.update(key.encode())
+            sha256.update(value.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
+        return sha256.hexdigest()[:8]
 
     def encode(self, image: Any, *, name: str = "") -> ImageTokens:
         """Codes of an image.
@@ -111,17 +123,17 @@ class ImageTokenizer(DeviceMixin):
     def encode_batch(self, images: Iterable[Any], *, names: Iterable[str] | None = None) -> list[ImageTokens]:
         """Codes of several images of any sizes; those of one size go through together."""
         quantizer = self.quantizer
-        pixels = [as_pixels(one) for one in images]
+        pixels = [as_pixels(image) for image in images]
         called = [""] * len(pixels) if names is None else list(names)
         ids: list[np.ndarray] = [np.zeros(0)] * len(pixels)
         for rows, z in self._latents(pixels):
-            found = quantizer.assign(z.reshape(-1, z.shape[-1])).cpu().numpy().astype(np.int32)
-            found = found.reshape(*z.shape[:-1], *quantizer.code_shape)
-            for row, one in zip(rows, found, strict=True):
-                ids[row] = one
+            assigned = quantizer.assign(z.reshape(-1, z.shape[-1])).cpu().numpy().astype(np.int32)
+            assigned = assigned.reshape(*z.shape[:-1], *quantizer.code_shape)
+            for row, codes in zip(rows, assigned, strict=True):
+                ids[row] = codes
         return [
-            ImageTokens(one, self.size, self.codebook, *x.shape[:2], self.factor, name)
-            for one, x, name in zip(ids, pixels, called, strict=True)
+            ImageTokens(codes, self.size, self.codebook, x.shape[0], x.shape[1], self.factor, name)
+            for codes, x, name in zip(ids, pixels, called, strict=True)
         ]
 
     def decode(self, tokens: ImageTokens, *, levels: int | None = None) -> np.ndarray:
@@ -143,11 +155,11 @@ class ImageTokenizer(DeviceMixin):
 
     def decode_batch(self, tokens: Iterable[ImageTokens], *, levels: int | None = None) -> list[np.ndarray]:
         """Pixels of several images' codes."""
-        tokens = [one if levels is None else one.prefix(levels) for one in tokens]
-        for one in tokens:
-            self._check(one)
+        tokens = [image.prefix(levels) for image in tokens]
+        for image in tokens:
+            self._check(image)
         out: list[np.ndarray] = [np.zeros(0)] * len(tokens)
-        for rows in _alike([one.ids.shape for one in tokens], self.factor**2):
+        for rows in alike((image.ids.shape for image in tokens), partial(_most, each=self.factor**2)):
             ids = np.stack([tokens[i].ids for i in rows]).astype(np.int64)
             with torch.no_grad():
                 z = self.quantizer.lookup(torch.from_numpy(ids).to(self.device))
@@ -162,15 +174,11 @@ class ImageTokenizer(DeviceMixin):
                 "decode with the model that made them",
                 file=tokens.name,
             )
-        dims = 2 + len(self.quantizer.code_shape)
-        if (
-            tokens.ids.ndim != dims
-            or tokens.levels > self.levels
-            or (len(tokens) and not 0 <= tokens.ids.min() <= tokens.ids.max() < self.size)
-        ):
+        low, high = tokens.ids.min(initial=0), tokens.ids.max(initial=0)
+        shaped = tokens.ids.ndim == 2 + len(self.quantizer.code_shape) and tokens.levels <= self.levels
+        if not shaped or low < 0 or high >= self.size:
             raise CodebookMismatch(
-                f"ids of shape {tokens.ids.shape} in {tokens.ids.min(initial=0)}.."
-                f"{tokens.ids.max(initial=0)}",
+                f"ids of shape {tokens.ids.shape} in {low}..{high}",
                 f"give ids in 0..{self.size - 1}, with at most {self.levels} levels",
                 file=tokens.name,
             )
@@ -180,8 +188,7 @@ class ImageTokenizer(DeviceMixin):
         ((_, z),) = self._latents([as_pixels(image)])
         if quantized:
             with torch.no_grad():
-                shape, flat = z.shape, z.reshape(-1, z.shape[-1])
-                z = self.quantizer.lookup(self.quantizer.assign(flat)).reshape(shape)
+                z = self.quantizer.lookup(self.quantizer.assign(z.flatten(0, -2))).reshape(z.shape)
         return z[0].cpu().numpy()
 
     def reconstruct(self, image: Any) -> np.ndarray:
@@ -199,7 +206,7 @@ class ImageTokenizer(DeviceMixin):
 
     @torch.no_grad()
     def _latents(self, pixels: list[np.ndarray]) -> Iterable[tuple[list[int], Tensor]]:
-        for rows in _alike([x.shape for x in pixels], 1):
+        for rows in alike((x.shape for x in pixels), _most):
             x = to_unit(np.stack([pixels[i] for i in rows])).to(self.device)
             down, right = (-side % self.factor for side in x.shape[2:])
             if down or right:
@@ -214,13 +221,13 @@ class ImageTokenizer(DeviceMixin):
         Encoder and codebook are kept in float32, since rounding would change codes;
         the decoder in float16.
         """
-        said = {
+        config = {
             "kind": KIND,
             "codebook": self.codebook,
             "model": asdict(self.network.config),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        return save_model(folder, self.network, said, half="decoder.")
+        return save_model(folder, self.network, config, half="decoder.")
 
     @classmethod
     def from_pretrained(cls, name: str | Path = DEFAULT) -> ImageTokenizer:
@@ -233,9 +240,9 @@ class ImageTokenizer(DeviceMixin):
         """
         folder = find_model(name, KIND)
 
-        def parse(said: dict[str, Any], _: Any) -> tuple[ImageNetwork, Any]:
-            config = from_dict(ImageConfig, said["model"], str(folder))
-            return ImageNetwork(config), said.get("provenance")
+        def parse(settings: dict[str, Any], _: Any) -> tuple[ImageNetwork, Any]:
+            config = from_dict(ImageConfig, settings["model"], str(folder))
+            return ImageNetwork(config), settings.get("provenance")
 
         (network, provenance), state = read_model(folder, "an image tokenizer", parse, KIND)
         load_weights(network, state, folder)
@@ -247,11 +254,6 @@ def to_unit(x: np.ndarray) -> Tensor:
     return torch.from_numpy(x).movedim(-1, 1).float() / 127.5 - 1
 
 
-def _alike(shapes: list[tuple[int, ...]], each: int) -> Iterable[list[int]]:
-    """Numbers of images of one shape, as many as go through at once; `each`: pixels a place."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, shape in enumerate(shapes):
-        groups.setdefault(tuple(shape), []).append(i)
-    for (h, w, *_), rows in groups.items():
-        most = max(1, PIXELS // (h * w * each))
-        yield from (rows[a : a + most] for a in range(0, len(rows), most))
+def _most(shape: tuple[int, ...], each: int = 1) -> int:
+    """How many images go through at once; `each`: pixels a place of the shape."""
+    return max(1, PIXELS // (shape[0] * shape[1] * each))

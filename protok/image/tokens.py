@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,14 +79,16 @@ class ImageTokens:
         """log2(size) bits an id, without entropy coding, over the pixels of the image."""
         return len(self) * math.log2(self.size) / (self.height * self.width)
 
-    def prefix(self, levels: int) -> ImageTokens:
-        """The first levels only: a coarser image of fewer bits.
+    def prefix(self, levels: int | None) -> ImageTokens:
+        """The first levels only, a coarser image of fewer bits; all of them for None.
 
         Raises
         ------
         ValueError
             If there are not so many.
         """
+        if levels is None:
+            return self
         if not 1 <= levels <= self.levels:
             raise ValueError(f"{levels} of {self.levels} levels")
         return replace(self, ids=self.ids[..., :levels]) if self.ids.ndim == 3 else self
@@ -99,18 +101,19 @@ def save_codes(tokens: Iterable[ImageTokens], path: str | Path) -> Path:
     pixels, ``levels`` (0 where ids have no such dimension) and ``ids``, all images end to end.
     """
     tokens = list(tokens)
-    levels = [one.levels if one.ids.ndim == 3 else 0 for one in tokens]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = {
         "format": np.array("protok-image-codes-1"),
-        "name": np.array([one.name for one in tokens], dtype=str),
-        "codebook": np.array([one.codebook for one in tokens], dtype=str),
-        "size": np.array([one.size for one in tokens], np.int64),
-        "factor": np.array([one.factor for one in tokens], np.int64),
-        "shape": np.array([(one.height, one.width) for one in tokens], np.int64).reshape(-1, 2),
-        "levels": np.array(levels, np.int64),
-        "ids": np.concatenate([np.zeros(0, np.int32), *(one.ids.ravel() for one in tokens)]).astype(np.int32),
+        "name": np.array([image.name for image in tokens], dtype=str),
+        "codebook": np.array([image.codebook for image in tokens], dtype=str),
+        "size": np.array([image.size for image in tokens], np.int64),
+        "factor": np.array([image.factor for image in tokens], np.int64),
+        "shape": np.array([(image.height, image.width) for image in tokens], np.int64).reshape(-1, 2),
+        "levels": np.array([image.levels if image.ids.ndim == 3 else 0 for image in tokens], np.int64),
+        "ids": np.concatenate([np.zeros(0, np.int32), *(image.ids.ravel() for image in tokens)]).astype(
+            np.int32
+        ),
     }
     # A full disk or Ctrl-C leaves an earlier file as it was.
     with atomic(path, "wb") as handle:
@@ -147,9 +150,7 @@ def _split(table: dict[str, np.ndarray], where: str) -> list[ImageTokens]:
     out: list[ImageTokens] = []
     at = 0
     try:
-        columns: Sequence[np.ndarray] = [
-            table[k] for k in ("name", "codebook", "size", "factor", "shape", "levels")
-        ]
+        columns = [table[k] for k in ("name", "codebook", "size", "factor", "shape", "levels")]
         for name, codebook, size, factor, (h, w), levels in zip(*columns, strict=True):
             shape = (-(-int(h) // int(factor)), -(-int(w) // int(factor)))
             shape += (int(levels),) if levels else ()

@@ -6,7 +6,6 @@ killed and resumed goes on as if nothing had happened.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,21 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from protok.common.run import TrainingModule, TrainingRun
 from protok.common.settings import RecipeError
 from protok.common.trainer import every_twentieth, scheduled_adamw, world_and_rank
-from protok.image.config import ImageRecipe, check, read_image_recipe
+from protok.image.config import ImageRecipe, read_image_recipe
 from protok.image.dataset import Pictures, has_part, open_pictures
-from protok.image.losses import (
-    Discriminator,
-    Perceptual,
-    balance,
-    discriminator_loss,
-    pixel_loss,
-    smallest_side,
-)
+from protok.image.losses import Discriminator, Perceptual, balance, discriminator_loss, pixel_loss
 from protok.image.metrics import Scorer
 from protok.image.network import ImageNetwork
 from protok.image.tokenizer import ImageTokenizer, to_unit
@@ -86,9 +80,8 @@ class ImageTraining(TrainingModule):
         self.recipe, self.held_out = recipe, held_out
         self.network = ImageNetwork(recipe.model)
         loss = recipe.loss
-        self.discriminator = None
-        if loss.adversarial:
-            self.discriminator = Discriminator(loss.discriminator_width, loss.discriminator_layers)
+        size = (loss.discriminator_width, loss.discriminator_layers)
+        self.discriminator = Discriminator(*size) if loss.adversarial else None
         # Not a submodule: given weights have no place in a checkpoint.
         self._perceptual = [Perceptual(loss.perceptual_weights)] if loss.perceptual else []
 
@@ -108,36 +101,36 @@ class ImageTraining(TrainingModule):
             values["perceptual"] = self._perceptual[0].to(x.device)(y, x).float()
             faithful = faithful + loss.perceptual * values["perceptual"]
         total = faithful
-        contest = self.discriminator is not None and progress >= loss.adversarial_start
-        if contest:
-            values["lifelike"] = lifelike = -self.discriminator(y).float().mean()
+        critic = self.discriminator if progress >= loss.adversarial_start else None
+        if critic is not None:
+            values["lifelike"] = lifelike = -critic(y).float().mean()
             weight = balance(faithful, lifelike, self.network.decoder.last)
             total = total + loss.adversarial * weight * lifelike
-        if out.quantized is not None:
+        if quantizer is not None and out.quantized is not None:
             total = total + out.quantized.loss
             values["commitment"], values["relative_error"] = out.quantized.loss, out.quantized.error
             values["perplexity"] = quantizer.perplexity()
-        optimisers, schedules = _listed(self.optimizers()), _listed(self.lr_schedulers())
-        main, rate = optimisers[0], schedules[0]
+        # Lightning gives one thing for one and a list for several.
+        optimisers, rate = self.optimizers(), self.lr_schedulers()
+        main = optimisers[0] if isinstance(optimisers, list) else optimisers
+        assert isinstance(rate, LambdaLR)
         values |= {"loss": total, "lr": rate.get_last_lr()[0]}
         main.zero_grad()
         self.manual_backward(total)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), optim.clip)
         main.step()
         rate.step()
-        if contest:
-            values["discriminator"] = self._contest(optimisers[1], x, y.detach())
-            schedules[1].step()
+        if critic is not None:
+            values["discriminator"] = contest = discriminator_loss(
+                critic(x).float(), critic(y.detach()).float()
+            )
+            # The bare optimiser: Lightning counts the steps of its wrappers as steps of the run.
+            other = self.trainer.optimizers[1]
+            other.zero_grad()
+            self.manual_backward(contest)
+            torch.nn.utils.clip_grad_norm_(critic.parameters(), optim.clip)
+            other.step()
         self.record(done + 1, values, "hardness", "pixel")
-
-    def _contest(self, optimiser: Any, x: Tensor, y: Tensor) -> Tensor:
-        loss = discriminator_loss(self.discriminator(x).float(), self.discriminator(y).float())
-        optimiser.zero_grad()
-        self.manual_backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.recipe.optim.clip)
-        # The bare optimiser: Lightning counts the steps of its wrappers as steps of the run.
-        optimiser.optimizer.step()
-        return loss
 
     def validation_step(self, batch: Any, index: int) -> None:
         """Held-out images: scores from hard codes, what the codes cost, and their use."""
@@ -161,22 +154,15 @@ class ImageTraining(TrainingModule):
         values = {f"valid_{key}": value for key, value in values.items()}
         self.record_validation(values, len(self.held_out), "valid_psnr")
 
-    def configure_optimizers(self) -> tuple[list, list]:
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
         """AdamW for the network, whose rate rises and falls as a cosine; Adam for the other."""
         main, rate = scheduled_adamw(self.network, self.recipe.optim)
-        optimisers, rates = [main], [rate]
-        if self.discriminator is not None:
-            other = torch.optim.Adam(
-                self.discriminator.parameters(), self.recipe.loss.discriminator_lr, (0.5, 0.9)
-            )
-            optimisers.append(other)
-            rates.append(torch.optim.lr_scheduler.LambdaLR(other, lambda step: 1.0))
-        return optimisers, [{"scheduler": one, "interval": "step"} for one in rates]
-
-
-def _listed(found: Any) -> list:
-    """Lightning gives one thing for one and a list for several."""
-    return found if isinstance(found, list) else [found]
+        if self.discriminator is None:
+            return [main], [rate]
+        adam = torch.optim.Adam(
+            self.discriminator.parameters(), self.recipe.loss.discriminator_lr, (0.5, 0.9)
+        )
+        return [main, adam], [rate]
 
 
 def run(
@@ -192,27 +178,24 @@ def run(
 
     Parameters
     ----------
-    recipe
-        TOML file; defaults throughout without one.
+    recipe, overrides
+        TOML file, defaults throughout without one, and dotted keys and values that go before it.
     images
         Folder or .npz file of images; goes before ``data.train``.
     init
         Name or folder of a model to start from; its shape goes before the recipe's.
-    out
-        Folder of the run (see `protok.common.run.TrainingRun`).
-    overrides
-        Dotted keys and values.
-    resume
-        Go on from the last checkpoint in `out`, if there is one, with the settings of
-        ``recipe.json`` save those that are given anew.
+    out, resume
+        See `protok.common.run.TrainingRun`; a resumed run keeps the settings of its ``recipe.json``
+        save those that are given anew.
     """
     training = TrainingRun(out, resume)
-    plan = read_image_recipe(recipe, training.options(overrides, images), training.settings)
+    options = training.options(overrides, images)
     start = None if init is None else ImageTokenizer.from_pretrained(init)
     if start is not None:
-        plan = dataclasses.replace(plan, model=start.network.config)
-        check(plan, str(init))
-    _check_data(plan)
+        options = {**options, "model": asdict(start.network.config)}
+    plan = read_image_recipe(recipe, options, training.settings)
+    if not plan.data.train:
+        raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
     train, valid = parts(plan)
     plan = training.begin(plan, train.digest())
     module = ImageTraining(plan, valid.squares(plan.data.size, plan.valid.images))
@@ -240,23 +223,12 @@ def run(
     return training.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))
 
 
-def _check_data(plan: ImageRecipe) -> None:
-    if not plan.data.train:
-        raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
-    if plan.data.size < smallest_side(plan.loss):
-        raise RecipeError(
-            f"images of {plan.data.size} pixels are too small for the chosen losses",
-            f"they need {smallest_side(plan.loss)}",
-        )
-
-
 def parts(plan: ImageRecipe) -> tuple[Pictures, Pictures]:
     """Images to train on, and images that are held out."""
     data = plan.data
     train = open_pictures(data.train, "train", data.classes)
-    if data.valid:
-        return train, open_pictures(data.valid, "valid", data.classes)
-    if has_part(data.train, "valid"):
-        return train, open_pictures(data.train, "valid", data.classes)
+    valid = data.valid or (data.train if has_part(data.train, "valid") else "")
+    if valid:
+        return train, open_pictures(valid, "valid", data.classes)
     held = every_twentieth(len(train), "images", data.train)
     return train[~held], train[held]

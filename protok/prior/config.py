@@ -9,10 +9,6 @@ from typing import Any
 
 from protok.common.settings import OptimSettings, RecipeError, ValidSettings, at_least_one, read_settings
 
-ARCHITECTURES = ("llama", "gpt2")
-CONDITIONS = ("none", "class", "length", "sequence")
-ORDERS = ("level", "place")
-
 
 @dataclass(frozen=True)
 class PriorConfig:
@@ -30,8 +26,8 @@ class PriorConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            raise RecipeError(f"architecture {self.architecture!r} is not one of {', '.join(ARCHITECTURES)}")
+        if self.architecture not in ("llama", "gpt2"):
+            raise RecipeError(f"architecture {self.architecture!r} is not one of llama, gpt2")
         at_least_one(self, "layers", "width", "heads")
         if self.width % (2 * self.heads):
             raise RecipeError(
@@ -60,7 +56,8 @@ class PriorDataConfig:
     longest: int = 512
 
     def __post_init__(self) -> None:
-        for key, known in (("condition", CONDITIONS), ("order", ORDERS)):
+        conditions = ("none", "class", "length", "sequence")
+        for key, known in (("condition", conditions), ("order", ("level", "place"))):
             if getattr(self, key) not in known:
                 raise RecipeError(f"{key} {getattr(self, key)!r} is not one of {', '.join(known)}")
         if not 0 <= self.drop < 1:
@@ -76,10 +73,7 @@ class PriorOptimConfig(OptimSettings):
     lr: float = 6e-4
     weight_decay: float = 0.1
     lr_warmup_steps: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least_one(self, "batch")
+    positive = ("steps", "batch")
 
 
 @dataclass(frozen=True)
@@ -87,10 +81,7 @@ class PriorValidConfig(ValidSettings):
     """What is measured on the way: so many held-out records."""
 
     records: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least_one(self, "records")
+    positive = ("every", "records")
 
 
 @dataclass(frozen=True)
@@ -108,11 +99,5 @@ def read_prior_recipe(
     overrides: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> PriorRecipe:
-    """Read a recipe (see `protok.common.settings.read_settings`).
-
-    Raises
-    ------
-    RecipeError
-        For an unknown key, naming near ones, or a value of the wrong type.
-    """
+    """Read a recipe: parameters and errors are those of `protok.common.settings.read_settings`."""
     return read_settings(PriorRecipe, path, overrides, defaults)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from protok.errors import FormatError
 from protok.prior.config import PriorDataConfig
-from protok.prior.layout import OTHER, Layout, Row, length_labels
+from protok.prior.layout import OTHER, STRIDE, Layout, Row
 
 #: Steps that are planned together, so that the chains of a batch are alike in length.
 PLAN = 16
@@ -59,6 +60,10 @@ class Corpus:
         }
         return replace(self, **kept)
 
+    def some(self, most: int) -> Corpus:
+        """At most so many of the records, evenly spread."""
+        return self[np.linspace(0, len(self) - 1, min(most, len(self))).astype(int)]
+
     def origins(self) -> np.ndarray:
         """Number of each record's origin, (n,): an image and its mirror image share one."""
         if not self.grid:
@@ -66,13 +71,13 @@ class Corpus:
         from protok.image.tokens import MIRRORED
 
         there = {name: i for i, name in reversed(list(enumerate(self.names)))}
-        found = []
+        origins = []
         for i, name in enumerate(self.names):
             origin = i
             while name.endswith(MIRRORED) and (name := name.removesuffix(MIRRORED)) in there:
                 origin = there[name]
-            found.append(origin)
-        return np.unique(found, return_inverse=True)[1]
+            origins.append(origin)
+        return np.unique(origins, return_inverse=True)[1]
 
     def condition(self, i: int, kind: str) -> str | int | None:
         """What record i is conditioned on."""
@@ -90,7 +95,6 @@ class Corpus:
         FormatError
             If the condition is none that they have.
         """
-        lengths = sorted(len(one) for one in self.codes)
         labels: tuple[str, ...] = ()
         if data.condition == "class":
             labels = tuple(sorted(set(self.classes)))
@@ -102,21 +106,17 @@ class Corpus:
         elif data.condition != "none" and self.grid:
             raise FormatError(f"images have no {data.condition}", "condition on class or none")
         elif data.condition == "length":
-            labels = length_labels(data.longest)
+            # The upper end of each stretch of lengths.
+            labels = tuple(str(n) for n in range(STRIDE, data.longest + STRIDE, STRIDE))
         elif data.condition == "sequence":
             labels = tuple(sorted({OTHER}.union(*map(set, self.texts))))
-        quantiles = np.quantile(lengths, np.linspace(0, 1, 101), method="nearest")
-        return Layout(
-            self.codebook,
-            self.size,
-            self.grid,
-            self.pixels,
-            data.order,
-            data.condition,
-            data.longest,
-            labels,
-            () if self.grid else tuple(int(n) for n in quantiles),
-        )
+        lengths: tuple[int, ...] = ()
+        if not self.grid:
+            at = np.linspace(0, 1, 101)
+            quantiles = np.quantile([len(ids) for ids in self.codes], at, method="nearest")
+            lengths = tuple(quantiles.astype(int).tolist())
+        own = (self.codebook, self.size, self.grid, self.pixels)
+        return Layout(*own, data.order, data.condition, data.longest, labels, lengths)
 
 
 def read_corpus(path: str | Path, longest: int | None = None) -> Corpus:
@@ -139,45 +139,36 @@ def read_corpus(path: str | Path, longest: int | None = None) -> Corpus:
     if not path.is_file():
         raise FormatError("no such file of codes", "check the path", file=str(path))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    found = _images(path, digest) if _holds_images(path) else _chains(path, digest, longest)
-    if not len(found):
+    images = path.suffix.lower() == ".npz" and _holds_images(path)
+    corpus = _images(path, digest) if images else _chains(path, digest, longest)
+    if not len(corpus):
         raise FormatError("holds no codes to learn from", "encode something", file=str(path))
-    return found
+    return corpus
 
 
 def _holds_images(path: Path) -> bool:
-    if path.suffix.lower() != ".npz":
-        return False
     from protok.image.tokens import DAMAGE
 
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            return "format" in held and str(held["format"]).startswith("protok-image-codes")
-    except DAMAGE:
-        return False
+    with suppress(*DAMAGE), path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+        return str(held["format"]).startswith("protok-image-codes")
+    return False
 
 
 def _images(path: Path, digest: str) -> Corpus:
     from protok.image.tokens import load_codes
 
     tokens = load_codes(path)
-    _of_one({one.codebook for one in tokens}, "codebooks", path)
-    _of_one({(one.height, one.width, one.ids.shape) for one in tokens}, "sizes of images", path)
+    _of_one({image.codebook for image in tokens}, "codebooks", path)
+    _of_one({(image.height, image.width, image.ids.shape) for image in tokens}, "sizes of images", path)
     if not tokens:
         raise FormatError("holds no images", "encode some", file=str(path))
     first = tokens[0]
-    names = [one.name for one in tokens]
-    return Corpus(
-        [one.ids.reshape(*one.ids.shape[:2], one.levels) for one in tokens],
-        names,
-        [""] * len(names),
-        [name.split("/")[0] if "/" in name else "" for name in names],
-        first.codebook,
-        first.size,
-        (*first.ids.shape[:2], first.levels),
-        (first.height, first.width, first.factor),
-        digest,
-    )
+    codes = [image.ids.reshape(*image.ids.shape[:2], image.levels) for image in tokens]
+    names = [image.name for image in tokens]
+    classes = [name.split("/")[0] if "/" in name else "" for name in names]
+    pixels = (first.height, first.width, first.factor)
+    own = (first.codebook, first.size, codes[0].shape, pixels, digest)
+    return Corpus(codes, names, [""] * len(names), classes, *own)
 
 
 def _chains(path: Path, digest: str, longest: int | None) -> Corpus:
@@ -185,22 +176,22 @@ def _chains(path: Path, digest: str, longest: int | None) -> Corpus:
 
     codes, names, texts = [], [], []
     books: set[tuple[str, int]] = set()
-    for one in scan(path):
-        books.add((one.codebook, one.size))
-        fits = longest is None or len(one) <= longest
-        if len(one) and fits and (one.ids >= 0).any():
-            codes.append(one.ids)
-            names.append(one.name)
-            texts.append(one.sequence)
+    for chain in scan(path):
+        books.add((chain.codebook, chain.size))
+        fits = longest is None or len(chain) <= longest
+        if len(chain) and fits and (chain.ids >= 0).any():
+            codes.append(chain.ids)
+            names.append(chain.name)
+            texts.append(chain.sequence)
     _of_one(books, "codebooks", path)
     book, size = next(iter(books), ("", 0))
     return Corpus(codes, names, texts, [""] * len(names), book, size, (), (), digest)
 
 
-def _of_one(found: set, what: str, path: Path) -> None:
-    if len(found) > 1:
+def _of_one(values: set, what: str, path: Path) -> None:
+    if len(values) > 1:
         raise FormatError(
-            f"holds {len(found)} {what}: {', '.join(map(str, sorted(found)[:3]))}",
+            f"holds {len(values)} {what}: {', '.join(map(str, sorted(values)[:3]))}",
             "a prior learns one",
             file=str(path),
         )
@@ -232,7 +223,7 @@ class Batches:
         """Rows of one step, alike in length."""
         block, part = divmod(step, PLAN)
         rng = np.random.default_rng((self.seed, block))
-        length = np.array([one.size for one in self.corpus.codes])
+        length = np.array([ids.size for ids in self.corpus.codes])
         n = max(PLAN, round(PLAN * self.codes / length.mean()))
         drawn = rng.integers(len(length), size=n)
         drawn = drawn[np.argsort(length[drawn], kind="stable")]

@@ -19,14 +19,7 @@ if TYPE_CHECKING:
     from protok.tokenizers.protocol import Decodes
 
 
-def learned_codes(prior: Prior, learned: str | Path) -> Corpus:
-    """The training records of a prior.
-
-    Raises
-    ------
-    CodebookMismatch
-        If the file holds codes of another codebook.
-    """
+def _learned(prior: Prior, learned: str | Path) -> Corpus:
     corpus = read_corpus(learned, prior.layout.longest)
     if corpus.codebook != prior.layout.codebook:
         raise CodebookMismatch(
@@ -39,7 +32,7 @@ def learned_codes(prior: Prior, learned: str | Path) -> Corpus:
 
 def code_use(codes: Sequence[np.ndarray], size: int) -> dict[str, float]:
     """Share of the codes in use and exp(entropy), over all levels together."""
-    flat = np.concatenate([one.ravel() for one in codes])
+    flat = np.concatenate([ids.ravel() for ids in codes])
     counts = np.bincount(flat[flat >= 0], minlength=size)
     return {"usage": share_used(counts), "perplexity": perplexity(counts)}
 
@@ -66,14 +59,12 @@ def score_chains(
     from protok.prior.novelty import Codes, Library, diversity, novelty
     from protok.prior.proteins import as_tokens, validity
 
-    corpus = learned_codes(prior, learned)
-    rows = np.linspace(0, len(corpus) - 1, min(len(codes), len(corpus))).astype(int)
-    real = [corpus.codes[i] for i in rows]
-    usage = np.bincount(np.concatenate([one[one >= 0] for one in corpus.codes]), minlength=corpus.size)
+    corpus = _learned(prior, learned)
+    real = corpus.some(len(codes)).codes
+    usage = np.bincount(np.concatenate([ids[ids >= 0] for ids in corpus.codes]), minlength=corpus.size)
     table = Codes.of(tokenizer, usage)
-    built = [tokenizer.decode(one) for one in as_tokens(prior.layout, codes, wanted)]
-    again = as_tokens(prior.layout, real, [Request()] * len(real))
-    decoded = [tokenizer.decode(one) for one in again]
+    built = [tokenizer.decode(tokens) for tokens in as_tokens(prior.layout, codes, wanted)]
+    decoded = [tokenizer.decode(t) for t in as_tokens(prior.layout, real, [Request()] * len(real))]
     library = Library(corpus, table)
     return {
         "validity": validity(built),
@@ -108,19 +99,17 @@ def score_images(
     inception
         File of Inception weights: the distance is gFID then.
     """
-    from protok.image.dataset import has_part, open_pictures
+    from protok.image.dataset import held_out
     from protok.prior.images import as_tokens, likeness, repetition
 
-    corpus = learned_codes(prior, learned)
-    rows = np.linspace(0, len(corpus) - 1, min(len(codes), len(corpus))).astype(int)
-    found: dict[str, Any] = {}
+    corpus = _learned(prior, learned)
+    result: dict[str, Any] = {}
     if images is not None:
         pixels = np.stack(tokenizer.decode_batch(as_tokens(prior.layout, codes, wanted)))
-        real = open_pictures(images, "valid" if has_part(images, "valid") else "train")
-        found["likeness"] = likeness(pixels, real, tokenizer, inception)
+        result["likeness"] = likeness(pixels, held_out(images), tokenizer, inception)
     return {
-        **found,
+        **result,
         "repetition": repetition(codes, corpus),
         "codes": code_use(codes, corpus.size),
-        "codes_of_training_images": code_use([corpus.codes[i] for i in rows], corpus.size),
+        "codes_of_training_images": code_use(corpus.some(len(codes)).codes, corpus.size),
     }

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from protok.image.tokenizer import ImageTokenizer
 
 
-def as_tokens(
-    layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Request], name: str = "sample"
-) -> list[ImageTokens]:
+def as_tokens(layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Request]) -> list[ImageTokens]:
     """Tokens of sampled codes, named class/sample-0001 and so on.
 
     Raises
@@ -33,13 +31,13 @@ def as_tokens(
     if not layout.grid:
         raise Unsupported(f"{layout.codebook} codes chains", "give a prior over images")
     height, width, factor = layout.pixels
-    found = []
-    for i, (ids, one) in enumerate(zip(codes, wanted, strict=True)):
-        folder = "" if one.condition is None else f"{one.condition}/"
+    tokens = []
+    for i, (ids, request) in enumerate(zip(codes, wanted, strict=True)):
+        name = f"sample-{i + 1:04d}"
+        name = name if request.condition is None else f"{request.condition}/{name}"
         ids = ids if layout.levels > 1 else ids[..., 0]
-        called = f"{folder}{name}-{i + 1:04d}"
-        found.append(ImageTokens(ids, layout.size, layout.codebook, height, width, factor, called))
-    return found
+        tokens.append(ImageTokens(ids, layout.size, layout.codebook, height, width, factor, name))
+    return tokens
 
 
 def decoder(name: ImageTokenizer | str | Path, layout: Layout) -> ImageTokenizer:
@@ -53,7 +51,8 @@ def decoder(name: ImageTokenizer | str | Path, layout: Layout) -> ImageTokenizer
     from protok.image.tokenizer import ImageTokenizer
 
     tokenizer = ImageTokenizer.from_pretrained(name) if isinstance(name, str | Path) else name
-    return layout.checked(tokenizer)
+    layout.check(tokenizer.codebook)
+    return tokenizer
 
 
 def repetition(codes: Sequence[np.ndarray], corpus: Corpus) -> float:
@@ -61,9 +60,8 @@ def repetition(codes: Sequence[np.ndarray], corpus: Corpus) -> float:
 
     Of the training image that shares most: 1 for a sample that was learned by heart.
     """
-    learned = np.stack([one[..., 0].ravel() for one in corpus.codes])
-    shares = [(learned == one[..., 0].ravel()).mean(1).max() for one in codes]
-    return float(np.mean(shares))
+    learned = np.stack([image[..., 0].ravel() for image in corpus.codes])
+    return float(np.mean([(learned == image[..., 0].ravel()).mean(1).max() for image in codes]))
 
 
 def likeness(
@@ -83,10 +81,8 @@ def likeness(
         File of Inception weights of torch-fidelity: the distance is gFID then; see
         `protok.image.metrics.frechet`.
     """
-    side = samples.shape[1]
-    real = originals.squares(side)
-    some = originals.squares(side, len(samples))
+    real, some = (originals.squares(samples.shape[1], most) for most in (None, len(samples)))
     again = np.stack(tokenizer.decode_batch(tokenizer.encode_batch(some)))
-    found = frechet(samples, real, inception)
-    (key,) = (k for k in found if k in ("gfid", "frechet_gist"))
-    return {**found, f"{key}_of_reconstructions": frechet(again, real, inception)[key]}
+    result = frechet(samples, real, inception)
+    (key,) = (k for k in result if k in ("gfid", "frechet_gist"))
+    return {**result, f"{key}_of_reconstructions": frechet(again, real, inception)[key]}

@@ -5,18 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from protok.errors import CodebookMismatch, FormatError
 from protok.tokens.vocabulary import BOS, BREAK, EOS, MASK, SPECIALS, UNK
-
-if TYPE_CHECKING:
-    from protok.tokenizers.protocol import Named
-
-#: A tokenizer, of structures or of images.
-Coded = TypeVar("Coded", bound="Named")
 
 #: Lengths that share a label of the condition ``length``.
 STRIDE = 16
@@ -136,10 +129,8 @@ class Layout:
             return np.array([BOS]), np.array([0])
         if self.condition == "sequence":
             number = {letter: i for i, letter in enumerate(self.labels)}
-            text = str(condition)
-            letters = [self.first_label + number.get(c, number[OTHER]) for c in text]
-            positions = [0, *range(1, len(letters) + 1), 0]
-            return np.array([BOS, *letters, BREAK]), np.array(positions)
+            letters = [self.first_label + number.get(c, number[OTHER]) for c in str(condition)]
+            return np.array([BOS, *letters, BREAK]), np.array([*range(len(letters) + 1), 0])
         label = MASK if condition is None else self.first_label + self._label(condition)
         return np.array([BOS, label]), np.array([0, 1])
 
@@ -207,26 +198,19 @@ class Layout:
             level = int(self.level_of(step + 1)[step]) if self.grid else 0
             begin = len(SPECIALS) + level * self.size
             allowed[begin : begin + self.size] = True
-        free = not self.grid and length is None and step > 0
-        allowed[EOS] = step >= n or free
+        allowed[EOS] = step >= n or (not self.grid and length is None and step > 0)
         return allowed
 
-    def checked(self, tokenizer: Coded) -> Coded:
-        """The same tokenizer.
+    def check(self, codebook: str) -> None:
+        """Refuse another codebook than that of the codes.
 
         Raises
         ------
         CodebookMismatch
-            If the codes are of another.
+            If it is one.
         """
-        if tokenizer.codebook != self.codebook:
+        if codebook != self.codebook:
             raise CodebookMismatch(
-                f"the prior is over codes of {self.codebook}, the tokenizer is {tokenizer.codebook}",
+                f"the prior is over codes of {self.codebook}, the tokenizer is {codebook}",
                 "give the tokenizer that made the training codes",
             )
-        return tokenizer
-
-
-def length_labels(longest: int) -> tuple[str, ...]:
-    """Labels of the condition ``length``: the upper end of each stretch of lengths."""
-    return tuple(str(n) for n in range(STRIDE, longest + STRIDE, STRIDE))

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from protok.common.checkpoint import DeviceMixin, load_weights, read_model, save_model
+from protok.common.extras import extra_module
 from protok.common.settings import from_dict
-from protok.errors import ProtokError
 from protok.prior.config import PriorConfig
 from protok.prior.layout import Layout, Row
-from protok.tokens.vocabulary import PAD
+from protok.tokens.vocabulary import BOS, EOS, PAD
 
 KIND = "prior"
 #: To the embedding, which is saved.
@@ -27,18 +27,8 @@ IGNORED = -100
 
 
 def transformers() -> Any:
-    """The module ``transformers``, which an extra brings.
-
-    Raises
-    ------
-    ProtokError
-        If it is not installed.
-    """
-    try:
-        import transformers as found
-    except ModuleNotFoundError as error:
-        raise ProtokError(f"a prior needs {error.name}", "pip install 'protok[prior]'") from error
-    return found
+    """The module ``transformers`` (see `protok.common.extras.extra_module`)."""
+    return extra_module("transformers", "a prior needs transformers", "pip install 'protok[prior]'")
 
 
 def build_network(config: PriorConfig, layout: Layout) -> nn.Module:
@@ -48,20 +38,13 @@ def build_network(config: PriorConfig, layout: Layout) -> nn.Module:
         "vocab_size": len(layout),
         "tie_word_embeddings": True,
         "pad_token_id": PAD,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
     }
     if config.architecture == "gpt2":
-        form = tools.GPT2Config(
-            n_embd=config.width,
-            n_layer=config.layers,
-            n_head=config.heads,
-            n_positions=layout.context,
-            resid_pdrop=config.dropout,
-            embd_pdrop=config.dropout,
-            attn_pdrop=config.dropout,
-            **shared,
-        )
+        size = {"n_embd": config.width, "n_layer": config.layers, "n_head": config.heads}
+        dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout)
+        form = tools.GPT2Config(n_positions=layout.context, **size, **dropout, **shared)
         return tools.GPT2LMHeadModel(form)
     form = tools.LlamaConfig(
         hidden_size=config.width,
@@ -95,28 +78,19 @@ def stack(rows: Sequence[Row], multiple: int = 1) -> dict[str, Tensor]:
 
 
 class Prior(DeviceMixin):
-    """A transformer over codes, and how they lie in its rows.
+    """A transformer over codes, in eval mode with random weights, and how codes lie in its rows.
 
     Parameters
     ----------
     config, layout
         Shape of the transformer, and its vocabulary.
-    network
-        In eval mode, except inside its own training; with random weights if not given.
     provenance
         What is known of the weights' origin; kept in the saved configuration.
     """
 
-    def __init__(
-        self,
-        config: PriorConfig,
-        layout: Layout,
-        network: nn.Module | None = None,
-        *,
-        provenance: Mapping[str, Any] | None = None,
-    ):
+    def __init__(self, config: PriorConfig, layout: Layout, *, provenance: Mapping[str, Any] | None = None):
         self.config, self.layout = config, layout
-        self.network = build_network(config, layout).eval() if network is None else network
+        self.network = build_network(config, layout).eval()
         self.provenance = dict(provenance or {})
 
     def __repr__(self) -> str:
@@ -145,23 +119,23 @@ class Prior(DeviceMixin):
     @torch.no_grad()
     def bits(self, rows: Sequence[Row], batch: int = 8) -> np.ndarray:
         """Mean bits for a scored id of each row: log2 of what it is as good as choosing from."""
-        found = []
+        means = []
         for start in range(0, len(rows), batch):
             parts = {k: v.to(self.device) for k, v in stack(rows[start : start + batch]).items()}
             total, n = self.losses(parts)
-            found.append((total / n / np.log(2)).cpu().numpy())
-        return np.concatenate(found)
+            means.append((total / n / np.log(2)).cpu().numpy())
+        return np.concatenate(means)
 
     def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write ``config.json`` and ``model.safetensors``, which need nothing else."""
-        said = {
+        saved = {
             "kind": KIND,
             "codebook": self.layout.codebook,
             "model": asdict(self.config),
             "layout": asdict(self.layout),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        return save_model(folder, self.network, said, exclude=TIED)
+        return save_model(folder, self.network, saved, exclude=TIED)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Prior:
@@ -174,12 +148,12 @@ class Prior(DeviceMixin):
         """
         folder = Path(folder)
 
-        def parse(said: dict[str, Any], _: Any) -> tuple[PriorConfig, Layout, Any]:
-            config = from_dict(PriorConfig, said["model"], str(folder))
-            layout = from_dict(Layout, said["layout"], str(folder))
-            return config, layout, said.get("provenance")
+        def parse(saved: dict[str, Any], _: Any) -> tuple[PriorConfig, Layout, Any]:
+            config = from_dict(PriorConfig, saved["model"], str(folder))
+            layout = from_dict(Layout, saved["layout"], str(folder))
+            return config, layout, saved.get("provenance")
 
         (config, layout, provenance), state = read_model(folder, "a prior", parse, KIND)
-        network = build_network(config, layout)
-        load_weights(network, state, folder, exclude=TIED)
-        return cls(config, layout, network, provenance=provenance)
+        prior = cls(config, layout, provenance=provenance)
+        load_weights(prior.network, state, folder, exclude=TIED)
+        return prior

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from protok.analysis.alignment import LOCAL_GAP, alignment_score, tm_align
-from protok.errors import ProtokError, Unsupported
+from protok.errors import Unsupported
 from protok.prior.corpus import Corpus
 from protok.structure.backbone import Backbone
 from protok.tokenizers.protocol import Decodes, HasCodeVectors, Tokenizer
 
 #: Pairs of chains whose TM-score is computed, at most.
 PAIRS = 300
+#: Training chains that are aligned with a sample.
+ALIGNED = 100
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,14 @@ class Codes:
         mean = (usage / usage.sum()) @ vectors
         return cls(100 * (vectors @ vectors.T - mean @ mean))
 
-    def align(self, one: np.ndarray, two: np.ndarray) -> float:
+    def align(self, first: np.ndarray, second: np.ndarray) -> float:
         """Normalised local alignment score of two chains of codes, 0..1."""
-        one, two = one[one >= 0], two[two >= 0]
-        own = np.sqrt(float(self._own(one)) * float(self._own(two)))
-        score = alignment_score(self.score[one][:, two], gap=LOCAL_GAP, local=True)
+        first, second = first[first >= 0], second[second >= 0]
+        # Along the diagonal every residue scores, so no other alignment of a chain with itself is better.
+        itself = [float(np.rint(self.score[ids, ids]).sum()) for ids in (first, second)]
+        own = np.sqrt(itself[0] * itself[1])
+        score = alignment_score(self.score[first][:, second], gap=LOCAL_GAP, local=True)
         return float(score / own) if own else 0.0
-
-    def _own(self, one: np.ndarray) -> int:
-        # Along the diagonal every residue scores, so no other alignment is better.
-        return int(np.rint(self.score[one, one]).sum())
 
 
 class Library:
@@ -70,7 +71,7 @@ class Library:
 
     def __init__(self, corpus: Corpus, codes: Codes):
         self.corpus, self.codes = corpus, codes
-        pairs = [self._pairs(one) for one in corpus.codes]
+        pairs = [self._pairs(chain) for chain in corpus.codes]
         self._flat = np.concatenate(pairs)
         self._chain = np.repeat(np.arange(len(pairs)), [len(p) for p in pairs])
         self._n = np.array([max(1, len(p)) for p in pairs])
@@ -82,27 +83,20 @@ class Library:
         kept = codes[codes >= 0].astype(np.int64)
         return np.unique(kept[:-1] * self.corpus.size + kept[1:])
 
-    def search(self, codes: np.ndarray, most: int = 100) -> list[tuple[int, float]]:
-        """Numbers and alignment scores of the chains that are likest, best first.
+    def search(self, codes: np.ndarray) -> list[tuple[int, float]]:
+        """Numbers and alignment scores of the chains that are likest to one, best first.
 
-        Parameters
-        ----------
-        codes
-            Of one chain.
-        most
-            Chains that are aligned: those that share most pairs of codes.
+        Those that share most pairs of codes are aligned.
         """
         here = np.isin(self._flat, self._pairs(codes))
         shared = np.bincount(self._chain[here], self._weight[here], minlength=len(self.corpus))
         # By chance a long chain shares more.
-        order = np.argsort(-shared / np.sqrt(self._n), kind="stable")[:most]
-        found = [(int(i), self.codes.align(codes, self.corpus.codes[i])) for i in order]
-        return sorted(found, key=lambda hit: -hit[1])
+        order = np.argsort(-shared / np.sqrt(self._n), kind="stable")[:ALIGNED]
+        hits = [(int(i), self.codes.align(codes, self.corpus.codes[i])) for i in order]
+        return sorted(hits, key=lambda hit: -hit[1])
 
 
-def diversity(
-    codes: Sequence[np.ndarray], backbones: Sequence[Backbone], table: Codes, seed: int = 0
-) -> dict[str, float]:
+def diversity(codes: Sequence[np.ndarray], backbones: Sequence[Backbone], table: Codes) -> dict[str, float]:
     """Mean TM-score and code distance of pairs of samples; some 300 pairs where there are more.
 
     Returns
@@ -115,16 +109,17 @@ def diversity(
     first, second = np.triu_indices(len(codes), 1)
     every = len(first) <= PAIRS
     if not every:
-        some = np.random.default_rng(seed).choice(len(first), PAIRS, replace=False)
+        some = np.random.default_rng(0).choice(len(first), PAIRS, replace=False)
         first, second = first[some], second[some]
     if not len(first):
         return {"pairs": 0}
-    tm = np.array([_tm(backbones[i], backbones[j]) for i, j in zip(first, second, strict=True)])
-    near = [table.align(codes[i], codes[j]) for i, j in zip(first, second, strict=True)]
-    found = {"pairs": len(first), "tm_score": float(tm.mean()), "code_distance": float(1 - np.mean(near))}
+    pairs = list(zip(first.tolist(), second.tolist(), strict=True))
+    tm = np.array([tm_align(backbones[i], backbones[j]) for i, j in pairs])
+    near = [table.align(codes[i], codes[j]) for i, j in pairs]
+    result = {"pairs": len(first), "tm_score": float(tm.mean()), "code_distance": float(1 - np.mean(near))}
     if every:
-        found["clusters"] = _clusters(len(codes), first[tm > 0.5], second[tm > 0.5]) / len(codes)
-    return found
+        result["clusters"] = _clusters(len(codes), first[tm > 0.5], second[tm > 0.5]) / len(codes)
+    return result
 
 
 def _clusters(n: int, first: np.ndarray, second: np.ndarray) -> int:
@@ -157,20 +152,20 @@ def novelty(
     from protok.prior.sampling import Request
 
     layout = Layout(library.corpus.codebook, library.corpus.size)
-    decoded: dict[int, Backbone] = {}
+
+    @cache
+    def decoded(i: int) -> Backbone:
+        (tokens,) = as_tokens(layout, [library.corpus.codes[i]], [Request()])
+        return tokenizer.decode(tokens)
+
     best, aligned, nearest = [], [], []
-    for one, backbone in zip(codes, backbones, strict=True):
-        found = library.search(one)[:hits]
-        scores = []
-        for i, _ in found:
-            if i not in decoded:
-                (tokens,) = as_tokens(layout, [library.corpus.codes[i]], [Request()])
-                decoded[i] = tokenizer.decode(tokens)
-            scores.append(_tm(backbone, decoded[i]))
+    for ids, backbone in zip(codes, backbones, strict=True):
+        nearby = library.search(ids)[:hits]
+        scores = [tm_align(backbone, decoded(i)) for i, _ in nearby]
         at = int(np.argmax(scores))
         best.append(scores[at])
-        aligned.append(found[0][1])
-        nearest.append(library.corpus.names[found[at][0]])
+        aligned.append(nearby[0][1])
+        nearest.append(library.corpus.names[nearby[at][0]])
     return {
         "library": len(library.corpus),
         "alignment": float(np.mean(aligned)),
@@ -178,12 +173,3 @@ def novelty(
         "novel": float(np.mean(np.array(best) < 0.5)),
         "nearest": nearest,
     }
-
-
-def _tm(one: Backbone, two: Backbone) -> float:
-    try:
-        return tm_align(one, two)
-    except ModuleNotFoundError as error:
-        raise ProtokError(
-            f"TM-scores of other chains need {error.name}", "pip install 'protok[prior]'"
-        ) from error

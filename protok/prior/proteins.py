@@ -24,9 +24,7 @@ BOND = {"C-N": (1.329, 0.05), "CA-C-N": (116.6, 10.0), "C-N-CA": (121.7, 10.0)}
 SOUND, CLASHES = 0.95, 0.01
 
 
-def as_tokens(
-    layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Request], name: str = "sample"
-) -> list[Tokens]:
+def as_tokens(layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Request]) -> list[Tokens]:
     """Tokens of sampled codes, named sample-0001 and so on, one chain A each.
 
     Residues are those of the request where the condition is a sequence, else unknown.
@@ -38,23 +36,15 @@ def as_tokens(
     """
     if layout.grid:
         raise Unsupported(f"{layout.codebook} codes images", "give a prior over chains")
-    found = []
-    for i, (ids, one) in enumerate(zip(codes, wanted, strict=True)):
-        known = isinstance(one.condition, str) and len(one.condition) == len(ids)
+    tokens = []
+    for i, (ids, request) in enumerate(zip(codes, wanted, strict=True)):
+        known = isinstance(request.condition, str) and len(request.condition) == len(ids)
         n = len(ids)
-        found.append(
-            Tokens(
-                ids,
-                layout.size,
-                layout.codebook,
-                str(one.condition) if known else OTHER * n,
-                np.full(n, "A"),
-                np.arange(1, n + 1, dtype=np.int32),
-                np.full(n, ""),
-                f"{name}-{i + 1:04d}",
-            )
-        )
-    return found
+        letters = str(request.condition) if known else OTHER * n
+        chain, numbers, insertions = np.full(n, "A"), np.arange(1, n + 1, dtype=np.int32), np.full(n, "")
+        code = (ids, layout.size, layout.codebook)
+        tokens.append(Tokens(*code, letters, chain, numbers, insertions, f"sample-{i + 1:04d}"))
+    return tokens
 
 
 def decoder(name: Tokenizer | str | Path, layout: Layout) -> Decodes:
@@ -67,7 +57,9 @@ def decoder(name: Tokenizer | str | Path, layout: Layout) -> Decodes:
     Unsupported
         If it has no decoder.
     """
-    return layout.checked(decoding(as_tokenizer(name)))
+    tokenizer = decoding(as_tokenizer(name))
+    layout.check(tokenizer.codebook)
+    return tokenizer
 
 
 def soundness(backbone: Backbone) -> dict[str, float]:
@@ -123,14 +115,14 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def is_valid(found: dict[str, float]) -> bool:
+def is_valid(measures: dict[str, float]) -> bool:
     """No break, at most one clash for 100 residues, 95 % of the bonds sound."""
-    bonds = found["length"] < 2 or min(found["bonds"], found["angles"]) >= SOUND
-    return found["breaks"] == 0 and found["clashes"] <= CLASHES and bonds
+    bonds = measures["length"] < 2 or min(measures["bonds"], measures["angles"]) >= SOUND
+    return measures["breaks"] == 0 and measures["clashes"] <= CLASHES and bonds
 
 
 def validity(backbones: Sequence[Backbone]) -> dict[str, float]:
     """Means of `soundness` over chains, and ``valid``, the share that `is_valid`."""
-    rows = [soundness(one) for one in backbones]
+    rows = [soundness(backbone) for backbone in backbones]
     means = {key: float(np.nanmean([row[key] for row in rows])) for key in rows[0]}
     return {"chains": len(rows), "valid": float(np.mean([is_valid(row) for row in rows])), **means}

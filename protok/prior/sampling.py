@@ -6,11 +6,13 @@ import inspect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from protok.common.grouping import alike
 from protok.errors import ProtokError
 from protok.prior.model import Prior, transformers
 from protok.tokens.vocabulary import EOS, PAD
@@ -60,16 +62,15 @@ def requests(prior: Prior, n: int, wanted: Sequence[str | int] = (), seed: int =
         return [Request()] * n
     if kind == "none" and layout.grid:
         raise ProtokError("this prior takes no condition", "leave the class away")
-    found = []
-    for i in range(n):
-        one = chosen[i % len(chosen)]
-        if kind == "sequence" and isinstance(one, str):
-            found.append(Request(one, len(one)))
-        elif kind in ("length", "none", "sequence"):
-            found.append(Request(one if kind == "length" else None, int(one)))
+    asked = []
+    for value in islice(cycle(chosen), n):
+        if kind == "class":
+            asked.append(Request(value))
+        elif kind == "sequence" and isinstance(value, str):
+            asked.append(Request(value, len(value)))
         else:
-            found.append(Request(one))
-    return found
+            asked.append(Request(value if kind == "length" else None, int(value)))
+    return asked
 
 
 @torch.no_grad()
@@ -119,24 +120,19 @@ def sample(
             "give a temperature and a guidance of 0 or more, and a top-p of 0 to 1",
         )
     longest = prior.layout.longest
-    for one in wanted:
-        if one.length is not None and not 1 <= one.length <= longest:
-            raise ProtokError(f"a length of {one.length} was not learned", f"give 1 to {longest}")
-    prefixes = [prior.layout.prefix(one.condition) for one in wanted]
-    groups: dict[int, list[int]] = {}
-    for i, (ids, _) in enumerate(prefixes):
-        groups.setdefault(len(ids), []).append(i)
-    found: list[np.ndarray] = [np.zeros(0, np.int32)] * len(wanted)
-    for rows in groups.values():
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            streams = [_Stream(prior, [prefixes[i] for i in part])]
-            if guidance:
-                streams.append(_Stream(prior, [prior.layout.prefix(None)] * len(part)))
-            drawn = _draw(prior, part, wanted, streams, seed, temperature, top_p, guidance)
-            for i, ids in zip(part, drawn, strict=True):
-                found[i] = prior.layout.unflatten(ids)
-    return found
+    for request in wanted:
+        if request.length is not None and not 1 <= request.length <= longest:
+            raise ProtokError(f"a length of {request.length} was not learned", f"give 1 to {longest}")
+    prefixes = [prior.layout.prefix(request.condition) for request in wanted]
+    records: list[np.ndarray] = [np.zeros(0, np.int32)] * len(wanted)
+    for part in alike((len(ids) for ids, _ in prefixes), batch):
+        streams = [_Stream(prior, [prefixes[i] for i in part])]
+        if guidance:
+            streams.append(_Stream(prior, [prior.layout.prefix(None)] * len(part)))
+        drawn = _draw(prior, part, wanted, streams, seed, temperature, top_p, guidance)
+        for i, ids in zip(part, drawn, strict=True):
+            records[i] = prior.layout.unflatten(ids)
+    return records
 
 
 class _Stream:
@@ -156,18 +152,14 @@ class _Stream:
     def _read(self, ids: Tensor, positions: Tensor) -> Tensor:
         self.seen += ids.shape[1]
         device = self.prior.device
-        return (
-            self.prior.network(
-                input_ids=ids.to(device),
-                position_ids=positions.to(device),
-                attention_mask=torch.ones(len(ids), self.seen, dtype=torch.long, device=device),
-                **self.kept,
-                use_cache=True,
-            )
-            .logits[:, -1]
-            .float()
-            .cpu()
+        out = self.prior.network(
+            input_ids=ids.to(device),
+            position_ids=positions.to(device),
+            attention_mask=torch.ones(len(ids), self.seen, dtype=torch.long, device=device),
+            **self.kept,
+            use_cache=True,
         )
+        return out.logits[:, -1].float().cpu()
 
     def add(self, ids: Tensor) -> None:
         """Read one more id of each row."""
@@ -191,7 +183,7 @@ def _draw(
     lengths = [wanted[i].length for i in part]
     # One more than there are codes: the end of a chain is drawn too.
     chance = np.stack([np.random.default_rng((seed, i)).random(most + 1) for i in part])
-    found: list[list[int]] = [[] for _ in part]
+    records: list[list[int]] = [[] for _ in part]
     going = np.ones(len(part), bool)
     for step in range(most):
         logits = streams[0].logits
@@ -204,12 +196,12 @@ def _draw(
         if not going.any():
             break
         for i in np.flatnonzero(going):
-            found[i].append(int(ids[i]))
+            records[i].append(int(ids[i]))
         if step + 1 < most:
             ids[torch.from_numpy(~going)] = PAD
             for stream in streams:
                 stream.add(ids)
-    return found
+    return records
 
 
 def pick(logits: Tensor, chance: Tensor, temperature: float, top_p: float) -> Tensor:

@@ -22,7 +22,7 @@ from protok.errors import CodebookMismatch
 from protok.prior.config import PriorRecipe, read_prior_recipe
 from protok.prior.corpus import Batches, Corpus, read_corpus
 from protok.prior.layout import Row
-from protok.prior.model import Prior, build_network, stack, transformers
+from protok.prior.model import Prior, stack, transformers
 
 #: Widths of batches of chains are multiples of it. In bfloat16 a CPU keeps kernels of every shape
 #: that it has seen, which took gigabytes where each batch had a shape of its own.
@@ -39,8 +39,7 @@ class Steps(IterableDataset):
         world, rank = world_and_rank()
         for step in range(self.module.global_step, self.module.recipe.optim.steps):
             # Images are alike and have one width anyway.
-            multiple = 1 if self.batches.layout.grid else WIDTH
-            yield stack(self.batches.batch(step * world + rank), multiple)
+            yield stack(self.batches.batch(step * world + rank), 1 if self.batches.layout.grid else WIDTH)
 
 
 class PriorTraining(TrainingModule):
@@ -56,7 +55,8 @@ class PriorTraining(TrainingModule):
         torch.manual_seed(self.recipe.optim.seed * 1_000_003 + self.global_step)
         total, n = self.prior.losses(batch)
         loss = total.sum() / n.sum()
-        values = {"bits": loss / np.log(2), "lr": self.lr_schedulers().get_last_lr()[0]}
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        values = {"bits": loss / np.log(2), "lr": rate}
         self.record(self.global_step + 1, values, "bits")
         return loss
 
@@ -83,17 +83,13 @@ def run(
 
     Parameters
     ----------
-    recipe
-        TOML file; defaults throughout without one.
+    recipe, overrides
+        TOML file, defaults throughout without one, and dotted keys and values that go before it.
     tokens
         Token file, or codes of images; goes before ``data.train``.
-    out
-        Folder of the run (see `protok.common.run.TrainingRun`).
-    overrides
-        Dotted keys and values.
-    resume
-        Go on from the last checkpoint in `out`, if there is one, with the settings of
-        ``recipe.json`` save those that are given anew.
+    out, resume
+        See `protok.common.run.TrainingRun`; a resumed run keeps the settings of its ``recipe.json``
+        save those that are given anew.
     """
     training = TrainingRun(out, resume)
     plan = read_prior_recipe(recipe, training.options(overrides, tokens), training.settings)
@@ -102,10 +98,10 @@ def run(
     train, valid = parts(plan)
     plan = training.begin(plan, train.digest)
     layout = train.layout(plan.data)
-    prior = Prior(plan.model, layout, build_network(plan.model, layout))
-    kind = layout.condition
-    some = np.linspace(0, len(valid) - 1, min(plan.valid.records, len(valid))).astype(int)
-    held_out = [layout.row(valid.codes[i], valid.condition(int(i), kind)) for i in some]
+    prior = Prior(plan.model, layout)
+    prior.network.train()
+    some = valid.some(plan.valid.records)
+    held_out = [layout.row(codes, some.condition(i, layout.condition)) for i, codes in enumerate(some.codes)]
     module = PriorTraining(plan, prior, held_out)
     batches = Batches(train, layout, plan.optim.batch, plan.data.drop, plan.optim.seed)
     steps = DataLoader(Steps(batches, module), batch_size=None)

@@ -32,8 +32,8 @@ def test_everything_that_holds_an_image_gives_its_pixels(tmp_path):
     x = noise()
     path = write_pixels(x, tmp_path / "a" / "x.png")
     tensor = torch.from_numpy(x).movedim(-1, 0)
-    for one in (path, str(path), Image.fromarray(x), x, x / 255, tensor, tensor / 255):
-        assert np.array_equal(as_pixels(one), x), type(one)
+    for source in (path, str(path), Image.fromarray(x), x, x / 255, tensor, tensor / 255):
+        assert np.array_equal(as_pixels(source), x), type(source)
     grey = as_pixels(x[..., 0])
     assert grey.shape == x.shape and np.array_equal(grey[..., 2], x[..., 0])
 
@@ -151,8 +151,8 @@ def test_flat_folders_single_files_and_nothing(tmp_path):
         open_pictures(tmp_path / "nowhere")
     with pytest.raises(FormatError, match="no such file or folder"):
         find_images([tmp_path / "nowhere"])
-    found = find_images([tmp_path / "flat", tmp_path / "flat" / "1.png"])
-    assert [name for name, _ in found] == ["0", "1", "2", "1-2"]
+    images = find_images([tmp_path / "flat", tmp_path / "flat" / "1.png"])
+    assert [name for name, _ in images] == ["0", "1", "2", "1-2"]
 
 
 def test_npz_files(tmp_path):
@@ -161,7 +161,7 @@ def test_npz_files(tmp_path):
     held = open_pictures(tmp_path / "x.npz")
     assert len(held) == 4 and np.array_equal(held.pixels(2), x[2])
 
-    files = [jpeg(one) for one in x]
+    files = [jpeg(pixels) for pixels in x]
     ends = np.cumsum([0, *map(len, files)])
     raw = np.frombuffer(b"".join(files), np.uint8)
     table = {"train_bytes": raw, "train_off": ends, "train_y": [1, 0, 1, 0], "wnids": ["n1", "n2"]}
@@ -193,10 +193,10 @@ def test_the_projects_images(shared):
 def test_a_digest_sees_changed_images(tmp_path):
     x = np.stack([noise(seed=i) for i in range(2)])
     np.savez(tmp_path / "a.npz", x=x)
-    one = open_pictures(tmp_path / "a.npz").digest()
+    digest = open_pictures(tmp_path / "a.npz").digest()
     x[1, 0, 0, 0] ^= 1
     np.savez(tmp_path / "a.npz", x=x)
-    assert open_pictures(tmp_path / "a.npz").digest() != one
+    assert open_pictures(tmp_path / "a.npz").digest() != digest
 
 
 def test_crops_lie_inside_and_move(imagenet):
@@ -231,19 +231,19 @@ def test_scores_are_those_of_their_definitions():
     whole.add(y, x)
     parts.add(y[:4], x[:4])
     parts.add(y[4:], x[4:])
-    found = whole.result()
+    scores = whole.result()
     each = ((x.astype(float) - y) ** 2).mean((1, 2, 3))
-    assert found["mse"] == pytest.approx(each.mean() / 255**2, rel=1e-5)
-    assert found["psnr"] == pytest.approx((10 * np.log10(255**2 / each)).mean(), rel=1e-5)
-    assert 0.3 < found["ssim"] < 1
-    assert "rfid" not in found and found["evaluator"].endswith("Gist; reference: 6 originals")
+    assert scores["mse"] == pytest.approx(each.mean() / 255**2, rel=1e-5)
+    assert scores["psnr"] == pytest.approx((10 * np.log10(255**2 / each)).mean(), rel=1e-5)
+    assert 0.3 < scores["ssim"] < 1
+    assert "rfid" not in scores and scores["evaluator"].endswith("Gist; reference: 6 originals")
     for key, value in parts.result().items():
-        assert value == pytest.approx(found[key], rel=1e-3) if isinstance(value, float) else True
+        assert value == pytest.approx(scores[key], rel=1e-3) if isinstance(value, float) else True
     copy = Scorer()
     copy.add(x, x)
     perfect = copy.result()
     assert perfect["psnr"] == 100 and perfect["mse"] == 0 and perfect["ssim"] == pytest.approx(1)
-    assert perfect["frechet_gist"] < 1e-3 * found["frechet_gist"]
+    assert perfect["frechet_gist"] < 1e-3 * scores["frechet_gist"]
 
 
 def test_the_frechet_distance_is_the_closed_form():

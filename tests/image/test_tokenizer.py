@@ -109,8 +109,8 @@ def test_a_batch_gives_what_single_images_give():
     tok = tokenizer()
     x = [*images(3), *images(2, 12, 20, seed=1)]
     together = tok.encode_batch(x, names=list("abcde"))
-    for one, tokens in zip(x, together, strict=True):
-        assert np.array_equal(tok.encode(one).ids, tokens.ids)
+    for image, tokens in zip(x, together, strict=True):
+        assert np.array_equal(tok.encode(image).ids, tokens.ids)
     assert [t.name for t in together] == list("abcde")
     decoded = tok.decode_batch(together)
     for tokens, pixels in zip(together, decoded, strict=True):
@@ -149,9 +149,9 @@ def test_odd_sizes_come_back_as_they_were():
 def test_a_prefix_decodes_like_the_sum_of_its_levels():
     tok = tokenizer()
     tokens = tok.encode(images(1)[0])
-    one = tok.decode(tokens.prefix(1))
-    assert np.array_equal(one, tok.decode(tokens, levels=1))
-    assert not np.array_equal(one, tok.decode(tokens))
+    coarse = tok.decode(tokens.prefix(1))
+    assert np.array_equal(coarse, tok.decode(tokens, levels=1))
+    assert not np.array_equal(coarse, tok.decode(tokens))
 
 
 def test_saved_and_loaded_models_agree(tmp_path):
@@ -223,7 +223,7 @@ def test_codes_come_back_from_their_file(tmp_path):
     tokens = residual.encode_batch([*images(2), images(1, 9, 14)[0]], names=["a", "b", "é/c"])
     tokens += flat.encode_batch(images(1))
     back = load_codes(save_codes(tokens, tmp_path / "x" / "c.npz"))
-    assert [repr(one) for one in back] == [repr(one) for one in tokens]
+    assert [repr(image) for image in back] == [repr(image) for image in tokens]
     assert all(np.array_equal(a.ids, b.ids) for a, b in zip(back, tokens, strict=True))
     assert load_codes(save_codes([], tmp_path / "none.npz")) == []
 
@@ -289,8 +289,8 @@ def test_a_file_cut_off_says_what_to_do(tmp_path):
 
 
 def test_codes_that_cannot_be_written_spare_the_file_that_is_there(tmp_path, monkeypatch):
-    one = ImageTokens(np.zeros((2, 2), np.int32), 8, "m@1", 16, 16, 8, "one")
-    path = save_codes([one], tmp_path / "c.npz")
+    image = ImageTokens(np.zeros((2, 2), np.int32), 8, "m@1", 16, 16, 8, "one")
+    path = save_codes([image], tmp_path / "c.npz")
 
     def stopped(handle, **_):
         handle.write(b"PK")
@@ -298,7 +298,7 @@ def test_codes_that_cannot_be_written_spare_the_file_that_is_there(tmp_path, mon
 
     monkeypatch.setattr(np, "savez_compressed", stopped)
     with pytest.raises(KeyboardInterrupt):
-        save_codes([one, one], path)
+        save_codes([image, image], path)
     assert [t.name for t in load_codes(path)] == ["one"]
     assert [p.name for p in tmp_path.iterdir()] == ["c.npz"]
 

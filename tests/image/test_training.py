@@ -94,10 +94,10 @@ def test_reconstruction_improves_over_training(trained, pictures):
 
 def test_more_levels_decode_better(trained, pictures):
     tok = ImageTokenizer.from_pretrained(trained / "model")
-    found = [score(tok, pictures, size=16, levels=m) for m in (1, 2, 3)]
-    assert found[0]["mse"] > found[1]["mse"] > found[2]["mse"]
-    assert [f["mse"] for f in progressive(tok, pictures, size=16)] == [f["mse"] for f in found]
-    bits = [f["bits_per_pixel"] for f in found]
+    scores = [score(tok, pictures, size=16, levels=m) for m in (1, 2, 3)]
+    assert scores[0]["mse"] > scores[1]["mse"] > scores[2]["mse"]
+    assert [f["mse"] for f in progressive(tok, pictures, size=16)] == [f["mse"] for f in scores]
+    bits = [f["bits_per_pixel"] for f in scores]
     assert bits == pytest.approx([4 / 16, 8 / 16, 12 / 16])
 
 
@@ -111,7 +111,7 @@ def test_a_run_says_what_it_was(trained):
 
 
 def test_the_discriminator_changes_the_network(pictures, tmp_path):
-    found = {}
+    last = {}
     for weight in (0.0, 0.5):
         plan = FEW | {
             "loss.adversarial": weight,
@@ -121,8 +121,8 @@ def test_the_discriminator_changes_the_network(pictures, tmp_path):
             "optim.steps": 4,
         }
         model = train.run(images=pictures, out=tmp_path / str(weight), overrides=plan)
-        found[weight] = ImageTokenizer.from_pretrained(model).network.decoder.last
-    assert not torch.equal(found[0.0], found[0.5])
+        last[weight] = ImageTokenizer.from_pretrained(model).network.decoder.last
+    assert not torch.equal(last[0.0], last[0.5])
     state = torch.load(tmp_path / "0.5" / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 4 and len(state["optimizer_states"]) == 2
     assert state["optimizer_states"][1]["state"][0]["step"] == 4
@@ -211,9 +211,9 @@ def test_the_command_line(trained, pictures, tmp_path, capsys):
     sheet = tmp_path / "sheet.png"
     scoring = ["image", "score", str(pictures), "--model", model, "--size", "20", "--json"]
     assert main.main([*scoring, "--sheet", str(sheet)]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["n"] == 8 and said["frechet_gist"] > 0 and said["usage"] > 0.5
-    assert "fid" not in json.dumps(said).lower()
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["n"] == 8 and scores["frechet_gist"] > 0 and scores["usage"] > 0.5
+    assert "fid" not in json.dumps(scores).lower()
     assert read_pixels(sheet).shape[1] > 8 * 20
     assert main.main([*scoring[:-1], "--progressive", "--sheet", str(sheet)]) == 0
     assert "0.75 bits per pixel: psnr" in capsys.readouterr().out
@@ -226,8 +226,8 @@ def test_wrong_use_is_said(tmp_path, capsys):
     assert ".npz" in capsys.readouterr().err
     shipped = (ROOT / "protok" / "weights" / "protok-image" / "config.json").exists()
     code = main.main(["image", "encode", str(photo), "-o", str(tmp_path / "c.npz")])
-    said = capsys.readouterr().err
-    assert code == 0 if shipped else code == 2 and "protok image train RECIPE.toml" in said
+    messages = capsys.readouterr().err
+    assert code == 0 if shipped else code == 2 and "protok image train RECIPE.toml" in messages
     assert main.main(["image", "train", "--out", str(tmp_path / "r"), "--set", "optim"]) == 2
     assert main.main(["image", "train", "--out", str(tmp_path / "r")]) == 2
     assert "give --images DIR" in capsys.readouterr().err
@@ -310,8 +310,8 @@ def test_the_sweep_measures_and_summarizes(pictures, tmp_path, monkeypatch, caps
     images.sweep(recipe, out, figures, pictures.parent, runs, "provq")
     assert "3 of 5 cells are still to be measured" in capsys.readouterr().out
     images.sweep(recipe, out, figures, pictures.parent, runs, "")
-    one = records.read(out)["provq-8-1"]
-    assert one["seed"] == 1 and one["final"]["mse"] > 0 and one["rows"][-1]["step"] == 4
+    record = records.read(out)["provq-8-1"]
+    assert record["seed"] == 1 and record["final"]["mse"] > 0 and record["rows"][-1]["step"] == 4
     summary = records.read(out)["summary"]
     row = next(r for r in summary["rows"] if r["setting"] == "provq")
     assert row["seeds"] == 2 and row["less_error_than"]["step"]["seeds"] == 2
@@ -323,16 +323,16 @@ def test_a_card_says_what_was_measured(trained, pictures, tmp_path, monkeypatch)
     from benchmarks.tables import image_model_card as image_card
 
     monkeypatch.setattr(image_card, "SETS", {"mine": pictures.name})
-    given = [str(trained / "model"), "--data", str(pictures.parent), "-o", str(tmp_path / "r.parquet")]
-    given += ["--figures", str(tmp_path)]
-    image_card.main([*given, "--most", "4"])
+    options = [str(trained / "model"), "--data", str(pictures.parent), "-o", str(tmp_path / "r.parquet")]
+    options += ["--figures", str(tmp_path)]
+    image_card.main([*options, "--most", "4"])
     result = records.read(tmp_path / "r.parquet")["tiny"]
     assert [row["levels"] for row in result["sets"]["mine"]] == [1, 2, 3]
     with pytest.raises(SystemExit):
-        image_card.main([*given, "--ship"])
+        image_card.main([*options, "--ship"])
     package = tmp_path / "package"
     shipping = ["--ship", "--package", str(package), "--hardware", "a core", "--hours", "0.1"]
-    image_card.main([*given, *shipping])
+    image_card.main([*options, *shipping])
     folder = package / "weights" / "tiny"
     tok = ImageTokenizer.from_pretrained(folder)
     card = (folder / "README.md").read_text()

@@ -70,13 +70,13 @@ def prior(layout, architecture="llama", seed=0):
 def wheels(tmp_path_factory):
     """Chains that count up or, where the letters are G, down; lengths from 5 to 12."""
     rng = np.random.default_rng(0)
-    found = []
+    chains = []
     for i in range(80):
         n, start, down = rng.integers(5, 13), rng.integers(7), i % 2
         ids = (start + np.arange(n) * (-1 if down else 1)) % 7
-        found.append(chain(ids, f"c{i}", "AG"[down] * n))
+        chains.append(chain(ids, f"c{i}", "AG"[down] * n))
     path = tmp_path_factory.mktemp("tokens") / "wheels.parquet"
-    files.save(found, path)
+    files.save(chains, path)
     return path
 
 
@@ -84,13 +84,13 @@ def wheels(tmp_path_factory):
 def drawings(tmp_path_factory):
     """Images of 2 x 2 codes of 2 levels: cats have even codes first, dogs odd ones."""
     rng = np.random.default_rng(0)
-    found = []
+    images = []
     for i in range(60):
         ids = rng.integers(0, 8, (2, 2, 2)).astype(np.int32)
         ids[..., 0] = ids[..., 0] // 2 * 2 + i % 2
         ids[..., 1] = (ids[..., 0] + 1) % 8
-        found.append(ImageTokens(ids, 8, "pictures@0", 8, 8, 4, f"{'cat dog'.split()[i % 2]}/{i}"))
-    return save_codes(found, tmp_path_factory.mktemp("codes") / "drawings.npz")
+        images.append(ImageTokens(ids, 8, "pictures@0", 8, 8, 4, f"{'cat dog'.split()[i % 2]}/{i}"))
+    return save_codes(images, tmp_path_factory.mktemp("codes") / "drawings.npz")
 
 
 @pytest.mark.parametrize("order", ["level", "place"])
@@ -101,7 +101,7 @@ def test_codes_of_images_come_back_from_their_row(order):
     assert row.scored.tolist() == [False] * 2 + [True] * 12
     assert row.ids.max() < len(layout) and row.positions.tolist() == list(range(14))
     assert np.array_equal(layout.unflatten(row.ids[2:]), codes)
-    assert all(layout.allowed(i, None)[one] for i, one in enumerate(row.ids[2:]))
+    assert all(layout.allowed(i, None)[token] for i, token in enumerate(row.ids[2:]))
     first = np.flatnonzero(layout.allowed(0, None)) - 6
     assert first.tolist() == list(range(7))
     if order == "level":
@@ -150,10 +150,10 @@ def test_padding_and_later_codes_change_nothing(architecture):
     assert made.bits(rows) == pytest.approx(alone, abs=1e-4)
     batch = stack(rows[1:])
     read = {"position_ids": batch["positions"], "attention_mask": batch["mask"]}
-    one = made.network(batch["ids"], **read).logits
+    logits = made.network(batch["ids"], **read).logits
     batch["ids"][0, -1] = 6
     other = made.network(batch["ids"], **read).logits
-    assert torch.equal(one[:, :-1], other[:, :-1]) and not torch.equal(one, other)
+    assert torch.equal(logits[:, :-1], other[:, :-1]) and not torch.equal(logits, other)
     batch["ids"][0, 1] = LETTERS.first_label + 2
     assert not torch.allclose(made.network(batch["ids"], **read).logits[:, -1], other[:, -1])
 
@@ -185,15 +185,15 @@ def test_kept_keys_and_values_give_what_the_whole_row_gives(architecture, layout
 def test_a_sample_depends_on_its_seed_and_number_only():
     made = prior(CHAIN)
     wanted = [Request(length=n) for n in (3, 8, 20, 5)]
-    found = sample(made, wanted, seed=1)
-    assert [len(one) for one in found] == [3, 8, 20, 5]
+    codes = sample(made, wanted, seed=1)
+    assert [len(ids) for ids in codes] == [3, 8, 20, 5]
     again = sample(made, wanted, seed=1, batch=1)
-    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(codes, again, strict=True))
     other = sample(made, wanted, seed=2)
-    assert not all(np.array_equal(a, b) for a, b in zip(found, other, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(codes, other, strict=True))
     free = sample(made, [Request()] * 30, seed=1)
-    assert len({len(one) for one in free}) > 3 and max(map(len, free)) <= 20
-    assert all(one.min() >= 0 and one.max() < 7 for one in free)
+    assert len({len(ids) for ids in free}) > 3 and max(map(len, free)) <= 20
+    assert all(ids.min() >= 0 and ids.max() < 7 for ids in free)
 
 
 def test_samples_follow_the_distribution():
@@ -215,7 +215,7 @@ def test_guidance_moves_samples_towards_their_condition():
     bits = {}
     for guidance in (0.0, 3.0):
         codes = sample(made, [Request("cat")] * 40, guidance=guidance)
-        gain = [made.bits([IMAGE.row(one, None)])[0] - made.bits([IMAGE.row(one, "cat")])[0] for one in codes]
+        gain = [made.bits([IMAGE.row(ids, None)])[0] - made.bits([IMAGE.row(ids, "cat")])[0] for ids in codes]
         bits[guidance] = np.mean(gain)
     assert bits[3.0] > bits[0.0] + 0.1
 
@@ -262,8 +262,8 @@ def test_classes_of_images_are_learned(drawings, tmp_path):
     made = Prior.from_pretrained(train.run(tokens=drawings, out=tmp_path / "run", overrides=plan))
     assert made.layout.labels == ("cat", "dog") and made.layout.grid == (2, 2, 2)
     codes = sample(made, requests(made, 12))
-    even = np.mean([one[..., 0] % 2 == i % 2 for i, one in enumerate(codes)])
-    follow = np.mean([one[..., 1] == (one[..., 0] + 1) % 8 for one in codes])
+    even = np.mean([ids[..., 0] % 2 == i % 2 for i, ids in enumerate(codes)])
+    follow = np.mean([ids[..., 1] == (ids[..., 0] + 1) % 8 for ids in codes])
     assert even > 0.9 and follow > 0.9
 
 
@@ -288,13 +288,13 @@ def test_batches_are_alike_in_length_and_hide_conditions(wheels):
     plan = read_prior_recipe(None, {"data.condition": "sequence", "data.longest": 12})
     layout = corpus.layout(plan.data)
     batches = Batches(corpus, layout, 60, 0.3, 0)
-    found = [batches.batch(step) for step in range(2 * PLAN)]
-    spread = [len({r.scored.sum() for r in rows}) for rows in found]
+    planned = [batches.batch(step) for step in range(2 * PLAN)]
+    spread = [len({r.scored.sum() for r in rows}) for rows in planned]
     assert np.mean(spread) < 3
-    hidden = [r.ids[1] < layout.first_label for rows in found for r in rows]
+    hidden = [r.ids[1] < layout.first_label for rows in planned for r in rows]
     assert 0.15 < np.mean(hidden) < 0.45
     again = Batches(corpus, layout, 60, 0.3, 0).batch(5)
-    assert all(np.array_equal(a.ids, b.ids) for a, b in zip(again, found[5], strict=True))
+    assert all(np.array_equal(a.ids, b.ids) for a, b in zip(again, planned[5], strict=True))
 
 
 def test_files_that_cannot_be_learned_are_refused(tmp_path, drawings):
@@ -384,7 +384,7 @@ def test_no_mirror_image_of_a_training_image_is_held_out(tmp_path):
     names = [f"a/{i}{end}" for i in range(50) for end in ("", "-mirrored")]
     names += ["a/3-mirrored-mirrored", "a/lone-mirrored"]
     ids = rng.integers(0, 8, (len(names), 2, 2)).astype(np.int32)
-    images = [ImageTokens(one, 8, "m@1", 16, 16, 8, n) for one, n in zip(ids, names, strict=True)]
+    images = [ImageTokens(codes, 8, "m@1", 16, 16, 8, n) for codes, n in zip(ids, names, strict=True)]
     file = str(save_codes(images, tmp_path / "c.npz"))
     learned, held = train.parts(read_prior_recipe(None, {"data.train": file}))
     assert sorted(held.names) == ["a/19", "a/19-mirrored", "a/39", "a/39-mirrored"]

@@ -43,20 +43,20 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    found = protok.load("protok-512")
-    found.steps = 40
-    return found
+    tokenizer = protok.load("protok-512")
+    tokenizer.steps = 40
+    return tokenizer
 
 
 @pytest.fixture(scope="module")
 def chains(examples):
     """Stretches of bundled structures: real backbones, short enough to decode quickly."""
-    found = []
+    chains = []
     for path in sorted(examples.glob("*.pdb")):
         whole = next(protok.read(path).by_chain())
         stop = min(40, len(whole))
-        found.append(replace(whole[np.arange(stop)], name=path.stem))
-    return found
+        chains.append(replace(whole[np.arange(stop)], name=path.stem))
+    return chains
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def moved(backbone, coords):
 
 
 def test_soundness_tells_a_protein_from_none(chains):
-    whole = next(one for one in chains if one.mask.all())
+    whole = next(chain for chain in chains if chain.mask.all())
     good = soundness(whole)
     assert is_valid(good) and good["length"] == len(whole) and good["left_handed"] < 0.25
     assert good["bonds"] > 0.95 and 0.7 < good["compactness"] < 2.5
@@ -102,17 +102,17 @@ def test_alignment_finds_the_training_chain_that_a_sample_repeats(tokenizer, enc
     noise = np.random.default_rng(0).integers(0, 512, len(whole))
     assert library.search(noise)[0][1] < 0.5 * hits[0][1]
     built = [tokenizer.decode(t) for t in files.load(encoded)[1:3]]
-    found = novelty([whole, noise], [built[0], built[0][::-1]], library, tokenizer, hits=2)
-    assert found["nearest"][0] == corpus.names[1] and found["library"] == len(corpus)
+    result = novelty([whole, noise], [built[0], built[0][::-1]], library, tokenizer, hits=2)
+    assert result["nearest"][0] == corpus.names[1] and result["library"] == len(corpus)
     alone = novelty([whole], built[:1], library, tokenizer, hits=1)
     assert alone["tm_score"] > 0.99 and alone["novel"] == 0 and alone["alignment"] > 0.99
 
 
 def test_diversity_is_none_of_one_chain_and_some_of_several(tokenizer, encoded):
     tokens = files.load(encoded)[:3]
-    codes = [one.ids for one in tokens]
+    codes = [chain.ids for chain in tokens]
     table = Codes.of(tokenizer, np.ones(512))
-    built = [tokenizer.decode(one) for one in tokens]
+    built = [tokenizer.decode(chain) for chain in tokens]
     same = diversity(codes[:1] * 3, built[:1] * 3, table)
     assert same["pairs"] == 3 and same["tm_score"] > 0.99 and same["clusters"] == 1 / 3
     assert same["code_distance"] == pytest.approx(0, abs=1e-6)
@@ -123,8 +123,8 @@ def test_diversity_is_none_of_one_chain_and_some_of_several(tokenizer, encoded):
 
 def test_samples_become_tokens_that_know_their_codebook(tokenizer):
     layout = Layout(tokenizer.codebook, 512, condition="sequence", labels=("A", "X"))
-    one, two = as_tokens(layout, [np.arange(4), np.arange(3)], [Request("AAGA"), Request()])
-    assert (one.sequence, two.sequence, two.name) == ("AAGA", "XXX", "sample-0002")
+    first, second = as_tokens(layout, [np.arange(4), np.arange(3)], [Request("AAGA"), Request()])
+    assert (first.sequence, second.sequence, second.name) == ("AAGA", "XXX", "sample-0002")
     assert decoder(tokenizer, layout) is tokenizer
     with pytest.raises(CodebookMismatch, match="other@0"):
         decoder(tokenizer, replace(layout, codebook="other@0"))
@@ -136,10 +136,10 @@ def test_a_store_is_encoded_as_its_chains_are(tokenizer, chains, tmp_path, capsy
     write_store(chains, store)
     assert main.main(["encode", str(store), "-o", str(out)]) == 0
     assert f"{len(chains)} chains" in capsys.readouterr().err
-    found = files.load(out)
-    assert [one.name for one in found] == [one.name for one in chains]
+    loaded = files.load(out)
+    assert [chain.name for chain in loaded] == [chain.name for chain in chains]
     # A store rounds coordinates to hundredths of an Å.
-    equal = [(a.ids == b.ids).mean() for a, b in zip(found, tokenizer.encode_batch(chains), strict=True)]
+    equal = [(a.ids == b.ids).mean() for a, b in zip(loaded, tokenizer.encode_batch(chains), strict=True)]
     assert np.mean(equal) > 0.9
     assert main.main(["encode", str(store), "-o", str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
@@ -150,24 +150,24 @@ def test_a_store_is_encoded_as_its_chains_are(tokenizer, chains, tmp_path, capsy
 @pytest.mark.slow
 def test_backbones_by_the_command_line(encoded, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "out"
-    given = [f"--set={key}={value}" for key, value in TINY.items()]
-    train = ["prior", "train", "--tokens", str(encoded), "--out", str(run), *given]
+    options = [f"--set={key}={value}" for key, value in TINY.items()]
+    train = ["prior", "train", "--tokens", str(encoded), "--out", str(run), *options]
     assert main.main([*train, "--set", "data.condition=length"]) == 0
     model = str(run / "model")
     capsys.readouterr()
     drawing = ["prior", "sample", model, "-n", "2", "-o", str(out), "--length", "12", "9"]
     assert main.main([*drawing, "--json", "--seed", "3"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert [row["length"] for row in said["samples"]] == [12, 9] and said["seed"] == 3
-    assert [len(one) for one in files.load(out / "tokens.parquet")] == [12, 9]
+    summary = json.loads(capsys.readouterr().out)
+    assert [row["length"] for row in summary["samples"]] == [12, 9] and summary["seed"] == 3
+    assert [len(chain) for chain in files.load(out / "tokens.parquet")] == [12, 9]
     back = protok.read(out / "sample-0001.pdb")
     assert len(back) == 12 and back.mask.all()
-    assert said == json.loads((out / "samples.json").read_text())
+    assert summary == json.loads((out / "samples.json").read_text())
 
     assert main.main(["prior", "score", model, "-n", "2", "--length", "12"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["validity"]["chains"] == said["validity_of_training_chains"]["chains"] == 2
-    assert said["diversity"]["pairs"] == 1 and 0 < said["novelty"]["tm_score"] <= 1
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["validity"]["chains"] == summary["validity_of_training_chains"]["chains"] == 2
+    assert summary["diversity"]["pairs"] == 1 and 0 < summary["novelty"]["tm_score"] <= 1
     assert main.main(["prior", "info", model, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["train_records"] > 2
     assert main.main(["prior", "sample", model, "-o", str(out), "--class", "cat"]) == 2
@@ -193,8 +193,8 @@ def test_pictures_by_the_command_line(tmp_path, capsys):
     tokens = load_codes(codes)
     assert len(tokens) == 24 and {t.ids.shape for t in tokens} == {(3, 3, 2)}
     assert tokens[1].name == tokens[0].name + "-mirrored"
-    given = [f"--set={key}={value}" for key, value in TINY.items()]
-    train = ["prior", "train", "--tokens", str(codes), "--out", str(run), *given]
+    options = [f"--set={key}={value}" for key, value in TINY.items()]
+    train = ["prior", "train", "--tokens", str(codes), "--out", str(run), *options]
     assert main.main([*train, "--set", "data.condition=class"]) == 0
     prior, out = str(run / "model"), tmp_path / "out"
     drawing = ["prior", "sample", prior, "-n", "3", "-o", str(out), "--tokenizer", model]
@@ -205,9 +205,9 @@ def test_pictures_by_the_command_line(tmp_path, capsys):
     capsys.readouterr()
     scoring = ["prior", "score", prior, "-n", "4", "--tokenizer", model]
     assert main.main([*scoring, "--images", str(tmp_path / "in")]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["likeness"]["frechet_gist"] > 0 and 0 < said["repetition"] <= 1
-    assert "fid" not in json.dumps(said).lower()
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["likeness"]["frechet_gist"] > 0 and 0 < scores["repetition"] <= 1
+    assert "fid" not in json.dumps(scores).lower()
     assert main.main([*drawing, "--length", "4"]) == 2
     assert main.main(["prior", "sample", prior, "-o", str(out)]) == 2
     assert "no model 'small'" in capsys.readouterr().err
@@ -228,12 +228,14 @@ def test_learned_by_heart_is_seen(tmp_path):
     corpus = read_corpus(save_codes(tok.encode_batch(x), tmp_path / "c.npz"))
     assert corpus.layout(PriorDataConfig()).grid == (3, 3, 2)
     assert repetition(corpus.codes[:2], corpus) == 1.0
-    other = [(one + 1) % 8 for one in corpus.codes[:2]]
+    other = [(ids + 1) % 8 for ids in corpus.codes[:2]]
     assert repetition(other, corpus) < 1.0
     assert frechet(x, x)["frechet_gist"] == pytest.approx(0, abs=0.05)
     near, far = np.clip(x.astype(int) + 3, 0, 255), np.full_like(x, 9)
-    one, two = (likeness(y.astype(np.uint8), pictures, tok)["frechet_gist"] for y in (near, far))
-    assert one < two
+    near_distance, far_distance = (
+        likeness(y.astype(np.uint8), pictures, tok)["frechet_gist"] for y in (near, far)
+    )
+    assert near_distance < far_distance
     with pytest.raises(ValueError, match="too few or too small"):
         frechet(x[:1], x)
 
@@ -250,8 +252,8 @@ def test_images_of_collections_are_encoded_by_class(tmp_path):
     parts = {"bytes": np.tile(raw, 2), "off": np.array([0, n, 2 * n]), "y": np.array([1, 0])}
     both = {f"{part}_{k}": v for part in ("train", "valid") for k, v in parts.items()}
     np.savez(tmp_path / "two.npz", wnids=np.array(["n01", "n02"]), **both)
-    found = find_images([tmp_path / "two.npz"], "valid")
-    assert [name for name, _ in found] == ["n02/two-valid-00000", "n01/two-valid-00001"]
+    images = find_images([tmp_path / "two.npz"], "valid")
+    assert [name for name, _ in images] == ["n02/two-valid-00000", "n01/two-valid-00001"]
     model, out = str(picture_model(tmp_path / "m")), tmp_path / "c.npz"
     encode = ["image", "encode", str(tmp_path / "two.npz"), "-o", str(out), "--model", model]
     assert main.main(encode) == 0
@@ -285,10 +287,10 @@ def test_the_benchmark_measures_each_setting_once(encoded, tokenizer, tmp_path, 
     folder, out = made.save_pretrained(tmp_path / "p"), tmp_path / "out.parquet"
     recipe = tmp_path / "samples.toml"
     recipe.write_text("[chains.plain]\ntemperature = 1.0\n[images.other]\ntemperature = 2.0\n")
-    given = [str(folder), "--tokens", str(encoded), "-n", "2", "-o", str(out)]
-    samples.main([*given, "--recipe", str(recipe)])
-    said = records.read(out)["small"]
-    assert [*said["settings"]] == ["plain"] and said["codebook"] == tokenizer.codebook
-    assert said["settings"]["plain"]["validity"]["chains"] == 2
+    options = [str(folder), "--tokens", str(encoded), "-n", "2", "-o", str(out)]
+    samples.main([*options, "--recipe", str(recipe)])
+    record = records.read(out)["small"]
+    assert [*record["settings"]] == ["plain"] and record["codebook"] == tokenizer.codebook
+    assert record["settings"]["plain"]["validity"]["chains"] == 2
     monkeypatch.setattr(samples, "measure", None)
-    samples.main([*given, "--recipe", str(recipe)])
+    samples.main([*options, "--recipe", str(recipe)])
