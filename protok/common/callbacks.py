@@ -166,18 +166,10 @@ class Patience(EarlyStopping):
 
 
 class Figures(Callback):
-    """Draw the run as it goes and when it ends.
+    """Call `draw` as the run goes, at most once in `DRAW` seconds, and when it ends."""
 
-    Parameters
-    ----------
-    path
-        Of the figure.
-    draw
-        Called with the rows of metrics so far and the path.
-    """
-
-    def __init__(self, path: Path, draw: Callable[[list[dict[str, float]], Path], None]):
-        self.path, self.draw, self.drawn = path, draw, time.monotonic()
+    def __init__(self, draw: Callable[[], None]):
+        self.draw, self.drawn = draw, time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Not too often, for it takes a second."""
@@ -187,7 +179,7 @@ class Figures(Callback):
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """On the first process only."""
         if trainer.is_global_zero:
-            self.draw(module.metrics.rows, self.path)
+            self.draw()
             self.drawn = time.monotonic()
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -164,16 +165,16 @@ def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def _hold(handle: int, wait: bool) -> None:
-    try:
+    if sys.platform != "win32":
         import fcntl
-    except ImportError:  # Windows
-        import msvcrt
 
-        while True:
-            try:
-                # Of one byte; it tries for ten seconds where it may wait.
-                return msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-            except OSError as error:
-                if not wait:
-                    raise BlockingIOError(*error.args) from error
-    fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    import msvcrt
+
+    while True:
+        try:
+            # Of one byte; it tries for ten seconds where it may wait.
+            return msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            if not wait:
+                raise BlockingIOError(*error.args) from error

@@ -105,7 +105,7 @@ class TrainingRun:
             raise RecipeError("holds a run already", "give --resume or another --out", file=str(out))
         self.checkpoint, state = newest or (None, {})
         self.steps = int(state.get("global_step", 0))
-        self.data_sha256: str | None = state.get("data_sha256")
+        self.data_sha256: str = state.get("data_sha256", "")
         self.recipe = self.out / "recipe.json"
         known = resume and self.recipe.exists()
         self.settings = json.loads(self.recipe.read_text(encoding="utf-8")) if known else {}
@@ -146,7 +146,7 @@ class TrainingRun:
         RecipeError
             If they are not those that the run began with.
         """
-        if self.data_sha256 not in (None, digest):
+        if self.data_sha256 not in ("", digest):
             raise RecipeError(
                 "the training data have changed since the run began",
                 "restore them, or start again with another --out",
@@ -181,7 +181,7 @@ class TrainingRun:
         monitor
             Keeps the best weights and ends the run early; None trains to the end.
         draw
-            Draws ``training.svg`` (see `protok.common.callbacks.Figures`).
+            Called with the rows of metrics so far, to draw ``training.svg``.
         devices
             How many processes train together; 0 for one each GPU, or one on the CPU.
         more
@@ -189,7 +189,7 @@ class TrainingRun:
         """
         watchers: list[lightning.Callback] = []
         if draw is not None:
-            watchers.append(callbacks.Figures(self.out / "training.svg", draw))
+            watchers.append(callbacks.Figures(lambda: draw(self._rows, self.out / "training.svg")))
         if monitor is not None:
             watchers += [callbacks.Patience(monitor), callbacks.Best(self.checkpoints, monitor)]
         # torchrun says how many processes it has started, on this machine and in all.
@@ -234,6 +234,11 @@ class TrainingRun:
             **more,
         )
 
+    @property
+    def _rows(self) -> list[dict[str, float]]:
+        """What the first process has measured; none on the others."""
+        return self.metrics.rows if self.metrics else []
+
     def best(self) -> dict[str, Any] | None:
         """The checkpoint with the best weights; None without one."""
         path = self.checkpoints / callbacks.BEST
@@ -241,7 +246,7 @@ class TrainingRun:
 
     def validation(self, step: int) -> dict[str, float]:
         """What the validation after so many steps found; empty if there was none."""
-        for row in self.metrics.rows:
+        for row in self._rows:
             if row["step"] == step and any(key.startswith("valid_") for key in row):
                 return {k: v for k, v in row.items() if k != "step"}
         return {}

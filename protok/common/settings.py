@@ -113,15 +113,15 @@ def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
 
 def from_dict(cls: type, raw: Mapping[str, Any], where: str) -> Any:
     """Build a configuration dataclass from nested dictionaries, strictly (see `read_settings`)."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    defaults = vars(cls())
     values = {}
     for key, value in raw.items():
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=3) or sorted(fields)
+        if key not in defaults:
+            near = difflib.get_close_matches(key, defaults, n=3) or sorted(defaults)
             raise RecipeError(
                 f"unknown key {key!r} in {cls.__name__}", f"did you mean {', '.join(near)}?", file=where
             )
-        default = _default(fields[key])
+        default = defaults[key]
         if dataclasses.is_dataclass(default):
             if not isinstance(value, Mapping):
                 raise RecipeError(f"{key} must be a table, not {value!r}", file=where)
@@ -129,10 +129,6 @@ def from_dict(cls: type, raw: Mapping[str, Any], where: str) -> Any:
         else:
             values[key] = _coerce(key, value, default, where)
     return cls(**values)
-
-
-def _default(f: dataclasses.Field) -> Any:
-    return f.default if f.default is not dataclasses.MISSING else f.default_factory()
 
 
 def _coerce(key: str, value: Any, default: Any, where: str) -> Any:

@@ -122,7 +122,7 @@ def fit(
         trainer.fit(
             module,
             batches,
-            DataLoader([0], batch_size=None),
+            DataLoader([0], batch_size=None),  # pyright: ignore[reportArgumentType]  any sequence is one
             ckpt_path=None if checkpoint is None else str(checkpoint),
             weights_only=True,
         )

@@ -183,6 +183,7 @@ class _Worker:
     def _obituary(self) -> str:
         self.process.join()
         code = self.process.exitcode
+        assert code is not None, "a process that was joined has ended"
         if not self.ready:
             raise RuntimeError(
                 f"a worker process ended before it began (exit code {code}); in a script, call "

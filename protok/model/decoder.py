@@ -106,8 +106,8 @@ class Trunk(nn.Module):
         self.length = nn.Linear(1, width) if sized else None
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         for block in self.blocks:
-            for last in (block.out, block.feed[-1]):
-                nn.init.normal_(last.weight, std=0.02 / (2 * layers) ** 0.5)
+            for name in ("out.weight", "feed.3.weight"):
+                nn.init.normal_(block.get_parameter(name), std=0.02 / (2 * layers) ** 0.5)
         self.norm = nn.RMSNorm(width)
         self.local = nn.Linear(width, 7)
 
@@ -203,7 +203,7 @@ class Decoder(Trunk):
         """
         terms = self.terms(h, coords, present, rows)
         error = terms.pop("error")
-        return sum(terms.values()), error
+        return sum(terms.values(), coords.new_zeros(())), error
 
     def terms(
         self,

@@ -71,4 +71,4 @@ def kmeans(
         empty = (counts == 0).nonzero().squeeze(-1)
         if len(empty):
             centres[empty] = z[torch.randint(n, (len(empty),), device=z.device)]
-    return from_first(centres, counts.clamp(min=0.1))
+    return from_first(centres), from_first(counts.clamp(min=0.1))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from protok.quantize.base import Quantizer
 
 KINDS = ("none", "step", "linear", "cosine", "power", "sigmoid", "adaptive")
 
@@ -71,7 +75,7 @@ ESTIMATORS = ("bernoulli", "ste", "mix", "rotation", "soft")
 
 
 def feed(
-    quantizer: nn.Module, c: Float[Tensor, "n e"], q: Float[Tensor, "n e"], hardness: float, estimator: str
+    quantizer: Quantizer, c: Float[Tensor, "n e"], q: Float[Tensor, "n e"], hardness: float, estimator: str
 ) -> Float[Tensor, "n e"]:
     """Vectors between their latent and their code.
 

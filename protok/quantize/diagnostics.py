@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from protok.quantize.usage import perplexity, share_used
+
+if TYPE_CHECKING:
+    from protok.quantize.base import Quantizer
 
 
 class CollapseWarning(UserWarning):
@@ -65,7 +68,7 @@ class Diagnostics:
 
 
 @torch.no_grad()
-def diagnose(quantizer: nn.Module, z: Tensor, mask: Tensor | None = None) -> Diagnostics:
+def diagnose(quantizer: Quantizer, z: Tensor, mask: Tensor | None = None) -> Diagnostics:
     """Diagnostics of a quantizer on latents (..., d); its state and mode stay as they are.
 
     Raises
@@ -91,7 +94,7 @@ def diagnose(quantizer: nn.Module, z: Tensor, mask: Tensor | None = None) -> Dia
 
 @torch.no_grad()
 def reconstruction_gap(
-    quantizer: nn.Module, z: Tensor, error: Callable[[Tensor], Any], mask: Tensor | None = None
+    quantizer: Quantizer, z: Tensor, error: Callable[[Tensor], Any], mask: Tensor | None = None
 ) -> tuple[float, float]:
     """Reconstruction error from continuous latents and from codes; the gap is their difference.
 

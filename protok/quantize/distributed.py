@@ -45,9 +45,8 @@ def gather(z: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def from_first(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors of process 0, on each of them."""
+def from_first(tensor: Tensor) -> Tensor:
+    """The tensor of process 0, on each of them."""
     if processes() > 1:
-        for tensor in tensors:
-            dist.broadcast(tensor, src=0)
-    return tensors
+        dist.broadcast(tensor, src=0)
+    return tensor

@@ -51,6 +51,11 @@ class FSQ(_Lattice):
         coordinates if it differs.
     """
 
+    count_of: Tensor
+    stride: Tensor
+    reach: Tensor
+    offset: Tensor
+    shift: Tensor
     remedy = "use fewer levels, or scale the latents to about unit variance"
 
     def __init__(self, levels: Sequence[int], dim: int | None = None):
@@ -125,6 +130,7 @@ class LFQ(_Lattice):
         Latents and codes have unit length.
     """
 
+    powers: Tensor
     remedy = "raise the entropy weight, or use fewer bits"
 
     def __init__(

@@ -50,6 +50,10 @@ class ProVQ(Quantizer):
         False leaves the codebook where its initialisation put it.
     """
 
+    recent: Tensor
+    seen: Tensor
+    watch: Tensor
+
     def __init__(
         self,
         inner: Quantizer,

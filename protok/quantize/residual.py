@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +31,8 @@ class ResidualVQ(Quantizer):
         learn nevertheless.
     """
 
+    levels: Sequence[Quantizer]
+
     def __init__(self, levels: Sequence[Quantizer], prefix: float = 0.5):
         shapes = {(q.size, q.dim) for q in levels}
         if len(shapes) != 1:
@@ -43,7 +46,8 @@ class ResidualVQ(Quantizer):
         self.code_shape = (len(levels),)
         super().__init__(levels[0].size, levels[0].dim)
         self.prefix = prefix
-        self.levels = nn.ModuleList(levels)
+        # A ModuleList does not tell its type what it holds.
+        self.levels = cast(Sequence[Quantizer], nn.ModuleList(levels))
 
     def nearest(self, c: Float[Tensor, "n d"]) -> Int[Tensor, "n l"]:
         """Level by level, the code nearest to what is left."""
@@ -55,7 +59,8 @@ class ResidualVQ(Quantizer):
 
     def codes(self, ids: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         """Sum of the codes of as many levels as there are ids."""
-        return sum(self._parts(ids))
+        first, *rest = self._parts(ids)
+        return sum(rest, first)
 
     def _parts(self, ids: Tensor) -> list[Tensor]:
         return [level.codes(ids[:, i]) for i, level in enumerate(self.levels) if i < ids.shape[-1]]
@@ -65,7 +70,7 @@ class ResidualVQ(Quantizer):
         if not self.prefix:
             return q
         # Drawn in every step and alike in all processes: a step has one prefix.
-        chance, length = from_first(torch.rand(2, device=q.device))[0].tolist()
+        chance, length = from_first(torch.rand(2, device=q.device)).tolist()
         kept = 1 + int(length * len(self.levels))
         return self.codes(ids[:, :kept]) if chance < self.prefix else q
 

@@ -54,6 +54,8 @@ class VQ(Tabled):
         ``kmeans+respawn`` or ``none``.
     """
 
+    codebook: Tensor
+    sums: Tensor
     #: Share of the mean usage below which a code is dead.
     dead = 0.03
 
@@ -76,7 +78,7 @@ class VQ(Tabled):
         self.metric, self.init_and_revive = metric, init_and_revive
         self.moving = decay is not None
         codebook = self._normal(torch.randn(size, dim))
-        if self.moving:
+        if decay is not None:
             self.decay = decay
             self.register_buffer("codebook", codebook)
             self.register_buffer("sums", codebook.clone())
@@ -141,7 +143,7 @@ class VQ(Tabled):
             return
         c = gather(c)
         dead = dead[: len(c)]
-        (pick,) = from_first(torch.randperm(len(c), device=c.device)[: len(dead)])
+        pick = from_first(torch.randperm(len(c), device=c.device)[: len(dead)])
         self.codebook[dead] = c[pick]
         self.usage[dead] = 0.5
         if self.moving:
@@ -169,6 +171,7 @@ class SimVQ(Tabled):
         is said here.
     """
 
+    basis: Tensor
     remedy = "anchor its basis by k-means (kmeans=True, or ProVQ), or use fewer codes"
 
     def __init__(self, size: int, dim: int, beta: float = 0.25, bias: bool = False, kmeans: bool = False):
