@@ -248,7 +248,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    said = str(error).lower()
+    message = str(error).lower()
     return isinstance(error, RuntimeError) and any(
-        sign in said for sign in ("out of memory", "can't allocate memory", "not enough memory")
+        sign in message for sign in ("out of memory", "can't allocate memory", "not enough memory")
     )

@@ -23,15 +23,15 @@ def numbered(names: Sequence[str], mark: str) -> list[str]:
     ['a', 'a-3', 'a-2']
     """
     taken, times = set(names), Counter()
-    found = []
+    unique_names = []
     for name in names:
         times[name] += 1
         unique = name
         while times[name] > 1 and (unique := f"{name}{mark}{times[name]}") in taken:
             times[name] += 1
         taken.add(unique)
-        found.append(unique)
-    return found
+        unique_names.append(unique)
+    return unique_names
 
 
 def packed(things: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:

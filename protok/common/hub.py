@@ -34,10 +34,10 @@ def parse(name: str) -> tuple[str, str | None]:
     >>> parse("hf:me/protok-mine@v1")
     ('me/protok-mine', 'v1')
     """
-    found = _NAME.fullmatch(name)
-    if found is None or ".." in name:
+    match = _NAME.fullmatch(name)
+    if match is None or ".." in name:
         raise FormatError(f"{name!r} is no model of a hub", "write hf:owner/name@revision")
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def download(name: str, **options: Any) -> Path:
@@ -67,9 +67,9 @@ def download(name: str, **options: Any) -> Path:
         )
     # Its errors are many and change: of the network, of the repository, of the cache.
     except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise Unsupported(
-            f"huggingface_hub does not give {name} ({said[0]})",
+            f"huggingface_hub does not give {name} ({lines[0]})",
             "check the name and the network, or give a folder",
         ) from error
 

@@ -152,13 +152,15 @@ def _coerce_all(key: str, value: Sequence[Any], default: tuple, where: str) -> t
     """A list of any length: each entry, or each part of an entry, is like that of the default."""
     if not default:
         return tuple(value)
-    like, found = default[0], []
-    for one in value:
+    like, entries = default[0], []
+    for entry in value:
         if isinstance(like, tuple):
-            if not isinstance(one, list | tuple) or len(one) != len(like):
-                raise RecipeError(f"{key} has the entry {one!r}", f"each has {len(like)} numbers", file=where)
-            pairs = zip(one, like, strict=True)
-            found.append(tuple(_coerce(key, part, other, where) for part, other in pairs))
+            if not isinstance(entry, list | tuple) or len(entry) != len(like):
+                raise RecipeError(
+                    f"{key} has the entry {entry!r}", f"each has {len(like)} numbers", file=where
+                )
+            pairs = zip(entry, like, strict=True)
+            entries.append(tuple(_coerce(key, part, other, where) for part, other in pairs))
         else:
-            found.append(_coerce(key, one, like, where))
-    return tuple(found)
+            entries.append(_coerce(key, entry, like, where))
+    return tuple(entries)

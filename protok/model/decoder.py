@@ -275,10 +275,10 @@ def seen_from(
     return torch.einsum("brji,brlj->brli", turn[b, rows], shift)
 
 
-def _local_agreement(found: Tensor, true: Tensor, keep: Tensor) -> Tensor:
+def _local_agreement(predicted: Tensor, true: Tensor, keep: Tensor) -> Tensor:
     """CA lDDT of residues from distances to the others (Mariani et al. 2013)."""
     near = (true < 15.0) & (true > 0) & keep
-    off = (found - true).abs()
+    off = (predicted - true).abs()
     kept = sum((off < t).float() for t in (0.5, 1.0, 2.0, 4.0)) / 4
     return (kept * near).sum(-1) / near.sum(-1).clamp(min=1)
 

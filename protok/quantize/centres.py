@@ -27,7 +27,7 @@ def nearest(z: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tens
     scores = z.new_empty(min(tile, len(z)) * min(tile, len(codebook)))
     ids = torch.zeros(len(z), dtype=torch.long, device=z.device)
     with torch.autocast(z.device.type, enabled=False):
-        for chunk, found in zip(z.split(tile), ids.split(tile), strict=True):
+        for chunk, block_ids in zip(z.split(tile), ids.split(tile), strict=True):
             best = None
             for i, (part, offset) in enumerate(zip(codes, offsets, strict=True)):
                 block = scores[: len(chunk) * len(offset)].view(len(chunk), len(offset))
@@ -35,11 +35,11 @@ def nearest(z: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tens
                 score, index = block.max(-1)
                 if best is None:
                     best = score
-                    found.copy_(index)
+                    block_ids.copy_(index)
                 else:
                     nearer = score > best
                     best = torch.where(nearer, score, best)
-                    found.copy_(torch.where(nearer, index + i * tile, found))
+                    block_ids.copy_(torch.where(nearer, index + i * tile, block_ids))
     return ids
 
 

@@ -101,11 +101,11 @@ def build_quantizer(
     }
     if levels:
         kinds["residual"] = lambda: ResidualVQ([table() for _ in range(levels)], prefix)
-    one = inner if kind == "provq" else kind
-    if one not in kinds:
+    chosen = inner if kind == "provq" else kind
+    if chosen not in kinds:
         known = [*kinds] if kind == "provq" else ["provq", *kinds, "none"]
-        raise ValueError(f"quantizer kind {one!r} is not one of {', '.join(known)}")
-    quantizer = kinds[one]()
+        raise ValueError(f"quantizer kind {chosen!r} is not one of {', '.join(known)}")
+    quantizer = kinds[chosen]()
     return (
         ProVQ(quantizer, Schedule(schedule, continuous_share, ramp), estimator)
         if kind == "provq"
