@@ -8,6 +8,7 @@ validation that is due, so that a resumed run repeats nothing and leaves nothing
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
@@ -83,15 +84,11 @@ def latest(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
         # A damaged file raises whatever the first unreadable part of it raises.
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            warnings.warn(
-                f"{path} cannot be read ({reason}); trying the checkpoint before it",
-                CheckpointWarning,
-                stacklevel=2,
-            )
+            message = f"{path} cannot be read ({reason}); trying the checkpoint before it"
+            warnings.warn(message, CheckpointWarning, stacklevel=2)
     if paths:
-        raise RecipeError(
-            "no checkpoint of the run can be read", "start again with another --out", file=str(folder)
-        )
+        remedy = "start again with another --out"
+        raise RecipeError("no checkpoint of the run can be read", remedy, file=str(folder))
     return None
 
 
@@ -140,11 +137,9 @@ class Best(Checkpoint):
             trainer.save_checkpoint(self.path, weights_only=True)
 
     def state_dict(self) -> dict[str, float]:
-        """The lowest value so far."""
         return {"lowest": self.lowest}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from there."""
         self.lowest = state_dict["lowest"]
 
 
@@ -210,8 +205,7 @@ class MetricsFile:
         """Add a row."""
         row = {"step": float(step), **{k: float(v) for k, v in values.items()}}
         self.rows.append(row)
-        fresh = [key for key in row if key not in self.columns]
-        if fresh:
+        if fresh := [key for key in row if key not in self.columns]:
             self.columns += fresh
             self._rewrite()
         else:
@@ -236,11 +230,9 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
         head, *lines = [*csv.reader(handle)] or [[]]
     rows = []
     for line in lines:
-        try:
-            if len(line) == len(head):
-                rows.append({k: float(v) for k, v in zip(head, line, strict=True) if v})
-        except ValueError:
-            continue
+        # Too few cells, or half a number.
+        with contextlib.suppress(ValueError):
+            rows.append({k: float(v) for k, v in zip(head, line, strict=True) if v})
     return [row for row in rows if "step" in row]
 
 

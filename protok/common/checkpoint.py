@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
 #: Buffers of a `protok.quantize.ProVQ` that only training needs.
 TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
+#: What a model consists of.
 FILES = ("config.json", "model.safetensors")
 #: Which commands read models of which kind.
 READERS = {"": "protok encode and decode", "image-tokenizer": "protok image", "prior": "protok prior"}
-
-
 #: Where the models lie that protok brings.
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -61,16 +60,12 @@ def find_model(name: str | Path, kind: str = "", others: Sequence[str] = ()) -> 
 
 @runtime_checkable
 class SavesPretrained(Protocol):
-    """A model that writes a folder from which it can be loaded again.
-
-    Attributes
-    ----------
-    codebook : str
-        `name@fingerprint`.
-    """
+    """A model that writes a folder from which it can be loaded again."""
 
     @property
-    def codebook(self) -> str: ...
+    def codebook(self) -> str:
+        """`name@fingerprint`."""
+        ...
 
     def save_pretrained(self, folder: str | Path, /) -> Path:
         """Write ``config.json`` and ``model.safetensors``; returns the folder."""
@@ -194,7 +189,6 @@ def load_weights(
     except RuntimeError as error:
         odd = [str(error).splitlines()[-1].strip()]
     if odd:
-        raise FormatError(
-            f"weights do not fit config.json ({odd[0]})", "save the model again", file=str(folder)
-        )
+        problem = f"weights do not fit config.json ({odd[0]})"
+        raise FormatError(problem, "save the model again", file=str(folder))
     network.eval()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,7 @@ class RecipeError(ProtokError):
 
 
 def at_least_one(section: Any, *keys: str) -> None:
-    """Check numbers of a section that must be positive.
-
-    Raises
-    ------
-    RecipeError
-        For the first that is not.
-    """
+    """Raise a `RecipeError` for the first of these numbers of a section that is not positive."""
     for key in keys:
         if getattr(section, key) < 1:
             raise RecipeError(f"{key} {getattr(section, key)} is too small", "give 1 or more")
@@ -102,12 +96,12 @@ def read_settings(
 
 
 def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables as one; where both have a value, that of `high`."""
-    out = {k: _merged({}, v) if isinstance(v, Mapping) else v for k, v in low.items()}
+    """Nested tables as one; where both have a value, that of `high`, whose tables are copied."""
+    out = dict(low)
     for key, value in high.items():
-        if isinstance(value, Mapping) and isinstance(out.get(key, {}), Mapping):
-            value = _merged(out.get(key, {}), value)
-        out[key] = value
+        below = out.get(key, {})
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        out[key] = _merged(below, value) if both else value
     return out
 
 
@@ -132,13 +126,12 @@ def from_dict(cls: type, raw: Mapping[str, Any], where: str) -> Any:
 
 
 def _coerce(key: str, value: Any, default: Any, where: str) -> Any:
+    """A value as its default is; a list is of any length, its entries like the default's first."""
     if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return _coerce_all(key, value, default, where)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(default, str) and isinstance(value, int) and not isinstance(value, bool):
-        # A precision of 32, say, for which a command line has no quotes.
-        return str(value)
+        return tuple(_entry(key, entry, default[0], where) if default else entry for entry in value)
+    if isinstance(default, float | str) and isinstance(value, int) and not isinstance(value, bool):
+        # As text: a precision of 32, say, for which a command line has no quotes.
+        return type(default)(value)
     if type(value) is not type(default):
         raise RecipeError(
             f"{key} = {value!r} is of type {type(value).__name__}",
@@ -148,19 +141,9 @@ def _coerce(key: str, value: Any, default: Any, where: str) -> Any:
     return value
 
 
-def _coerce_all(key: str, value: Sequence[Any], default: tuple, where: str) -> tuple:
-    """A list of any length: each entry, or each part of an entry, is like that of the default."""
-    if not default:
-        return tuple(value)
-    like, entries = default[0], []
-    for entry in value:
-        if isinstance(like, tuple):
-            if not isinstance(entry, list | tuple) or len(entry) != len(like):
-                raise RecipeError(
-                    f"{key} has the entry {entry!r}", f"each has {len(like)} numbers", file=where
-                )
-            pairs = zip(entry, like, strict=True)
-            entries.append(tuple(_coerce(key, part, other, where) for part, other in pairs))
-        else:
-            entries.append(_coerce(key, entry, like, where))
-    return tuple(entries)
+def _entry(key: str, entry: Any, like: Any, where: str) -> Any:
+    if not isinstance(like, tuple):
+        return _coerce(key, entry, like, where)
+    if not isinstance(entry, list | tuple) or len(entry) != len(like):
+        raise RecipeError(f"{key} has the entry {entry!r}", f"each has {len(like)} numbers", file=where)
+    return tuple(_coerce(key, part, other, where) for part, other in zip(entry, like, strict=True))

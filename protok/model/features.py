@@ -115,7 +115,11 @@ def featurize(batch: Batch, k: int, global_frame: bool = False) -> Graph:
     here = torch.arange(len(ca), device=ca.device)[:, None]
     separation = (index - here).clamp(-FAR, FAR) + FAR
     separation = torch.where(chain[index] == chain[:, None], separation, 2 * FAR + 1)
-    return Graph(node * mask[:, None], _edges(ca, turn, index, valid), separation, index, valid)
+    edge, step = ca.new_empty(*index.shape, EDGE), row_blocks(ca)
+    for start in range(0, len(ca), step):
+        rows = slice(start, start + step)
+        edge[rows] = edge_features(ca, turn, ca[rows], turn[rows], index[rows], valid[rows])
+    return Graph(node * mask[:, None], edge, separation, index, valid)
 
 
 @dataclass
@@ -181,15 +185,6 @@ def _local(batch: Batch) -> Tensor:
         ],
         dim=-1,
     )
-
-
-def _edges(ca: Tensor, turn: Tensor, index: Tensor, valid: Tensor) -> Tensor:
-    """Features of edges; see `featurize`."""
-    edge, step = ca.new_empty(*index.shape, EDGE), row_blocks(ca)
-    for start in range(0, len(ca), step):
-        rows = slice(start, start + step)
-        edge[rows] = edge_features(ca, turn, ca[rows], turn[rows], index[rows], valid[rows])
-    return edge
 
 
 def row_blocks(x: Tensor) -> int:

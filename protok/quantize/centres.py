@@ -28,18 +28,14 @@ def nearest(z: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tens
     ids = torch.zeros(len(z), dtype=torch.long, device=z.device)
     with torch.autocast(z.device.type, enabled=False):
         for chunk, block_ids in zip(z.split(tile), ids.split(tile), strict=True):
-            best = None
+            best = z.new_full((len(chunk),), -torch.inf)
             for i, (part, offset) in enumerate(zip(codes, offsets, strict=True)):
                 block = scores[: len(chunk) * len(offset)].view(len(chunk), len(offset))
                 torch.addmm(offset, chunk, part, out=block)
                 score, index = block.max(-1)
-                if best is None:
-                    best = score
-                    block_ids.copy_(index)
-                else:
-                    nearer = score > best
-                    best = torch.where(nearer, score, best)
-                    block_ids.copy_(torch.where(nearer, index + i * tile, block_ids))
+                nearer = score > best
+                best = torch.where(nearer, score, best)
+                block_ids.copy_(torch.where(nearer, index + i * tile, block_ids))
     return ids
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,32 +92,6 @@ def diagnose(quantizer: Quantizer, z: Tensor, mask: Tensor | None = None) -> Dia
         )
 
 
-@torch.no_grad()
-def reconstruction_gap(
-    quantizer: Quantizer, z: Tensor, error: Callable[[Tensor], Any], mask: Tensor | None = None
-) -> tuple[float, float]:
-    """Reconstruction error from continuous latents and from codes; the gap is their difference.
-
-    Parameters
-    ----------
-    quantizer
-        Stays as it is.
-    z : (..., d)
-        Latents.
-    error
-        From what a decoder receives, (..., d), to the error of its reconstruction.
-    mask
-        As for the quantizer.
-    """
-    with torch.autocast(z.device.type, enabled=False):
-        c, keep = quantizer.enter(z, mask)
-        ids = quantizer.nearest(c)
-        nothing = c.new_zeros(())
-        fed = (quantizer.leave(z, keep, x, ids, nothing, nothing).z for x in (c, quantizer.codes(ids)))
-    continuous, quantized = (float(error(x)) for x in fed)
-    return continuous, quantized
-
-
 #: What `draw` knows how to draw: title, and columns with their labels.
 PANELS = (
     ("hardness", {"hardness": ""}),
@@ -152,7 +126,6 @@ def draw(
         If there is nothing to draw.
     """
     # No pyplot: its windows and global state are not ours to touch.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [row for run in runs.values() for row in run]
@@ -160,7 +133,6 @@ def draw(
     if not shown:
         raise ValueError("no rows with a column that is drawn; see protok.quantize.diagnose")
     figure = Figure(figsize=(3.6 * len(shown), 3.0), layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(1, len(shown), squeeze=False)[0]
     for axes, (title, columns) in zip(grid, shown, strict=True):
         for colour, run in enumerate(runs.values()):

@@ -174,7 +174,7 @@ def test_what_is_fed_between():
     g = torch.randn(200, 4)
     grad = {}
     for estimator in ESTIMATORS:
-        out = feed(vq, c, q, 0.3, estimator)
+        out = feed(vq.table, c, q, 0.3, estimator)
         (grad[estimator],) = torch.autograd.grad(out, c, g)
         if estimator in ("ste", "mix", "rotation"):
             assert torch.allclose(out, c + 0.3 * (q - c), atol=1e-6)
@@ -186,10 +186,10 @@ def test_what_is_fed_between():
     assert torch.allclose(grad["rotation"].norm(dim=-1), scale * g.norm(dim=-1), rtol=1e-3)
     along = (g * aim).sum(-1)
     assert torch.allclose((grad["rotation"] * c).sum(-1), along, atol=1e-3)
-    soft = feed(vq, c, q, 0.999, "soft")
+    soft = feed(vq.table, c, q, 0.999, "soft")
     assert (soft - q).norm(dim=-1).median() < 0.01
     for estimator in ESTIMATORS:
-        assert torch.allclose(feed(vq, c, q, 1.0, estimator), q, atol=1e-6)
+        assert torch.allclose(feed(vq.table, c, q, 1.0, estimator), q, atol=1e-6)
 
 
 def test_the_true_gradient_reaches_a_codebook_that_learns():
@@ -199,7 +199,9 @@ def test_the_true_gradient_reaches_a_codebook_that_learns():
     q = vq.codes(vq.nearest(c))
     for estimator, share in (("mix", 0.3), ("ste", 0.0)):
         vq.zero_grad()
-        (feed(vq, c.requires_grad_(), q, 0.3, estimator).sum() + 0 * q.sum()).backward(retain_graph=True)
+        (feed(vq.table, c.requires_grad_(), q, 0.3, estimator).sum() + 0 * q.sum()).backward(
+            retain_graph=True
+        )
         counts = torch.bincount(vq.nearest(c.detach()), minlength=8)
         assert torch.allclose(vq.codebook.grad[:, 0], share * counts)
 
