@@ -8,6 +8,7 @@ validation that is due, so that a resumed run repeats nothing and leaves nothing
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
@@ -83,15 +84,11 @@ def latest(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
         # A damaged file raises whatever the first unreadable part of it raises.
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            warnings.warn(
-                f"{path} cannot be read ({reason}); trying the checkpoint before it",
-                CheckpointWarning,
-                stacklevel=2,
-            )
+            message = f"{path} cannot be read ({reason}); trying the checkpoint before it"
+            warnings.warn(message, CheckpointWarning, stacklevel=2)
     if paths:
-        raise RecipeError(
-            "no checkpoint of the run can be read", "start again with another --out", file=str(folder)
-        )
+        remedy = "start again with another --out"
+        raise RecipeError("no checkpoint of the run can be read", remedy, file=str(folder))
     return None
 
 
@@ -140,11 +137,9 @@ class Best(Checkpoint):
             trainer.save_checkpoint(self.path, weights_only=True)
 
     def state_dict(self) -> dict[str, float]:
-        """The lowest value so far."""
         return {"lowest": self.lowest}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from there."""
         self.lowest = state_dict["lowest"]
 
 
@@ -166,18 +161,10 @@ class Patience(EarlyStopping):
 
 
 class Figures(Callback):
-    """Draw the run as it goes and when it ends.
+    """Call `draw` as the run goes, at most once in `DRAW` seconds, and when it ends."""
 
-    Parameters
-    ----------
-    path
-        Of the figure.
-    draw
-        Called with the rows of metrics so far and the path.
-    """
-
-    def __init__(self, path: Path, draw: Callable[[list[dict[str, float]], Path], None]):
-        self.path, self.draw, self.drawn = path, draw, time.monotonic()
+    def __init__(self, draw: Callable[[], None]):
+        self.draw, self.drawn = draw, time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Not too often, for it takes a second."""
@@ -187,7 +174,7 @@ class Figures(Callback):
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """On the first process only."""
         if trainer.is_global_zero:
-            self.draw(module.metrics.rows, self.path)
+            self.draw()
             self.drawn = time.monotonic()
 
 
@@ -218,8 +205,7 @@ class MetricsFile:
         """Add a row."""
         row = {"step": float(step), **{k: float(v) for k, v in values.items()}}
         self.rows.append(row)
-        fresh = [key for key in row if key not in self.columns]
-        if fresh:
+        if fresh := [key for key in row if key not in self.columns]:
             self.columns += fresh
             self._rewrite()
         else:
@@ -244,11 +230,9 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
         head, *lines = [*csv.reader(handle)] or [[]]
     rows = []
     for line in lines:
-        try:
-            if len(line) == len(head):
-                rows.append({k: float(v) for k, v in zip(head, line, strict=True) if v})
-        except ValueError:
-            continue
+        # Too few cells, or half a number.
+        with contextlib.suppress(ValueError):
+            rows.append({k: float(v) for k, v in zip(head, line, strict=True) if v})
     return [row for row in rows if "step" in row]
 
 
@@ -256,7 +240,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    said = str(error).lower()
+    message = str(error).lower()
     return isinstance(error, RuntimeError) and any(
-        sign in said for sign in ("out of memory", "can't allocate memory", "not enough memory")
+        sign in message for sign in ("out of memory", "can't allocate memory", "not enough memory")
     )

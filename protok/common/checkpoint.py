@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 
 #: Buffers of a `protok.quantize.ProVQ` that only training needs.
 TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
+#: What a model consists of.
 FILES = ("config.json", "model.safetensors")
 #: Which commands read models of which kind.
 READERS = {"": "protok encode and decode", "image-tokenizer": "protok image", "prior": "protok prior"}
-
-
 #: Where the models lie that protok brings.
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 def shipped(kind: str = "") -> list[str]:
     """Names of the models that protok brings, of one kind."""
-    found = {p.parent.name: json.loads(p.read_text(encoding="utf-8")) for p in WEIGHTS.glob("*/config.json")}
-    return sorted(name for name, config in found.items() if config.get("kind", "") == kind)
+    configs = WEIGHTS.glob("*/config.json")
+    return sorted(p.parent.name for p in configs if json.loads(p.read_text("utf-8")).get("kind", "") == kind)
 
 
 def find_model(name: str | Path, kind: str = "", others: Sequence[str] = ()) -> Path:
@@ -61,16 +60,12 @@ def find_model(name: str | Path, kind: str = "", others: Sequence[str] = ()) -> 
 
 @runtime_checkable
 class SavesPretrained(Protocol):
-    """A model that writes a folder from which it can be loaded again.
-
-    Attributes
-    ----------
-    codebook : str
-        `name@fingerprint`.
-    """
+    """A model that writes a folder from which it can be loaded again."""
 
     @property
-    def codebook(self) -> str: ...
+    def codebook(self) -> str:
+        """`name@fingerprint`."""
+        ...
 
     def save_pretrained(self, folder: str | Path, /) -> Path:
         """Write ``config.json`` and ``model.safetensors``; returns the folder."""
@@ -98,15 +93,15 @@ class DeviceMixin:
         try:
             self.network.to(device)
         except (RuntimeError, AssertionError) as error:
-            said = str(error).strip().splitlines()[0]
-            raise Unsupported(f"no device {str(device)!r} ({said})", "use cpu") from error
+            reason = str(error).strip().splitlines()[0]
+            raise Unsupported(f"no device {str(device)!r} ({reason})", "use cpu") from error
         return self
 
 
 def save_model(
     folder: str | Path,
     network: nn.Module,
-    said: Mapping[str, Any],
+    content: Mapping[str, Any],
     *,
     half: str = "",
     exclude: Sequence[str] = TRANSIENT,
@@ -119,8 +114,8 @@ def save_model(
         Made if it is not there.
     network
         Its weights are kept exactly, in the order of its state.
-    said
-        Content of ``config.json``.
+    content
+        Of ``config.json``.
     half
         Weights whose names begin so are kept in float16; empty for none.
     exclude
@@ -140,7 +135,7 @@ def save_model(
     # of another may be read without an error.
     with atomic(weights, "wb") as first, atomic(config) as second:
         first.write(save(state))
-        second.write(json.dumps(finite(said), indent=1) + "\n")
+        second.write(json.dumps(finite(content), indent=1) + "\n")
     return folder
 
 
@@ -166,13 +161,13 @@ def read_model(
     config, weights = (folder / name for name in FILES)
     remedy = f"its folder holds {' and '.join(FILES)}"
     try:
-        said = json.loads(config.read_text(encoding="utf-8"))
-        found = said.get("kind", "")
-        if found != kind:
-            remedy = f"it is for {READERS[found]}" if found in READERS else remedy
-            raise ValueError(f"config.json says kind {found!r}")
+        content = json.loads(config.read_text(encoding="utf-8"))
+        named = content.get("kind", "")
+        if named != kind:
+            remedy = f"it is for {READERS[named]}" if named in READERS else remedy
+            raise ValueError(f"config.json says kind {named!r}")
         state = load_file(weights)
-        return parse(said, state), state
+        return parse(content, state), state
     except Exception as error:
         # safetensors has an error class of its own, for which a cut file is enough.
         raise FormatError(f"not {what} ({error})", remedy, file=str(folder)) from error
@@ -189,12 +184,11 @@ def load_weights(
         If names or shapes are not the network's, but for `exclude`, which may be missing.
     """
     try:
-        found = network.load_state_dict(state, strict=False)
-        odd = [key for key in found.missing_keys if key not in exclude] + found.unexpected_keys
+        missing, unexpected = network.load_state_dict(state, strict=False)
+        odd = [key for key in missing if key not in exclude] + unexpected
     except RuntimeError as error:
         odd = [str(error).splitlines()[-1].strip()]
     if odd:
-        raise FormatError(
-            f"weights do not fit config.json ({odd[0]})", "save the model again", file=str(folder)
-        )
+        problem = f"weights do not fit config.json ({odd[0]})"
+        raise FormatError(problem, "save the model again", file=str(folder))
     network.eval()

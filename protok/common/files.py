@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,9 +22,7 @@ DRAFT = ".part"
 
 
 @contextlib.contextmanager
-def atomic(
-    path: str | Path, mode: str = "w", *, newline: str | None = None, sync: bool = False
-) -> Iterator[IO[Any]]:
+def atomic(path: str | Path, mode: str = "w", *, newline: str | None = None) -> Iterator[IO[Any]]:
     """Open a file for writing that appears, or replaces the one before, when the block ends.
 
     Text is UTF-8. After an error the file that was there before stays. What is no plain file,
@@ -37,8 +36,6 @@ def atomic(
         ``w`` or ``wb``.
     newline
         As for `open`: empty for the writers of the module `csv`.
-    sync
-        Wait until the content is on disk, so that a power failure leaves it whole too.
 
     Examples
     --------
@@ -48,9 +45,6 @@ def atomic(
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": newline}
     with atomic_path(path) as draft, open(draft, mode, **text) as handle:
         yield handle
-        if sync:
-            handle.flush()
-            os.fsync(handle.fileno())
 
 
 @contextlib.contextmanager
@@ -64,7 +58,8 @@ def atomic_path(path: str | Path, drafts: str | Path | None = None) -> Iterator[
         that no other process works in, where what a kill left is written over.
     """
     path = Path(path)
-    if _is_stream(path):
+    # A device or a pipe is no place for another file beside it.
+    if path.absolute().is_relative_to("/dev") or (path.exists() and not path.is_file()):
         yield path
         return
     # Through a link: the file behind it is replaced, not the link.
@@ -98,11 +93,6 @@ def atomic_folder(path: str | Path, drafts: str | Path | None = None) -> Iterato
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _is_stream(path: Path) -> bool:
-    """Whether a path is no place for another file beside it: a device or a pipe."""
-    return path.absolute().is_relative_to("/dev") or (path.exists() and not path.is_file())
-
-
 def _draft(path: Path, drafts: str | Path | None) -> Path:
     if drafts is not None:
         return Path(drafts, f"{path.name}{DRAFT}")
@@ -116,9 +106,7 @@ def finite(value: Any) -> Any:
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -129,14 +117,11 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_errors(rows: Sequence[tuple[str, str, str]], path: Path, append: bool = False) -> None:
     """Write the error table; with only its header it says that all went well."""
-    lines = ["\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows]
-    # Names of files may hold bytes that are no UTF-8.
-    if append:
-        with open(path, "ab") as handle:
-            handle.write("".join(lines).encode("utf-8", "backslashreplace"))
-        return
-    with atomic(path, "wb") as handle:
-        handle.write("".join(["file\tchain\treason\n", *lines]).encode("utf-8", "backslashreplace"))
+    header = () if append else (("file", "chain", "reason"),)
+    lines = ["\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in (*header, *rows)]
+    with open(path, "ab") if append else atomic(path, "wb") as handle:
+        # Names of files may hold bytes that are no UTF-8.
+        handle.write("".join(lines).encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
@@ -164,16 +149,16 @@ def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def _hold(handle: int, wait: bool) -> None:
-    try:
+    if sys.platform != "win32":
         import fcntl
-    except ImportError:  # Windows
-        import msvcrt
 
-        while True:
-            try:
-                # Of one byte; it tries for ten seconds where it may wait.
-                return msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-            except OSError as error:
-                if not wait:
-                    raise BlockingIOError(*error.args) from error
-    fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    import msvcrt
+
+    while True:
+        try:
+            # Of one byte; it tries for ten seconds where it may wait.
+            return msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            if not wait:
+                raise BlockingIOError(*error.args) from error

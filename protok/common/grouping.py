@@ -10,41 +10,25 @@ T = TypeVar("T")
 
 
 def numbered(names: Sequence[str], mark: str) -> list[str]:
-    """The same names; later ones of several that are equal with a number that is free.
-
-    Parameters
-    ----------
-    names
-        Any of them may be there several times.
-    mark
-        Stands between a name and its number.
+    """The same names; later ones of several that are equal with `mark` and a number that is free.
 
     >>> numbered(["a", "a", "a-2"], "-")
     ['a', 'a-3', 'a-2']
     """
     taken, times = set(names), Counter()
-    found = []
+    unique_names = []
     for name in names:
         times[name] += 1
         unique = name
         while times[name] > 1 and (unique := f"{name}{mark}{times[name]}") in taken:
             times[name] += 1
         taken.add(unique)
-        found.append(unique)
-    return found
+        unique_names.append(unique)
+    return unique_names
 
 
 def packed(things: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
-    """Yield things in their order, together as long as their sizes sum to `most` or less.
-
-    Parameters
-    ----------
-    things
-        What to pack; one that is larger than `most` comes alone.
-    size
-        Of one of them.
-    most
-        Of what comes together.
+    """Yield things in their order, together as long as their sizes sum to `most`; a larger one alone.
 
     >>> list(packed([3, 1, 9, 2], lambda x: x, 4))
     [[3, 1], [9], [2]]

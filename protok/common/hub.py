@@ -13,11 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from protok.common.checkpoint import SavesPretrained
+from protok.common.checkpoint import FILES, SavesPretrained
 from protok.errors import FormatError, Unsupported
 
-#: What a model consists of; anything else in a repository is left where it is.
-FILES = ("config.json", "model.safetensors")
 _NAME = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", re.ASCII)
 
 
@@ -34,10 +32,10 @@ def parse(name: str) -> tuple[str, str | None]:
     >>> parse("hf:me/protok-mine@v1")
     ('me/protok-mine', 'v1')
     """
-    found = _NAME.fullmatch(name)
-    if found is None or ".." in name:
+    match = _NAME.fullmatch(name)
+    if match is None or ".." in name:
         raise FormatError(f"{name!r} is no model of a hub", "write hf:owner/name@revision")
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def download(name: str, **options: Any) -> Path:
@@ -60,18 +58,14 @@ def download(name: str, **options: Any) -> Path:
     repository, revision = parse(name)
     hub = _hub()
     try:
-        return Path(
-            hub.snapshot_download(
-                repository, revision=revision, allow_patterns=[*FILES, "README.md"], **options
-            )
-        )
+        # Anything else in a repository is left where it is.
+        wanted = [*FILES, "README.md"]
+        return Path(hub.snapshot_download(repository, revision=revision, allow_patterns=wanted, **options))
     # Its errors are many and change: of the network, of the repository, of the cache.
     except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise Unsupported(
-            f"huggingface_hub does not give {name} ({said[0]})",
-            "check the name and the network, or give a folder",
-        ) from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        problem = f"huggingface_hub does not give {name} ({lines[0]})"
+        raise Unsupported(problem, "check the name and the network, or give a folder") from error
 
 
 def upload(
@@ -106,9 +100,8 @@ def upload(
         if card is not None:
             shutil.copyfile(card, Path(folder, "README.md"))
         api.create_repo(repository, private=private, exist_ok=True)
-        done = api.upload_folder(
-            folder_path=folder, repo_id=repository, revision=revision, commit_message=model.codebook
-        )
+        target = {"repo_id": repository, "revision": revision}
+        done = api.upload_folder(folder_path=folder, commit_message=model.codebook, **target)
     return str(done.commit_url)
 
 
@@ -116,7 +109,6 @@ def _hub() -> Any:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise Unsupported(
-            "huggingface_hub is not installed", "pip install 'protok[interop]', or give a folder"
-        ) from error
+        remedy = "pip install 'protok[interop]', or give a folder"
+        raise Unsupported("huggingface_hub is not installed", remedy) from error
     return huggingface_hub

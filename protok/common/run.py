@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import sys
 import time
 import warnings
@@ -21,14 +22,14 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from protok.common import callbacks
 from protok.common.files import atomic_folder, write_json
 from protok.common.settings import RecipeError
-from protok.common.trainer import LOG, fit, on_this_machine
+from protok.common.trainer import LOG, on_this_machine
 
 
 class TrainingModule(lightning.LightningModule):
@@ -90,6 +91,8 @@ class TrainingRun:
         Nested tables of ``recipe.json``, for what a resumed run is not told anew.
     steps : int
         So many are done.
+    model : Path
+        Folder of the finished model.
 
     Raises
     ------
@@ -99,13 +102,13 @@ class TrainingRun:
 
     def __init__(self, out: str | Path, resume: bool = False):
         self.out = Path(out)
-        self.checkpoints = self.out / "checkpoints"
+        self.checkpoints, self.model = self.out / "checkpoints", self.out / "model"
         newest = callbacks.latest(self.checkpoints)
         if newest and not resume:
             raise RecipeError("holds a run already", "give --resume or another --out", file=str(out))
         self.checkpoint, state = newest or (None, {})
         self.steps = int(state.get("global_step", 0))
-        self.data_sha256: str | None = state.get("data_sha256")
+        self.data_sha256: str = state.get("data_sha256", "")
         self.recipe = self.out / "recipe.json"
         known = resume and self.recipe.exists()
         self.settings = json.loads(self.recipe.read_text(encoding="utf-8")) if known else {}
@@ -114,11 +117,6 @@ class TrainingRun:
     def first(self) -> bool:
         """Whether this process writes, of those that train together."""
         return rank_zero_only.rank == 0
-
-    @property
-    def model(self) -> Path:
-        """Folder of the finished model."""
-        return self.out / "model"
 
     def options(self, overrides: Mapping[str, Any] | None, train: str | Path | None) -> dict[str, Any]:
         """Overrides of a recipe whose data are named apart from it.
@@ -146,11 +144,10 @@ class TrainingRun:
         RecipeError
             If they are not those that the run began with.
         """
-        if self.data_sha256 not in (None, digest):
+        if self.data_sha256 not in ("", digest):
+            remedy = "restore them, or start again with another --out"
             raise RecipeError(
-                "the training data have changed since the run began",
-                "restore them, or start again with another --out",
-                file=str(self.out),
+                "the training data have changed since the run began", remedy, file=str(self.out)
             )
         self.data_sha256 = digest
         self.plan = on_this_machine(plan, self.recipe if self.settings else None)
@@ -181,15 +178,20 @@ class TrainingRun:
         monitor
             Keeps the best weights and ends the run early; None trains to the end.
         draw
-            Draws ``training.svg`` (see `protok.common.callbacks.Figures`).
+            Called with the rows of metrics so far, to draw ``training.svg``.
         devices
             How many processes train together; 0 for one each GPU, or one on the CPU.
         more
             Further arguments of ``lightning.Trainer``.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Of Ctrl-C, which Lightning would make a silent exit.
         """
         watchers: list[lightning.Callback] = []
         if draw is not None:
-            watchers.append(callbacks.Figures(self.out / "training.svg", draw))
+            watchers.append(callbacks.Figures(lambda: draw(self.rows, self.out / "training.svg")))
         if monitor is not None:
             watchers += [callbacks.Patience(monitor), callbacks.Best(self.checkpoints, monitor)]
         # torchrun says how many processes it has started, on this machine and in all.
@@ -199,25 +201,32 @@ class TrainingRun:
         module.data_sha256 = self.data_sha256
         if self.trainer.is_global_zero:
             module.metrics = callbacks.MetricsFile(self.out / "metrics.csv", self.steps)
-        self.metrics, self.began = module.metrics, time.time()
-        fit(self.trainer, module, batches, self.checkpoint)
+        self.rows = module.metrics.rows if module.metrics else []
+        self.began = time.time()
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            self.trainer.fit(
+                module,
+                batches,
+                DataLoader([0], batch_size=None),  # pyright: ignore[reportArgumentType]  any sequence is one
+                ckpt_path=self.checkpoint and str(self.checkpoint),
+                weights_only=True,
+            )
+        except SystemExit as error:
+            if not self.trainer.interrupted:
+                raise
+            signal.signal(signal.SIGINT, before)  # Lightning has shut it off
+            raise KeyboardInterrupt("--resume goes on from the last checkpoint") from error
         self.steps = self.trainer.global_step
 
     def _trainer(self, watchers: list[lightning.Callback], **more: Any) -> lightning.Trainer:
         # Workers are the recipe's choice, a stream of batches has no length, and all processes
         # validate on the same.
-        for text in (
-            "does not have many workers",
-            "IterableDataset",
-            "LeafSpec",
-            "recommended to use .*sync_dist",
-        ):
-            warnings.filterwarnings("ignore", f".*{text}")
+        needless = "does not have many workers|IterableDataset|LeafSpec|recommended to use .*sync_dist"
+        warnings.filterwarnings("ignore", f".*({needless})")
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         optim, every = self.plan.optim, min(self.plan.valid.every, self.plan.optim.steps)
-        loggers: list[Logger] = []
-        if find_spec("tensorboard") is not None:
-            loggers.append(TensorBoardLogger(self.out, "tensorboard", "", purge_step=self.steps or None))
+        board = find_spec("tensorboard") is not None
         return lightning.Trainer(
             max_steps=optim.steps,
             precision=optim.precision,
@@ -228,7 +237,7 @@ class TrainingRun:
             log_every_n_steps=LOG,
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
-            logger=loggers,
+            logger=board and TensorBoardLogger(self.out, "tensorboard", "", purge_step=self.steps or None),
             plugins=[callbacks.AtomicCheckpoints()],
             callbacks=[*watchers, callbacks.Last(self.checkpoints, max(1, every // 5), every)],
             **more,
@@ -241,7 +250,7 @@ class TrainingRun:
 
     def validation(self, step: int) -> dict[str, float]:
         """What the validation after so many steps found; empty if there was none."""
-        for row in self.metrics.rows:
+        for row in self.rows:
             if row["step"] == step and any(key.startswith("valid_") for key in row):
                 return {k: v for k, v in row.items() if k != "step"}
         return {}

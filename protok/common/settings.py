@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,13 +21,7 @@ class RecipeError(ProtokError):
 
 
 def at_least_one(section: Any, *keys: str) -> None:
-    """Check numbers of a section that must be positive.
-
-    Raises
-    ------
-    RecipeError
-        For the first that is not.
-    """
+    """Raise a `RecipeError` for the first of these numbers of a section that is not positive."""
     for key in keys:
         if getattr(section, key) < 1:
             raise RecipeError(f"{key} {getattr(section, key)} is too small", "give 1 or more")
@@ -106,26 +100,26 @@ def read_settings(
 
 
 def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables as one; where both have a value, that of `high`."""
-    out = {k: _merged({}, v) if isinstance(v, Mapping) else v for k, v in low.items()}
+    """Nested tables as one; where both have a value, that of `high`, whose tables are copied."""
+    out = dict(low)
     for key, value in high.items():
-        if isinstance(value, Mapping) and isinstance(out.get(key, {}), Mapping):
-            value = _merged(out.get(key, {}), value)
-        out[key] = value
+        below = out.get(key, {})
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        out[key] = _merged(below, value) if both else value
     return out
 
 
 def from_dict(cls: type, raw: Mapping[str, Any], where: str) -> Any:
     """Build a configuration dataclass from nested dictionaries, strictly (see `read_settings`)."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    defaults = vars(cls())
     values = {}
     for key, value in raw.items():
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=3) or sorted(fields)
+        if key not in defaults:
+            near = difflib.get_close_matches(key, defaults, n=3) or sorted(defaults)
             raise RecipeError(
                 f"unknown key {key!r} in {cls.__name__}", f"did you mean {', '.join(near)}?", file=where
             )
-        default = _default(fields[key])
+        default = defaults[key]
         if dataclasses.is_dataclass(default):
             if not isinstance(value, Mapping):
                 raise RecipeError(f"{key} must be a table, not {value!r}", file=where)
@@ -135,18 +129,13 @@ def from_dict(cls: type, raw: Mapping[str, Any], where: str) -> Any:
     return cls(**values)
 
 
-def _default(f: dataclasses.Field) -> Any:
-    return f.default if f.default is not dataclasses.MISSING else f.default_factory()
-
-
 def _coerce(key: str, value: Any, default: Any, where: str) -> Any:
+    """A value as its default is; a list is of any length, its entries like the default's first."""
     if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return _coerce_all(key, value, default, where)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(default, str) and isinstance(value, int) and not isinstance(value, bool):
-        # A precision of 32, say, for which a command line has no quotes.
-        return str(value)
+        return tuple(_entry(key, entry, default[0], where) if default else entry for entry in value)
+    if isinstance(default, float | str) and isinstance(value, int) and not isinstance(value, bool):
+        # As text: a precision of 32, say, for which a command line has no quotes.
+        return type(default)(value)
     if type(value) is not type(default):
         raise RecipeError(
             f"{key} = {value!r} is of type {type(value).__name__}",
@@ -156,17 +145,9 @@ def _coerce(key: str, value: Any, default: Any, where: str) -> Any:
     return value
 
 
-def _coerce_all(key: str, value: Sequence[Any], default: tuple, where: str) -> tuple:
-    """A list of any length: each entry, or each part of an entry, is like that of the default."""
-    if not default:
-        return tuple(value)
-    like, found = default[0], []
-    for one in value:
-        if isinstance(like, tuple):
-            if not isinstance(one, list | tuple) or len(one) != len(like):
-                raise RecipeError(f"{key} has the entry {one!r}", f"each has {len(like)} numbers", file=where)
-            pairs = zip(one, like, strict=True)
-            found.append(tuple(_coerce(key, part, other, where) for part, other in pairs))
-        else:
-            found.append(_coerce(key, one, like, where))
-    return tuple(found)
+def _entry(key: str, entry: Any, like: Any, where: str) -> Any:
+    if not isinstance(like, tuple):
+        return _coerce(key, entry, like, where)
+    if not isinstance(entry, list | tuple) or len(entry) != len(like):
+        raise RecipeError(f"{key} has the entry {entry!r}", f"each has {len(like)} numbers", file=where)
+    return tuple(_coerce(key, part, other, where) for part, other in zip(entry, like, strict=True))

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader
 
 from protok.common.settings import RecipeError
 
@@ -32,10 +29,8 @@ def rise_and_fall(steps: int, warmup: int, encoder_warmup_steps: int = 0) -> Cal
     It does so twice where the first steps train the encoder alone.
     """
     if encoder_warmup_steps:
-        first, then = (
-            rise_and_fall(encoder_warmup_steps, warmup),
-            rise_and_fall(steps - encoder_warmup_steps, warmup),
-        )
+        first = rise_and_fall(encoder_warmup_steps, warmup)
+        then = rise_and_fall(steps - encoder_warmup_steps, warmup)
         return lambda step: first(step) if step < encoder_warmup_steps else then(step - encoder_warmup_steps)
 
     def rate(step: int) -> float:
@@ -50,17 +45,11 @@ def scheduled_adamw(
 ) -> tuple[torch.optim.AdamW, LambdaLR]:
     """AdamW that leaves biases and gains alone, and `rise_and_fall`, of a section ``optim``."""
     parameters = [p for p in network.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim > 1]
-    others = [p for p in parameters if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
-        lr=optim.lr,
-        weight_decay=optim.weight_decay,
-        betas=(0.9, 0.98),
-    )
-    return optimiser, LambdaLR(
-        optimiser, rise_and_fall(optim.steps, optim.lr_warmup_steps, encoder_warmup_steps)
-    )
+    matrices = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": optim.weight_decay}
+    others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
+    optimiser = torch.optim.AdamW([matrices, others], lr=optim.lr, betas=(0.9, 0.98))
+    rate = rise_and_fall(optim.steps, optim.lr_warmup_steps, encoder_warmup_steps)
+    return optimiser, LambdaLR(optimiser, rate)
 
 
 def world_and_rank() -> tuple[int, int]:
@@ -71,12 +60,9 @@ def world_and_rank() -> tuple[int, int]:
 
 
 def every_twentieth(n: int, what: str, file: str) -> np.ndarray:
-    """(n,) bool: which of the training set is held out where nothing else is given.
+    """(n,) bool: which of the training set is held out where nothing else is given; at least one.
 
-    Raises
-    ------
-    RecipeError
-        If there are fewer than two.
+    Raises a `RecipeError` if there are fewer than two.
     """
     if n < 2:
         raise RecipeError(f"too few {what} to hold any out", "give at least two", file=file)
@@ -97,40 +83,11 @@ def on_this_machine(plan: Any, before: Path | None = None) -> Any:
         return plan
     if before is not None and before.exists():
         precision = json.loads(before.read_text(encoding="utf-8"))["optim"]["precision"]
-    elif torch.cuda.is_available():
-        precision = "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "32"
     else:
-        precision = "bf16-mixed" if half_is_faster() else "32"
+        gpu = torch.cuda.is_available()
+        faster = torch.cuda.is_bf16_supported(False) if gpu else half_is_faster()
+        precision = "bf16-mixed" if faster else "32"
     return replace(plan, optim=replace(plan.optim, precision=precision))
-
-
-def fit(
-    trainer: lightning.Trainer,
-    module: lightning.LightningModule,
-    batches: DataLoader,
-    checkpoint: Path | None,
-) -> None:
-    """Train, from a checkpoint on if there is one; the module knows what it is validated on.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        Of Ctrl-C, which Lightning would make a silent exit.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        trainer.fit(
-            module,
-            batches,
-            DataLoader([0], batch_size=None),
-            ckpt_path=None if checkpoint is None else str(checkpoint),
-            weights_only=True,
-        )
-    except SystemExit as error:
-        if not trainer.interrupted:
-            raise
-        signal.signal(signal.SIGINT, before)  # Lightning has shut it off
-        raise KeyboardInterrupt("--resume goes on from the last checkpoint") from error
 
 
 #: Instructions that multiply matrices of bfloat16, as processors name them.

@@ -90,7 +90,9 @@ def run(
                 busy[worker.pipe] = worker
             if not busy:
                 return
-            answers = {pipe: busy[pipe].receive() for pipe in wait(list(busy), _patience(busy))}
+            # Until the first of them is late, if any can be.
+            left = [seconds for w in busy.values() if (seconds := w.patience()) is not None]
+            answers = {pipe: busy[pipe].receive() for pipe in wait(list(busy), min(left, default=None))}
             for pipe, worker in busy.items():
                 if pipe not in answers and worker.patience() == 0:
                     worker.process.kill()
@@ -116,26 +118,21 @@ def run(
             worker.stop()
 
 
-def _patience(busy: dict[Any, _Worker]) -> float | None:
-    """Seconds until the first of the workers is late; None if none can be."""
-    return min((left for w in busy.values() if (left := w.patience()) is not None), default=None)
-
-
 def _attempt(work, batch: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     """Work in this process; when the function raises, item by item."""
     try:
         results = work(batch)
     except Exception as error:
         if len(batch) == 1:
-            yield batch[0], Lost(_said(error))
-            return
-        for item in batch:
-            yield from _attempt(work, [item])
-        return
-    yield from zip(batch, results, strict=True)
+            yield batch[0], Lost(_message(error))
+        else:
+            for item in batch:
+                yield from _attempt(work, [item])
+    else:
+        yield from zip(batch, results, strict=True)
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
@@ -186,6 +183,7 @@ class _Worker:
     def _obituary(self) -> str:
         self.process.join()
         code = self.process.exitcode
+        assert code is not None, "a process that was joined has ended"
         if not self.ready:
             raise RuntimeError(
                 f"a worker process ended before it began (exit code {code}); in a script, call "
@@ -193,10 +191,7 @@ class _Worker:
             )
         if code >= 0:
             return f"the worker process ended with exit code {code}"
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
+        name = {each.value: each.name for each in signal.Signals}.get(-code, f"signal {-code}")
         hint = ", often for lack of memory" if name == "SIGKILL" else ""
         return f"the worker process was ended by {name}{hint}"
 
@@ -210,14 +205,13 @@ def _serve(pipe) -> None:
     """Work for the parent until it closes the pipe."""
     # Ctrl-C reaches the whole process group; the parent answers it for all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = "1"
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
         try:
             factory, arguments = pipe.recv()
             work = factory(*arguments)
         except Exception as error:
-            pipe.send(("unready", _said(error)))
+            pipe.send(("unready", _message(error)))
             return
         if "torch" in sys.modules:  # the program's own module may have imported it before
             sys.modules["torch"].set_num_threads(1)
@@ -227,25 +221,15 @@ def _serve(pipe) -> None:
             try:
                 answer = "done", work(batch)
             except Exception as error:
-                answer = "raised", _said(error)
+                answer = "raised", _message(error)
             pipe.send(answer)
 
 
 @contextlib.contextmanager
 def show_progress(what: str, total: int, show: bool | None = None):
-    """Show a progress bar on the standard error, if that is a terminal.
+    """Show the progress of `total` pieces on the standard error, if that is a terminal or `show` says so.
 
-    Parameters
-    ----------
-    what, total
-        The work and how many pieces it has.
-    show
-        Show the bar or not, whatever the standard error is.
-
-    Yields
-    ------
-    callable
-        `advance(pieces, failed)`, to be called as they get done.
+    Yields `advance(pieces, failed)`, to be called as they get done.
     """
     if show is None:
         show = sys.stderr.isatty()

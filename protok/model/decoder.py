@@ -106,8 +106,8 @@ class Trunk(nn.Module):
         self.length = nn.Linear(1, width) if sized else None
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         for block in self.blocks:
-            for last in (block.out, block.feed[-1]):
-                nn.init.normal_(last.weight, std=0.02 / (2 * layers) ** 0.5)
+            for name in ("out.weight", "feed.3.weight"):
+                nn.init.normal_(block.get_parameter(name), std=0.02 / (2 * layers) ** 0.5)
         self.norm = nn.RMSNorm(width)
         self.local = nn.Linear(width, 7)
 
@@ -130,10 +130,6 @@ class Trunk(nn.Module):
         if self.length is not None:
             count = present.sum(1).clamp(min=1).float().log()
             x = x + self.length(count[:, None, None] - 5.0).float()
-        return self.mix(x, keep)
-
-    def mix(self, x: Float[Tensor, "b l w"], keep: Bool[Tensor, "b l"]) -> Float[Tensor, "b l w"]:
-        """Run the transformer over states of residues; nothing attends where `keep` is False."""
         half = self.width // self.heads // 2
         speed = 1.0 / 10000 ** (torch.arange(half, device=x.device) / half)
         angle = torch.arange(x.shape[1], device=x.device)[:, None] * speed
@@ -152,13 +148,6 @@ class Trunk(nn.Module):
 
 class Decoder(Trunk):
     """Places every residue in the frame of the whole chain; memory is linear in the length.
-
-    Parameters
-    ----------
-    dim
-        Dimension of the code vectors.
-    width, layers, heads
-        Of the transformer.
 
     Attributes
     ----------
@@ -203,7 +192,7 @@ class Decoder(Trunk):
         """
         terms = self.terms(h, coords, present, rows)
         error = terms.pop("error")
-        return sum(terms.values()), error
+        return sum(terms.values(), coords.new_zeros(())), error
 
     def terms(
         self,
@@ -275,10 +264,10 @@ def seen_from(
     return torch.einsum("brji,brlj->brli", turn[b, rows], shift)
 
 
-def _local_agreement(found: Tensor, true: Tensor, keep: Tensor) -> Tensor:
+def _local_agreement(predicted: Tensor, true: Tensor, keep: Tensor) -> Tensor:
     """CA lDDT of residues from distances to the others (Mariani et al. 2013)."""
     near = (true < 15.0) & (true > 0) & keep
-    off = (found - true).abs()
+    off = (predicted - true).abs()
     kept = sum((off < t).float() for t in (0.5, 1.0, 2.0, 4.0)) / 4
     return (kept * near).sum(-1) / near.sum(-1).clamp(min=1)
 

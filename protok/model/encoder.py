@@ -103,16 +103,12 @@ class Encoder(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "n d"]:
         """Latents of all residues; those of incomplete residues mean nothing."""
-        return self.propagate(self.graph(batch))
+        return self.outputs(self.states(self.graph(batch)))
 
     def graph(self, batch: Batch) -> Graph:
         """The features that this encoder reads."""
         with torch.autocast(batch.coords.device.type, enabled=False):
             return featurize(batch, self.neighbours, self.global_frame)
-
-    def propagate(self, graph: Graph) -> Float[Tensor, "n d"]:
-        """Latents from features."""
-        return self.outputs(self.states(graph))
 
     def states(self, graph: Graph) -> Float[Tensor, "n h"]:
         """What residues know after the last message, before it is projected to latents."""

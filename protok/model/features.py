@@ -115,7 +115,11 @@ def featurize(batch: Batch, k: int, global_frame: bool = False) -> Graph:
     here = torch.arange(len(ca), device=ca.device)[:, None]
     separation = (index - here).clamp(-FAR, FAR) + FAR
     separation = torch.where(chain[index] == chain[:, None], separation, 2 * FAR + 1)
-    return Graph(node * mask[:, None], _edges(ca, turn, index, valid), separation, index, valid)
+    edge, step = ca.new_empty(*index.shape, EDGE), row_blocks(ca)
+    for start in range(0, len(ca), step):
+        rows = slice(start, start + step)
+        edge[rows] = edge_features(ca, turn, ca[rows], turn[rows], index[rows], valid[rows])
+    return Graph(node * mask[:, None], edge, separation, index, valid)
 
 
 @dataclass
@@ -129,7 +133,7 @@ class _Around:
 
 def _around(batch: Batch, turn: Tensor, k: int, global_frame: bool) -> _Around:
     """Structure by structure."""
-    found, start, ca = [], 0, batch.coords[:, 1]
+    parts, start, ca = [], 0, batch.coords[:, 1]
     for size in batch.sizes:
         rows = slice(start, start + size)
         here = (ca[rows], turn[rows], batch.mask[rows])
@@ -137,9 +141,9 @@ def _around(batch: Batch, turn: Tensor, k: int, global_frame: bool) -> _Around:
         if global_frame:
             node = torch.cat([node, _placement(*here, batch.chain[rows])], 1)
         near, real = neighbours(ca[rows], batch.mask[rows], k)
-        found.append((node, near + start, real))
+        parts.append((node, near + start, real))
         start += size
-    node, index, valid = (torch.cat(part) for part in zip(*found, strict=True))
+    node, index, valid = (torch.cat(part) for part in zip(*parts, strict=True))
     return _Around([node], index, valid)
 
 
@@ -153,11 +157,11 @@ def _one_chain_each(batch: Batch) -> bool:
 def _around_rows(batch: Batch, turn: Tensor, k: int, global_frame: bool) -> _Around:
     """All structures at once, each of one chain."""
     rows = geometry_padded.PaddedRows.of(batch.sizes, turn.device)
-    here = [rows.scatter(part) for part in (batch.coords[:, 1], turn, batch.mask)]
-    node = [geometry_padded.density_moments(*here, RADII)]
+    ca, frame, mask = (rows.scatter(part) for part in (batch.coords[:, 1], turn, batch.mask))
+    node = [geometry_padded.density_moments(ca, frame, mask, RADII)]
     if global_frame:
-        node.append(geometry_padded.placement(*here))
-    index, valid = geometry_padded.neighbours(here[0], here[2], k)
+        node.append(geometry_padded.placement(ca, frame, mask))
+    index, valid = geometry_padded.neighbours(ca, mask, k)
     back = rows.scatter(torch.arange(len(turn), device=turn.device)).flatten()
     flat = [rows.end_to_end(part) for part in (*node, index, valid)]
     return _Around(flat[:-2], back[flat[-2]], flat[-1])
@@ -181,15 +185,6 @@ def _local(batch: Batch) -> Tensor:
         ],
         dim=-1,
     )
-
-
-def _edges(ca: Tensor, turn: Tensor, index: Tensor, valid: Tensor) -> Tensor:
-    """Features of edges; see `featurize`."""
-    edge, step = ca.new_empty(*index.shape, EDGE), row_blocks(ca)
-    for start in range(0, len(ca), step):
-        rows = slice(start, start + step)
-        edge[rows] = edge_features(ca, turn, ca[rows], turn[rows], index[rows], valid[rows])
-    return edge
 
 
 def row_blocks(x: Tensor) -> int:
@@ -221,7 +216,7 @@ def edge_features(
 
 def _placement(ca: Tensor, turn: Tensor, mask: Tensor, chain: Tensor) -> Tensor:
     """Position and orientation of residues in the frames of their chains; the chains' size."""
-    found = ca.new_zeros(len(ca), PLACE)
+    placed = ca.new_zeros(len(ca), PLACE)
     for label in chain.unique():
         rows = (chain == label).nonzero()[:, 0]
         axes, centre = chain_frame(ca[rows], mask[rows])
@@ -231,5 +226,5 @@ def _placement(ca: Tensor, turn: Tensor, mask: Tensor, chain: Tensor) -> Tensor:
         count = keep.sum().clamp(min=1)
         radius = (here[keep].square().sum() / count).clamp(min=1e-4).sqrt()
         size = torch.stack([count.to(ca.dtype), radius]).log().expand(len(rows), 2)
-        found[rows] = torch.cat([here, (axes.T @ turn[rows]).flatten(1), size], dim=-1)
-    return found
+        placed[rows] = torch.cat([here, (axes.T @ turn[rows]).flatten(1), size], dim=-1)
+    return placed

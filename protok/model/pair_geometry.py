@@ -30,6 +30,8 @@ MOST, ROWS = 384, 64
 #: Power of 1/scale in a view's weight. 2 would be right for independent errors, but views
 #: err alike far away, so that the certain ones deserve more.
 TRUST = 3.0
+#: Of Procrustes analysis.
+ROUNDS = 12
 
 
 @dataclass
@@ -49,17 +51,7 @@ class Views:
 
 
 class ViewDecoder(Trunk):
-    """Transformer trunk and a pair head.
-
-    Parameters
-    ----------
-    dim
-        Dimension of the code vectors.
-    width, layers, heads
-        Of the trunk.
-    pair
-        Hidden units of the pair head.
-    """
+    """Transformer trunk, and a pair head with ``pair`` hidden units."""
 
     def __init__(self, dim: int = 32, width: int = 256, layers: int = 8, heads: int = 4, pair: int = 96):
         super().__init__(dim, width, layers, heads, sized=False)
@@ -72,15 +64,12 @@ class ViewDecoder(Trunk):
         for last in (self.view, self.place):
             nn.init.normal_(last.weight, std=0.02)
 
-    def views(self, h: Float[Tensor, "b l w"], rows: Int[Tensor, "b r"] | None = None) -> Views:
-        """What the residues `rows` (all, if None) see of the chain."""
-        n = h.shape[1]
-        if rows is None:
-            rows = torch.arange(n, device=h.device).expand(h.shape[0], n)
+    def views(self, h: Float[Tensor, "b l w"], rows: Int[Tensor, "b r"]) -> Views:
+        """What the residues `rows` see of the chain."""
         at = h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1]))
         add_i, mul_i = self.row(at).chunk(2, dim=-1)
         add_j, mul_j = self.column(h).chunk(2, dim=-1)
-        gap = (torch.arange(n, device=h.device) - rows[..., None]).clamp(-FAR, FAR) + FAR
+        gap = (torch.arange(h.shape[1], device=h.device) - rows[..., None]).clamp(-FAR, FAR) + FAR
         x = mul_i[:, :, None] * mul_j[:, None]
         x = x + add_i[:, :, None] + add_j[:, None] + self.separation(gap).to(x.dtype)
         out = self.view(F.gelu(x)).float()
@@ -127,28 +116,16 @@ def view_loss(
 
 
 @torch.no_grad()
-def reconcile(decoder: ViewDecoder, h: Float[Tensor, "l w"], rounds: int = 12, trust: float = TRUST) -> Trace:
-    """Reconcile the views of one chain.
-
-    Parameters
-    ----------
-    decoder
-        Whose pair head gives the views.
-    h
-        States of the chain's residues.
-    rounds
-        Of Procrustes analysis.
-    trust
-        Power of 1/scale in the weights of views.
-    """
+def reconcile(decoder: ViewDecoder, h: Float[Tensor, "l w"]) -> Trace:
+    """Reconcile the views that a decoder's pair head gives of one chain, from its residues' states."""
     n = len(h)
     every = torch.arange(n, device=h.device)
     kept = every if n <= MOST else torch.linspace(0, n - 1, MOST, device=h.device).long()
     position, sigma = _views(decoder, h, kept)
-    weight = sigma.pow(-trust)
+    weight = sigma.pow(-TRUST)
     start = int(sigma.log().mean(1).argmin())
     consensus = position[start]
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         rotation, shift = superpose(position, consensus.expand_as(position), weight)
         moved = position @ rotation.transpose(-1, -2) + shift[:, None]
         consensus = (weight[..., None] * moved).sum(0) / weight.sum(0)[:, None]
@@ -158,7 +135,7 @@ def reconcile(decoder: ViewDecoder, h: Float[Tensor, "l w"], rounds: int = 12, t
     turns = []
     for rows in every.split(ROWS):
         position, sigma = _views(decoder, h, rows)
-        turn, _ = superpose(position, consensus.expand_as(position), sigma.pow(-trust))
+        turn, _ = superpose(position, consensus.expand_as(position), sigma.pow(-TRUST))
         turns.append(turn)
     return Trace(consensus, torch.cat(turns), confidence)
 

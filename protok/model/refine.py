@@ -17,7 +17,7 @@ CIS = 2.95
 def relax(
     trace: Trace, torsion: Float[Tensor, "l 3 2"], bonded: Bool[Tensor, "m"], steps: int = 60
 ) -> tuple[Float[Tensor, "l 3"], Float[Tensor, "l 3 3"]]:
-    """Move rigid residues as little as will give their bonds the right lengths and angles.
+    """CA and frames of residues, moved as little as gives their bonds the right lengths and angles.
 
     Parameters
     ----------
@@ -29,10 +29,6 @@ def relax(
         Between which residues there is a bond.
     steps
         Of Adam on rotation vectors and positions.
-
-    Returns
-    -------
-    ca, rotation
     """
     with torch.enable_grad():
         turn = torch.zeros_like(trace.ca, requires_grad=True)

@@ -17,15 +17,7 @@ if TYPE_CHECKING:
     from protok.quantize.centres import kmeans, nearest
     from protok.quantize.config import build_quantizer
     from protok.quantize.curriculum import Schedule
-    from protok.quantize.diagnostics import (
-        CollapseWarning,
-        Diagnostics,
-        diagnose,
-        draw,
-        effective_dimension,
-        reconstruction_gap,
-        relative_error,
-    )
+    from protok.quantize.diagnostics import CollapseWarning, Diagnostics, diagnose, draw, effective_dimension
     from protok.quantize.lattice import FSQ, LFQ, fsq_levels
     from protok.quantize.provq import ProVQ
     from protok.quantize.residual import ResidualVQ
@@ -39,15 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "centres": ["kmeans", "nearest"],
         "config": ["build_quantizer"],
         "curriculum": ["Schedule"],
-        "diagnostics": [
-            "CollapseWarning",
-            "Diagnostics",
-            "diagnose",
-            "draw",
-            "effective_dimension",
-            "reconstruction_gap",
-            "relative_error",
-        ],
+        "diagnostics": ["CollapseWarning", "Diagnostics", "diagnose", "draw", "effective_dimension"],
         "lattice": ["FSQ", "LFQ", "fsq_levels"],
         "provq": ["ProVQ"],
         "residual": ["ResidualVQ"],

@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from protok.quantize.curriculum import feed
+from protok.quantize.curriculum import Vectors, feed
 from protok.quantize.diagnostics import CollapseWarning, relative_error
 from protok.quantize.distributed import total
 from protok.quantize.usage import perplexity
 
+#: Ids of vectors of the space of the codes.
+Ids = Int[Tensor, "n *l"]
 #: Perplexity of a codebook, as a share of its size, below which it has collapsed.
 COLLAPSED = 0.1
 
@@ -97,9 +99,7 @@ class Quantizer(nn.Module):
         """All codes, where they can be listed."""
         raise ValueError(f"{type(self).__name__} has no table of codes, which `soft` needs")
 
-    def penalty(
-        self, c: Float[Tensor, "n e"], ids: Int[Tensor, "n *l"], q: Float[Tensor, "n e"], hardness: float
-    ) -> Float[Tensor, ""]:
+    def penalty(self, c: Vectors, ids: Ids, q: Vectors, hardness: float) -> Float[Tensor, ""]:
         """What is added to the training loss."""
         return c.new_zeros(())
 
@@ -160,7 +160,7 @@ class Quantizer(nn.Module):
                 if c.requires_grad:
                     q = q.detach() + (c - c.detach())
                 return self.leave(z, keep, q, ids, c.new_zeros(()), error)
-            fed = feed(self, c, self.shorten(q, ids), hardness, estimator)
+            fed = feed(self.table, c, self.shorten(q, ids), hardness, estimator)
             loss = self.penalty(c, ids, q, hardness)
             out = self.leave(z, keep, fed, ids, loss, error)
             self.update(c.detach(), ids, settled)
@@ -176,9 +176,8 @@ class Quantizer(nn.Module):
             raise ValueError(f"latents of shape {tuple(z.shape)} do not end in dim {self.dim}")
         flat = z.float().reshape(-1, self.dim) if mask is None else z.float()[mask]
         if not torch.isfinite(flat).all():
-            raise ValueError(
-                "the latents hold NaN or infinity; mask missing entries, or lower the learning rate"
-            )
+            remedy = "mask missing entries, or lower the learning rate"
+            raise ValueError(f"the latents hold NaN or infinity; {remedy}")
         return self.inward(flat), mask
 
     def leave(
@@ -197,34 +196,31 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def count(self, ids: Int[Tensor, "n"]) -> Tensor:
-        """Add a batch of all processes to the running usage; returns how large it was."""
+        """Add a batch of all processes to the running usage; returns how large it was.
+
+        Warns once, with a `CollapseWarning`, if few codes are in use.
+        """
         counts = torch.bincount(ids, minlength=self.size).float()
         n = counts.new_tensor(float(len(ids)))
         counts, n = total(counts, n)
         if n > 0:
             self.usage.lerp_(counts * (self.size / n), 1 - self.decay)
-            self.warn_of_collapse(float(n))
+            # A running mean over few vectors cannot show more codes than vectors; it starts even.
+            reach = min(self.size, float(n) / (1 - self.decay))
+            if not self._warned and (effective := perplexity(self.usage)) < COLLAPSED * reach:
+                self._warned = True
+                warnings.warn(
+                    f"{type(self).__name__} has collapsed: {effective:.1f} of {self.size} codes "
+                    f"are in effective use; {self.remedy}",
+                    CollapseWarning,
+                    stacklevel=2,
+                )
         return n
 
     def perplexity(self) -> float:
-        """exp(entropy) of the running usage: how many codes are in effective use."""
-        return perplexity(self.usage)
-
-    def warn_of_collapse(self, batch: float) -> None:
-        """Warn once if few codes are in use; the running usage starts even, so not too early."""
-        if self._warned:
-            return
-        # A running mean over few vectors cannot show more codes than vectors.
-        reach = min(self.size, batch / (1 - self.decay))
-        effective = perplexity(self.usage)
-        if effective < COLLAPSED * reach:
-            self._warned = True
-            warnings.warn(
-                f"{type(self).__name__} has collapsed: {effective:.1f} of {self.size} codes "
-                f"are in effective use; {self.remedy}",
-                CollapseWarning,
-                stacklevel=2,
-            )
+        """exp(entropy) of the running usage: how many codes are in effective use; mean over levels."""
+        levels = self.usage.reshape(-1, self.size)
+        return sum(map(perplexity, levels)) / len(levels)
 
 
 def commitment(c: Tensor, q: Tensor, beta: float) -> Tensor:

@@ -27,19 +27,15 @@ def nearest(z: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tens
     scores = z.new_empty(min(tile, len(z)) * min(tile, len(codebook)))
     ids = torch.zeros(len(z), dtype=torch.long, device=z.device)
     with torch.autocast(z.device.type, enabled=False):
-        for chunk, found in zip(z.split(tile), ids.split(tile), strict=True):
-            best = None
+        for chunk, block_ids in zip(z.split(tile), ids.split(tile), strict=True):
+            best = z.new_full((len(chunk),), -torch.inf)
             for i, (part, offset) in enumerate(zip(codes, offsets, strict=True)):
                 block = scores[: len(chunk) * len(offset)].view(len(chunk), len(offset))
                 torch.addmm(offset, chunk, part, out=block)
                 score, index = block.max(-1)
-                if best is None:
-                    best = score
-                    found.copy_(index)
-                else:
-                    nearer = score > best
-                    best = torch.where(nearer, score, best)
-                    found.copy_(torch.where(nearer, index + i * tile, found))
+                nearer = score > best
+                best = torch.where(nearer, score, best)
+                block_ids.copy_(torch.where(nearer, index + i * tile, block_ids))
     return ids
 
 
@@ -71,4 +67,4 @@ def kmeans(
         empty = (counts == 0).nonzero().squeeze(-1)
         if len(empty):
             centres[empty] = z[torch.randint(n, (len(empty),), device=z.device)]
-    return from_first(centres, counts.clamp(min=0.1))
+    return from_first(centres), from_first(counts.clamp(min=0.1))

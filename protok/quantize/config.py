@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from protok.quantize.base import Quantizer
@@ -36,22 +36,7 @@ class QuantizerConfig:
 
 
 def build_quantizer(
-    kind: str,
-    size: int,
-    dim: int,
-    *,
-    beta: float = 0.25,
-    schedule: str = "cosine",
-    continuous_share: float = 0.2,
-    ramp: float = 0.4,
-    estimator: str = "bernoulli",
-    inner: str = "vq",
-    update: str = "ema",
-    metric: str = "euclidean",
-    init_and_revive: str = "kmeans+respawn",
-    bias: bool = False,
-    levels: int = 0,
-    prefix: float = 0.5,
+    kind: str, size: int, dim: int, *, levels: int = 0, prefix: float = 0.5, **settings: Any
 ) -> Quantizer | None:
     """The quantizer that a configuration names; None for continuous latents.
 
@@ -61,17 +46,11 @@ def build_quantizer(
         ``provq``, a bare ``vq``, ``simvq``, ``fsq``, ``lfq`` or ``residual``, or ``none``.
     size, dim
         Number of codes, dimension of the latents; a power of two as size of ``fsq``, ``lfq``.
-    beta
-        Weight of the commitment.
-    schedule, continuous_share, ramp, estimator, inner
-        Of `ProVQ`: its `Schedule`, how it mixes, and the kind inside.
-    update, metric, init_and_revive
-        Of `VQ`; ``update`` is ``ema`` or ``gradient``.
-    bias
-        Of `SimVQ`.
     levels, prefix
         Of `ResidualVQ`; with 0 levels, where one code must stand for a latent, ``residual`` is
         no kind.
+    settings
+        Any other field of `QuantizerConfig`.
 
     Raises
     ------
@@ -86,28 +65,28 @@ def build_quantizer(
 
     if kind == "none":
         return None
-    if update not in ("ema", "gradient"):
-        raise ValueError(f"update {update!r} is not one of ema, gradient")
-    decay = 0.99 if update == "ema" else None
+    config = QuantizerConfig(kind, size, dim, **settings)
+    if config.update not in ("ema", "gradient"):
+        raise ValueError(f"update {config.update!r} is not one of ema, gradient")
+    decay = 0.99 if config.update == "ema" else None
 
     def table() -> VQ:
-        return VQ(size, dim, beta, decay, metric, init_and_revive)
+        return VQ(size, dim, config.beta, decay, config.metric, config.init_and_revive)
 
     kinds: dict[str, Callable[[], Quantizer]] = {
         "vq": table,
-        "simvq": lambda: SimVQ(size, dim, beta, bias),
+        "simvq": lambda: SimVQ(size, dim, config.beta, config.bias),
         "fsq": lambda: FSQ(fsq_levels(size), dim),
-        "lfq": lambda: LFQ(sum(n.bit_length() - 1 for n in fsq_levels(size)), dim, beta),
+        "lfq": lambda: LFQ(sum(n.bit_length() - 1 for n in fsq_levels(size)), dim, config.beta),
     }
     if levels:
         kinds["residual"] = lambda: ResidualVQ([table() for _ in range(levels)], prefix)
-    one = inner if kind == "provq" else kind
-    if one not in kinds:
+    chosen = config.inner if kind == "provq" else kind
+    if chosen not in kinds:
         known = [*kinds] if kind == "provq" else ["provq", *kinds, "none"]
-        raise ValueError(f"quantizer kind {one!r} is not one of {', '.join(known)}")
-    quantizer = kinds[one]()
-    return (
-        ProVQ(quantizer, Schedule(schedule, continuous_share, ramp), estimator)
-        if kind == "provq"
-        else quantizer
-    )
+        raise ValueError(f"quantizer kind {chosen!r} is not one of {', '.join(known)}")
+    quantizer = kinds[chosen]()
+    if kind != "provq":
+        return quantizer
+    schedule = Schedule(config.schedule, config.continuous_share, config.ramp)
+    return ProVQ(quantizer, schedule, config.estimator)

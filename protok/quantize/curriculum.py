@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+#: Vectors of the space of the codes.
+Vectors = Float[Tensor, "n e"]
 KINDS = ("none", "step", "linear", "cosine", "power", "sigmoid", "adaptive")
 
 
@@ -42,15 +45,7 @@ class Schedule:
             raise ValueError("continuous_share and ramp must be fractions whose sum is at most 1")
 
     def hardness(self, progress: float, start: float | None = None) -> float:
-        """Hardness at a training progress in [0, 1].
-
-        Parameters
-        ----------
-        progress
-            Share of the training that is done.
-        start
-            When the ramp starts, if not at the end of the warm-up.
-        """
+        """Hardness at a training progress in [0, 1]; `start`: of the ramp, if not after the warm-up."""
         if self.kind == "none":
             return 1.0
         start = self.continuous_share if start is None else start
@@ -70,15 +65,13 @@ class Schedule:
 ESTIMATORS = ("bernoulli", "ste", "mix", "rotation", "soft")
 
 
-def feed(
-    quantizer: nn.Module, c: Float[Tensor, "n e"], q: Float[Tensor, "n e"], hardness: float, estimator: str
-) -> Float[Tensor, "n e"]:
+def feed(table: Callable[[], Vectors], c: Vectors, q: Vectors, hardness: float, estimator: str) -> Vectors:
     """Vectors between their latent and their code.
 
     Parameters
     ----------
-    quantizer
-        Whose codes they are; only ``soft`` asks it, for its table.
+    table
+        Gives all codes; only ``soft`` asks for them.
     c, q
         Latents and their codes.
     hardness
@@ -103,11 +96,11 @@ def feed(
     if estimator == "mix":
         return torch.lerp(c, q, hardness)
     # A copy: moving averages change the codebook before the backward pass reads it.
-    table = quantizer.table().clone()
-    distance = (c.square().sum(-1, keepdim=True) + table.square().sum(-1)) - 2 * c @ table.T
+    codes = table().clone()
+    distance = (c.square().sum(-1, keepdim=True) + codes.square().sum(-1)) - 2 * c @ codes.T
     scale = (c - q).detach().square().sum(-1).mean() if len(c) else c.new_ones(())
     temperature = (1 - hardness) * scale.clamp(min=1e-12)
-    return torch.softmax(-distance / temperature, dim=-1) @ table
+    return torch.softmax(-distance / temperature, dim=-1) @ codes
 
 
 def _rotated(c: Tensor, target: Tensor) -> Tensor:

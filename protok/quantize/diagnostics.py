@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from protok.quantize.usage import perplexity, share_used
+
+if TYPE_CHECKING:
+    from protok.quantize.base import Quantizer
 
 
 class CollapseWarning(UserWarning):
@@ -65,7 +68,7 @@ class Diagnostics:
 
 
 @torch.no_grad()
-def diagnose(quantizer: nn.Module, z: Tensor, mask: Tensor | None = None) -> Diagnostics:
+def diagnose(quantizer: Quantizer, z: Tensor, mask: Tensor | None = None) -> Diagnostics:
     """Diagnostics of a quantizer on latents (..., d); its state and mode stay as they are.
 
     Raises
@@ -87,32 +90,6 @@ def diagnose(quantizer: nn.Module, z: Tensor, mask: Tensor | None = None) -> Dia
             effective_dimension(q),
             float(relative_error(c, q)),
         )
-
-
-@torch.no_grad()
-def reconstruction_gap(
-    quantizer: nn.Module, z: Tensor, error: Callable[[Tensor], Any], mask: Tensor | None = None
-) -> tuple[float, float]:
-    """Reconstruction error from continuous latents and from codes; the gap is their difference.
-
-    Parameters
-    ----------
-    quantizer
-        Stays as it is.
-    z : (..., d)
-        Latents.
-    error
-        From what a decoder receives, (..., d), to the error of its reconstruction.
-    mask
-        As for the quantizer.
-    """
-    with torch.autocast(z.device.type, enabled=False):
-        c, keep = quantizer.enter(z, mask)
-        ids = quantizer.nearest(c)
-        nothing = c.new_zeros(())
-        fed = (quantizer.leave(z, keep, x, ids, nothing, nothing).z for x in (c, quantizer.codes(ids)))
-    continuous, quantized = (float(error(x)) for x in fed)
-    return continuous, quantized
 
 
 #: What `draw` knows how to draw: title, and columns with their labels.
@@ -149,7 +126,6 @@ def draw(
         If there is nothing to draw.
     """
     # No pyplot: its windows and global state are not ours to touch.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [row for run in runs.values() for row in run]
@@ -157,7 +133,6 @@ def draw(
     if not shown:
         raise ValueError("no rows with a column that is drawn; see protok.quantize.diagnose")
     figure = Figure(figsize=(3.6 * len(shown), 3.0), layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(1, len(shown), squeeze=False)[0]
     for axes, (title, columns) in zip(grid, shown, strict=True):
         for colour, run in enumerate(runs.values()):

@@ -37,17 +37,15 @@ def gather(z: Tensor) -> Tensor:
     dist.all_gather(sizes, size)
     # The shares may be unequal, and all_gather wants them equal.
     longest = max(int(s) for s in sizes)
-    padded = z.new_zeros(longest, *z.shape[1:])
-    padded[: len(z)] = z
+    padded = torch.cat([z, z.new_zeros(longest - len(z), *z.shape[1:])])
     parts = [torch.zeros_like(padded) for _ in sizes]
     dist.all_gather(parts, padded)
     return torch.cat([part[: int(s)] for part, s in zip(parts, sizes, strict=True)])
 
 
 @torch.no_grad()
-def from_first(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors of process 0, on each of them."""
+def from_first(tensor: Tensor) -> Tensor:
+    """The tensor of process 0, on each of them."""
     if processes() > 1:
-        for tensor in tensors:
-            dist.broadcast(tensor, src=0)
-    return tensors
+        dist.broadcast(tensor, src=0)
+    return tensor

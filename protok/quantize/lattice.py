@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from protok.quantize.base import Quantizer, commitment
+from protok.quantize.base import Ids, Quantizer, commitment
+from protok.quantize.curriculum import Vectors
 from protok.quantize.distributed import processes, total
 
 #: Bits whose joint entropy `LFQ` computes; longer codes are split into groups.
@@ -26,10 +27,9 @@ class _Lattice(Quantizer):
         if size > LARGEST:
             raise ValueError(f"{size} codes are more than the {LARGEST} whose usage can be kept")
         super().__init__(size, dim or width, width, beta)
-        if self.dim != width:
-            self.into, self.out_of = nn.Linear(self.dim, width), nn.Linear(width, self.dim)
-        else:
-            self.into, self.out_of = nn.Identity(), nn.Identity()
+        mapped = self.dim != width
+        self.into = nn.Linear(self.dim, width) if mapped else nn.Identity()
+        self.out_of = nn.Linear(width, self.dim) if mapped else nn.Identity()
 
     def outward(self, c: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
         """Linear map to the latents' dimension, if it differs."""
@@ -51,6 +51,12 @@ class FSQ(_Lattice):
         coordinates if it differs.
     """
 
+    count_of: Tensor
+    middle: Tensor
+    stride: Tensor
+    reach: Tensor
+    offset: Tensor
+    shift: Tensor
     remedy = "use fewer levels, or scale the latents to about unit variance"
 
     def __init__(self, levels: Sequence[int], dim: int | None = None):
@@ -59,30 +65,27 @@ class FSQ(_Lattice):
         super().__init__(math.prod(levels), dim, len(levels), 0.0)
         self.levels = tuple(levels)
         count = torch.tensor(self.levels)
-        self.register_buffer("count_of", count, persistent=False)
-        self.register_buffer("stride", torch.tensor([1, *self.levels[:-1]]).cumprod(0), persistent=False)
-        half = (count - 1) * (1 + 1e-3) / 2
+        stride = torch.tensor([1, *self.levels[:-1]]).cumprod(0)
+        reach = (count - 1) * (1 + 1e-3) / 2
         offset = torch.where(count % 2 == 0, 0.5, 0.0)
-        self.register_buffer("reach", half, persistent=False)
-        self.register_buffer("offset", offset, persistent=False)
-        self.register_buffer("shift", torch.atanh(offset / half), persistent=False)
+        fixed = {"count_of": count, "middle": count // 2, "stride": stride, "reach": reach, "offset": offset}
+        for name, value in {**fixed, "shift": torch.atanh(offset / reach)}.items():
+            self.register_buffer(name, value, persistent=False)
 
     def inward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """Coordinates between the outermost levels, which lie near -1 and 1."""
         bounded = torch.tanh(self.into(z) + self.shift) * self.reach - self.offset
-        return bounded / (self.count_of // 2)
+        return bounded / self.middle
 
     def nearest(self, c: Float[Tensor, "n e"]) -> Int[Tensor, "n"]:
         """The rounded coordinates as one number, the first coordinate counting fastest."""
-        middle = self.count_of // 2
-        digits = (c * middle).round().long() + middle
+        digits = (c * self.middle).round().long() + self.middle
         return (digits * self.stride).sum(-1)
 
     def codes(self, ids: Int[Tensor, "n"]) -> Float[Tensor, "n e"]:
         """Coordinates of the levels."""
-        middle = self.count_of // 2
         digits = ids[:, None] // self.stride % self.count_of
-        return (digits - middle) / middle
+        return (digits - self.middle) / self.middle
 
 
 def fsq_levels(size: int) -> list[int]:
@@ -125,6 +128,7 @@ class LFQ(_Lattice):
         Latents and codes have unit length.
     """
 
+    powers: Tensor
     remedy = "raise the entropy weight, or use fewer bits"
 
     def __init__(
@@ -137,12 +141,10 @@ class LFQ(_Lattice):
         spherical: bool = False,
     ):
         super().__init__(1 << bits, dim, bits, beta)
-        self.bits, self.entropy, self.temperature = bits, entropy, temperature
-        self.spherical = spherical
+        self.bits, self.entropy, self.temperature, self.spherical = bits, entropy, temperature, spherical
         #: Coordinates of the codes are plus or minus this.
         self.unit = bits**-0.5 if spherical else 1.0
-        powers = 2 ** torch.arange(bits - 1, -1, -1)
-        self.register_buffer("powers", powers, persistent=False)
+        self.register_buffer("powers", 2 ** torch.arange(bits - 1, -1, -1), persistent=False)
 
     def inward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """The coordinates; of unit length if ``spherical``."""
@@ -160,9 +162,7 @@ class LFQ(_Lattice):
     def _signs(self, ids: Tensor, powers: Tensor) -> Tensor:
         return ((ids[:, None] & powers) != 0) * (2 * self.unit) - self.unit
 
-    def penalty(
-        self, c: Float[Tensor, "n e"], ids: Int[Tensor, "n"], q: Float[Tensor, "n e"], hardness: float
-    ) -> Float[Tensor, ""]:
+    def penalty(self, c: Vectors, ids: Ids, q: Vectors, hardness: float) -> Float[Tensor, ""]:
         """Commitment and mean entropy of a vector less entropy of the mean, times hardness."""
         loss = commitment(c, q, self.beta * hardness)
         if self.entropy:

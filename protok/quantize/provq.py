@@ -50,6 +50,10 @@ class ProVQ(Quantizer):
         False leaves the codebook where its initialisation put it.
     """
 
+    recent: Tensor
+    seen: Tensor
+    watch: Tensor
+
     def __init__(
         self,
         inner: Quantizer,
@@ -66,8 +70,7 @@ class ProVQ(Quantizer):
             inner.table()
         self.code_shape = inner.code_shape
         super().__init__(inner.size, inner.dim, inner.width, inner.beta)
-        self.inner = inner
-        self.schedule = schedule or Schedule()
+        self.inner, self.schedule = inner, schedule or Schedule()
         self.estimator, self.anchors = estimator, anchor
         self.register_buffer("recent", torch.zeros(reservoir, inner.width))
         # How many latents the reservoir has seen; -1 once the ids settle.
@@ -83,8 +86,7 @@ class ProVQ(Quantizer):
         """Set the training progress in [0, 1]; returns the hardness that follows."""
         start = None
         if self.schedule.kind == "adaptive":
-            self.watch[0] = fraction
-            start = float(self.watch[1])
+            self.watch[0], start = fraction, float(self.watch[1])
         self.hardness.fill_(self.schedule.hardness(fraction, start))
         if fraction >= 1 - SETTLE and bool(self.initialised):
             self.seen.fill_(-1)
@@ -93,27 +95,21 @@ class ProVQ(Quantizer):
         return float(self.hardness)
 
     def inward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
-        """As the inner quantizer."""
         return self.inner.inward(z)
 
     def outward(self, c: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-        """As the inner quantizer."""
         return self.inner.outward(c)
 
     def nearest(self, c: Float[Tensor, "n e"]) -> Int[Tensor, "n *l"]:
-        """Ids of the inner quantizer."""
         return self.inner.nearest(c)
 
     def codes(self, ids: Int[Tensor, "n *l"]) -> Float[Tensor, "n e"]:
-        """Codes of the inner quantizer."""
         return self.inner.codes(ids)
 
     def table(self) -> Float[Tensor, "k e"]:
-        """All codes of the inner quantizer, where they can be listed."""
         return self.inner.table()
 
     def anchor(self, c: Float[Tensor, "n e"]) -> None:
-        """Anchor the inner codebook on vectors of the code space."""
         self.inner.anchor(c)
         self.initialised.fill_(True)
 
@@ -142,7 +138,6 @@ class ProVQ(Quantizer):
             return self.leave(z, keep, c, self.nearest(c.detach()), loss, c.new_zeros(()))
 
     def perplexity(self) -> float:
-        """exp(entropy) of the running usage of the inner quantizer."""
         return self.inner.perplexity()
 
     @torch.no_grad()
@@ -154,7 +149,7 @@ class ProVQ(Quantizer):
         self.seen.clamp_(min=0).add_(len(c))
 
     def _held(self) -> Tensor:
-        return self.recent[: min(max(int(self.seen), 0), len(self.recent))]
+        return self.recent[: max(int(self.seen), 0)]
 
     @torch.no_grad()
     def _look(self) -> None:

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from protok.quantize.base import Quantizer, commitment
+from protok.quantize.base import Ids, Quantizer, commitment
 from protok.quantize.centres import kmeans, nearest
+from protok.quantize.curriculum import Vectors
 from protok.quantize.distributed import from_first, gather, total
 
 METRICS = ("euclidean", "cosine")
@@ -16,17 +17,40 @@ INIT_AND_REVIVE = ("kmeans+respawn", "kmeans", "respawn", "none")
 
 
 class Tabled(Quantizer):
-    """What quantizers with a table of codes share: search in it, and the losses."""
+    """What quantizers with a table of codes share: search in it, its placement, and the losses."""
 
     def nearest(self, c: Float[Tensor, "n d"]) -> Int[Tensor, "n"]:
         """Nearest code of each vector, in chunks that bound the memory."""
         return nearest(c, self.table())
 
-    def penalty(
-        self, c: Float[Tensor, "n d"], ids: Int[Tensor, "n"], q: Float[Tensor, "n d"], hardness: float
-    ) -> Float[Tensor, ""]:
+    def penalty(self, c: Vectors, ids: Ids, q: Vectors, hardness: float) -> Float[Tensor, ""]:
         """Commitment, in proportion to hardness, and |sg z - q|^2 where the table is learned."""
         return commitment(c, q, self.beta * hardness)
+
+    def place(self, centres: Float[Tensor, "k d"]) -> None:
+        """Make centres of clusters the codes; their usage is known."""
+        raise AttributeError(f"{type(self).__name__} has no place")
+
+    @torch.no_grad()
+    def anchor(self, c: Float[Tensor, "n d"]) -> None:
+        """k-means on the vectors of all processes; usage is seeded from the cluster sizes."""
+        c = gather(c)
+        if len(c):
+            centres, counts = kmeans(c, self.size)
+            self.usage.copy_(counts / counts.mean())
+            self.place(centres)
+        self.initialised.fill_(True)
+
+    def begin(self, c: Float[Tensor, "n d"], by_kmeans: bool) -> bool:
+        """Start on a first batch; True if k-means has placed the table, which is all it learns from that."""
+        if self.initialised:
+            return False
+        (n,) = total(c.new_tensor([float(len(c))]))
+        if by_kmeans and n >= self.size:
+            self.anchor(c)
+            return True
+        self.initialised.fill_(bool(n > 0))
+        return False
 
 
 class VQ(Tabled):
@@ -54,6 +78,8 @@ class VQ(Tabled):
         ``kmeans+respawn`` or ``none``.
     """
 
+    codebook: Tensor
+    sums: Tensor
     #: Share of the mean usage below which a code is dead.
     dead = 0.03
 
@@ -67,16 +93,13 @@ class VQ(Tabled):
         init_and_revive: str = "kmeans+respawn",
     ):
         super().__init__(size, dim, beta=beta)
-        if metric not in METRICS:
-            raise ValueError(f"metric {metric!r} is not one of {', '.join(METRICS)}")
-        if init_and_revive not in INIT_AND_REVIVE:
-            raise ValueError(
-                f"init_and_revive {init_and_revive!r} is not one of {', '.join(INIT_AND_REVIVE)}"
-            )
         self.metric, self.init_and_revive = metric, init_and_revive
+        for name, known in (("metric", METRICS), ("init_and_revive", INIT_AND_REVIVE)):
+            if (value := vars(self)[name]) not in known:
+                raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
         self.moving = decay is not None
         codebook = self._normal(torch.randn(size, dim))
-        if self.moving:
+        if decay is not None:
             self.decay = decay
             self.register_buffer("codebook", codebook)
             self.register_buffer("sums", codebook.clone())
@@ -95,34 +118,23 @@ class VQ(Tabled):
         return self._normal(z)
 
     def table(self) -> Float[Tensor, "k d"]:
-        """All codes."""
         # The optimiser does not keep a parameter on the sphere.
         return self.codebook if self.moving else self._normal(self.codebook)
 
     def codes(self, ids: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
-        """Rows of the table."""
         return self.codebook[ids] if self.moving else self._normal(self.codebook[ids])
 
-    @torch.no_grad()
-    def anchor(self, c: Float[Tensor, "n d"]) -> None:
-        """k-means on the vectors of all processes; usage is seeded from the cluster sizes."""
-        c = gather(c)
-        if len(c):
-            centres, counts = kmeans(c, self.size)
-            self.codebook.copy_(self._normal(centres))
-            self.usage.copy_(counts / counts.mean())
-            if self.moving:
-                self.sums.copy_(self.codebook * self.usage[:, None])
-        self.initialised.fill_(True)
+    def place(self, centres: Float[Tensor, "k d"]) -> None:
+        """The centres are the codes, and the averages are as if they had always been."""
+        self.codebook.copy_(self._normal(centres))
+        if self.moving:
+            self.sums.copy_(self.codebook * self.usage[:, None])
 
     @torch.no_grad()
     def update(self, c: Float[Tensor, "n d"], ids: Int[Tensor, "n"], settled: bool = False) -> None:
         """Moving averages over the batch of all processes, then respawn of dead codes."""
-        if not self.initialised:
-            (n,) = total(c.new_tensor([float(len(c))]))
-            if "kmeans" in self.init_and_revive and n >= self.size:
-                return self.anchor(c)
-            self.initialised.fill_(bool(n > 0))
+        if self.begin(c, "kmeans" in self.init_and_revive):
+            return
         n = self.count(ids)
         if n == 0:
             return
@@ -141,7 +153,7 @@ class VQ(Tabled):
             return
         c = gather(c)
         dead = dead[: len(c)]
-        (pick,) = from_first(torch.randperm(len(c), device=c.device)[: len(dead)])
+        pick = from_first(torch.randperm(len(c), device=c.device)[: len(dead)])
         self.codebook[dead] = c[pick]
         self.usage[dead] = 0.5
         if self.moving:
@@ -169,6 +181,7 @@ class SimVQ(Tabled):
         is said here.
     """
 
+    basis: Tensor
     remedy = "anchor its basis by k-means (kmeans=True, or ProVQ), or use fewer codes"
 
     def __init__(self, size: int, dim: int, beta: float = 0.25, bias: bool = False, kmeans: bool = False):
@@ -185,25 +198,15 @@ class SimVQ(Tabled):
         """Mapped rows of the basis."""
         return self.map(self.basis[ids])
 
-    @torch.no_grad()
-    def anchor(self, c: Float[Tensor, "n d"]) -> None:
-        """k-means centres become the basis and the map the identity; usage from their sizes."""
-        c = gather(c)
-        if len(c):
-            centres, counts = kmeans(c, self.size)
-            self.basis.copy_(centres)
-            self.usage.copy_(counts / counts.mean())
-            self.map.weight.copy_(torch.eye(self.dim))
-            if self.map.bias is not None:
-                self.map.bias.zero_()
-        self.initialised.fill_(True)
+    def place(self, centres: Float[Tensor, "k d"]) -> None:
+        """The centres are the basis, and the map is the identity."""
+        self.basis.copy_(centres)
+        nn.init.eye_(self.map.weight)
+        if self.map.bias is not None:
+            nn.init.zeros_(self.map.bias)
 
     @torch.no_grad()
     def update(self, c: Float[Tensor, "n d"], ids: Int[Tensor, "n"], settled: bool = False) -> None:
         """Only statistics, and the anchoring on the first batch if that is wanted."""
-        if not self.initialised:
-            (n,) = total(c.new_tensor([float(len(c))]))
-            if self.kmeans and n >= self.size:
-                return self.anchor(c)
-            self.initialised.fill_(bool(n > 0))
-        self.count(ids)
+        if not self.begin(c, self.kmeans):
+            self.count(ids)

@@ -28,14 +28,14 @@ def network(request):
 
 @both
 def test_features_are_invariant_and_see_the_mirror(global_frame):
-    one = random_backbone(50, seed=1)
-    graph = featurize(Batch.of([one]), 8, global_frame)
-    turned = featurize(Batch.of([moved(one, random_rotation(2), [50.0, -20.0, 10.0])]), 8, global_frame)
+    backbone = random_backbone(50, seed=1)
+    graph = featurize(Batch.of([backbone]), 8, global_frame)
+    turned = featurize(Batch.of([moved(backbone, random_rotation(2), [50.0, -20.0, 10.0])]), 8, global_frame)
     # The bonded neighbours are equally far, so only their order may differ.
     assert torch.equal(graph.index.sort().values, turned.index.sort().values)
     assert torch.allclose(graph.node, turned.node, atol=2e-3)
     assert torch.allclose(graph.edge.sum(1), turned.edge.sum(1), atol=1e-2)
-    mirror = featurize(Batch.of([mirrored(one)]), 8, global_frame)
+    mirror = featurize(Batch.of([mirrored(backbone)]), 8, global_frame)
     assert (graph.edge.sum(1) - mirror.edge.sum(1)).abs().max() > 0.5
 
 

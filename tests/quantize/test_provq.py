@@ -103,14 +103,14 @@ def test_a_run_resumed_in_the_ramp_goes_on_bit_for_bit(kind):
         return last
 
     torch.manual_seed(1)
-    one, two = (RESUMED[kind]().train() for _ in range(2))
-    steps(one, 0, 45)
-    assert kind == "adaptive" or 0 < one.hardness < 1
-    two.load_state_dict({k: v.clone() for k, v in one.state_dict().items()})
+    whole, resumed = (RESUMED[kind]().train() for _ in range(2))
+    steps(whole, 0, 45)
+    assert kind == "adaptive" or 0 < whole.hardness < 1
+    resumed.load_state_dict({k: v.clone() for k, v in whole.state_dict().items()})
     # A hundred steps: through the rest of the ramp and into the phase where ids settle.
-    a, b = steps(one, 45, 145), steps(two, 45, 145)
-    assert torch.equal(a.z, b.z) and torch.equal(a.ids, b.ids) and one.hardness == 1
-    for (key, x), y in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
+    a, b = steps(whole, 45, 145), steps(resumed, 45, 145)
+    assert torch.equal(a.z, b.z) and torch.equal(a.ids, b.ids) and whole.hardness == 1
+    for (key, x), y in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(x, y), key
 
 
@@ -174,7 +174,7 @@ def test_what_is_fed_between():
     g = torch.randn(200, 4)
     grad = {}
     for estimator in ESTIMATORS:
-        out = feed(vq, c, q, 0.3, estimator)
+        out = feed(vq.table, c, q, 0.3, estimator)
         (grad[estimator],) = torch.autograd.grad(out, c, g)
         if estimator in ("ste", "mix", "rotation"):
             assert torch.allclose(out, c + 0.3 * (q - c), atol=1e-6)
@@ -186,10 +186,10 @@ def test_what_is_fed_between():
     assert torch.allclose(grad["rotation"].norm(dim=-1), scale * g.norm(dim=-1), rtol=1e-3)
     along = (g * aim).sum(-1)
     assert torch.allclose((grad["rotation"] * c).sum(-1), along, atol=1e-3)
-    soft = feed(vq, c, q, 0.999, "soft")
+    soft = feed(vq.table, c, q, 0.999, "soft")
     assert (soft - q).norm(dim=-1).median() < 0.01
     for estimator in ESTIMATORS:
-        assert torch.allclose(feed(vq, c, q, 1.0, estimator), q, atol=1e-6)
+        assert torch.allclose(feed(vq.table, c, q, 1.0, estimator), q, atol=1e-6)
 
 
 def test_the_true_gradient_reaches_a_codebook_that_learns():
@@ -199,7 +199,9 @@ def test_the_true_gradient_reaches_a_codebook_that_learns():
     q = vq.codes(vq.nearest(c))
     for estimator, share in (("mix", 0.3), ("ste", 0.0)):
         vq.zero_grad()
-        (feed(vq, c.requires_grad_(), q, 0.3, estimator).sum() + 0 * q.sum()).backward(retain_graph=True)
+        (feed(vq.table, c.requires_grad_(), q, 0.3, estimator).sum() + 0 * q.sum()).backward(
+            retain_graph=True
+        )
         counts = torch.bincount(vq.nearest(c.detach()), minlength=8)
         assert torch.allclose(vq.codebook.grad[:, 0], share * counts)
 
@@ -222,11 +224,11 @@ def test_two_processes_train_as_one_with_the_joined_batch(tmp_path):
     both = [subprocess.Popen([sys.executable, "-c", code, str(rank), "2", *arguments]) for rank in range(2)]
     alone = trained(lambda z, whole=False: z)
     assert [p.wait() for p in both] == [0, 0]
-    one, two = (torch.load(f"{arguments[1]}.{rank}", weights_only=True) for rank in range(2))
+    first, second = (torch.load(f"{arguments[1]}.{rank}", weights_only=True) for rank in range(2))
     for name in JOINED:
-        for key in one[name]:
-            assert torch.equal(one[name][key], two[name][key]), (name, key)
-            error = (one[name][key].double() - alone[name][key].double()).abs().max()
+        for key in first[name]:
+            assert torch.equal(first[name][key], second[name][key]), (name, key)
+            error = (first[name][key].double() - alone[name][key].double()).abs().max()
             assert error < 1e-4, (name, key, float(error))
 
 
@@ -241,12 +243,12 @@ def test_a_configuration_builds_every_kind_bare_and_in_a_curriculum(kind):
 
 def test_a_configuration_without_sense_is_refused():
     assert build_quantizer("none", 64, 6) is None
-    for wrong, said in (
+    for wrong, message in (
         ({"kind": "vqq"}, "provq, vq, simvq, fsq, lfq, none"),
         ({"inner": "provq"}, "vq, simvq, fsq, lfq"),
         ({"kind": "fsq", "size": 500}, "power of two"),
         ({"inner": "residual"}, "vq, simvq, fsq, lfq"),
         ({"update": "sometimes"}, "ema, gradient"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             build_quantizer(**{"kind": "provq", "size": 64, "dim": 6, **wrong})

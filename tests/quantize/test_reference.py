@@ -109,8 +109,8 @@ def test_fsq(levels):
     grads = []
     for module in (mine.train(), other.train()):
         x = z.clone().requires_grad_()
-        found = module(x)
-        (found.z if module is mine else found[0]).sum().backward()
+        result = module(x)
+        (result.z if module is mine else result[0]).sum().backward()
         grads.append(x.grad)
     assert torch.allclose(*grads, atol=1e-6)
 
@@ -122,10 +122,10 @@ def test_lfq(spherical):
     )
     mine = LFQ(6, beta=0.25, entropy=0.1, temperature=1.0, spherical=spherical)
     z = sample(6)
-    out, found = mine.train()(z), other.train()(z, inv_temperature=1.0)
-    assert torch.equal(out.ids, found.indices)
-    assert torch.allclose(out.z, found.quantized, atol=1e-6)
-    assert torch.allclose(out.loss, found.entropy_aux_loss, atol=1e-4)
+    out, theirs_out = mine.train()(z), other.train()(z, inv_temperature=1.0)
+    assert torch.equal(out.ids, theirs_out.indices)
+    assert torch.allclose(out.z, theirs_out.quantized, atol=1e-6)
+    assert torch.allclose(out.loss, theirs_out.entropy_aux_loss, atol=1e-4)
     every = torch.arange(64)
     assert torch.allclose(mine.lookup(every), other.indices_to_codes(every), atol=1e-6)
 
