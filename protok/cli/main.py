@@ -10,8 +10,8 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
-import protok
 from protok.cli import bench, decode, encode, image, info, prior, search, train, view
 from protok.cli.options import EXIT_CODES, INTERRUPTED, OK, USAGE, add_command, say
 
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         allow_abbrev=False,
     )
-    top.add_argument("--version", action="version", version=f"protok {protok.__version__}")
+    top.add_argument("--version", action="version", version=f"protok {version('protok')}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, task, add_arguments, run in COMMANDS:
         add_arguments(add_command(commands, name, task, run))
