@@ -128,7 +128,7 @@ class Backbone:
     @property
     def mask(self) -> np.ndarray:
         """(L,) bool: N, CA and C are all present, so the residue has a frame."""
-        return np.isfinite(self.coords[:, :3]).all(axis=(1, 2))
+        return np.all(np.isfinite(self.coords[:, :3]), axis=(1, 2))
 
     @property
     def chains(self) -> list[str]:

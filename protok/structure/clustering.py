@@ -181,7 +181,12 @@ def by_kmers(sequences: Sequence[str], identity: float) -> np.ndarray:
     Sequences of less than about ten residues are linked only if equal.
     """
     from biotite.sequence import ProteinSequence
-    from biotite.sequence.align import KmerTable, SubstitutionMatrix
+
+    # pyright sees nothing of what biotite compiles.
+    from biotite.sequence.align import (
+        KmerTable,  # pyright: ignore[reportAttributeAccessIssue]
+        SubstitutionMatrix,
+    )
 
     root = np.arange(len(sequences))
     if not (lengths := [len(s) for s in sequences]) or max(lengths) < WORD:
@@ -212,9 +217,9 @@ def _find(root: np.ndarray, n: int) -> int:
 def _scorer(matrix) -> Callable:
     """Score of two sequences from a seed, a pair of positions, along its diagonal."""
     try:
-        from biotite.sequence.align import SeedExtension
+        from biotite.sequence.align import SeedExtension  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
     except ImportError:  # biotite 1
-        from biotite.sequence.align import align_local_ungapped
+        from biotite.sequence.align import align_local_ungapped  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
         return lambda first, second, seed: align_local_ungapped(
             first, second, matrix, seed, DROP, score_only=True
@@ -244,7 +249,7 @@ def _candidates(table, chains, n, unknown, root, score) -> list[tuple[int, int]]
 
 
 def _alike(one, other, diagonal: int, matrix, identity: float) -> bool:
-    from biotite.sequence.align import align_banded
+    from biotite.sequence.align import align_banded  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
     band = diagonal - BAND, diagonal + BAND
     found = align_banded(
@@ -302,7 +307,7 @@ def assign(clusters: np.ndarray, valid: float, test: float, seed: int = 0) -> np
         to = max(room, key=lambda s: room[s] / want[s])
         if 0 < size[c] <= 1.5 * room[to]:
             side[clusters == label[c]] = to
-            room[to] -= size[c]
+            room[to] -= int(size[c])
     spare = [c for c in order[size[order].argsort(kind="stable")] if room]
     for to in want:
         left = [c for c in spare if (side[clusters == label[c]] == "train").all()]

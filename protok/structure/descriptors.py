@@ -25,14 +25,15 @@ def secondary_structure(structure: Backbone) -> np.ndarray:
     for rows in _complete(structure):
         array = AtomArray(len(rows))
         array.coord = structure.coords[rows, 1]
-        array.atom_name[:], array.res_name[:], array.chain_id[:] = "CA", "ALA", "A"
+        for kind, value in (("atom_name", "CA"), ("res_name", "ALA"), ("chain_id", "A")):
+            array.get_annotation(kind)[:] = value
         array.res_id = np.arange(len(rows))
         with warnings.catch_warnings():
             # Chains of a few residues have no elements.
             warnings.simplefilter("ignore")
             elements = annotate_sse(array)
         if elements.dtype.kind == "i":  # numbers from biotite 2 on
-            from biotite.structure import PSeaElement
+            from biotite.structure import PSeaElement  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
             elements = PSeaElement.to_symbols(elements)
         found[rows] = elements

@@ -177,7 +177,7 @@ def compare(model: Any, reference: Any) -> Comparison:
         n=len(x),
         rmsd=rmsd(model, reference),
         tm_score=tm_score(model, reference),
-        lddt=lddt(model, reference),
+        lddt=float(lddt(model, reference)),
     )
 
 
@@ -229,7 +229,7 @@ def _common(model: Backbone, reference: Backbone, atoms: slice) -> tuple[np.ndar
         )
     x = model.coords[:, atoms].astype(np.float64)
     y = reference.coords[:, atoms].astype(np.float64)
-    common = (np.isfinite(x) & np.isfinite(y)).all(axis=(1, 2))
+    common = np.all(np.isfinite(x) & np.isfinite(y), axis=(1, 2))
     return x[common], y[common], common
 
 

@@ -108,7 +108,7 @@ def read_store(path: str | Path, *, manifest: str | Path | None = None) -> Store
     manifest = Path(manifest) if manifest else path.with_name("manifest.csv")
     if manifest.exists():
         known = _clusters(manifest, path.stem)
-        cluster = tuple(known.get(i, i) for i in ids)
+        cluster = tuple(known[i] if i in known else i for i in ids)
         size = Counter(cluster)
         weight = np.array([1.0 / size[c] for c in cluster])
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

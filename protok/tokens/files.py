@@ -85,14 +85,14 @@ def scan(path: str | Path) -> Iterator[Tokens]:
             head = handle.read(1)
             handle.seek(0)
             if not head:
-                raise TruncatedFile("the file is empty", again, file=path)
+                raise TruncatedFile("the file is empty", again, file=str(path))
             yield from _codec(kind)[1](handle, str(path))
         except EOFError as error:
-            raise TruncatedFile("the compressed data ends early", again, file=path) from error
+            raise TruncatedFile("the compressed data ends early", again, file=str(path)) from error
         except (gzip.BadGzipFile, zlib.error) as error:
-            raise CorruptFile(f"the compressed data is damaged ({error})", again, file=path) from error
+            raise CorruptFile(f"the compressed data is damaged ({error})", again, file=str(path)) from error
         except UnicodeDecodeError as error:
-            raise CorruptFile("the text is not UTF-8", again, file=path) from error
+            raise CorruptFile("the text is not UTF-8", again, file=str(path)) from error
 
 
 def _format(path: str | Path) -> tuple[str, bool]:
@@ -105,7 +105,7 @@ def _format(path: str | Path) -> tuple[str, bool]:
         raise FormatError(
             f"{''.join(suffixes) or 'no suffix'!r} is no format of token files",
             "use .fasta, .csv (or either with .gz), .parquet or .npz",
-            file=path,
+            file=str(path),
         )
     return kind, packed
 

@@ -62,7 +62,13 @@ def read_npz(handle, path: str) -> Iterator[Tokens]:
                 file=path,
             )
     for row, (start, stop) in enumerate(pairwise(bounds)):
-        fields = {key: columns[key][start:stop] for key in ("ids", "index", "icode")}
-        fields |= {key: str(columns[key][row]) for key in ("name", "chain", "codebook", "alphabet")}
-        fields["sequence"] = columns["sequence"][start:stop].tobytes().decode("latin-1")
-        yield record(path, size=int(columns["size"][row]), **fields)
+        texts = {key: str(columns[key][row]) for key in ("name", "chain", "codebook", "alphabet")}
+        yield record(
+            path,
+            size=int(columns["size"][row]),
+            ids=columns["ids"][start:stop],
+            index=columns["index"][start:stop],
+            icode=columns["icode"][start:stop],
+            sequence=columns["sequence"][start:stop].tobytes().decode("latin-1"),
+            **texts,
+        )

@@ -223,7 +223,7 @@ class Vocabulary:
             return cls(str(config["codebook"]), int(config["codebook_size"]))
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(
-                f"the configuration names no codebook ({error})", "write it with save", file=path
+                f"the configuration names no codebook ({error})", "write it with save", file=str(path)
             ) from error
 
 

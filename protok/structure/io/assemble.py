@@ -281,7 +281,7 @@ def _conformers(
             if alt[atom]:
                 conformer = (names[residue[atom]], alt[atom])
                 weight[conformer] = weight.get(conformer, 0.0) + float(occupancy[atom])
-        kind, best = max(weight, key=weight.get) if weight else (names[residue[atoms[0]]], b"")
+        kind, best = max(weight, key=weight.__getitem__) if weight else (names[residue[atoms[0]]], b"")
         kept: dict[int, int] = {}
         for atom in sorted(atoms, key=lambda a: alt[a] == b""):
             if names[residue[atom]] == kind and alt[atom] in (best, b""):

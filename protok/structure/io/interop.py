@@ -105,7 +105,6 @@ def to_biotite(backbone: Backbone) -> AtomArray:
     array.res_name = np.array(_names(backbone), dtype="U3")[residue]
     array.atom_name = np.array(ATOMS)[slot]
     array.element = np.array(list("NCCO"))[slot]
-    array.hetero[:] = False
     if np.isfinite(backbone.bfactor).any():
         array.set_annotation("b_factor", backbone.bfactor[residue].astype(float))
     return array
@@ -130,19 +129,20 @@ def from_biotite(array: AtomArray, name: str = "") -> Backbone:
     ProtokError
         If there is no protein.
     """
-    if array.coord.ndim != 2:
+    xyz = np.asarray(array.coord)
+    if xyz.ndim != 2:
         raise Unsupported(
-            f"an AtomArrayStack of {len(array.coord)} models", "give one of them, such as stack[0]", file=name
+            f"an AtomArrayStack of {len(xyz)} models", "give one of them, such as stack[0]", file=name
         )
     kinds = set(array.get_annotation_categories())
-    chain, number, icode, residue_name, hetero = (
+    chain, number, icode, residue_name, hetero, atom_name = (
         np.asarray(array.get_annotation(kind))
-        for kind in ("chain_id", "res_id", "ins_code", "res_name", "hetero")
+        for kind in ("chain_id", "res_id", "ins_code", "res_name", "hetero", "atom_name")
     )
     fresh = np.ones(len(chain), bool)
     fresh[1:] = np.any([label[1:] != label[:-1] for label in (chain, number, icode, residue_name)], axis=0)
     begins = np.flatnonzero(fresh)
-    slot = np.array([_SLOTS.get(atom, -1) for atom in array.atom_name.tolist()], int)
+    slot = np.array([_SLOTS.get(atom, -1) for atom in atom_name.tolist()], int)
     atoms = np.flatnonzero(slot >= 0)
 
     def column(kind: str, default: Any) -> np.ndarray:
@@ -161,7 +161,7 @@ def from_biotite(array: AtomArray, name: str = "") -> Backbone:
         alt=column("altloc_id", ""),
         occupancy=column("occupancy", 1.0),
         bfactor=column("b_factor", np.nan),
-        xyz=array.coord[atoms],
+        xyz=xyz[atoms],
     )
     return _assembled(table, name)
 
@@ -242,16 +242,20 @@ def from_biopython(entity: Structure | Model | Chain, model: int = 1) -> Backbon
     ProtokError
         If there is no such model, or no protein in it.
     """
-    if entity.level not in ("S", "M", "C"):
+    from Bio.PDB.Chain import Chain
+    from Bio.PDB.Model import Model
+    from Bio.PDB.Residue import DisorderedResidue
+    from Bio.PDB.Structure import Structure
+
+    if not isinstance(entity, Structure | Model | Chain):
         raise TypeError(
             f"cannot make a Backbone of a Bio.PDB {type(entity).__name__}: give a Structure, Model or Chain"
         )
-    whole = entity
-    while whole.get_parent() is not None:
-        whole = whole.get_parent()
-    name = str(whole.id) if whole.level == "S" else ""
+    whole = entity if isinstance(entity, Structure | Model) else entity.parent or entity
+    whole = whole.parent or whole if isinstance(whole, Model) else whole
+    name = str(whole.id) if isinstance(whole, Structure) else ""
     notes = []
-    if entity.level == "S":
+    if isinstance(entity, Structure):
         models = list(entity)
         if not 1 <= model <= len(models):
             raise FormatError(f"holds {len(models)} models, not {model}", "choose one", file=name)
@@ -259,10 +263,10 @@ def from_biopython(entity: Structure | Model | Chain, model: int = 1) -> Backbon
             notes.append(f"model {model} read, others left out")
         entity = models[model - 1]
     residues, atoms = [], []
-    for chain in [entity] if entity.level == "C" else entity:
+    for chain in [entity] if isinstance(entity, Chain) else entity:
         for place in chain:
             # At a point mutation every kind of residue is an alternative.
-            kinds = place.disordered_get_list() if place.is_disordered() == 2 else [place]
+            kinds = place.disordered_get_list() if isinstance(place, DisorderedResidue) else [place]
             for residue in kinds:
                 hetero, number, icode = residue.id
                 for atom in residue.get_unpacked_list():
@@ -375,9 +379,10 @@ def _names(backbone: Backbone) -> list[str]:
 
 def _present(backbone: Backbone) -> tuple[np.ndarray, np.ndarray]:
     """Residue and slot of the atoms that are written: those present, and every CA."""
-    present = np.isfinite(backbone.coords).all(axis=2)
+    present = np.all(np.isfinite(backbone.coords), axis=2)
     present[:, ATOMS.index("CA")] = True
-    return np.nonzero(present)
+    residue, slot = np.nonzero(present)
+    return residue, slot
 
 
 def _numbers(values: list[float | None], default: float) -> np.ndarray:

@@ -82,7 +82,7 @@ def write(structure: Any, path: str | os.PathLike) -> None:
 def _residues(backbone: Backbone) -> Iterator[tuple[int, list[tuple[str, list[float]]], float]]:
     """Yield number, atoms and B-factor of each residue that has an atom."""
     coords = backbone.coords.tolist()
-    present = np.isfinite(backbone.coords).all(axis=2)
+    present = np.all(np.isfinite(backbone.coords), axis=2)
     bfactor = np.nan_to_num(backbone.bfactor, nan=0.0).tolist()
     for i in np.flatnonzero(present.any(axis=1)).tolist():
         atoms = [(ATOMS[slot], coords[i][slot]) for slot in range(4) if present[i, slot]]

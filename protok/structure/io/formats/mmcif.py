@@ -223,6 +223,7 @@ def _category(data: bytes) -> tuple[list[str], list[bytes], bool]:
     header = loop = ours = False  # in the head of a loop, in a loop, in our category
     for match in _TOKEN.finditer(data):
         kind = match.lastgroup
+        assert kind is not None  # every alternative has a name
         if kind == "comment":
             continue
         value = match[kind]

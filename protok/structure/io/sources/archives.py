@@ -6,6 +6,7 @@ own order, twice: once to list what it holds, once to hand out the contents that
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import struct
@@ -15,7 +16,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.structure.io.sources import content
@@ -200,14 +201,14 @@ class _Header(tarfile.TarInfo):
     def _block(self, count):
         # Back to where the reader was means for ever; long names are held in memory.
         if count < 0 or (count > _BLOCK and self.type in _HELD):
-            raise tarfile.InvalidHeaderError(f"a header of {count} bytes")
-        return super()._block(count)
+            raise tarfile.HeaderError(f"a header of {count} bytes")
+        return super()._block(count)  # pyright: ignore[reportAttributeAccessIssue]: not in typeshed
 
     @classmethod
     def fromtarfile(cls, archive):
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]: not in typeshed
             raise
         except tarfile.HeaderError as error:
             where = archive.fileobj.tell() >> 10
@@ -224,8 +225,9 @@ def _walk_tar(path: Path) -> Walk:
             fileobj=stream, mode="r:" if plain else "r|", tarinfo=_Header, bufsize=_BLOCK
         ) as archive:
             while (info := archive.next()) is not None:
-                archive.members.clear()  # tarfile keeps all headers otherwise
-                archive.pax_headers.clear()
+                # tarfile keeps all headers otherwise, in a list that typeshed does not know.
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+                archive.pax_headers = {}
                 if info.isfile() and _wanted(info.name):
                     yield Member(info.name, info.size), _tar_reader(archive, info)
 
@@ -235,7 +237,9 @@ def _tar_reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[in
         if info.issparse() and info.size > content.STEP:  # holes cost nothing in the archive
             raise FormatError(f"a sparse file of {said(info.size)}", "pack it without --sparse")
         pieces, left = [], min(limit, info.size)
-        with archive.extractfile(info) as file:
+        file = archive.extractfile(info)
+        assert file is not None  # as of every member that is a file
+        with file:
             while left and (piece := file.read(min(left, _BLOCK))):
                 pieces.append(piece)
                 left -= len(piece)
@@ -282,7 +286,7 @@ def _walk_foldcomp(path: Path) -> Walk:
             yield Member(name, size), read
 
 
-def _unpacked(file: BinaryIO) -> BinaryIO:
+def _unpacked(file: BinaryIO) -> BinaryIO | _Stream:
     """Open the stream inside of a compressed file; the file itself if it is not compressed."""
     head = file.read(4)
     file.seek(0)
@@ -302,17 +306,20 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
     return file
 
 
-class _Stream:
+class _Unpacker(Protocol):
+    def read1(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class _Stream(io.BufferedIOBase):
     """A decompressed stream that is given up when it turns out to be a bomb."""
 
-    def __init__(self, file: BinaryIO, inner: BinaryIO):
+    def __init__(self, file: BinaryIO, inner: _Unpacker):
         self._file, self._inner, self._given = file, inner, 0
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
+    def close(self) -> None:
         self._inner.close()
+        super().close()
 
     def tell(self) -> int:
         return self._given

@@ -86,12 +86,14 @@ class _Helper:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is its parent's affair
         )
+        assert self.process.stdin is not None and self.process.stdout is not None  # both are pipes
+        self.requests, self.answers = self.process.stdin, self.process.stdout
         atexit.register(self.stop)
 
     def ask(self, data: bytes) -> tuple[int, bytes]:
         try:
-            self.process.stdin.write(_LENGTH.pack(0, len(data)) + data)
-            self.process.stdin.flush()
+            self.requests.write(_LENGTH.pack(0, len(data)) + data)
+            self.requests.flush()
             status, size = _LENGTH.unpack(self._receive(_LENGTH.size))
             return status, self._receive(size)
         except (OSError, EOFError, TimeoutError) as error:
@@ -105,7 +107,7 @@ class _Helper:
             raise
 
     def _receive(self, size: int) -> bytes:
-        pieces, handle = [], self.process.stdout.fileno()
+        pieces, handle = [], self.answers.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(handle, selectors.EVENT_READ)
             while size:
@@ -122,8 +124,8 @@ class _Helper:
         if self.owner == os.getpid():
             self.process.kill()
             self.process.wait()
-            self.process.stdin.close()
-            self.process.stdout.close()
+            self.requests.close()
+            self.answers.close()
 
 
 _helper: _Helper | None = None
@@ -136,9 +138,9 @@ def serve() -> None:
     while head := sys.stdin.buffer.read(_LENGTH.size):
         data = sys.stdin.buffer.read(_LENGTH.unpack(head)[1])
         try:
-            import foldcomp
+            from foldcomp import decompress  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
-            status, content = _OK, foldcomp.decompress(data)[1].encode()
+            status, content = _OK, decompress(data)[1].encode()
         except ImportError:
             status, content = _MISSING, b""
         except Exception as error:
