@@ -95,22 +95,22 @@ def cluster(sequences: Sequence[str], identity: float = 0.3, method: str = "auto
     keys = [s if s.strip("X") else f"#{n}" for n, s in enumerate(clean)]
     unique = list(dict.fromkeys(keys))
     known = [key for key in unique if not key.startswith("#")]
-    found = None
+    heads = None
     if method != "kmers" and shutil.which("mmseqs"):
         try:
-            found = by_mmseqs(known, identity)
+            heads = by_mmseqs(known, identity)
         except subprocess.CalledProcessError as error:
-            said = (error.stderr or error.stdout or "").strip().splitlines()
-            reason = f"mmseqs failed ({said[-1] if said else error.returncode})"
+            output = (error.stderr or error.stdout or "").strip().splitlines()
+            reason = f"mmseqs failed ({output[-1] if output else error.returncode})"
             if method == "mmseqs":
                 raise FormatError(reason, "use split.method=kmers") from error
             warnings.warn(f"{reason}; clustering by k-mers instead", SplitWarning, stacklevel=2)
     elif method == "mmseqs":
         raise FormatError("there is no mmseqs on the PATH", "use split.method=kmers")
-    used = "kmers" if found is None else "mmseqs"
-    if found is None:
-        found = by_kmers(known, identity)
-    label = dict(zip(known, (int(x) for x in found), strict=True))
+    used = "kmers" if heads is None else "mmseqs"
+    if heads is None:
+        heads = by_kmers(known, identity)
+    label = dict(zip(known, (int(x) for x in heads), strict=True))
     lone = len(known)
     for key in unique:
         if key not in label:
@@ -221,11 +221,11 @@ def _scorer(matrix) -> Callable:
     except ImportError:  # biotite 1
         from biotite.sequence.align import align_local_ungapped  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
-        return lambda first, second, seed: align_local_ungapped(
-            first, second, matrix, seed, DROP, score_only=True
+        return lambda first, other, seed: align_local_ungapped(
+            first, other, matrix, seed, DROP, score_only=True
         )
     extension = SeedExtension(matrix, DROP)
-    return lambda first, second, seed: extension.align(first, second, seed, score_only=True)
+    return lambda first, other, seed: extension.align(first, other, seed, score_only=True)
 
 
 def _candidates(table, chains, n, unknown, root, score) -> list[tuple[int, int]]:
@@ -248,19 +248,19 @@ def _candidates(table, chains, n, unknown, root, score) -> list[tuple[int, int]]
     return [(other, diagonal) for other, (_, diagonal) in ranked]
 
 
-def _alike(one, other, diagonal: int, matrix, identity: float) -> bool:
+def _alike(first, second, diagonal: int, matrix, identity: float) -> bool:
     from biotite.sequence.align import align_banded  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
     band = diagonal - BAND, diagonal + BAND
-    found = align_banded(
-        one, other, matrix=matrix, band=band, gap_penalty=(-11, -1), local=True, max_number=1
+    alignments = align_banded(
+        first, second, matrix=matrix, band=band, gap_penalty=(-11, -1), local=True, max_number=1
     )
-    pairs = found[0].trace
+    pairs = alignments[0].trace
     pairs = pairs[(pairs >= 0).all(axis=1)]
     span = pairs[-1] - pairs[0] + 1
-    if min(span[0] / len(one), span[1] / len(other)) < COVERAGE:
+    if min(span[0] / len(first), span[1] / len(second)) < COVERAGE:
         return False
-    return float((one.code[pairs[:, 0]] == other.code[pairs[:, 1]]).mean()) >= identity
+    return float((first.code[pairs[:, 0]] == second.code[pairs[:, 1]]).mean()) >= identity
 
 
 def assign(clusters: np.ndarray, valid: float, test: float, seed: int = 0) -> np.ndarray:

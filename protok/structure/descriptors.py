@@ -21,7 +21,7 @@ def secondary_structure(structure: Backbone) -> np.ndarray:
     """
     from biotite.structure import AtomArray, annotate_sse
 
-    found = np.full(len(structure), "", "<U1")
+    elements = np.full(len(structure), "", "<U1")
     for rows in _complete(structure):
         array = AtomArray(len(rows))
         array.coord = structure.coords[rows, 1]
@@ -31,13 +31,13 @@ def secondary_structure(structure: Backbone) -> np.ndarray:
         with warnings.catch_warnings():
             # Chains of a few residues have no elements.
             warnings.simplefilter("ignore")
-            elements = annotate_sse(array)
-        if elements.dtype.kind == "i":  # numbers from biotite 2 on
+            symbols = annotate_sse(array)
+        if symbols.dtype.kind == "i":  # numbers from biotite 2 on
             from biotite.structure import PSeaElement  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
-            elements = PSeaElement.to_symbols(elements)
-        found[rows] = elements
-    return found
+            symbols = PSeaElement.to_symbols(symbols)
+        elements[rows] = symbols
+    return elements
 
 
 def backbone_torsions(structure: Backbone) -> np.ndarray:
@@ -46,14 +46,14 @@ def backbone_torsions(structure: Backbone) -> np.ndarray:
 
     from protok.structure.geometry import linked, torsions
 
-    found = np.full((len(structure), 2), np.nan)
+    angles = np.full((len(structure), 2), np.nan)
     for chain in structure.chains:
         rows = np.flatnonzero(structure.chain == chain)
         coords = torch.from_numpy(np.nan_to_num(structure.coords[rows]))
         bonded = linked(coords, torch.from_numpy(structure.mask[rows]))
-        angles, defined = torsions(coords, bonded)
-        found[rows] = np.where(defined.numpy(), angles.numpy(), np.nan)[:, :2]
-    return found
+        chain_angles, defined = torsions(coords, bonded)
+        angles[rows] = np.where(defined.numpy(), chain_angles.numpy(), np.nan)[:, :2]
+    return angles
 
 
 def neighbours(structure: Backbone, radius: float) -> np.ndarray:
@@ -127,7 +127,7 @@ def windows(structure: Backbone, half: int) -> np.ndarray:
     from protok.structure.geometry import frames, linked
 
     width = 2 * half + 1
-    found = np.full((len(structure), width, 4, 3), np.nan, np.float32)
+    around = np.full((len(structure), width, 4, 3), np.nan, np.float32)
     for chain in structure.chains:
         rows = np.flatnonzero(structure.chain == chain)
         coords = torch.from_numpy(structure.coords[rows].astype(np.float64))
@@ -141,8 +141,8 @@ def windows(structure: Backbone, half: int) -> np.ndarray:
         inside &= (piece[at] == piece[:, None]) & mask.numpy()[:, None]
         x = coords.numpy()
         local = np.einsum("iwak,ikj->iwaj", x[at] - x[:, None, None, 1], axes)
-        found[rows] = np.where(inside[..., None, None], local, np.nan)
-    return found
+        around[rows] = np.where(inside[..., None, None], local, np.nan)
+    return around
 
 
 def _complete(structure: Backbone):

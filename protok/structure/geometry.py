@@ -159,10 +159,10 @@ def neighbours(
                 continue
             d = distances(points[rows], points[columns])
             d[torch.arange(len(rows)), torch.searchsorted(columns, rows)] = torch.inf
-            found = d.topk(take, largest=False, sorted=True)
-            enough = found.values[:, -1] <= reach
+            nearest = d.topk(take, largest=False, sorted=True)
+            enough = nearest.values[:, -1] <= reach
             sure = there[rows[enough]]
-            index[sure, :take] = there[columns[found.indices[enough]]]
+            index[sure, :take] = there[columns[nearest.indices[enough]]]
             valid[sure, :take] = True
             rows = rows[~enough]
             if not len(rows):

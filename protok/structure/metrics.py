@@ -204,7 +204,7 @@ def superpose(model: Backbone, reference: Backbone) -> Backbone:
         rows = np.flatnonzero(reference.chain == chain)
         kept = rows[common[rows]]
         if len(kept):
-            x, y = (one.coords[kept, 1].astype(np.float64) for one in (model, reference))
+            x, y = (structure.coords[kept, 1].astype(np.float64) for structure in (model, reference))
             middle = x.mean(axis=0), y.mean(axis=0)  # sums of products lose digits far away
             moments = _moments(x - middle[0], y - middle[1])
             rotation, shift = _superpose(moments.sum(axis=0)[None])

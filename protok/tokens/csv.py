@@ -16,12 +16,12 @@ def write_csv(chains: Iterable[Tokens], handle) -> None:
     with io.TextIOWrapper(handle, encoding="utf-8", newline="") as text:
         out = csv.writer(text, lineterminator="\n")
         out.writerow(CSV)
-        for one in chains:
-            end = [one.codebook, one.size, one.alphabet, len(one)]
+        for chain in chains:
+            end = [chain.codebook, chain.size, chain.alphabet, len(chain)]
             residues = zip(
-                one.index.tolist(), one.icode.tolist(), one.sequence, one.ids.tolist(), strict=True
+                chain.index.tolist(), chain.icode.tolist(), chain.sequence, chain.ids.tolist(), strict=True
             )
-            out.writerows([one.name, one.chain[0], *residue, *end] for residue in residues)
+            out.writerows([chain.name, chain.chain[0], *residue, *end] for residue in residues)
 
 
 def read_csv(handle, path: str) -> Iterator[Tokens]:

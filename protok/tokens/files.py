@@ -45,7 +45,7 @@ def save(tokens: Tokens | Iterable[Tokens], path: str | Path) -> None:
     kind, packed = _format(path)
     if isinstance(tokens, Tokens):
         tokens = [tokens]
-    chains = (chain for one in tokens for chain in one.by_chain())
+    chains = (chain for structure in tokens for chain in structure.by_chain())
     with atomic(path, "wb") as handle:
         if packed:
             # Without name and time equal content gives equal files.

@@ -93,11 +93,11 @@ def _batch(chains: list[Tokens], schema):
     for column in schema:
         key = "ids" if column.name == "tokens" else column.name
         if pa.types.is_list(column.type):
-            flat = np.concatenate([getattr(one, key) for one in chains])
+            flat = np.concatenate([getattr(chain, key) for chain in chains])
             values = pa.array(flat, column.type.value_type)
             arrays.append(pa.ListArray.from_arrays(offsets, values))
         else:
-            values = [one.chain[0] if key == "chain" else getattr(one, key) for one in chains]
+            values = [chain.chain[0] if key == "chain" else getattr(chain, key) for chain in chains]
             arrays.append(pa.array(values, column.type))
     return pa.record_batch(arrays, schema=schema)
 

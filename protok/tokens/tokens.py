@@ -48,9 +48,9 @@ class Tokens:
 
     def __post_init__(self) -> None:
         n = len(self.sequence)
-        given = np.asarray(self.ids)
-        if given.size and given.dtype.kind not in "iu":
-            raise ValueError(f"token ids must be integers, not {given.dtype}")
+        ids = np.asarray(self.ids)
+        if ids.size and ids.dtype.kind not in "iu":
+            raise ValueError(f"token ids must be integers, not {ids.dtype}")
         for key, kind in (("ids", None), ("chain", str), ("index", np.int32), ("icode", str)):
             value = np.asarray(getattr(self, key), dtype=kind)
             if value.shape != (n,):

@@ -91,8 +91,8 @@ class _Codes(dict):
     def __init__(self, *letters: dict[str, str]):
         self.letters = letters
 
-    def __missing__(self, given: bytes) -> int:
-        name = _name(given)
+    def __missing__(self, written: bytes) -> int:
+        name = _name(written)
         letter = next((letters[name] for letters in self.letters if name in letters), "")
         if name == "UNK":
             code = _UNKNOWN
@@ -101,7 +101,7 @@ class _Codes(dict):
         else:
             code = _NUCLEOTIDE if name in NUCLEOTIDES else _WATER if name in WATER else _OTHER
         if len(self) < 10_000:
-            self[given] = code
+            self[written] = code
         return code
 
     def of(self, names: list[bytes]) -> np.ndarray:
@@ -111,8 +111,8 @@ class _Codes(dict):
 _ATOM, _HETATM = _Codes(FORCE_FIELD, LETTERS), _Codes(LETTERS)
 
 
-def _name(given: bytes) -> str:
-    return given.strip().upper().decode("latin-1")
+def _name(written: bytes) -> str:
+    return written.strip().upper().decode("latin-1")
 
 
 def _protein(table: Table, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -189,8 +189,8 @@ def _wanted(chain: np.ndarray, keep: np.ndarray, chains: str | None, notes: list
     """(R,) bool: protein residues of the chains asked for; raise if there is none."""
     if chains is None:
         if not keep.any():
-            found = "; ".join(["holds no protein residue", *notes])
-            raise NoProtein(found, "give a file with a protein chain")
+            message = "; ".join(["holds no protein residue", *notes])
+            raise NoProtein(message, "give a file with a protein chain")
         return keep
     wanted = {part.strip() for part in chains.split(",")}
     protein = list(dict.fromkeys(_word(value) for value in chain[keep].tolist()))

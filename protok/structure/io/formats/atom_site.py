@@ -159,11 +159,11 @@ def _integers(values: np.ndarray | None, count: int) -> np.ndarray:
     if values.dtype.kind == "i":
         return values.astype(np.int64)
     numbers = np.full(count, UNREADABLE, np.int64)
-    given = np.flatnonzero(~_null(values))
+    filled = np.flatnonzero(~_null(values))
     try:
-        numbers[given] = values[given].astype(np.int32)
+        numbers[filled] = values[filled].astype(np.int32)
     except (ValueError, OverflowError):
-        numbers[given] = [_integer(item) for item in values[given].tolist()]
+        numbers[filled] = [_integer(item) for item in values[filled].tolist()]
     return numbers
 
 

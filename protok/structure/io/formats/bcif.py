@@ -50,8 +50,8 @@ def read_bcif(data: bytes, model: int, labels: bool) -> Table:
     except msgpack.OutOfData as error:
         raise TruncatedFile("the data end early", _REMEDY) from error
     except (*_BROKEN, msgpack.UnpackException) as error:
-        found = f"damaged BinaryCIF ({type(error).__name__}: {error})"
-        raise CorruptFile(found, _REMEDY) from error
+        message = f"damaged BinaryCIF ({type(error).__name__}: {error})"
+        raise CorruptFile(message, _REMEDY) from error
 
 
 def _atom_site(data: bytes) -> dict | None:

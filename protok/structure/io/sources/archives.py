@@ -20,7 +20,7 @@ from typing import BinaryIO, Protocol
 
 from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.structure.io.sources import content
-from protok.structure.io.sources.content import RATIO, TOO_LARGE, bomb, said
+from protok.structure.io.sources.content import RATIO, TOO_LARGE, bomb, in_words
 from protok.structure.io.sources.paths import is_structure
 
 SEPARATOR = "::"
@@ -73,11 +73,11 @@ def list_members(path: str | os.PathLike) -> Iterator[Member]:
         Where the archive turns out to be damaged, after the members before; or if it
         holds no structure file.
     """
-    found = False
+    empty = True
     for member, _ in _walk(Path(path)):
-        found = True
+        empty = False
         yield member
-    if not found:
+    if empty:
         raise FormatError("an archive without structure files", "unpack it", file=str(path))
 
 
@@ -128,7 +128,7 @@ def read_members(
 
 
 def _bounded(member: Member, read: Callable[[int], bytes], limit: int) -> bytes:
-    refusal = CorruptFile(f"holds more than {said(limit)}", TOO_LARGE)
+    refusal = CorruptFile(f"holds more than {in_words(limit)}", TOO_LARGE)
     if member.size > limit:
         raise refusal
     data = read(limit + 1)
@@ -176,9 +176,9 @@ def _walk(path: Path) -> Walk:
         error.file = error.file or str(path)
         raise
     except _DAMAGE as error:
-        found = _corrupt(error)
-        found.file = str(path)
-        raise found from error
+        failure = _corrupt(error)
+        failure.file = str(path)
+        raise failure from error
 
 
 def _wanted(name: str) -> bool:
@@ -235,7 +235,7 @@ def _walk_tar(path: Path) -> Walk:
 def _tar_reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[int], bytes]:
     def read(limit: int) -> bytes:
         if info.issparse() and info.size > content.STEP:  # holes cost nothing in the archive
-            raise FormatError(f"a sparse file of {said(info.size)}", "pack it without --sparse")
+            raise FormatError(f"a sparse file of {in_words(info.size)}", "pack it without --sparse")
         pieces, left = [], min(limit, info.size)
         file = archive.extractfile(info)
         assert file is not None  # as of every member that is a file
@@ -315,14 +315,14 @@ class _Stream(io.BufferedIOBase):
     """A decompressed stream that is given up when it turns out to be a bomb."""
 
     def __init__(self, file: BinaryIO, inner: _Unpacker):
-        self._file, self._inner, self._given = file, inner, 0
+        self._file, self._inner, self._passed = file, inner, 0
 
     def close(self) -> None:
         self._inner.close()
         super().close()
 
     def tell(self) -> int:
-        return self._given
+        return self._passed
 
     def read(self, size: int) -> bytes:
         """Read on: small pieces whatever is asked for, as headers can lie; what lies before
@@ -331,7 +331,7 @@ class _Stream(io.BufferedIOBase):
             data = self._inner.read1(min(size, _BLOCK))
         except Exception as error:  # each decompressor has its own
             raise _corrupt(error) from error
-        self._given += len(data)
-        if self._given > max(content.STEP, RATIO * self._file.tell()):
-            raise bomb(self._file.tell(), self._given)
+        self._passed += len(data)
+        if self._passed > max(content.STEP, RATIO * self._file.tell()):
+            raise bomb(self._file.tell(), self._passed)
         return data

@@ -42,7 +42,7 @@ def load(path: Path, max_bytes: int | None = None) -> tuple[bytes, bool]:
         raise ProtokError(f"cannot be read ({error})", "check the path") from error
     if data is None:
         if stat.S_ISREG(status.st_mode):
-            raise CorruptFile(f"holds more than {said(limit)}", TOO_LARGE)
+            raise CorruptFile(f"holds more than {in_words(limit)}", TOO_LARGE)
         raise ProtokError("is not a regular file", "check the path")
     return unpack(data, limit)
 
@@ -52,16 +52,16 @@ def unpack(data: bytes, max_bytes: int | None = None) -> tuple[bytes, bool]:
     limit = LIMIT if max_bytes is None else max_bytes
     cut = False
     for _ in range(3):  # packed twice happens; deeper is a trick
-        unpack_one = next((f for magic, f in _UNPACK if data.startswith(magic)), None)
-        if unpack_one is None:
+        unpacker = next((f for magic, f in _UNPACK if data.startswith(magic)), None)
+        if unpacker is None:
             break
         pieces: list[bytes] = []
-        cut |= not unpack_one(data, _keeper(pieces, len(data), limit))
+        cut |= not unpacker(data, _keeper(pieces, len(data), limit))
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     return data.removeprefix(b"\xef\xbb\xbf"), cut
 
 
-def said(size: int) -> str:
+def in_words(size: int) -> str:
     """A number of bytes in words."""
     return f"{size >> 20} MiB" if size >= 2**20 else f"{size} bytes"
 
@@ -76,7 +76,7 @@ def _keeper(pieces: list[bytes], packed: int, limit: int) -> Callable[[bytes], N
         if total > STEP and total > RATIO * packed:
             raise bomb(packed, total)
         if total > limit:
-            raise CorruptFile(f"unpacks to more than {said(limit)}", TOO_LARGE)
+            raise CorruptFile(f"unpacks to more than {in_words(limit)}", TOO_LARGE)
         pieces.append(piece)
 
     return keep
@@ -85,7 +85,7 @@ def _keeper(pieces: list[bytes], packed: int, limit: int) -> Callable[[bytes], N
 def bomb(packed: int, unpacked: int) -> CorruptFile:
     """The refusal of compressed data that unpacks to suspiciously much."""
     return CorruptFile(
-        f"{packed} compressed bytes unpack to more than {said(unpacked)}",
+        f"{packed} compressed bytes unpack to more than {in_words(unpacked)}",
         "unpack it by hand if it is what it should be",
     )
 
@@ -174,9 +174,9 @@ def sniff(data: bytes, path: Path) -> str:
     if not data or data.isspace():
         raise CorruptFile("is empty", "fetch it again")
     head = data[:4096]
-    for offset, magic, found, remedy in _FOREIGN:
+    for offset, magic, what, remedy in _FOREIGN:
         if head.startswith(magic, offset):
-            raise FormatError(found, remedy)
+            raise FormatError(what, remedy)
     binary = head[0] & 0xF0 == 0x80 or head[0] in b"\xde\xdf"  # a MessagePack map
     if binary and b"dataBlocks" in head:
         return "bcif"

@@ -43,12 +43,12 @@ def entries(path: Path) -> Iterator[tuple[str, int, int]]:
     try:
         with open(f"{path}.index", encoding="ascii") as file:
             rows = [line.split() for line in file]
-        found = [(int(offset), int(size), key) for key, offset, size in rows]
-        if any(offset < 0 or size < 0 for offset, size, _ in found):
+        places = [(int(offset), int(size), key) for key, offset, size in rows]
+        if any(offset < 0 or size < 0 for offset, size, _ in places):
             raise ValueError("a number below 0")
     except (OSError, ValueError) as error:
         raise CorruptFile(f"a Foldcomp database with a damaged index ({error})", "fetch it again") from error
-    for offset, size, key in sorted(found):
+    for offset, size, key in sorted(places):
         yield names.get(key, key), offset, size
 
 
@@ -99,8 +99,8 @@ class _Helper:
         except (OSError, EOFError, TimeoutError) as error:
             self.process.kill()
             code = self.process.wait()
-            said = "it took too long" if isinstance(error, TimeoutError) else f"exit code {code}"
-            return _REFUSED, f"the library broke down on it: {said}".encode()
+            end = "it took too long" if isinstance(error, TimeoutError) else f"exit code {code}"
+            return _REFUSED, f"the library broke down on it: {end}".encode()
         except BaseException:  # Ctrl-C: the answer on its way would be taken for the next one's
             self.process.kill()
             self.process.wait()
