@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,11 +90,10 @@ def cluster(sequences: Sequence[str], identity: float = 0.3, method: str = "auto
     """
     if method not in METHODS:
         raise FormatError(f"split method {method!r}", f"it is one of {', '.join(METHODS)}")
-    clean = [_clean(sequence) for sequence in sequences]
+    clean = ["".join(r if r in AMINO_ACIDS else "X" for r in sequence.upper()) for sequence in sequences]
     # A chain of unknown residues is like no other, even if equal.
     keys = [s if s.strip("X") else f"#{n}" for n, s in enumerate(clean)]
-    unique = list(dict.fromkeys(keys))
-    known = [key for key in unique if not key.startswith("#")]
+    known = [key for key in dict.fromkeys(keys) if not key.startswith("#")]
     heads = None
     if method != "kmers" and shutil.which("mmseqs"):
         try:
@@ -110,20 +109,12 @@ def cluster(sequences: Sequence[str], identity: float = 0.3, method: str = "auto
     used = "kmers" if heads is None else "mmseqs"
     if heads is None:
         heads = by_kmers(known, identity)
-    label = dict(zip(known, (int(x) for x in heads), strict=True))
-    lone = len(known)
-    for key in unique:
-        if key not in label:
-            label[key], lone = lone, lone + 1
-    return _numbered([label[key] for key in keys]), used
+    label = dict(zip(known, heads.tolist(), strict=True))
+    return _numbered([label.get(key, key) for key in keys]), used
 
 
-def _clean(sequence: str) -> str:
-    return "".join(r if r in AMINO_ACIDS else "X" for r in sequence.upper())
-
-
-def _numbered(labels: Sequence[int]) -> np.ndarray:
-    order: dict[int, int] = {}
+def _numbered(labels: Sequence[Hashable]) -> np.ndarray:
+    order: dict[Hashable, int] = {}
     return np.array([order.setdefault(x, len(order)) for x in labels], dtype=np.int64)
 
 
@@ -141,24 +132,9 @@ def by_mmseqs(sequences: Sequence[str], identity: float) -> np.ndarray:
         fasta = Path(folder, "in.fasta")
         with atomic(fasta) as handle:
             handle.writelines(f">{n}\n{s}\n" for n, s in enumerate(sequences))
+        options = f"--min-seq-id {identity} -c {COVERAGE} --cov-mode 0 -v 1 --threads {os.cpu_count() or 1}"
         subprocess.run(
-            [
-                "mmseqs",
-                "easy-cluster",
-                str(fasta),
-                str(Path(folder, "out")),
-                str(Path(folder, "tmp")),
-                "--min-seq-id",
-                str(identity),
-                "-c",
-                str(COVERAGE),
-                "--cov-mode",
-                "0",
-                "-v",
-                "1",
-                "--threads",
-                str(os.cpu_count() or 1),
-            ],
+            ["mmseqs", "easy-cluster", fasta, Path(folder, "out"), Path(folder, "tmp"), *options.split()],
             check=True,
             capture_output=True,
             text=True,
@@ -181,12 +157,7 @@ def by_kmers(sequences: Sequence[str], identity: float) -> np.ndarray:
     Sequences of less than about ten residues are linked only if equal.
     """
     from biotite.sequence import ProteinSequence
-
-    # pyright sees nothing of what biotite compiles.
-    from biotite.sequence.align import (
-        KmerTable,  # pyright: ignore[reportAttributeAccessIssue]
-        SubstitutionMatrix,
-    )
+    from biotite.sequence.align import KmerTable, SubstitutionMatrix  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
     root = np.arange(len(sequences))
     if not (lengths := [len(s) for s in sequences]) or max(lengths) < WORD:
@@ -376,5 +347,4 @@ def read_split(path: str | Path, ids: Sequence[str]) -> Split:
             file=str(path),
         )
     names = [rows.get(i, {}).get("cluster") or i for i in ids]
-    numbers = dict(zip(dict.fromkeys(names), range(len(names)), strict=False))
-    return Split(list(ids), np.array([numbers[x] for x in names]), side, f"table {path}")
+    return Split(list(ids), _numbered(names), side, f"table {path}")

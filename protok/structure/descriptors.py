@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 from protok.structure.backbone import Backbone
+from protok.structure.geometry import chain_frame, frames, linked, torsions
 
 #: CA atoms that are handled at a time: bounds memory for long chains.
 BLOCK = 512
@@ -22,7 +25,7 @@ def secondary_structure(structure: Backbone) -> np.ndarray:
     from biotite.structure import AtomArray, annotate_sse
 
     elements = np.full(len(structure), "", "<U1")
-    for rows in _complete(structure):
+    for rows in _chains(structure, complete=True):
         array = AtomArray(len(rows))
         array.coord = structure.coords[rows, 1]
         for kind, value in (("atom_name", "CA"), ("res_name", "ALA"), ("chain_id", "A")):
@@ -42,13 +45,8 @@ def secondary_structure(structure: Backbone) -> np.ndarray:
 
 def backbone_torsions(structure: Backbone) -> np.ndarray:
     """phi and psi of each residue, (L, 2) radians; NaN at ends and breaks."""
-    import torch
-
-    from protok.structure.geometry import linked, torsions
-
     angles = np.full((len(structure), 2), np.nan)
-    for chain in structure.chains:
-        rows = np.flatnonzero(structure.chain == chain)
+    for rows in _chains(structure):
         coords = torch.from_numpy(np.nan_to_num(structure.coords[rows]))
         bonded = linked(coords, torch.from_numpy(structure.mask[rows]))
         chain_angles, defined = torsions(coords, bonded)
@@ -59,8 +57,7 @@ def backbone_torsions(structure: Backbone) -> np.ndarray:
 def neighbours(structure: Backbone, radius: float) -> np.ndarray:
     """CA atoms of the same chain within a radius in Å, (L,) int."""
     count = np.zeros(len(structure), int)
-    for chain in structure.chains:
-        rows = np.flatnonzero(structure.chain == chain)
+    for rows in _chains(structure):
         ca = structure.coords[rows, 1].astype(np.float64)
         for begin in range(0, len(rows), BLOCK):
             apart = ((ca[begin : begin + BLOCK, None] - ca) ** 2).sum(2)
@@ -76,7 +73,7 @@ def half_sphere(structure: Backbone, radius: float = HALF_SPHERE) -> np.ndarray:
     from N, CA and C: few at the surface, many in the core (Hamelryck 2005, Proteins 59, 38).
     """
     count = np.full(len(structure), np.nan)
-    for rows in _complete(structure):
+    for rows in _chains(structure, complete=True):
         n, ca, c = structure.coords[rows, :3].astype(np.float64).transpose(1, 0, 2)
         # Away from the middle of N and C, tilted by their normal: where CB of an L-residue is.
         b, d = ca - n, c - ca
@@ -92,12 +89,8 @@ def half_sphere(structure: Backbone, radius: float = HALF_SPHERE) -> np.ndarray:
 
 def place_in_chain(structure: Backbone) -> np.ndarray:
     """CA of each residue in the frame of its chain (see `geometry.chain_frame`), (L, 3) Å."""
-    import torch
-
-    from protok.structure.geometry import chain_frame
-
     place = np.full((len(structure), 3), np.nan)
-    for rows in _complete(structure):
+    for rows in _chains(structure, complete=True):
         ca = torch.from_numpy(structure.coords[rows, 1].astype(np.float64))
         axes, centre = chain_frame(ca, torch.ones(len(rows), dtype=torch.bool))
         place[rows] = ((ca - centre) @ axes).numpy()
@@ -122,14 +115,8 @@ def windows(structure: Backbone, half: int) -> np.ndarray:
 
     NaN beyond the ends of the chain, beyond breaks, and where the residue is incomplete.
     """
-    import torch
-
-    from protok.structure.geometry import frames, linked
-
-    width = 2 * half + 1
-    around = np.full((len(structure), width, 4, 3), np.nan, np.float32)
-    for chain in structure.chains:
-        rows = np.flatnonzero(structure.chain == chain)
+    around = np.full((len(structure), 2 * half + 1, 4, 3), np.nan, np.float32)
+    for rows in _chains(structure):
         coords = torch.from_numpy(structure.coords[rows].astype(np.float64))
         mask = torch.from_numpy(structure.mask[rows])
         axes = frames(*torch.nan_to_num(coords[:, :3]).unbind(1)).numpy()
@@ -145,10 +132,9 @@ def windows(structure: Backbone, half: int) -> np.ndarray:
     return around
 
 
-def _complete(structure: Backbone):
-    """Yield the rows of the complete residues of each chain that has some."""
-    mask = structure.mask
+def _chains(structure: Backbone, complete: bool = False) -> Iterator[np.ndarray]:
+    """Yield the rows of the residues, or of the complete ones, of each chain that has some."""
     for chain in structure.chains:
-        rows = np.flatnonzero((structure.chain == chain) & mask)
+        rows = np.flatnonzero((structure.chain == chain) & (structure.mask | (not complete)))
         if len(rows):
             yield rows

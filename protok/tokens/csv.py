@@ -64,20 +64,8 @@ def _csv_chain(rows: list[tuple], path: str) -> Tokens:
     name, chain, *_, codebook, size, alphabet, _ = rows[0]
     _, _, index, icode, residues, ids, *_ = zip(*rows, strict=True)
     try:
-        numbers = {
-            "ids": [int(word) for word in ids],
-            "index": [int(word) for word in index],
-            "size": int(size),
-        }
+        numbers = {"ids": list(map(int, ids)), "index": list(map(int, index)), "size": int(size)}
     except ValueError as error:
         raise CorruptFile(str(error), AGAIN, file=path, chain=f"{name}_{chain}") from error
-    return record(
-        path,
-        name,
-        chain,
-        icode=icode,
-        sequence="".join(residues),
-        codebook=codebook,
-        alphabet=alphabet,
-        **numbers,
-    )
+    texts = {"sequence": "".join(residues), "icode": icode, "codebook": codebook, "alphabet": alphabet}
+    return record(path, name, chain, **numbers, **texts)

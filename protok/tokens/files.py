@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from protok.common.files import atomic
@@ -47,12 +48,11 @@ def save(tokens: Tokens | Iterable[Tokens], path: str | Path) -> None:
         tokens = [tokens]
     chains = (chain for structure in tokens for chain in structure.by_chain())
     with atomic(path, "wb") as handle:
-        if packed:
-            # Without name and time equal content gives equal files.
-            with gzip.GzipFile("", "wb", fileobj=handle, mtime=0) as inner:
-                _codec(kind)[0](chains, inner)
-        else:
-            _codec(kind)[0](chains, handle)
+        # Without name and time equal content gives equal files.
+        packer = gzip.GzipFile("", "wb", fileobj=handle, mtime=0) if packed else nullcontext(handle)
+        with packer as inner:
+            write, _ = _CODECS[kind]
+            write(chains, inner)
 
 
 def load(path: str | Path) -> list[Tokens]:
@@ -86,7 +86,8 @@ def scan(path: str | Path) -> Iterator[Tokens]:
             handle.seek(0)
             if not head:
                 raise TruncatedFile("the file is empty", again, file=str(path))
-            yield from _codec(kind)[1](handle, str(path))
+            _, read = _CODECS[kind]
+            yield from read(handle, str(path))
         except EOFError as error:
             raise TruncatedFile("the compressed data ends early", again, file=str(path)) from error
         except (gzip.BadGzipFile, zlib.error) as error:
@@ -113,11 +114,10 @@ def _format(path: str | Path) -> tuple[str, bool]:
 _SUFFIXES = {".fasta": "fasta", ".fa": "fasta", ".parquet": "parquet", ".csv": "csv", ".npz": "npz"}
 
 
-def _codec(kind: str):
-    """Writer (chains, handle) and reader (handle, path) of a format."""
-    return {
-        "fasta": (fasta.write_fasta, fasta.read_fasta),
-        "csv": (csv.write_csv, csv.read_csv),
-        "npz": (npz.write_npz, npz.read_npz),
-        "parquet": (write_parquet, read_parquet),
-    }[kind]
+#: Writer (chains, handle) and reader (handle, path) of each format.
+_CODECS = {
+    "fasta": (fasta.write_fasta, fasta.read_fasta),
+    "csv": (csv.write_csv, csv.read_csv),
+    "npz": (npz.write_npz, npz.read_npz),
+    "parquet": (write_parquet, read_parquet),
+}

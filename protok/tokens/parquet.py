@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from itertools import pairwise
-from typing import Self
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from protok.errors import CorruptFile
 from protok.tokens.tokens import Tokens, check_ends, record
 
 
-class ParquetWriter:
+class ParquetWriter(AbstractContextManager):
     """Append tokens to a Parquet file, a row group at a time.
 
     The file can be read once the writer is closed; leaving its `with` block closes it, after
@@ -58,9 +58,6 @@ class ParquetWriter:
         """Write the rest and the footer, without which the file cannot be read."""
         self.flush()
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_) -> None:
         self.close()

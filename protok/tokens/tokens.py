@@ -75,17 +75,8 @@ class Tokens:
         cls, backbone: Backbone, ids: np.ndarray, size: int, codebook: str, alphabet: str = ""
     ) -> Tokens:
         """Tokens for the residues of `backbone`, from which they take all but the codes."""
-        return cls(
-            ids=ids,
-            size=size,
-            codebook=codebook,
-            sequence=backbone.sequence,
-            chain=backbone.chain,
-            index=backbone.index,
-            icode=backbone.icode,
-            name=backbone.name,
-            alphabet=alphabet,
-        )
+        copied = {key: getattr(backbone, key) for key in ("sequence", "chain", "index", "icode", "name")}
+        return cls(ids=ids, size=size, codebook=codebook, alphabet=alphabet, **copied)
 
     @property
     def label(self) -> str:
@@ -126,14 +117,8 @@ class Tokens:
             return
         for chain in chains:
             rows = np.flatnonzero(self.chain == chain)
-            yield replace(
-                self,
-                ids=self.ids[rows],
-                sequence="".join(self.sequence[i] for i in rows),
-                chain=self.chain[rows],
-                index=self.index[rows],
-                icode=self.icode[rows],
-            )
+            columns = {key: getattr(self, key)[rows] for key in ("ids", "chain", "index", "icode")}
+            yield replace(self, sequence="".join(self.sequence[i] for i in rows), **columns)
 
 
 def _count(value: np.ndarray) -> str:

@@ -44,7 +44,7 @@ def assemble(table: Table, chains: str | None, name: str) -> Backbone:
     key = table.key[rows]
     if len(set(key.tolist())) < len(rows):
         owner = _merge(key, table, rows, picked, residue)
-    chosen, source = _conformers(table, rows, owner, picked, residue, slot, notes)
+    chosen, source = _conformers(table, rows, owner, picked, residue, notes)
 
     own = owner == np.arange(len(rows))
     heads = np.flatnonzero(own)
@@ -243,23 +243,17 @@ def _conformers(
     owner: np.ndarray,
     picked: np.ndarray,
     residue: np.ndarray,
-    slot: np.ndarray,
     notes: list[str],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose one atom a residue and slot.
+    """Choose one atom a residue and slot: its position in `picked`, and the run that names each run.
 
     The alternate location with the highest summed backbone occupancy is taken
     for all atoms of a residue, the first of equals; atoms without one go with
     any. Of several residues at one position the same sum decides.
-
-    Returns
-    -------
-    chosen : positions in `picked`
-    source : for each run, the run that gives its residue's name
     """
     source = np.arange(len(rows))
     home = owner[residue]
-    alt, names = table.alt[picked], table.name[rows]
+    alt, slot, names = table.alt[picked], table.slot[picked], table.name[rows]
     place = home * 4 + slot
     crowded = np.bincount(place, minlength=4 * len(rows)).reshape(-1, 4).max(axis=1, initial=0) > 1
     crowded[home[alt != b""]] = True
@@ -301,14 +295,9 @@ def _conformers(
 
 
 def _blank_placeholders(coords: np.ndarray, listed: np.ndarray, notes: list[str]) -> None:
-    """Turn coordinates that stand for "unknown" into NaN: 9999, or several atoms at 0, 0, 0.
+    """Make NaN of `coords` that stand for "unknown": 9999, or several atoms at 0, 0, 0.
 
-    Parameters
-    ----------
-    coords : (L, 4, 3)
-        Changed in place.
-    listed : (A, 3)
-        Those of the atoms that the file lists.
+    `listed` (A, 3) are those of the atoms that the file lists.
     """
     if len(listed) and np.abs(listed).max() < 9999 and (listed != 0).all():
         return  # as nearly always; NaN fails the comparison

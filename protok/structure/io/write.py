@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,11 +128,7 @@ def _hybrid36(value: int, width: int) -> str:
     rest = value - 10**width
     if not 0 <= rest < 2 * span:
         raise FormatError(f"the number {value} does not fit into the columns of PDB", _AS_MMCIF)
-    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    number, text = rest % span + 10 * 36 ** (width - 1), ""
-    for _ in range(width):
-        number, digit = divmod(number, 36)
-        text = digits[digit] + text
+    text = np.base_repr(rest % span + 10 * 36 ** (width - 1), 36)
     return text if rest < span else text.lower()
 
 
@@ -141,12 +138,9 @@ def _mmcif(backbone: Backbone) -> Iterator[str]:
     yield from (f"_atom_site.{item}\n" for item in _ITEMS)
     quoted = {chain: _quote(chain) for chain in backbone.chains}
     entity = {chain: i for i, chain in enumerate(quoted, 1)}
-    place = dict.fromkeys(quoted, 0)
-    sequence = []
     chains = backbone.chain.tolist()
-    for chain in chains:
-        place[chain] += 1
-        sequence.append(place[chain])
+    count = {chain: itertools.count(1) for chain in quoted}
+    sequence = [next(count[chain]) for chain in chains]
     serial = 0
     for i, atoms, bfactor in _residues(backbone):
         name, chain = NAMES.get(backbone.sequence[i], "UNK"), chains[i]

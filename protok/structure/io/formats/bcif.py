@@ -110,14 +110,6 @@ def _decode(data: dict, rows: int) -> np.ndarray:
     return values
 
 
-def _byte_array(values: bytes, step: dict, rows: int) -> np.ndarray:
-    return np.frombuffer(values, _TYPES[step["type"]])
-
-
-def _fixed_point(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
-    return values / float(step["factor"])
-
-
 def _interval(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
     width = (step["max"] - step["min"]) / (step["numSteps"] - 1)
     return step["min"] + values * float(width)
@@ -129,10 +121,6 @@ def _run_length(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
     if counts.min(initial=0) < 0 or counts.sum() > rows + 1:
         raise ValueError("run lengths do not fit the number of rows")
     return np.repeat(values[::2], counts)
-
-
-def _delta(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
-    return np.cumsum(values, dtype=np.int64) + int(step["origin"])
 
 
 def _integer_packing(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
@@ -157,11 +145,11 @@ def _string_array(values: bytes, step: dict, rows: int) -> np.ndarray:
 
 
 _STEPS = {
-    "ByteArray": _byte_array,
-    "FixedPoint": _fixed_point,
+    "ByteArray": lambda values, step, rows: np.frombuffer(values, _TYPES[step["type"]]),
+    "FixedPoint": lambda values, step, rows: values / float(step["factor"]),
     "IntervalQuantization": _interval,
     "RunLength": _run_length,
-    "Delta": _delta,
+    "Delta": lambda values, step, rows: np.cumsum(values, dtype=np.int64) + int(step["origin"]),
     "IntegerPacking": _integer_packing,
     "StringArray": _string_array,
 }

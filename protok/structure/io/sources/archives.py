@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -28,17 +29,8 @@ SEPARATOR = "::"
 
 _BLOCK = 2**20
 #: What the standard library raises on damaged archives, and on encrypted ones.
-_DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,
-    OverflowError,
-)
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error)
+_DAMAGE += (EOFError, OSError, ValueError, RuntimeError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -186,21 +178,13 @@ def _wanted(name: str) -> bool:
     return is_structure(last) and not last.startswith(".")
 
 
-_HELD = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-)
-
-
 class _Header(tarfile.TarInfo):
     """A header of a tar archive that is refused if damaged, where tarfile would just end."""
 
     def _block(self, count):
-        # Back to where the reader was means for ever; long names are held in memory.
-        if count < 0 or (count > _BLOCK and self.type in _HELD):
+        # Back to where the reader was means for ever; long names (types L, K) and pax headers
+        # (x, g, X) are held in memory.
+        if count < 0 or (count > _BLOCK and self.type in b"LKxgX"):
             raise tarfile.HeaderError(f"a header of {count} bytes")
         return super()._block(count)  # pyright: ignore[reportAttributeAccessIssue]: not in typeshed
 
@@ -229,25 +213,22 @@ def _walk_tar(path: Path) -> Walk:
                 archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
                 archive.pax_headers = {}
                 if info.isfile() and _wanted(info.name):
-                    yield Member(info.name, info.size), _tar_reader(archive, info)
+                    yield Member(info.name, info.size), partial(_read_tar, archive, info)
 
 
-def _tar_reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[int], bytes]:
-    def read(limit: int) -> bytes:
-        if info.issparse() and info.size > content.STEP:  # holes cost nothing in the archive
-            raise FormatError(f"a sparse file of {in_words(info.size)}", "pack it without --sparse")
-        pieces, left = [], min(limit, info.size)
-        file = archive.extractfile(info)
-        assert file is not None  # as of every member that is a file
-        with file:
-            while left and (piece := file.read(min(left, _BLOCK))):
-                pieces.append(piece)
-                left -= len(piece)
-        if left:
-            raise CorruptFile("the archive ends inside of this member", "fetch it again")
-        return b"".join(pieces)
-
-    return read
+def _read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo, limit: int) -> bytes:
+    if info.issparse() and info.size > content.STEP:  # holes cost nothing in the archive
+        raise FormatError(f"a sparse file of {in_words(info.size)}", "pack it without --sparse")
+    pieces, left = [], min(limit, info.size)
+    file = archive.extractfile(info)
+    assert file is not None  # as of every member that is a file
+    with file:
+        while left and (piece := file.read(min(left, _BLOCK))):
+            pieces.append(piece)
+            left -= len(piece)
+    if left:
+        raise CorruptFile("the archive ends inside of this member", "fetch it again")
+    return b"".join(pieces)
 
 
 def _walk_zip(path: Path) -> Walk:
@@ -255,22 +236,19 @@ def _walk_zip(path: Path) -> Walk:
         for info in archive.infolist():
             link = stat.S_ISLNK(info.external_attr >> 16)
             if not link and not info.is_dir() and _wanted(info.filename):
-                yield Member(info.filename, info.file_size), _zip_reader(archive, info)
+                yield Member(info.filename, info.file_size), partial(_read_zip, archive, info)
 
 
-def _zip_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[int], bytes]:
-    def read(limit: int) -> bytes:
-        if info.flag_bits & 1:
-            raise FormatError("encrypted", "unpack the archive by hand")
-        if info.file_size > max(content.STEP, RATIO * info.compress_size):
-            raise bomb(info.compress_size, info.file_size)
-        try:
-            with archive.open(info) as file:
-                return file.read(limit)
-        except Exception as error:  # each decompressor has its own
-            raise _corrupt(error) from error
-
-    return read
+def _read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
+    if info.flag_bits & 1:
+        raise FormatError("encrypted", "unpack the archive by hand")
+    if info.file_size > max(content.STEP, RATIO * info.compress_size):
+        raise bomb(info.compress_size, info.file_size)
+    try:
+        with archive.open(info) as file:
+            return file.read(limit)
+    except Exception as error:  # each decompressor has its own
+        raise _corrupt(error) from error
 
 
 def _walk_foldcomp(path: Path) -> Walk:
@@ -278,12 +256,12 @@ def _walk_foldcomp(path: Path) -> Walk:
 
     with open(path, "rb") as file:
         for name, offset, size in entries(path):
+            yield Member(name, size), partial(_read_piece, file, offset, size)
 
-            def read(limit: int, offset=offset, size=size) -> bytes:
-                file.seek(offset)
-                return file.read(min(limit, size))
 
-            yield Member(name, size), read
+def _read_piece(file: BinaryIO, offset: int, size: int, limit: int) -> bytes:
+    file.seek(offset)
+    return file.read(min(limit, size))
 
 
 def _unpacked(file: BinaryIO) -> BinaryIO | _Stream:
