@@ -31,9 +31,7 @@ def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, count = None, 0
     with atomic(folder / "corpus.jsonl") as handle:
-        for structure in tokens:
-            if not len(structure):
-                continue
+        for structure in filter(len, tokens):
             vocabulary = vocabulary or Vocabulary.of(structure)
             line = {
                 "name": structure.name,
@@ -74,26 +72,21 @@ def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | P
         If there are none.
     """
     book, lines, letters = None, [], []
-    for structure in tokens:
-        for chain in structure.by_chain():
-            if not len(chain):
-                continue
-            book = book or chain.codebook
-            if chain.codebook != book:
-                raise CodebookMismatch(
-                    f"tokens of {book} and of {chain.codebook}",
-                    "write those of one codebook",
-                    file=chain.name,
-                )
-            if chain.size > len(AMINO_ACIDS):
-                raise Unsupported(
-                    f"{chain.codebook} has {chain.size} codes, and there are {len(AMINO_ACIDS)} letters",
-                    "use the ids, or an alphabet such as 3di",
-                )
-            header = ">" + "_".join(chain.label.split())
-            coded = "".join("X" if i < 0 else AMINO_ACIDS[i] for i in chain.ids.tolist())
-            letters.append(f"{header}\n{coded}\n")
-            lines.append(f"{header}\n{chain.sequence}\n")
+    for chain in (chain for structure in tokens for chain in structure.by_chain() if len(chain)):
+        book = book or chain.codebook
+        if chain.codebook != book:
+            raise CodebookMismatch(
+                f"tokens of {book} and of {chain.codebook}", "write those of one codebook", file=chain.name
+            )
+        if chain.size > len(AMINO_ACIDS):
+            raise Unsupported(
+                f"{chain.codebook} has {chain.size} codes, and there are {len(AMINO_ACIDS)} letters",
+                "use the ids, or an alphabet such as 3di",
+            )
+        header = ">" + "_".join(chain.label.split())
+        coded = "".join("X" if i < 0 else AMINO_ACIDS[i] for i in chain.ids.tolist())
+        letters.append(f"{header}\n{coded}\n")
+        lines.append(f"{header}\n{chain.sequence}\n")
     if book is None:
         raise NoProtein("holds no tokens", "encode some structures first")
     with atomic(path) as handle:

@@ -54,7 +54,8 @@ class Tokens:
         for key, kind in (("ids", None), ("chain", str), ("index", np.int32), ("icode", str)):
             value = np.asarray(getattr(self, key), dtype=kind)
             if value.shape != (n,):
-                raise ValueError(f"{_count(value)} {key} for {n} residues")
+                count = len(value) if value.ndim == 1 else f"{value.shape} (not one a residue)"
+                raise ValueError(f"{count} {key} for {n} residues")
             object.__setattr__(self, key, value)
         wrong = (self.ids < -1) | (self.ids >= self.size)
         if wrong.any():
@@ -119,10 +120,6 @@ class Tokens:
             rows = np.flatnonzero(self.chain == chain)
             columns = {key: getattr(self, key)[rows] for key in ("ids", "chain", "index", "icode")}
             yield replace(self, sequence="".join(self.sequence[i] for i in rows), **columns)
-
-
-def _count(value: np.ndarray) -> str:
-    return str(len(value)) if value.ndim == 1 else f"{value.shape} (not one a residue)"
 
 
 def record(path: str, name: str, chain: str, **fields) -> Tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 
 import numpy as np
 
@@ -85,30 +86,20 @@ def _word(value: bytes) -> str:
 _OTHER, _NUCLEOTIDE, _WATER, _UNKNOWN = range(4)
 
 
-class _Codes(dict):
-    """Residue name as in the file to its class or, if it is an amino acid, its letter."""
-
-    def __init__(self, *letters: dict[str, str]):
-        self.letters = letters
-
-    def __missing__(self, written: bytes) -> int:
-        name = _name(written)
-        letter = next((letters[name] for letters in self.letters if name in letters), "")
-        if name == "UNK":
-            code = _UNKNOWN
-        elif letter:
-            code = ord(letter)
-        else:
-            code = _NUCLEOTIDE if name in NUCLEOTIDES else _WATER if name in WATER else _OTHER
-        if len(self) < 10_000:
-            self[written] = code
-        return code
-
-    def of(self, names: list[bytes]) -> np.ndarray:
-        return np.frombuffer(bytes(map(self.__getitem__, names)), np.uint8)
+@lru_cache(10_000)
+def _code(written: bytes, hetero: bool) -> int:
+    """Class of a residue name as in the file or, if it is an amino acid, its letter."""
+    name = _name(written)
+    if name == "UNK":
+        return _UNKNOWN
+    letter = LETTERS.get(name, "") if hetero else FORCE_FIELD.get(name) or LETTERS.get(name, "")
+    if letter:
+        return ord(letter)
+    return _NUCLEOTIDE if name in NUCLEOTIDES else _WATER if name in WATER else _OTHER
 
 
-_ATOM, _HETATM = _Codes(FORCE_FIELD, LETTERS), _Codes(LETTERS)
+def _codes(names: list[bytes], hetero: bool) -> np.ndarray:
+    return np.frombuffer(bytes(_code(name, hetero) for name in names), np.uint8)
 
 
 def _name(written: bytes) -> str:
@@ -118,12 +109,12 @@ def _name(written: bytes) -> str:
 def _protein(table: Table, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return each residue's letter (bytes) and whether it is part of a protein chain."""
     names = table.name.tolist()
-    code = _ATOM.of(names)
+    code = _codes(names, hetero=False)
     if not table.hetero.any():
         if code.min(initial=255) > _UNKNOWN and (table.polymer != 0).all():
             return code, np.ones(len(code), bool)  # amino acids and nothing else
     else:
-        code = np.where(table.hetero, _HETATM.of(names), code)
+        code = np.where(table.hetero, _codes(names, hetero=True), code)
 
     present = np.zeros((len(code), 4), bool)
     present[table.residue, table.slot] = True

@@ -187,18 +187,9 @@ def to_biopython(backbone: Backbone) -> Structure:
         model[chain].add(residues[-1])
     rows = zip(*(column.tolist() for column in _present(backbone)), strict=True)
     for serial, (residue, slot) in enumerate(rows, start=1):
-        residues[residue].add(
-            Atom(
-                ATOMS[slot],
-                backbone.coords[residue, slot].copy(),
-                float(backbone.bfactor[residue]),
-                1.0,
-                " ",
-                f" {ATOMS[slot]:<3}",
-                serial,
-                element=ATOMS[slot][0],
-            )
-        )
+        name, place, bfactor = ATOMS[slot], backbone.coords[residue, slot].copy(), backbone.bfactor[residue]
+        atom = Atom(name, place, float(bfactor), 1.0, " ", f" {name:<3}", serial, element=name[0])
+        residues[residue].add(atom)
     return structure
 
 
@@ -254,8 +245,9 @@ def from_biopython(entity: Structure | Model | Chain, model: int = 1) -> Backbon
                         numbers = atom.get_occupancy(), atom.get_bfactor(), atom.get_coord()
                         atoms.append((len(residues), slot, atom.get_altloc(), *numbers))
                 residues.append((residue.resname, str(chain.id), number, icode, hetero != " "))
-    columns = (list(zip(*rows, strict=True)) or [()] * width for rows, width in ((residues, 5), (atoms, 6)))
-    return _assembled(name, *columns, notes)
+    residues = list(zip(*residues, strict=True)) or [()] * 5
+    atoms = list(zip(*atoms, strict=True)) or [()] * 6
+    return _assembled(name, residues, atoms, notes)
 
 
 def to_pyg(backbone: Backbone) -> Data:

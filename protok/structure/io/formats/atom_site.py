@@ -142,14 +142,13 @@ def _text(run: dict[str, np.ndarray], *tags: str) -> np.ndarray | None:
     columns = [run[tag] for tag in tags if tag in run]
     if not columns:
         return None
-    values, *others = map(_as_text, columns)
+    values, *others = (
+        column if column.dtype.kind == "S" else np.where(_null(column), b"", column.astype("S"))
+        for column in columns
+    )
     for more in others:
         values = np.where(_null(values), more, values)
     return np.where(_null(values), b"", values)
-
-
-def _as_text(values: np.ndarray) -> np.ndarray:
-    return values if values.dtype.kind == "S" else np.where(_null(values), b"", values.astype("S"))
 
 
 def _integers(values: np.ndarray | None, count: int) -> np.ndarray:

@@ -110,11 +110,6 @@ def _decode(data: dict, rows: int) -> np.ndarray:
     return values
 
 
-def _interval(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
-    width = (step["max"] - step["min"]) / (step["numSteps"] - 1)
-    return step["min"] + values * float(width)
-
-
 def _run_length(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
     counts = values[1::2].astype(np.int64)
     # A forged count must not become an array of that size.
@@ -147,7 +142,9 @@ def _string_array(values: bytes, step: dict, rows: int) -> np.ndarray:
 _STEPS = {
     "ByteArray": lambda values, step, rows: np.frombuffer(values, _TYPES[step["type"]]),
     "FixedPoint": lambda values, step, rows: values / float(step["factor"]),
-    "IntervalQuantization": _interval,
+    "IntervalQuantization": lambda values, step, rows: (
+        step["min"] + values * float((step["max"] - step["min"]) / (step["numSteps"] - 1))
+    ),
     "RunLength": _run_length,
     "Delta": lambda values, step, rows: np.cumsum(values, dtype=np.int64) + int(step["origin"]),
     "IntegerPacking": _integer_packing,

@@ -6,6 +6,7 @@ own order, twice: once to list what it holds, once to hand out the contents that
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import stat
@@ -103,7 +104,10 @@ def read_members(
                 continue
             del missing[member.name]
             try:
-                data: bytes | ProtokError = _bounded(member, read, limit)
+                # The size that the archive states may be a lie.
+                data = b"" if member.size > limit else read(limit + 1)
+                if max(member.size, len(data)) > limit:
+                    raise CorruptFile(f"holds more than {in_words(limit)}", TOO_LARGE)
             except ProtokError as error:
                 data = error
             except _DAMAGE as error:
@@ -119,18 +123,8 @@ def read_members(
         yield name, type(damage)(damage.found, damage.remedy)
 
 
-def _bounded(member: Member, read: Callable[[int], bytes], limit: int) -> bytes:
-    refusal = CorruptFile(f"holds more than {in_words(limit)}", TOO_LARGE)
-    if member.size > limit:
-        raise refusal
-    data = read(limit + 1)
-    if len(data) > limit:  # the size that the archive states may be a lie
-        raise refusal
-    return data
-
-
-def _corrupt(error: Exception) -> CorruptFile:
-    return CorruptFile(f"damaged archive ({type(error).__name__}: {error})", "fetch it again")
+def _corrupt(error: Exception, file: str = "") -> CorruptFile:
+    return CorruptFile(f"damaged archive ({type(error).__name__}: {error})", "fetch it again", file=file)
 
 
 def _kind(path: Path) -> Callable[[Path], Walk] | None:
@@ -168,9 +162,7 @@ def _walk(path: Path) -> Walk:
         error.file = error.file or str(path)
         raise
     except _DAMAGE as error:
-        failure = _corrupt(error)
-        failure.file = str(path)
-        raise failure from error
+        raise _corrupt(error, str(path)) from error
 
 
 def _wanted(name: str) -> bool:
@@ -269,8 +261,6 @@ def _unpacked(file: BinaryIO) -> BinaryIO | _Stream:
     head = file.read(4)
     file.seek(0)
     if head.startswith(b"\x1f\x8b"):
-        import gzip
-
         return _Stream(file, gzip.GzipFile(fileobj=file))
     if head.startswith(b"BZh"):
         import bz2

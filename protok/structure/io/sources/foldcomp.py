@@ -37,9 +37,7 @@ def entries(path: Path) -> Iterator[tuple[str, int, int]]:
         contextlib.suppress(FileNotFoundError),
         open(f"{path}.lookup", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        for line in file:
-            key, name = line.rstrip("\n").split("\t")[:2]
-            names[key] = name
+        names = dict(line.rstrip("\n").split("\t")[:2] for line in file)
     try:
         with open(f"{path}.index", encoding="ascii") as file:
             rows = [line.split() for line in file]
@@ -96,15 +94,13 @@ class _Helper:
             self.requests.flush()
             status, size = _LENGTH.unpack(self._receive(_LENGTH.size))
             return status, self._receive(size)
-        except (OSError, EOFError, TimeoutError) as error:
+        except BaseException as error:  # on Ctrl-C too: the answer would be taken for the next one's
             self.process.kill()
             code = self.process.wait()
+            if not isinstance(error, OSError | EOFError):
+                raise
             end = "it took too long" if isinstance(error, TimeoutError) else f"exit code {code}"
             return _REFUSED, f"the library broke down on it: {end}".encode()
-        except BaseException:  # Ctrl-C: the answer on its way would be taken for the next one's
-            self.process.kill()
-            self.process.wait()
-            raise
 
     def _receive(self, size: int) -> bytes:
         pieces, handle = [], self.answers.fileno()
