@@ -115,20 +115,14 @@ class Backbone:
         picked = np.arange(len(self))[key]
         if picked.ndim != 1:
             raise TypeError("select residues by slice, mask or list of integers")
-        return replace(
-            self,
-            coords=self.coords[picked],
-            sequence="".join(self.sequence[i] for i in picked),
-            chain=self.chain[picked],
-            index=self.index[picked],
-            icode=self.icode[picked],
-            bfactor=self.bfactor[picked],
-        )
+        keys = ("coords", "chain", "index", "icode", "bfactor")
+        columns = {key: getattr(self, key)[picked] for key in keys}
+        return replace(self, sequence="".join(self.sequence[i] for i in picked), **columns)
 
     @property
     def mask(self) -> np.ndarray:
         """(L,) bool: N, CA and C are all present, so the residue has a frame."""
-        return np.isfinite(self.coords[:, :3]).all(axis=(1, 2))
+        return np.all(np.isfinite(self.coords[:, :3]), axis=(1, 2))
 
     @property
     def chains(self) -> list[str]:

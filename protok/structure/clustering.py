@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,40 +90,31 @@ def cluster(sequences: Sequence[str], identity: float = 0.3, method: str = "auto
     """
     if method not in METHODS:
         raise FormatError(f"split method {method!r}", f"it is one of {', '.join(METHODS)}")
-    clean = [_clean(sequence) for sequence in sequences]
+    clean = ["".join(r if r in AMINO_ACIDS else "X" for r in sequence.upper()) for sequence in sequences]
     # A chain of unknown residues is like no other, even if equal.
     keys = [s if s.strip("X") else f"#{n}" for n, s in enumerate(clean)]
-    unique = list(dict.fromkeys(keys))
-    known = [key for key in unique if not key.startswith("#")]
-    found = None
+    known = [key for key in dict.fromkeys(keys) if not key.startswith("#")]
+    heads = None
     if method != "kmers" and shutil.which("mmseqs"):
         try:
-            found = by_mmseqs(known, identity)
+            heads = by_mmseqs(known, identity)
         except subprocess.CalledProcessError as error:
-            said = (error.stderr or error.stdout or "").strip().splitlines()
-            reason = f"mmseqs failed ({said[-1] if said else error.returncode})"
+            output = (error.stderr or error.stdout or "").strip().splitlines()
+            reason = f"mmseqs failed ({output[-1] if output else error.returncode})"
             if method == "mmseqs":
                 raise FormatError(reason, "use split.method=kmers") from error
             warnings.warn(f"{reason}; clustering by k-mers instead", SplitWarning, stacklevel=2)
     elif method == "mmseqs":
         raise FormatError("there is no mmseqs on the PATH", "use split.method=kmers")
-    used = "kmers" if found is None else "mmseqs"
-    if found is None:
-        found = by_kmers(known, identity)
-    label = dict(zip(known, (int(x) for x in found), strict=True))
-    lone = len(known)
-    for key in unique:
-        if key not in label:
-            label[key], lone = lone, lone + 1
-    return _numbered([label[key] for key in keys]), used
+    used = "kmers" if heads is None else "mmseqs"
+    if heads is None:
+        heads = by_kmers(known, identity)
+    label = dict(zip(known, heads.tolist(), strict=True))
+    return _numbered([label.get(key, key) for key in keys]), used
 
 
-def _clean(sequence: str) -> str:
-    return "".join(r if r in AMINO_ACIDS else "X" for r in sequence.upper())
-
-
-def _numbered(labels: Sequence[int]) -> np.ndarray:
-    order: dict[int, int] = {}
+def _numbered(labels: Sequence[Hashable]) -> np.ndarray:
+    order: dict[Hashable, int] = {}
     return np.array([order.setdefault(x, len(order)) for x in labels], dtype=np.int64)
 
 
@@ -141,24 +132,9 @@ def by_mmseqs(sequences: Sequence[str], identity: float) -> np.ndarray:
         fasta = Path(folder, "in.fasta")
         with atomic(fasta) as handle:
             handle.writelines(f">{n}\n{s}\n" for n, s in enumerate(sequences))
+        options = f"--min-seq-id {identity} -c {COVERAGE} --cov-mode 0 -v 1 --threads {os.cpu_count() or 1}"
         subprocess.run(
-            [
-                "mmseqs",
-                "easy-cluster",
-                str(fasta),
-                str(Path(folder, "out")),
-                str(Path(folder, "tmp")),
-                "--min-seq-id",
-                str(identity),
-                "-c",
-                str(COVERAGE),
-                "--cov-mode",
-                "0",
-                "-v",
-                "1",
-                "--threads",
-                str(os.cpu_count() or 1),
-            ],
+            ["mmseqs", "easy-cluster", fasta, Path(folder, "out"), Path(folder, "tmp"), *options.split()],
             check=True,
             capture_output=True,
             text=True,
@@ -181,7 +157,7 @@ def by_kmers(sequences: Sequence[str], identity: float) -> np.ndarray:
     Sequences of less than about ten residues are linked only if equal.
     """
     from biotite.sequence import ProteinSequence
-    from biotite.sequence.align import KmerTable, SubstitutionMatrix
+    from biotite.sequence.align import KmerTable, SubstitutionMatrix  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
     root = np.arange(len(sequences))
     if not (lengths := [len(s) for s in sequences]) or max(lengths) < WORD:
@@ -212,15 +188,15 @@ def _find(root: np.ndarray, n: int) -> int:
 def _scorer(matrix) -> Callable:
     """Score of two sequences from a seed, a pair of positions, along its diagonal."""
     try:
-        from biotite.sequence.align import SeedExtension
+        from biotite.sequence.align import SeedExtension  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
     except ImportError:  # biotite 1
-        from biotite.sequence.align import align_local_ungapped
+        from biotite.sequence.align import align_local_ungapped  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
-        return lambda first, second, seed: align_local_ungapped(
-            first, second, matrix, seed, DROP, score_only=True
+        return lambda first, other, seed: align_local_ungapped(
+            first, other, matrix, seed, DROP, score_only=True
         )
     extension = SeedExtension(matrix, DROP)
-    return lambda first, second, seed: extension.align(first, second, seed, score_only=True)
+    return lambda first, other, seed: extension.align(first, other, seed, score_only=True)
 
 
 def _candidates(table, chains, n, unknown, root, score) -> list[tuple[int, int]]:
@@ -243,19 +219,19 @@ def _candidates(table, chains, n, unknown, root, score) -> list[tuple[int, int]]
     return [(other, diagonal) for other, (_, diagonal) in ranked]
 
 
-def _alike(one, other, diagonal: int, matrix, identity: float) -> bool:
-    from biotite.sequence.align import align_banded
+def _alike(first, second, diagonal: int, matrix, identity: float) -> bool:
+    from biotite.sequence.align import align_banded  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
     band = diagonal - BAND, diagonal + BAND
-    found = align_banded(
-        one, other, matrix=matrix, band=band, gap_penalty=(-11, -1), local=True, max_number=1
+    alignments = align_banded(
+        first, second, matrix=matrix, band=band, gap_penalty=(-11, -1), local=True, max_number=1
     )
-    pairs = found[0].trace
+    pairs = alignments[0].trace
     pairs = pairs[(pairs >= 0).all(axis=1)]
     span = pairs[-1] - pairs[0] + 1
-    if min(span[0] / len(one), span[1] / len(other)) < COVERAGE:
+    if min(span[0] / len(first), span[1] / len(second)) < COVERAGE:
         return False
-    return float((one.code[pairs[:, 0]] == other.code[pairs[:, 1]]).mean()) >= identity
+    return float((first.code[pairs[:, 0]] == second.code[pairs[:, 1]]).mean()) >= identity
 
 
 def assign(clusters: np.ndarray, valid: float, test: float, seed: int = 0) -> np.ndarray:
@@ -302,7 +278,7 @@ def assign(clusters: np.ndarray, valid: float, test: float, seed: int = 0) -> np
         to = max(room, key=lambda s: room[s] / want[s])
         if 0 < size[c] <= 1.5 * room[to]:
             side[clusters == label[c]] = to
-            room[to] -= size[c]
+            room[to] -= int(size[c])
     spare = [c for c in order[size[order].argsort(kind="stable")] if room]
     for to in want:
         left = [c for c in spare if (side[clusters == label[c]] == "train").all()]
@@ -371,5 +347,4 @@ def read_split(path: str | Path, ids: Sequence[str]) -> Split:
             file=str(path),
         )
     names = [rows.get(i, {}).get("cluster") or i for i in ids]
-    numbers = dict(zip(dict.fromkeys(names), range(len(names)), strict=False))
-    return Split(list(ids), np.array([numbers[x] for x in names]), side, f"table {path}")
+    return Split(list(ids), _numbered(names), side, f"table {path}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 from protok.structure.backbone import Backbone
+from protok.structure.geometry import chain_frame, frames, linked, torsions
 
 #: CA atoms that are handled at a time: bounds memory for long chains.
 BLOCK = 512
@@ -21,45 +24,40 @@ def secondary_structure(structure: Backbone) -> np.ndarray:
     """
     from biotite.structure import AtomArray, annotate_sse
 
-    found = np.full(len(structure), "", "<U1")
-    for rows in _complete(structure):
+    elements = np.full(len(structure), "", "<U1")
+    for rows in _chains(structure, complete=True):
         array = AtomArray(len(rows))
         array.coord = structure.coords[rows, 1]
-        array.atom_name[:], array.res_name[:], array.chain_id[:] = "CA", "ALA", "A"
+        for kind, value in (("atom_name", "CA"), ("res_name", "ALA"), ("chain_id", "A")):
+            array.get_annotation(kind)[:] = value
         array.res_id = np.arange(len(rows))
         with warnings.catch_warnings():
             # Chains of a few residues have no elements.
             warnings.simplefilter("ignore")
-            elements = annotate_sse(array)
-        if elements.dtype.kind == "i":  # numbers from biotite 2 on
-            from biotite.structure import PSeaElement
+            symbols = annotate_sse(array)
+        if symbols.dtype.kind == "i":  # numbers from biotite 2 on
+            from biotite.structure import PSeaElement  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
-            elements = PSeaElement.to_symbols(elements)
-        found[rows] = elements
-    return found
+            symbols = PSeaElement.to_symbols(symbols)
+        elements[rows] = symbols
+    return elements
 
 
 def backbone_torsions(structure: Backbone) -> np.ndarray:
     """phi and psi of each residue, (L, 2) radians; NaN at ends and breaks."""
-    import torch
-
-    from protok.structure.geometry import linked, torsions
-
-    found = np.full((len(structure), 2), np.nan)
-    for chain in structure.chains:
-        rows = np.flatnonzero(structure.chain == chain)
+    angles = np.full((len(structure), 2), np.nan)
+    for rows in _chains(structure):
         coords = torch.from_numpy(np.nan_to_num(structure.coords[rows]))
         bonded = linked(coords, torch.from_numpy(structure.mask[rows]))
-        angles, defined = torsions(coords, bonded)
-        found[rows] = np.where(defined.numpy(), angles.numpy(), np.nan)[:, :2]
-    return found
+        chain_angles, defined = torsions(coords, bonded)
+        angles[rows] = np.where(defined.numpy(), chain_angles.numpy(), np.nan)[:, :2]
+    return angles
 
 
 def neighbours(structure: Backbone, radius: float) -> np.ndarray:
     """CA atoms of the same chain within a radius in Å, (L,) int."""
     count = np.zeros(len(structure), int)
-    for chain in structure.chains:
-        rows = np.flatnonzero(structure.chain == chain)
+    for rows in _chains(structure):
         ca = structure.coords[rows, 1].astype(np.float64)
         for begin in range(0, len(rows), BLOCK):
             apart = ((ca[begin : begin + BLOCK, None] - ca) ** 2).sum(2)
@@ -75,7 +73,7 @@ def half_sphere(structure: Backbone, radius: float = HALF_SPHERE) -> np.ndarray:
     from N, CA and C: few at the surface, many in the core (Hamelryck 2005, Proteins 59, 38).
     """
     count = np.full(len(structure), np.nan)
-    for rows in _complete(structure):
+    for rows in _chains(structure, complete=True):
         n, ca, c = structure.coords[rows, :3].astype(np.float64).transpose(1, 0, 2)
         # Away from the middle of N and C, tilted by their normal: where CB of an L-residue is.
         b, d = ca - n, c - ca
@@ -91,12 +89,8 @@ def half_sphere(structure: Backbone, radius: float = HALF_SPHERE) -> np.ndarray:
 
 def place_in_chain(structure: Backbone) -> np.ndarray:
     """CA of each residue in the frame of its chain (see `geometry.chain_frame`), (L, 3) Å."""
-    import torch
-
-    from protok.structure.geometry import chain_frame
-
     place = np.full((len(structure), 3), np.nan)
-    for rows in _complete(structure):
+    for rows in _chains(structure, complete=True):
         ca = torch.from_numpy(structure.coords[rows, 1].astype(np.float64))
         axes, centre = chain_frame(ca, torch.ones(len(rows), dtype=torch.bool))
         place[rows] = ((ca - centre) @ axes).numpy()
@@ -121,14 +115,8 @@ def windows(structure: Backbone, half: int) -> np.ndarray:
 
     NaN beyond the ends of the chain, beyond breaks, and where the residue is incomplete.
     """
-    import torch
-
-    from protok.structure.geometry import frames, linked
-
-    width = 2 * half + 1
-    found = np.full((len(structure), width, 4, 3), np.nan, np.float32)
-    for chain in structure.chains:
-        rows = np.flatnonzero(structure.chain == chain)
+    around = np.full((len(structure), 2 * half + 1, 4, 3), np.nan, np.float32)
+    for rows in _chains(structure):
         coords = torch.from_numpy(structure.coords[rows].astype(np.float64))
         mask = torch.from_numpy(structure.mask[rows])
         axes = frames(*torch.nan_to_num(coords[:, :3]).unbind(1)).numpy()
@@ -140,14 +128,13 @@ def windows(structure: Backbone, half: int) -> np.ndarray:
         inside &= (piece[at] == piece[:, None]) & mask.numpy()[:, None]
         x = coords.numpy()
         local = np.einsum("iwak,ikj->iwaj", x[at] - x[:, None, None, 1], axes)
-        found[rows] = np.where(inside[..., None, None], local, np.nan)
-    return found
+        around[rows] = np.where(inside[..., None, None], local, np.nan)
+    return around
 
 
-def _complete(structure: Backbone):
-    """Yield the rows of the complete residues of each chain that has some."""
-    mask = structure.mask
+def _chains(structure: Backbone, complete: bool = False) -> Iterator[np.ndarray]:
+    """Yield the rows of the residues, or of the complete ones, of each chain that has some."""
     for chain in structure.chains:
-        rows = np.flatnonzero((structure.chain == chain) & mask)
+        rows = np.flatnonzero((structure.chain == chain) & (structure.mask | (not complete)))
         if len(rows):
             yield rows

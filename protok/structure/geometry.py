@@ -159,10 +159,10 @@ def neighbours(
                 continue
             d = distances(points[rows], points[columns])
             d[torch.arange(len(rows)), torch.searchsorted(columns, rows)] = torch.inf
-            found = d.topk(take, largest=False, sorted=True)
-            enough = found.values[:, -1] <= reach
+            nearest = d.topk(take, largest=False, sorted=True)
+            enough = nearest.values[:, -1] <= reach
             sure = there[rows[enough]]
-            index[sure, :take] = there[columns[found.indices[enough]]]
+            index[sure, :take] = there[columns[nearest.indices[enough]]]
             valid[sure, :take] = True
             rows = rows[~enough]
             if not len(rows):
@@ -213,7 +213,7 @@ def density_moments(
                 column = torch.cat([p, powers[:, :1]], 1).T
             # 1 - (d/r)^2 of all pairs by one product of matrices.
             mine = torch.cat([2 * here, r**2 - here.square().sum(1, keepdim=True)], 1)
-            inside = torch.addmm(square / -(r**2), mine / r**2, column)
+            inside = torch.addmm(square.div(-(r**2)), mine / r**2, column)
             sums.append(inside.clamp_(min=0).square_() @ powers)
         out[there[rows]] = seen_moments(torch.stack(sums[::-1], 1), here, turns[rows], radii)
     return out.flatten(1)

@@ -64,12 +64,12 @@ def neighbours(
     b, longest, _ = ca.shape
     apart = distances(ca, ca).masked_fill(~mask[:, None], torch.inf)
     apart.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    found = apart.topk(min(k, longest), largest=False, sorted=True)
+    nearest = apart.topk(min(k, longest), largest=False, sorted=True)
     own = torch.arange(b * longest, device=ca.device).view(b, longest, 1)
     index, valid = own.repeat(1, 1, k), mask.new_zeros(b, longest, k)
-    real = found.values.isfinite() & mask[..., None]
+    real = nearest.values.isfinite() & mask[..., None]
     first = own[:, :1]
-    index[..., : min(k, longest)] = torch.where(real, found.indices + first, own)
+    index[..., : min(k, longest)] = torch.where(real, nearest.indices + first, own)
     valid[..., : min(k, longest)] = real
     return index, valid
 
@@ -89,8 +89,8 @@ def density_moments(
     apart = square[:, :, None] + square[:, None] - 2 * here @ here.transpose(1, 2)
     powers = powers_of(here) * there
     inside = [(1 - apart / r**2).clamp_(min=0).square_() @ powers for r in radii]
-    found = seen_moments(torch.stack(inside, 2), here, rotation, radii)
-    return (found * mask[..., None, None]).flatten(2)
+    moments = seen_moments(torch.stack(inside, 2), here, rotation, radii)
+    return (moments * mask[..., None, None]).flatten(2)
 
 
 def placement(

@@ -91,7 +91,13 @@ def rmsd(model: Any, reference: Any, atoms: str = "CA") -> float:
     model, reference = _backbones(model, reference)
     picked = slice(1, 2) if atoms == "CA" else slice(0, 3)
     x, y, _ = _common(model, reference, picked)
-    return _rmsd(x.reshape(-1, 3), y.reshape(-1, 3))
+    if not len(x):
+        return float("nan")
+    # The sums of products lose digits far from the origin.
+    x, y = (points - points.mean(axis=0) for points in (x.reshape(-1, 3), y.reshape(-1, 3)))
+    rotation, shift = _superpose(_moments(x, y).sum(axis=0)[None])
+    moved = x @ rotation[0].T + shift[0]
+    return float(np.sqrt(((moved - y) ** 2).sum(axis=1).mean()))
 
 
 def tm_score(model: Any, reference: Any) -> float:
@@ -121,7 +127,8 @@ def tm_score(model: Any, reference: Any) -> float:
     """
     model, reference = _backbones(model, reference)
     x, y, _ = _common(model, reference, slice(1, 2))
-    return _tm_score(x[:, 0], y[:, 0], _count_ca(reference))
+    length = int(np.isfinite(reference.coords[:, 1]).all(axis=1).sum())
+    return _tm_score(x[:, 0], y[:, 0], length)
 
 
 def lddt(model: Any, reference: Any, per_residue: bool = False) -> float | np.ndarray:
@@ -177,7 +184,7 @@ def compare(model: Any, reference: Any) -> Comparison:
         n=len(x),
         rmsd=rmsd(model, reference),
         tm_score=tm_score(model, reference),
-        lddt=lddt(model, reference),
+        lddt=float(lddt(model, reference)),
     )
 
 
@@ -204,7 +211,7 @@ def superpose(model: Backbone, reference: Backbone) -> Backbone:
         rows = np.flatnonzero(reference.chain == chain)
         kept = rows[common[rows]]
         if len(kept):
-            x, y = (one.coords[kept, 1].astype(np.float64) for one in (model, reference))
+            x, y = (structure.coords[kept, 1].astype(np.float64) for structure in (model, reference))
             middle = x.mean(axis=0), y.mean(axis=0)  # sums of products lose digits far away
             moments = _moments(x - middle[0], y - middle[1])
             rotation, shift = _superpose(moments.sum(axis=0)[None])
@@ -229,23 +236,8 @@ def _common(model: Backbone, reference: Backbone, atoms: slice) -> tuple[np.ndar
         )
     x = model.coords[:, atoms].astype(np.float64)
     y = reference.coords[:, atoms].astype(np.float64)
-    common = (np.isfinite(x) & np.isfinite(y)).all(axis=(1, 2))
+    common = np.all(np.isfinite(x) & np.isfinite(y), axis=(1, 2))
     return x[common], y[common], common
-
-
-def _count_ca(backbone: Backbone) -> int:
-    return int(np.isfinite(backbone.coords[:, 1]).all(axis=1).sum())
-
-
-def _rmsd(x: np.ndarray, y: np.ndarray) -> float:
-    if not len(x):
-        return float("nan")
-    # The sums of products lose digits far from the origin.
-    x = x - x.mean(axis=0)
-    y = y - y.mean(axis=0)
-    rotation, shift = _superpose(_moments(x, y).sum(axis=0)[None])
-    moved = x @ rotation[0].T + shift[0]
-    return float(np.sqrt(((moved - y) ** 2).sum(axis=1).mean()))
 
 
 def _moments(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -310,14 +302,11 @@ def _tm_score(x: np.ndarray, y: np.ndarray, length: int) -> float:
             sets = _close(distance2, near - 1 if round_ == 0 else near + 1)
             # A set that any fragment has led to before leads on to nothing new.
             keys = [row.tobytes() for row in np.packbits(sets, axis=1)]
-            fresh = []
-            for row, key in enumerate(keys):
-                if key not in seen:
-                    seen.add(key)
-                    fresh.append(row)
+            fresh = {key: row for row, key in enumerate(keys) if key not in seen}
             if not fresh:
                 break
-            sets = sets[fresh]
+            seen.update(fresh)
+            sets = sets[list(fresh.values())]
     return float(min(best / length, 1.0))
 
 
@@ -367,7 +356,7 @@ def _lddt(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = max(1, _BLOCK // max(n, 1))
     for begin in range(0, n, rows):
         block = np.arange(begin, min(begin + rows, n))
-        expected = _cdist(y[block], y)
+        expected = np.sqrt(sum((y[block, None, axis] - y[:, axis]) ** 2 for axis in range(3)))
         inside = expected < LDDT_RADIUS
         inside[block - begin, block] = False
         row, column = np.nonzero(inside)
@@ -377,10 +366,3 @@ def _lddt(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         kept[block] = np.bincount(row, weights=share, minlength=len(block))
         pairs[block] = np.bincount(row, minlength=len(block))
     return kept, pairs
-
-
-def _cdist(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    square = np.zeros((len(a), len(b)))
-    for axis in range(3):
-        square += (a[:, None, axis] - b[None, :, axis]) ** 2
-    return np.sqrt(square)

@@ -107,18 +107,14 @@ def read_store(path: str | Path, *, manifest: str | Path | None = None) -> Store
     cluster: tuple[str, ...] = ()
     manifest = Path(manifest) if manifest else path.with_name("manifest.csv")
     if manifest.exists():
-        known = _clusters(manifest, path.stem)
-        cluster = tuple(known.get(i, i) for i in ids)
+        with manifest.open(encoding="utf-8", newline="") as lines:
+            rows = [row for row in csv.DictReader(lines) if row.get("split", path.stem) == path.stem]
+        known = {row["id"]: row["cluster30"] for row in rows}
+        cluster = tuple(known[i] if i in known else i for i in ids)
         size = Counter(cluster)
         weight = np.array([1.0 / size[c] for c in cluster])
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Store(ids, xyz, start, sequence, weight / weight.sum(), digest, cluster)
-
-
-def _clusters(manifest: Path, split: str) -> dict[str, str]:
-    with manifest.open(encoding="utf-8", newline="") as lines:
-        rows = csv.DictReader(lines)
-        return {row["id"]: row["cluster30"] for row in rows if row.get("split", split) == split}
 
 
 def write_store(backbones: Iterable[Backbone], path: str | Path) -> int:

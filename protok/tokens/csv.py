@@ -16,12 +16,12 @@ def write_csv(chains: Iterable[Tokens], handle) -> None:
     with io.TextIOWrapper(handle, encoding="utf-8", newline="") as text:
         out = csv.writer(text, lineterminator="\n")
         out.writerow(CSV)
-        for one in chains:
-            end = [one.codebook, one.size, one.alphabet, len(one)]
+        for chain in chains:
+            end = [chain.codebook, chain.size, chain.alphabet, len(chain)]
             residues = zip(
-                one.index.tolist(), one.icode.tolist(), one.sequence, one.ids.tolist(), strict=True
+                chain.index.tolist(), chain.icode.tolist(), chain.sequence, chain.ids.tolist(), strict=True
             )
-            out.writerows([one.name, one.chain[0], *residue, *end] for residue in residues)
+            out.writerows([chain.name, chain.chain[0], *residue, *end] for residue in residues)
 
 
 def read_csv(handle, path: str) -> Iterator[Tokens]:
@@ -64,20 +64,8 @@ def _csv_chain(rows: list[tuple], path: str) -> Tokens:
     name, chain, *_, codebook, size, alphabet, _ = rows[0]
     _, _, index, icode, residues, ids, *_ = zip(*rows, strict=True)
     try:
-        numbers = {
-            "ids": [int(word) for word in ids],
-            "index": [int(word) for word in index],
-            "size": int(size),
-        }
+        numbers = {"ids": list(map(int, ids)), "index": list(map(int, index)), "size": int(size)}
     except ValueError as error:
         raise CorruptFile(str(error), AGAIN, file=path, chain=f"{name}_{chain}") from error
-    return record(
-        path,
-        name,
-        chain,
-        icode=icode,
-        sequence="".join(residues),
-        codebook=codebook,
-        alphabet=alphabet,
-        **numbers,
-    )
+    texts = {"sequence": "".join(residues), "icode": icode, "codebook": codebook, "alphabet": alphabet}
+    return record(path, name, chain, **numbers, **texts)

@@ -31,15 +31,13 @@ def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, count = None, 0
     with atomic(folder / "corpus.jsonl") as handle:
-        for one in tokens:
-            if not len(one):
-                continue
-            vocabulary = vocabulary or Vocabulary.of(one)
+        for structure in filter(len, tokens):
+            vocabulary = vocabulary or Vocabulary.of(structure)
             line = {
-                "name": one.name,
-                "chain": ",".join(dict.fromkeys(one.chain.tolist())),
-                "text": vocabulary.text(one),
-                "sequence": one.sequence,
+                "name": structure.name,
+                "chain": ",".join(dict.fromkeys(structure.chain.tolist())),
+                "text": vocabulary.text(structure),
+                "sequence": structure.sequence,
             }
             handle.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += 1
@@ -74,24 +72,21 @@ def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | P
         If there are none.
     """
     book, lines, letters = None, [], []
-    for given in tokens:
-        for one in given.by_chain():
-            if not len(one):
-                continue
-            book = book or one.codebook
-            if one.codebook != book:
-                raise CodebookMismatch(
-                    f"tokens of {book} and of {one.codebook}", "write those of one codebook", file=one.name
-                )
-            if one.size > len(AMINO_ACIDS):
-                raise Unsupported(
-                    f"{one.codebook} has {one.size} codes, and there are {len(AMINO_ACIDS)} letters",
-                    "use the ids, or an alphabet such as 3di",
-                )
-            header = ">" + "_".join(one.label.split())
-            coded = "".join("X" if i < 0 else AMINO_ACIDS[i] for i in one.ids.tolist())
-            letters.append(f"{header}\n{coded}\n")
-            lines.append(f"{header}\n{one.sequence}\n")
+    for chain in (chain for structure in tokens for chain in structure.by_chain() if len(chain)):
+        book = book or chain.codebook
+        if chain.codebook != book:
+            raise CodebookMismatch(
+                f"tokens of {book} and of {chain.codebook}", "write those of one codebook", file=chain.name
+            )
+        if chain.size > len(AMINO_ACIDS):
+            raise Unsupported(
+                f"{chain.codebook} has {chain.size} codes, and there are {len(AMINO_ACIDS)} letters",
+                "use the ids, or an alphabet such as 3di",
+            )
+        header = ">" + "_".join(chain.label.split())
+        coded = "".join("X" if i < 0 else AMINO_ACIDS[i] for i in chain.ids.tolist())
+        letters.append(f"{header}\n{coded}\n")
+        lines.append(f"{header}\n{chain.sequence}\n")
     if book is None:
         raise NoProtein("holds no tokens", "encode some structures first")
     with atomic(path) as handle:

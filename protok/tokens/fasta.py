@@ -28,17 +28,17 @@ def write_fasta(chains: Iterable[Tokens], handle) -> None:
         handle.write(_fasta_record(chain).encode())
 
 
-def _fasta_record(one: Tokens) -> str:
+def _fasta_record(chain: Tokens) -> str:
     # The last underscore separates the chain id, so there must be none inside it.
-    identity = f"{quote(one.name, PLAIN)}_{quote(str(one.chain[0]), PLAIN).replace('_', '%5F')}"
-    header = f">{identity} codebook={quote(one.codebook, PLAIN)} size={one.size}"
-    if one.alphabet:
-        header += f" alphabet={quote(one.alphabet, '')}"
-    header += f" index={_pack_numbers(one)} sequence={quote(one.sequence, '')}"
-    if one.alphabet and one.size <= 26:
-        body = one.letters
+    identity = f"{quote(chain.name, PLAIN)}_{quote(str(chain.chain[0]), PLAIN).replace('_', '%5F')}"
+    header = f">{identity} codebook={quote(chain.codebook, PLAIN)} size={chain.size}"
+    if chain.alphabet:
+        header += f" alphabet={quote(chain.alphabet, '')}"
+    header += f" index={_pack_numbers(chain)} sequence={quote(chain.sequence, '')}"
+    if chain.alphabet and chain.size <= 26:
+        body = chain.letters
     else:
-        body = ",".join(map(str, one.ids.tolist())).replace("-1", "-")
+        body = ",".join(map(str, chain.ids.tolist())).replace("-1", "-")
     return f"{header}\n{body}\n"
 
 
@@ -90,8 +90,8 @@ def _parse_fasta(header: str, body: str, path: str) -> Tokens:
             ids = [-1 if word == "-" else _code(word) for word in body.split(",") if body]
         numbers, icodes = _unpack_numbers(fields.get("index", f"1:{len(ids)}"), len(ids))
     except (KeyError, ValueError) as error:
-        said = f"letter {error} is not in the alphabet" if isinstance(error, KeyError) else error
-        raise CorruptFile(str(said), AGAIN, file=path, chain=identity) from error
+        message = f"letter {error} is not in the alphabet" if isinstance(error, KeyError) else error
+        raise CorruptFile(str(message), AGAIN, file=path, chain=identity) from error
     name, _, chain = identity.rpartition("_") if "_" in identity else (identity, "", "")
     return record(
         path,
@@ -113,18 +113,18 @@ def _code(word: str) -> int:
     return int(word)
 
 
-def _pack_numbers(one: Tokens) -> str:
+def _pack_numbers(chain: Tokens) -> str:
     """`-2:40,42,52A,52B,53:60`: runs of residue numbers, single ones where a code is inserted."""
-    plain = one.icode == ""
-    joined = plain[1:] & plain[:-1] & (np.diff(one.index.astype(np.int64)) == 1)
+    plain = chain.icode == ""
+    joined = plain[1:] & plain[:-1] & (np.diff(chain.index.astype(np.int64)) == 1)
     starts = np.flatnonzero(np.r_[True, ~joined])
-    stops = np.r_[starts[1:], len(one)] - 1
+    stops = np.r_[starts[1:], len(chain)] - 1
     runs = []
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        run = f"{one.index[start]}"
+        run = f"{chain.index[start]}"
         if stop > start:
-            run += f":{one.index[stop]}"
-        for byte in str(one.icode[start]).encode():
+            run += f":{chain.index[stop]}"
+        for byte in str(chain.icode[start]).encode():
             run += chr(byte) if chr(byte).isalpha() and byte < 128 else f"%{byte:02X}"
         runs.append(run)
     # unquote() is applied to whole fields, so the escapes inside one are escaped once more.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from protok.common.files import atomic
@@ -42,17 +43,15 @@ def save(tokens: Tokens | Iterable[Tokens], path: str | Path) -> None:
     FormatError
         If the suffix is none of these.
     """
-    kind, packed = _format(path)
+    (write, _), packed = _format(path)
     if isinstance(tokens, Tokens):
         tokens = [tokens]
-    chains = (chain for one in tokens for chain in one.by_chain())
+    chains = (chain for structure in tokens for chain in structure.by_chain())
     with atomic(path, "wb") as handle:
-        if packed:
-            # Without name and time equal content gives equal files.
-            with gzip.GzipFile("", "wb", fileobj=handle, mtime=0) as inner:
-                _codec(kind)[0](chains, inner)
-        else:
-            _codec(kind)[0](chains, handle)
+        # Without name and time equal content gives equal files.
+        packer = gzip.GzipFile("", "wb", fileobj=handle, mtime=0) if packed else nullcontext(handle)
+        with packer as inner:
+            write(chains, inner)
 
 
 def load(path: str | Path) -> list[Tokens]:
@@ -78,46 +77,38 @@ def scan(path: str | Path) -> Iterator[Tokens]:
         for part in sorted(Path(path).glob("*.parquet")):
             yield from scan(part)
         return
-    kind, packed = _format(path)
+    (_, read), packed = _format(path)
     again = "the file was damaged on its way: write or copy it again"
     with (gzip.open if packed else open)(path, "rb") as handle:
         try:
             head = handle.read(1)
             handle.seek(0)
             if not head:
-                raise TruncatedFile("the file is empty", again, file=path)
-            yield from _codec(kind)[1](handle, str(path))
+                raise TruncatedFile("the file is empty", again, file=str(path))
+            yield from read(handle, str(path))
         except EOFError as error:
-            raise TruncatedFile("the compressed data ends early", again, file=path) from error
+            raise TruncatedFile("the compressed data ends early", again, file=str(path)) from error
         except (gzip.BadGzipFile, zlib.error) as error:
-            raise CorruptFile(f"the compressed data is damaged ({error})", again, file=path) from error
+            raise CorruptFile(f"the compressed data is damaged ({error})", again, file=str(path)) from error
         except UnicodeDecodeError as error:
-            raise CorruptFile("the text is not UTF-8", again, file=path) from error
+            raise CorruptFile("the text is not UTF-8", again, file=str(path)) from error
 
 
-def _format(path: str | Path) -> tuple[str, bool]:
-    """Format by suffix, and whether it is compressed."""
+def _format(path: str | Path) -> tuple[tuple[Callable, Callable], bool]:
+    """Writer (chains, handle) and reader (handle, path) by suffix, and whether it is compressed."""
     suffixes = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
     packed = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if packed else suffixes)[-1:]
-    kind = _SUFFIXES.get(suffix[0] if suffix else "")
-    if kind is None or (packed and kind not in ("fasta", "csv")):
+    codec = _CODECS.get(suffix[0] if suffix else "")
+    if codec is None or (packed and codec not in (_FASTA, _CSV)):
         raise FormatError(
             f"{''.join(suffixes) or 'no suffix'!r} is no format of token files",
             "use .fasta, .csv (or either with .gz), .parquet or .npz",
-            file=path,
+            file=str(path),
         )
-    return kind, packed
+    return codec, packed
 
 
-_SUFFIXES = {".fasta": "fasta", ".fa": "fasta", ".parquet": "parquet", ".csv": "csv", ".npz": "npz"}
-
-
-def _codec(kind: str):
-    """Writer (chains, handle) and reader (handle, path) of a format."""
-    return {
-        "fasta": (fasta.write_fasta, fasta.read_fasta),
-        "csv": (csv.write_csv, csv.read_csv),
-        "npz": (npz.write_npz, npz.read_npz),
-        "parquet": (write_parquet, read_parquet),
-    }[kind]
+_FASTA, _CSV = (fasta.write_fasta, fasta.read_fasta), (csv.write_csv, csv.read_csv)
+_NPZ, _PARQUET = (npz.write_npz, npz.read_npz), (write_parquet, read_parquet)
+_CODECS = {".fasta": _FASTA, ".fa": _FASTA, ".parquet": _PARQUET, ".csv": _CSV, ".npz": _NPZ}

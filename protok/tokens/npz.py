@@ -21,15 +21,15 @@ CHAINS = {"length": "i", "name": "U", "chain": "U", "codebook": "U", "size": "i"
 def write_npz(chains: Iterable[Tokens], handle) -> None:
     chains = list(chains)
     columns = {
-        "length": np.array([len(one) for one in chains], np.int64),
-        "size": np.array([one.size for one in chains], np.int32),
-        "sequence": np.array([*"".join(one.sequence for one in chains)], "S1"),
-        "chain": np.array([one.chain[0] for one in chains], str),
+        "length": np.array([len(chain) for chain in chains], np.int64),
+        "size": np.array([chain.size for chain in chains], np.int32),
+        "sequence": np.array([*"".join(chain.sequence for chain in chains)], "S1"),
+        "chain": np.array([chain.chain[0] for chain in chains], str),
     }
     for key, kind in (("ids", np.int32), ("index", np.int32), ("icode", str)):
-        columns[key] = np.concatenate([np.array([], kind), *(getattr(one, key) for one in chains)])
+        columns[key] = np.concatenate([np.array([], kind), *(getattr(chain, key) for chain in chains)])
     for key in ("name", "codebook", "alphabet"):
-        columns[key] = np.array([getattr(one, key) for one in chains], str)
+        columns[key] = np.array([getattr(chain, key) for chain in chains], str)
     np.savez_compressed(handle, **columns)
 
 
@@ -49,20 +49,26 @@ def read_npz(handle, path: str) -> Iterator[Tokens]:
     for key, kind in kinds.items():
         if key not in columns:
             raise CorruptFile(f"has no array {key!r}", "write it with protok", file=path)
-        found = columns[key]
+        array = columns[key]
         if key == "length":
-            expected = found.size
-            bounds = np.cumsum([0, *found.ravel().tolist()]) if found.dtype.kind == "i" else []
+            expected = array.size
+            bounds = np.cumsum([0, *array.ravel().tolist()]) if array.dtype.kind == "i" else []
         else:
             expected = bounds[-1] if key in RESIDUES else len(bounds) - 1
-        if found.dtype.kind != kind or found.shape != (expected,) or (np.diff(bounds) < 0).any():
+        if array.dtype.kind != kind or array.shape != (expected,) or (np.diff(bounds) < 0).any():
             raise CorruptFile(
-                f"array {key!r} of {found.dtype} {found.shape} should hold {expected} entries",
+                f"array {key!r} of {array.dtype} {array.shape} should hold {expected} entries",
                 AGAIN,
                 file=path,
             )
     for row, (start, stop) in enumerate(pairwise(bounds)):
-        fields = {key: columns[key][start:stop] for key in ("ids", "index", "icode")}
-        fields |= {key: str(columns[key][row]) for key in ("name", "chain", "codebook", "alphabet")}
-        fields["sequence"] = columns["sequence"][start:stop].tobytes().decode("latin-1")
-        yield record(path, size=int(columns["size"][row]), **fields)
+        texts = {key: str(columns[key][row]) for key in ("name", "chain", "codebook", "alphabet")}
+        yield record(
+            path,
+            size=int(columns["size"][row]),
+            ids=columns["ids"][start:stop],
+            index=columns["index"][start:stop],
+            icode=columns["icode"][start:stop],
+            sequence=columns["sequence"][start:stop].tobytes().decode("latin-1"),
+            **texts,
+        )

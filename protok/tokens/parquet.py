@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from itertools import pairwise
-from typing import Self
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from protok.errors import CorruptFile
 from protok.tokens.tokens import Tokens, check_ends, record
 
 
-class ParquetWriter:
+class ParquetWriter(AbstractContextManager):
     """Append tokens to a Parquet file, a row group at a time.
 
     The file can be read once the writer is closed; leaving its `with` block closes it, after
@@ -59,9 +59,6 @@ class ParquetWriter:
         self.flush()
         self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_) -> None:
         self.close()
 
@@ -93,11 +90,11 @@ def _batch(chains: list[Tokens], schema):
     for column in schema:
         key = "ids" if column.name == "tokens" else column.name
         if pa.types.is_list(column.type):
-            flat = np.concatenate([getattr(one, key) for one in chains])
+            flat = np.concatenate([getattr(chain, key) for chain in chains])
             values = pa.array(flat, column.type.value_type)
             arrays.append(pa.ListArray.from_arrays(offsets, values))
         else:
-            values = [one.chain[0] if key == "chain" else getattr(one, key) for one in chains]
+            values = [chain.chain[0] if key == "chain" else getattr(chain, key) for chain in chains]
             arrays.append(pa.array(values, column.type))
     return pa.record_batch(arrays, schema=schema)
 

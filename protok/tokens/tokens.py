@@ -48,13 +48,14 @@ class Tokens:
 
     def __post_init__(self) -> None:
         n = len(self.sequence)
-        given = np.asarray(self.ids)
-        if given.size and given.dtype.kind not in "iu":
-            raise ValueError(f"token ids must be integers, not {given.dtype}")
+        ids = np.asarray(self.ids)
+        if ids.size and ids.dtype.kind not in "iu":
+            raise ValueError(f"token ids must be integers, not {ids.dtype}")
         for key, kind in (("ids", None), ("chain", str), ("index", np.int32), ("icode", str)):
             value = np.asarray(getattr(self, key), dtype=kind)
             if value.shape != (n,):
-                raise ValueError(f"{_count(value)} {key} for {n} residues")
+                count = len(value) if value.ndim == 1 else f"{value.shape} (not one a residue)"
+                raise ValueError(f"{count} {key} for {n} residues")
             object.__setattr__(self, key, value)
         wrong = (self.ids < -1) | (self.ids >= self.size)
         if wrong.any():
@@ -75,17 +76,8 @@ class Tokens:
         cls, backbone: Backbone, ids: np.ndarray, size: int, codebook: str, alphabet: str = ""
     ) -> Tokens:
         """Tokens for the residues of `backbone`, from which they take all but the codes."""
-        return cls(
-            ids=ids,
-            size=size,
-            codebook=codebook,
-            sequence=backbone.sequence,
-            chain=backbone.chain,
-            index=backbone.index,
-            icode=backbone.icode,
-            name=backbone.name,
-            alphabet=alphabet,
-        )
+        copied = {key: getattr(backbone, key) for key in ("sequence", "chain", "index", "icode", "name")}
+        return cls(ids=ids, size=size, codebook=codebook, alphabet=alphabet, **copied)
 
     @property
     def label(self) -> str:
@@ -126,18 +118,8 @@ class Tokens:
             return
         for chain in chains:
             rows = np.flatnonzero(self.chain == chain)
-            yield replace(
-                self,
-                ids=self.ids[rows],
-                sequence="".join(self.sequence[i] for i in rows),
-                chain=self.chain[rows],
-                index=self.index[rows],
-                icode=self.icode[rows],
-            )
-
-
-def _count(value: np.ndarray) -> str:
-    return str(len(value)) if value.ndim == 1 else f"{value.shape} (not one a residue)"
+            columns = {key: getattr(self, key)[rows] for key in ("ids", "chain", "index", "icode")}
+            yield replace(self, sequence="".join(self.sequence[i] for i in rows), **columns)
 
 
 def record(path: str, name: str, chain: str, **fields) -> Tokens:

@@ -6,9 +6,11 @@ Special tokens exist only here. `Tokens` and token files hold codes and nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice, product
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 
@@ -121,21 +123,17 @@ class Vocabulary:
             raise FormatError(
                 "<bos> stands in the middle of the ids", "decode one structure at a time", file=name
             )
-        parts = np.split(flat, np.flatnonzero(flat == BREAK))
-        chains = [part[part != BREAK] for part in parts]
-        chains = [chain for chain in chains if len(chain)]
-        flat = np.concatenate([np.array([], np.int64), *chains])
+        pieces = np.split(flat, np.flatnonzero(flat == BREAK))
+        lengths = [length for piece in pieces if (length := int((piece != BREAK).sum()))]
+        flat = flat[flat != BREAK]
         none = (flat == UNK) | (flat == MASK)
-        lengths = [len(chain) for chain in chains]
         return Tokens(
             ids=np.where(none, -1, flat - len(SPECIALS)),
             size=self.size,
             codebook=self.codebook,
             sequence="X" * len(flat),
-            chain=np.repeat(np.array([_letter(i) for i in range(len(chains))], str), lengths),
-            index=np.concatenate(
-                [np.array([], np.int32), *(np.arange(1, n + 1, dtype=np.int32) for n in lengths)]
-            ),
+            chain=np.repeat(np.array(list(islice(_letters(), len(lengths))), str), lengths),
+            index=np.concatenate([np.arange(1, n + 1) for n in (0, *lengths)]),
             icode=np.full(len(flat), ""),
             name=name,
         )
@@ -147,18 +145,8 @@ class Vocabulary:
         `Tokenizer.from_file(path).encode(vocabulary.text(t)).ids == vocabulary.encode(t)`.
         The format has no place for the codebook: `save` writes that beside it.
         """
-        specials = [
-            {
-                "id": i,
-                "content": name,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for i, name in enumerate(SPECIALS)
-        ]
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        specials = [{"id": i, "content": name, **flags, "special": True} for i, name in enumerate(SPECIALS)]
         frame = [
             {"SpecialToken": {"id": "<bos>", "type_id": 0}},
             {"Sequence": {"id": "A", "type_id": 0}},
@@ -223,15 +211,10 @@ class Vocabulary:
             return cls(str(config["codebook"]), int(config["codebook_size"]))
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(
-                f"the configuration names no codebook ({error})", "write it with save", file=path
+                f"the configuration names no codebook ({error})", "write it with save", file=str(path)
             ) from error
 
 
-def _letter(i: int) -> str:
+def _letters() -> Iterator[str]:
     """A..Z, then AA, AB ..."""
-    text = ""
-    i += 1
-    while i:
-        i, rest = divmod(i - 1, 26)
-        text = chr(ord("A") + rest) + text
-    return text
+    return ("".join(word) for size in count(1) for word in product(ascii_uppercase, repeat=size))

@@ -8,7 +8,7 @@ from protok.testing import exclude, joined, random_backbone
 
 
 def fields(n, **changed):
-    given = {
+    fields = {
         "coords": np.zeros((n, 4, 3), np.float32),
         "sequence": "G" * n,
         "chain": np.full(n, "A"),
@@ -16,7 +16,7 @@ def fields(n, **changed):
         "icode": np.full(n, ""),
         "bfactor": np.zeros(n, np.float32),
     }
-    return given | changed
+    return fields | changed
 
 
 def test_atoms_in_order():
@@ -41,7 +41,7 @@ def test_from_arrays_without_oxygen():
 
 
 @pytest.mark.parametrize(
-    "changed, said",
+    "changed, message",
     [
         ({"coords": np.zeros((3, 3, 3))}, r"coords of 3 residues must have shape \(3, 4, 3\)"),
         ({"coords": np.zeros((2, 4, 3))}, r"not \(2, 4, 3\)"),
@@ -51,8 +51,8 @@ def test_from_arrays_without_oxygen():
         ({"bfactor": np.zeros(1)}, "bfactor has 1 entries for 3 residues"),
     ],
 )
-def test_lengths_must_agree(changed, said):
-    with pytest.raises(ValueError, match=said):
+def test_lengths_must_agree(changed, message):
+    with pytest.raises(ValueError, match=message):
         Backbone(**fields(3, **changed))
 
 

@@ -85,20 +85,20 @@ def test_clusters_agree_with_those_of_the_manifest(shared):
     chosen = [*rng.permutation(families)[:40], *rng.permutation(lone)[:80]]
     ids = [(i, key) for key in chosen for i in members[key][:4]]
     known = np.unique([key for _, key in ids], return_inverse=True)[1]
-    found, _ = cluster([sequence[i] for i, _ in ids], 0.3, "kmers")
+    clusters, _ = cluster([sequence[i] for i, _ in ids], 0.3, "kmers")
 
     def pairs(*labels) -> int:
         counts = np.unique(np.stack(labels), axis=1, return_counts=True)[1]
         return int((counts * (counts - 1) // 2).sum())
 
-    both = pairs(found, known)
+    both = pairs(clusters, known)
     # MMseqs2's easy-cluster agrees to .87 and .88 on a larger sample.
     assert both / pairs(known) > 0.8, "homologs that were missed"
-    assert both / pairs(found) > 0.8, "strangers that were joined"
+    assert both / pairs(clusters) > 0.8, "strangers that were joined"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        side = assign(found, 0.15, 0.15)
-    crossing = [key for key in range(found.max() + 1) if len(set(side[found == key])) > 1]
+        side = assign(clusters, 0.15, 0.15)
+    crossing = [key for key in range(clusters.max() + 1) if len(set(side[clusters == key])) > 1]
     assert crossing == []
     related = np.isin(known[side != "train"], known[side == "train"])
     assert related.mean() < 0.1, "held-out chains with a known homolog in training"
@@ -121,8 +121,8 @@ def mmseqs(tmp_path, monkeypatch):
 def test_mmseqs_is_used_where_it_is(mmseqs):
     mmseqs(
         "command, fasta, out, tmp, *options = sys.argv[1:]\n"
-        "said = dict(zip(options[::2], options[1::2]))\n"
-        "assert command == 'easy-cluster' and said['--min-seq-id'] == '0.4', sys.argv\n"
+        "values = dict(zip(options[::2], options[1::2]))\n"
+        "assert command == 'easy-cluster' and values['--min-seq-id'] == '0.4', sys.argv\n"
         "names = [line[1:].strip() for line in open(fasta) if line[0] == '>']\n"
         "heads = {'0': '0', '1': '0', '2': '2'}\n"
         "open(out + '_cluster.tsv', 'w').writelines(f'{heads[n]}\\t{n}\\n' for n in names)"
@@ -160,11 +160,11 @@ def test_a_method_that_is_not_there_is_said(monkeypatch):
 )
 def test_no_cluster_is_in_training_and_held_out(labels, valid, test, seed):
     clusters = np.array(labels)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         side = assign(clusters, valid, test, seed)
     assert (side == assign_quietly(clusters, valid, test, seed)).all()
-    texts = " ".join(str(one.message) for one in said)
+    texts = " ".join(str(warning.message) for warning in warned)
     assert (side == "train").any() and (side == "valid").any()
     assert not (side == "test").any() or test > 0
     if "at random" in texts:

@@ -40,8 +40,8 @@ def test_place_and_dihedral_are_inverse(degrees):
     a, b, c = torch.tensor([[0.0, 1.0, 0.2], [0.0, 0.0, 0.0], [1.5, 0.0, 0.0]]).double()
     d = g.place(a, b, c, 1.33, 2.0, torch.tensor(math.radians(degrees), dtype=torch.float64))
     assert math.isclose((d - c).norm(), 1.33, abs_tol=1e-9)
-    found = math.degrees(g.dihedral(a, b, c, d))
-    assert abs((found - degrees + 180) % 360 - 180) < 1e-6
+    angle = math.degrees(g.dihedral(a, b, c, d))
+    assert abs((angle - degrees + 180) % 360 - 180) < 1e-6
 
 
 def test_torsions_equal_those_of_biotite(coords):
@@ -85,7 +85,7 @@ def test_density_moments_equal_their_definition(coords):
     ca, turn = coords[:, 1], g.frames(*coords[:, :3].unbind(1))
     mask = torch.ones(60, dtype=torch.bool)
     r = 18.0
-    found = g.density_moments(ca, turn, mask, (r,))
+    moments = g.density_moments(ca, turn, mask, (r,))
     for i in (0, 31):
         local = (ca - ca[i]) @ turn[i] / r
         w = (1 - local.square().sum(-1)).clamp(min=0).square()
@@ -97,7 +97,7 @@ def test_density_moments_equal_their_definition(coords):
                 shape[(0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)],
             ]
         )
-        assert torch.allclose(found[i], expected, atol=1e-8)
+        assert torch.allclose(moments[i], expected, atol=1e-8)
 
 
 def test_density_moments_ignore_what_is_beyond_the_radius(coords):

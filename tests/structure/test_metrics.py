@@ -35,12 +35,12 @@ def test_equals_other_programs(name):
     expected = SCORES[name]
     with np.load(GOLDEN / "metrics_pairs.npz") as pairs:
         model, reference = of_ca(pairs[f"{name}/model"]), of_ca(pairs[f"{name}/reference"])
-    found = metrics.compare(model, reference)
-    assert found.n == expected["n"]
-    assert found.rmsd == pytest.approx(expected["rmsd"], abs=2e-5)
-    assert found.lddt == pytest.approx(expected["lddt"], abs=2e-5)
+    scores = metrics.compare(model, reference)
+    assert scores.n == expected["n"]
+    assert scores.rmsd == pytest.approx(expected["rmsd"], abs=2e-5)
+    assert scores.lddt == pytest.approx(expected["lddt"], abs=2e-5)
     # Both searches are heuristic: ours may be the better one, and loses little.
-    assert -2e-4 < found.tm_score - expected["tm_align"] < 2e-3
+    assert -2e-4 < scores.tm_score - expected["tm_align"] < 2e-3
     per_residue = metrics.lddt(model, reference, per_residue=True)
     assert per_residue == pytest.approx(np.array(expected["lddt_of_residues"]), abs=2e-4)
 
@@ -123,14 +123,14 @@ def test_backbone_rmsd_equals_biotite_and_biopython():
     for atoms, picked in (("CA", slice(1, 2)), ("backbone", slice(0, 3))):
         x = model.coords[:, picked].reshape(-1, 3)
         y = reference.coords[:, picked].reshape(-1, 3)
-        found = metrics.rmsd(model, reference, atoms=atoms)
+        deviation = metrics.rmsd(model, reference, atoms=atoms)
         fit = superimpose(y, x)
         fitted = fit[0] if isinstance(fit, tuple) else fit.apply(x)  # biotite 1 or 2
-        assert found == pytest.approx(rmsd(y, fitted), rel=1e-4)
+        assert deviation == pytest.approx(rmsd(y, fitted), rel=1e-4)
         superimposer = SVDSuperimposer()
         superimposer.set(y.astype(float), x.astype(float))
         superimposer.run()
-        assert found == pytest.approx(superimposer.get_rms(), rel=1e-5)
+        assert deviation == pytest.approx(superimposer.get_rms(), rel=1e-5)
 
 
 # Worked cases -------------------------------------------------------------------------
@@ -139,13 +139,13 @@ def test_backbone_rmsd_equals_biotite_and_biopython():
 def test_a_moved_copy_is_perfect():
     reference = random_backbone(80, seed=5)
     model = moved(reference, random_rotation(6), (100.0, -50.0, 20.0))
-    found = metrics.compare(model, reference)
-    assert found.n == 80
-    assert found.rmsd < 1e-4
-    assert found.tm_score == pytest.approx(1.0, abs=1e-6) and found.tm_score <= 1.0
-    assert found.lddt == 1.0
+    scores = metrics.compare(model, reference)
+    assert scores.n == 80
+    assert scores.rmsd < 1e-4
+    assert scores.tm_score == pytest.approx(1.0, abs=1e-6) and scores.tm_score <= 1.0
+    assert scores.lddt == 1.0
     assert metrics.rmsd(model, reference, atoms="backbone") < 1e-4
-    assert str(found) == "80 residues, RMSD 0.00 Å, TM-score 1.000, lDDT 1.000"
+    assert str(scores) == "80 residues, RMSD 0.00 Å, TM-score 1.000, lDDT 1.000"
 
 
 def test_scores_do_not_depend_on_position():
@@ -160,11 +160,11 @@ def test_scores_do_not_depend_on_position():
 
 def test_mirror_images_do_not_superpose():
     reference = random_backbone(100, seed=9)
-    found = metrics.compare(mirrored(reference), reference)
-    assert found.rmsd > 2.0
-    assert found.tm_score < 0.5
+    scores = metrics.compare(mirrored(reference), reference)
+    assert scores.rmsd > 2.0
+    assert scores.tm_score < 0.5
     # Distances know no hand.
-    assert found.lddt == 1.0
+    assert scores.lddt == 1.0
 
 
 def test_rmsd_of_a_stretched_line():
@@ -188,8 +188,8 @@ def test_tm_score_of_one_displaced_residue():
     reference = random_backbone(115, seed=11)
     coords = reference.coords.copy()
     coords[60, 1, 0] += d0
-    found = metrics.tm_score(replace(reference, coords=coords), reference)
-    assert 114.5 / 115 - 1e-6 <= found < 114.5 / 115 + 5e-4
+    score = metrics.tm_score(replace(reference, coords=coords), reference)
+    assert 114.5 / 115 - 1e-6 <= score < 114.5 / 115 + 5e-4
 
 
 def test_tm_score_is_normalised_by_the_reference():
@@ -224,10 +224,10 @@ def test_missing_residues_are_those_missing_in_either():
     model = noisy(reference, 1.0)
     kept = np.ones(60, bool)
     kept[[0, 7, 30, 31, 59]] = False
-    found = metrics.compare(exclude(model, [0, 30]), exclude(reference, [7, 31, 59], atoms=1))
-    assert found.n == 55
-    assert found.rmsd == pytest.approx(metrics.rmsd(model[kept], reference[kept]))
-    assert found.lddt == pytest.approx(metrics.lddt(model[kept], reference[kept]))
+    scores = metrics.compare(exclude(model, [0, 30]), exclude(reference, [7, 31, 59], atoms=1))
+    assert scores.n == 55
+    assert scores.rmsd == pytest.approx(metrics.rmsd(model[kept], reference[kept]))
+    assert scores.lddt == pytest.approx(metrics.lddt(model[kept], reference[kept]))
     scores = metrics.lddt(exclude(model, [0, 30]), reference, per_residue=True)
     assert scores.shape == (60,) and np.flatnonzero(np.isnan(scores)).tolist() == [0, 30]
 
@@ -246,27 +246,27 @@ def test_ca_scores_do_not_need_other_atoms_but_backbone_rmsd_does():
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 5])
 def test_tiny(n):
     backbone = random_backbone(max(n, 1), seed=15)[:n]
-    found = metrics.compare(backbone, backbone)
-    assert found.n == n
+    scores = metrics.compare(backbone, backbone)
+    assert scores.n == n
     if n == 0:
-        assert np.isnan([found.rmsd, found.tm_score, found.lddt]).all()
+        assert np.isnan([scores.rmsd, scores.tm_score, scores.lddt]).all()
         return
-    assert found.rmsd < 1e-5 and found.tm_score == pytest.approx(1.0)
-    assert np.isnan(found.lddt) if n == 1 else found.lddt == 1.0
+    assert scores.rmsd < 1e-5 and scores.tm_score == pytest.approx(1.0)
+    assert np.isnan(scores.lddt) if n == 1 else scores.lddt == 1.0
 
 
 def test_nothing_in_common_is_nan():
     backbone = random_backbone(10, seed=16)
     model, reference = exclude(backbone, range(5)), exclude(backbone, range(5, 10))
-    found = metrics.compare(model, reference)
-    assert found.n == 0 and np.isnan([found.rmsd, found.tm_score, found.lddt]).all()
+    scores = metrics.compare(model, reference)
+    assert scores.n == 0 and np.isnan([scores.rmsd, scores.tm_score, scores.lddt]).all()
     assert np.isnan(metrics.rmsd(model, reference, atoms="backbone"))
     assert np.isnan(metrics.lddt(model, reference, per_residue=True)).all()
 
 
 def test_all_points_in_one_place_is_no_crash():
-    found = metrics.compare(of_ca(np.zeros((20, 3))), random_backbone(20, seed=17))
-    assert np.isfinite([found.rmsd, found.tm_score, found.lddt]).all()
+    scores = metrics.compare(of_ca(np.zeros((20, 3))), random_backbone(20, seed=17))
+    assert np.isfinite([scores.rmsd, scores.tm_score, scores.lddt]).all()
 
 
 @pytest.mark.parametrize("score", [metrics.rmsd, metrics.tm_score, metrics.lddt, metrics.compare])
@@ -286,16 +286,16 @@ def test_unknown_atoms():
 def test_long_chains_in_bounded_memory():
     import tracemalloc
 
-    one = random_backbone(150, seed=18)
-    reference = joined(moved(one, shift=(60.0 * i, 0, 0)) for i in range(14))
+    chain = random_backbone(150, seed=18)
+    reference = joined(moved(chain, shift=(60.0 * i, 0, 0)) for i in range(14))
     model = noisy(reference, 3.0)
     tracemalloc.start()
     began = time.process_time()
-    found = metrics.compare(model, reference)
+    scores = metrics.compare(model, reference)
     seconds = time.process_time() - began
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found.n == 2100 and 0.5 < found.tm_score < 1
+    assert scores.n == 2100 and 0.5 < scores.tm_score < 1
     assert peak < 200e6, f"{peak / 1e6:.0f} MB"
     assert seconds < 20
 
@@ -312,11 +312,14 @@ def test_even_starts_lose_nothing_to_all_starts(monkeypatch):
 
 
 def test_superpose_moves_each_chain_onto_its_reference(examples):
-    one = read(examples / "7soo.A.pdb")
-    two = replace(read(examples / "7vmf.A.pdb"), chain=np.full(96, "B"))
-    reference = joined([one, two])
+    first = read(examples / "7soo.A.pdb")
+    second = replace(read(examples / "7vmf.A.pdb"), chain=np.full(96, "B"))
+    reference = joined([first, second])
     turned = joined(
-        [moved(one, random_rotation(1), (500.0, 0.0, 9.0)), moved(two, random_rotation(2), (0.0, -70.0, 0.0))]
+        [
+            moved(first, random_rotation(1), (500.0, 0.0, 9.0)),
+            moved(second, random_rotation(2), (0.0, -70.0, 0.0)),
+        ]
     )
     turned.coords[3] = np.nan
     back = metrics.superpose(turned, reference)
@@ -324,7 +327,7 @@ def test_superpose_moves_each_chain_onto_its_reference(examples):
     assert np.allclose(back.coords[kept], reference.coords[kept], atol=2e-3)
     assert np.isnan(back.coords[3]).all()
     assert metrics.rmsd(turned[kept], reference[kept]) > 10
-    mirror = metrics.superpose(mirrored(one), one)  # never by a reflection
-    assert np.linalg.norm(mirror.coords[:, 1] - one.coords[:, 1], axis=1).mean() > 3
+    mirror = metrics.superpose(mirrored(first), first)  # never by a reflection
+    assert np.linalg.norm(mirror.coords[:, 1] - first.coords[:, 1], axis=1).mean() > 3
     with pytest.raises(ValueError, match="same"):
-        metrics.superpose(one, two)
+        metrics.superpose(first, second)

@@ -17,9 +17,9 @@ FIELDS = ("size", "codebook", "sequence", "name", "alphabet")
 ARRAYS = {"ids": "i", "chain": "U", "index": "i", "icode": "U"}
 
 
-def assert_same(found, wanted):
-    assert len(found) == len(wanted)
-    for a, b in zip(found, wanted, strict=True):
+def assert_same(loaded, wanted):
+    assert len(loaded) == len(wanted)
+    for a, b in zip(loaded, wanted, strict=True):
         for key in FIELDS:
             assert getattr(a, key) == getattr(b, key), key
             assert type(getattr(a, key)) is type(getattr(b, key)), key

@@ -64,8 +64,8 @@ def test_chains_are_kept_apart_whatever_their_order():
     ],
 )
 def test_decode_takes_what_a_model_may_write(ids, codes, chains):
-    for given in (ids, np.array(ids, int)):
-        tokens = VOCABULARY.decode(given)
+    for sequence in (ids, np.array(ids, int)):
+        tokens = VOCABULARY.decode(sequence)
         assert tokens.ids.tolist() == codes and "".join(tokens.chain) == chains
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def assemble(table: Table, chains: str | None, name: str) -> Backbone:
     key = table.key[rows]
     if len(set(key.tolist())) < len(rows):
         owner = _merge(key, table, rows, picked, residue)
-    chosen, source = _conformers(table, rows, owner, picked, residue, slot, notes)
+    chosen, source = _conformers(table, rows, owner, picked, residue, notes)
 
     own = owner == np.arange(len(rows))
     heads = np.flatnonzero(own)
@@ -85,45 +86,35 @@ def _word(value: bytes) -> str:
 _OTHER, _NUCLEOTIDE, _WATER, _UNKNOWN = range(4)
 
 
-class _Codes(dict):
-    """Residue name as in the file to its class or, if it is an amino acid, its letter."""
-
-    def __init__(self, *letters: dict[str, str]):
-        self.letters = letters
-
-    def __missing__(self, given: bytes) -> int:
-        name = _name(given)
-        letter = next((letters[name] for letters in self.letters if name in letters), "")
-        if name == "UNK":
-            code = _UNKNOWN
-        elif letter:
-            code = ord(letter)
-        else:
-            code = _NUCLEOTIDE if name in NUCLEOTIDES else _WATER if name in WATER else _OTHER
-        if len(self) < 10_000:
-            self[given] = code
-        return code
-
-    def of(self, names: list[bytes]) -> np.ndarray:
-        return np.frombuffer(bytes(map(self.__getitem__, names)), np.uint8)
+@lru_cache(10_000)
+def _code(written: bytes, hetero: bool) -> int:
+    """Class of a residue name as in the file or, if it is an amino acid, its letter."""
+    name = _name(written)
+    if name == "UNK":
+        return _UNKNOWN
+    letter = LETTERS.get(name, "") if hetero else FORCE_FIELD.get(name) or LETTERS.get(name, "")
+    if letter:
+        return ord(letter)
+    return _NUCLEOTIDE if name in NUCLEOTIDES else _WATER if name in WATER else _OTHER
 
 
-_ATOM, _HETATM = _Codes(FORCE_FIELD, LETTERS), _Codes(LETTERS)
+def _codes(names: list[bytes], hetero: bool) -> np.ndarray:
+    return np.frombuffer(bytes(_code(name, hetero) for name in names), np.uint8)
 
 
-def _name(given: bytes) -> str:
-    return given.strip().upper().decode("latin-1")
+def _name(written: bytes) -> str:
+    return written.strip().upper().decode("latin-1")
 
 
 def _protein(table: Table, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return each residue's letter (bytes) and whether it is part of a protein chain."""
     names = table.name.tolist()
-    code = _ATOM.of(names)
+    code = _codes(names, hetero=False)
     if not table.hetero.any():
         if code.min(initial=255) > _UNKNOWN and (table.polymer != 0).all():
             return code, np.ones(len(code), bool)  # amino acids and nothing else
     else:
-        code = np.where(table.hetero, _HETATM.of(names), code)
+        code = np.where(table.hetero, _codes(names, hetero=True), code)
 
     present = np.zeros((len(code), 4), bool)
     present[table.residue, table.slot] = True
@@ -189,8 +180,8 @@ def _wanted(chain: np.ndarray, keep: np.ndarray, chains: str | None, notes: list
     """(R,) bool: protein residues of the chains asked for; raise if there is none."""
     if chains is None:
         if not keep.any():
-            found = "; ".join(["holds no protein residue", *notes])
-            raise NoProtein(found, "give a file with a protein chain")
+            message = "; ".join(["holds no protein residue", *notes])
+            raise NoProtein(message, "give a file with a protein chain")
         return keep
     wanted = {part.strip() for part in chains.split(",")}
     protein = list(dict.fromkeys(_word(value) for value in chain[keep].tolist()))
@@ -243,23 +234,17 @@ def _conformers(
     owner: np.ndarray,
     picked: np.ndarray,
     residue: np.ndarray,
-    slot: np.ndarray,
     notes: list[str],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose one atom a residue and slot.
+    """Choose one atom a residue and slot: its position in `picked`, and the run that names each run.
 
     The alternate location with the highest summed backbone occupancy is taken
     for all atoms of a residue, the first of equals; atoms without one go with
     any. Of several residues at one position the same sum decides.
-
-    Returns
-    -------
-    chosen : positions in `picked`
-    source : for each run, the run that gives its residue's name
     """
     source = np.arange(len(rows))
     home = owner[residue]
-    alt, names = table.alt[picked], table.name[rows]
+    alt, slot, names = table.alt[picked], table.slot[picked], table.name[rows]
     place = home * 4 + slot
     crowded = np.bincount(place, minlength=4 * len(rows)).reshape(-1, 4).max(axis=1, initial=0) > 1
     crowded[home[alt != b""]] = True
@@ -281,7 +266,7 @@ def _conformers(
             if alt[atom]:
                 conformer = (names[residue[atom]], alt[atom])
                 weight[conformer] = weight.get(conformer, 0.0) + float(occupancy[atom])
-        kind, best = max(weight, key=weight.get) if weight else (names[residue[atoms[0]]], b"")
+        kind, best = max(weight, key=weight.__getitem__) if weight else (names[residue[atoms[0]]], b"")
         kept: dict[int, int] = {}
         for atom in sorted(atoms, key=lambda a: alt[a] == b""):
             if names[residue[atom]] == kind and alt[atom] in (best, b""):
@@ -301,14 +286,9 @@ def _conformers(
 
 
 def _blank_placeholders(coords: np.ndarray, listed: np.ndarray, notes: list[str]) -> None:
-    """Turn coordinates that stand for "unknown" into NaN: 9999, or several atoms at 0, 0, 0.
+    """Make NaN of `coords` that stand for "unknown": 9999, or several atoms at 0, 0, 0.
 
-    Parameters
-    ----------
-    coords : (L, 4, 3)
-        Changed in place.
-    listed : (A, 3)
-        Those of the atoms that the file lists.
+    `listed` (A, 3) are those of the atoms that the file lists.
     """
     if len(listed) and np.abs(listed).max() < 9999 and (listed != 0).all():
         return  # as nearly always; NaN fails the comparison

@@ -11,6 +11,7 @@ and the way back gives the same Backbone.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -90,12 +91,7 @@ def to_biotite(backbone: Backbone) -> AtomArray:
     labels = _labels(backbone)
     for here, there in zip(labels, labels[1:], strict=False):
         if here == there:
-            raise Unsupported(
-                f"two residues in a row are number {here[1]}{here[2]}",
-                "number them apart (dataclasses.replace(backbone, index=...))",
-                file=backbone.name,
-                chain=here[0],
-            )
+            raise _doubled(backbone, "two residues in a row are", here)
     residue, slot = _present(backbone)
     array = AtomArray(len(residue))
     array.coord = backbone.coords[residue, slot]
@@ -105,7 +101,6 @@ def to_biotite(backbone: Backbone) -> AtomArray:
     array.res_name = np.array(_names(backbone), dtype="U3")[residue]
     array.atom_name = np.array(ATOMS)[slot]
     array.element = np.array(list("NCCO"))[slot]
-    array.hetero[:] = False
     if np.isfinite(backbone.bfactor).any():
         array.set_annotation("b_factor", backbone.bfactor[residue].astype(float))
     return array
@@ -130,19 +125,19 @@ def from_biotite(array: AtomArray, name: str = "") -> Backbone:
     ProtokError
         If there is no protein.
     """
-    if array.coord.ndim != 2:
+    xyz = np.asarray(array.coord)
+    if xyz.ndim != 2:
         raise Unsupported(
-            f"an AtomArrayStack of {len(array.coord)} models", "give one of them, such as stack[0]", file=name
+            f"an AtomArrayStack of {len(xyz)} models", "give one of them, such as stack[0]", file=name
         )
     kinds = set(array.get_annotation_categories())
-    chain, number, icode, residue_name, hetero = (
+    columns = [
         np.asarray(array.get_annotation(kind))
-        for kind in ("chain_id", "res_id", "ins_code", "res_name", "hetero")
-    )
-    fresh = np.ones(len(chain), bool)
-    fresh[1:] = np.any([label[1:] != label[:-1] for label in (chain, number, icode, residue_name)], axis=0)
-    begins = np.flatnonzero(fresh)
-    slot = np.array([_SLOTS.get(atom, -1) for atom in array.atom_name.tolist()], int)
+        for kind in ("res_name", "chain_id", "res_id", "ins_code", "hetero", "atom_name")
+    ]
+    fresh = np.ones(len(xyz), bool)
+    fresh[1:] = np.any([label[1:] != label[:-1] for label in columns[:4]], axis=0)
+    slot = np.array([_SLOTS.get(atom, -1) for atom in columns[5].tolist()], int)
     atoms = np.flatnonzero(slot >= 0)
 
     def column(kind: str, default: Any) -> np.ndarray:
@@ -150,20 +145,10 @@ def from_biotite(array: AtomArray, name: str = "") -> Backbone:
             return np.full(len(atoms), default)
         return np.asarray(array.get_annotation(kind))[atoms]
 
-    table = _table(
-        name=residue_name[begins],
-        chain=chain[begins],
-        number=number[begins],
-        icode=icode[begins],
-        hetero=hetero[begins],
-        residue=(np.cumsum(fresh) - 1)[atoms],
-        slot=slot[atoms],
-        alt=column("altloc_id", ""),
-        occupancy=column("occupancy", 1.0),
-        bfactor=column("b_factor", np.nan),
-        xyz=array.coord[atoms],
-    )
-    return _assembled(table, name)
+    numbers = column("occupancy", 1.0), column("b_factor", np.nan)
+    places = (np.cumsum(fresh) - 1)[atoms], slot[atoms]
+    residues = [label[fresh] for label in columns[:5]]
+    return _assembled(name, residues, (*places, column("altloc_id", ""), *numbers, xyz[atoms]))
 
 
 def to_biopython(backbone: Backbone) -> Structure:
@@ -194,12 +179,7 @@ def to_biopython(backbone: Backbone) -> Structure:
     for label, residue_name in zip(_labels(backbone), _names(backbone), strict=True):
         chain, number, icode = label
         if label in seen:
-            raise Unsupported(
-                f"two residues are number {number}{icode}",
-                "number them apart (dataclasses.replace(backbone, index=...))",
-                file=backbone.name,
-                chain=chain,
-            )
+            raise _doubled(backbone, "two residues are", label)
         seen.add(label)
         if chain not in model:
             model.add(Chain(chain))
@@ -207,18 +187,9 @@ def to_biopython(backbone: Backbone) -> Structure:
         model[chain].add(residues[-1])
     rows = zip(*(column.tolist() for column in _present(backbone)), strict=True)
     for serial, (residue, slot) in enumerate(rows, start=1):
-        residues[residue].add(
-            Atom(
-                ATOMS[slot],
-                backbone.coords[residue, slot].copy(),
-                float(backbone.bfactor[residue]),
-                1.0,
-                " ",
-                f" {ATOMS[slot]:<3}",
-                serial,
-                element=ATOMS[slot][0],
-            )
-        )
+        name, place, bfactor = ATOMS[slot], backbone.coords[residue, slot].copy(), backbone.bfactor[residue]
+        atom = Atom(name, place, float(bfactor), 1.0, " ", f" {name:<3}", serial, element=name[0])
+        residues[residue].add(atom)
     return structure
 
 
@@ -242,16 +213,20 @@ def from_biopython(entity: Structure | Model | Chain, model: int = 1) -> Backbon
     ProtokError
         If there is no such model, or no protein in it.
     """
-    if entity.level not in ("S", "M", "C"):
+    from Bio.PDB.Chain import Chain
+    from Bio.PDB.Model import Model
+    from Bio.PDB.Residue import DisorderedResidue
+    from Bio.PDB.Structure import Structure
+
+    if not isinstance(entity, Structure | Model | Chain):
         raise TypeError(
             f"cannot make a Backbone of a Bio.PDB {type(entity).__name__}: give a Structure, Model or Chain"
         )
-    whole = entity
-    while whole.get_parent() is not None:
-        whole = whole.get_parent()
-    name = str(whole.id) if whole.level == "S" else ""
+    whole = entity if isinstance(entity, Structure | Model) else entity.parent or entity
+    whole = whole.parent or whole if isinstance(whole, Model) else whole
+    name = str(whole.id) if isinstance(whole, Structure) else ""
     notes = []
-    if entity.level == "S":
+    if isinstance(entity, Structure):
         models = list(entity)
         if not 1 <= model <= len(models):
             raise FormatError(f"holds {len(models)} models, not {model}", "choose one", file=name)
@@ -259,33 +234,20 @@ def from_biopython(entity: Structure | Model | Chain, model: int = 1) -> Backbon
             notes.append(f"model {model} read, others left out")
         entity = models[model - 1]
     residues, atoms = [], []
-    for chain in [entity] if entity.level == "C" else entity:
+    for chain in [entity] if isinstance(entity, Chain) else entity:
         for place in chain:
             # At a point mutation every kind of residue is an alternative.
-            kinds = place.disordered_get_list() if place.is_disordered() == 2 else [place]
+            kinds = place.disordered_get_list() if isinstance(place, DisorderedResidue) else [place]
             for residue in kinds:
                 hetero, number, icode = residue.id
                 for atom in residue.get_unpacked_list():
-                    if atom.get_name() in _SLOTS:
-                        atoms.append((len(residues), atom))
+                    if (slot := _SLOTS.get(atom.get_name())) is not None:
+                        numbers = atom.get_occupancy(), atom.get_bfactor(), atom.get_coord()
+                        atoms.append((len(residues), slot, atom.get_altloc(), *numbers))
                 residues.append((residue.resname, str(chain.id), number, icode, hetero != " "))
-    columns = zip(*residues, strict=True) if residues else ([],) * 5
-    residue_name, chains, number, icode, hetero = columns
-    table = _table(
-        name=np.array(residue_name, str),
-        chain=np.array(chains, str),
-        number=np.array(number, np.int64),
-        icode=np.array(icode, str),
-        hetero=np.array(hetero, bool),
-        residue=np.array([residue for residue, _ in atoms], int),
-        slot=np.array([_SLOTS[atom.get_name()] for _, atom in atoms], int),
-        alt=np.array([atom.get_altloc() for _, atom in atoms], str),
-        occupancy=_numbers([atom.get_occupancy() for _, atom in atoms], 1.0),
-        bfactor=_numbers([atom.get_bfactor() for _, atom in atoms], np.nan),
-        xyz=np.array([atom.get_coord() for _, atom in atoms], float).reshape(-1, 3),
-    )
-    table.notes.extend(notes)
-    return _assembled(table, name)
+    residues = list(zip(*residues, strict=True)) or [()] * 5
+    atoms = list(zip(*atoms, strict=True)) or [()] * 6
+    return _assembled(name, residues, atoms, notes)
 
 
 def to_pyg(backbone: Backbone) -> Data:
@@ -369,66 +331,62 @@ def _labels(backbone: Backbone) -> list[tuple[str, int, str]]:
     return list(zip(*columns, strict=True))
 
 
+def _doubled(backbone: Backbone, what: str, label: tuple[str, int, str]) -> Unsupported:
+    chain, number, icode = label
+    remedy = "number them apart (dataclasses.replace(backbone, index=...))"
+    return Unsupported(f"{what} number {number}{icode}", remedy, file=backbone.name, chain=chain)
+
+
 def _names(backbone: Backbone) -> list[str]:
     return [NAMES.get(letter, "UNK") for letter in backbone.sequence]
 
 
 def _present(backbone: Backbone) -> tuple[np.ndarray, np.ndarray]:
     """Residue and slot of the atoms that are written: those present, and every CA."""
-    present = np.isfinite(backbone.coords).all(axis=2)
+    present = np.all(np.isfinite(backbone.coords), axis=2)
     present[:, ATOMS.index("CA")] = True
-    return np.nonzero(present)
+    residue, slot = np.nonzero(present)
+    return residue, slot
 
 
-def _numbers(values: list[float | None], default: float) -> np.ndarray:
-    return np.array([default if value is None else value for value in values], np.float32)
+def _bytes(text: Sequence | np.ndarray) -> np.ndarray:
+    return np.char.strip(np.char.encode(np.asarray(text, str), "utf-8"))
 
 
-def _bytes(text: np.ndarray) -> np.ndarray:
-    return np.char.strip(np.char.encode(text.astype(str), "utf-8"))
+def _assembled(name: str, residues: Sequence, atoms: Sequence, notes: Iterable[str] = ()) -> Backbone:
+    """Assemble the table that a file with these residues and backbone atoms would give.
 
-
-def _table(
-    name: np.ndarray,
-    chain: np.ndarray,
-    number: np.ndarray,
-    icode: np.ndarray,
-    hetero: np.ndarray,
-    residue: np.ndarray,
-    slot: np.ndarray,
-    alt: np.ndarray,
-    occupancy: np.ndarray,
-    bfactor: np.ndarray,
-    xyz: np.ndarray,
-) -> Table:
-    """The table that a file with these residues and atoms would give."""
-    chain, icode, alt = _bytes(chain), _bytes(icode), _bytes(alt)
+    Parameters
+    ----------
+    residues
+        Columns: name, chain, number, insertion code, whether HETATM.
+    atoms
+        Columns: residue, slot, alternate location, occupancy and B-factor (None for none), place.
+    """
+    if not len(residues[0]):
+        raise NoProtein("holds no atoms", "give a structure with a protein chain", file=name)
+    chain, icode, alt = _bytes(residues[1]), _bytes(residues[3]), _bytes(atoms[2])
+    number = np.asarray(residues[2], np.int64).astype(np.int32)
     alt[np.isin(alt, (b".", b"?"))] = b""
-    columns = [np.unique(column, return_inverse=True)[1] for column in (chain, number, icode)]
-    sizes = [int(column.max(initial=0)) + 1 for column in columns]
-    key = (columns[0] * sizes[1] + columns[1]) * sizes[2] + columns[2]
-    return Table(
-        name=_bytes(name),
+    count = len(number)
+    table = Table(
+        name=_bytes(residues[0]),
         chain=chain,
         icode=icode,
-        number=number.astype(np.int32),
-        key=key,
-        hetero=hetero.astype(bool),
+        number=number,
+        key=np.unique(np.rec.fromarrays([chain, number, icode]), return_inverse=True)[1],
+        hetero=np.asarray(residues[4], bool),
         # Neither library says which HETATM belong to a polymer, nor where TER stood.
-        polymer=np.full(len(name), -1, np.int8),
-        closed=np.zeros(len(name), bool),
-        residue=residue,
-        slot=slot,
+        polymer=np.full(count, -1, np.int8),
+        closed=np.zeros(count, bool),
+        residue=np.asarray(atoms[0], int),
+        slot=np.asarray(atoms[1], int),
         alt=alt.astype("S1"),
-        occupancy=occupancy.astype(np.float32),
-        bfactor=bfactor.astype(np.float32),
-        xyz=xyz.astype(np.float64),
+        occupancy=np.asarray(atoms[3], np.float32),
+        bfactor=np.asarray(atoms[4], np.float32),
+        xyz=np.asarray(atoms[5], np.float64).reshape(-1, 3),
+        notes=list(notes),
     )
-
-
-def _assembled(table: Table, name: str) -> Backbone:
-    if not len(table.name):
-        raise NoProtein("holds no atoms", "give a structure with a protein chain", file=name)
     try:
         return assemble(table, None, name)
     except ProtokError as error:

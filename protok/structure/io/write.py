@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +83,7 @@ def write(structure: Any, path: str | os.PathLike) -> None:
 def _residues(backbone: Backbone) -> Iterator[tuple[int, list[tuple[str, list[float]]], float]]:
     """Yield number, atoms and B-factor of each residue that has an atom."""
     coords = backbone.coords.tolist()
-    present = np.isfinite(backbone.coords).all(axis=2)
+    present = np.all(np.isfinite(backbone.coords), axis=2)
     bfactor = np.nan_to_num(backbone.bfactor, nan=0.0).tolist()
     for i in np.flatnonzero(present.any(axis=1)).tolist():
         atoms = [(ATOMS[slot], coords[i][slot]) for slot in range(4) if present[i, slot]]
@@ -127,11 +128,7 @@ def _hybrid36(value: int, width: int) -> str:
     rest = value - 10**width
     if not 0 <= rest < 2 * span:
         raise FormatError(f"the number {value} does not fit into the columns of PDB", _AS_MMCIF)
-    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    number, text = rest % span + 10 * 36 ** (width - 1), ""
-    for _ in range(width):
-        number, digit = divmod(number, 36)
-        text = digits[digit] + text
+    text = np.base_repr(rest % span + 10 * 36 ** (width - 1), 36)
     return text if rest < span else text.lower()
 
 
@@ -141,12 +138,9 @@ def _mmcif(backbone: Backbone) -> Iterator[str]:
     yield from (f"_atom_site.{item}\n" for item in _ITEMS)
     quoted = {chain: _quote(chain) for chain in backbone.chains}
     entity = {chain: i for i, chain in enumerate(quoted, 1)}
-    place = dict.fromkeys(quoted, 0)
-    sequence = []
     chains = backbone.chain.tolist()
-    for chain in chains:
-        place[chain] += 1
-        sequence.append(place[chain])
+    count = {chain: itertools.count(1) for chain in quoted}
+    sequence = [next(count[chain]) for chain in chains]
     serial = 0
     for i, atoms, bfactor in _residues(backbone):
         name, chain = NAMES.get(backbone.sequence[i], "UNK"), chains[i]

@@ -22,16 +22,16 @@ FIELDS = ("chain", "index", "icode", "bfactor")
 
 def difficult() -> Backbone:
     """Chains with long ids, gaps, negative numbers, insertion codes and missing atoms."""
-    one = replace(
+    first = replace(
         random_backbone(12, 1),
         index=np.array([-3, -2, 5, 5, 5, 6, 7, 30, 31, 32, 33, 1999], np.int32),
         icode=np.array(["", "", "", "A", "B", "", "", "", "", "", "", "Z"]),
         sequence="MXUOACDEFGHW",
     )
-    one = exclude(exclude(exclude(one, 3), 6, atoms=1), 9, atoms=[0, 3])
+    first = exclude(exclude(exclude(first, 3), 6, atoms=1), 9, atoms=[0, 3])
     # Unknown residues without CA, without anything, at the end of a chain.
-    two = exclude(exclude(random_backbone(6, 2, chain="AA-2"), 0, atoms=1), [2, 5])
-    return replace(joined([one, replace(two, sequence="XAXCDX")]), name="difficult")
+    second = exclude(exclude(random_backbone(6, 2, chain="AA-2"), 0, atoms=1), [2, 5])
+    return replace(joined([first, replace(second, sequence="XAXCDX")]), name="difficult")
 
 
 def assert_same(a: Backbone, b: Backbone, coords: float = 0.0) -> None:

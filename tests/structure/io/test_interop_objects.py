@@ -28,7 +28,7 @@ def structures(examples):
 
 @pytest.fixture(scope="module")
 def tokens(tokenizer, structures):
-    return [tokenizer.encode(one) for one in structures]
+    return [tokenizer.encode(backbone) for backbone in structures]
 
 
 # Objects of other libraries in every verb
@@ -40,20 +40,20 @@ def test_every_verb_takes_objects_of_others(kind, tokenizer, structures, example
 
     backbone = structures[0]
     if kind == "path":
-        given = examples / f"{backbone.name}.pdb"
+        structure = examples / f"{backbone.name}.pdb"
     else:
         if kind != "biotite":
             pytest.importorskip({"biopython": "Bio", "pyg": "torch_geometric"}[kind])
-        given = getattr(interop, f"to_{kind}")(backbone)
-    codes = tokenizer.encode(given)
+        structure = getattr(interop, f"to_{kind}")(backbone)
+    codes = tokenizer.encode(structure)
     assert (codes.ids == tokenizer.encode(backbone).ids).all()
-    assert (protok.load("3di").encode(given).ids == protok.load("3di").encode(backbone).ids).all()
-    assert np.array_equal(tokenizer.embed(given), tokenizer.embed(backbone), equal_nan=True)
+    assert (protok.load("3di").encode(structure).ids == protok.load("3di").encode(backbone).ids).all()
+    assert np.array_equal(tokenizer.embed(structure), tokenizer.embed(backbone), equal_nan=True)
     back = tokenizer.decode(codes)
-    assert protok.compare(back, given) == protok.compare(back, backbone)
-    assert protok.rmsd(given, given) < 1e-3 and protok.lddt(given, backbone) == 1
-    assert protok.tm_score(given, backbone) > 0.999
-    protok.write(given, tmp_path / "out.pdb")
+    assert protok.compare(back, structure) == protok.compare(back, backbone)
+    assert protok.rmsd(structure, structure) < 1e-3 and protok.lddt(structure, backbone) == 1
+    assert protok.tm_score(structure, backbone) > 0.999
+    protok.write(structure, tmp_path / "out.pdb")
     assert (protok.read(tmp_path / "out.pdb").index == backbone.index).all()
     with pytest.raises(TypeError, match="cannot make a Backbone of a builtins.dict"):
         protok.rmsd({}, backbone)
@@ -124,7 +124,7 @@ def test_token_files_are_data_sets(tokens, tmp_path):
     rows = datasets.load_dataset(
         "parquet", data_files=str(tmp_path / "tokens.parquet"), cache_dir=str(tmp_path / "cache")
     )["train"]
-    assert rows["name"] == [one.name for one in tokens]
+    assert rows["name"] == [record.name for record in tokens]
     assert rows[1]["tokens"] == tokens[1].ids.tolist()
     assert rows[0]["codebook"] == tokens[0].codebook
 
@@ -134,22 +134,22 @@ def test_a_corpus_for_language_models(tokens, tmp_path, capsys):
     assert main(["export", str(tmp_path / "tokens.parquet"), "-o", str(tmp_path / "lm")]) == 0
     written = (tmp_path / "lm" / "corpus.jsonl").read_text()
     lines = [json.loads(line) for line in written.splitlines()]
-    assert [line["name"] for line in lines] == [one.name for one in tokens]
+    assert [line["name"] for line in lines] == [record.name for record in tokens]
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     loaded = transformers.AutoTokenizer.from_pretrained(tmp_path / "lm")
     from protok.tokens.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.load(tmp_path / "lm")
-    for line, one in zip(lines, tokens, strict=True):
-        assert loaded(line["text"])["input_ids"] == vocabulary.encode(one)
-        assert (vocabulary.decode(loaded(line["text"])["input_ids"]).ids == one.ids).all()
+    for line, record in zip(lines, tokens, strict=True):
+        assert loaded(line["text"])["input_ids"] == vocabulary.encode(record)
+        assert (vocabulary.decode(loaded(line["text"])["input_ids"]).ids == record.ids).all()
 
 
 # Sequence tools
 
 
 def test_letters_for_sequence_tools(structures, tokens, tmp_path, capsys):
-    letters = [protok.load("3di").encode(one) for one in structures]
+    letters = [protok.load("3di").encode(backbone) for backbone in structures]
     save(letters, tmp_path / "3di.parquet")
     out, aa = tmp_path / "3di.fasta", tmp_path / "aa.fasta"
     assert (
@@ -159,11 +159,11 @@ def test_letters_for_sequence_tools(structures, tokens, tmp_path, capsys):
     from biotite.sequence.io import fasta
 
     coded, plain = fasta.FastaFile.read(out), fasta.FastaFile.read(aa)
-    assert list(coded) == list(plain) == [f"{one.name}_{one.chain[0]}" for one in structures]
-    for one, three in zip(structures, letters, strict=True):
-        header = f"{one.name}_{one.chain[0]}"
+    assert list(coded) == list(plain) == [f"{backbone.name}_{backbone.chain[0]}" for backbone in structures]
+    for backbone, three in zip(structures, letters, strict=True):
+        header = f"{backbone.name}_{backbone.chain[0]}"
         assert coded[header] == three.letters.replace("-", "X")  # Foldseek's letters
-        assert plain[header] == one.sequence
+        assert plain[header] == backbone.sequence
     save(tokens, tmp_path / "512.parquet")
     assert main(["export", str(tmp_path / "512.parquet"), "-o", str(out), "--letters"]) == 2
     assert "512 codes, and there are 20 letters" in capsys.readouterr().err
@@ -181,14 +181,14 @@ def test_pyg_data_set(structures, tokens, tokenizer):
 
     data = TokenDataset(structures, tokenizer, labels=[0.5, 1.5, 2.5, 3.5][: len(structures)])
     assert len(data) == len(structures) and data.codebook == tokenizer.codebook
-    one = data[1]
-    assert one.x[:, 0].tolist() == tokens[1].ids.tolist() and one.y.item() == 1.5
-    assert one.name == structures[1].name and len(one.index) == len(structures[1])
+    graph = data[1]
+    assert graph.x[:, 0].tolist() == tokens[1].ids.tolist() and graph.y.item() == 1.5
+    assert graph.name == structures[1].name and len(graph.index) == len(structures[1])
     # The sixteen nearest residues, by brute force.
     ca = structures[1].coords[:, 1]
     far = np.linalg.norm(ca[:, None] - ca, axis=-1)
     for i in (0, 7, len(ca) - 1):
-        got = one.edge_index[0][one.edge_index[1] == i]
+        got = graph.edge_index[0][graph.edge_index[1] == i]
         assert set(got.tolist()) == set(np.argsort(far[i])[1:17].tolist())
     batch = next(iter(DataLoader(data, batch_size=len(data))))
     assert len(batch.x) == sum(map(len, structures)) == batch.num_nodes

@@ -36,7 +36,7 @@ def read_atom_site(blocks: Iterable[Column], model: int, labels: bool) -> Table:
         Whether the chain id is `label_asym_id` rather than `auth_asym_id`.
     """
     models: list = []
-    parts: list[dict[str, np.ndarray | None]] = []
+    parts: list[dict[str, np.ndarray]] = []
     count = 0
     informed = None  # whether label_seq_id says what is polymer
     others = False
@@ -57,10 +57,7 @@ def read_atom_site(blocks: Iterable[Column], model: int, labels: bool) -> Table:
         raise ChainNotFound(f"has {some}, no model {model}", "choose one that it has")
     if not parts:
         raise NoProtein("holds no atoms", "give a file with coordinates")
-    whole = {
-        name: None if first is None else np.concatenate([part[name] for part in parts])
-        for name, first in parts[0].items()
-    }
+    whole = {tag: np.concatenate([part[tag] for part in parts]) for tag in parts[0]}
     table = _table(whole, labels)
     if others or len(models) > 1:
         table.notes.append(f"model {model} read, others left out")
@@ -85,8 +82,8 @@ def _model_rows(column: Column, model: int, models: list) -> np.ndarray | None:
 
 def _rows(
     column: Column, rows: np.ndarray | None, informed: bool | None
-) -> tuple[dict[str, np.ndarray | None], bool | None]:
-    """Columns of the residue rows of a block, and of its backbone atoms."""
+) -> tuple[dict[str, np.ndarray], bool | None]:
+    """Columns of the residue rows of a block, and of its backbone atoms, where the file has them."""
     group = column("group_pdb", rows)
     atom = column("label_atom_id", rows)
     if atom is None:
@@ -110,10 +107,9 @@ def _rows(
         slot[_is(atom, name)] = place
     backbone = np.flatnonzero(slot >= 0)
     atoms = backbone if rows is None else rows[backbone]
-    part: dict[str, np.ndarray | None] = {"hetero": hetero, "residue": backbone}
-    part["slot"] = slot[backbone]
-    part |= {tag: column(tag, rows) for tag in _RESIDUE}
-    part |= {tag: column(tag, atoms) for tag in _ATOM}
+    part = {"hetero": hetero, "residue": backbone, "slot": slot[backbone]}
+    for tags, places in ((_RESIDUE, rows), (_ATOM, atoms)):
+        part |= {tag: values for tag in tags if (values := column(tag, places)) is not None}
     for axis in "xyz":
         values = column(f"cartn_{axis}", atoms)
         if values is None:
@@ -141,19 +137,18 @@ def _null(values: np.ndarray) -> np.ndarray:
     return values == UNREADABLE
 
 
-def _text(run: dict[str, np.ndarray | None], *tags: str) -> np.ndarray | None:
+def _text(run: dict[str, np.ndarray], *tags: str) -> np.ndarray | None:
     """The first of the columns that there is, its gaps filled from the next; "" for none."""
-    columns = [run[tag] for tag in tags if run[tag] is not None]
+    columns = [run[tag] for tag in tags if tag in run]
     if not columns:
         return None
-    values, *others = map(_as_text, columns)
+    values, *others = (
+        column if column.dtype.kind == "S" else np.where(_null(column), b"", column.astype("S"))
+        for column in columns
+    )
     for more in others:
         values = np.where(_null(values), more, values)
     return np.where(_null(values), b"", values)
-
-
-def _as_text(values: np.ndarray) -> np.ndarray:
-    return values if values.dtype.kind == "S" else np.where(_null(values), b"", values.astype("S"))
 
 
 def _integers(values: np.ndarray | None, count: int) -> np.ndarray:
@@ -163,11 +158,11 @@ def _integers(values: np.ndarray | None, count: int) -> np.ndarray:
     if values.dtype.kind == "i":
         return values.astype(np.int64)
     numbers = np.full(count, UNREADABLE, np.int64)
-    given = np.flatnonzero(~_null(values))
+    filled = np.flatnonzero(~_null(values))
     try:
-        numbers[given] = values[given].astype(np.int32)
+        numbers[filled] = values[filled].astype(np.int32)
     except (ValueError, OverflowError):
-        numbers[given] = [_integer(item) for item in values[given].tolist()]
+        numbers[filled] = [_integer(item) for item in values[filled].tolist()]
     return numbers
 
 
@@ -179,25 +174,25 @@ def _integer(text: bytes) -> int:
     return value if abs(value) < 2**31 else UNREADABLE
 
 
-def _table(part: dict[str, np.ndarray | None], labels: bool) -> Table:
+def _table(part: dict[str, np.ndarray], labels: bool) -> Table:
     fresh = np.zeros(len(part["hetero"]), bool)
     fresh[:1] = True
-    for tag in _RESIDUE:
-        if part[tag] is not None:
-            values = _comparable(part[tag])
-            fresh[1:] |= values[1:] != values[:-1]
+    tags = [tag for tag in _RESIDUE if tag in part]
+    for tag in tags:
+        values = _comparable(part[tag])
+        fresh[1:] |= values[1:] != values[:-1]
     begins = np.flatnonzero(fresh)
     count = len(begins)
-    run = {tag: None if part[tag] is None else part[tag][begins] for tag in _RESIDUE}
+    run = {tag: part[tag][begins] for tag in tags}
     hetero = part["hetero"][begins]
     name = _text(run, "label_comp_id", "auth_comp_id")
     author = _text(run, "auth_asym_id", "label_asym_id")
     label = _text(run, "label_asym_id", "auth_asym_id")
     icode = _text(run, "pdbx_pdb_ins_code")
-    seq = _integers(run["label_seq_id"], count)
-    number = _integers(run["auth_seq_id"], count)
+    seq = _integers(run.get("label_seq_id"), count)
+    number = _integers(run.get("auth_seq_id"), count)
     number = np.where(number == UNREADABLE, seq, number)
-    if name is None or author is None:
+    if name is None or author is None or label is None:
         raise CorruptFile("lacks residue names or chains in _atom_site", "write it with both")
     if icode is None:
         icode = np.zeros(count, "S8")
@@ -210,8 +205,8 @@ def _table(part: dict[str, np.ndarray | None], labels: bool) -> Table:
     key = np.zeros(count, np.uint64)
     for values in (author, label, icode, seq, number):
         key = _mix(key, values)
-    occupancy, bfactor = part["occupancy"], part["b_iso_or_equiv"]
     atoms = len(part["residue"])
+    alt = _text(part, "label_alt_id")
     return Table(
         name=name,
         chain=label if labels else author,
@@ -223,9 +218,9 @@ def _table(part: dict[str, np.ndarray | None], labels: bool) -> Table:
         closed=np.zeros(count, bool),
         residue=np.cumsum(fresh)[part["residue"]] - 1,
         slot=part["slot"],
-        alt=np.zeros(atoms, "S8") if part["label_alt_id"] is None else _text(part, "label_alt_id"),
-        occupancy=np.ones(atoms) if occupancy is None else occupancy,
-        bfactor=np.full(atoms, np.nan) if bfactor is None else bfactor,
+        alt=np.zeros(atoms, "S8") if alt is None else alt,
+        occupancy=part.get("occupancy", np.ones(atoms)),
+        bfactor=part.get("b_iso_or_equiv", np.full(atoms, np.nan)),
         xyz=np.stack([part[axis] for axis in "xyz"], axis=1),
     )
 

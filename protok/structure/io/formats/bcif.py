@@ -50,8 +50,8 @@ def read_bcif(data: bytes, model: int, labels: bool) -> Table:
     except msgpack.OutOfData as error:
         raise TruncatedFile("the data end early", _REMEDY) from error
     except (*_BROKEN, msgpack.UnpackException) as error:
-        found = f"damaged BinaryCIF ({type(error).__name__}: {error})"
-        raise CorruptFile(found, _REMEDY) from error
+        message = f"damaged BinaryCIF ({type(error).__name__}: {error})"
+        raise CorruptFile(message, _REMEDY) from error
 
 
 def _atom_site(data: bytes) -> dict | None:
@@ -110,29 +110,12 @@ def _decode(data: dict, rows: int) -> np.ndarray:
     return values
 
 
-def _byte_array(values: bytes, step: dict, rows: int) -> np.ndarray:
-    return np.frombuffer(values, _TYPES[step["type"]])
-
-
-def _fixed_point(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
-    return values / float(step["factor"])
-
-
-def _interval(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
-    width = (step["max"] - step["min"]) / (step["numSteps"] - 1)
-    return step["min"] + values * float(width)
-
-
 def _run_length(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
     counts = values[1::2].astype(np.int64)
     # A forged count must not become an array of that size.
     if counts.min(initial=0) < 0 or counts.sum() > rows + 1:
         raise ValueError("run lengths do not fit the number of rows")
     return np.repeat(values[::2], counts)
-
-
-def _delta(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
-    return np.cumsum(values, dtype=np.int64) + int(step["origin"])
 
 
 def _integer_packing(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
@@ -157,11 +140,13 @@ def _string_array(values: bytes, step: dict, rows: int) -> np.ndarray:
 
 
 _STEPS = {
-    "ByteArray": _byte_array,
-    "FixedPoint": _fixed_point,
-    "IntervalQuantization": _interval,
+    "ByteArray": lambda values, step, rows: np.frombuffer(values, _TYPES[step["type"]]),
+    "FixedPoint": lambda values, step, rows: values / float(step["factor"]),
+    "IntervalQuantization": lambda values, step, rows: (
+        step["min"] + values * float((step["max"] - step["min"]) / (step["numSteps"] - 1))
+    ),
     "RunLength": _run_length,
-    "Delta": _delta,
+    "Delta": lambda values, step, rows: np.cumsum(values, dtype=np.int64) + int(step["origin"]),
     "IntegerPacking": _integer_packing,
     "StringArray": _string_array,
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -131,13 +132,13 @@ def _unquote(buffer: np.ndarray, tokens: np.ndarray) -> None:
         end[quoted] -= 1
 
 
+@dataclass
 class _Block:
     """Rows of the loop as token borders (n, columns, 2) into the text."""
 
-    def __init__(self, data: bytes, columns: dict[str, int], tokens: np.ndarray):
-        self.data = data
-        self.columns = columns
-        self.tokens = tokens
+    data: bytes
+    columns: dict[str, int]
+    tokens: np.ndarray
 
     def __call__(self, tag: str, rows: np.ndarray | None) -> np.ndarray | None:
         column = self.columns.get(tag)
@@ -223,6 +224,7 @@ def _category(data: bytes) -> tuple[list[str], list[bytes], bool]:
     header = loop = ours = False  # in the head of a loop, in a loop, in our category
     for match in _TOKEN.finditer(data):
         kind = match.lastgroup
+        assert kind is not None  # every alternative has a name
         if kind == "comment":
             continue
         value = match[kind]

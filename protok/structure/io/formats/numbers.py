@@ -29,14 +29,10 @@ _PAIRS, _FOURS = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF)
 
 
 def thousandths(words: np.ndarray) -> np.ndarray | None:
-    """Parse eight-byte words of the form `%8.3f`, None if any is not of that form.
+    """Parse eight-byte words (n,) of the form `%8.3f`, None if any is not of that form.
 
     All eight characters at once as one little-endian integer: several times
     faster than numpy's own parser, which is what reading a file spends most on.
-
-    Parameters
-    ----------
-    words : (n,) uint64
     """
     wrong = (words ^ _POINT) & _POINT_BYTE
     # Cut out the point, put a blank in front: seven digits, right-aligned.

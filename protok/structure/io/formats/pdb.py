@@ -66,9 +66,9 @@ def read_pdb(data: bytes, model: int, keep_truncated: bool) -> Table:
     if b"\t" in data and (lines == 9).any():
         raise CorruptFile("has tabs in its ATOM lines", "put back the blanks that they stand for")
     code = np.ascontiguousarray(lines[:, 12:16]).view(np.uint32)[:, 0]
-    found = np.searchsorted(_NAME_CODES, code)
-    found[found == len(_NAME_CODES)] = 0
-    atoms = np.flatnonzero(_NAME_CODES[found] == code)
+    hits = np.searchsorted(_NAME_CODES, code)
+    hits[hits == len(_NAME_CODES)] = 0
+    atoms = np.flatnonzero(_NAME_CODES[hits] == code)
 
     position = np.ascontiguousarray(lines[:, 19:27]).view(np.uint64)[:, 0]
     head = np.ascontiguousarray(lines[:, 17:19]).view(np.uint16)[:, 0]
@@ -95,7 +95,7 @@ def read_pdb(data: bytes, model: int, keep_truncated: bool) -> Table:
         polymer=np.full(len(begins), -1, np.int8),
         closed=closed,
         residue=np.cumsum(fresh)[atoms] - 1,
-        slot=_NAME_SLOTS[found[atoms]],
+        slot=_NAME_SLOTS[hits[atoms]],
         alt=_byte(lines[atoms, 16]),
         occupancy=_text(numbers[:, 27:33]),
         bfactor=_text(numbers[:, 33:39]),

@@ -6,6 +6,8 @@ own order, twice: once to list what it holds, once to hand out the contents that
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import stat
 import struct
@@ -14,12 +16,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.structure.io.sources import content
-from protok.structure.io.sources.content import RATIO, TOO_LARGE, bomb, said
+from protok.structure.io.sources.content import RATIO, TOO_LARGE, bomb, in_words
 from protok.structure.io.sources.paths import is_structure
 
 SEPARATOR = "::"
@@ -27,17 +30,8 @@ SEPARATOR = "::"
 
 _BLOCK = 2**20
 #: What the standard library raises on damaged archives, and on encrypted ones.
-_DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,
-    OverflowError,
-)
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error)
+_DAMAGE += (EOFError, OSError, ValueError, RuntimeError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -72,11 +66,11 @@ def list_members(path: str | os.PathLike) -> Iterator[Member]:
         Where the archive turns out to be damaged, after the members before; or if it
         holds no structure file.
     """
-    found = False
+    empty = True
     for member, _ in _walk(Path(path)):
-        found = True
+        empty = False
         yield member
-    if not found:
+    if empty:
         raise FormatError("an archive without structure files", "unpack it", file=str(path))
 
 
@@ -110,7 +104,10 @@ def read_members(
                 continue
             del missing[member.name]
             try:
-                data: bytes | ProtokError = _bounded(member, read, limit)
+                # The size that the archive states may be a lie.
+                data = b"" if member.size > limit else read(limit + 1)
+                if max(member.size, len(data)) > limit:
+                    raise CorruptFile(f"holds more than {in_words(limit)}", TOO_LARGE)
             except ProtokError as error:
                 data = error
             except _DAMAGE as error:
@@ -126,18 +123,8 @@ def read_members(
         yield name, type(damage)(damage.cause, damage.remedy)
 
 
-def _bounded(member: Member, read: Callable[[int], bytes], limit: int) -> bytes:
-    refusal = CorruptFile(f"holds more than {said(limit)}", TOO_LARGE)
-    if member.size > limit:
-        raise refusal
-    data = read(limit + 1)
-    if len(data) > limit:  # the size that the archive states may be a lie
-        raise refusal
-    return data
-
-
-def _corrupt(error: Exception) -> CorruptFile:
-    return CorruptFile(f"damaged archive ({type(error).__name__}: {error})", "fetch it again")
+def _corrupt(error: Exception, file: str = "") -> CorruptFile:
+    return CorruptFile(f"damaged archive ({type(error).__name__}: {error})", "fetch it again", file=file)
 
 
 def _kind(path: Path) -> Callable[[Path], Walk] | None:
@@ -175,9 +162,7 @@ def _walk(path: Path) -> Walk:
         error.file = error.file or str(path)
         raise
     except _DAMAGE as error:
-        found = _corrupt(error)
-        found.file = str(path)
-        raise found from error
+        raise _corrupt(error, str(path)) from error
 
 
 def _wanted(name: str) -> bool:
@@ -185,29 +170,21 @@ def _wanted(name: str) -> bool:
     return is_structure(last) and not last.startswith(".")
 
 
-_HELD = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-)
-
-
 class _Header(tarfile.TarInfo):
     """A header of a tar archive that is refused if damaged, where tarfile would just end."""
 
     def _block(self, count):
-        # Back to where the reader was means for ever; long names are held in memory.
-        if count < 0 or (count > _BLOCK and self.type in _HELD):
-            raise tarfile.InvalidHeaderError(f"a header of {count} bytes")
-        return super()._block(count)
+        # Back to where the reader was means for ever; long names (types L, K) and pax headers
+        # (x, g, X) are held in memory.
+        if count < 0 or (count > _BLOCK and self.type in b"LKxgX"):
+            raise tarfile.HeaderError(f"a header of {count} bytes")
+        return super()._block(count)  # pyright: ignore[reportAttributeAccessIssue]: not in typeshed
 
     @classmethod
     def fromtarfile(cls, archive):
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]: not in typeshed
             raise
         except tarfile.HeaderError as error:
             where = archive.fileobj.tell() >> 10
@@ -224,26 +201,26 @@ def _walk_tar(path: Path) -> Walk:
             fileobj=stream, mode="r:" if plain else "r|", tarinfo=_Header, bufsize=_BLOCK
         ) as archive:
             while (info := archive.next()) is not None:
-                archive.members.clear()  # tarfile keeps all headers otherwise
-                archive.pax_headers.clear()
+                # tarfile keeps all headers otherwise, in a list that typeshed does not know.
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+                archive.pax_headers = {}
                 if info.isfile() and _wanted(info.name):
-                    yield Member(info.name, info.size), _tar_reader(archive, info)
+                    yield Member(info.name, info.size), partial(_read_tar, archive, info)
 
 
-def _tar_reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[int], bytes]:
-    def read(limit: int) -> bytes:
-        if info.issparse() and info.size > content.STEP:  # holes cost nothing in the archive
-            raise FormatError(f"a sparse file of {said(info.size)}", "pack it without --sparse")
-        pieces, left = [], min(limit, info.size)
-        with archive.extractfile(info) as file:
-            while left and (piece := file.read(min(left, _BLOCK))):
-                pieces.append(piece)
-                left -= len(piece)
-        if left:
-            raise CorruptFile("the archive ends inside of this member", "fetch it again")
-        return b"".join(pieces)
-
-    return read
+def _read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo, limit: int) -> bytes:
+    if info.issparse() and info.size > content.STEP:  # holes cost nothing in the archive
+        raise FormatError(f"a sparse file of {in_words(info.size)}", "pack it without --sparse")
+    pieces, left = [], min(limit, info.size)
+    file = archive.extractfile(info)
+    assert file is not None  # as of every member that is a file
+    with file:
+        while left and (piece := file.read(min(left, _BLOCK))):
+            pieces.append(piece)
+            left -= len(piece)
+    if left:
+        raise CorruptFile("the archive ends inside of this member", "fetch it again")
+    return b"".join(pieces)
 
 
 def _walk_zip(path: Path) -> Walk:
@@ -251,22 +228,19 @@ def _walk_zip(path: Path) -> Walk:
         for info in archive.infolist():
             link = stat.S_ISLNK(info.external_attr >> 16)
             if not link and not info.is_dir() and _wanted(info.filename):
-                yield Member(info.filename, info.file_size), _zip_reader(archive, info)
+                yield Member(info.filename, info.file_size), partial(_read_zip, archive, info)
 
 
-def _zip_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[int], bytes]:
-    def read(limit: int) -> bytes:
-        if info.flag_bits & 1:
-            raise FormatError("encrypted", "unpack the archive by hand")
-        if info.file_size > max(content.STEP, RATIO * info.compress_size):
-            raise bomb(info.compress_size, info.file_size)
-        try:
-            with archive.open(info) as file:
-                return file.read(limit)
-        except Exception as error:  # each decompressor has its own
-            raise _corrupt(error) from error
-
-    return read
+def _read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
+    if info.flag_bits & 1:
+        raise FormatError("encrypted", "unpack the archive by hand")
+    if info.file_size > max(content.STEP, RATIO * info.compress_size):
+        raise bomb(info.compress_size, info.file_size)
+    try:
+        with archive.open(info) as file:
+            return file.read(limit)
+    except Exception as error:  # each decompressor has its own
+        raise _corrupt(error) from error
 
 
 def _walk_foldcomp(path: Path) -> Walk:
@@ -274,21 +248,19 @@ def _walk_foldcomp(path: Path) -> Walk:
 
     with open(path, "rb") as file:
         for name, offset, size in entries(path):
-
-            def read(limit: int, offset=offset, size=size) -> bytes:
-                file.seek(offset)
-                return file.read(min(limit, size))
-
-            yield Member(name, size), read
+            yield Member(name, size), partial(_read_piece, file, offset, size)
 
 
-def _unpacked(file: BinaryIO) -> BinaryIO:
+def _read_piece(file: BinaryIO, offset: int, size: int, limit: int) -> bytes:
+    file.seek(offset)
+    return file.read(min(limit, size))
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO | _Stream:
     """Open the stream inside of a compressed file; the file itself if it is not compressed."""
     head = file.read(4)
     file.seek(0)
     if head.startswith(b"\x1f\x8b"):
-        import gzip
-
         return _Stream(file, gzip.GzipFile(fileobj=file))
     if head.startswith(b"BZh"):
         import bz2
@@ -302,20 +274,23 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
     return file
 
 
-class _Stream:
+class _Unpacker(Protocol):
+    def read1(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class _Stream(io.BufferedIOBase):
     """A decompressed stream that is given up when it turns out to be a bomb."""
 
-    def __init__(self, file: BinaryIO, inner: BinaryIO):
-        self._file, self._inner, self._given = file, inner, 0
+    def __init__(self, file: BinaryIO, inner: _Unpacker):
+        self._file, self._inner, self._passed = file, inner, 0
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
+    def close(self) -> None:
         self._inner.close()
+        super().close()
 
     def tell(self) -> int:
-        return self._given
+        return self._passed
 
     def read(self, size: int) -> bytes:
         """Read on: small pieces whatever is asked for, as headers can lie; what lies before
@@ -324,7 +299,7 @@ class _Stream:
             data = self._inner.read1(min(size, _BLOCK))
         except Exception as error:  # each decompressor has its own
             raise _corrupt(error) from error
-        self._given += len(data)
-        if self._given > max(content.STEP, RATIO * self._file.tell()):
-            raise bomb(self._file.tell(), self._given)
+        self._passed += len(data)
+        if self._passed > max(content.STEP, RATIO * self._file.tell()):
+            raise bomb(self._file.tell(), self._passed)
         return data

@@ -21,6 +21,7 @@ LIMIT = 2**31
 RATIO = 250  # coordinates pack 4 to 20 times; a bomb 1,000 times and more
 STEP = 2**26  # bytes decompressed between two looks at the limits
 TOO_LARGE = "split it, or raise the limit (max_bytes)"
+_GZIP, _BZIP2, _ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
 
 
 def load(path: Path, max_bytes: int | None = None) -> tuple[bytes, bool]:
@@ -31,18 +32,15 @@ def load(path: Path, max_bytes: int | None = None) -> tuple[bytes, bool]:
         if stat.S_ISDIR(status.st_mode):
             os.listdir(path)  # one that cannot be searched was given for its files
         # To open a pipe would wait for ever; what is too large is not read at all.
-        if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
-            with open(path, "rb") as file:
-                data = file.read()
-        else:
-            data = None
+        regular = stat.S_ISREG(status.st_mode)
+        data = path.read_bytes() if regular and status.st_size <= limit else None
     except FileNotFoundError as error:
         raise ProtokError("no such file", "check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise ProtokError(f"cannot be read ({error})", "check the path") from error
     if data is None:
-        if stat.S_ISREG(status.st_mode):
-            raise CorruptFile(f"holds more than {said(limit)}", TOO_LARGE)
+        if regular:
+            raise CorruptFile(f"holds more than {in_words(limit)}", TOO_LARGE)
         raise ProtokError("is not a regular file", "check the path")
     return unpack(data, limit)
 
@@ -52,16 +50,22 @@ def unpack(data: bytes, max_bytes: int | None = None) -> tuple[bytes, bool]:
     limit = LIMIT if max_bytes is None else max_bytes
     cut = False
     for _ in range(3):  # packed twice happens; deeper is a trick
-        unpack_one = next((f for magic, f in _UNPACK if data.startswith(magic)), None)
-        if unpack_one is None:
+        magic = next((magic for magic in (_GZIP, _ZSTD, _BZIP2, b"FCMP") if data.startswith(magic)), None)
+        if magic is None:
             break
         pieces: list[bytes] = []
-        cut |= not unpack_one(data, _keeper(pieces, len(data), limit))
+        keep = _keeper(pieces, len(data), limit)
+        if magic == b"FCMP":
+            from protok.structure.io.sources import foldcomp
+
+            keep(foldcomp.unpack(data))
+        else:
+            cut |= not _each(data, magic, keep, *_decompressor(magic))
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     return data.removeprefix(b"\xef\xbb\xbf"), cut
 
 
-def said(size: int) -> str:
+def in_words(size: int) -> str:
     """A number of bytes in words."""
     return f"{size >> 20} MiB" if size >= 2**20 else f"{size} bytes"
 
@@ -76,7 +80,7 @@ def _keeper(pieces: list[bytes], packed: int, limit: int) -> Callable[[bytes], N
         if total > STEP and total > RATIO * packed:
             raise bomb(packed, total)
         if total > limit:
-            raise CorruptFile(f"unpacks to more than {said(limit)}", TOO_LARGE)
+            raise CorruptFile(f"unpacks to more than {in_words(limit)}", TOO_LARGE)
         pieces.append(piece)
 
     return keep
@@ -85,31 +89,23 @@ def _keeper(pieces: list[bytes], packed: int, limit: int) -> Callable[[bytes], N
 def bomb(packed: int, unpacked: int) -> CorruptFile:
     """The refusal of compressed data that unpacks to suspiciously much."""
     return CorruptFile(
-        f"{packed} compressed bytes unpack to more than {said(unpacked)}",
+        f"{packed} compressed bytes unpack to more than {in_words(unpacked)}",
         "unpack it by hand if it is what it should be",
     )
 
 
-def _gunzip(data: bytes, keep: Callable[[bytes], None]) -> bool:
-    # 1 byte unpacks to 1 KiB at most, so a step to 32 MiB.
-    return _each(data, b"\x1f\x8b", keep, "gzip", lambda: zlib.decompressobj(31), 2**15, zlib.error)
+def _decompressor(magic: bytes) -> tuple[str, Callable, int, type[Exception]]:
+    """Name of a packing, what makes its decompressor, bytes a step, and its error on damage."""
+    if magic == _GZIP:  # 1 byte unpacks to 1 KiB at most, so a step to 32 MiB
+        return "gzip", lambda: zlib.decompressobj(31), 2**15, zlib.error
+    if magic == _BZIP2:  # a block of 40 bytes unpacks to 44 MiB at most
+        import bz2
 
+        return "bzip2", bz2.BZ2Decompressor, 64, OSError
+    import zstandard
 
-def _bunzip(data: bytes, keep: Callable[[bytes], None]) -> bool:
-    import bz2
-
-    # A block of 40 bytes unpacks to 44 MiB at most.
-    return _each(data, b"BZh", keep, "bzip2", bz2.BZ2Decompressor, 64, OSError)
-
-
-def _unzstd(data: bytes, keep: Callable[[bytes], None]) -> bool:
-    try:
-        import zstandard
-    except ImportError as error:
-        raise FormatError("Zstandard-compressed", "pip install zstandard") from error
-    new = zstandard.ZstdDecompressor().decompressobj
     # A block of 4 bytes unpacks to 128 KiB at most, so a step to 128 MiB.
-    return _each(data, b"\x28\xb5\x2f\xfd", keep, "Zstandard", new, 4096, zstandard.ZstdError)
+    return "Zstandard", zstandard.ZstdDecompressor().decompressobj, 4096, zstandard.ZstdError
 
 
 def _each(
@@ -139,15 +135,6 @@ def _each(
     return True
 
 
-def _unfold(data: bytes, keep: Callable[[bytes], None]) -> bool:
-    from protok.structure.io.sources.foldcomp import unpack
-
-    keep(unpack(data))
-    return True
-
-
-_UNPACK = ((b"\x1f\x8b", _gunzip), (b"\x28\xb5\x2f\xfd", _unzstd), (b"BZh", _bunzip), (b"FCMP", _unfold))
-
 _FOREIGN = (
     (0, b"PK\x03\x04", "a zip archive", "unpack it"),
     (257, b"ustar", "a tar archive", "unpack it"),
@@ -174,9 +161,9 @@ def sniff(data: bytes, path: Path) -> str:
     if not data or data.isspace():
         raise CorruptFile("is empty", "fetch it again")
     head = data[:4096]
-    for offset, magic, found, remedy in _FOREIGN:
+    for offset, magic, what, remedy in _FOREIGN:
         if head.startswith(magic, offset):
-            raise FormatError(found, remedy)
+            raise FormatError(what, remedy)
     binary = head[0] & 0xF0 == 0x80 or head[0] in b"\xde\xdf"  # a MessagePack map
     if binary and b"dataBlocks" in head:
         return "bcif"

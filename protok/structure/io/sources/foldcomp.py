@@ -37,18 +37,16 @@ def entries(path: Path) -> Iterator[tuple[str, int, int]]:
         contextlib.suppress(FileNotFoundError),
         open(f"{path}.lookup", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        for line in file:
-            key, name = line.rstrip("\n").split("\t")[:2]
-            names[key] = name
+        names = dict(line.rstrip("\n").split("\t")[:2] for line in file)
     try:
         with open(f"{path}.index", encoding="ascii") as file:
             rows = [line.split() for line in file]
-        found = [(int(offset), int(size), key) for key, offset, size in rows]
-        if any(offset < 0 or size < 0 for offset, size, _ in found):
+        places = [(int(offset), int(size), key) for key, offset, size in rows]
+        if any(offset < 0 or size < 0 for offset, size, _ in places):
             raise ValueError("a number below 0")
     except (OSError, ValueError) as error:
         raise CorruptFile(f"a Foldcomp database with a damaged index ({error})", "fetch it again") from error
-    for offset, size, key in sorted(found):
+    for offset, size, key in sorted(places):
         yield names.get(key, key), offset, size
 
 
@@ -86,26 +84,26 @@ class _Helper:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is its parent's affair
         )
+        assert self.process.stdin is not None and self.process.stdout is not None  # both are pipes
+        self.requests, self.answers = self.process.stdin, self.process.stdout
         atexit.register(self.stop)
 
     def ask(self, data: bytes) -> tuple[int, bytes]:
         try:
-            self.process.stdin.write(_LENGTH.pack(0, len(data)) + data)
-            self.process.stdin.flush()
+            self.requests.write(_LENGTH.pack(0, len(data)) + data)
+            self.requests.flush()
             status, size = _LENGTH.unpack(self._receive(_LENGTH.size))
             return status, self._receive(size)
-        except (OSError, EOFError, TimeoutError) as error:
+        except BaseException as error:  # on Ctrl-C too: the answer would be taken for the next one's
             self.process.kill()
             code = self.process.wait()
-            said = "it took too long" if isinstance(error, TimeoutError) else f"exit code {code}"
-            return _REFUSED, f"the library broke down on it: {said}".encode()
-        except BaseException:  # Ctrl-C: the answer on its way would be taken for the next one's
-            self.process.kill()
-            self.process.wait()
-            raise
+            if not isinstance(error, OSError | EOFError):
+                raise
+            end = "it took too long" if isinstance(error, TimeoutError) else f"exit code {code}"
+            return _REFUSED, f"the library broke down on it: {end}".encode()
 
     def _receive(self, size: int) -> bytes:
-        pieces, handle = [], self.process.stdout.fileno()
+        pieces, handle = [], self.answers.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(handle, selectors.EVENT_READ)
             while size:
@@ -122,8 +120,8 @@ class _Helper:
         if self.owner == os.getpid():
             self.process.kill()
             self.process.wait()
-            self.process.stdin.close()
-            self.process.stdout.close()
+            self.requests.close()
+            self.answers.close()
 
 
 _helper: _Helper | None = None
@@ -136,9 +134,9 @@ def serve() -> None:
     while head := sys.stdin.buffer.read(_LENGTH.size):
         data = sys.stdin.buffer.read(_LENGTH.unpack(head)[1])
         try:
-            import foldcomp
+            from foldcomp import decompress  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
-            status, content = _OK, foldcomp.decompress(data)[1].encode()
+            status, content = _OK, decompress(data)[1].encode()
         except ImportError:
             status, content = _MISSING, b""
         except Exception as error:

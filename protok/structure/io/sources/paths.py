@@ -54,24 +54,24 @@ def iter_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> Iterat
         If a path does not exist, a pattern matches nothing, or a list cannot be read.
     """
     seen = set()
-    for given in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
-        listed = _listed(str(given))
-        for path in _expand(Path(given)) if listed is None else listed:
+    for name in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+        listed = _listed(str(name))
+        for path in _expand(Path(name)) if listed is None else listed:
             if path not in seen:
                 seen.add(path)
                 yield path
 
 
-def _listed(given: str) -> Iterator[Path] | None:
+def _listed(name: str) -> Iterator[Path] | None:
     """What a list names, if it is one."""
-    if given == "-":
+    if name == "-":
         return _lines(sys.stdin.buffer.read())
-    if not given.startswith("@") or os.path.exists(given):
+    if not name.startswith("@") or os.path.exists(name):
         return None
     try:
-        return _lines(Path(given[1:]).read_bytes())
+        return _lines(Path(name[1:]).read_bytes())
     except (OSError, ValueError) as error:
-        raise ProtokError(f"the list cannot be read ({error})", "check the path", file=given[1:]) from error
+        raise ProtokError(f"the list cannot be read ({error})", "check the path", file=name[1:]) from error
 
 
 def _lines(text: bytes) -> Iterator[Path]:

@@ -107,10 +107,10 @@ ENCODINGS = [
 @pytest.mark.parametrize("steps,values", ENCODINGS, ids=[type(steps[0]).__name__ for steps, _ in ENCODINGS])
 def test_encodings(steps, values):
     data = pdbx.BinaryCIFData(values, steps).serialize()
-    found = _decode(data, 20)
-    if found.dtype.kind == "S":
-        found = [word.decode() for word in found.tolist()]
-    assert list(found) == values.tolist()
+    decoded = _decode(data, 20)
+    if decoded.dtype.kind == "S":
+        decoded = [word.decode() for word in decoded.tolist()]
+    assert list(decoded) == values.tolist()
 
 
 def test_interval_quantization():
@@ -119,8 +119,8 @@ def test_interval_quantization():
         {"kind": "IntervalQuantization", "min": 1.0, "max": 3.0, "numSteps": 5, "srcType": 32},
         {"kind": "ByteArray", "type": 4},
     ]
-    found = _decode({"data": bytes(range(5)), "encoding": steps}, 5)
-    assert found.tolist() == [1, 1.5, 2, 2.5, 3]
+    decoded = _decode({"data": bytes(range(5)), "encoding": steps}, 5)
+    assert decoded.tolist() == [1, 1.5, 2, 2.5, 3]
 
 
 def test_keys_in_another_order(bcif):

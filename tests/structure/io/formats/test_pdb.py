@@ -255,8 +255,8 @@ def test_numbers_of_fewer_decimals():
         text = [f"{v:.{decimals}f}" for v in values]
         text = [t for t in text if len(t) + 3 - decimals + (decimals == 0) <= 8]
         words = np.frombuffer("".join(t.rjust(8) for t in text).encode(), "<u8")
-        found = thousandths(pad_decimals(words))
-        np.testing.assert_array_equal(found, [float(t) for t in text])
+        numbers = thousandths(pad_decimals(words))
+        np.testing.assert_array_equal(numbers, [float(t) for t in text])
     for bad in (".", "-.", "?", "1.2345", "1e5", "12345.6", "*****", "1.2.3"):
         words = pad_decimals(np.frombuffer(bad.rjust(8).encode(), "<u8"))
         assert words is None or thousandths(words) is None, bad

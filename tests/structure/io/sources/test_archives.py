@@ -29,13 +29,13 @@ PACKINGS = {"tar": "", "tar.gz": "gz", "tar.bz2": "bz2"}
 def texts(examples, tmp_path) -> dict[str, bytes]:
     """Member names and contents: five structures of 20 residues, one compressed, and others."""
     backbone = protok.read(examples / "7w89.A.pdb")
-    found = {}
+    members = {}
     for number in range(5):
         path = tmp_path / "x.pdb"
         protok.write(backbone[5 * number : 5 * number + 20], path)
-        found[f"deep/s{number}.pdb"] = path.read_bytes()
-    found["s4.pdb.gz"] = gzip.compress(found.pop("deep/s4.pdb"))
-    return found | {"README.txt": b"no structure", "deep/._s0.pdb": b"\0", "../../out.pdb": b"no"}
+        members[f"deep/s{number}.pdb"] = path.read_bytes()
+    members["s4.pdb.gz"] = gzip.compress(members.pop("deep/s4.pdb"))
+    return members | {"README.txt": b"no structure", "deep/._s0.pdb": b"\0", "../../out.pdb": b"no"}
 
 
 def tar(path: Path, contents: dict[str, bytes], packing: str = "") -> Path:
@@ -83,7 +83,9 @@ def test_members_are_read_and_nothing_is_written(texts, tmp_path, name):
         "s4.pdb.gz",
         "../../out.pdb",
     ]
-    assert [one.name for result in results for one in result.tokens] == [f"s{number}" for number in range(5)]
+    assert [tokens.name for result in results for tokens in result.tokens] == [
+        f"s{number}" for number in range(5)
+    ]
     (error,) = results[-1].errors
     assert isinstance(error, FormatError) and error.file == f"{path}::../../out.pdb"
     for number, result in enumerate(results[:5]):
@@ -99,7 +101,7 @@ def test_one_output_of_files_and_archives(texts, tmp_path, name):
     path = pack(tmp_path / name, texts)
     (tmp_path / "s0.pdb").write_bytes(texts["deep/s0.pdb"])
     summary = encode_all([tmp_path / "s0.pdb", path], Tiny(), tmp_path / "t.parquet", jobs=2)
-    assert [one.name for one in load(tmp_path / "t.parquet")] == [
+    assert [tokens.name for tokens in load(tmp_path / "t.parquet")] == [
         f"{tmp_path.name}/s0.pdb",
         "deep/s0.pdb",
         "s1",
@@ -119,9 +121,9 @@ def test_members_of_one_name_are_both_there(texts, tmp_path):
             info = tarfile.TarInfo("x.pdb")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    found = list(encode_files(path, Tiny()))
-    assert [result.path.split("::")[1] for result in found] == ["x.pdb", "2/x.pdb"]
-    assert found[0].tokens[0].sequence != found[1].tokens[0].sequence
+    results = list(encode_files(path, Tiny()))
+    assert [result.path.split("::")[1] for result in results] == ["x.pdb", "2/x.pdb"]
+    assert results[0].tokens[0].sequence != results[1].tokens[0].sequence
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_members_of_one_path_have_names_of_their_own(texts, tmp_path, members, p
             archive.addfile(info, io.BytesIO(texts["deep/s0.pdb"]))
     results = list(encode_files(path, Tiny()))
     assert [result.path.split("::")[1] for result in results] == paths
-    assert [one.name for result in results for one in result.tokens] == names
+    assert [tokens.name for result in results for tokens in result.tokens] == names
 
 
 def test_unique_names_number_what_they_cannot_tell_apart():
@@ -170,8 +172,8 @@ def test_a_cut_archive_gives_what_it_has_and_one_row(texts, tmp_path, name):
     results = list(encode_files(path, Tiny()))
     rows = [(result.path, str(error)) for result in results for error in result.errors]
     assert rows[-1][0] == str(path)
-    assert all("a.tar" in said or "zip" in said for _, said in rows)
-    good = [one.name for result in results for one in result.tokens]
+    assert all("a.tar" in reason or "zip" in reason for _, reason in rows)
+    good = [tokens.name for result in results for tokens in result.tokens]
     if name != "a.zip":  # whose directory lies at the end
         assert good and good == [f"s{number}" for number in range(len(good))]
 
@@ -183,7 +185,7 @@ def test_a_damaged_header_is_not_the_end(texts, tmp_path):
     data[where : where + 20] = b"x" * 20  # the checksum is wrong now
     path.write_bytes(data)
     results = list(encode_files(path, Tiny()))
-    assert [one.name for result in results for one in result.tokens] == ["s0", "s1"]
+    assert [tokens.name for result in results for tokens in result.tokens] == ["s0", "s1"]
     assert "damaged" in results[-1].errors[0].cause
 
 
@@ -194,7 +196,7 @@ def test_a_damaged_zip_member_costs_itself(texts, tmp_path):
     data[where : where + 100] = bytes(100)
     path.write_bytes(data)
     results = list(encode_files(path, Tiny()))
-    assert [one.name for result in results for one in result.tokens] == ["s0", "s2", "s3", "s4"]
+    assert [tokens.name for result in results for tokens in result.tokens] == ["s0", "s2", "s3", "s4"]
     assert isinstance(results[1].errors[0], CorruptFile)
 
 
@@ -211,7 +213,7 @@ def test_a_damaged_zip_member_of_other_packing_costs_itself(texts, tmp_path, met
     path.write_bytes(data)
     damaged, good = encode_files(path, Tiny())
     assert isinstance(damaged.errors[0], CorruptFile)
-    assert [one.name for one in good.tokens] == ["s1"]
+    assert [tokens.name for tokens in good.tokens] == ["s1"]
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
@@ -223,7 +225,7 @@ def test_bombs_are_rows(texts, tmp_path, name, monkeypatch):
     assert len(results) > 1
     assert all(result.errors for result in results if "::bomb" in result.path)
     assert all(isinstance(error, ProtokError) for r in results for error in r.errors)
-    good = [one.name for result in results for one in result.tokens]
+    good = [tokens.name for result in results for tokens in result.tokens]
     # The stream of a compressed tar is given up as a whole, since what follows cannot be reached.
     assert good == ([] if name == "a.tar.gz" else [f"s{number}" for number in range(5)])
     if name == "a.tar.gz":
@@ -245,8 +247,8 @@ def test_lists(texts, tmp_path, monkeypatch):
     path = pack(tmp_path / "a.tar", texts)
     lines = f"{folder}\n\n{path}\n{tmp_path}/lost.pdb\r\n{folder}/a.pdb\n"
     (tmp_path / "list.txt").write_text(lines)
-    found = find_sources(f"@{tmp_path}/list.txt")
-    assert [Path(one.path).name.split("::")[-1] for one in found] == [
+    sources = find_sources(f"@{tmp_path}/list.txt")
+    assert [Path(source.path).name.split("::")[-1] for source in sources] == [
         "a.pdb",
         "b.pdb",
         "s0.pdb",
@@ -258,15 +260,15 @@ def test_lists(texts, tmp_path, monkeypatch):
         "lost.pdb",
     ]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
-    assert find_sources("-") == found
+    assert find_sources("-") == sources
     (lost,) = [r for r in encode_files(f"@{tmp_path}/list.txt", Tiny()) if "lost" in r.path]
     assert "no such file" in str(lost.errors[0])
     with pytest.raises(ProtokError, match=r"nowhere\.txt: the list cannot be read"):
         list(iter_files("@nowhere.txt"))
 
 
-@pytest.mark.parametrize("given", ["-", "@list.txt"])
-def test_a_bad_line_of_a_list_costs_itself(texts, tmp_path, given, monkeypatch):
+@pytest.mark.parametrize("listing", ["-", "@list.txt"])
+def test_a_bad_line_of_a_list_costs_itself(texts, tmp_path, listing, monkeypatch):
     monkeypatch.chdir(tmp_path)
     latin = b"caf\xe9.pdb"
     for name in (b"a.pdb", latin):
@@ -274,8 +276,8 @@ def test_a_bad_line_of_a_list_costs_itself(texts, tmp_path, given, monkeypatch):
     lines = b"\xef\xbb\xbfa.pdb\nx\0y.pdb\n" + b"x" * 5000 + b"\nlost\xe9.pdb\n" + latin + b"\n"
     Path("list.txt").write_bytes(lines)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
-    summary = encode_all(given, Tiny(), "t.parquet")
-    assert [one.name for one in load("t.parquet")] == ["a", "caf\\udce9"]
+    summary = encode_all(listing, Tiny(), "t.parquet")
+    assert [tokens.name for tokens in load("t.parquet")] == ["a", "caf\\udce9"]
     assert [Path(file).name[:5] for file, _, _ in summary.errors] == ["x\0y.p", "xxxxx", "lost\udce9"]
     assert all("unexpected" not in reason for _, _, reason in summary.errors)
 
@@ -290,7 +292,9 @@ def test_names_that_are_not_utf8_are_written_with_escapes(texts, tmp_path, out):
     tar(tmp_path / "in.tar", {os.fsdecode(b"\xe9.pdb"): texts["deep/s0.pdb"]})
     encode_all([tmp_path / "in", tmp_path / "in.tar"], Tiny(), tmp_path / out)
     names = ["x\\udcff/s", "y\\udcff/s", "\\udce9"]
-    assert [one.name for one in load(tmp_path / out)] == [name.replace("/s", "/s.pdb") for name in names]
+    assert [tokens.name for tokens in load(tmp_path / out)] == [
+        name.replace("/s", "/s.pdb") for name in names
+    ]
     assert protok.read(path.rename(path.with_name(os.fsdecode(b"\xe9.pdb")))).name == names[-1]
 
 
@@ -324,7 +328,7 @@ def test_holes_of_a_sparse_member_are_not_unpacked(texts, tmp_path):
     tar(path, {"good.pdb": texts["deep/s0.pdb"]})
     path.write_bytes(sparse(2**30, b"x" * 10) + path.read_bytes())
     holes, good = encode_files(path, Tiny())
-    assert "sparse" in holes.errors[0].cause and [one.name for one in good.tokens] == ["good"]
+    assert "sparse" in holes.errors[0].cause and [tokens.name for tokens in good.tokens] == ["good"]
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
@@ -377,7 +381,7 @@ def foldcomp(texts, tmp_path) -> Path:
 
 def test_foldcomp(texts, foldcomp, tmp_path):
     results = list(encode_files(foldcomp, Tiny()))
-    assert [one.name for result in results for one in result.tokens] == ["s0", "s1", "s2"]
+    assert [tokens.name for result in results for tokens in result.tokens] == ["s0", "s1", "s2"]
     (tmp_path / "x.fcz").write_bytes(foldcomp.read_bytes())
     read = protok.read(tmp_path / "x.fcz")
     (tmp_path / "x.pdb").write_bytes(texts["deep/s0.pdb"])

@@ -170,8 +170,8 @@ def test_iter_files(tmp_path):
     (tmp_path / ".git").mkdir()
     for name in ("z.pdb", "a.cif.gz", "b/c.bcif.zst", "b/d.ENT", "n.txt", "._z.pdb", ".git/x.pdb"):
         (tmp_path / name).touch()
-    found = [str(p.relative_to(tmp_path)) for p in iter_files(tmp_path)]
-    assert found == ["a.cif.gz", "z.pdb", "b/c.bcif.zst", "b/d.ENT"]
+    names = [str(p.relative_to(tmp_path)) for p in iter_files(tmp_path)]
+    assert names == ["a.cif.gz", "z.pdb", "b/c.bcif.zst", "b/d.ENT"]
     both = list(iter_files([tmp_path / "n.txt", str(tmp_path / "*.pdb"), tmp_path / "z.pdb"]))
     assert [p.name for p in both] == ["n.txt", "z.pdb"]  # a file as asked for, none twice
     for nothing in (tmp_path / "no.pdb", tmp_path / "*.xyz"):
