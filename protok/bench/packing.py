@@ -109,7 +109,14 @@ def pack(folder: str | Path, out: str | Path) -> int:
     table = pa.Table.from_pylist(rows, pa.schema([(name, kinds[name]) for name in rows[0]]))
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as draft:
-        pq.write_table(table, draft, compression="zstd", compression_level=19, use_dictionary=list(texts))
+        # pyarrow takes names of columns as well, which its default does not tell.
+        pq.write_table(
+            table,
+            draft,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=list(texts),  # pyright: ignore[reportArgumentType]
+        )
     return len(rows)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from protok.bench.measures.scores import PARITY_BATCH
-from protok.bench.results import ENOUGH_DOMAINS, OK, Results
+from protok.bench.results import ENOUGH_DOMAINS, OK, Results, ScoreInfo
 from protok.common.files import atomic
 from protok.errors import ProtokError
 
@@ -80,7 +80,7 @@ def _said(text: Any) -> str:
 
 
 def _notes(results: Results) -> str:
-    probes = sorted({row.settings["name"] for row in results if "name" in (row.settings or {})})
+    probes = sorted({row.settings["name"] for row in results if row.settings and "name" in row.settings})
     probe = f" Probe: {_said(', '.join(probes))}." if probes else ""
     return (
         "<p class=note>± is the standard error over proteins. Scores are over all residues of the "
@@ -115,9 +115,9 @@ def _table(results: Results, kind: str) -> str:
     rows = [f"<tr><th>task</th><th>split</th><th>metric</th>{head}</tr>"]
     for name, split, metric in lines:
         cells = [results.cell(representation, name, split, metric) for representation in representations]
-        better = tasks[name]["better"]
+        better = tasks[name].get("better", "")
         values = [score["value"] for _, score in cells if score and score["value"] is not None]
-        best = {"higher": max, "lower": min}[better](values) if values and better else None
+        best = (min if better == "lower" else max)(values) if values and better else None
         arrow = {"higher": " ↑", "lower": " ↓"}.get(better, "")
         tip = _said(tasks[name].get("labels", ""))
         row = f"<td title='{tip}'>{_said(name)}</td>"
@@ -161,7 +161,7 @@ def _leaders(results: Results) -> str:
     return f"<table><tr>{top}</tr>{''.join(lines)}</table>"
 
 
-def _cell(status: str, score: dict | None, best: float | None) -> str:
+def _cell(status: str, score: ScoreInfo | None, best: float | None) -> str:
     if not score or score["value"] is None:
         text = "" if status in ("absent", OK) else status
         return f"<td class=no>{_said(text)}</td>"
@@ -194,9 +194,9 @@ def _provenance(results: Results) -> str:
             row.task["name"],
             row.task.get("version", ""),
             (row.data or {}).get("sha256", "")[:12],
-            row.cpu_seconds["encoding"],
-            row.cpu_seconds["rest"],
-            row.versions["protok"],
+            (row.cpu_seconds or {}).get("encoding", ""),
+            (row.cpu_seconds or {}).get("rest", ""),
+            (row.versions or {}).get("protok", ""),
             row.task.get("licence", ""),
         )
         lines.append("<tr>" + "".join(f"<td>{_said(one)}</td>" for one in cells) + "</tr>")
@@ -378,20 +378,19 @@ def _pareto(plt: Any, results: Results) -> Any:
     Only what nothing else beats in both is named in the panel: names of all would cover each other.
     """
     quality = {k: v for k, v in (results.means().get("site") or {}).items() if v is not None}
-    cost = {row.tokenizer["name"]: dict(row.tokenizer) for row in results}
-    for row in results:  # a cell whose codes were there already knows no speed
-        speed = row.tokenizer.get("residues_per_second")
-        if speed:
-            cost[row.tokenizer["name"]]["residues_per_second"] = speed
     if not quality:
         return None
+    who = [row.tokenizer for row in results]
+    # A cell whose codes were there already knows no speed.
+    speeds = {info["name"]: s for info in who if (s := info.get("residues_per_second"))}
+    bits = {info["name"]: float(np.log2(info["size"])) for info in who if info["size"]}
+    points = [
+        {name: (at, quality[name]) for name in quality if (at := cost.get(name))} for cost in (speeds, bits)
+    ]
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(11, 4.8 + 0.05 * len(quality)), sharey=True, layout="constrained"
     )
     looks, handles = _looks(plt, results.representations()), {}
-    speeds = {name: cost[name].get("residues_per_second") for name in quality}
-    bits = {name: cost[name]["size"] and np.log2(cost[name]["size"]) for name in quality}
-    points = [{name: (at, quality[name]) for name, at in costs.items() if at} for costs in (speeds, bits)]
     for axes, known in zip((left, right), points, strict=True):
         for name, at in known.items():
             (handles[name],) = axes.plot(*at, **looks[name])

@@ -43,20 +43,21 @@ class TokenizerInfo(TypedDict):
     residues_per_second: NotRequired[float | None]
 
 
-class TaskInfo(TypedDict, total=False):
+class TaskInfo(TypedDict):
     """What was asked, as `protok.bench.tasks.Task`; of a task that failed early its name alone."""
 
     name: str
-    what: str
+    #: Empty of a task that failed early, as is `metric`.
     kind: str
     metric: str
-    better: str
-    splits: Sequence[str]
-    chance: float | None
-    version: int
-    labels: str
-    licence: str
-    citation: str
+    what: NotRequired[str]
+    better: NotRequired[str]
+    splits: NotRequired[Sequence[str]]
+    chance: NotRequired[float | None]
+    version: NotRequired[int]
+    labels: NotRequired[str]
+    licence: NotRequired[str]
+    citation: NotRequired[str]
 
 
 class ScoreInfo(TypedDict):
@@ -249,9 +250,9 @@ class Results:
         """
         for row in self.rows:
             if row.tokenizer["name"] == representation and row.task["name"] == task:
-                score = row.scores.get(split, {}).get(metric)
+                score: ScoreInfo | None = row.scores.get(split, {}).get(metric)
                 if score and _few(row, split):
-                    score = score | {"se": None}
+                    score = {**score, "se": None}
                 return row.status, score
         return "absent", None
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from protok.bench import evaluation
+from protok.bench import probing
 from protok.bench.measures import mlp_probe, samples
 
 TINY = replace(samples.FAST, steps=60, every=15, warmup=5, hidden=16, residues=600, rates=(1e-2, 1e-3))
@@ -46,7 +46,7 @@ def made(kind, proteins, seed, *, shuffled=False, continuous=False, length=40):
 
 def fitted(kind, settings, **options):
     parts = [made(kind, n, seed, **options) for seed, n in enumerate((60, 20, 40))]
-    return evaluation.fit_probe(kind, parts[0], parts[1], {"test": parts[2]}, 3, settings)
+    return probing.fit_probe(kind, parts[0], parts[1], {"test": parts[2]}, 3, settings)
 
 
 METRIC = {"site": "auroc", "value": "spearman", "class": "macro_f1"}
@@ -99,7 +99,7 @@ def test_a_network_that_nothing_chose_is_not_scored(select, label):
     parts = [made("site", n, seed) for seed, n in enumerate((60, 20, 40))]
     parts[1].y[:] = label
     with pytest.raises(ValueError, match="labels of validation are of one class"):
-        evaluation.fit_probe("site", parts[0], parts[1], {"test": parts[2]}, 3, settings)
+        probing.fit_probe("site", parts[0], parts[1], {"test": parts[2]}, 3, settings)
 
 
 @pytest.mark.slow
@@ -155,7 +155,7 @@ def test_paper_protocol_is_the_papers():
     assert rates == pytest.approx([1 / 200, 1, 1, 0.1])
     # Once an epoch, batches of 8 proteins, the rest dropped.
     short = replace(paper, steps=14, warmup=2, hidden=8, rates=(1e-2,))
-    fit = evaluation.fit_probe(
+    fit = probing.fit_probe(
         "site", made("site", 60, 0), made("site", 20, 1), {"t": made("site", 9, 2)}, 0, short
     )
     assert fit.steps in (7, 14)
@@ -180,6 +180,6 @@ def test_a_wide_vector_of_noise_does_not_take_the_place_from_the_linear_probe():
         y = one.position.float() + torch.from_numpy(random.normal(size=len(x)).astype(np.float32))
         return replace(one, x=torch.from_numpy(x), vectors=None, y=y)
 
-    found = evaluation.fit_probe("value", wide(12, 0), wide(6, 1), {"test": wide(20, 2)}, 0, LINEAR)
+    found = probing.fit_probe("value", wide(12, 0), wide(6, 1), {"test": wide(20, 2)}, 0, LINEAR)
     assert found.rate == 1e4, "the noise is penalised most"
     assert found.scores["test"]["spearman"].value > 0.98

@@ -14,8 +14,8 @@ z-scores in each chain.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sized
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from protok.bench.data.regions import in_region
 from protok.bench.data.source import TRAIN, VALID, Domain, Entry, Table
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MISSING = -32768
 #: A class needs this many domains to be kept; fewer cannot be learnt and tested.
@@ -78,7 +81,7 @@ class Folder:
             )
         self._tables = {file.stem: file for file in sorted((self.path / "tasks").glob("*.parquet"))}
         self._where: dict[str, tuple[int, int]] | None = None
-        self._read: dict[int, object] = {}
+        self._read: dict[int, pa.Table] = {}
         self._known: dict[str, Table] = {}
 
     # Structures
@@ -294,7 +297,7 @@ class Folder:
 
 
 def _vector(label, site: bool, id: str, file) -> np.ndarray:
-    if isinstance(label, str) != site or not isinstance(label, Sized):
+    if not isinstance(label, str if site else list):
         raise FormatError(
             f"{id}: label is {label!r:.40}", "give all a string of 0, 1 and x, or all a list", file=str(file)
         )

@@ -174,9 +174,9 @@ class Release:
         """Folds, without those that the reference drops from lists of TAPE itself."""
         raw = self._file("Homo", TRAIN)
         least = 1 if raw is None or raw.name.startswith("processed") else lists.PROTEINS
-        count = Counter(entry.target for entry in entries if entry.split == TRAIN)
-        known = {entry.target for entry in entries}
-        return sorted(one for one in known if least == 1 or count[one] >= least)
+        trained = Counter(int(entry.target) for entry in entries if entry.split == TRAIN)
+        known = {int(entry.target) for entry in entries}
+        return sorted(fold for fold in known if least == 1 or trained[fold] >= least)
 
     def _entry(self, item: dict[str, Any], name: str, kind: str, split: str) -> Entry:
         place, field = PLACES[name]
@@ -233,17 +233,17 @@ class Release:
             raise FormatError(
                 "there is no mmCIF dump", f"put it at {DUMP} beside the release", file=str(self.path)
             )
-        entry = self._newest(entry.lower())
+        entry = self._newest(entry.lower(), self._dump)
         path = self._dump / f"{entry}.cif"
         if not path.is_file():
             raise Left("not in the mmCIF dump")
         return self._chains.get(path, chain)
 
-    def _newest(self, entry: str) -> str:
+    def _newest(self, entry: str, dump: Path) -> str:
         """The entry that took the place of an obsolete one, by `obsolete.dat` of the dump."""
         if self._obsolete is None:
             self._obsolete = {}
-            for place in (self._dump, self._dump.parent):
+            for place in (dump, dump.parent):
                 path = place / "obsolete.dat"
                 for line in path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []:
                     words = line.split()  # OBSLTE date old new
@@ -283,12 +283,12 @@ class Release:
                         file=str(path),
                     )
                 try:
-                    both = [self._pair(text) for text in (row[0], row[-1])]
+                    first, last = self._pair(row[0]), self._pair(row[-1])
                 except Left as why:
                     missing.append(f"{split}: {row[0]}, {row[-1]}: {why}")
                     continue
-                tm = tm_align(*(self._structures[id] for id in both))
-                out.setdefault(split, []).append((*both, tm))
+                tm = tm_align(self._structures[first], self._structures[last])
+                out.setdefault(split, []).append((first, last, tm))
         return out
 
     def _pair(self, text: str) -> str:

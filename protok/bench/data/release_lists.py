@@ -142,7 +142,8 @@ def _shake(item: dict[str, Any], field: str, structure: Backbone) -> np.ndarray:
 
 def _glue(item: dict[str, Any], structure: Backbone) -> np.ndarray:
     from biotite.sequence import ProteinSequence
-    from biotite.sequence.align import SubstitutionMatrix, align_optimal
+    from biotite.sequence.align import SubstitutionMatrix
+    from biotite.sequence.align.pairwise import align_optimal
 
     one, two = (ProteinSequence(_known(s)) for s in (item["annot_seq"], structure.sequence))
     matrix = SubstitutionMatrix.std_protein_matrix()

@@ -78,7 +78,8 @@ def within(table: Table) -> Table:
         raise FormatError(
             f"{table.name} has no values for z-scores", f"take {table.name} itself", file=table.name
         )
-    entries = [replace(one, target=standardised(one.target)) for one in table.entries if varies(one.target)]
+    known = [(entry, np.asarray(entry.target)) for entry in table.entries]
+    entries = [replace(entry, target=standardised(values)) for entry, values in known if varies(values)]
     return replace(table, name=table.name + WITHIN, entries=entries)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from protok.analysis.alignment import LOCAL_GAP, alignment_score
 from protok.bench.data.source import Domain, LabelledStructures
-from protok.bench.measures.scores import Score, bootstrap, pearson, spearman
+from protok.bench.measures.scores import Score, bootstrap, mean_of, pearson, spearman
 from protok.bench.representations.representation import Representation
 
 #: Domains that are compared with one another in retrieval, at most.
@@ -138,10 +138,4 @@ def retrieval(
     if not top:
         raise ValueError("no fold has domains of different families")
     points = {"queries": len(top), "domains": n, "folds": len(set(fold.tolist()))}
-    return {"top1": _mean(top), "average_precision": _mean(precision), "chance": _mean(chance)}, points
-
-
-def _mean(values: Sequence[float]) -> Score:
-    values = np.asarray(values, float)
-    se = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return Score(float(values.mean()), float(se))
+    return {"top1": mean_of(top), "average_precision": mean_of(precision), "chance": mean_of(chance)}, points

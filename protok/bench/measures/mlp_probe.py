@@ -85,7 +85,7 @@ class _ProbesByRate:
         """One AdamW step on the sum of the losses of all rates, each clipped by its own norm."""
         names = list(self.parameters)
         grads = torch.autograd.grad(loss.sum(), [self.parameters[name] for name in names])
-        norm = torch.sqrt(sum(g.square().sum((1, 2), keepdim=True) for g in grads))
+        norm = torch.sqrt(sum((g.square().sum((1, 2), keepdim=True) for g in grads), torch.zeros(())))
         shrink = (self.settings.clip / (norm + 1e-6)).clamp(max=1)
         self.count += 1
         one, two = 0.9, 0.98

@@ -157,10 +157,8 @@ def mean_score(runs: list[dict[str, scores.Score]]) -> dict[str, scores.Score]:
         values = np.array([run[metric].value for run in runs])
         error = np.mean([run[metric].se for run in runs])
         spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-        parity = [run[metric].parity for run in runs]
+        parity = [parity for run in runs if (parity := run[metric].parity) is not None]
         merged[metric] = scores.Score(
-            float(values.mean()),
-            float(np.hypot(error, spread)),
-            None if parity[0] is None else float(np.mean(parity)),
+            float(values.mean()), float(np.hypot(error, spread)), float(np.mean(parity)) if parity else None
         )
     return merged

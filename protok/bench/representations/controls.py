@@ -9,6 +9,7 @@ beat them carries nothing for the task.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -20,7 +21,7 @@ RADIUS = 10.0  # Å, of CA atoms that are counted
 MOST = 39  # neighbours; more count as this many
 
 
-class _Control:
+class _Control(ABC):
     name: str
     size: int
     version = "1"
@@ -29,6 +30,10 @@ class _Control:
     def codebook(self) -> str:
         said = f"{self.name} {self.version} {self.size}"
         return f"{self.name}@{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+
+    @abstractmethod
+    def ids(self, structure: Backbone) -> np.ndarray:
+        """(L,) int codes, whether atoms are missing or not."""
 
     def code_vectors(self) -> np.ndarray:
         return np.eye(self.size, dtype=np.float32)

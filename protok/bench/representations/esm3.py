@@ -124,7 +124,8 @@ class _Encoder(nn.Module):
         # A stable sort keeps the residue itself first, whatever coincides with it.
         near = apart.sort(dim=1, stable=True).indices[:, :NEIGHBOURS]
         offset = (index[near] - index[near[:, :1]]).clamp(-RELATIVE, RELATIVE) + RELATIVE + 1
-        table, blocks = self.relative_positional_embedding["embedding"], self.transformer["blocks"]
+        table = self.relative_positional_embedding["embedding"]
+        blocks = list(self.transformer["blocks"].children())
         parts = []
         for rows in torch.arange(len(x)).split(ROWS):
             s, hood = table(offset[rows]), near[rows]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -58,18 +59,17 @@ def _stand_ins() -> Iterator[None]:
     absent = "torch_scatter" not in sys.modules
     old = not hasattr(structure, "filter_backbone")
     if absent:
-        made = ModuleType("torch_scatter")
-        made.scatter_add, made.scatter = summed, scatter
-        sys.modules["torch_scatter"] = made
+        sys.modules["torch_scatter"] = ModuleType("torch_scatter")
+        sys.modules["torch_scatter"].__dict__.update(scatter_add=summed, scatter=scatter)
     if old:
-        structure.filter_backbone = structure.filter_peptide_backbone
+        structure.__dict__["filter_backbone"] = structure.filter_peptide_backbone
     try:
         yield
     finally:
         if absent:
             del sys.modules["torch_scatter"]
         if old:
-            del structure.filter_backbone
+            del structure.__dict__["filter_backbone"]
 
 
 def _model(checkpoint: dict[str, Any], family: str) -> tuple[Any, Any]:
@@ -90,7 +90,7 @@ def _model(checkpoint: dict[str, Any], family: str) -> tuple[Any, Any]:
     return model.eval(), alphabet
 
 
-class _Continuous:
+class _Continuous(ABC):
     size = 0
 
     def __init__(self, network: Any, name: str):
@@ -107,6 +107,10 @@ class _Continuous:
         every = np.ones(len(backbone), bool)
         width = self.network.embed_tokens.embedding_dim
         return embed_chains(backbone, every, width, lambda rows: self._states(backbone, rows))
+
+    @abstractmethod
+    def _states(self, backbone: Backbone, rows: np.ndarray) -> np.ndarray:
+        """(n, d) float32 states of the residues of one chain, by their row numbers."""
 
 
 class InverseFolding(_Continuous):

@@ -148,13 +148,18 @@ def save_precomputed(
     embeddings : list of (L, d)
         Instead of codes.
     """
-    rows = embeddings if embeddings is not None else ids
-    if rows is None or (embeddings is None) == (vectors is None):
-        raise ValueError("give ids and vectors, or embeddings")
-    held = {"names": np.array(list(names)), "lengths": np.array([len(one) for one in rows])}
-    if embeddings is not None:
-        held["embeddings"] = np.concatenate(list(rows)).astype(np.float32)
+    if embeddings is not None and vectors is None:
+        rows, codes = list(embeddings), None
+    elif embeddings is None and ids is not None and vectors is not None:
+        rows, codes = list(ids), vectors
     else:
-        held |= {"ids": np.concatenate(list(rows)).astype(np.int32), "vectors": vectors}
+        raise ValueError("give ids and vectors, or embeddings")
+    table, lengths = np.array(list(names)), np.array([len(row) for row in rows])
+    flat = np.concatenate(rows)
     with atomic(path, "wb") as handle:
-        np.savez_compressed(handle, **held)
+        if codes is None:
+            np.savez_compressed(handle, names=table, lengths=lengths, embeddings=flat.astype(np.float32))
+        else:
+            np.savez_compressed(
+                handle, names=table, lengths=lengths, ids=flat.astype(np.int32), vectors=codes
+            )
