@@ -85,34 +85,36 @@ def evaluate(
         settings = replace(settings, seeds=tuple(seeds))
     chosen = _chosen(tasks, folder)
     alone = isinstance(tokenizers, str | Path | Named)
-    given = [tokenizers] if alone else list(tokenizers)
-    representations = [named(one, folder, cache) for one in given]
+    listed = [tokenizers] if alone else list(tokenizers)
+    representations = [named(tokenizer, folder, cache) for tokenizer in listed]
     _distinct(representations)
     rows = []
     parts: dict[str, tuple] = {}
-    for one, who in zip(given, representations, strict=True):
+    for tokenizer, who in zip(listed, representations, strict=True):
         for name in chosen:
             row = _measured(who, name, folder, settings, Path(out) if out else None, parts, dict(about or {}))
             rows.append(row)
             if progress is not None:
                 progress(_line(row))
-        if who is not one:  # nobody else has it
+        if who is not tokenizer:  # nobody else has it
             who.forget()
     return results.Results(tuple(rows), tuple(folder.errors))
 
 
-def named(given: Measurable, folder: LabelledStructures, cache: str | Path | None = None) -> Representation:
+def named(
+    tokenizer: Measurable, folder: LabelledStructures, cache: str | Path | None = None
+) -> Representation:
     """The representation of a name or object; k-means centres are made from structures of the folder."""
-    return representation(given, _centres(given, folder), store=Path(cache) if cache else None)
+    return representation(tokenizer, _centres(tokenizer, folder), store=Path(cache) if cache else None)
 
 
 def _distinct(representations: list[Representation]) -> None:
     """Refuse two tokenizers of one name: they would overwrite each other's results."""
     seen: dict[str, Representation] = {}
-    for one in representations:
-        if seen.setdefault(one.name, one).fingerprint != one.fingerprint:
+    for who in representations:
+        if seen.setdefault(who.name, who).fingerprint != who.fingerprint:
             raise FormatError(
-                f"two tokenizers are named {one.name}",
+                f"two tokenizers are named {who.name}",
                 "rename a file or folder, or measure them in runs of their own",
             )
 
@@ -187,8 +189,8 @@ def _is_within(name: str, tables: list[str]) -> bool:
     return name.endswith(WITHIN) and name not in tables and name.removesuffix(WITHIN) in tables
 
 
-def _centres(given: Measurable, folder: LabelledStructures) -> list[Backbone]:
-    if not isinstance(given, str | Path) or ":kmeans" not in str(given):
+def _centres(tokenizer: Measurable, folder: LabelledStructures) -> list[Backbone]:
+    if not isinstance(tokenizer, str | Path) or ":kmeans" not in str(tokenizer):
         return []
     ids = []
     for name in folder.tables()[:1]:
@@ -318,9 +320,9 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
     return task, table, described, sha256
 
 
-def _some_found(found: dict, folder: LabelledStructures, what: str) -> None:
+def _some_found(held: dict, folder: LabelledStructures, what: str) -> None:
     """Refuse data that lists name but of which nothing is there."""
-    if not found:
+    if not held:
         first = [*folder.left_out.get(what, []), "none is named"][0]
         raise FormatError(f"no {what} of structures ({first})", "add them", file=str(folder.path))
 
@@ -331,18 +333,18 @@ def _left_out(folder: LabelledStructures, what: str) -> dict[str, Any]:
     return {"left_out": len(missing), "first_left_out": missing[:5]} if missing else {}
 
 
-def _work(who: Representation, name: str, given: Any, folder: LabelledStructures, settings: Settings):
+def _work(who: Representation, name: str, labelled: Any, folder: LabelledStructures, settings: Settings):
     """Scores by split, points for plots by split, and what a probe chose."""
-    if isinstance(given, Table):
-        scores, chosen = probe_table(who, given, folder, settings)
+    if isinstance(labelled, Table):
+        scores, chosen = probe_table(who, labelled, folder, settings)
         return scores, {}, chosen
     if name == "sensitivity":
-        done = {kind: alignment.sensitivity(who, folder, pairs) for kind, pairs in given.items()}
+        done = {kind: alignment.sensitivity(who, folder, pairs) for kind, pairs in labelled.items()}
     elif name == "retrieval":
-        done = {kind: alignment.retrieval(who, folder, domains) for kind, domains in given.items()}
+        done = {kind: alignment.retrieval(who, folder, domains) for kind, domains in labelled.items()}
     else:
         measure = codebook.MEASURES[name]
-        done = {kind: measure(who, [folder.structure(id) for id in ids]) for kind, ids in given.items()}
+        done = {kind: measure(who, [folder.structure(id) for id in ids]) for kind, ids in labelled.items()}
     return {k: v[0] for k, v in done.items()}, {k: v[1] for k, v in done.items()}, {}
 
 

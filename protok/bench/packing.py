@@ -95,9 +95,9 @@ def pack(folder: str | Path, out: str | Path) -> int:
     names = ["", *sorted(path.name for path in folder.glob("*") if any(path.glob("*/*.json")))]
     rows = []
     for group in names:
-        found = _in_folder(folder / group)
-        _comparable(found, folder / group)
-        rows += [_columns(group, row) for row in found]
+        members = _in_folder(folder / group)
+        _comparable(members, folder / group)
+        rows += [_columns(group, row) for row in members]
     if not rows:
         raise FormatError(NOTHING, WRITE_SOME, file=str(folder))
     texts = ("group", "tokenizer", "fingerprint", "task", "kind", "probe", "status", "error", "metric")

@@ -75,13 +75,13 @@ def write_report(results: Results, path: str | Path) -> None:
         handle.write(page)
 
 
-def _said(text: Any) -> str:
+def _escaped(text: Any) -> str:
     return html.escape(str(text))
 
 
 def _notes(results: Results) -> str:
     probes = sorted({row.settings["name"] for row in results if row.settings and "name" in row.settings})
-    probe = f" Probe: {_said(', '.join(probes))}." if probes else ""
+    probe = f" Probe: {_escaped(', '.join(probes))}." if probes else ""
     return (
         "<p class=note>± is the standard error over proteins. Scores are over all residues of the "
         f"proteins that were scored (<i>pooled</i>){_drawn(results)}. Below them, after ∥, is "
@@ -96,14 +96,14 @@ def _notes(results: Results) -> str:
 
 def _drawn(results: Results) -> str:
     """On which tables not all test proteins were scored, and how many were."""
-    said = {}
+    drawn = {}
     for row in results:
         scored = (row.chosen or {}).get("test_proteins", {})
         there = (row.data or {}).get("proteins", {})
         for split, n in scored.items():
             if n < there.get(split, n):
-                said[row.task["name"], split] = f"{n} of {there[split]}"
-    lines = [f"{_said(name)} ({_said(split)}) {text}" for (name, split), text in said.items()]
+                drawn[row.task["name"], split] = f"{n} of {there[split]}"
+    lines = [f"{_escaped(name)} ({_escaped(split)}) {text}" for (name, split), text in drawn.items()]
     return f", drawn at random where there are many: {', '.join(lines)}" if lines else ""
 
 
@@ -111,7 +111,7 @@ def _table(results: Results, kind: str) -> str:
     representations = results.representations()
     tasks = results.tasks()
     lines = [line for line in results.lines() if tasks[line[0]]["kind"] == kind]
-    head = "".join(f"<th>{_said(one)}</th>" for one in representations)
+    head = "".join(f"<th>{_escaped(name)}</th>" for name in representations)
     rows = [f"<tr><th>task</th><th>split</th><th>metric</th>{head}</tr>"]
     for name, split, metric in lines:
         cells = [results.cell(representation, name, split, metric) for representation in representations]
@@ -119,15 +119,15 @@ def _table(results: Results, kind: str) -> str:
         values = [score["value"] for _, score in cells if score and score["value"] is not None]
         best = (min if better == "lower" else max)(values) if values and better else None
         arrow = {"higher": " ↑", "lower": " ↓"}.get(better, "")
-        tip = _said(tasks[name].get("labels", ""))
-        row = f"<td title='{tip}'>{_said(name)}</td>"
-        row += f"<td class=text>{_said(split)}{_size(results, name, split)}</td>"
-        row += f"<td class=text>{_said(metric)}{arrow}</td>"
+        tip = _escaped(tasks[name].get("labels", ""))
+        row = f"<td title='{tip}'>{_escaped(name)}</td>"
+        row += f"<td class=text>{_escaped(split)}{_size(results, name, split)}</td>"
+        row += f"<td class=text>{_escaped(metric)}{arrow}</td>"
         rows.append(f"<tr>{row}{''.join(_cell(*cell, best) for cell in cells)}</tr>")
     means = results.means().get(kind)
     if means and len(lines) > 1:
         cells = "".join(
-            f"<td>{'' if means[one] is None else format(means[one], '.3f')}</td>" for one in representations
+            f"<td>{'' if means[n] is None else format(means[n], '.3f')}</td>" for n in representations
         )
         rows.append(f"<tr><th>mean</th><th></th><th></th>{cells}</tr>")
     return f"<div class=wide><table>{''.join(rows)}</table></div>"
@@ -155,16 +155,16 @@ def _leaders(results: Results) -> str:
         cells += ["" if means[k][name] is None else f"{means[k][name]:.3f}" for k in kinds]
         done = sum(row.tokenizer["name"] == name and row.status == OK for row in results)
         cells.append(str(done))
-        lines.append(f"<tr><td>{_said(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
+        lines.append(f"<tr><td>{_escaped(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
     head = ["tokenizer", "layer", "bits", *(f"{TITLES[k]}, mean" for k in kinds), "tasks done"]
-    top = "".join(f"<th>{one}</th>" for one in head)
+    top = "".join(f"<th>{title}</th>" for title in head)
     return f"<table><tr>{top}</tr>{''.join(lines)}</table>"
 
 
 def _cell(status: str, score: ScoreInfo | None, best: float | None) -> str:
     if not score or score["value"] is None:
         text = "" if status in ("absent", OK) else status
-        return f"<td class=no>{_said(text)}</td>"
+        return f"<td class=no>{_escaped(text)}</td>"
     error = f" <span class=se>± {score['se']:.3f}</span>" if score.get("se") is not None else ""
     parity = score.get("parity")
     batches = f" <span class=se>∥ {parity:.3f}</span>" if parity is not None else ""
@@ -177,8 +177,8 @@ def _failures(results: Results) -> str:
     if not rows:
         return "<p>None.</p>"
     lines = "".join(
-        f"<tr><td>{_said(row.tokenizer['name'])}</td><td class=text>{_said(row.task['name'])}"
-        f"</td><td class=text>{_said(row.status)}</td><td class=text>{_said(row.error)}</td>"
+        f"<tr><td>{_escaped(row.tokenizer['name'])}</td><td class=text>{_escaped(row.task['name'])}"
+        f"</td><td class=text>{_escaped(row.status)}</td><td class=text>{_escaped(row.error)}</td>"
         "</tr>"
         for row in rows
     )
@@ -199,7 +199,7 @@ def _provenance(results: Results) -> str:
             (row.versions or {}).get("protok", ""),
             row.task.get("licence", ""),
         )
-        lines.append("<tr>" + "".join(f"<td>{_said(one)}</td>" for one in cells) + "</tr>")
+        lines.append("<tr>" + "".join(f"<td>{_escaped(text)}</td>" for text in cells) + "</tr>")
     head = (
         "tokenizer",
         "fingerprint",
@@ -211,7 +211,7 @@ def _provenance(results: Results) -> str:
         "protok",
         "licence",
     )
-    top = "".join(f"<th>{one}</th>" for one in head)
+    top = "".join(f"<th>{title}</th>" for title in head)
     return f"<details><summary>{len(lines)} results</summary><table><tr>{top}</tr>\
 {''.join(lines)}</table></details>"
 
@@ -301,14 +301,14 @@ def _points(results: Results, task: str) -> dict[str, dict[str, Any]]:
 
 
 def _usage(plt: Any, results: Results) -> Any:
-    found = _points(results, "utilization")
-    if not found:
+    points = _points(results, "utilization")
+    if not points:
         return None
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     looks = _looks(plt, results.representations())
     handles = {}
-    for name, sets in found.items():
-        total = np.sum([one["counts"] for one in sets.values()], axis=0)
+    for name, sets in points.items():
+        total = np.sum([usage["counts"] for usage in sets.values()], axis=0)
         share = np.sort(total / total.sum())[::-1]
         look = looks[name]
         line = LINES[MARKERS.index(look["marker"]) % len(LINES)]
@@ -325,11 +325,11 @@ def _usage(plt: Any, results: Results) -> Any:
 
 
 def _violin(plt: Any, results: Results) -> Any:
-    found = _points(results, "distinctiveness")
-    if not found:
+    points = _points(results, "distinctiveness")
+    if not points:
         return None
-    figure, axes = plt.subplots(figsize=(1 + 1.4 * len(found), 3.5))
-    for i, sets in enumerate(found.values()):
+    figure, axes = plt.subplots(figsize=(1 + 1.4 * len(points), 3.5))
+    for i, sets in enumerate(points.values()):
         histogram = next(iter(sets.values()))
         for side, key in ((-1, "plain"), (1, "weighted")):
             share = np.array(histogram.get(key) or [])
@@ -339,14 +339,14 @@ def _violin(plt: Any, results: Results) -> Any:
                 width = side * 0.45 * np.sqrt(share / share.max())
                 colour = "tab:blue" if side < 0 else "tab:orange"
                 axes.fill_betweenx(height, i, i + width, color=colour, lw=0)
-    axes.set_xticks(range(len(found)), list(found), rotation=20)
+    axes.set_xticks(range(len(points)), list(points), rotation=20)
     axes.set(ylabel="cosine", title="left: all pairs; right: weighted by use")
     return figure
 
 
 def _scatter(plt: Any, results: Results) -> Any:
-    found = _points(results, "sensitivity")
-    sets = list(dict.fromkeys(key for points in found.values() for key in points))
+    points = _points(results, "sensitivity")
+    sets = list(dict.fromkeys(key for pairs in points.values() for key in pairs))
     if not sets:
         return None
     columns = min(3, len(sets))
@@ -354,16 +354,16 @@ def _scatter(plt: Any, results: Results) -> Any:
     figure, grid = plt.subplots(
         rows,
         columns,
-        figsize=(max(6, 4 * columns), 3.7 * rows + 0.05 * len(found)),
+        figsize=(max(6, 4 * columns), 3.7 * rows + 0.05 * len(points)),
         squeeze=False,
         layout="constrained",
     )
     looks, handles = _looks(plt, results.representations()), {}
     for axes, key in zip(grid.flat, sets, strict=False):
-        for name, points in found.items():
-            if key in points:
+        for name, pairs in points.items():
+            if key in pairs:
                 (handles[name],) = axes.plot(
-                    points[key]["tm"], points[key]["per_residue"], ms=3.5, mew=0, **looks[name]
+                    pairs[key]["tm"], pairs[key]["per_residue"], ms=3.5, mew=0, **looks[name]
                 )
         axes.set(title=key, xlabel="TM-score", ylabel="alignment score a residue")
     for axes in grid.flat[len(sets) :]:
@@ -416,7 +416,7 @@ def _name_front(axes: Any, points: dict[str, tuple[float, float]], side: int) ->
         if not any(side * (a - x) >= 0 and b >= y and (a, b) != (x, y) for a, b in points.values())
     ]
     placed: list[Any] = []
-    for name in sorted(front, key=lambda one: points[one][1]):
+    for name in sorted(front, key=lambda name: points[name][1]):
         text = axes.annotate(
             name,
             points[name],

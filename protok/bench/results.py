@@ -119,21 +119,21 @@ class Result:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Result:
         """The result of a file; keys that are no field are `about`."""
-        names = [one.name for one in fields(cls) if one.name != "about"]
+        names = [item.name for item in fields(cls) if item.name != "about"]
         about = {key: value for key, value in row.items() if key not in names}
         return cls(**{name: row[name] for name in names if name in row}, about=about)
 
     def to_dict(self) -> dict[str, Any]:
         """As in result files: what is not known is left out, and `about` lies beside the rest."""
-        names = [one.name for one in fields(self) if one.name != "about"]
+        names = [item.name for item in fields(self) if item.name != "about"]
         known = {name: getattr(self, name) for name in names}
         return {name: value for name, value in known.items() if value is not None} | self.about
 
 
 def key_of(**parts: Any) -> str:
     """Cache key: 24 hex digits over everything a number depends on."""
-    said = json.dumps({"harness": HARNESS, **parts}, sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()[:24]
+    text = json.dumps({"harness": HARNESS, **parts}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def path_of(out: Path, representation: str, task: str) -> Path:
@@ -261,8 +261,8 @@ class Results:
 
         Such a split of a classification is shown, but enters no mean and no count of tables.
         """
-        found = (_few(row, split) for row in self.rows if row.task["name"] == task)
-        return next((n for n in found if n), None)
+        sizes = (_few(row, split) for row in self.rows if row.task["name"] == task)
+        return next((n for n in sizes if n), None)
 
     def means(self) -> dict[str, dict[str, float | None]]:
         """Mean main metric of each kind of supervised task; None if any cell is missing.
@@ -278,8 +278,8 @@ class Results:
         out: dict[str, dict[str, float | None]] = {}
         for kind, lines in kinds.items():
             for representation in self.representations():
-                found = [self.cell(representation, *line)[1] for line in lines]
-                values = [one["value"] for one in found if one and one["value"] is not None]
+                scores = [self.cell(representation, *line)[1] for line in lines]
+                values = [score["value"] for score in scores if score and score["value"] is not None]
                 whole = len(values) == len(lines)
                 out.setdefault(kind, {})[representation] = sum(values) / len(values) if whole else None
         return out

@@ -74,18 +74,18 @@ def test_a_stray_damaged_file_is_told_and_left_out(copy, capsys):
     (copy / "extra.parquet").write_bytes(b"PAR1 and no more")
     command = ["bench", "--model", "random-code", "--data", str(copy), "--tasks", "utilization"]
     assert main(command) == 1
-    said = capsys.readouterr()
-    assert "extra.parquet" in said.err and "utilization: ok" in said.err
+    output = capsys.readouterr()
+    assert "extra.parquet" in output.err and "utilization: ok" in output.err
 
 
 def test_a_damaged_output_in_the_cache_is_computed_again(tmp_path):
-    (one,) = chains(1)
+    (chain,) = chains(1)
     who = representation("random-code", store=tmp_path)
-    first = who.outputs([one])[0]
+    first = who.outputs([chain])[0]
     (kept,) = tmp_path.rglob("*.npy")
     kept.write_bytes(kept.read_bytes()[:20])
     who.forget()
-    np.testing.assert_array_equal(who.outputs([one])[0], first)
+    np.testing.assert_array_equal(who.outputs([chain])[0], first)
     np.testing.assert_array_equal(np.load(kept), first)
 
 
@@ -132,19 +132,19 @@ def test_zeros_and_ones_are_sites_however_written(files, tmp_path, label):
 def test_sites_of_pandas_are_sites(files, tmp_path):
     table = csv_of(tmp_path / "s.csv", "id,residue,label", ["x0_A,1,1.0", "x0_A,2,0.0", "x1_A,3,1"])
     bench.prepare([files], tmp_path / "out", labels=[table])
-    one = Folder(tmp_path / "out").table("s")
-    assert one.kind == "site" and sum(np.nansum(entry.target) for entry in one.entries) == 2
+    table = Folder(tmp_path / "out").table("s")
+    assert table.kind == "site" and sum(np.nansum(entry.target) for entry in table.entries) == 2
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (["x0_A,1,1", "x0_A,1,0"], "residue 1 has labels 1 and 0"),
         (["x0_A,1,1", "x0_A,99,0"], "no residue '99'"),
     ],
 )
-def test_residues_that_contradict(files, tmp_path, rows, said):
-    with pytest.raises(FormatError, match=said):
+def test_residues_that_contradict(files, tmp_path, rows, message):
+    with pytest.raises(FormatError, match=message):
         table = csv_of(tmp_path / "s.csv", "id,residue,label", rows)
         bench.prepare([files], tmp_path / "out", labels=[table])
 
@@ -177,17 +177,17 @@ def test_folds_that_are_too_small_are_told(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"start": 5, "end": 60, "fold": "a"}, "a domain from 5 to 60, of 40"),
         ({"label": None}, "label is None"),
     ],
 )
-def test_tables_that_do_not_fit(copy, row, said):
+def test_tables_that_do_not_fit(copy, row, message):
     ids = [f"x{i}_A" for i in range(12)]
     write_table([{"id": id, "split": "train"} | row for id in ids], copy / "tasks" / "odd.parquet", {})
     (done,) = bench.evaluate("random-code", ["odd"], copy, probe="linear")
-    assert done.status == "failed" and said in done.error and "odd.parquet" in done.error
+    assert done.status == "failed" and message in done.error and "odd.parquet" in done.error
 
 
 # Precomputed tokens
@@ -204,14 +204,14 @@ def test_precomputed_tokens_of_other_structures_fail(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"names": np.array(["x0_A", "x0_A"])}, "'x0_A' twice"),
         ({"names": np.array(["x0_A"])}, "1 names and 2 lengths"),
         ({"vectors": np.arange(4)}, r"vectors of shape \(4,\)"),
     ],
 )
-def test_files_of_precomputed_tokens_that_do_not_fit(tmp_path, change, said):
+def test_files_of_precomputed_tokens_that_do_not_fit(tmp_path, change, message):
     held = {
         "names": np.array(["x0_A", "x1_A"]),
         "lengths": np.array([2, 2]),
@@ -219,7 +219,7 @@ def test_files_of_precomputed_tokens_that_do_not_fit(tmp_path, change, said):
         "vectors": np.eye(4),
     }
     np.savez(tmp_path / "odd.npz", **held | change)
-    with pytest.raises(FormatError, match=said):
+    with pytest.raises(FormatError, match=message):
         representation(str(tmp_path / "odd.npz"))
 
 
@@ -250,8 +250,8 @@ def test_a_served_result_says_what_is_said_of_its_task_now(data, tmp_path):
 def test_what_tables_are_is_said_of_all():
     from benchmarks.leaderboard import run as leaderboard
 
-    said = leaderboard.described()
-    assert all({"what", "labels"} <= about.keys() for about in said.values())
+    text = leaderboard.described()
+    assert all({"what", "labels"} <= about.keys() for about in text.values())
     if not leaderboard.DATA.exists():
         pytest.skip("the tables are not here")
-    assert said.keys() >= set(Folder(leaderboard.DATA).tables())
+    assert text.keys() >= set(Folder(leaderboard.DATA).tables())

@@ -108,7 +108,7 @@ def test_splits_keep_relatives_together(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "message"),
     [
         ("id,residue,label\nx0_A,999,1\n", "no residue '999'"),
         ("id,residue,label\nnobody,1,1\n", "nobody"),
@@ -117,10 +117,10 @@ def test_splits_keep_relatives_together(tmp_path):
         ("who\nx\n", "who"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(tmp_path, text, found):
+def test_labels_that_do_not_fit_are_refused(tmp_path, text, message):
     protok.write(chains(1)[0], tmp_path / "x0.pdb")
     (tmp_path / "bad.csv").write_text(text)
-    with pytest.raises(FormatError, match=found) as error:
+    with pytest.raises(FormatError, match=message) as error:
         bench.prepare([tmp_path / "x0.pdb"], tmp_path / "out", labels=[tmp_path / "bad.csv"])
     assert "bad.csv" in str(error.value)
 
@@ -155,9 +155,9 @@ def test_fingerprint_sees_any_change_of_weights():
     class Shifted(bench_tokenizer()):
         shift = 1
 
-    one, same, other = (Representation(kind()) for kind in (bench_tokenizer(), bench_tokenizer(), Shifted))
-    assert one.fingerprint == same.fingerprint != other.fingerprint
-    assert one.codebook == other.codebook  # the name alone would not have told
+    first, same, other = (Representation(kind()) for kind in (bench_tokenizer(), bench_tokenizer(), Shifted))
+    assert first.fingerprint == same.fingerprint != other.fingerprint
+    assert first.codebook == other.codebook  # the name alone would not have told
 
 
 def test_a_network_has_one_fingerprint_on_all_processors():
@@ -175,16 +175,16 @@ def test_a_network_has_one_fingerprint_on_all_processors():
             noise = np.random.default_rng(1).normal(size=z.shape)
             return z * (1 + self.last_digit * noise) + self.bent * np.abs(z)
 
-    def fingerprint(**given):
-        return Representation(Embedding(**given)).fingerprint
+    def fingerprint(**options):
+        return Representation(Embedding(**options)).fingerprint
 
     assert fingerprint() == fingerprint(last_digit=1e-6)
     assert fingerprint() != fingerprint(bent=0.05)  # the code around the weights has changed
     assert fingerprint() != fingerprint(weight=1 + 1e-6)
 
     class Alone(Embedding):
-        def __init__(self, **given):
-            super().__init__(**given)
+        def __init__(self, **options):
+            super().__init__(**options)
             del self.network
 
     # Nothing but the output tells what it is.
@@ -209,8 +209,8 @@ def test_precomputed_tokens_are_a_tokenizer(data, tmp_path):
     names = ["letters", "sensitivity", "utilization", "rotation"]
     got = bench.evaluate(["3di", str(tmp_path / "mine.npz")], names, data, probe=TINY)
     for name in names[:3]:
-        one, two = (row.scores for row in got if row.task["name"] == name)
-        assert one == two and one
+        first, second = (row.scores for row in got if row.task["name"] == name)
+        assert first == second and first
     # They are looked up by name, so nobody knows what a rotated structure would get.
     assert got.cell("mine", "rotation", "all", "same")[0] == results.UNSUPPORTED
     assert got.cell("3di", "rotation", "all", "same")[1]["value"] > 0.98
@@ -240,8 +240,8 @@ def test_a_view_by_id_says_nothing_of_other_codes():
     some = chains(3)
     plain, own = representation("neighbour-count"), representation("neighbour-count:ids")
     assert own.name == "neighbour-count:ids" and own.fingerprint != plain.fingerprint
-    for one, two in zip(plain.outputs(some), own.outputs(some), strict=True):
-        np.testing.assert_array_equal(one, two)
+    for plain_rows, own_rows in zip(plain.outputs(some), own.outputs(some), strict=True):
+        np.testing.assert_array_equal(plain_rows, own_rows)
     np.testing.assert_array_equal(own.vectors, np.eye(40))
     from protok.bench.representations.representation import _own_vectors
 
@@ -260,9 +260,9 @@ def test_views_of_hidden_states():
     assert inner.continuous and read.continuous
     layers = ("", ":ids", ":continuous", ":states", ":decoder")
     assert len({representation(f"protok-512{layer}").fingerprint for layer in layers}) == 5
-    for one, a, b in zip(some, inner.outputs(some), read.outputs(some), strict=True):
-        np.testing.assert_array_equal(a, tok.states(one))
-        np.testing.assert_array_equal(b, tok.states(tok.encode(one)))
+    for structure, a, b in zip(some, inner.outputs(some), read.outputs(some), strict=True):
+        np.testing.assert_array_equal(a, tok.states(structure))
+        np.testing.assert_array_equal(b, tok.states(tok.encode(structure)))
     for layer in ("states", "decoder"):
         with pytest.raises(Unsupported, match="hidden"):
             representation(f"3di:{layer}")
@@ -327,8 +327,8 @@ def test_official_tm_scores_come_out(shared):
     pairs = sorted(pairs, key=lambda row: max(row["n1"], row["n2"]))[:25]
     apart = []
     for row in pairs:
-        one, two = (folder.structure(row[key]) for key in ("file1", "file2"))
-        apart.append(abs(alignment.tm_align(one, two) - row["stb_tm"]))
+        first, second = (folder.structure(row[key]) for key in ("file1", "file2"))
+        apart.append(abs(alignment.tm_align(first, second) - row["stb_tm"]))
     assert np.mean(apart) < 1e-3
 
 
@@ -387,7 +387,7 @@ def test_reconstruction_of_a_perfect_decoder_is_perfect():
 
     class Perfect(bench_tokenizer()):
         def decode(self, tokens):
-            return next(one for one in some if one.name == tokens.name)
+            return next(structure for structure in some if structure.name == tokens.name)
 
     scores, _ = codes.reconstruction(Representation(Perfect()), some)
     assert scores["tm_score"].value == pytest.approx(1)
@@ -412,9 +412,9 @@ def test_retrieval_finds_copies_and_random_codes_do_not():
         Domain(name, (5, 60), f"f{name[1]}", f"f{name[1]}.1", f"f{name[1]}.1.{len(name)}", name)
         for name in held
     ]
-    found, _ = align.retrieval(representation("3di"), folder, domains)
-    assert found["top1"].value > 0.9
-    assert found["chance"].value == pytest.approx(1 / 15)
+    scores, _ = align.retrieval(representation("3di"), folder, domains)
+    assert scores["top1"].value > 0.9
+    assert scores["chance"].value == pytest.approx(1 / 15)
     lost, _ = align.retrieval(representation("random-code"), folder, domains)
     assert lost["top1"].value < 0.5
 
@@ -460,8 +460,8 @@ def test_results_are_reused_only_while_nothing_changed(data, tmp_path):
     path.write_text(json.dumps(held))
 
     def value(**options):
-        given = {"data": data, "probe": TINY, "out": out} | options
-        got = bench.evaluate("3di", ["letters"], **given)
+        settings = {"data": data, "probe": TINY, "out": out} | options
+        got = bench.evaluate("3di", ["letters"], **settings)
         return got.cell("3di", "letters", "test", "auroc")[1]["value"]
 
     assert value() == 0.123  # served
@@ -499,7 +499,7 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     monkeypatch.setattr(leaderboard, "OUT", out)
     monkeypatch.setattr(leaderboard, "FLOORS", tmp_path / "floors.json")
     assert "No cell" in leaderboard_tables.summary()
-    given = [
+    arguments = [
         "leaderboard.py",
         "--data",
         str(data),
@@ -516,7 +516,7 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
         "--model",
         "random-code",
     ]
-    monkeypatch.setattr("sys.argv", [*given, "--minutes", "0.0001"])
+    monkeypatch.setattr("sys.argv", [*arguments, "--minutes", "0.0001"])
     with pytest.raises(SystemExit, match="goes on"):
         leaderboard.main()
     (cell,) = cells.glob("linear/*/*.json")
@@ -525,7 +525,7 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     cell.parent.rmdir()
     cell.parents[1].rmdir()
     cells.rmdir()  # what was packed is unpacked, and goes on
-    monkeypatch.setattr("sys.argv", given)
+    monkeypatch.setattr("sys.argv", arguments)
     leaderboard.main()
     assert len(list(cells.glob("linear/*/*.json"))) == 8 and cell.read_text() == held
     summary = leaderboard_tables.summary()
@@ -542,8 +542,8 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     assert "Too few" in leaderboard_tables.short()  # one table ranks nobody
     monkeypatch.setattr(leaderboard_tables, "ENOUGH", 1)
     assert "`3di`" in leaderboard_tables.short()
-    found = leaderboard.load("linear")
-    assert all(row.about["hardware"] and row.about["command"] for row in found)
+    loaded = leaderboard.load("linear")
+    assert all(row.about["hardware"] and row.about["command"] for row in loaded)
 
 
 def test_values_within_a_chain_are_z_scores(data, tmp_path):
@@ -551,11 +551,11 @@ def test_values_within_a_chain_are_z_scores(data, tmp_path):
     plain = folder.table("values")
     made = within(plain)
     assert (made.name, made.kind, made.tests) == ("values.z", "value", plain.tests)
-    for one, other in zip(made.entries, plain.entries, strict=True):
-        known = np.isfinite(one.target)
+    for relative, other in zip(made.entries, plain.entries, strict=True):
+        known = np.isfinite(relative.target)
         assert (known == np.isfinite(other.target)).all()
-        assert abs(one.target[known].mean()) < 1e-5 and abs(one.target[known].std() - 1) < 1e-5
-        assert np.corrcoef(one.target[known], other.target[known])[0, 1] > 0.9999
+        assert abs(relative.target[known].mean()) < 1e-5 and abs(relative.target[known].std() - 1) < 1e-5
+        assert np.corrcoef(relative.target[known], other.target[known])[0, 1] > 0.9999
     # A constant that float32 cannot hold has a spread, by rounding.
     flat = replace(plain.entries[0], target=np.full(40, 0.1, np.float32))
     short = replace(plain, entries=[flat, *plain.entries[1:]])
@@ -564,7 +564,7 @@ def test_values_within_a_chain_are_z_scores(data, tmp_path):
     # Levels of chains, which are no property of a residue, do not matter to it.
     (before,) = bench.evaluate("3di", ["values.z"], folder, probe="linear")
     assert "z-scores in each chain" in before.task["labels"]
-    levels = {one.id: 100 * i for i, one in enumerate(plain.entries)}
+    levels = {entry.id: 100 * i for i, entry in enumerate(plain.entries)}
     shifted = [replace(e, target=e.target + levels[e.id]) for e in plain.entries]
     folder._known["values"] = replace(plain, entries=shifted)
     rows = bench.evaluate("3di", ["values", "values.z"], folder, out=tmp_path, probe="linear")
@@ -695,10 +695,10 @@ def test_command_and_report(data, tmp_path, capsys):
             "linear",
         ]
     )
-    said = capsys.readouterr().out
-    assert code == 0 and "letters" in said and "n/a" in said  # 3di does not decode
+    output = capsys.readouterr().out
+    assert code == 0 and "letters" in output and "n/a" in output  # 3di does not decode
     # Of labelled tasks the main metric is printed, of others all.
-    assert "average_precision" not in said and "pooled_perplexity" in said
+    assert "average_precision" not in output and "pooled_perplexity" in output
     assert len(list(out.glob("*/*.json"))) == 10
     assert main(["bench", "report", str(out), "-o", str(page)]) == 0
     text = page.read_text()
@@ -748,9 +748,9 @@ def test_command_prepares(tmp_path, capsys):
             "x",
         ]
     )
-    said = capsys.readouterr()
-    assert code == 1 and "broken.pdb" in said.err  # and the rest was done
-    assert "site: 1 " in said.out
+    output = capsys.readouterr()
+    assert code == 1 and "broken.pdb" in output.err  # and the rest was done
+    assert "site: 1 " in output.out
     table = bench.Folder(out).table("site")
     assert {entry.split for entry in table.entries} == {"train", "valid", "test"}
     for entry in table.entries:

@@ -76,9 +76,9 @@ def test_states_of_inverse_folding_are_those_of_the_original(inverse):
     chain.coords[7] = np.nan
     states = fair.InverseFolding(checkpoint).embed(chain)
     centred = chain.coords - np.nanmean(chain.coords[:, 1], axis=0)
-    given = np.where(np.isfinite(centred), centred, np.inf)[:, :3].astype(np.float32)
+    coords = np.where(np.isfinite(centred), centred, np.inf)[:, :3].astype(np.float32)
     with torch.no_grad():
-        wanted = util.get_encoder_output(model, alphabet, given).numpy()
+        wanted = util.get_encoder_output(model, alphabet, coords).numpy()
     there = np.arange(40) != 7
     np.testing.assert_allclose(states[there], wanted[there], atol=1e-5)
     assert np.isnan(states[7]).all() and states.shape == (40, 16)

@@ -36,13 +36,13 @@ def esm(monkeypatch):
 
 def protein_chain(kind, backbone):
     """As the esm package would hold it: atom37 and its mask."""
-    one = kind()
-    one.id, one.sequence, one.chain_id = backbone.name, backbone.sequence, str(backbone.chain[0])
-    one.residue_index, one.insertion_code = backbone.index, backbone.icode
-    one.atom37_positions = np.full((len(backbone), 37, 3), np.nan, np.float32)
-    one.atom37_positions[:, [0, 1, 2, 4]] = backbone.coords
-    one.atom37_mask = np.isfinite(one.atom37_positions[..., 0])
-    return one
+    protein = kind()
+    protein.id, protein.sequence, protein.chain_id = backbone.name, backbone.sequence, str(backbone.chain[0])
+    protein.residue_index, protein.insertion_code = backbone.index, backbone.icode
+    protein.atom37_positions = np.full((len(backbone), 37, 3), np.nan, np.float32)
+    protein.atom37_positions[:, [0, 1, 2, 4]] = backbone.coords
+    protein.atom37_mask = np.isfinite(protein.atom37_positions[..., 0])
+    return protein
 
 
 def save(items, path):
@@ -59,7 +59,7 @@ def left_out(folder, name):
     """What a table leaves out, save lists that these small trees do not have."""
     release = open_data(folder)
     release.table(name)
-    return [one for one in release.left_out[name] if "there is no list" not in one]
+    return [reason for reason in release.left_out[name] if "there is no list" not in reason]
 
 
 def official(shared, task, split, most=6):
@@ -93,7 +93,7 @@ def test_official_labels_come_out_equal(shared, esm, tmp_path, monkeypatch):
             if task == "Homo":
                 label = int(label)
             elif isinstance(label, str):
-                label = [{"0": 0, "1": 1, "x": -100}[one] for one in label]
+                label = [{"0": 0, "1": 1, "x": -100}[letter] for letter in label]
             items.append(
                 {
                     "pdb_id": row["pdb"],
@@ -105,8 +105,8 @@ def test_official_labels_come_out_equal(shared, esm, tmp_path, monkeypatch):
             )
         wanted[task] = (items, [here.structure(row["id"]) for row in rows])
         name = f"processed_structured_{split}" if task == "FlexRMSF" else None
-        for one in ("train", "validation", split):
-            file = name.replace(split, one) if name else f"processed_structured_{field}_{one}"
+        for word in ("train", "validation", split):
+            file = name.replace(split, word) if name else f"processed_structured_{field}_{word}"
             save(items, root / place / file)
     forget_esm(monkeypatch)
     release = open_data(tmp_path)
@@ -205,7 +205,7 @@ PLACES_OF_LISTS = {
 
 
 def vector(label):
-    return np.array([{"0": 0, "1": 1, "x": np.nan}[one] for one in label], np.float32)
+    return np.array([{"0": 0, "1": 1, "x": np.nan}[letter] for letter in label], np.float32)
 
 
 def test_lists_of_biolip_before_structures_give_the_official_labels(shared, dump, tmp_path):
@@ -252,7 +252,7 @@ def test_lists_of_proteinshake_need_the_same_coordinates(shared, dump, tmp_path)
                 "pdb_id": row["pdb"],
                 "chain_id": [row["chain"]] * len(structure),
                 "residue_index": structure.index.tolist(),
-                "binding_site": [int(one) for one in row["label"]],
+                "binding_site": [int(letter) for letter in row["label"]],
                 "residue_coord_x": x,
                 "residue_coord_y": y,
                 "residue_coord_z": z,
@@ -373,7 +373,7 @@ def casp(folder, keys):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda text: text[: len(text) // 2], "the last atom_site row is cut"),
         (lambda text: re.sub(r"\d+\.\d{3}", "abc", text, count=1), "abc"),
@@ -383,7 +383,7 @@ def casp(folder, keys):
         (lambda text: text.replace("ATOM 5 ", "ATOM '5 "), "different lengths"),
     ],
 )
-def test_a_damaged_file_is_named_with_its_chain(dump, tmp_path, harm, said):
+def test_a_damaged_file_is_named_with_its_chain(dump, tmp_path, harm, message):
     casp_files = casp(tmp_path, ["1bad_A"])
     for entry in ("1abc", "1bad"):
         dump(random_backbone(30, 1), entry, "A")
@@ -397,7 +397,7 @@ def test_a_damaged_file_is_named_with_its_chain(dump, tmp_path, harm, said):
     for row, path in zip(rows, (bad, casp_files / "1bad.cif"), strict=True):
         assert row.status == results.FAILED
         assert row.error.startswith(f"CorruptFile: {path}, chain A: ")
-        assert said in row.error and "fetch it again" in row.error
+        assert message in row.error and "fetch it again" in row.error
     # A file that was mended is read without opening the folder anew.
     for path in (bad, casp_files / "1bad.cif"):
         path.write_text(text)

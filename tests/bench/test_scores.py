@@ -81,6 +81,6 @@ def test_parity_is_the_mean_over_batches_of_eight_proteins():
 def test_a_protein_without_labels_counts_for_nothing():
     random = np.random.default_rng(0)
     score, label = random.normal(size=(2, 60))
-    found = scores.value_scores(score, label, np.repeat([0, 2], 30))
+    measured = scores.value_scores(score, label, np.repeat([0, 2], 30))
     each = [scores.spearman(score[part], label[part]) for part in (slice(30), slice(30, 60))]
-    assert found["spearman_per_protein"].value == pytest.approx(np.mean(each))
+    assert measured["spearman_per_protein"].value == pytest.approx(np.mean(each))

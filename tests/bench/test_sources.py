@@ -95,15 +95,15 @@ def test_codes_by_kmeans_are_not_faster_than_their_embeddings():
 
 def test_precomputed_embeddings_are_not_invariant_as_kmeans_codes_either(tmp_path):
     some = chains(3)
-    names = [one.name for one in some]
+    names = [structure.name for structure in some]
     path = tmp_path / "mine.npz"
-    bench.save_precomputed(path, names, embeddings=[Numbers().embed(one) for one in some])
+    bench.save_precomputed(path, names, embeddings=[Numbers().embed(structure) for structure in some])
     who = representation(f"{path}:kmeans4", some)
     assert len(np.unique(np.concatenate(who.outputs(some)))) == 4
     for measure in (codes.rotation, codes.mirror, codes.stability):
         with pytest.raises(Unsupported, match="precomputed"):
             measure(who, some)
-    bench.save_precomputed(path, names, ids=[one.index % 4 for one in some], vectors=np.eye(4))
+    bench.save_precomputed(path, names, ids=[structure.index % 4 for structure in some], vectors=np.eye(4))
     with pytest.raises(Unsupported, match="mine holds codes, no embeddings"):
         representation(f"{path}:kmeans4", some)
 
@@ -173,7 +173,7 @@ def test_values_of_zeros_and_ones_are_no_sites(data, tmp_path):
     (tmp_path / "structures.parquet").write_bytes((data / "structures.parquet").read_bytes())
     rows = pq.read_table(data / "tasks" / "sites.parquet").to_pylist()
     for row in rows:
-        row["label"] = [float(one) for one in row["label"]]
+        row["label"] = [float(letter) for letter in row["label"]]
     from protok.bench.data.prepare import write_table
 
     write_table(rows, other / "sites.parquet", {})
@@ -219,8 +219,8 @@ def test_packed_results_are_those_of_the_files(data, tmp_path, capsys):
     packing.unpack(packed, tmp_path / "again")
     for path in files:
         assert (tmp_path / "again" / "two" / path.parent.name / path.name).read_text() == path.read_text()
-    for group, said in (("", "several groups.*one of one, two"), ("three", "no group 'three'")):
-        with pytest.raises(FormatError, match=f"(?s){said}"):
+    for group, message in (("", "several groups.*one of one, two"), ("three", "no group 'three'")):
+        with pytest.raises(FormatError, match=f"(?s){message}"):
             packing.load_results(packed, group)
     assert main(["bench", "report", str(packed), "-o", str(tmp_path / "r.html")]) == 2
     page = tmp_path / "r.html"
@@ -289,16 +289,16 @@ def test_files_that_cannot_be_read_are_said(files, tmp_path, capsys):
     for path in sorted(files.glob("x?.pdb"))[:3]:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "broken.pdb").write_text("ATOM  nonsense\n" * 3)
-    given = ["bench", "--model", "3di", "--data", str(tmp_path), "--tasks", "utilization"]
-    assert main(given) == 1
-    said = capsys.readouterr()
-    assert "broken.pdb" in said.err and "perplexity" in said.out
+    arguments = ["bench", "--model", "3di", "--data", str(tmp_path), "--tasks", "utilization"]
+    assert main(arguments) == 1
+    output = capsys.readouterr()
+    assert "broken.pdb" in output.err and "perplexity" in output.out
     (tmp_path / "broken.pdb").unlink()
     chain = protok.read(tmp_path / "x0.pdb")
     protok.write(chain, tmp_path / "x0.cif")  # the same chain in another format is no error
-    assert main(given) == 0
+    assert main(arguments) == 0
     protok.write(replace(chain, coords=chain.coords + 1), tmp_path / "x0.cif")
-    assert main(given) == 1 and "second chain with the id x0_A" in capsys.readouterr().err
+    assert main(arguments) == 1 and "second chain with the id x0_A" in capsys.readouterr().err
 
 
 def test_what_cannot_be_read_fails_as_a_row(data):
@@ -362,10 +362,10 @@ def test_pairs_and_sets_of_the_release(release, monkeypatch):
 
     calls = []
     real = alignment.tm_align
-    monkeypatch.setattr(alignment, "tm_align", lambda one, two: calls.append(1) or real(one, two))
+    monkeypatch.setattr(alignment, "tm_align", lambda first, second: calls.append(1) or real(first, second))
     assert {"sensitivity", "utilization"} <= set(available(release)) and not calls
-    ((one, two, tm),) = next(iter(release.pairs().values()))
-    assert (one, two) == ("1aaa.A", "2bbb.A") and 0 < tm < 0.6
+    ((first, second, tm),) = next(iter(release.pairs().values()))
+    assert (first, second) == ("1aaa.A", "2bbb.A") and 0 < tm < 0.6
     assert release.sets() == {"casp14": ["1aaa_A"]}
     got = {row.task["name"]: row for row in bench.evaluate("3di", ["sensitivity", "utilization"], release)}
     assert len(calls) == 1  # once for all tokenizers
@@ -416,12 +416,12 @@ def test_gains_are_paired_by_table(data, tmp_path, monkeypatch):
     bench.pack(tmp_path / "one", tmp_path / "one.parquet")
     out = tmp_path / "gains.parquet"
     gains.main([str(tmp_path / "one.parquet"), str(tmp_path / "two"), "--name", "it", "-o", str(out)])
-    found = records.read(out)["it"]["rows"]["mine"]
+    gain = records.read(out)["it"]["rows"]["mine"]
     value = [
         json.loads((tmp_path / out / "mine" / "sites.json").read_text())["scores"]["test"]["auroc"]
         for out in ("one", "two")
     ]
-    assert found["tables"] == 1 and found["test"] == [[one["value"]] for one in value]
+    assert gain["tables"] == 1 and gain["test"] == [[score["value"]] for score in value]
     monkeypatch.undo()
     got = gains.gain([0.5, 0.6, 0.7], [0.6, 0.6, 0.9])
     assert got == {"before": 0.6, "after": 0.7, "gain": 0.1, "se": 0.0577, "better": 2}

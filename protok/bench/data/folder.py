@@ -68,14 +68,14 @@ class Folder:
                 columns[file] = set(schema_of(file).names)
             except FormatError as error:
                 self.errors.append((str(file), error.reason))
-        found = list(columns)
-        self._files = [file for file in found if {"id", "seq", "xyz"} <= columns[file]]
-        self._pairs = [f for f in found if f.stem.endswith("pairs") and "tm" in columns[f]]
-        self._sets = [f for f in found if f.stem.endswith("sets") and "set" in columns[f]]
+        files = list(columns)
+        self._files = [file for file in files if {"id", "seq", "xyz"} <= columns[file]]
+        self._pairs = [f for f in files if f.stem.endswith("pairs") and "tm" in columns[f]]
+        self._sets = [f for f in files if f.stem.endswith("sets") and "set" in columns[f]]
         if not self._files:
             raise FormatError(
                 "no Parquet file with the columns id, seq and xyz"
-                + "".join(f"; {Path(file).name} is {said}" for file, said in self.errors),
+                + "".join(f"; {Path(file).name} is {reason}" for file, reason in self.errors),
                 "give a folder that `protok bench prepare` made, the official release, or mini",
                 file=str(self.path),
             )
@@ -91,10 +91,10 @@ class Folder:
             self._where = {}
             for number, file in enumerate(self._files):
                 ids = read_table(file, ["id"])["id"].to_pylist()
-                for row, one in enumerate(ids):
-                    if one in self._where:
-                        raise FormatError(f"structure {one!r} stands twice", "give ids once", file=str(file))
-                    self._where[one] = (number, row)
+                for row, id in enumerate(ids):
+                    if id in self._where:
+                        raise FormatError(f"structure {id!r} stands twice", "give ids once", file=str(file))
+                    self._where[id] = (number, row)
         return self._where
 
     def __contains__(self, id: str) -> bool:
@@ -120,9 +120,9 @@ class Folder:
             file, names = self._files[number], schema_of(self._files[number]).names
             self._read[number] = read_table(file, [c for c in columns if c in names])
         table = self._read[number]
-        one = {name: table[name][row] for name in table.column_names}
-        sequence = one["seq"].as_py()
-        raw = one["xyz"].values.to_numpy(zero_copy_only=False)
+        cells = {name: table[name][row] for name in table.column_names}
+        sequence = cells["seq"].as_py()
+        raw = cells["xyz"].values.to_numpy(zero_copy_only=False)
         if len(raw) != 12 * len(sequence):
             raise FormatError(
                 f"{id}: {len(raw)} coordinates for {len(sequence)} residues",
@@ -132,13 +132,13 @@ class Folder:
         if raw.dtype.kind == "i":
             raw = np.where(raw == MISSING, np.nan, raw.astype(np.int32) / 100)
         xyz = raw.astype(np.float32).reshape(-1, 4, 3)
-        index = one["resnum"].values.to_numpy() if "resnum" in one else None
-        chain = one["chain"].as_py() if "chain" in one else "A"
+        index = cells["resnum"].values.to_numpy() if "resnum" in cells else None
+        chain = cells["chain"].as_py() if "chain" in cells else "A"
         made = Backbone.from_arrays(xyz, sequence, chain=chain or "A", index=index, name=id)
-        if "icode" in one:
-            made.icode[:] = np.char.strip(np.array(list(one["icode"].as_py())))
-        if "bfac" in one:
-            made.bfactor[:] = one["bfac"].values.to_numpy()
+        if "icode" in cells:
+            made.icode[:] = np.char.strip(np.array(list(cells["icode"].as_py())))
+        if "bfac" in cells:
+            made.bfactor[:] = cells["bfac"].values.to_numpy()
         return made
 
     # Labels
@@ -196,8 +196,8 @@ class Folder:
                 file=str(self.path / "tasks"),
             )
         table = read_table(file)
-        said = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        own = {key[6:]: value for key, value in said.items() if key.startswith("bench:")}
+        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        own = {key[6:]: value for key, value in metadata.items() if key.startswith("bench:")}
         about = tuple(sorted((self.about.get(name, {}) | own).items()))
         rows = table.drop_columns(["seq"] if "seq" in table.column_names else []).to_pylist()
         if system and file.stem == stem:
@@ -279,8 +279,8 @@ class Folder:
         out: dict[str, list[tuple[str, str, float]]] = {}
         for file in self._pairs:
             for row in read_table(file).to_pylist():
-                one = row.get("file1") or row["id1"], row.get("file2") or row["id2"]
-                out.setdefault(row["set"], []).append((*one, float(row["tm"])))
+                ids = row.get("file1") or row["id1"], row.get("file2") or row["id2"]
+                out.setdefault(row["set"], []).append((*ids, float(row["tm"])))
         return out
 
     def has_sets(self) -> bool:
@@ -302,11 +302,11 @@ def _vector(label, site: bool, id: str, file) -> np.ndarray:
             f"{id}: label is {label!r:.40}", "give all a string of 0, 1 and x, or all a list", file=str(file)
         )
     if not site:
-        return np.array([np.nan if one is None else one for one in label], np.float32)
+        return np.array([np.nan if number is None else number for number in label], np.float32)
     odd = set(label) - set("01x")
     if odd:
         raise FormatError(
             f"{id}: label holds {sorted(odd)[0]!r}", "use 0, 1, and x for unlabelled", file=str(file)
         )
     value = {"0": 0.0, "1": 1.0, "x": np.nan}
-    return np.array([value[one] for one in label], np.float32)
+    return np.array([value[letter] for letter in label], np.float32)

@@ -47,5 +47,5 @@ def read_table(file: Path, columns: Iterable[str] | None = None) -> pa.Table:
 
 
 def _damaged(file: Path, error: Exception) -> FormatError:
-    said = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    return FormatError(f"not read as Parquet ({said})", "write it again", file=str(file))
+    message = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return FormatError(f"not read as Parquet ({message})", "write it again", file=str(file))

@@ -162,19 +162,19 @@ def prepare(
 
 def _old(out: Path) -> list[Path]:
     """What an earlier `prepare` wrote; labels of other structures must not stay beside new ones."""
-    found = [*out.glob("*.parquet"), *(out / "tasks").glob("*.parquet")]
-    for file in found:
+    files = [*out.glob("*.parquet"), *(out / "tasks").glob("*.parquet")]
+    for file in files:
         try:
-            said = schema_of(file).metadata or {}
+            metadata = schema_of(file).metadata or {}
         except FormatError:
-            said = {}
-        if not {key.encode() for key in MADE} <= said.keys():
+            metadata = {}
+        if not {key.encode() for key in MADE} <= metadata.keys():
             raise FormatError(
                 "a Parquet file that `protok bench prepare` did not make",
                 "give another folder, or move it away",
                 file=str(file),
             )
-    return found
+    return files
 
 
 def _named(path: Path, whole: Backbone) -> Iterator[tuple[str, Backbone]]:
@@ -191,9 +191,10 @@ def _named(path: Path, whole: Backbone) -> Iterator[tuple[str, Backbone]]:
         yield (name if own or not letter.strip() else f"{name}_{letter}"), chain
 
 
-def _same(one: Backbone, two: Backbone) -> bool:
+def _same(first: Backbone, second: Backbone) -> bool:
     """Whether they are one chain, as far as a PDB file keeps it."""
-    return one.sequence == two.sequence and np.allclose(one.coords, two.coords, atol=2e-3, equal_nan=True)
+    same = first.sequence == second.sequence
+    return same and np.allclose(first.coords, second.coords, atol=2e-3, equal_nan=True)
 
 
 def _contacts(path: Path, chain: Backbone) -> np.ndarray | None:
@@ -210,11 +211,11 @@ def _contacts(path: Path, chain: Backbone) -> np.ndarray | None:
 
 
 def _letters(label: np.ndarray) -> str:
-    return "".join("x" if np.isnan(one) else str(int(one)) for one in label)
+    return "".join("x" if np.isnan(value) else str(int(value)) for value in label)
 
 
 def _split(rows: list[dict[str, Any]], group: dict[str, int], file: str) -> None:
-    given = sum(bool(row.get("split")) for row in rows)
+    named = sum(bool(row.get("split")) for row in rows)
     for row in rows:
         name = row.get("split") or ""
         meant = OTHERWISE.get(name.strip().casefold(), name)
@@ -224,11 +225,11 @@ def _split(rows: list[dict[str, Any]], group: dict[str, int], file: str) -> None
                 f"write {meant}, or call the test otherwise",
                 file=file,
             )
-    if given == len(rows):
+    if named == len(rows):
         return
-    if given:
+    if named:
         raise FormatError(
-            f"{len(rows) - given} of {len(rows)} rows without a split",
+            f"{len(rows) - named} of {len(rows)} rows without a split",
             "give all a split, or leave the column out",
             file=file,
         )
@@ -264,9 +265,9 @@ def _read(path: Path, needed: set[str]) -> list[dict[str, str]]:
 
 
 def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[dict[str, Any]]:
-    given = _read(path, {"id"})
-    columns = given[0].keys()
-    for row in given:
+    listed = _read(path, {"id"})
+    columns = listed[0].keys()
+    for row in listed:
         if row["id"] not in chains:
             raise FormatError(
                 f"label of {row['id']!r}, which is no chain of the structures",
@@ -276,21 +277,21 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
     keep = [key for key in ("split", "cluster") if key in columns]
     if "fold" in columns:
         keep += [key for key in ("fold", "superfamily", "family", "region") if key in columns]
-        for row in given:
+        for row in listed:
             if row.get("region"):
                 in_region(chains[row["id"]], row["region"], path)
-        return [{"id": row["id"], **{key: row[key] for key in keep}} for row in given]
+        return [{"id": row["id"], **{key: row[key] for key in keep}} for row in listed]
     if "label" not in columns:
         raise FormatError("no column label or fold", "see protok bench prepare --help", file=str(path))
-    for row in given:
+    for row in listed:
         row["label"] = _plain(row["label"])
     if "residue" in columns:
-        return _by_residue(given, chains, unlisted, keep, path)
-    site = all(set(row["label"]) <= set("01x") for row in given)
+        return _by_residue(listed, chains, unlisted, keep, path)
+    site = all(set(row["label"]) <= set("01x") for row in listed)
     rows = []
-    for row in given:
+    for row in listed:
         text = row["label"]
-        label = text if site else [_number(one, path) for one in text.split()]
+        label = text if site else [_number(number, path) for number in text.split()]
         if len(label) != len(chains[row["id"]]):
             raise FormatError(
                 f"{row['id']}: {len(label)} labels for {len(chains[row['id']])} residues",
@@ -301,14 +302,14 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
     return rows
 
 
-def _by_residue(given, chains, unlisted, keep, path) -> list[dict[str, Any]]:
-    site = all(row["label"] in ("0", "1", "x") for row in given)
+def _by_residue(listed, chains, unlisted, keep, path) -> list[dict[str, Any]]:
+    site = all(row["label"] in ("0", "1", "x") for row in listed)
     rest = {"auto": 0.0 if site else np.nan, "0": 0.0, "x": np.nan}[unlisted]
     values: dict[str, np.ndarray] = {}
     first: dict[str, dict[str, str]] = {}
     where: dict[str, dict[str, int]] = {}
-    said: dict[tuple[str, int], str] = {}
-    for row in given:
+    seen: dict[tuple[str, int], str] = {}
+    for row in listed:
         id = row["id"]
         if id not in values:
             chain = chains[id]
@@ -331,9 +332,9 @@ def _by_residue(given, chains, unlisted, keep, path) -> list[dict[str, Any]]:
                 "use the numbers of the structure file, 52 or 52A",
                 file=str(path),
             )
-        if said.setdefault((id, at), row["label"]) != row["label"]:
+        if seen.setdefault((id, at), row["label"]) != row["label"]:
             raise FormatError(
-                f"{id}: residue {row['residue']} has labels {said[id, at]} and {row['label']}",
+                f"{id}: residue {row['residue']} has labels {seen[id, at]} and {row['label']}",
                 "give it once",
                 file=str(path),
             )
@@ -361,8 +362,8 @@ def _number(text: str, path: Path) -> float:
 def _pairs(path: Path, chains: dict[str, Backbone]) -> list[dict[str, Any]]:
     rows = []
     for row in _read(path, {"id1", "id2"}):
-        one, two = row["id1"], row["id2"]
-        for id in (one, two):
+        first, second = row["id1"], row["id2"]
+        for id in (first, second):
             if id not in chains:
                 raise FormatError(f"no chain {id!r}", "add its file", file=str(path))
         if row.get("tm"):
@@ -370,8 +371,8 @@ def _pairs(path: Path, chains: dict[str, Backbone]) -> list[dict[str, Any]]:
         else:
             from protok.analysis.alignment import tm_align
 
-            tm = tm_align(chains[one], chains[two])
-        rows.append({"set": row.get("set") or "pairs", "id1": one, "id2": two, "tm": tm})
+            tm = tm_align(chains[first], chains[second])
+        rows.append({"set": row.get("set") or "pairs", "id1": first, "id2": second, "tm": tm})
     return rows
 
 
@@ -382,16 +383,16 @@ def write_structures(structures: Iterable[Backbone], path: Path, ids: Sequence[s
 
 def _structure_rows(structures: Iterable[Backbone], ids: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
-    for i, one in enumerate(structures):
+    for i, structure in enumerate(structures):
         rows.append(
             {
-                "id": ids[i] if ids else one.name,
-                "seq": one.sequence,
-                "chain": str(one.chain[0]),
-                "xyz": one.coords.astype(np.float32).ravel(),
-                "resnum": one.index.astype(np.int32),
-                "icode": "".join(code or " " for code in one.icode.tolist()),
-                "bfac": one.bfactor.astype(np.float32),
+                "id": ids[i] if ids else structure.name,
+                "seq": structure.sequence,
+                "chain": str(structure.chain[0]),
+                "xyz": structure.coords.astype(np.float32).ravel(),
+                "resnum": structure.index.astype(np.int32),
+                "icode": "".join(code or " " for code in structure.icode.tolist()),
+                "bfac": structure.bfactor.astype(np.float32),
             }
         )
     return rows
@@ -401,8 +402,8 @@ def write_table(
     rows: list[dict[str, Any]], path: Path, about: dict[str, str], metadata: dict[str, str] | None = None
 ) -> None:
     """Write a table of labels; what it says of itself goes into the file's metadata."""
-    said = {f"bench:{key}": value for key, value in about.items()}
-    _write(rows, path, said | (metadata or {}))
+    described = {f"bench:{key}": value for key, value in about.items()}
+    _write(rows, path, described | (metadata or {}))
 
 
 def _write(rows: list[dict[str, Any]], path: Path, metadata: dict[str, str]) -> None:

@@ -136,8 +136,8 @@ class Release:
         fields += [""] if place in (ATLAS, HOMOLOGY) else []
         for start in ("processed_structured_", ""):
             for word in SPLITS.get(split, (split,)):
-                for one in fields:
-                    path = self.root / place / f"{start}{one}{word}"
+                for middle in fields:
+                    path = self.root / place / f"{start}{middle}{word}"
                     if path.is_file():
                         return path
         return None
@@ -161,7 +161,7 @@ class Release:
                         error.file = error.file or str(file)
                         raise
             classes = self._classes(entries) if task.kind == "class" else []
-            number = {one: i for i, one in enumerate(classes)}
+            number = {fold: i for i, fold in enumerate(classes)}
             if classes:
                 entries = [
                     replace(entry, target=number[entry.target]) for entry in entries if entry.target in number
@@ -191,7 +191,7 @@ class Release:
             structure = self._chain(entry, chain)
         rows = None
         if ranges:
-            inside = [in_range(structure.index, one.rpartition(":")[2]) for one in ranges]
+            inside = [in_range(structure.index, part.rpartition(":")[2]) for part in ranges]
             rows = np.flatnonzero(np.any(inside, axis=0))
         n = len(structure) if rows is None else len(rows)
         if not 0 < n <= LONGEST:
@@ -341,8 +341,8 @@ def _named(item: dict[str, Any]) -> str:
     return str(item.get("pdb_id") or item.get("pdb_id_chain_id") or item.get("id"))
 
 
-def _equal(one: Backbone, two: Backbone) -> bool:
-    return len(one) == len(two) and np.array_equal(one.coords, two.coords, equal_nan=True)
+def _equal(first: Backbone, second: Backbone) -> bool:
+    return len(first) == len(second) and np.array_equal(first.coords, second.coords, equal_nan=True)
 
 
 def _backbone(chain: Any, id: str) -> Backbone:
@@ -362,10 +362,10 @@ def _backbone(chain: Any, id: str) -> Backbone:
 class Inert:
     """Takes the place of what is not read: it keeps nothing and does nothing."""
 
-    def __new__(cls, *given: Any, **named: Any) -> Inert:
+    def __new__(cls, *positional: Any, **named: Any) -> Inert:
         return super().__new__(cls)
 
-    def __init__(self, *given: Any, **named: Any):
+    def __init__(self, *positional: Any, **named: Any):
         pass
 
     def __setstate__(self, state: Any) -> None:

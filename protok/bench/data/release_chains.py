@@ -45,19 +45,19 @@ class Chains:
         ProtokError
             If the file is damaged. That is not kept: a file that was mended is read.
         """
-        found = self._known.pop((path, chain), None)
-        if found is None:
+        held = self._known.pop((path, chain), None)
+        if held is None:
             try:
-                found = from_mmcif(path, chain) if chain is not None else read(path)
+                held = from_mmcif(path, chain) if chain is not None else read(path)
             except Left as why:
-                found = str(why)
-            self._size += len(found)
-        self._known[path, chain] = found
+                held = str(why)
+            self._size += len(held)
+        self._known[path, chain] = held
         while self._size > self.held:
             self._size -= len(self._known.popitem(last=False)[1])
-        if isinstance(found, str):
-            raise Left(found)
-        return found
+        if isinstance(held, str):
+            raise Left(held)
+        return held
 
 
 def from_mmcif(path: Path, chain: str) -> Backbone:

@@ -44,10 +44,10 @@ def sensitivity(
         `tm` and `score` of each pair, for plots.
     """
     got, target, length = [], [], []
-    for one, two, tm in pairs:
+    for first, second, tm in pairs:
         a, b = (
             unit_vectors(representation, out)
-            for out in representation.outputs([folder.structure(one), folder.structure(two)])
+            for out in representation.outputs([folder.structure(first), folder.structure(second)])
         )
         got.append(alignment_score(100 * a @ b.T))
         target.append(tm)

@@ -134,11 +134,11 @@ def reconstruction(representation: Representation, structures: Sequence[Backbone
     tokenizer = representation.tokenizer
     if not isinstance(tokenizer, Decodes):
         raise Unsupported(f"{representation.name} does not decode", "measure a learned tokenizer")
-    found = []
+    compared = []
     for structure in structures:
         for chain in structure.by_chain():
-            found.append(compare(tokenizer.decode(tokenizer.encode(chain)), chain))
-    columns = {key: [getattr(one, key) for one in found] for key in ("tm_score", "rmsd", "lddt")}
+            compared.append(compare(tokenizer.decode(tokenizer.encode(chain)), chain))
+    columns = {key: [getattr(scores, key) for scores in compared] for key in ("tm_score", "rmsd", "lddt")}
     scores = {key: mean_of(values) for key, values in columns.items()}
     scores |= {f"{key}_median": Score(float(np.nanmedian(values))) for key, values in columns.items()}
     return scores, {key: np.round(values, 4).tolist() for key, values in columns.items()}

@@ -39,18 +39,18 @@ def fit(kind: str, train: Samples, valid: Samples, tests: dict[str, Samples], cl
     x = _bordered((x - mean) / spread)
     weight = _balanced(y[:, 0]) if kind == "site" else np.ones(len(x))
     penalty, value = _penalty(kind, x, y, weight, protein)
-    found = (_logistic if kind == "site" else _ridge)(x, y, weight, penalty)
-    result = {name: scored(kind, _predict(kind, found, mean, spread, of), of) for name, of in tests.items()}
+    beta = (_logistic if kind == "site" else _ridge)(x, y, weight, penalty)
+    result = {name: scored(kind, _predict(kind, beta, mean, spread, of), of) for name, of in tests.items()}
     return Fit(result, penalty, 0, value)
 
 
-def _joined(one: Samples, two: Samples) -> Samples:
+def _joined(first: Samples, second: Samples) -> Samples:
     return Samples(
-        torch.cat([one.x, two.x]),
-        one.vectors,
-        torch.cat([one.position, two.position]),
-        torch.cat([one.owner, two.owner + one.proteins]),
-        torch.cat([one.y, two.y]),
+        torch.cat([first.x, second.x]),
+        first.vectors,
+        torch.cat([first.position, second.position]),
+        torch.cat([first.owner, second.owner + first.proteins]),
+        torch.cat([first.y, second.y]),
     )
 
 
@@ -141,8 +141,8 @@ def _design(kind: str, samples: Samples, classes: int):
     """Features, targets (n, outputs), and the protein or domain of each row."""
     y = samples.y.numpy()
     if kind == "class":
-        one = np.eye(classes)[y]
-        return _pooled(samples), one - one.mean(0), np.arange(len(y))
+        onehot = np.eye(classes)[y]
+        return _pooled(samples), onehot - onehot.mean(0), np.arange(len(y))
     known = np.isfinite(y)
     return _rows(samples, known), y[known, None].astype(np.float64), samples.owner.numpy()[known]
 

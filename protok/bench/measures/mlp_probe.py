@@ -75,9 +75,9 @@ class _ProbesByRate:
         mask = self._mask((h.shape[1], self.settings.hidden)) if train else None
         out = []
         # Rate by rate, forwards and so backwards too: what one needs stays in the cache.
-        for i, one in enumerate(h):
+        for i, inputs in enumerate(h):
             w1, b1, w2, b2 = (parameters[key][i] for key in ("w1", "b1", "w2", "b2"))
-            inner = torch.addmm(b1, one, w1).relu_()
+            inner = torch.addmm(b1, inputs, w1).relu_()
             out.append(torch.addmm(b2, inner if mask is None else inner * mask, w2))
         return torch.stack(out)
 
@@ -88,19 +88,19 @@ class _ProbesByRate:
         norm = torch.sqrt(sum((g.square().sum((1, 2), keepdim=True) for g in grads), torch.zeros(())))
         shrink = (self.settings.clip / (norm + 1e-6)).clamp(max=1)
         self.count += 1
-        one, two = 0.9, 0.98
+        beta1, beta2 = 0.9, 0.98
         rate = self.rates * schedule(self.count, self.settings)
         with torch.no_grad():
             for name, grad in zip(names, grads, strict=True):
                 grad = grad * shrink
                 mean, square = self.moments[name]
-                mean.lerp_(grad, 1 - one)
-                square.mul_(two).addcmul_(grad, grad, value=1 - two)
+                mean.lerp_(grad, 1 - beta1)
+                square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
                 value = self.parameters[name]
                 if name in ("w1", "w2", "position"):
                     value.mul_(1 - rate * self.settings.decay)
-                spread = square.div(1 - two**self.count).sqrt_().add_(1e-8)
-                value.sub_(rate / (1 - one**self.count) * mean / spread)
+                spread = square.div(1 - beta2**self.count).sqrt_().add_(1e-8)
+                value.sub_(rate / (1 - beta1**self.count) * mean / spread)
 
 
 def schedule(step: int, settings: Settings) -> float:
@@ -121,7 +121,7 @@ def loss_of(kind: str, out: Tensor, y: Tensor) -> Tensor:
     y : (m,)
     """
     if kind == "class":
-        return torch.stack([F.cross_entropy(one, y) for one in out])
+        return torch.stack([F.cross_entropy(logits, y) for logits in out])
     out = out[..., 0]
     if kind == "value":
         return (out - y).square().mean(1)
@@ -176,7 +176,7 @@ def _train(kind: str, stack: _ProbesByRate, train: Samples, valid: Samples):
     random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=stack.generator)))
     rows = labelled(kind, train)
     if kind != "class":
-        rows = [one for one in rows if len(one)]
+        rows = [residues for residues in rows if len(residues)]
     if not rows:
         raise ValueError("no labelled residue to train on")
     best = {key: value.detach().clone() for key, value in stack.parameters.items()}

