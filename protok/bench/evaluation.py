@@ -123,14 +123,14 @@ def open_data(data: str | Path) -> LabelledStructures:
     """The data of a folder, tidy, official, or of structure files; or the set named `mini`."""
     path = Path(data)
     if str(data) == "mini" and not path.is_dir():
-        from protok.bench.data.mini import mini_folder
+        from protok.bench.data.mini import from_files, mini_files
 
-        return mini_folder()
+        return from_files(mini_files())
     if not path.is_dir():
         raise FormatError("no such folder", "give a data folder, or mini", file=str(data))
     from protok.bench.data import release
 
-    if release.is_release(path):
+    if release.root_of(path):
         return release.Release(path)
     if not any(path.glob("*.parquet")):
         from protok.structure.io.sources.paths import iter_files

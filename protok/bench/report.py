@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,14 @@ def write_report(results: Results, path: str | Path) -> None:
         if kind in kinds:
             parts += [f"<h2>{title}</h2>", _table(results, kind)]
             if kind in ("site", "value", "class"):
-                parts.append(_figure(lambda plt, k=kind: _bars(plt, results, k)))
+                parts.append(_figure(_bars, results, kind))
     for title, draw in (
         ("Use of codes", _usage),
         ("Similarity of code pairs", _violin),
         ("Change of codes with conformation", _scatter),
         ("Quality against cost", _pareto),
     ):
-        figure = _figure(lambda plt, d=draw: d(plt, results))
-        if figure:
+        if figure := _figure(draw, results):
             parts += [f"<h2>{title}</h2>", figure]
     parts += ["<h2>Failures</h2>", _failures(results), "<h2>Provenance</h2>", _provenance(results)]
     page = f"<!doctype html><html lang=en><meta charset=utf-8><title>protok bench</title>\
@@ -77,6 +77,10 @@ def write_report(results: Results, path: str | Path) -> None:
 
 def _escaped(text: Any) -> str:
     return html.escape(str(text))
+
+
+def _row(cells: Iterable[Any], tag: str = "td") -> str:
+    return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
 
 def _notes(results: Results) -> str:
@@ -111,8 +115,7 @@ def _table(results: Results, kind: str) -> str:
     representations = results.representations()
     tasks = results.tasks()
     lines = [line for line in results.lines() if tasks[line[0]]["kind"] == kind]
-    head = "".join(f"<th>{_escaped(name)}</th>" for name in representations)
-    rows = [f"<tr><th>task</th><th>split</th><th>metric</th>{head}</tr>"]
+    rows = [_row(["task", "split", "metric", *map(_escaped, representations)], "th")]
     for name, split, metric in lines:
         cells = [results.cell(representation, name, split, metric) for representation in representations]
         better = tasks[name].get("better", "")
@@ -126,11 +129,13 @@ def _table(results: Results, kind: str) -> str:
         rows.append(f"<tr>{row}{''.join(_cell(*cell, best) for cell in cells)}</tr>")
     means = results.means().get(kind)
     if means and len(lines) > 1:
-        cells = "".join(
-            f"<td>{'' if means[n] is None else format(means[n], '.3f')}</td>" for n in representations
-        )
+        cells = "".join(f"<td>{_number(means[name])}</td>" for name in representations)
         rows.append(f"<tr><th>mean</th><th></th><th></th>{cells}</tr>")
     return f"<div class=wide><table>{''.join(rows)}</table></div>"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _size(results: Results, task: str, split: str) -> str:
@@ -143,22 +148,15 @@ def _leaders(results: Results) -> str:
     """A row a tokenizer: the means that have no hole, best sites first."""
     means, representations = results.means(), results.representations()
     about = {row.tokenizer["name"]: row.tokenizer for row in results}
+    done = Counter(row.tokenizer["name"] for row in results if row.status == OK)
     kinds = [kind for kind in TITLES if kind in means]
-
-    def rank(name: str) -> float:
-        return -(means.get("site", {}).get(name) or 0.0)
-
-    lines = []
-    for name in sorted(representations, key=rank):
+    rows = [_row(["tokenizer", "layer", "bits", *(f"{TITLES[k]}, mean" for k in kinds), "tasks done"], "th")]
+    for name in sorted(representations, key=lambda name: -(means.get("site", {}).get(name) or 0.0)):
         size = about[name]["size"]
-        cells = [about[name]["layer"], f"{np.log2(size):.1f}" if size else ""]
-        cells += ["" if means[k][name] is None else f"{means[k][name]:.3f}" for k in kinds]
-        done = sum(row.tokenizer["name"] == name and row.status == OK for row in results)
-        cells.append(str(done))
-        lines.append(f"<tr><td>{_escaped(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
-    head = ["tokenizer", "layer", "bits", *(f"{TITLES[k]}, mean" for k in kinds), "tasks done"]
-    top = "".join(f"<th>{title}</th>" for title in head)
-    return f"<table><tr>{top}</tr>{''.join(lines)}</table>"
+        bits = f"{np.log2(size):.1f}" if size else ""
+        averages = (_number(means[kind][name]) for kind in kinds)
+        rows.append(_row([_escaped(name), about[name]["layer"], bits, *averages, done[name]]))
+    return f"<table>{''.join(rows)}</table>"
 
 
 def _cell(status: str, score: ScoreInfo | None, best: float | None) -> str:
@@ -176,47 +174,29 @@ def _failures(results: Results) -> str:
     rows = [row for row in results if row.status != OK]
     if not rows:
         return "<p>None.</p>"
-    lines = "".join(
-        f"<tr><td>{_escaped(row.tokenizer['name'])}</td><td class=text>{_escaped(row.task['name'])}"
-        f"</td><td class=text>{_escaped(row.status)}</td><td class=text>{_escaped(row.error)}</td>"
-        "</tr>"
-        for row in rows
-    )
-    return f"<table>{lines}</table>"
+    lines = []
+    for row in rows:
+        texts = (_escaped(text) for text in (row.task["name"], row.status, row.error))
+        cells = "".join(f"<td class=text>{text}</td>" for text in texts)
+        lines.append(f"<tr><td>{_escaped(row.tokenizer['name'])}</td>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"
 
 
 def _provenance(results: Results) -> str:
-    lines = []
+    head = "tokenizer|fingerprint|task|version|data|encoding, CPU s|rest, CPU s|protok|licence"
+    rows = [_row(head.split("|"), "th")]
     for row in results:
-        cells = (
-            row.tokenizer["name"],
-            row.tokenizer["fingerprint"],
-            row.task["name"],
-            row.task.get("version", ""),
-            (row.data or {}).get("sha256", "")[:12],
-            (row.cpu_seconds or {}).get("encoding", ""),
-            (row.cpu_seconds or {}).get("rest", ""),
-            (row.versions or {}).get("protok", ""),
-            row.task.get("licence", ""),
-        )
-        lines.append("<tr>" + "".join(f"<td>{_escaped(text)}</td>" for text in cells) + "</tr>")
-    head = (
-        "tokenizer",
-        "fingerprint",
-        "task",
-        "version",
-        "data",
-        "encoding, CPU s",
-        "rest, CPU s",
-        "protok",
-        "licence",
-    )
-    top = "".join(f"<th>{title}</th>" for title in head)
-    return f"<details><summary>{len(lines)} results</summary><table><tr>{top}</tr>\
-{''.join(lines)}</table></details>"
+        spent, data, versions = row.cpu_seconds or {}, row.data or {}, row.versions or {}
+        cells = [row.tokenizer["name"], row.tokenizer["fingerprint"], row.task["name"]]
+        cells += [row.task.get("version", ""), data.get("sha256", "")[:12]]
+        cells += [spent.get("encoding", ""), spent.get("rest", "")]
+        cells += [versions.get("protok", ""), row.task.get("licence", "")]
+        rows.append(_row(map(_escaped, cells)))
+    summary = f"<summary>{len(results)} results</summary>"
+    return f"<details>{summary}<table>{''.join(rows)}</table></details>"
 
 
-def _figure(draw: Callable[[Any], Any]) -> str:
+def _figure(draw: Callable[..., Any], results: Results, *more: str) -> str:
     """Inline SVG of what `draw` gives; empty if it has nothing to show."""
     import matplotlib
 
@@ -225,7 +205,7 @@ def _figure(draw: Callable[[Any], Any]) -> str:
 
     # Text stays text, and ids are the same every time.
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "protok", "font.size": 9}):
-        figure = draw(plt)
+        figure = draw(plt, results, *more)
         if figure is None:
             return ""
         out = io.StringIO()
@@ -243,15 +223,8 @@ def _bars(plt: Any, results: Results, kind: str) -> Any:
         return None
     representations = results.representations()
     looks = _looks(plt, representations)
-    rows = -(-len(lines) // PANELS)
-    figure, grid = plt.subplots(
-        rows,
-        min(PANELS, len(lines)),
-        figsize=(11, rows * (0.7 + 0.16 * len(representations))),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    figure, grid = _panels(plt, len(lines), PANELS, sharey=True)
+    figure.set_size_inches(11, len(grid) * (0.7 + 0.16 * len(representations)))
     for axes, line in zip(grid.flat, lines, strict=False):
         for j, representation in enumerate(representations):
             score = results.cell(representation, *line)[1]
@@ -264,12 +237,19 @@ def _bars(plt: Any, results: Results, kind: str) -> Any:
         title = line[0] + ("" if line[1] == "test" else f"\n{line[1]}")
         axes.set_title(title + (f", {few} domains" if few else ""), fontsize=8)
         axes.tick_params(labelsize=7)
-    for axes in grid.flat[len(lines) :]:
-        axes.set_axis_off()
     grid[0, 0].set_yticks(range(len(representations)), representations)
     grid[0, 0].invert_yaxis()
     figure.supxlabel(lines[0][2])
     return figure
+
+
+def _panels(plt: Any, n: int, columns: int, **options: Any) -> Any:
+    """A figure and the grid of its axes, in rows of `columns` at most; those beyond `n` are not seen."""
+    columns = min(columns, n)
+    figure, grid = plt.subplots(-(-n // columns), columns, squeeze=False, layout="constrained", **options)
+    for axes in grid.flat[n:]:
+        axes.set_axis_off()
+    return figure, grid
 
 
 def _looks(plt: Any, representations: list[str]) -> dict[str, dict[str, Any]]:
@@ -315,11 +295,8 @@ def _usage(plt: Any, results: Results) -> Any:
         (handles[name],) = axes.plot(
             np.arange(1, len(share) + 1) / len(share), share * len(share), line, color=look["color"]
         )
-    axes.set(
-        xlabel="codes, most frequent first (share of codebook)",
-        yscale="log",
-        ylabel="frequency x K (1: even use)",
-    )
+    axes.set(xlabel="codes, most frequent first (share of codebook)")
+    axes.set(ylabel="frequency x K (1: even use)", yscale="log")
     _legend(figure, handles)
     return figure
 
@@ -349,15 +326,8 @@ def _scatter(plt: Any, results: Results) -> Any:
     sets = list(dict.fromkeys(key for pairs in points.values() for key in pairs))
     if not sets:
         return None
-    columns = min(3, len(sets))
-    rows = -(-len(sets) // columns)
-    figure, grid = plt.subplots(
-        rows,
-        columns,
-        figsize=(max(6, 4 * columns), 3.7 * rows + 0.05 * len(points)),
-        squeeze=False,
-        layout="constrained",
-    )
+    figure, grid = _panels(plt, len(sets), 3)
+    figure.set_size_inches(max(6, 4 * grid.shape[1]), 3.7 * len(grid) + 0.05 * len(points))
     looks, handles = _looks(plt, results.representations()), {}
     for axes, key in zip(grid.flat, sets, strict=False):
         for name, pairs in points.items():
@@ -366,8 +336,6 @@ def _scatter(plt: Any, results: Results) -> Any:
                     pairs[key]["tm"], pairs[key]["per_residue"], ms=3.5, mew=0, **looks[name]
                 )
         axes.set(title=key, xlabel="TM-score", ylabel="alignment score a residue")
-    for axes in grid.flat[len(sets) :]:
-        axes.set_axis_off()
     _legend(figure, handles, 1.7)
     return figure
 
@@ -417,14 +385,8 @@ def _name_front(axes: Any, points: dict[str, tuple[float, float]], side: int) ->
     ]
     placed: list[Any] = []
     for name in sorted(front, key=lambda name: points[name][1]):
-        text = axes.annotate(
-            name,
-            points[name],
-            fontsize=7,
-            xytext=(5 * side, 3),
-            textcoords="offset points",
-            ha="left" if side > 0 else "right",
-        )
+        place = {"xytext": (5 * side, 3), "ha": "left" if side > 0 else "right"}
+        text = axes.annotate(name, points[name], fontsize=7, textcoords="offset points", **place)
         while any(text.get_window_extent().overlaps(other) for other in placed):
             text.xyann = text.xyann[0], text.xyann[1] + 2
         placed.append(text.get_window_extent())

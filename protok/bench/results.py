@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import re
 from collections.abc import Iterator, Sequence
@@ -119,15 +120,16 @@ class Result:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Result:
         """The result of a file; keys that are no field are `about`."""
-        names = [item.name for item in fields(cls) if item.name != "about"]
-        about = {key: value for key, value in row.items() if key not in names}
-        return cls(**{name: row[name] for name in names if name in row}, about=about)
+        known = {key: row[key] for key in row.keys() & FIELDS}
+        return cls(**known, about={key: value for key, value in row.items() if key not in FIELDS})
 
     def to_dict(self) -> dict[str, Any]:
         """As in result files: what is not known is left out, and `about` lies beside the rest."""
-        names = [item.name for item in fields(self) if item.name != "about"]
-        known = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in known.items() if value is not None} | self.about
+        known = {key: value for key, value in vars(self).items() if key in FIELDS and value is not None}
+        return known | self.about
+
+
+FIELDS = {item.name for item in fields(Result)} - {"about"}
 
 
 def key_of(**parts: Any) -> str:
@@ -169,17 +171,8 @@ def is_result(row: Any) -> bool:
 
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
-    import biotite
-    import numpy
-    import torch
-
-    return {
-        "protok": version("protok"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "biotite": biotite.__version__,
-    }
+    packages = {name: version(name) for name in ("torch", "numpy", "biotite")}
+    return {"protok": version("protok"), "python": platform.python_version(), **packages}
 
 
 @dataclass(frozen=True)
@@ -235,13 +228,13 @@ class Results:
         return [line for line in seen if line[1] or line[0] not in measured]
 
     def _shown(self) -> list[tuple[str, str, str]]:
-        seen: dict[tuple[str, str, str], None] = {}
+        shown = []
         for task, split, main in self.lines():
-            seen[task, split, main] = None
+            shown.append((task, split, main))
             for row in self.rows:
                 if row.task["name"] == task and row.task["kind"] == "structures":
-                    seen |= {(task, split, metric): None for metric in row.scores.get(split, {})}
-        return list(seen)
+                    shown += [(task, split, metric) for metric in row.scores.get(split, {})]
+        return list(dict.fromkeys(shown))
 
     def cell(self, representation: str, task: str, split: str, metric: str) -> tuple[str, ScoreInfo | None]:
         """Status and score of one cell: status is `absent` where nobody measured it.
@@ -288,12 +281,8 @@ class Results:
         representations = self.representations()
         table = [["task", "split", "metric", *representations]]
         for line in self._shown():
-            row = [line[0], line[1], line[2]]
-            for representation in representations:
-                status, score = self.cell(representation, *line)
-                row.append(_cell(status, score))
-            table.append(row)
-        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+            table.append([*line, *(_cell(*self.cell(name, *line)) for name in representations)])
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
             "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
             for row in table
@@ -312,5 +301,5 @@ def _cell(status: str, score: ScoreInfo | None) -> str:
     if not score or score["value"] is None:
         return {OK: "-", "absent": "", UNSUPPORTED: "n/a"}.get(status, status)
     error = score.get("se")
-    error = "" if error is None or error != error else f" ± {error:.3f}"
-    return f"{score['value']:.3f}{error}"
+    known = error is not None and math.isfinite(error)
+    return f"{score['value']:.3f}" + (f" ± {error:.3f}" if known else "")

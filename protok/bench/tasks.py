@@ -272,8 +272,3 @@ def of_table(name: str, kind: str, splits: tuple[str, ...], about: dict[str, str
         licence=about.get("licence", ASK),
         citation=about.get("citation", ""),
     )
-
-
-def test_splits() -> int:
-    """Number of supervised test splits of the paper."""
-    return sum(len(task.splits) for task in SUPERVISED)

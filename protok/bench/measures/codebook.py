@@ -202,10 +202,6 @@ def _same(representation: Representation, structures: Sequence[Backbone], change
 
 
 MEASURES = {
-    "distinctiveness": distinctiveness,
-    "utilization": utilization,
-    "reconstruction": reconstruction,
-    "mirror": mirror,
-    "rotation": rotation,
-    "stability": stability,
+    measure.__name__: measure
+    for measure in (distinctiveness, utilization, reconstruction, mirror, rotation, stability)
 }

@@ -105,19 +105,9 @@ def _place(samples: Samples) -> np.ndarray:
     length = np.bincount(owner)[owner]
     before = samples.position.numpy().astype(np.float64)
     after = length - 1 - before
-    return np.stack(
-        [
-            before,
-            after,
-            np.minimum(before, after),
-            length,
-            np.log1p(before),
-            np.log1p(after),
-            np.log(length),
-            before / length,
-        ],
-        axis=1,
-    )
+    places = (before, after, np.minimum(before, after), length)
+    logarithms = (np.log1p(before), np.log1p(after), np.log(length))
+    return np.stack([*places, *logarithms, before / length], axis=1)
 
 
 def _rows(samples: Samples, rows: np.ndarray | slice) -> np.ndarray:
@@ -126,15 +116,11 @@ def _rows(samples: Samples, rows: np.ndarray | slice) -> np.ndarray:
 
 
 def _pooled(samples: Samples) -> np.ndarray:
-    place = _place(samples)
-    return np.stack(
-        [
-            np.concatenate(
-                [samples.input(rows).numpy().astype(np.float64).mean(0), place[rows.numpy()].mean(0)]
-            )
-            for rows in labelled("class", samples)
-        ]
-    )
+    place, out = _place(samples), []
+    for rows in labelled("class", samples):
+        mean = samples.input(rows).numpy().astype(np.float64).mean(0)
+        out.append(np.concatenate([mean, place[rows.numpy()].mean(0)]))
+    return np.stack(out)
 
 
 def _design(kind: str, samples: Samples, classes: int):
