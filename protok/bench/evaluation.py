@@ -210,21 +210,9 @@ def _measured(
     about: dict[str, Any],
 ) -> results.Result:
     started, spent, encoding = time.perf_counter(), time.process_time(), who.seconds
-    fields: dict[str, Any] = {
-        "tokenizer": {
-            "name": who.name,
-            "codebook": who.codebook,
-            "fingerprint": who.fingerprint,
-            "layer": who.layer,
-            "size": who.size,
-        },
-        "task": {"name": name, "kind": "", "metric": ""},
-        "key": "",
-        "status": results.OK,
-        "error": "",
-        "scores": {},
-        "points": {},
-    }
+    tokenizer = {key: getattr(who, key) for key in ("name", "codebook", "fingerprint", "layer", "size")}
+    task_info = {"name": name, "kind": "", "metric": ""}
+    fields: dict[str, Any] = {"tokenizer": tokenizer, "task": task_info, "status": results.OK}
     path = results.path_of(out, who.name, name) if out else None
     try:
         if name not in parts:  # the same for every tokenizer

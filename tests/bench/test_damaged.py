@@ -7,45 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import protok
 from protok import bench
 from protok.bench.data.folder import Folder
 from protok.bench.data.prepare import write_table
 from protok.bench.representations.load import representation
 from protok.cli.main import main
 from protok.errors import FormatError
-from tests.helpers.labelled import chains
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("files")
-    for i, chain in enumerate(chains(12)):
-        chain.bfactor[:] = np.random.default_rng(i).normal(30, 5, len(chain))
-        protok.write(chain, folder / f"x{i}.pdb")
-    return folder
-
-
-def csv_of(path, head, rows):
-    path.write_text("\n".join([head, *rows]) + "\n")
-    return path
-
-
-def labels(path, label="01" * 20, n=12):
-    split = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
-    return csv_of(path, "id,label,split", [f"x{i}_A,{label},{split[i]}" for i in range(n)])
-
-
-@pytest.fixture(scope="module")
-def data(files, tmp_path_factory):
-    out = tmp_path_factory.mktemp("data")
-    bench.prepare([files], out, labels=[labels(out.with_name("sites.csv"))])
-    return out
-
-
-@pytest.fixture
-def copy(data, tmp_path):
-    return shutil.copytree(data, tmp_path / "copy")
+from tests.helpers.labelled import chains, csv_of, labels
 
 
 def cut(path):
@@ -134,32 +102,6 @@ def test_sites_of_pandas_are_sites(files, tmp_path):
     bench.prepare([files], tmp_path / "out", labels=[table])
     table = Folder(tmp_path / "out").table("s")
     assert table.kind == "site" and sum(np.nansum(entry.target) for entry in table.entries) == 2
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (["x0_A,1,1", "x0_A,1,0"], "residue 1 has labels 1 and 0"),
-        (["x0_A,1,1", "x0_A,99,0"], "no residue '99'"),
-    ],
-)
-def test_residues_that_contradict(files, tmp_path, rows, message):
-    with pytest.raises(FormatError, match=message):
-        table = csv_of(tmp_path / "s.csv", "id,residue,label", rows)
-        bench.prepare([files], tmp_path / "out", labels=[table])
-
-
-@pytest.mark.parametrize("split", ["val", "Train", "validation", "training"])
-def test_splits_by_other_names_are_no_tests(files, tmp_path, split):
-    table = csv_of(tmp_path / "s.csv", "id,label,split", [f"x0_A,{'01' * 20},{split}"])
-    with pytest.raises(FormatError, match=f"split '{split}'"):
-        bench.prepare([files], tmp_path / "out", labels=[table])
-
-
-def test_a_csv_in_another_encoding(files, tmp_path):
-    (tmp_path / "s.csv").write_bytes("id,label\nx0_A,é\n".encode("latin-1"))
-    with pytest.raises(FormatError, match=r"UTF-8.*"):
-        bench.prepare([files], tmp_path / "out", labels=[tmp_path / "s.csv"])
 
 
 def test_sites_without_a_positive_fail(files, tmp_path):

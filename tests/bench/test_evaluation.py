@@ -1,6 +1,7 @@
 """The harness from structures and labels to numbers, files, table and page."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -22,12 +23,9 @@ from protok.bench.representations.representation import Representation
 from protok.cli.main import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone
+from tests.helpers.labelled import chains
 
 TINY = replace(samples.FAST, steps=30, every=10, warmup=3, hidden=8, residues=600, rates=(1e-2, 1e-3))
-
-
-def chains(n, length=40):
-    return [replace(random_backbone(length, seed), name=f"x{seed}_A") for seed in range(n)]
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +92,8 @@ def test_splits_keep_relatives_together(tmp_path):
         for i in random.choice(120, 18, replace=False):
             member[i] = "A"
     members = [
-        replace(random_backbone(120, seed=i), sequence="".join(member), name=f"m{i:02}")
-        for i, member in enumerate(family)
+        replace(random_backbone(120, seed=i), sequence="".join(letters), name=f"m{i:02}")
+        for i, letters in enumerate(family)
     ]
     for chain in members:
         protok.write(chain, tmp_path / f"{chain.name}.pdb")
@@ -105,24 +103,6 @@ def test_splits_keep_relatives_together(tmp_path):
     assert all(len(set(chosen[i : i + 3])) == 1 for i in range(0, 36, 3))
     assert set(chosen) == {"train", "valid", "test"}
     assert 0.55 < chosen.count("train") / 36 < 0.8
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("id,residue,label\nx0_A,999,1\n", "no residue '999'"),
-        ("id,residue,label\nnobody,1,1\n", "nobody"),
-        ("id,label\nx0_A,0101\n", "4 labels for 40"),
-        ("id,residue,label\nx0_A,1,maybe\n", "maybe"),
-        ("who\nx\n", "who"),
-    ],
-)
-def test_labels_that_do_not_fit_are_refused(tmp_path, text, message):
-    protok.write(chains(1)[0], tmp_path / "x0.pdb")
-    (tmp_path / "bad.csv").write_text(text)
-    with pytest.raises(FormatError, match=message) as error:
-        bench.prepare([tmp_path / "x0.pdb"], tmp_path / "out", labels=[tmp_path / "bad.csv"])
-    assert "bad.csv" in str(error.value)
 
 
 def test_ligand_contacts_are_those_within_reach(tmp_path):
@@ -400,18 +380,12 @@ def test_retrieval_finds_copies_and_random_codes_do_not():
     some = chains(8, 60)
     # Each fold is a chain and its noisy copy.
     random = np.random.default_rng(0)
-    copies = [
-        replace(
-            c, name=c.name + "'", coords=c.coords + random.normal(0, 0.1, c.coords.shape).astype(np.float32)
-        )
-        for c in some
-    ]
+    shifts = [random.normal(0, 0.1, c.coords.shape).astype(np.float32) for c in some]
+    copies = [replace(c, name=f"{c.name}'", coords=c.coords + x) for c, x in zip(some, shifts, strict=True)]
     held = {c.name: c for c in some + copies}
     folder = type("Held", (), {"structure": lambda self, id: held[id]})()
-    domains = [
-        Domain(name, (5, 60), f"f{name[1]}", f"f{name[1]}.1", f"f{name[1]}.1.{len(name)}", name)
-        for name in held
-    ]
+    folds = {name: f"f{name[1]}" for name in held}
+    domains = [Domain(n, (5, 60), f, f"{f}.1", f"{f}.1.{len(n)}", n) for n, f in folds.items()]
     scores, _ = align.retrieval(representation("3di"), folder, domains)
     assert scores["top1"].value > 0.9
     assert scores["chance"].value == pytest.approx(1 / 15)
@@ -499,23 +473,9 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     monkeypatch.setattr(leaderboard, "OUT", out)
     monkeypatch.setattr(leaderboard, "FLOORS", tmp_path / "floors.json")
     assert "No cell" in leaderboard_tables.summary()
-    arguments = [
-        "leaderboard.py",
-        "--data",
-        str(data),
-        "--probe",
-        "linear",
-        "-o",
-        str(out),
-        "--cells",
-        str(cells),
-        "--tasks",
-        "letters,values,values.z,utilization",
-        "--model",
-        "3di",
-        "--model",
-        "random-code",
-    ]
+    tasks_and_models = "--tasks letters,values,values.z,utilization --model 3di --model random-code"
+    where = f"--data {data} -o {out} --cells {cells}"
+    arguments = f"leaderboard.py --probe linear {where} {tasks_and_models}".split()
     monkeypatch.setattr("sys.argv", [*arguments, "--minutes", "0.0001"])
     with pytest.raises(SystemExit, match="goes on"):
         leaderboard.main()
@@ -678,23 +638,8 @@ def test_command_and_report(data, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     out, page = tmp_path / "results", tmp_path / "report.html"
     names = "letters,sensitivity,distinctiveness,utilization,reconstruction"
-    code = main(
-        [
-            "bench",
-            "--model",
-            "3di",
-            "--model",
-            "neighbour-count",
-            "--tasks",
-            names,
-            "--data",
-            str(data),
-            "-o",
-            str(out),
-            "--probe",
-            "linear",
-        ]
-    )
+    models = "--model 3di --model neighbour-count --probe linear"
+    code = main(f"bench {models} --tasks {names} --data {data} -o {out}".split())
     output = capsys.readouterr().out
     assert code == 0 and "letters" in output and "n/a" in output  # 3di does not decode
     # Of labelled tasks the main metric is printed, of others all.
@@ -703,18 +648,10 @@ def test_command_and_report(data, tmp_path, capsys):
     assert main(["bench", "report", str(out), "-o", str(page)]) == 0
     text = page.read_text()
     assert text.count("<svg") == 5 and "neighbour-count" in text
-    for title in (
-        "Functional sites, mean",
-        "Use of codes",
-        "Similarity of code pairs",
-        "Change of codes with conformation",
-        "Quality against cost",
-        "bits a residue",
-    ):
-        assert title in text
-    assert "http" not in text.replace("http://www.w3.org", "").replace("https://www.w3.org", "").replace(
-        "http://purl.org", ""
-    ).replace("http://creativecommons.org", "").replace("https://matplotlib.org", "")  # nothing is fetched
+    titles = "Functional sites, mean|Use of codes|Similarity of code pairs|Change of codes with conformation"
+    assert all(title in text for title in f"{titles}|Quality against cost|bits a residue".split("|"))
+    named = r"https?://(www\.w3\.org|purl\.org|creativecommons\.org|matplotlib\.org)"
+    assert "http" not in re.sub(named, "", text)  # nothing is fetched
     assert main(["bench", "report", str(tmp_path / "none")]) == 2
 
 
@@ -735,19 +672,8 @@ def test_command_prepares(tmp_path, capsys):
     (tmp_path / "site.csv").write_text("id,residue,label\nx0_A,3,1\nx1_A,4,1\nx2_A,5,1\n")
     (tmp_path / "broken.pdb").write_text("ATOM  nonsense\n")
     out = tmp_path / "out"
-    code = main(
-        [
-            "bench",
-            "prepare",
-            str(tmp_path),
-            "-o",
-            str(out),
-            "--labels",
-            str(tmp_path / "site.csv"),
-            "--unlisted",
-            "x",
-        ]
-    )
+    labels = tmp_path / "site.csv"
+    code = main(f"bench prepare {tmp_path} -o {out} --labels {labels} --unlisted x".split())
     output = capsys.readouterr()
     assert code == 1 and "broken.pdb" in output.err  # and the rest was done
     assert "site: 1 " in output.out

@@ -7,12 +7,14 @@ import sys
 import types
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 import protok
 from protok import bench, testing
 from protok.bench import open_data, results
+from protok.bench.data import release as layout
 from protok.bench.data.folder import Folder
 from protok.bench.data.release_chains import Chains
 from protok.bench.data.release_lists import Left
@@ -64,8 +66,6 @@ def left_out(folder, name):
 
 def official(shared, task, split, most=6):
     """Official examples of a split whose structures are here: rows with labels a residue."""
-    import pyarrow.parquet as pq
-
     table = pq.read_table(shared(f"structtokenbench/stb_matched/{task}.parquet"))
     rows = [row for row in table.to_pylist() if row["split"] == split and row["n"] <= 600]
     return rows[:most]
@@ -94,15 +94,9 @@ def test_official_labels_come_out_equal(shared, esm, tmp_path, monkeypatch):
                 label = int(label)
             elif isinstance(label, str):
                 label = [{"0": 0, "1": 1, "x": -100}[letter] for letter in label]
-            items.append(
-                {
-                    "pdb_id": row["pdb"],
-                    "chain_id": row["chain"],
-                    field: label,
-                    "residue_range": [row["residue_range"]] if row["residue_range"] else [""],
-                    "pdb_chain": protein_chain(esm, backbone),
-                }
-            )
+            item = {"pdb_id": row["pdb"], "chain_id": row["chain"], field: label}
+            item["residue_range"] = [row["residue_range"] or ""]
+            items.append(item | {"pdb_chain": protein_chain(esm, backbone)})
         wanted[task] = (items, [here.structure(row["id"]) for row in rows])
         name = f"processed_structured_{split}" if task == "FlexRMSF" else None
         for word in ("train", "validation", split):
@@ -137,8 +131,6 @@ def test_official_labels_come_out_equal(shared, esm, tmp_path, monkeypatch):
 
 
 def test_interpro_ranges_become_labels_with_the_mmcif_dump(shared, tmp_path):
-    import pyarrow.parquet as pq
-
     here = Folder(shared("structtokenbench"))
     ranges = pq.read_table(shared("structtokenbench/stb_labels/CatInt.parquet")).to_pylist()
     ranges = {(r["pdb"], r["chain"], r["fragment"]): r for r in ranges if r["fragment"]}
@@ -148,7 +140,7 @@ def test_interpro_ranges_become_labels_with_the_mmcif_dump(shared, tmp_path):
     items, wanted = [], []
     for key in ranges:
         id = f"{key[0]}_{key[1]}"
-        if id not in here or len(wanted) == 3:
+        if id not in here.ids() or len(wanted) == 3:
             continue
         structure = here.structure(id)
         low, high = map(int, key[2].split(",")[0].split("-"))
@@ -188,20 +180,11 @@ def numbered(structure):
     return not (structure.icode != "").any() and structure.mask.all()
 
 
-def listed(tmp_path, task, items, words=("train",)):
-    place, field = PLACES_OF_LISTS[task]
-    for word in words:
-        save(items, tmp_path / "data" / place / f"{field}{word}")
+def listed(tmp_path, task, items):
+    place, field = layout.PLACES[task]
+    name = "train" if place == layout.ATLAS else f"{field}_train"
+    save(items, tmp_path / "data" / place / name)
     return open_data(tmp_path).table(task)
-
-
-PLACES_OF_LISTS = {
-    "BindBio": ("functional/local/biolip2", "binding_label_"),
-    "BindShake": ("functional/local/proteinshake_bindingsite", "binding_site_"),
-    "Ept": ("functional/local/proteinglue_epitoperegion", "epitope_label_"),
-    "FlexRMSF": ("physicochemical/atlas", ""),
-    "Homo": ("structural/remote_homology", "fold_label_"),
-}
 
 
 def vector(label):
@@ -209,19 +192,14 @@ def vector(label):
 
 
 def test_lists_of_biolip_before_structures_give_the_official_labels(shared, dump, tmp_path):
-    import pyarrow.parquet as pq
-
     here = Folder(shared("structtokenbench"))
     rows = official(shared, "BindBio", "superfamily_test", most=40)
     raw = pq.read_table(shared("structtokenbench/stb_labels/BindBio.parquet")).to_pylist()
     items, wanted = [], []
     for row in rows:
         structure = here.structure(row["id"])
-        sites = [
-            r["sites"]
-            for r in raw
-            if (r["pdb"], r["chain"], r["ligand"]) == (row["pdb"], row["chain"], row["extra"])
-        ]
+        key = (row["pdb"], row["chain"], row["extra"])
+        sites = [r["sites"] for r in raw if (r["pdb"], r["chain"], r["ligand"]) == key]
         # One example a site: rows of one chain and ligand cannot be told apart here.
         if len(sites) != 1 or not numbered(structure) or any(r["pdb_id"] == row["pdb"] for r in items):
             continue
@@ -246,18 +224,12 @@ def test_lists_of_proteinshake_need_the_same_coordinates(shared, dump, tmp_path)
         if not numbered(structure) or "x" in row["label"]:
             continue
         dump(structure, row["pdb"], row["chain"])
-        x, y, z = structure.coords[:, 1].T.astype(float)
-        items.append(
-            {
-                "pdb_id": row["pdb"],
-                "chain_id": [row["chain"]] * len(structure),
-                "residue_index": structure.index.tolist(),
-                "binding_site": [int(letter) for letter in row["label"]],
-                "residue_coord_x": x,
-                "residue_coord_y": y,
-                "residue_coord_z": z,
-            }
-        )
+        item = {"pdb_id": row["pdb"], "chain_id": [row["chain"]] * len(structure)}
+        item |= {
+            f"residue_coord_{axis}": structure.coords[:, 1, i].astype(float) for i, axis in enumerate("xyz")
+        }
+        item["residue_index"] = structure.index.tolist()
+        items.append(item | {"binding_site": [int(letter) for letter in row["label"]]})
         wanted.append(vector(row["label"]))
     assert items
     moved = items[0] | {"residue_coord_x": items[0]["residue_coord_x"] + 0.01}

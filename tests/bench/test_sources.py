@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import protok
@@ -12,6 +13,7 @@ from protok.analysis import alignment
 from protok.bench import packing, results
 from protok.bench.data import release as official
 from protok.bench.data import release_chains
+from protok.bench.data.prepare import write_table
 from protok.bench.data.source import LabelledStructures
 from protok.bench.evaluation import available, open_data
 from protok.bench.measures import codebook as codes
@@ -34,28 +36,6 @@ class Numbers:
     def encode(self, structure):
         ids = np.arange(len(structure)) % 8
         return protok.Tokens.like(structure, ids, 8, self.codebook)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("files")
-    random = np.random.default_rng(0)
-    for i, chain in enumerate(chains(12)):
-        chain.bfactor[:] = random.normal(30, 5, len(chain))
-        protok.write(chain, folder / f"x{i}.pdb")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(files, tmp_path_factory):
-    """A folder with a table of sites."""
-    out = tmp_path_factory.mktemp("data")
-    label = "01" * 20
-    rows = [f"x{i}_A,{label},{'train' if i < 8 else 'valid' if i < 10 else 'test'}" for i in range(12)]
-    table = out.with_name("sites.csv")
-    table.write_text("\n".join(["id,label,split", *rows]))
-    bench.prepare([files], out, labels=[table])
-    return out
 
 
 # Outputs
@@ -165,21 +145,14 @@ def test_the_linear_probe_has_no_seeds(data):
         bench.evaluate("3di", ["sites"], data, probe="linear", seeds=[1, 2])
 
 
-def test_values_of_zeros_and_ones_are_no_sites(data, tmp_path):
-    import pyarrow.parquet as pq
-
-    other = tmp_path / "tasks"
-    other.mkdir()
-    (tmp_path / "structures.parquet").write_bytes((data / "structures.parquet").read_bytes())
+def test_values_of_zeros_and_ones_are_no_sites(data, copy, tmp_path):
     rows = pq.read_table(data / "tasks" / "sites.parquet").to_pylist()
     for row in rows:
         row["label"] = [float(letter) for letter in row["label"]]
-    from protok.bench.data.prepare import write_table
-
-    write_table(rows, other / "sites.parquet", {})
+    write_table(rows, copy / "tasks" / "sites.parquet", {})
     got = [
         next(iter(bench.evaluate("random-code", ["sites"], of, probe="linear", out=tmp_path / "r")))
-        for of in (data, tmp_path)
+        for of in (data, copy)
     ]
     assert [row.task["kind"] for row in got] == ["site", "value"]
 
@@ -267,22 +240,30 @@ def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
         ("mine", "id,fold\n\n\nx0_A,a\nx1_A\n", "line 5 has not as many fields"),
         ("mine", "id,fold,region\nx0_A,a,abc", "'abc' is no range"),
         ("mine", "id,residue,label,split\nx0_A,1,1,train\nx0_A,2,0,test", "different things of split"),
+        ("mine", "id,residue,label\nx0_A,999,1\n", "no residue '999'"),
+        ("mine", "id,residue,label\nx0_A,1,1\nx0_A,1,0", "residue 1 has labels 1 and 0"),
+        ("mine", "id,residue,label\nnobody,1,1\n", "nobody"),
+        ("mine", "id,label\nx0_A,0101\n", "4 labels for 40"),
+        ("mine", "id,label\nx0_A,é\n", "UTF-8"),
+        ("mine", "id,residue,label\nx0_A,1,maybe\n", "maybe"),
+        ("mine", "who\nx\n", "who"),
+        *(
+            ("mine", f"id,label,split\nx0_A,{'01' * 20},{split}", f"split '{split}'")
+            for split in ("val", "Train", "validation", "training")
+        ),
     ],
 )
 def test_tables_that_would_be_lost_or_mixed_are_refused(files, tmp_path, name, text, message):
-    (tmp_path / f"{name}.csv").write_text(text)
+    (tmp_path / f"{name}.csv").write_text(text, encoding="latin-1")
     with pytest.raises(FormatError, match=message) as error:
         bench.prepare([files], tmp_path / "out", labels=[tmp_path / f"{name}.csv"])
     assert f"{name}.csv" in str(error.value)
 
 
-def test_a_table_is_not_taken_for_a_task_on_structures(data, tmp_path):
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "structures.parquet").write_bytes((data / "structures.parquet").read_bytes())
-    held = (data / "tasks" / "sites.parquet").read_bytes()
-    (tmp_path / "tasks" / "mirror.parquet").write_bytes(held)
+def test_a_table_is_not_taken_for_a_task_on_structures(copy):
+    (copy / "tasks" / "sites.parquet").rename(copy / "tasks" / "mirror.parquet")
     with pytest.raises(FormatError, match="a table named mirror"):
-        available(open_data(tmp_path))
+        available(open_data(copy))
 
 
 def test_files_that_cannot_be_read_are_said(files, tmp_path, capsys):
@@ -359,9 +340,7 @@ def release(tmp_path):
 
 
 def test_pairs_and_sets_of_the_release(release, monkeypatch):
-
-    calls = []
-    real = alignment.tm_align
+    calls, real = [], alignment.tm_align
     monkeypatch.setattr(alignment, "tm_align", lambda first, second: calls.append(1) or real(first, second))
     assert {"sensitivity", "utilization"} <= set(available(release)) and not calls
     ((first, second, tm),) = next(iter(release.pairs().values()))

@@ -14,6 +14,7 @@ z-scores in each chain.
 from __future__ import annotations
 
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,29 +81,24 @@ class Folder:
                 file=str(self.path),
             )
         self._tables = {file.stem: file for file in sorted((self.path / "tasks").glob("*.parquet"))}
-        self._where: dict[str, tuple[int, int]] | None = None
-        self._read: dict[int, pa.Table] = {}
+        self._read: dict[Path, pa.Table] = {}
         self._known: dict[str, Table] = {}
 
     # Structures
 
-    def _index(self) -> dict[str, tuple[int, int]]:
-        if self._where is None:
-            self._where = {}
-            for number, file in enumerate(self._files):
-                ids = read_table(file, ["id"])["id"].to_pylist()
-                for row, id in enumerate(ids):
-                    if id in self._where:
-                        raise FormatError(f"structure {id!r} stands twice", "give ids once", file=str(file))
-                    self._where[id] = (number, row)
-        return self._where
-
-    def __contains__(self, id: str) -> bool:
-        return id in self._index()
+    @cached_property
+    def _where(self) -> dict[str, tuple[Path, int]]:
+        where: dict[str, tuple[Path, int]] = {}
+        for file in self._files:
+            for row, id in enumerate(read_table(file, ["id"])["id"].to_pylist()):
+                if id in where:
+                    raise FormatError(f"structure {id!r} stands twice", "give ids once", file=str(file))
+                where[id] = (file, row)
+        return where
 
     def ids(self) -> list[str]:
         """All structures."""
-        return list(self._index())
+        return list(self._where)
 
     def structure(self, id: str) -> Backbone:
         """One structure.
@@ -112,14 +108,14 @@ class Folder:
         FormatError
             If the folder does not have it, or its columns disagree.
         """
-        if id not in self._index():
+        if id not in self._where:
             raise FormatError(f"no structure {id!r}", "add it, or drop its label", file=str(self.path))
-        number, row = self._index()[id]
-        if number not in self._read:
+        file, row = self._where[id]
+        if file not in self._read:
             columns = ("id", "seq", "xyz", "resnum", "icode", "bfac", "chain")
-            file, names = self._files[number], schema_of(self._files[number]).names
-            self._read[number] = read_table(file, [c for c in columns if c in names])
-        table = self._read[number]
+            names = schema_of(file).names
+            self._read[file] = read_table(file, [c for c in columns if c in names])
+        table = self._read[file]
         cells = {name: table[name][row] for name in table.column_names}
         sequence = cells["seq"].as_py()
         raw = cells["xyz"].values.to_numpy(zero_copy_only=False)
@@ -127,7 +123,7 @@ class Folder:
             raise FormatError(
                 f"{id}: {len(raw)} coordinates for {len(sequence)} residues",
                 "xyz holds 12 a residue",
-                file=str(self._files[number]),
+                file=str(file),
             )
         if raw.dtype.kind == "i":
             raw = np.where(raw == MISSING, np.nan, raw.astype(np.int32) / 100)
@@ -251,20 +247,12 @@ class Folder:
                 continue
             out = []
             for row in rows:
-                picked = self._stretch(row, file)
-                if picked is None:
-                    picked = np.arange(len(self.structure(row["id"])))
-                rows_ = (int(picked[0]), int(picked[-1]) + 1)
-                out.append(
-                    Domain(
-                        row["id"],
-                        rows_,
-                        row["fold"],
-                        row["superfamily"] or "",
-                        row["family"] or "",
-                        row.get("cluster") or row["id"],
-                    )
-                )
+                id, stretch = row["id"], self._stretch(row, file)
+                if stretch is None:
+                    stretch = np.arange(len(self.structure(id)))
+                where = int(stretch[0]), int(stretch[-1]) + 1
+                superfamily, family = row["superfamily"] or "", row["family"] or ""
+                out.append(Domain(id, where, row["fold"], superfamily, family, row.get("cluster") or id))
             return out
         return []
 

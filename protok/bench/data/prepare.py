@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,21 @@ SHORTEST = 10
 MADE = {"made by": "protok bench prepare"}
 #: Shares of validation and test.
 HELD_OUT = 0.1, 0.2
+ABOUT_BFACTORS = {
+    "what": "flexibility: CA B-factor",
+    "licence": "that of the structures",
+    "labels": "CA B-factors of the files, as z-scores in each chain: their level says more of the "
+    "experiment than of the structure",
+}
+ABOUT_LIGANDS = {
+    "what": "residues that touch a ligand",
+    "licence": "that of the structures",
+    "labels": "heavy atom within 4.5 Å of a HETATM residue of >= 7 heavy atoms that is no water, "
+    "buffer or glycan",
+}
 #: What other programs call the splits for training and choosing; here such a name would be a test.
-OTHERWISE = {"train": "train", "training": "train"} | dict.fromkeys(
-    ("valid", "val", "validation", "dev"), "valid"
-)
+OTHERWISE = {"train": "train", "training": "train", "valid": "valid", "val": "valid"}
+OTHERWISE |= {"validation": "valid", "dev": "valid"}
 
 
 @dataclass
@@ -56,7 +67,6 @@ def prepare(
     pairs: str | Path | None = None,
     unlisted: str = "auto",
     ligands: bool = True,
-    bfactors: bool = True,
 ) -> Prepared:
     """Write a data folder; what an earlier call wrote there is replaced.
 
@@ -74,9 +84,10 @@ def prepare(
     unlisted
         Label of a residue that a CSV with `residue` does not list: `0`, `x` (unlabelled), or
         `auto`: 0 for labels of 0 and 1, unlabelled for numbers.
-    ligands, bfactors
-        Make `bind_hetatm` (residues within 4.5 Å of a ligand, by `protok.bench.data.ligands`) and
-        `flex_bfactor` (CA B-factors, z-scores in each chain; constant ones are left out).
+    ligands
+        Make `bind_hetatm`: residues within 4.5 Å of a ligand, by `protok.bench.data.ligands`. The
+        table `flex_bfactor` (CA B-factors, z-scores in each chain; constant ones are left out) is
+        always made.
 
     Raises
     ------
@@ -121,29 +132,11 @@ def prepare(
         made.tables[name] = dict(Counter(row["split"] for row in rows))
 
     flexible = {id: c.bfactor for id, c in chains.items() if varies(c.bfactor)}
-    if bfactors and len(flexible) > 2:
+    if len(flexible) > 2:
         rows = [{"id": id, "label": standardised(b).tolist()} for id, b in flexible.items()]
-        add(
-            "flex_bfactor",
-            rows,
-            {
-                "what": "flexibility: CA B-factor",
-                "licence": "that of the structures",
-                "labels": "CA B-factors of the files, as z-scores in each chain: their level says "
-                "more of the experiment than of the structure",
-            },
-        )
+        add("flex_bfactor", rows, ABOUT_BFACTORS)
     if len(bound) > 2:
-        add(
-            "bind_hetatm",
-            [{"id": id, "label": _letters(b)} for id, b in bound.items()],
-            {
-                "what": "residues that touch a ligand",
-                "licence": "that of the structures",
-                "labels": "heavy atom within 4.5 Å of a HETATM residue of >= 7 heavy atoms that is "
-                "no water, buffer or glycan",
-            },
-        )
+        add("bind_hetatm", [{"id": id, "label": _letters(b)} for id, b in bound.items()], ABOUT_LIGANDS)
     for file in labels:
         rows = _labelled(Path(file), chains, unlisted)
         add(Path(file).stem, rows, {"labels": "given"}, str(file))
@@ -152,11 +145,12 @@ def prepare(
     for file in old:
         file.unlink()
     (made.out / "tasks").mkdir(parents=True, exist_ok=True)
-    _write(_structure_rows(chains.values(), list(chains)), made.out / "structures.parquet", MADE)
+    named = (replace(chain, name=id) for id, chain in chains.items())
+    write_structures(named, made.out / "structures.parquet", MADE)
     for name, rows, about in tables:
         write_table(rows, made.out / "tasks" / f"{name}.parquet", about, MADE)
     if couples:
-        _write(couples, made.out / "pairs.parquet", MADE)
+        write_table(couples, made.out / "pairs.parquet", {}, MADE)
     return made
 
 
@@ -313,12 +307,9 @@ def _by_residue(listed, chains, unlisted, keep, path) -> list[dict[str, Any]]:
         id = row["id"]
         if id not in values:
             chain = chains[id]
-            values[id] = np.full(len(chain), rest, np.float32)
-            first[id] = row
-            where[id] = {
-                f"{number}{code}": i
-                for i, (number, code) in enumerate(zip(chain.index, chain.icode, strict=True))
-            }
+            values[id], first[id] = np.full(len(chain), rest, np.float32), row
+            names = zip(chain.index, chain.icode, strict=True)
+            where[id] = {f"{number}{code}": i for i, (number, code) in enumerate(names)}
         if any(row[key] != first[id][key] for key in keep):
             raise FormatError(
                 f"rows of {id} say different things of {' or '.join(keep)}",
@@ -376,40 +367,33 @@ def _pairs(path: Path, chains: dict[str, Backbone]) -> list[dict[str, Any]]:
     return rows
 
 
-def write_structures(structures: Iterable[Backbone], path: Path, ids: Sequence[str] = ()) -> None:
-    """Write Backbones as a structure file of a data folder, under `ids` or their own names."""
-    _write(_structure_rows(structures, ids), path, {})
-
-
-def _structure_rows(structures: Iterable[Backbone], ids: Sequence[str]) -> list[dict[str, Any]]:
-    rows = []
-    for i, structure in enumerate(structures):
-        rows.append(
-            {
-                "id": ids[i] if ids else structure.name,
-                "seq": structure.sequence,
-                "chain": str(structure.chain[0]),
-                "xyz": structure.coords.astype(np.float32).ravel(),
-                "resnum": structure.index.astype(np.int32),
-                "icode": "".join(code or " " for code in structure.icode.tolist()),
-                "bfac": structure.bfactor.astype(np.float32),
-            }
-        )
-    return rows
+def write_structures(
+    structures: Iterable[Backbone], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write Backbones as a structure file of a data folder, under their names."""
+    rows = [
+        {
+            "id": structure.name,
+            "seq": structure.sequence,
+            "chain": str(structure.chain[0]),
+            "xyz": structure.coords.astype(np.float32).ravel(),
+            "resnum": structure.index.astype(np.int32),
+            "icode": "".join(code or " " for code in structure.icode.tolist()),
+            "bfac": structure.bfactor.astype(np.float32),
+        }
+        for structure in structures
+    ]
+    write_table(rows, path, {}, metadata)
 
 
 def write_table(
     rows: list[dict[str, Any]], path: Path, about: dict[str, str], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a table of labels; what it says of itself goes into the file's metadata."""
-    described = {f"bench:{key}": value for key, value in about.items()}
-    _write(rows, path, described | (metadata or {}))
-
-
-def _write(rows: list[dict[str, Any]], path: Path, metadata: dict[str, str]) -> None:
+    """Write rows as Parquet; what a table says of itself goes into the file's metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist(rows)
+    described = {f"bench:{key}": value for key, value in about.items()} | (metadata or {})
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(described)
     with atomic(path, "wb") as handle:
-        pq.write_table(table.replace_schema_metadata(metadata), handle, compression="zstd")
+        pq.write_table(table, handle, compression="zstd")

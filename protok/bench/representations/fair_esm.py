@@ -116,25 +116,12 @@ class _Continuous(ABC):
 class InverseFolding(_Continuous):
     """The encoder of ESM-IF1: 512 numbers a residue, NaN where N, CA or C is missing.
 
-    Chains are centred on their mean CA first.
-
-    Parameters
-    ----------
-    checkpoint
-        As released: a dictionary with `args` and `model`.
-    name
-        As shown in results.
-
-    Raises
-    ------
-    FormatError
-        If it is no such checkpoint.
-    ProtokError
-        Without fair-esm, PyG or scipy.
+    Chains are centred on their mean CA first. A checkpoint is as released, a dictionary with `args`
+    and `model`; any other is a `FormatError`, and a package that is missing a `ProtokError`.
     """
 
     def __init__(self, checkpoint: dict[str, Any], *, name: str = "esm-if1"):
-        model, self.alphabet = _model(checkpoint, "esm_if1")
+        model, _ = _model(checkpoint, "esm_if1")
         super().__init__(model.encoder, name)
 
     def _states(self, backbone: Backbone, rows: np.ndarray) -> np.ndarray:
@@ -157,24 +144,12 @@ class InverseFolding(_Continuous):
 class LanguageModel(_Continuous):
     """ESM-2: the last hidden states of the sequence alone.
 
-    Parameters
-    ----------
-    checkpoint
-        As released: a dictionary with `cfg` and `model`.
-    name
-        As shown in results.
-
-    Raises
-    ------
-    FormatError
-        If it is no such checkpoint.
-    ProtokError
-        Without fair-esm.
+    A checkpoint is as released, a dictionary with `cfg` and `model`; errors as of `InverseFolding`.
     """
 
     def __init__(self, checkpoint: dict[str, Any], *, name: str = "esm2"):
-        model, self.alphabet = _model(checkpoint, "esm2")
-        self._convert = self.alphabet.get_batch_converter()
+        model, alphabet = _model(checkpoint, "esm2")
+        self._convert = alphabet.get_batch_converter()
         super().__init__(model, name)
 
     def _states(self, backbone: Backbone, rows: np.ndarray) -> np.ndarray:

@@ -70,13 +70,12 @@ class _Encoder(nn.Module):
     def __init__(self, width: int, layers: int, neighbours: int):
         super().__init__()
         self.neighbours, self.width = neighbours, width
-        self.features = nn.ModuleDict(
-            {
-                "embeddings": nn.ModuleDict({"linear": nn.Linear(2 * RELATIVE + 2, 16)}),
-                "edge_embedding": nn.Linear(16 + 16 * len(PAIRS), width, bias=False),
-                "norm_edges": nn.LayerNorm(width),
-            }
-        )
+        parts = {
+            "embeddings": nn.ModuleDict({"linear": nn.Linear(2 * RELATIVE + 2, 16)}),
+            "edge_embedding": nn.Linear(16 + 16 * len(PAIRS), width, bias=False),
+            "norm_edges": nn.LayerNorm(width),
+        }
+        self.features = nn.ModuleDict(parts)
         self.W_e = nn.Linear(width, width)
         self.encoder_layers = nn.ModuleList(_Layer(width, i == layers - 1) for i in range(layers))
 

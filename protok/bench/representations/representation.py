@@ -167,7 +167,10 @@ class Representation:
                     known[keys[j]] = out
                     if keep:
                         self._keep(keys[j], out)
-                        self._write(keys[j], out)
+                        if path := self._path(keys[j]):
+                            path.parent.mkdir(parents=True, exist_ok=True)
+                            with atomic(path, "wb") as handle:
+                                np.save(handle, out)
                 group = []
             group.append(i)
         return [known[key] for key in keys]
@@ -187,14 +190,6 @@ class Representation:
         if self.store is None or self.precomputed:
             return None
         return self.store / self._origin / key[:2] / f"{key[2:34]}.npy"
-
-    def _write(self, key: str, out: np.ndarray) -> None:
-        path = self._path(key)
-        if path is None:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path, "wb") as handle:
-            np.save(handle, out)
 
     def run(self, structures: list[Backbone]) -> list[np.ndarray]:
         """Codes or embeddings of structures, computed afresh."""
