@@ -20,6 +20,7 @@ from protok.bench.representations.load import Measurable, representation
 from protok.bench.representations.representation import Representation
 from protok.errors import FormatError, Unsupported
 from protok.structure.backbone import Backbone
+from protok.structure.io.sources.paths import iter_files
 from protok.tokenizers.protocol import Named
 
 #: Structures of a set that robustness is measured on, at most; reconstruction takes all.
@@ -121,24 +122,17 @@ def _distinct(representations: list[Representation]) -> None:
 
 def open_data(data: str | Path) -> LabelledStructures:
     """The data of a folder, tidy, official, or of structure files; or the set named `mini`."""
+    from protok.bench.data import mini, release
+
     path = Path(data)
     if str(data) == "mini" and not path.is_dir():
-        from protok.bench.data.mini import from_files, mini_files
-
-        return from_files(mini_files())
+        return mini.from_files(mini.mini_files())
     if not path.is_dir():
         raise FormatError("no such folder", "give a data folder, or mini", file=str(data))
-    from protok.bench.data import release
-
     if release.root_of(path):
         return release.Release(path)
-    if not any(path.glob("*.parquet")):
-        from protok.structure.io.sources.paths import iter_files
-
-        if next(iter_files(path), None) is not None:
-            from protok.bench.data.mini import from_files
-
-            return from_files(path)
+    if not any(path.glob("*.parquet")) and next(iter_files(path), None) is not None:
+        return mini.from_files(path)
     return Folder(path)
 
 
@@ -263,11 +257,9 @@ def _line(row: results.Result) -> str:
     text = row.error
     if row.status == results.OK:
         metric = row.task["metric"]
-        parts = []
-        for split, scored in row.scores.items():
-            value = scored.get(metric, {}).get("value")
-            parts.append(f"{split} {'-' if value is None else format(value, '.3f')}")
-        text = f"{metric} {', '.join(parts)}"
+        values = {split: scored.get(metric, {}).get("value") for split, scored in row.scores.items()}
+        shown = (f"{split} {'-' if v is None else format(v, '.3f')}" for split, v in values.items())
+        text = f"{metric} {', '.join(shown)}"
     return f"{row.tokenizer['name']}  {row.task['name']}: {row.status}, {text}"
 
 
@@ -275,11 +267,9 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
     """The task, what it works on, a description of that, and its digest."""
     if name == "sensitivity":
         pairs = folder.pairs()
-        _some_found(pairs, folder, "pairs")
+        described = {"pairs": _counts(pairs, folder, "pairs")} | _left_out(folder, "pairs")
         flat = [(kind, *pair) for kind, of in pairs.items() for pair in of]
         sha256 = digest(folder, flat, [id for _, first, second, _ in flat for id in (first, second)])
-        described = {"pairs": {kind: len(of) for kind, of in pairs.items()}}
-        described |= _left_out(folder, "pairs")
         return tasks.TASKS[name], pairs, described, sha256
     if name == "retrieval":
         domains = alignment.representatives(folder.domains())
@@ -287,10 +277,8 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
         return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, sha256
     if name in codebook.MEASURES:
         sets = {kind: _some(name, ids) for kind, ids in folder.sets().items()}
-        _some_found(sets, folder, "sets")
+        described = {"structures": _counts(sets, folder, "sets")} | _left_out(folder, "sets")
         sha256 = digest(folder, sorted(sets.items()), [id for ids in sets.values() for id in ids])
-        described = {"structures": {kind: len(ids) for kind, ids in sets.items()}}
-        described |= _left_out(folder, "sets")
         return tasks.TASKS[name], sets, described, sha256
     base = name.removesuffix(WITHIN) if _is_within(name, folder.tables()) else name
     table = folder.table(base)
@@ -303,16 +291,16 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
     odd = table.kind == "value" and all(np.isin(y[np.isfinite(y)], (0, 1)).all() for y in known)
     marks = [table.kind] if odd else []
     sha256 = digest(folder, [*table.entries, *marks], [entry.id for entry in table.entries])
-    described = {"proteins": {s: len(table.split(s)) for s in (TRAIN, VALID, *table.tests)}}
-    described |= _left_out(folder, base)
-    return task, table, described, sha256
+    proteins = {split: len(table.split(split)) for split in (TRAIN, VALID, *table.tests)}
+    return task, table, {"proteins": proteins} | _left_out(folder, base), sha256
 
 
-def _some_found(held: dict, folder: LabelledStructures, what: str) -> None:
-    """Refuse data that lists name but of which nothing is there."""
+def _counts(held: dict[str, Any], folder: LabelledStructures, what: str) -> dict[str, int]:
+    """How much there is by kind; refuses data that lists names but of which nothing is there."""
     if not held:
         first = [*folder.left_out.get(what, []), "none is named"][0]
         raise FormatError(f"no {what} of structures ({first})", "add them", file=str(folder.path))
+    return {kind: len(of) for kind, of in held.items()}
 
 
 def _left_out(folder: LabelledStructures, what: str) -> dict[str, Any]:

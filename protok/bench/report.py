@@ -124,7 +124,9 @@ def _table(results: Results, kind: str) -> str:
         arrow = {"higher": " ↑", "lower": " ↓"}.get(better, "")
         tip = _escaped(tasks[name].get("labels", ""))
         row = f"<td title='{tip}'>{_escaped(name)}</td>"
-        row += f"<td class=text>{_escaped(split)}{_size(results, name, split)}</td>"
+        few = results.few(name, split)
+        size = f" <span class=se>{few} domains: not in the mean</span>" if few else ""
+        row += f"<td class=text>{_escaped(split)}{size}</td>"
         row += f"<td class=text>{_escaped(metric)}{arrow}</td>"
         rows.append(f"<tr>{row}{''.join(_cell(*cell, best) for cell in cells)}</tr>")
     means = results.means().get(kind)
@@ -136,12 +138,6 @@ def _table(results: Results, kind: str) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _size(results: Results, task: str, split: str) -> str:
-    """How many domains a split has, said where they are too few to count."""
-    few = results.few(task, split)
-    return f" <span class=se>{few} domains: not in the mean</span>" if few else ""
 
 
 def _leaders(results: Results) -> str:

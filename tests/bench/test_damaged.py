@@ -92,8 +92,8 @@ def test_files_of_others_are_not_written_over(files, tmp_path):
 
 @pytest.mark.parametrize("label", ["1.0 0.0 " * 20, "1 0 " * 20, "10" * 20])
 def test_zeros_and_ones_are_sites_however_written(files, tmp_path, label):
-    bench.prepare([files], tmp_path / "out", labels=[labels(tmp_path / "sites.csv", label)])
-    table = Folder(tmp_path / "out").table("sites")
+    made = bench.prepare([files], tmp_path / "out", labels=[labels(tmp_path / "sites.csv", label)])
+    table = Folder(made.out).table("sites")
     assert table.kind == "site" and table.entries[0].target[:4].tolist() == [1, 0, 1, 0]
 
 
@@ -111,8 +111,7 @@ def test_sites_without_a_positive_fail(files, tmp_path):
 
 
 def test_folds_that_are_too_small_are_told(files, tmp_path):
-    rows = [f"x{i}_A,{'ab'[i % 2]}" for i in range(12)]
-    table = csv_of(tmp_path / "fold.csv", "id,fold", rows)
+    table = csv_of(tmp_path / "fold.csv", "id,fold", [f"x{i}_A,{'ab'[i % 2]}" for i in range(12)])
     bench.prepare([files], tmp_path / "out", labels=[table])
     (row,) = bench.evaluate("random-code", ["fold"], tmp_path / "out", probe="linear")
     assert row.status == "failed" and "no fold has 10 domains" in row.error
@@ -154,12 +153,8 @@ def test_precomputed_tokens_of_other_structures_fail(data, tmp_path):
     ],
 )
 def test_files_of_precomputed_tokens_that_do_not_fit(tmp_path, change, message):
-    held = {
-        "names": np.array(["x0_A", "x1_A"]),
-        "lengths": np.array([2, 2]),
-        "ids": np.arange(4),
-        "vectors": np.eye(4),
-    }
+    held = {"names": np.array(["x0_A", "x1_A"]), "lengths": np.array([2, 2])}
+    held |= {"ids": np.arange(4), "vectors": np.eye(4)}
     np.savez(tmp_path / "odd.npz", **held | change)
     with pytest.raises(FormatError, match=message):
         representation(str(tmp_path / "odd.npz"))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +13,18 @@ import protok
 from protok import bench
 from protok.analysis import alignment
 from protok.bench import results, tasks
+from protok.bench.data.ligands import contacts
+from protok.bench.data.mini import mini_files
+from protok.bench.data.prepare import write_structures
 from protok.bench.data.source import Domain, within
 from protok.bench.measures import alignment as align
 from protok.bench.measures import codebook as codes
 from protok.bench.measures import samples
-from protok.bench.representations.controls import CONTROLS
+from protok.bench.report import _looks, _name_front, _table
+from protok.bench.representations.controls import CONTROLS, SimpleFeatures
 from protok.bench.representations.load import representation
 from protok.bench.representations.precomputed import Precomputed
-from protok.bench.representations.representation import Representation
+from protok.bench.representations.representation import Representation, _own_vectors
 from protok.cli.main import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone
@@ -106,8 +111,6 @@ def test_splits_keep_relatives_together(tmp_path):
 
 
 def test_ligand_contacts_are_those_within_reach(tmp_path):
-    from protok.bench.data.ligands import contacts
-
     chain = chains(1)[0]
     protok.write(chain, tmp_path / "x.pdb")
     centre = chain.coords[20, 1]
@@ -223,8 +226,6 @@ def test_a_view_by_id_says_nothing_of_other_codes():
     for plain_rows, own_rows in zip(plain.outputs(some), own.outputs(some), strict=True):
         np.testing.assert_array_equal(plain_rows, own_rows)
     np.testing.assert_array_equal(own.vectors, np.eye(40))
-    from protok.bench.representations.representation import _own_vectors
-
     large = _own_vectors(3000)
     cosine = large @ large.T
     assert np.abs(cosine - np.eye(3000)).max() < 0.5 and large.shape[1] < 512
@@ -267,8 +268,6 @@ def test_outputs_are_kept_between_runs(data, tmp_path):
 
 
 def test_simple_features_are_what_they_say():
-    from protok.bench.representations.controls import SimpleFeatures
-
     chain = chains(1)[0]
     chain.coords[5] = np.nan
     z = SimpleFeatures().embed(chain)
@@ -407,9 +406,7 @@ def test_a_label_that_codes_give_is_found_and_its_shuffle_is_not(data, tmp_path)
     assert abs(got.cell("random-code", "letters", "test", "auroc")[1]["value"] - 0.5) < 0.12
     assert got.cell("3di", "values", "easy", "spearman")[1]["value"] > 0.7
     # The leak test: labels that are shuffled over all residues are beyond anyone.
-    leak = tmp_path / "leak"
-    (leak / "tasks").mkdir(parents=True)
-    (leak / "structures.parquet").write_bytes((data / "structures.parquet").read_bytes())
+    leak = shutil.copytree(data, tmp_path / "leak")
     table = pq.read_table(data / "tasks" / "letters.parquet").to_pylist()
     random = np.random.default_rng(0)
     mixed = random.permutation(list("".join(row["label"] for row in table)))
@@ -442,13 +439,9 @@ def test_results_are_reused_only_while_nothing_changed(data, tmp_path):
     assert value(out=None) == first.cell("3di", "letters", "test", "auroc")[1]["value"]
     assert value(probe=replace(TINY, steps=20)) != 0.123
     path.write_text(json.dumps(held))
-    moved = tmp_path / "moved"
+    moved = shutil.copytree(data, tmp_path / "moved")
     structures = [bench.Folder(data).structure(id) for id in bench.Folder(data).ids()]
     structures[0].coords[3] += 0.5
-    (moved / "tasks").mkdir(parents=True)
-    (moved / "tasks" / "letters.parquet").write_bytes((data / "tasks" / "letters.parquet").read_bytes())
-    from protok.bench.data.prepare import write_structures
-
     write_structures(structures, moved / "structures.parquet")
     assert value(data=moved) != 0.123
 
@@ -597,8 +590,6 @@ def test_splits_of_few_domains_are_shown_and_not_counted(tmp_path, monkeypatch):
     assert got.cell("a", "site", "test", "auroc")[1]["se"] == 0.01
     assert rows[0].scores["new"]["macro_f1"]["se"] == 0.01  # what was read stays as it was
 
-    from protok.bench.report import _table
-
     page = _table(got, "class")
     assert "19 domains: not in the mean" in page and "0.800 <span" in page and "± 0.010" in page
     assert "∥ 0.500" in page and "<th>mean</th><th></th><th></th><td>0.400</td>" in page
@@ -614,8 +605,6 @@ def test_splits_of_few_domains_are_shown_and_not_counted(tmp_path, monkeypatch):
 
 def test_pareto_names_what_no_other_beats():
     pyplot = pytest.importorskip("matplotlib.pyplot")
-    from protok.bench.report import _looks, _name_front
-
     looks = _looks(pyplot, [str(i) for i in range(28)]).values()
     assert len({(look["color"], look["marker"]) for look in looks}) == 28
     points = {"slow": (1, 0.9), "fast": (9, 0.5), "near": (9.1, 0.4999), "beaten": (1, 0.4)}
@@ -701,8 +690,6 @@ def test_a_folder_of_files_is_data_for_what_needs_no_labels(tmp_path):
 
 
 def test_mini_set_is_complete_and_small():
-    from protok.bench.data.mini import mini_files
-
     folder = bench.open_data("mini")
     wanted = {"bind_hetatm", "flex_bfactor", "sensitivity", "reconstruction"}
     assert wanted <= set(bench.available(folder))

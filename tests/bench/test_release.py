@@ -52,11 +52,6 @@ def save(items, path):
     torch.save(items, path)
 
 
-def forget_esm(monkeypatch):
-    for name in ("esm", "esm.utils", "esm.utils.structure", ESM):
-        monkeypatch.delitem(sys.modules, name)
-
-
 def left_out(folder, name):
     """What a table leaves out, save lists that these small trees do not have."""
     release = open_data(folder)
@@ -64,11 +59,15 @@ def left_out(folder, name):
     return [reason for reason in release.left_out[name] if "there is no list" not in reason]
 
 
+@pytest.fixture
+def here(shared):
+    return Folder(shared("structtokenbench"))
+
+
 def official(shared, task, split, most=6):
     """Official examples of a split whose structures are here: rows with labels a residue."""
     table = pq.read_table(shared(f"structtokenbench/stb_matched/{task}.parquet"))
-    rows = [row for row in table.to_pylist() if row["split"] == split and row["n"] <= 600]
-    return rows[:most]
+    return [row for row in table.to_pylist() if row["split"] == split and row["n"] <= 600][:most]
 
 
 PLACES = {
@@ -79,8 +78,7 @@ PLACES = {
 }
 
 
-def test_official_labels_come_out_equal(shared, esm, tmp_path, monkeypatch):
-    here = Folder(shared("structtokenbench"))
+def test_official_labels_come_out_equal(shared, here, esm, tmp_path, monkeypatch):
     root = tmp_path / "struct_token_bench_release_data" / "data"
     wanted = {}
     for task, (place, field, split) in PLACES.items():
@@ -102,7 +100,7 @@ def test_official_labels_come_out_equal(shared, esm, tmp_path, monkeypatch):
         for word in ("train", "validation", split):
             file = name.replace(split, word) if name else f"processed_structured_{field}_{word}"
             save(items, root / place / file)
-    forget_esm(monkeypatch)
+    monkeypatch.undo()  # the class is not there when they are read
     release = open_data(tmp_path)
     ranged = 0
     assert {"BindInt", "CatBio", "FlexRMSF", "Homo"} <= set(release.tables())
@@ -130,8 +128,7 @@ def test_official_labels_come_out_equal(shared, esm, tmp_path, monkeypatch):
     assert ranged
 
 
-def test_interpro_ranges_become_labels_with_the_mmcif_dump(shared, tmp_path):
-    here = Folder(shared("structtokenbench"))
+def test_interpro_ranges_become_labels_with_the_mmcif_dump(shared, here, tmp_path):
     ranges = pq.read_table(shared("structtokenbench/stb_labels/CatInt.parquet")).to_pylist()
     ranges = {(r["pdb"], r["chain"], r["fragment"]): r for r in ranges if r["fragment"]}
     root = tmp_path / "data"
@@ -191,8 +188,7 @@ def vector(label):
     return np.array([{"0": 0, "1": 1, "x": np.nan}[letter] for letter in label], np.float32)
 
 
-def test_lists_of_biolip_before_structures_give_the_official_labels(shared, dump, tmp_path):
-    here = Folder(shared("structtokenbench"))
+def test_lists_of_biolip_before_structures_give_the_official_labels(shared, here, dump, tmp_path):
     rows = official(shared, "BindBio", "superfamily_test", most=40)
     raw = pq.read_table(shared("structtokenbench/stb_labels/BindBio.parquet")).to_pylist()
     items, wanted = [], []
@@ -216,8 +212,7 @@ def test_lists_of_biolip_before_structures_give_the_official_labels(shared, dump
         assert label.any()
 
 
-def test_lists_of_proteinshake_need_the_same_coordinates(shared, dump, tmp_path):
-    here = Folder(shared("structtokenbench"))
+def test_lists_of_proteinshake_need_the_same_coordinates(shared, here, dump, tmp_path):
     items, wanted = [], []
     for row in official(shared, "BindShake", "test", most=42)[:20]:
         structure = here.structure(row["id"])
@@ -239,8 +234,7 @@ def test_lists_of_proteinshake_need_the_same_coordinates(shared, dump, tmp_path)
         np.testing.assert_array_equal(entry.target, label)
 
 
-def test_lists_of_proteinglue_are_aligned(shared, dump, tmp_path):
-    here = Folder(shared("structtokenbench"))
+def test_lists_of_proteinglue_are_aligned(shared, here, dump, tmp_path):
     row = official(shared, "Ept", "fold_test", most=1)[0]
     structure = here.structure(row["id"])
     dump(structure, row["pdb"], row["chain"])
@@ -257,9 +251,8 @@ def test_lists_of_proteinglue_are_aligned(shared, dump, tmp_path):
     np.testing.assert_array_equal(entry.target, label)
 
 
-def test_lists_of_atlas_take_its_own_files(shared, tmp_path):
+def test_lists_of_atlas_take_its_own_files(shared, here, tmp_path):
     pd = pytest.importorskip("pandas")
-    here = Folder(shared("structtokenbench"))
     items, wanted = [], []
     for row in official(shared, "FlexRMSF", "fold_test", most=3):
         name, structure = f"{row['pdb']}_{row['chain']}", here.structure(row["id"])
@@ -278,8 +271,7 @@ def test_lists_of_atlas_take_its_own_files(shared, tmp_path):
     np.testing.assert_allclose(first.target, 0.1)
 
 
-def test_lists_of_tape_find_their_domains_in_scop(shared, dump, tmp_path):
-    here = Folder(shared("structtokenbench"))
+def test_lists_of_tape_find_their_domains_in_scop(shared, here, dump, tmp_path):
     rows = [r for r in official(shared, "Homo", "test_family_holdout", 60) if r["residue_range"]]
     row = next(r for r in rows if "," not in r["residue_range"])
     structure = here.structure(row["id"])

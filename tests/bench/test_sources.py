@@ -17,6 +17,7 @@ from protok.bench.data.prepare import write_table
 from protok.bench.data.source import LabelledStructures
 from protok.bench.evaluation import available, open_data
 from protok.bench.measures import codebook as codes
+from protok.bench.report import _table
 from protok.bench.representations.load import representation
 from protok.bench.representations.representation import KMeans, Representation
 from protok.cli.main import main
@@ -218,8 +219,6 @@ def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
     rows = [row("a", "one", 0.7), row("a", "two", 0.6), row("b", "one"), row("b", "two", 0.7)]
     got = results.Results(tuple(rows))
     assert got.means()["site"] == {"a": pytest.approx(0.65), "b": None}
-    from protok.bench.report import _table
-
     assert "0.700" in _table(got, "site") and "failed" in _table(got, "site")
     only = results.Results((row("b", "one"),))
     assert only.means() == {} and "failed" in str(only)
@@ -327,13 +326,8 @@ def release(tmp_path):
     for chain, entry in zip(chains(2), ("1aaa", "2bbb"), strict=True):
         protok.write(chain, dump / f"{entry}.cif")
         protok.write(chain, casp / "files" / f"{entry}.cif")
-    rows = [("1aaa.A.pdb", "2bbb.A.pdb"), ("1aaa.A.pdb", "9zzz.A.pdb")]
-    file = next(iter(official.PAIRS.values()))
-    skipped = official.SKIPPED.get(file, -1)
-    lines = ["one,two", *(",".join(row) for row in rows)]
-    if 0 <= skipped < len(rows):
-        lines.insert(1 + skipped, "left,out")
-    (pairs / file).write_text("\n".join(lines) + "\n")
+    rows = "one,two\n1aaa.A.pdb,2bbb.A.pdb\n1aaa.A.pdb,9zzz.A.pdb\n"
+    (pairs / official.PAIRS["fold_switching_test"]).write_text(rows)
     held = {"1aaa_A": 0, "2bbb_B": 0, "9zzz_A": 0}
     (casp / "files" / "chain_data_cache.json").write_text(json.dumps(held))
     return open_data(tmp_path)

@@ -84,8 +84,6 @@ class Folder:
         self._read: dict[Path, pa.Table] = {}
         self._known: dict[str, Table] = {}
 
-    # Structures
-
     @cached_property
     def _where(self) -> dict[str, tuple[Path, int]]:
         where: dict[str, tuple[Path, int]] = {}
@@ -137,8 +135,6 @@ class Folder:
             made.bfactor[:] = cells["bfac"].values.to_numpy()
         return made
 
-    # Labels
-
     def tables(self) -> list[str]:
         """Names of the labelled tasks; a table with a `system` column is one task a system."""
         names: list[str] = []
@@ -176,10 +172,9 @@ class Folder:
         if "label" not in rows[0]:
             return self._classes(name, rows, about, file)
         site = isinstance(rows[0]["label"], str)
-        entries = []
-        for row in rows:
-            target = _vector(row["label"], site, row["id"], file)
-            entries.append(Entry(row["id"], row["split"], target))
+        entries = [
+            Entry(row["id"], row["split"], _vector(row["label"], site, row["id"], file)) for row in rows
+        ]
         return Table(name, "site" if site else "value", entries, about=about)
 
     def _rows(self, name: str):
@@ -255,8 +250,6 @@ class Folder:
                 out.append(Domain(id, where, row["fold"], superfamily, family, row.get("cluster") or id))
             return out
         return []
-
-    # Pairs and sets
 
     def has_pairs(self) -> bool:
         """Whether there are pairs."""

@@ -146,7 +146,8 @@ class Release:
                     try:
                         entries.append(self._entry(item, name, task.kind, split))
                     except Left as why:
-                        skipped.append(f"{_named(item)}: {why}")
+                        example = item.get("pdb_id") or item.get("pdb_id_chain_id") or item.get("id")
+                        skipped.append(f"{example}: {why}")
                     except ProtokError as error:
                         error.file = error.file or str(file)
                         raise
@@ -213,9 +214,8 @@ class Release:
 
     def _chain(self, entry: str, chain: str) -> Backbone:
         if self._dump is None:
-            raise FormatError(
-                "there is no mmCIF dump", f"put it at {DUMP} beside the release", file=str(self.path)
-            )
+            remedy = f"put it at {DUMP} beside the release"
+            raise FormatError("there is no mmCIF dump", remedy, file=str(self.path))
         entry = entry.lower()
         path = self._dump / f"{self._newer.get(entry, entry)}.cif"
         if not path.is_file():
@@ -259,11 +259,8 @@ class Release:
                 if i == SKIPPED.get(path.name):
                     continue
                 if len(row) < 2 or not all("." in text for text in (row[0], row[-1])):
-                    raise FormatError(
-                        f"line {i + 2} is {','.join(row)!r}",
-                        "a pair is two chains, like 1aki.A.pdb, first and last in its line",
-                        file=str(path),
-                    )
+                    remedy = "a pair is two chains, like 1aki.A.pdb, first and last in its line"
+                    raise FormatError(f"line {i + 2} is {','.join(row)!r}", remedy, file=str(path))
                 try:
                     first, last = self._pair(row[0]), self._pair(row[-1])
                 except Left as why:
@@ -301,9 +298,8 @@ class Release:
             try:
                 keys = list(json.loads(cache.read_text(encoding="utf-8")))
             except (ValueError, TypeError) as error:
-                raise CorruptFile(
-                    f"no list of chains ({error})", "fetch it again", file=str(cache)
-                ) from error
+                message = f"no list of chains ({error})"
+                raise CorruptFile(message, "fetch it again", file=str(cache)) from error
             for key in keys:
                 entry, _, chain = key.rpartition("_")
                 try:
@@ -315,10 +311,6 @@ class Release:
                     continue
                 out.setdefault(name, []).append(self._register(key, structure))
         return out
-
-
-def _named(item: dict[str, Any]) -> str:
-    return str(item.get("pdb_id") or item.get("pdb_id_chain_id") or item.get("id"))
 
 
 def _equal(first: Backbone, second: Backbone) -> bool:

@@ -145,17 +145,15 @@ def _glue(item: dict[str, Any], structure: Backbone) -> np.ndarray:
     from biotite.sequence.align import SubstitutionMatrix
     from biotite.sequence.align.pairwise import align_optimal
 
-    annotated, known = (ProteinSequence(_known(s)) for s in (item["annot_seq"], structure.sequence))
+    texts = (str(item["annot_seq"]), structure.sequence)
+    plain = ("".join(c if c in AMINO_ACIDS else "X" for c in text) for text in texts)
+    annotated, known = map(ProteinSequence, plain)
     matrix = SubstitutionMatrix.std_protein_matrix()
     trace = align_optimal(annotated, known, matrix, gap_penalty=-10, max_number=1)[0].trace
     pairs = trace[(trace >= 0).all(axis=1)]
     out = np.zeros(len(structure), np.float32)
     out[pairs[:, 1]] = np.asarray(item["annot_label"], np.float32)[pairs[:, 0]]
     return out
-
-
-def _known(sequence: str) -> str:
-    return "".join(c if c in AMINO_ACIDS else "X" for c in str(sequence))
 
 
 def atlas_file(item: dict[str, Any], root: Path, ending: str) -> Path:

@@ -134,10 +134,8 @@ def reconstruction(representation: Representation, structures: Sequence[Backbone
     tokenizer = representation.tokenizer
     if not isinstance(tokenizer, Decodes):
         raise Unsupported(f"{representation.name} does not decode", "measure a learned tokenizer")
-    compared = []
-    for structure in structures:
-        for chain in structure.by_chain():
-            compared.append(compare(tokenizer.decode(tokenizer.encode(chain)), chain))
+    chains = [chain for structure in structures for chain in structure.by_chain()]
+    compared = [compare(tokenizer.decode(tokenizer.encode(chain)), chain) for chain in chains]
     columns = {key: [getattr(scores, key) for scores in compared] for key in ("tm_score", "rmsd", "lddt")}
     scores = {key: mean_of(values) for key, values in columns.items()}
     scores |= {f"{key}_median": Score(float(np.nanmedian(values))) for key, values in columns.items()}

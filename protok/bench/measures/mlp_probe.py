@@ -149,26 +149,18 @@ def fit(
         Scores averaged over seeds; a standard error is that over proteins, with the spread
         between seeds added in quadrature.
     """
-    train = _standardised(kind, train, settings)
+    if kind == "value" and settings.standardise:
+        known = train.y[torch.isfinite(train.y)]
+        train = replace(train, y=(train.y - known.mean()) / (known.std() + 1e-8))
     runs = []
     for seed in settings.seeds:
         generator = torch.Generator().manual_seed(seed)
         stack = _ProbesByRate(train.dim, classes if kind == "class" else 1, settings, generator)
         best, value, rate, steps = _train(kind, stack, train, valid)
-        each = {}
-        for name, samples in tests.items():
-            out = _predict(kind, stack, best, samples)[0]
-            each[name] = scored(kind, out, samples)
+        each = {name: scored(kind, _predict(kind, stack, best, of)[0], of) for name, of in tests.items()}
         runs.append((each, value, rate, steps))
     merged = {name: mean_score([run[0][name] for run in runs]) for name in tests}
     return Fit(merged, runs[0][2], runs[0][3], float(np.mean([run[1] for run in runs])))
-
-
-def _standardised(kind: str, train: Samples, settings: Settings) -> Samples:
-    if kind != "value" or not settings.standardise:
-        return train
-    known = train.y[torch.isfinite(train.y)]
-    return replace(train, y=(train.y - known.mean()) / (known.std() + 1e-8))
 
 
 def _train(kind: str, stack: _ProbesByRate, train: Samples, valid: Samples):
@@ -243,12 +235,10 @@ def validity(kind: str, out: np.ndarray, samples: Samples, select: str) -> float
 def _predict(kind: str, stack: _ProbesByRate, parameters: dict, samples: Samples) -> list[np.ndarray]:
     """Outputs of all networks: (residues or domains, outputs) each."""
     if kind == "class":
-        rows = labelled(kind, samples)
-        parts = [rows[i : i + 32] for i in range(0, len(rows), 32)]
-        pooled = [
-            _pool(stack.trunk(samples, torch.cat(part), parameters, False), list(map(len, part)))
-            for part in parts
-        ]
+        rows, pooled = labelled(kind, samples), []
+        for part in (rows[i : i + 32] for i in range(0, len(rows), 32)):
+            h = stack.trunk(samples, torch.cat(part), parameters, False)
+            pooled.append(_pool(h, list(map(len, part))))
         return list(stack.head(torch.cat(pooled, 1), parameters, False).numpy())
     every = torch.arange(len(samples.x)).split(4096)
     out = [stack.head(stack.trunk(samples, part, parameters, False), parameters, False) for part in every]

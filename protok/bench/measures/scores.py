@@ -76,8 +76,7 @@ def _auroc(ranks: _Ranks, label: np.ndarray, weight: np.ndarray) -> float:
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Rank correlation with mid-ranks; NaN where one side is constant."""
-    weight = np.ones(len(x))
-    return _correlation(_Ranks(x)(weight), _Ranks(y)(weight), weight)
+    return _weighted_spearman(_Ranks(x), _Ranks(y), np.ones(len(x)))
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -129,17 +128,14 @@ def site_scores(score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> di
     """
     n = int(protein.max()) + 1
     ranks = _Ranks(score)
-    whole = _auroc(ranks, label, np.ones(len(label)))
-    area = Score(
-        whole,
-        bootstrap(lambda w: _auroc(ranks, label, w[protein]), n),
-        _by_batches(lambda m: auroc(score[m], label[m]), protein, PARITY_BATCH["site"]),
-    )
-    precision = Score(
-        _precision(ranks, label, np.ones(len(label))),
-        bootstrap(lambda w: _precision(ranks, label, w[protein]), n),
-    )
-    return {"auroc": area, "average_precision": precision}
+    once, batch = np.ones(len(label)), PARITY_BATCH["site"]
+    parity = _by_batches(lambda m: auroc(score[m], label[m]), protein, batch)
+    error = bootstrap(lambda w: _auroc(ranks, label, w[protein]), n)
+    precision_error = bootstrap(lambda w: _precision(ranks, label, w[protein]), n)
+    return {
+        "auroc": Score(_auroc(ranks, label, once), error, parity),
+        "average_precision": Score(_precision(ranks, label, once), precision_error),
+    }
 
 
 def _precision(ranks: _Ranks, label: np.ndarray, weight: np.ndarray) -> float:
@@ -169,12 +165,9 @@ def _weighted_spearman(x: _Ranks, y: _Ranks, weight: np.ndarray) -> float:
 def class_scores(logits: np.ndarray, label: np.ndarray) -> dict[str, Score]:
     """Macro F1 and accuracy over domains; `parity` is the mean over mini-batches of 64."""
     predicted, n = logits.argmax(1), len(label)
-    batch = np.arange(n)
-    f1 = Score(
-        macro_f1(predicted, label),
-        bootstrap(lambda w: _macro_f1(predicted, label, w), n),
-        _by_batches(lambda m: macro_f1(predicted[m], label[m]), batch, PARITY_BATCH["class"]),
-    )
+    parity = _by_batches(lambda m: macro_f1(predicted[m], label[m]), np.arange(n), PARITY_BATCH["class"])
+    error = bootstrap(lambda w: _macro_f1(predicted, label, w), n)
+    f1 = Score(macro_f1(predicted, label), error, parity)
     return {"macro_f1": f1, "accuracy": mean_of(predicted == label)}
 
 

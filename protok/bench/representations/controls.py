@@ -95,7 +95,7 @@ class SimpleFeatures:
     def embed(self, structure: Backbone) -> np.ndarray:
         """(L, 26): one-hot type, counts, and ends of the chain on two scales; NaN without CA."""
         letters = ResidueType().ids(structure)
-        out = [np.eye(ResidueType.size, dtype=np.float32)[letters]]
+        types = np.eye(ResidueType.size, dtype=np.float32)[letters]
         counts = np.stack([neighbours(structure, radius) for radius in self.radii], 1) / 10
         ends = np.zeros((len(structure), 2), np.float32)
         for chain in structure.chains:
@@ -103,7 +103,7 @@ class SimpleFeatures:
             along = np.arange(len(rows))
             nearest = np.minimum(along, len(rows) - 1 - along)
             ends[rows] = np.stack([np.exp(-nearest / 5), nearest / 100], 1)
-        features = np.concatenate([*out, counts, ends], 1).astype(np.float32)
+        features = np.concatenate([types, counts, ends], 1).astype(np.float32)
         features[~np.isfinite(structure.coords[:, 1]).all(1)] = np.nan
         return features
 

@@ -43,18 +43,10 @@ class _Attention(nn.Module):
         self.rotation_scale_per_head = nn.Parameter(torch.zeros(heads))
 
     def forward(self, s: Tensor, rotation: Tensor, origin: Tensor, queries: int) -> Tensor:
-        """Update of the first `queries` residues of each neighbourhood.
+        """Update of the first `queries` residues of each neighbourhood, (n, queries, width).
 
-        Parameters
-        ----------
-        s : (n, k, width)
-        rotation : (n, k, 3, 3)
-            Columns are the axes of each frame.
-        origin : (n, k, 3)
-
-        Returns
-        -------
-        (n, queries, width)
+        `s` is (n, k, width), `origin` (n, k, 3), and `rotation` (n, k, 3, 3): columns are the axes of
+        each frame.
         """
         local = self.proj(self.s_norm(s)).unflatten(-1, (5, self.heads, 3))
         # To the common frame: directions are turned, points are moved as well.
@@ -106,18 +98,9 @@ class _Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        """Latents of the residues of one chain.
+        """Latents (L, out) of the residues of one chain.
 
-        Parameters
-        ----------
-        x : (L, 3, 3)
-            N, CA, C in Å, all present.
-        index : (L,)
-            Residue numbers.
-
-        Returns
-        -------
-        (L, out)
+        `x` is (L, 3, 3), N, CA, C in Å, all present; `index` (L,) are residue numbers.
         """
         rotation, origin = frames(x), x[:, 1]
         apart = (origin[:, None] - origin).norm(dim=-1)

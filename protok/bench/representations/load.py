@@ -33,22 +33,23 @@ def representation(
     """
     if isinstance(tokenizer, Representation):
         return tokenizer
-    if not isinstance(tokenizer, str | Path):
+    kmeans = ""
+    if isinstance(tokenizer, str | Path):
+        if "," in str(tokenizer) and not Path(tokenizer).exists():
+            raise FormatError(f"{str(tokenizer)!r} is no tokenizer", "give --model once for each")
+        name, colon, layer = str(tokenizer).rpartition(":")
+        if not colon or not (layer in LAYERS or layer.startswith("kmeans")):
+            name, layer = str(tokenizer), "codes"
+        if layer.startswith("kmeans"):
+            kmeans, layer = layer[6:], "continuous"
+            if not kmeans.isdecimal() or not int(kmeans):
+                raise FormatError(f"{tokenizer!r} is no tokenizer", "write NAME:kmeans512")
+        made = Representation(_load(name), layer)
+    else:
         made = Representation(tokenizer)
-        made.store = store
-        return made
-    if "," in str(tokenizer) and not Path(tokenizer).exists():
-        raise FormatError(f"{str(tokenizer)!r} is no tokenizer", "give --model once for each")
-    name, colon, layer = str(tokenizer).rpartition(":")
-    if not colon or not (layer in LAYERS or layer.startswith("kmeans")):
-        name, layer = str(tokenizer), "codes"
-    kmeans = layer.startswith("kmeans")
-    made = Representation(_load(name), "continuous" if kmeans else layer)
     made.store = store
     if kmeans:
-        if not layer[6:].isdecimal() or not int(layer[6:]):
-            raise FormatError(f"{tokenizer!r} is no tokenizer", "write NAME:kmeans512")
-        made = Representation(KMeans(made, int(layer[6:]), structures))
+        made = Representation(KMeans(made, int(kmeans), structures))
         made.store = store
     return made
 

@@ -40,11 +40,8 @@ class Precomputed:
             self._rows = held["embeddings" if self._embeds else "ids"]
             self._codes = None if self._embeds else held["vectors"].astype(np.float32)
         except (OSError, KeyError, ValueError) as error:
-            raise FormatError(
-                f"no file of precomputed tokens ({error})",
-                "it holds names, lengths, and ids and vectors or embeddings",
-                file=str(path),
-            ) from error
+            remedy = "it holds names, lengths, and ids and vectors or embeddings"
+            raise FormatError(f"no file of precomputed tokens ({error})", remedy, file=str(path)) from error
         fault = ""
         if len(names) != len(lengths):
             fault = f"{len(names)} names and {len(lengths)} lengths"
@@ -59,11 +56,8 @@ class Precomputed:
         if fault:
             raise FormatError(fault, "write it again, with protok.bench.save_precomputed", file=str(path))
         if self._codes is not None and len(self._rows) and self._rows.max() >= len(self._codes):
-            raise FormatError(
-                f"code {self._rows.max()} of {len(self._codes)} vectors",
-                "vectors has one row a code",
-                file=str(path),
-            )
+            fault = f"code {self._rows.max()} of {len(self._codes)} vectors"
+            raise FormatError(fault, "vectors has one row a code", file=str(path))
         self._where = {name: (start[i], start[i + 1]) for i, name in enumerate(names)}
         self.name = path.stem
         self.fingerprint = hashlib.sha256(data).hexdigest()[:16]

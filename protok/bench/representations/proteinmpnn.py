@@ -80,18 +80,9 @@ class _Encoder(nn.Module):
         self.encoder_layers = nn.ModuleList(_Layer(width, i == layers - 1) for i in range(layers))
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """States of the residues of one chain.
+        """States (L, width) of the residues of one chain.
 
-        Parameters
-        ----------
-        x : (L, 4, 3)
-            N, CA, C, O in Å, all present.
-        position : (L,)
-            Residue numbers.
-
-        Returns
-        -------
-        (L, width)
+        `x` is (L, 4, 3), N, CA, C, O in Å, all present; `position` (L,) are residue numbers.
         """
         b, c = x[:, 1] - x[:, 0], x[:, 2] - x[:, 1]
         cb = -0.58273431 * torch.linalg.cross(b, c) + 0.56802827 * b - 0.54067466 * c + x[:, 1]

@@ -105,13 +105,14 @@ class Representation:
         self.layer = layer
         self.continuous = layer not in ("codes", "ids")
         self.size = 0 if layer in ("continuous", "states") else int(tokenizer.size)
-        self.vectors = None if self.continuous else _vectors(tokenizer)
-        self.precomputed = isinstance(tokenizer, LooksUp)
+        self.vectors: np.ndarray | None = None
+        if isinstance(tokenizer, HasCodeVectors) and not self.continuous:
+            self.vectors = np.asarray(tokenizer.code_vectors(), np.float32)
+        elif not self.continuous:
+            self.vectors = np.eye(self.size, dtype=np.float32)
         self.store: Path | None = None
-        self._inner = None
-        if isinstance(tokenizer, KMeans):
-            self._inner = tokenizer.representation
-            self.precomputed = self._inner.precomputed
+        self._inner = tokenizer.representation if isinstance(tokenizer, KMeans) else None
+        self.precomputed = self._inner.precomputed if self._inner else isinstance(tokenizer, LooksUp)
         self._seconds = self._residues = 0.0
         self._kept: dict[str, np.ndarray] = {}
         self._bytes = 0
@@ -266,12 +267,6 @@ def _key(structure: Backbone) -> str:
     # Some models read from the numbers where residues are missing.
     digest.update(f"{structure.index.tolist()}{','.join(structure.icode)}".encode())
     return digest.hexdigest()
-
-
-def _vectors(tokenizer: Tokenizer | Embeds) -> np.ndarray:
-    if isinstance(tokenizer, HasCodeVectors):
-        return np.asarray(tokenizer.code_vectors(), np.float32)
-    return np.eye(tokenizer.size, dtype=np.float32)
 
 
 def _own_vectors(size: int) -> np.ndarray:
