@@ -379,6 +379,8 @@ def _assembled(name: str, residues: Sequence, atoms: Sequence, notes: Iterable[s
         # Neither library says which HETATM belong to a polymer, nor where TER stood.
         polymer=np.full(count, -1, np.int8),
         closed=np.zeros(count, bool),
+        part=np.zeros(count, int),
+        segment=np.zeros(count, "S1"),
         residue=np.asarray(atoms[0], int),
         slot=np.asarray(atoms[1], int),
         alt=alt.astype("S1"),
