@@ -185,8 +185,9 @@ def _split(table: Table, keep: np.ndarray, notes: list[str]) -> tuple[np.ndarray
     for value in np.unique(chain[after[cut]]).tolist():
         own = rows[chain[rows] == value]
         parts = [own[piece[own] == i] for i in range(piece[own].max() + 1)]
-        segments = [table.segment[part[0]] for part in parts]
-        if len({*segments, b""} - taken) == len(parts) + 1:
+        segments = [bytes(table.segment[part[0]]) for part in parts]
+        others = taken - {_word(value)}
+        if all(segments) and len(set(segments)) == len(parts) and others.isdisjoint(map(_word, segments)):
             ids = segments
         elif not value.strip():
             ids = [next(free, str(i)).encode() for i in range(len(parts))]

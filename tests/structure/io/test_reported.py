@@ -106,6 +106,11 @@ def test_chains_that_only_segments_tell_apart(read):
     assert "PROA, PROB" in " ".join(backbone.notes)
 
 
+def test_chains_that_only_label_ids_tell_apart(read):
+    rows = [*cif_rows(asym="A"), *(row | {"Cartn_y": "40.0"} for row in cif_rows(asym="B", first=21))]
+    assert places(read(cif_text(rows))) == "A11 A12 A13 B21 B22 B23"
+
+
 def test_an_id_that_comes_back_is_another_chain(read):
     lines = [*chain("ALA LEU"), *chain("VAL ASP", chain="B", shift=30), *chain("ALA LEU", shift=60)]
     assert places(read(lines)) == "A1 A2 B1 B2 A-21 A-22"

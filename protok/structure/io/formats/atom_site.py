@@ -253,7 +253,7 @@ def _table(part: dict[str, np.ndarray], labels: bool) -> Table:
         polymer=polymer,
         closed=np.zeros(count, bool),
         part=np.zeros(count, int),
-        segment=np.zeros(count, "S1"),
+        segment=label,
         residue=np.cumsum(fresh)[part["residue"]] - 1,
         slot=part["slot"],
         alt=np.zeros(atoms, "S8") if alt is None else alt,

@@ -101,7 +101,7 @@ THREE = {names[0]: letter for letter, names in _AMINO_ACIDS.items()}
 
 TERMINAL = {
     end + name: letter
-    for name, letter in (THREE | FORCE_FIELD).items()
+    for name, letter in (THREE | FORCE_FIELD | {"HYP": "P"}).items()
     for end in ("N", "C", "D")
     if len(name) == 3 and name != "UNK"
 }

@@ -32,7 +32,8 @@ class Table:
     closed : (R,) bool
         A TER record of the same chain follows.
     part, segment : (R,) int, bytes
-        How many TER records come before, and the segment id of CHARMM and NAMD; zero and blank in CIF.
+        How many TER records come before, and the segment id of CHARMM and NAMD; in CIF zero,
+        and the label id of the chain.
     residue, slot : (A,) int
         Residue and place in `ATOMS` of each backbone atom.
     alt : (A,) S1
