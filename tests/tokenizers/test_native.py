@@ -96,6 +96,8 @@ def test_weights_of_other_kinds_are_left_to_torch(compiled, chains):
     assert tokenizer.compute == "native"
     tokenizer.network.to(torch.bfloat16)
     assert tokenizer.compute == "torch"
+    with pytest.raises(Unsupported, match="weights in bfloat16; load the model again"):
+        tokenizer.encode(chains[0])
     tokenizer.to("meta")
     assert tokenizer.compute == "torch"
 
