@@ -142,7 +142,7 @@ def test_what_is_not_of_one_codebook_is_refused(toy, tmp_path):
         Database([*chains, other])
     with pytest.raises(CodebookMismatch, match="the matrix of toy@1"):
         search(other, Database([other]), matrix)
-    with pytest.raises(NoProtein, match="holds no tokens"):
+    with pytest.raises(NoProtein, match="no residue has a code"):
         Database([replace(chains[0], ids=np.full(len(chains[0]), -1))])
     two = replace(chains[0], chain=np.array(["A"] * 5 + ["B"] * (len(chains[0]) - 5)))
     with pytest.raises(FormatError, match="not one chain"):

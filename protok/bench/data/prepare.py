@@ -8,6 +8,7 @@ made.
 from __future__ import annotations
 
 import csv
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -111,6 +112,9 @@ def prepare(
                     reason = f"second chain with the id {id}; rename the file"
                     errors.append((str(path), chain.chains[0], reason))
                 continue
+            if not chain.mask.any():
+                errors.append((str(path), "", f"no residue of chain {id} has N, CA and C"))
+                continue
             chains[id] = chain
             label = _contacts(path, chain) if ligands else None
             if label is not None:
@@ -198,7 +202,9 @@ def _contacts(path: Path, chain: Backbone) -> np.ndarray | None:
     from protok.bench.data.ligands import contacts
 
     try:
-        return contacts(path, chain)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # biotite's, of which columns of a file it takes
+            return contacts(path, chain)
     except (InvalidFileError, BadStructureError, ValueError, KeyError):
         # biotite is stricter than protok: such a file has a backbone, but no ligand labels.
         return None

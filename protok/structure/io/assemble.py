@@ -9,7 +9,7 @@ from string import ascii_lowercase, ascii_uppercase, digits
 import numpy as np
 
 from protok.errors import ChainNotFound, CorruptFile, NoProtein
-from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths
+from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths, placeholders
 from protok.structure.io.formats.numbers import floats
 from protok.structure.io.formats.residues import CAPS, NUCLEOTIDES, THREE, WATER, letter_of
 from protok.structure.io.formats.table import UNREADABLE, Table
@@ -369,9 +369,7 @@ def _blank_placeholders(coords: np.ndarray, listed: np.ndarray, notes: list[str]
     """
     if len(listed) and np.abs(listed).max() < 9999 and (listed != 0).all():
         return  # as nearly always; NaN fails the comparison
-    zero = (coords == 0).all(axis=2)
-    nines = (np.trunc(np.abs(coords)) == 9999).all(axis=2)  # far from the origin a coordinate may have them
-    false = nines | (np.abs(coords) >= 1e6).any(axis=2) | (zero & (zero.sum(axis=1) > 1)[:, None])
+    false = placeholders(coords)
     unread = ~np.isfinite(listed).all(axis=1)
     coords[false | ~np.isfinite(coords).all(axis=2)] = np.nan
     if not np.isfinite(coords).any():

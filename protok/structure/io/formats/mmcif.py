@@ -48,7 +48,7 @@ def read_mmcif(data: bytes, model: int, labels: bool, keep_truncated: bool) -> T
         table, cut = _read_slow(data, model, labels)
     if cut:
         if not keep_truncated:
-            raise TruncatedFile(cut, "fetch it again, or read it with truncated='keep'")
+            raise TruncatedFile(cut, "fetch it again, or keep what is there (--keep-truncated)")
         table.notes.append(f"truncated: {cut}")
     return table
 

@@ -55,7 +55,7 @@ def read_pdb(data: bytes, model: int, keep_truncated: bool) -> Table:
     cut = _truncation(data, starts, record, atomic)
     if cut:
         if not keep_truncated:
-            raise TruncatedFile(cut, "fetch it again, or read it with truncated='keep'")
+            raise TruncatedFile(cut, "fetch it again, or keep what is there (--keep-truncated)")
         notes.append(f"truncated: {cut}")
         if not data.endswith(b"\n"):
             atomic[-1] = False
