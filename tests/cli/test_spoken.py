@@ -39,18 +39,18 @@ def test_encode_says_and_counts_chains_without_codes(files, tmp_path, capsys):
     assert "1 chain without any code: nothing was encoded" in capsys.readouterr().err
     for _ in range(2):  # also where it was complete before
         assert run("encode", bare, mixed, "-o", out, "--model", "3di", "--json") == 0
-        said = capsys.readouterr()
-        assert json.loads(said.out)["uncoded"] == 2
-        assert "chain 'B' (and the like in 1 more file)" in said.err
-        assert said.err.splitlines()[-1] == "protok: 2 chains without any code"
+        output = capsys.readouterr()
+        assert json.loads(output.out)["uncoded"] == 2
+        assert "chain 'B' (and the like in 1 more file)" in output.err
+        assert output.err.splitlines()[-1] == "protok: 2 chains without any code"
     assert len(load(out)) == 3  # residues are never dropped
 
 
 def test_other_commands_say_them_too(files, tmp_path, capsys):
     bare, mixed = files
-    out, one = tmp_path / "t.parquet", tmp_path / "one.fasta"
+    out, single = tmp_path / "t.parquet", tmp_path / "one.fasta"
     run("encode", *files, "-o", out, "--model", "3di")
-    run("encode", bare, "-o", one, "--model", "3di")
+    run("encode", bare, "-o", single, "--model", "3di")
     capsys.readouterr()
     assert run("search", bare, out) == 2
     assert "bare.pdb: no residue has a code" in capsys.readouterr().err
@@ -64,7 +64,7 @@ def test_other_commands_say_them_too(files, tmp_path, capsys):
     assert json.loads(line)["name"] == "mixed"
     assert run("export", out, "-o", tmp_path / "x.fasta", "--letters") == 0
     assert (tmp_path / "x.fasta").read_text().count(">") == 1
-    assert run("export", one, "-o", tmp_path / "y") == 2
+    assert run("export", single, "-o", tmp_path / "y") == 2
     assert run("info", out) == 0
     assert "chains without any code: 2" in capsys.readouterr().out
     assert run("bench", "prepare", *files, "-o", tmp_path / "data") == 1

@@ -16,7 +16,7 @@ from tests.helpers.tiny import Tiny, TinyBatch
 
 ray = pytest.importorskip("ray", reason="needs ray")
 # Ray forks with threads, and leaves sockets to be collected.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module", autouse=True)
