@@ -7,6 +7,7 @@ they were made to be compared, not to be turned back into coordinates.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from protok.structure.io.interop import as_backbone
 from protok.tokens.tokens import Tokens
 
 
-class _Alphabet:
+class _Alphabet(ABC):
     """What both alphabets share: one letter a residue, chains alone, no decoder."""
 
     name: str
@@ -90,9 +91,9 @@ class _Alphabet:
         ids[~mask] = -1
         return Tokens.like(backbone, ids, self.size, self.codebook, self.alphabet)
 
+    @abstractmethod
     def _ids(self, atoms: np.ndarray) -> np.ndarray:
-        """Codes of one chain with atoms (l, 3 or 4, 3)."""
-        raise NotImplementedError
+        """Codes (l,) of one chain with atoms (l, 3 or 4, 3) in Å."""
 
 
 class ThreeDi(_Alphabet):
