@@ -181,6 +181,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path, elsewhere, scrip
     assert [path for path in elsewhere.iterdir() if path.suffix != ".so"] == []
 
 
+@pytest.mark.slow
 def test_a_compiler_that_makes_something_else_is_found_out(compiled, monkeypatch, tmp_path, elsewhere):
     wrong = tmp_path / "wrong.cpp"
     source = native.SOURCE.read_text(encoding="utf-8")
@@ -198,6 +199,7 @@ def test_nowhere_to_keep_the_library(compiled, monkeypatch, tmp_path, elsewhere)
     assert small(False, "auto").compute == "torch"
 
 
+@pytest.mark.slow
 def test_the_library_is_kept(compiled, elsewhere):
     native.library()
     (kept,) = elsewhere.iterdir()

@@ -151,6 +151,16 @@ def _protein(table: Table, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return letter, keep
 
 
+def _stands_twice(table: Table, rows: np.ndarray) -> np.ndarray:
+    """(R,) bool: all of N, CA and C at a place of which another residue has all of them, no conformers."""
+    whole, alternate = np.zeros(len(table.name), bool), np.zeros(len(table.name), bool)
+    whole[rows] = np.isfinite(_first_atoms(table)[rows, :3]).all(axis=(1, 2))
+    alternate[table.residue[table.alt != b""]] = True
+    whole &= ~alternate
+    place = np.unique(table.key, return_inverse=True)[1]
+    return whole & (np.bincount(place, whole)[place] > 1)
+
+
 _STANDARD = {name.encode() for name in THREE if name != "UNK"}
 _STANDARD_NAMES = np.array(sorted(_STANDARD))
 
@@ -159,9 +169,9 @@ def _split(table: Table, keep: np.ndarray, notes: list[str]) -> tuple[np.ndarray
     """Chain ids (R,), and which of the chains of one id a residue belongs to (R,).
 
     An id stands for several chains where a TER record or another segment id comes between two
-    residues that no peptide bond joins, or where it comes back after another chain with numbers
-    that it had before. They are named by segment, by a free letter where the id is blank, or
-    A, A-2, A-3.
+    residues that no peptide bond joins, where it comes back after another chain with numbers that
+    it had before, or where its numbers begin anew with whole residues at places that it had before.
+    They are named by segment, by a free letter where the id is blank, or A, A-2, A-3.
     """
     chain, piece = table.chain, np.zeros(len(keep), int)
     rows = np.flatnonzero(keep)
@@ -169,7 +179,11 @@ def _split(table: Table, keep: np.ndarray, notes: list[str]) -> tuple[np.ndarray
     before, after = rows[order[:-1]], rows[order[1:]]
     cut = (table.part[before] != table.part[after]) | (table.segment[before] != table.segment[after])
     cut |= (np.diff(order) > 1) & (table.number[after] <= table.number[before])
-    cut &= (chain[before] == chain[after]) & ~table.hetero[after]
+    same = (chain[before] == chain[after]) & ~table.hetero[after]
+    falls = same & (table.number[after] < table.number[before])
+    if falls.any():
+        cut |= falls & _stands_twice(table, rows)[after]
+    cut &= same
     if cut.any():
         first = _first_atoms(table)
         with np.errstate(all="ignore"):

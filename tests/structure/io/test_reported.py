@@ -117,6 +117,14 @@ def test_an_id_that_comes_back_is_another_chain(read):
     assert places(read(lines, chain="A-2")) == "A-21 A-22"
 
 
+def test_a_chain_that_begins_anew_is_another(read):
+    first, second = chain("ALA LEU PRO"), chain("ALA LEU PRO", shift=30)
+    assert places(read([*first, *second])) == "A1 A2 A3 A-21 A-22 A-23"
+    conformers = [*chain("ALA LEU PRO", alt="A"), *chain("ALA LEU PRO", alt="B", shift=1)]
+    assert places(read(conformers)) == "A1 A2 A3"
+    assert places(read([*chain("ALA LEU", 5), *chain("PRO", 1, shift=30)])) == "A5 A6 A1", "other places"
+
+
 def test_codes_of_a_chain_do_not_depend_on_its_copy(read):
     tokenizer = protok.load("3di")
     source = "data/7w89.A.pdb"

@@ -117,10 +117,9 @@ def test_two_character_chains(pdb):
 
 def test_a_number_used_twice_is_two_residues(pdb):
     """Without chain ids, or with numbers that begin anew, nothing may be merged."""
-    s = pdb(chain("GLY ALA", chain=" "), "TER", chain("GLY SER", chain=" "))
-    assert s.sequence == "GAGS" and s.index.tolist() == [1, 2, 1, 2] and s.chains == ["A", "B"]
-    s = pdb(chain("GLY ALA", chain=" "), chain("GLY SER", chain=" "))
-    assert s.sequence == "GAGS" and s.chains == [""]
+    for between in (["TER"], []):
+        s = pdb(chain("GLY ALA", chain=" "), between, chain("GLY SER", chain=" "))
+        assert s.sequence == "GAGS" and s.index.tolist() == [1, 2, 1, 2] and s.chains == ["A", "B"]
 
 
 def test_parts_of_a_residue_are_one(pdb):

@@ -389,6 +389,7 @@ def test_foldcomp(texts, foldcomp, tmp_path):
     assert protok.rmsd(read, protok.read(tmp_path / "x.pdb")) < 0.2
 
 
+@pytest.mark.slow
 def test_foldcomp_breaks_down_without_us(foldcomp, tmp_path, monkeypatch):
     monkeypatch.setattr("protok.structure.io.sources.foldcomp.PATIENCE", 5.0)  # it hangs on one of them
     data = foldcomp.read_bytes()
