@@ -10,7 +10,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from protok.cli import bench, decode, encode, image, info, prior, search, train, view
 from protok.cli.options import EXIT_CODES, INTERRUPTED, OK, USAGE, add_command, say
@@ -60,10 +59,20 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         allow_abbrev=False,
     )
-    top.add_argument("--version", action="version", version=f"protok {version('protok')}")
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, task, add_arguments, run in COMMANDS:
         add_arguments(add_command(commands, name, task, run))
     image.add_image(commands, add_command)
     prior.add_prior(commands, add_command)
     return top
+
+
+class _Version(argparse.Action):
+    """Reads the package's metadata only when asked: without an installation there is none."""
+
+    def __call__(self, parser, *_):
+        from importlib.metadata import version
+
+        print(f"protok {version('protok')}")
+        parser.exit()

@@ -288,7 +288,7 @@ def _summary(
         files=stored["files"],
         chains=stored["chains"],
         residues=stored["residues"],
-        uncoded=stored.get("uncoded", 0),  # outputs of earlier versions do not say it
+        uncoded=stored["uncoded"],
         failed=len({file for file, _, _ in errors}),
         errors=errors,
         notes=tuple((file, note) for file, note in stored["notes"]),
