@@ -170,9 +170,10 @@ def _summary(tokens: list) -> dict:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
+    from protok.common.checkpoint import named_in
     from protok.common.grouping import numbered
     from protok.image.pixels import inside, write_pixels
-    from protok.image.tokenizer import ImageTokenizer
+    from protok.image.tokenizer import KIND, ImageTokenizer
     from protok.image.tokens import load_codes
 
     tokens = load_codes(arguments.codes)
@@ -181,7 +182,7 @@ def _decode(arguments: argparse.Namespace) -> int:
         return USAGE
     if not _levels_fit(arguments.levels, min(image.levels for image in tokens)):
         return USAGE
-    name = arguments.model or tokens[0].codebook.split("@")[0]
+    name = arguments.model or named_in(tokens[0].codebook, KIND, file=arguments.codes)
     tokenizer = ImageTokenizer.from_pretrained(name).to(arguments.device)
     # Two images in one file would be one.
     names = numbered([image.name or str(i) for i, image in enumerate(tokens)], "-")

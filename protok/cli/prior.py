@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from protok.cli.options import (
     OK,
-    USAGE,
     add_verbs,
     count,
     device_argument,
@@ -65,9 +64,7 @@ def add_prior(commands, command: Callable) -> None:
     verb = command(verbs, "score", "draw samples and say how good, various and new they are", _score)
     verb.add_argument("prior", metavar="PRIOR", help="folder of a prior")
     verb.add_argument(
-        "--tokens",
-        metavar="FILE",
-        help="training codes, from which samples should differ (default: those of the recipe)",
+        "--tokens", metavar="FILE", required=True, help="training codes, from which samples should differ"
     )
     verb.add_argument(
         "--images",
@@ -86,7 +83,8 @@ def _sampling_arguments(verb: argparse.ArgumentParser, n: int) -> None:
     verb.add_argument(
         "--tokenizer",
         metavar="MODEL",
-        help="name or folder of the model that decodes (default: the one that the prior names)",
+        help="name or folder of the model that decodes (default: the one that the prior names, "
+        "of those that protok brings)",
     )
     verb.add_argument("-n", type=number, default=n, metavar="N", help=f"samples (default: {n})")
     device_argument(verb)
@@ -133,17 +131,19 @@ def _drawn(
     arguments: argparse.Namespace, prior: Prior
 ) -> tuple[ImageTokenizer | Decodes, list[Request], list[np.ndarray]]:
     """The tokenizer, the requests, and the codes."""
+    from protok.common import checkpoint
     from protok.errors import ProtokError
     from protok.prior import images, proteins
     from protok.prior.sampling import requests, sample
+    from protok.tokenizers import registry
 
-    layout = prior.layout
-    name = arguments.tokenizer or layout.codebook.rpartition("@")[0]
+    layout, name, where = prior.layout, arguments.tokenizer, arguments.prior
     prior.to(arguments.device)
     if layout.grid:
+        name = name or checkpoint.named_in(layout.codebook, "image-tokenizer", file=where)
         tokenizer = images.decoder(name, layout).to(arguments.device)
     else:  # chains are rebuilt one by one: nothing for a GPU
-        tokenizer = proteins.decoder(name, layout)
+        tokenizer = proteins.decoder(name or registry.named_in(layout.codebook, where), layout)
     options = {"class": arguments.classes, "length": arguments.length, "sequence": arguments.sequence}
     wanted = {key: values for key, values in options.items() if values}
     # Where a chain ends can be told to any prior over chains.
@@ -229,17 +229,12 @@ def _score(arguments: argparse.Namespace) -> int:
     from protok.prior.model import Prior
 
     prior = Prior.from_pretrained(arguments.prior)
-    learned = arguments.tokens or prior.provenance.get("recipe", {}).get("data", {}).get("train")
-    if not learned:
-        say("error: give --tokens FILE, the training codes, from which samples should differ")
-        return USAGE
     tokenizer, asked, codes = _drawn(arguments, prior)
     if isinstance(tokenizer, ImageTokenizer):
-        scores = score_images(
-            prior, tokenizer, asked, codes, learned, images=arguments.images, inception=arguments.inception
-        )
+        options = {"images": arguments.images, "inception": arguments.inception}
+        scores = score_images(prior, tokenizer, asked, codes, arguments.tokens, **options)
     else:
-        scores = score_chains(prior, tokenizer, asked, codes, learned)
+        scores = score_chains(prior, tokenizer, asked, codes, arguments.tokens)
     print_json({"settings": _settings(arguments, prior), **scores})
     return OK
 

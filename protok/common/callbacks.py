@@ -14,6 +14,7 @@ import math
 import os
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,17 +80,30 @@ def latest(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
     """
     paths = [path for name in (LAST, PREVIOUS) if (path := Path(folder, name)).exists()]
     for path in paths:
-        try:
-            return path, torch.load(path, map_location="cpu", weights_only=True)
-        # A damaged file raises whatever the first unreadable part of it raises.
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            message = f"{path} cannot be read ({reason}); trying the checkpoint before it"
-            warnings.warn(message, CheckpointWarning, stacklevel=2)
+        if (state := read_checkpoint(path, "trying the checkpoint before it")) is not None:
+            return path, state
     if paths:
         remedy = "start again with another --out"
         raise RecipeError("no checkpoint of the run can be read", remedy, file=str(folder))
     return None
+
+
+def read_checkpoint(path: Path, instead: str) -> dict[str, Any] | None:
+    """What is in a checkpoint; if damaged None, and a warning that says what is done `instead`."""
+    try:
+        # torch reads past changed bytes; the archive that it writes knows their checksums.
+        with zipfile.ZipFile(path) as archive:
+            if (bad := archive.testzip()) is not None:
+                raise ValueError(f"{bad} has changed")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not isinstance(state.get("global_step"), int):
+            raise ValueError("it is no checkpoint")
+    # A damaged file raises whatever the first unreadable part of it raises.
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        warnings.warn(f"{path} cannot be read ({reason}); {instead}", CheckpointWarning, stacklevel=3)
+        return None
+    return state
 
 
 class Last(Checkpoint):

@@ -6,16 +6,21 @@ Knows no model in particular: tokenizers of proteins and of images and priors ar
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from protok.common.files import atomic, finite
-from protok.errors import FormatError, Unsupported
+from protok.errors import CodebookMismatch, FormatError, Unsupported
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+Net = TypeVar("Net", bound="nn.Module")
 
 #: Buffers of a `protok.quantize.ProVQ` that only training needs.
 TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
@@ -23,6 +28,9 @@ TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
 FILES = ("config.json", "model.safetensors")
 #: Which commands read models of which kind.
 READERS = {"": "protok encode and decode", "image-tokenizer": "protok image", "prior": "protok prior"}
+#: Numbers that a network may have beyond twice those of its weights (a reservoir of latents, tables that
+#: are computed), and those that a tensor counts for, however small it is.
+SPARE, TENSOR = 1 << 25, 1 << 14
 #: Where the models lie that protok brings.
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -39,7 +47,8 @@ def find_model(name: str | Path, kind: str = "", others: Sequence[str] = ()) -> 
     Parameters
     ----------
     name
-        Of a shipped model, or a folder.
+        Of a shipped model, or a folder: a path, or text with a separator, as in ``./mine``. A folder
+        that happens to lie in the working directory never stands in for a name.
     kind
         As in ``config.json``: empty for tokenizers of proteins.
     others
@@ -50,12 +59,41 @@ def find_model(name: str | Path, kind: str = "", others: Sequence[str] = ()) -> 
     FormatError
         If there is neither, naming the models that are shipped.
     """
-    for folder in (Path(name), WEIGHTS / str(name)):
-        if (folder / "config.json").exists():
-            return folder
+    text, folder = str(name), Path(name)
+    bare = not any(sign in text for sign in (os.sep, "/")) and text not in (".", "..")
+    if bare and (WEIGHTS / text / "config.json").exists():
+        return WEIGHTS / text
+    there = (folder / "config.json").exists()
+    if there and (isinstance(name, Path) or not bare):
+        return folder
     names = ", ".join([*shipped(kind), *others])
-    remedy = "give a folder with config.json" + (f", or one of {names}" if names else "")
-    raise FormatError(f"no model {str(name)!r}", remedy)
+    example = f".{os.sep}{text} for the folder here" if there else "a folder with config.json"
+    raise FormatError(f"no model {text!r}", f"give {example}" + (f", or one of {names}" if names else ""))
+
+
+def named_in(codebook: str, kind: str = "", others: Sequence[str] = (), file: str | Path = "") -> str:
+    """The shipped model that a file names: a name inside a file is no path and no address.
+
+    Parameters
+    ----------
+    codebook
+        ``name@fingerprint``, as it stands in `file`.
+    kind, others
+        As for `find_model`.
+
+    Raises
+    ------
+    CodebookMismatch
+        If protok brings no model of that name.
+    """
+    name = codebook.rpartition("@")[0]
+    if name not in (*shipped(kind), *others):
+        raise CodebookMismatch(
+            f"the codes are of {codebook}, and no model of that name is known",
+            "give the folder of the model that made them",
+            file=file,
+        )
+    return name
 
 
 @runtime_checkable
@@ -132,16 +170,22 @@ def save_model(
         Weights whose names begin so are kept in float16; empty for none.
     exclude
         Names that are left out.
+
+    Raises
+    ------
+    FormatError
+        If a weight is not a number, as after a training that has diverged: nothing could load it.
     """
     from safetensors.torch import save
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {}
+    folder, state = Path(folder), {}
     for key, value in network.state_dict().items():
         if key not in exclude:
             rounded = half and key.startswith(half) and value.is_floating_point()
             state[key] = (value.half() if rounded else value).contiguous().cpu()
+    if bad := _not_finite(state):
+        raise FormatError(f"{bad} is not finite", "train again with a lower rate")
+    folder.mkdir(parents=True, exist_ok=True)
     config, weights = (folder / name for name in FILES)
     # Both are whole before either gets its name: weights of one model beside the configuration
     # of another may be read without an error.
@@ -178,6 +222,8 @@ def read_model(
         if named != kind:
             remedy = f"it is for {READERS[named]}" if named in READERS else remedy
             raise ValueError(f"config.json says kind {named!r}")
+        if not isinstance(content.get("provenance") or {}, dict):
+            raise ValueError("its provenance is no table")
         state = load_file(weights)
         return parse(content, state), state
     except Exception as error:
@@ -185,22 +231,60 @@ def read_model(
         raise FormatError(f"not {what} ({error})", remedy, file=str(folder)) from error
 
 
-def load_weights(
-    network: nn.Module, state: Mapping[str, Tensor], folder: Path, exclude: Sequence[str] = TRANSIENT
-) -> None:
-    """Load weights into a network, in its own precision, and put it in eval mode.
+def load_network(
+    make: Callable[[], Net], state: Mapping[str, Tensor], folder: Path, exclude: Sequence[str] = TRANSIENT
+) -> Net:
+    """Make a network that is no larger than its weights and load them, in its own precision; in eval mode.
 
     Raises
     ------
     FormatError
-        If names or shapes are not the network's, but for `exclude`, which may be missing.
+        If it would be larger, if names, shapes or types of the weights are not the network's, but for
+        `exclude`, which may be missing, or if a weight is not a number.
     """
     try:
-        missing, unexpected = network.load_state_dict(state, strict=False)
-        odd = [key for key in missing if key not in exclude] + unexpected
-    except RuntimeError as error:
-        odd = [str(error).splitlines()[-1].strip()]
-    if odd:
-        problem = f"weights do not fit config.json ({odd[0]})"
-        raise FormatError(problem, "save the model again", file=str(folder))
-    network.eval()
+        with _at_most(2 * sum(value.numel() for value in state.values()) + SPARE):
+            network = make()
+        missing, odd = network.load_state_dict(state, strict=False)
+        odd += [key for key in missing if key not in exclude]
+        odd += [key for key, own in network.state_dict().items() if key in state and _other(state[key], own)]
+        if odd:
+            raise ValueError(odd[0])
+    # Sizes that make no network are found out by whatever meets them first.
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        problem = f"weights do not fit config.json ({lines[-1].strip()})"
+        raise FormatError(problem, "save the model again", file=str(folder)) from error
+    if bad := _not_finite(network.state_dict()):
+        raise FormatError(f"{bad} is not finite", "get the model again, or train it again", file=str(folder))
+    return network.eval()
+
+
+def _other(value: Tensor, own: Tensor) -> bool:
+    return value.is_complex() or value.is_floating_point() != own.is_floating_point()
+
+
+def _not_finite(state: Mapping[str, Tensor]) -> str:
+    """The first of these weights that are not all numbers; empty if there is none."""
+    return next((key for key, value in state.items() if not value.isfinite().all()), "")
+
+
+def _at_most(numbers: int) -> AbstractContextManager[Any]:
+    """Refuse to make tensors of more numbers in all, before there is memory for them."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    makers = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
+
+    class Budget(TorchFunctionMode):
+        left = numbers
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in makers:
+                size = args[0] if args and isinstance(args[0], list | tuple) else args
+                self.left -= math.prod(size) + TENSOR
+                if self.left < 0:
+                    raise ValueError("the network is larger than what the weights hold")
+            return func(*args, **(kwargs or {}))
+
+    return Budget()

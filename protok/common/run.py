@@ -156,6 +156,9 @@ class TrainingRun:
             write_json(self.recipe, asdict(self.plan))
             if self.checkpoint is None:
                 (self.checkpoints / callbacks.BEST).unlink(missing_ok=True)
+            elif self.checkpoint.name == callbacks.PREVIOUS:
+                # The last is damaged: it must not take the place of the one that is gone on from.
+                (self.checkpoints / callbacks.LAST).unlink(missing_ok=True)
         lightning.seed_everything(self.plan.optim.seed, verbose=False)
         return self.plan
 
@@ -244,9 +247,9 @@ class TrainingRun:
         )
 
     def best(self) -> dict[str, Any] | None:
-        """The checkpoint with the best weights; None without one."""
+        """The checkpoint with the best weights; None without one that can be read."""
         path = self.checkpoints / callbacks.BEST
-        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        return callbacks.read_checkpoint(path, "the last weights are kept") if path.exists() else None
 
     def validation(self, step: int) -> dict[str, float]:
         """What the validation after so many steps found; empty if there was none."""

@@ -27,6 +27,12 @@ def at_least_one(section: Any, *keys: str) -> None:
             raise RecipeError(f"{key} {getattr(section, key)} is too small", "give 1 or more")
 
 
+def heads_divide(width: int, heads: int) -> None:
+    """Raise a `RecipeError` unless a width divides into so many heads of an even width."""
+    if width % (2 * heads):
+        raise RecipeError(f"width {width} does not divide into {heads} heads", "heads have an even width")
+
+
 @dataclass(frozen=True)
 class OptimSettings:
     """What a section ``optim`` says in every recipe.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protok.common.settings import OptimSettings, RecipeError, ValidSettings, read_settings
+from protok.common.settings import OptimSettings, RecipeError, ValidSettings, at_least_one, read_settings
 from protok.quantize.config import QuantizerConfig
 
 
@@ -51,6 +51,9 @@ class ImageConfig:
             raise RecipeError(f"factor {self.factor} is not one of 4, 8, 16")
         if self.patch not in (1, 2, 4) or self.patch > self.factor:
             raise RecipeError(f"patch {self.patch} is not one of 1, 2, 4 up to the factor")
+        at_least_one(self, "width", "decoder_width", "blocks")
+        if min(self.multiples, default=0) < 1:
+            raise RecipeError(f"multiples {self.multiples} are not all 1 or more")
         stages = (self.factor // self.patch).bit_length()
         if len(self.multiples) != stages:
             raise RecipeError(

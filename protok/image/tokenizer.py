@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protok.common.checkpoint import DeviceMixin, find_model, load_weights, read_model, save_model
+from protok.common.checkpoint import DeviceMixin, find_model, load_network, read_model, save_model
 from protok.common.grouping import alike
 from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, Unsupported
@@ -243,12 +243,11 @@ class ImageTokenizer(DeviceMixin):
         """
         folder = find_model(name, KIND)
 
-        def parse(settings: dict[str, Any], _: Any) -> tuple[ImageNetwork, Any]:
-            config = from_dict(ImageConfig, settings["model"], str(folder))
-            return ImageNetwork(config), settings.get("provenance")
+        def parse(settings: dict[str, Any], _: Any) -> tuple[ImageConfig, Any]:
+            return from_dict(ImageConfig, settings["model"], str(folder)), settings.get("provenance")
 
-        (network, provenance), state = read_model(folder, "an image tokenizer", parse, KIND)
-        load_weights(network, state, folder)
+        (config, provenance), state = read_model(folder, "an image tokenizer", parse, KIND)
+        network = load_network(lambda: ImageNetwork(config), state, folder)
         return cls(network, provenance=provenance)
 
 

@@ -55,6 +55,8 @@ class ImageTokens:
                 f"ids of shape {self.ids.shape} do not cover {self.height} x {self.width} pixels "
                 f"in squares of {self.factor}"
             )
+        if self.ids.dtype.kind not in "iu":
+            raise ValueError(f"ids are of type {self.ids.dtype}, not whole numbers")
 
     def __len__(self) -> int:
         """How many ids."""
@@ -150,6 +152,9 @@ def _split(table: dict[str, np.ndarray], where: str) -> list[ImageTokens]:
     out: list[ImageTokens] = []
     at = 0
     try:
+        for key in ("size", "factor", "shape", "levels"):
+            if table[key].dtype.kind not in "iu":
+                raise ValueError(f"{key} is of type {table[key].dtype}, not whole numbers")
         columns = [table[k] for k in ("name", "codebook", "size", "factor", "shape", "levels")]
         for name, codebook, size, factor, (h, w), levels in zip(*columns, strict=True):
             shape = (-(-int(h) // int(factor)), -(-int(w) // int(factor)))

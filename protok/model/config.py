@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from protok.common.settings import RecipeError, at_least_one, heads_divide
 from protok.quantize.config import QuantizerConfig
+
+#: Neighbours of a residue, which no weight is for: memory grows with them.
+MOST_NEIGHBOURS = 1024
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,11 @@ class EncoderConfig:
     layers: int = 3
     neighbours: int = 16
     global_frame: bool = False
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "hidden", "layers", "neighbours")
+        if self.neighbours > MOST_NEIGHBOURS:
+            raise RecipeError(f"neighbours {self.neighbours} is too large", f"give at most {MOST_NEIGHBOURS}")
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,10 @@ class DecoderConfig:
     heads: int = 4
     pair: int = 96
     global_frame: bool = False
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "width", "layers", "heads", "pair")
+        heads_divide(self.width, self.heads)
 
 
 @dataclass(frozen=True)

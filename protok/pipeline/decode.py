@@ -19,7 +19,7 @@ from protok.errors import CodebookMismatch, FormatError, NoProtein, ProtokError,
 from protok.pipeline.batches import ReadOptions
 from protok.structure.io.sources.paths import iter_files, stem, utf8
 from protok.tokenizers.protocol import Decodes, Tokenizer, decoding
-from protok.tokenizers.registry import as_tokenizer, is_shipped
+from protok.tokenizers.registry import as_tokenizer, named_in
 from protok.tokens.files import load
 from protok.tokens.tokens import Tokens
 
@@ -200,13 +200,7 @@ def model_of(
         If it has another codebook, or no model of that name is known.
     """
     if tokenizer is None:
-        tokenizer = codebooks[0].rpartition("@")[0]
-        if not is_shipped(tokenizer):
-            raise CodebookMismatch(
-                f"the tokens are of {codebooks[0]}, and no model of that name is known",
-                "give the folder of the model that made them",
-                file=file,
-            )
+        tokenizer = named_in(codebooks[0], file)
     tokenizer = as_tokenizer(tokenizer)
     for codebook in codebooks:
         if codebook != tokenizer.codebook:

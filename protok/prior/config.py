@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protok.common.settings import OptimSettings, RecipeError, ValidSettings, at_least_one, read_settings
+from protok.common.settings import (
+    OptimSettings,
+    RecipeError,
+    ValidSettings,
+    at_least_one,
+    heads_divide,
+    read_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -29,10 +36,9 @@ class PriorConfig:
         if self.architecture not in ("llama", "gpt2"):
             raise RecipeError(f"architecture {self.architecture!r} is not one of llama, gpt2")
         at_least_one(self, "layers", "width", "heads")
-        if self.width % (2 * self.heads):
-            raise RecipeError(
-                f"width {self.width} does not divide into {self.heads} heads", "heads have an even width"
-            )
+        heads_divide(self.width, self.heads)
+        if not 0 <= self.dropout < 1:
+            raise RecipeError(f"dropout {self.dropout} is not in 0..1")
 
 
 @dataclass(frozen=True)

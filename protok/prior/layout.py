@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from protok.errors import CodebookMismatch, FormatError
+from protok.tokens.tokens import LONGEST
 from protok.tokens.vocabulary import BOS, BREAK, EOS, MASK, SPECIALS, UNK
 
 #: Lengths that share a label of the condition ``length``.
@@ -88,6 +89,25 @@ class Layout:
     def context(self) -> int:
         """Positions that a model needs."""
         return (math.prod(self.grid) if self.grid else self.longest) + 3
+
+    def check_sizes(self) -> None:
+        """Raise a FormatError for a layout from a file whose parts do not fit together."""
+        numbers = (self.size, self.longest, *self.grid, *self.pixels, *self.lengths)
+        texts, grid = (self.order, self.condition, *self.labels), self.grid
+        sound = all(type(n) is int and n > 0 for n in numbers) and all(isinstance(t, str) for t in texts)
+        if sound and grid:
+            sound = len(grid) == len(self.pixels) == 3
+            sound = sound and grid[:2] == tuple(-(-side // self.pixels[2]) for side in self.pixels[:2])
+        known = {
+            "none": True,
+            "class": bool(self.labels),
+            "length": len(self.labels) * STRIDE >= self.longest,
+            "sequence": OTHER in self.labels,
+        }
+        if not (sound and known.get(self.condition) and self.order in ("level", "place")):
+            raise FormatError("the parts of the layout do not fit together")
+        if self.context > LONGEST:
+            raise FormatError(f"rows of {self.context} codes", f"there are at most {LONGEST}")
 
     def row(self, codes: np.ndarray, condition: str | int | None = None) -> Row:
         """A record as the model reads it.

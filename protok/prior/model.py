@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protok.common.checkpoint import DeviceMixin, load_weights, read_model, save_model
+from protok.common.checkpoint import DeviceMixin, load_network, read_model, save_model
 from protok.common.extras import extra_module
 from protok.common.settings import from_dict
 from protok.prior.config import PriorConfig
@@ -86,11 +86,20 @@ class Prior(DeviceMixin):
         Shape of the transformer, and its vocabulary.
     provenance
         What is known of the weights' origin; kept in the saved configuration.
+    network
+        What `build_network` has made of them, with other weights.
     """
 
-    def __init__(self, config: PriorConfig, layout: Layout, *, provenance: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        config: PriorConfig,
+        layout: Layout,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        network: nn.Module | None = None,
+    ):
         self.config, self.layout = config, layout
-        self.network = build_network(config, layout).eval()
+        self.network = network or build_network(config, layout).eval()
         self.provenance = dict(provenance or {})
 
     def __repr__(self) -> str:
@@ -151,9 +160,9 @@ class Prior(DeviceMixin):
         def parse(saved: dict[str, Any], _: Any) -> tuple[PriorConfig, Layout, Any]:
             config = from_dict(PriorConfig, saved["model"], str(folder))
             layout = from_dict(Layout, saved["layout"], str(folder))
+            layout.check_sizes()
             return config, layout, saved.get("provenance")
 
         (config, layout, provenance), state = read_model(folder, "a prior", parse, KIND)
-        prior = cls(config, layout, provenance=provenance)
-        load_weights(prior.network, state, folder, exclude=TIED)
-        return prior
+        network = load_network(lambda: build_network(config, layout), state, folder, exclude=TIED)
+        return cls(config, layout, provenance=provenance, network=network)

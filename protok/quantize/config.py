@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from protok.quantize.base import Quantizer
 
 
+#: Numbers in the vectors of all codes: some kinds compute them, so that no weight is for them.
+MOST = 1 << 26
+
+
 @dataclass(frozen=True)
 class QuantizerConfig:
     """The codebook and its curriculum (see `protok.quantize`).
@@ -55,7 +59,7 @@ def build_quantizer(
     Raises
     ------
     ValueError
-        If the kind, or a setting of it, is unknown.
+        If the kind, or a setting of it, is unknown, or there would be no codes or too many.
     """
     from protok.quantize.curriculum import Schedule
     from protok.quantize.lattice import FSQ, LFQ, fsq_levels
@@ -65,6 +69,8 @@ def build_quantizer(
 
     if kind == "none":
         return None
+    if min(size, dim) < 1 or size * dim > MOST:
+        raise ValueError(f"{size} codes of {dim} dimensions are not 1 to {MOST:,} numbers")
     config = QuantizerConfig(kind, size, dim, **settings)
     if config.update not in ("ema", "gradient"):
         raise ValueError(f"update {config.update!r} is not one of ema, gradient")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protok.common.checkpoint import TRANSIENT, DeviceMixin, find_model, load_weights, read_model, save_model
+from protok.common.checkpoint import TRANSIENT, DeviceMixin, find_model, load_network, read_model, save_model
 from protok.common.grouping import packed
 from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
@@ -28,7 +28,7 @@ from protok.structure.geometry import residue_atoms
 from protok.structure.io.interop import as_backbone
 from protok.tokenizers.alphabets import ALPHABETS
 from protok.tokenizers.native import COMPUTE, NativeEncoder
-from protok.tokens.tokens import LARGEST, Tokens
+from protok.tokens.tokens import Tokens
 
 #: Residues that are encoded at once; small batches suit a CPU's caches, large ones a GPU.
 RESIDUES, GPU_RESIDUES = 1024, 2**15
@@ -367,31 +367,12 @@ class StructureTokenizer(DeviceMixin):
             name = download(str(name))
         folder = find_model(name, others=list(ALPHABETS))
 
-        def parse(document: dict[str, Any], state: dict[str, Tensor]) -> tuple[Network, Any]:
-            config = from_dict(ModelConfig, document["model"], str(folder))
-            _check_shape(config, state)
-            return Network(config), document.get("provenance")
+        def parse(document: dict[str, Any], _: Any) -> tuple[ModelConfig, Any]:
+            return from_dict(ModelConfig, document["model"], str(folder)), document.get("provenance")
 
-        (network, provenance), state = read_model(folder, "a protok model", parse)
-        load_weights(network, state, folder)
+        (config, provenance), state = read_model(folder, "a protok model", parse)
+        network = load_network(lambda: Network(config), state, folder)
         return cls(network, provenance=provenance, compute=compute)
-
-
-def _check_shape(config: ModelConfig, state: Mapping[str, Tensor]) -> None:
-    """Refuse a configuration that would build a network far larger than its weights."""
-    held = sum(value.numel() for value in state.values())
-    encoder, quantizer, decoder = config.encoder, config.quantizer, config.decoder
-    for key, value, most in (
-        ("layers", max(encoder.layers, decoder.layers), len(state)),
-        ("hidden", encoder.hidden**2, held),
-        ("width", decoder.width**2, held),
-        ("pair", decoder.pair, held),
-        ("dim", quantizer.dim, held),
-        ("neighbours", encoder.neighbours, 1024),
-        ("size", quantizer.size, LARGEST),
-    ):
-        if value > most:
-            raise ValueError(f"{key} is larger than what the weights hold")
 
 
 def _by_chain(like: Backbone | Tokens, present: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:

@@ -2,8 +2,10 @@
 
 ``native.cpp`` lies beside this module and is compiled by the machine's own C++ compiler on first
 use, which takes seconds; the library is kept for the next process (in the folder that the
-variable ``PROTOK_CACHE`` names, else in the user's cache). What torch multiplies fast stays with
-torch. One thread computes, whatever torch is set to.
+variable ``PROTOK_CACHE`` names, else in the user's cache), in a file whose name holds a digest of
+its bytes: what is not as it was written is made anew. A folder that others may write to is refused,
+since whatever library lies there runs as the user. What torch multiplies fast stays with torch.
+One thread computes, whatever torch is set to.
 
 Latents differ from torch's in the last digits. Codes do not, so only codes are computed so:
 embeddings and states are the same whether there is a compiler or not.
@@ -11,13 +13,17 @@ embeddings and states are the same whether there is a compiler or not.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protok.common.files import atomic_path
+from protok.common.files import atomic
 from protok.errors import ProtokError, Unsupported
 from protok.model.encoder import Encoder, Message
 from protok.model.features import EDGE, Batch, node_features
@@ -69,19 +75,48 @@ def library() -> ctypes.CDLL:
     tool, source = compiler(), SOURCE.read_bytes()
     key = hashlib.sha256(repr((source, FLAGS, tool, _processor())).encode()).hexdigest()[:16]
     base = os.environ.get("PROTOK_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "protok")
-    path = Path(base, f"native-{key}.so")
+    folder = Path(base)
     try:
-        path = path.expanduser()
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _build(tool, path)
+        folder = folder.expanduser()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not _mine(folder):
+            raise ProtokError(
+                "others may write to the folder of the compiled encoder, or it is another user's",
+                f"chmod go-w it, let PROTOK_CACHE name a folder of your own, or {REMEDY}",
+                file=str(folder),
+            )
+        for path in sorted(folder.glob(f"native-{key}-*.so")):
+            if not (path.is_file() and _mine(path) and path.name == _name(key, path.read_bytes())):
+                path.unlink(missing_ok=True)
+                continue
+            # One that loads on another machine with this home need not load on this one.
+            with contextlib.suppress(OSError):
+                return ctypes.CDLL(str(path))
+        content = _compiled(tool)
+        path = folder / _name(key, content)
+        with atomic(path, "wb") as handle:
+            os.chmod(handle.name, 0o700)  # whatever others may do with new files
+            handle.write(content)
         return ctypes.CDLL(str(path))
     except (OSError, RuntimeError) as error:
         raise ProtokError(
             f"cannot keep or load the compiled encoder ({error})",
             f"let PROTOK_CACHE name a folder that can be written, or {REMEDY}",
-            file=str(path),
+            file=str(folder),
         ) from error
+
+
+def _name(key: str, content: bytes) -> str:
+    """Of a library with these bytes."""
+    return f"native-{key}-{hashlib.sha256(content).hexdigest()}.so"
+
+
+def _mine(path: Path) -> bool:
+    """Whether this user, or the system's, alone decides what a path holds."""
+    if sys.platform == "win32":  # folders of a user are closed to others
+        return True
+    held = path.stat()
+    return held.st_uid in (0, os.getuid()) and not held.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _processor() -> str:
@@ -94,9 +129,10 @@ def _processor() -> str:
     return f"{platform.system()} {platform.machine()} {flags}"
 
 
-def _build(tool: str, path: Path) -> None:
-    """Compile; the file appears whole, as several processes may do this at once."""
-    with atomic_path(path) as draft:
+def _compiled(tool: str) -> bytes:
+    """The library that a compiler makes."""
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder, "native.so")
         for extra in (("-march=native",), ()):  # not every compiler knows it
             command = [tool, *FLAGS, *extra, "-o", str(draft), str(SOURCE)]
             try:
@@ -106,7 +142,7 @@ def _build(tool: str, path: Path) -> None:
             except OSError as error:
                 raise ProtokError(f"{tool} does not run ({error})", f"set CXX, or {REMEDY}") from error
             if done.returncode == 0:
-                return
+                return draft.read_bytes()
         message = (done.stderr.strip().splitlines() or ["no message"])[0]
         raise ProtokError(f"{tool} cannot compile the encoder ({message})", f"set CXX, or {REMEDY}")
 

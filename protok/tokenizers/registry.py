@@ -9,14 +9,11 @@ from protok.errors import Unsupported
 from protok.tokenizers.protocol import Tokenizer
 
 
-def is_shipped(name: str) -> bool:
-    """Whether protok brings a tokenizer of this name.
-
-    What a file names is looked up here first, so that no name inside a file becomes a path.
-    """
+def named_in(codebook: str, file: str | Path = "") -> str:
+    """The tokenizer that a file names, as `protok.common.checkpoint.named_in`, of alphabets too."""
     from protok.tokenizers.alphabets import ALPHABETS
 
-    return name in ALPHABETS or name in checkpoint.shipped()
+    return checkpoint.named_in(codebook, others=[*ALPHABETS], file=file)
 
 
 def load(name: str | Path, *, compute: str = "auto") -> Tokenizer:
@@ -26,7 +23,8 @@ def load(name: str | Path, *, compute: str = "auto") -> Tokenizer:
     ----------
     name
         A model that protok ships (``protok-512``), an alphabet (``3di``,
-        ``protein-blocks``), a folder with ``config.json`` and ``model.safetensors``, or
+        ``protein-blocks``), a folder with ``config.json`` and ``model.safetensors`` (a path, or
+        text with a separator, as in ``./mine``), or
         ``hf:owner/name`` or ``hf:owner/name@revision`` for a model of the Hugging Face Hub,
         which is downloaded (`protok.common.hub`). Nothing is ever downloaded without ``hf:``.
     compute

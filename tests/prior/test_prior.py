@@ -378,6 +378,43 @@ print(*[m for m in mine if m.startswith(("protok.prior.proteins", "protok.prior.
     assert done.stdout.split() == []
 
 
+@pytest.mark.parametrize("damage", ["empty", "half", "changed"])
+def test_a_damaged_checkpoint_costs_some_steps_and_no_more(wheels, tmp_path, monkeypatch, damage):
+    """A run that was killed, and whose newest checkpoint is damaged, ends as if nothing had happened."""
+    from protok.common import callbacks
+
+    plan = {**TINY, "valid.every": 4}
+    expected = Prior.from_pretrained(train.run(tokens=wheels, out=tmp_path / "whole", overrides=plan))
+    save = callbacks.AtomicCheckpoints.save_checkpoint
+
+    def killed(self, checkpoint, path, storage_options=None):
+        save(self, checkpoint, path, storage_options)
+        if checkpoint["global_step"] == 8:
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(callbacks.AtomicCheckpoints, "save_checkpoint", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        train.run(tokens=wheels, out=tmp_path / "run", overrides=plan)
+    monkeypatch.undo()
+    last, previous = (tmp_path / "run" / "checkpoints" / n for n in (callbacks.LAST, callbacks.PREVIOUS))
+    good = last.read_bytes()
+    changed = bytearray(good)
+    changed[len(good) // 2] ^= 255
+    last.write_bytes({"empty": b"", "half": good[: len(good) // 2], "changed": bytes(changed)}[damage])
+    before = torch.load(previous, weights_only=True)["global_step"]
+    assert before < 8
+
+    def looks(self, checkpoint, path, storage_options=None):
+        assert not last.exists() or callbacks.read_checkpoint(last, "") is not None, "damage is not kept"
+        save(self, checkpoint, path, storage_options)
+
+    monkeypatch.setattr(callbacks.AtomicCheckpoints, "save_checkpoint", looks)
+    with pytest.warns(callbacks.CheckpointWarning, match="last.ckpt cannot be read.*checkpoint before it"):
+        model = train.run(tokens=wheels, out=tmp_path / "run", overrides=plan, resume=True)
+    for key, value in Prior.from_pretrained(model).network.state_dict().items():
+        assert torch.equal(value, expected.network.state_dict()[key]), key
+
+
 def test_no_mirror_image_of_a_training_image_is_held_out(tmp_path):
     rng = np.random.default_rng(0)
     # The last has its mirror image only, and one is a file of the name of another's.

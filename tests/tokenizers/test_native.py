@@ -1,5 +1,6 @@
 """The compiled encoder gives the same codes, or torch does; large inputs in little memory."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -207,6 +208,68 @@ def test_the_library_is_kept(compiled, elsewhere):
     native.library.cache_clear()
     native.library()
     assert kept.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "damage", ["half", *(pytest.param(d, marks=pytest.mark.slow) for d in ("empty", "foreign", "changed"))]
+)
+def test_a_damaged_library_is_made_anew(compiled, elsewhere, examples, damage):
+    """In a process of its own: a library that is cut short ends it when it is called."""
+    file = examples / "7w89.A.pdb"
+    expected = small(False).encode(protok.read(file)).ids
+    native.library()
+    (kept,) = elsewhere.iterdir()
+    good = kept.read_bytes()
+    other = good[:-1] + bytes([good[-1] ^ 1])
+    bad = {"empty": b"", "half": good[: len(good) // 2], "foreign": b"MZ" + bytes(5000), "changed": other}
+    # Never in place: this process has it in use.
+    kept.unlink()
+    kept.write_bytes(bad[damage])
+    kept.chmod(0o700)
+    script = (
+        "import sys, protok; from tests.helpers.models import small; "
+        "print(*small(False, 'native').encode(protok.read(sys.argv[1])).ids)"
+    )
+    command = [sys.executable, "-c", script, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(i) for i in expected]
+    (kept,) = elsewhere.iterdir()
+    assert kept.name == native._name(kept.name.split("-")[1], kept.read_bytes())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders of a user are closed to others")
+def test_a_cache_that_others_may_write_is_refused(compiled, elsewhere):
+    native.library()
+    native.library.cache_clear()
+    for mode in (0o777, 0o770, 0o1777, 0o722):
+        elsewhere.chmod(mode)
+        with pytest.raises(ProtokError, match="others may write to the folder.*chmod go-w"):
+            small(False, "native")
+        assert small(False, "auto").compute == "torch"
+    elsewhere.chmod(0o755)
+    assert small(False, "native").compute == "native"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders of a user are closed to others")
+def test_a_library_that_others_may_change_is_not_loaded(compiled, elsewhere, monkeypatch):
+    """One was planted while the folder was open, under a name that fits its bytes."""
+    native.library()
+    (kept,) = elsewhere.iterdir()
+    native.library.cache_clear()
+    planted = kept.with_name(native._name(kept.name.split("-")[1], b"planted"))
+    kept.unlink()
+    planted.write_bytes(b"planted")
+    planted.chmod(0o666)
+    native.library()
+    assert [path.name for path in elsewhere.iterdir()] == [kept.name]
+    assert kept.stat().st_mode & 0o777 == 0o700
+    native.library.cache_clear()
+    # Of another user, in a folder of this one: only the system's user and this one are trusted.
+    if os.getuid() == 0:
+        os.chown(elsewhere, 12345, -1)
+        with pytest.raises(ProtokError, match="another user's"):
+            native.library()
 
 
 def test_widths_that_do_not_fit_are_refused():

@@ -164,6 +164,23 @@ def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path):
         callbacks.latest(tmp_path)
 
 
+def test_checkpoints_with_other_bytes_or_other_content_are_damaged(tmp_path):
+    writer, path = AtomicCheckpoints(), tmp_path / LAST
+    for step in (1, 2):
+        writer.save_checkpoint({"global_step": step, "weights": torch.randn(5000)}, path)
+    good = path.read_bytes()
+    changed = bytearray(good)
+    changed[len(good) // 2] ^= 255  # of a weight, past which torch reads
+    for content in (bytes(changed), b"", bytes(len(good)), b"junk\n" * 100, good[: len(good) // 3], None, 3):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content if content is None else {"weights": torch.zeros(3)}, path)
+        with pytest.warns(callbacks.CheckpointWarning, match="last.ckpt cannot be read"):
+            used, state = callbacks.latest(tmp_path)
+        assert (used.name, state["global_step"]) == (PREVIOUS, 1)
+
+
 def test_metrics_are_a_table_that_grows(tmp_path):
     path = tmp_path / "m.csv"
     metrics = MetricsFile(path)
