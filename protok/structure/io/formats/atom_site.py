@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from protok.errors import ChainNotFound, CorruptFile, NoProtein
+from protok.structure.backbone import WIDEST_ICODE
 from protok.structure.io.formats.numbers import floats
 from protok.structure.io.formats.residues import WATER
-from protok.structure.io.formats.table import UNREADABLE, Table
+from protok.structure.io.formats.table import UNREADABLE, Table, check_width
 
 Column = Callable[[str, np.ndarray | None], np.ndarray | None]
 """Gives the values of one item (lower-case tag) in the rows asked for, None if
@@ -196,6 +197,7 @@ def _table(part: dict[str, np.ndarray], labels: bool) -> Table:
         raise CorruptFile("lacks residue names or chains in _atom_site", "write it with both")
     if icode is None:
         icode = np.zeros(count, "S8")
+    check_width(icode.dtype.itemsize, "insertion code", WIDEST_ICODE)
 
     placed = seq != UNREADABLE
     if not _WATER.isdisjoint(np.where(placed, name, b"").tolist()):
