@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from protok.common.arrays import read_arrays
 from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, ProtokError, Unsupported
 from protok.tokenizers.protocol import HasCodeVectors, Tokenizer
@@ -89,12 +90,12 @@ class Matrix:
             If it is no such file.
         """
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as held:
-                first, further = map(int, held["gap"])
-                return cls(held["scores"], (first, further), str(held["codebook"]), str(held["origin"]))
+            held = read_arrays(path, ("scores", "gap", "codebook", "origin"))
+            first, further = map(int, held["gap"])
+            return cls(held["scores"], (first, further), str(held["codebook"]), str(held["origin"]))
         except FileNotFoundError:
             raise
-        except Exception as error:  # zipfile and numpy raise a dozen kinds on damaged bytes
+        except Exception as error:  # numpy raises a dozen kinds on damaged bytes
             raise CorruptFile(
                 f"not a substitution matrix ({error})", "make one with `protok matrix`", file=path
             ) from error

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from protok.common.arrays import array_names, read_arrays
 from protok.common.grouping import numbered
 from protok.errors import FormatError
 from protok.image.pixels import SUFFIXES, as_pixels, middle, pillow, read_pixels
@@ -141,8 +143,8 @@ def has_part(path: str | Path, part: str) -> bool:
     if path.is_dir():
         return any((path / name).is_dir() for name in PARTS[part])
     if path.suffix == ".npz" and path.exists():
-        with np.load(path) as held:
-            return f"{part}_bytes" in held
+        with suppress(*DAMAGE):  # who opens it says what is wrong
+            return f"{part}_bytes" in array_names(path)
     return False
 
 
@@ -173,21 +175,24 @@ def _images_in(path: Path) -> list[Path]:
 
 def _npz(path: Path, part: str) -> Pictures:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            if f"{part}_bytes" in held:
-                raw, ends = held[f"{part}_bytes"].tobytes(), held[f"{part}_off"]
-                source: list[Any] = [raw[a:b] for a, b in itertools.pairwise(ends)]
-                labels = held.get(f"{part}_y", np.full(len(source), -1))
-                classes = held.get("wnids", np.array([], str))
-            elif "x" in held:
-                source = list(held["x"])
-                labels, classes = np.full(len(source), -1), np.array([], str)
-            else:
-                raise FormatError(
-                    f"holds {', '.join(held) or 'nothing'}, no images",
-                    f"give x (n, h, w, 3), or {part}_bytes and {part}_off",
-                    file=str(path),
-                )
+        names = array_names(path)
+        own = [f"{part}_bytes", f"{part}_off", f"{part}_y", "wnids"]
+        held = read_arrays(path, own if own[0] in names else ["x"])
+        if own[0] in names:
+            raw, ends = held[own[0]].tobytes(), held[own[1]]
+            if np.any(np.diff(ends) < 0):
+                raise ValueError(f"{own[1]} goes back: images would lie over each other")
+            source: list[Any] = [raw[a:b] for a, b in itertools.pairwise(ends)]
+        elif held:
+            source = list(held["x"])
+        else:
+            raise FormatError(
+                f"holds {', '.join(sorted(names)) or 'nothing'}, no images",
+                f"give x (n, h, w, 3), or {part}_bytes and {part}_off",
+                file=str(path),
+            )
+        labels = held.get(own[2], np.full(len(source), -1))
+        classes = held.get("wnids", np.array([], str))
     except DAMAGE as error:
         if isinstance(error, FormatError):
             raise

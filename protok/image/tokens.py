@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from protok.common.arrays import read_arrays
 from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError
 
 #: Ends the name of a mirror image.
 MIRRORED = "-mirrored"
-#: What numpy raises for damaged .npz files.
-DAMAGE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
+_COLUMNS = ("name", "codebook", "size", "factor", "shape", "levels")
+#: What damaged .npz files raise.
+DAMAGE = (OSError, KeyError, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +135,9 @@ def load_codes(path: str | Path) -> list[ImageTokens]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            if str(held["format"]) != "protok-image-codes-1":
-                raise KeyError("format")
-            table = {key: held[key] for key in held.files}
+        table = read_arrays(path, ("format", *_COLUMNS, "ids"))
+        if str(table["format"]) != "protok-image-codes-1":
+            raise KeyError("format")
     except FileNotFoundError as error:
         raise FormatError("no such file", "check the path", file=str(path)) from error
     except DAMAGE as error:
@@ -155,7 +154,7 @@ def _split(table: dict[str, np.ndarray], where: str) -> list[ImageTokens]:
         for key in ("size", "factor", "shape", "levels"):
             if table[key].dtype.kind not in "iu":
                 raise ValueError(f"{key} is of type {table[key].dtype}, not whole numbers")
-        columns = [table[k] for k in ("name", "codebook", "size", "factor", "shape", "levels")]
+        columns = [table[k] for k in _COLUMNS]
         for name, codebook, size, factor, (h, w), levels in zip(*columns, strict=True):
             shape = (-(-int(h) // int(factor)), -(-int(w) // int(factor)))
             shape += (int(levels),) if levels else ()

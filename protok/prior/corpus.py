@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from protok.common.arrays import read_arrays
 from protok.errors import FormatError
 from protok.prior.config import PriorDataConfig
 from protok.prior.layout import OTHER, STRIDE, Layout, Row
@@ -150,8 +151,8 @@ def read_corpus(path: str | Path, longest: int | None = None) -> Corpus:
 def _holds_images(path: Path) -> bool:
     from protok.image.tokens import DAMAGE
 
-    with suppress(*DAMAGE), path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-        return str(held["format"]).startswith("protok-image-codes")
+    with suppress(*DAMAGE):
+        return str(read_arrays(path, ["format"])["format"]).startswith("protok-image-codes")
     return False
 
 

@@ -17,6 +17,9 @@ AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 #: Å from C to the next N (1.33 in a peptide bond) beyond which a chain is broken. It is wide, as
 #: poor models and decoded chains stretch bonds that are meant to be there.
 BOND_LIMIT = 2.5
+#: Most characters of a chain id, a residue name or a number that a file may hold, and of an insertion
+#: code: arrays are as wide for every residue as for the longest. Those of the PDB have 5, and 1.
+WIDEST, WIDEST_ICODE = 64, 8
 #: Å below which two such atoms cannot but be bonded: where a bond is what is to be shown, as of a
 #: residue that a file lists outside the polymer, or of the geometry of a sampled chain.
 SURE_BOND = 2.0

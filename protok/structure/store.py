@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protok.common.arrays import allowed, rows_at_once
 from protok.common.files import atomic, lock, write_errors
 from protok.errors import FormatError, NoProtein, ProtokError
 from protok.structure.backbone import Backbone
@@ -86,17 +87,20 @@ def read_store(path: str | Path, *, manifest: str | Path | None = None) -> Store
 
     path = Path(path)
     try:
-        table = pq.read_table(path, columns=["id", "seq", "xyz"])
+        rows_at_once(pq.read_metadata(path), path)
+        # Texts that repeat are held once until they are measured.
+        table = pq.read_table(path, columns=["id", "seq", "xyz"], read_dictionary=["id", "seq"])
+        ids, sequence = (_texts(table[key], allowed(path.stat().st_size)) for key in ("id", "seq"))
+        xyz = table["xyz"].combine_chunks().flatten().to_numpy().astype(np.int16).reshape(-1, 4, 3)
+        start = np.concatenate([[0], np.cumsum([len(s) for s in sequence])]).astype(np.int64)
+    except ProtokError:
+        raise
     except Exception as error:
         raise FormatError(
             f"not a structure store ({error})",
             "build one with protok train --structures FOLDER",
             file=str(path),
         ) from error
-    ids = table["id"].to_pylist()
-    sequence = table["seq"].to_pylist()
-    xyz = table["xyz"].combine_chunks().flatten().to_numpy().astype(np.int16).reshape(-1, 4, 3)
-    start = np.concatenate([[0], np.cumsum([len(s) for s in sequence])]).astype(np.int64)
     if start[-1] != len(xyz):
         raise FormatError(
             f"{len(xyz)} residues of coordinates for {start[-1]} of sequence",
@@ -115,6 +119,16 @@ def read_store(path: str | Path, *, manifest: str | Path | None = None) -> Store
         weight = np.array([1.0 / size[c] for c in cluster])
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Store(ids, xyz, start, sequence, weight / weight.sum(), digest, cluster)
+
+
+def _texts(column, most: int) -> list[str]:
+    """Texts of an Arrow column of dictionaries, if they take no more than so many bytes."""
+    from pyarrow.compute import call_function
+
+    sizes = (call_function("binary_length", [part.dictionary]).take(part.indices) for part in column.chunks)
+    if sum(call_function("sum", [size]).as_py() or 0 for size in sizes) > most:
+        raise ValueError(f"a text that repeats unpacks to more than {most} bytes")
+    return column.to_pylist()
 
 
 def write_store(backbones: Iterable[Backbone], path: str | Path) -> int:

@@ -86,6 +86,8 @@ def _parse_fasta(header: str, body: str, path: str) -> Tokens:
         if alphabet and size <= 26:
             codes = {letter: code for code, letter in enumerate(alphabet)} | {"-": -1}
             ids = [codes[letter] for letter in body]
+        elif body.count(",") >= LONGEST:
+            raise ValueError(f"more than {LONGEST} tokens")
         else:
             ids = [-1 if word == "-" else _code(word) for word in body.split(",") if body]
         numbers, icodes = _unpack_numbers(fields.get("index", f"1:{len(ids)}"), len(ids))
@@ -109,7 +111,7 @@ def _parse_fasta(header: str, body: str, path: str) -> Tokens:
 
 def _code(word: str) -> int:
     if not word.isdecimal():
-        raise ValueError(f"{word!r} is no token")
+        raise ValueError(f"{word[:99]!r} is no token")
     return int(word)
 
 
@@ -137,10 +139,11 @@ def _unpack_numbers(text: str, n: int) -> tuple[list[int], list[str]]:
     for run in text.split(",") if n else []:
         match = re.fullmatch(r"(-?\d+)(?::(-?\d+))?([^:]*)", run)
         if match is None:
-            raise ValueError(f"{run!r} is no range of residue numbers")
+            raise ValueError(f"{run[:99]!r} is no range of residue numbers")
         first, last = int(match[1]), int(match[2] or match[1])
-        if not 0 <= last - first < n:
-            raise ValueError(f"range {run} does not fit {n} tokens")
+        # Each run may claim all the tokens, and there may be a million runs.
+        if not 0 <= last - first < n - len(numbers):
+            raise ValueError(f"range {run[:99]} does not fit {n} tokens")
         numbers.extend(range(first, last + 1))
         icodes.extend([unquote(match[3])] * (last + 1 - first))
     if len(numbers) != n:

@@ -8,13 +8,16 @@ file is refused with an error that names file and chain.
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+from protok.common.arrays import allowed
 from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, TruncatedFile
+from protok.structure.io.sources.content import bomb
 from protok.tokens import csv, fasta, npz
 from protok.tokens.parquet import read_parquet, write_parquet
 from protok.tokens.tokens import Tokens
@@ -79,7 +82,7 @@ def scan(path: str | Path) -> Iterator[Tokens]:
         return
     (_, read), packed = _format(path)
     again = "the file was damaged on its way: write or copy it again"
-    with (gzip.open if packed else open)(path, "rb") as handle:
+    with (_Unpacked if packed else open)(path, "rb") as handle:
         try:
             head = handle.read(1)
             handle.seek(0)
@@ -92,6 +95,17 @@ def scan(path: str | Path) -> Iterator[Tokens]:
             raise CorruptFile(f"the compressed data is damaged ({error})", again, file=str(path)) from error
         except UnicodeDecodeError as error:
             raise CorruptFile("the text is not UTF-8", again, file=str(path)) from error
+
+
+class _Unpacked(gzip.GzipFile):
+    """A compressed text that is given up when it unpacks to more than its size allows."""
+
+    def read1(self, size: int = -1) -> bytes:
+        data = super().read1(size)
+        packed = os.stat(self.name).st_size
+        if self.tell() > allowed(packed):
+            raise bomb(packed, self.tell())
+        return data
 
 
 def _format(path: str | Path) -> tuple[tuple[Callable, Callable], bool]:

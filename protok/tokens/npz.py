@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
 
+from protok.common.arrays import read_arrays
 from protok.errors import CorruptFile
 from protok.tokens.tokens import AGAIN, Tokens, check_ends, record
 
-#: Bytes that an npz file may unpack to; the other formats are read chain by chain.
-UNPACKED = 4 << 30
 # Arrays with an entry a residue, and with one a chain: the kind of each.
 RESIDUES = {"ids": "i", "index": "i", "sequence": "S", "icode": "U"}
 CHAINS = {"length": "i", "name": "U", "chain": "U", "codebook": "U", "size": "i", "alphabet": "U"}
@@ -37,14 +35,8 @@ def read_npz(handle, path: str) -> Iterator[Tokens]:
     check_ends(handle, path, "npz", b"PK", lambda tail: b"PK\x05\x06" in tail)
     kinds = CHAINS | RESIDUES
     try:
-        with zipfile.ZipFile(handle) as members:
-            size = sum(member.file_size for member in members.infolist())
-        if size > UNPACKED:
-            raise ValueError(f"it unpacks to {size} bytes")
-        handle.seek(0)
-        with np.load(handle, allow_pickle=False) as stored:
-            columns = {key: np.asarray(stored[key]) for key in kinds if key in stored}
-    except Exception as error:  # zipfile and numpy raise a dozen kinds on damaged bytes
+        columns = read_arrays(handle, kinds)
+    except Exception as error:  # numpy raises a dozen kinds on damaged bytes
         raise CorruptFile(f"npz cannot be read ({error})", AGAIN, file=path) from error
     for key, kind in kinds.items():
         if key not in columns:

@@ -9,8 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from protok.common.arrays import rows_at_once
 from protok.errors import CorruptFile
-from protok.tokens.tokens import Tokens, check_ends, record
+from protok.tokens.tokens import AGAIN, WIDEST_ICODE, Tokens, check_ends, record
 
 
 class ParquetWriter(AbstractContextManager):
@@ -112,14 +113,31 @@ def read_parquet(handle, path: str) -> Iterator[Tokens]:
     check_ends(handle, path, "Parquet", b"PAR1", lambda tail: tail.endswith(b"PAR1"))
     schema = token_schema()
     try:
-        table = pq.ParquetFile(handle, page_checksum_verification=True)
+        metadata = pq.ParquetFile(handle).metadata
+        rows = rows_at_once(metadata, path)
+        # An insertion code that repeats is one in the file, and so in memory until it is measured.
+        leaves = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+        codes = [leaf for leaf in leaves if leaf.startswith("icode.")]
+        table = pq.ParquetFile(
+            handle, metadata=metadata, read_dictionary=codes, page_checksum_verification=True
+        )
         missing = [key for key in schema.names if key not in table.schema_arrow.names]
         if missing:
             raise CorruptFile(f"has no column {missing[0]!r}", "write it with protok", file=path)
-        for batch in table.iter_batches(1024, columns=schema.names):
+        batches = (
+            batch
+            for group in range(metadata.num_row_groups)  # each has a dictionary of its own
+            for batch in table.iter_batches(rows, row_groups=[group], columns=schema.names)
+        )
+        for batch in batches:
             columns = {}
             for column in schema:
-                values = batch.column(column.name).cast(column.type)
+                values = batch.column(column.name)
+                if column.name == "icode" and _longest(values) > 4 * WIDEST_ICODE:
+                    raise CorruptFile(
+                        f"an insertion code of more than {WIDEST_ICODE} characters", AGAIN, file=path
+                    )
+                values = values.cast(column.type)
                 if values.null_count or (pa.types.is_list(column.type) and values.flatten().null_count):
                     raise CorruptFile(
                         f"column {column.name!r} has empty cells", "-1 is a missing token", file=path
@@ -130,6 +148,18 @@ def read_parquet(handle, path: str) -> Iterator[Tokens]:
                 yield record(path, ids=fields.pop("tokens"), **fields)
     except (pa.ArrowException, OSError) as error:
         raise CorruptFile(f"Parquet cannot read it ({error})", "write the file again", file=path) from error
+
+
+def _longest(lists) -> int:
+    """Bytes of the longest text in an Arrow column of lists."""
+    import pyarrow as pa
+    from pyarrow.compute import call_function
+
+    texts = lists.values if isinstance(lists, pa.ListArray | pa.LargeListArray) else lists
+    texts = texts.dictionary if isinstance(texts, pa.DictionaryArray) else texts
+    if not isinstance(texts, pa.StringArray | pa.LargeStringArray):
+        return 0  # refused where it is cast
+    return max((size or 0 for size in call_function("binary_length", [texts]).to_pylist()), default=0)
 
 
 def _cells(values) -> list:

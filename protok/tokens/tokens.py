@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from protok.errors import CorruptFile, FormatError, TruncatedFile, Unsupported
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import WIDEST, WIDEST_ICODE, Backbone
 
 #: Most codes of a codebook, and most residues of a chain, that a file may claim: what it says is
-#: believed before there is memory for it.
-LARGEST, LONGEST = 1 << 24, 1 << 22
+#: believed before there is memory for it. The longest protein that is known has 45,212.
+LARGEST, LONGEST = 1 << 24, 1 << 20
 #: What to do about a damaged file.
 AGAIN = "write or copy the file again"
 
@@ -52,7 +52,8 @@ class Tokens:
         if ids.size and ids.dtype.kind not in "iu":
             raise ValueError(f"token ids must be integers, not {ids.dtype}")
         for key, kind in (("ids", None), ("chain", str), ("index", np.int32), ("icode", str)):
-            value = np.asarray(getattr(self, key), dtype=kind)
+            value = getattr(self, key)
+            value = _words(value, key) if kind is str else np.asarray(value, dtype=kind)
             if value.shape != (n,):
                 count = len(value) if value.ndim == 1 else f"{value.shape} (not one a residue)"
                 raise ValueError(f"{count} {key} for {n} residues")
@@ -130,6 +131,16 @@ class Tokens:
             yield replace(self, sequence="".join(self.sequence[i] for i in rows), **columns)
 
 
+def _words(values, key: str) -> np.ndarray:
+    """Chain ids or insertion codes as an array, which is as wide for each as for the longest."""
+    widest = WIDEST_ICODE if key == "icode" else WIDEST
+    narrow = isinstance(values, np.ndarray) and values.dtype.kind == "U"
+    if not narrow or values.dtype.itemsize > 4 * widest:
+        if max((len(str(value)) for value in np.asarray(values, object).ravel()), default=0) > widest:
+            raise ValueError(f"an entry of {key} has more than {widest} characters")
+    return np.asarray(values, dtype=str)
+
+
 def record(path: str, name: str, chain: str, **fields) -> Tokens:
     """One chain as read from a file; what does not fit together becomes a CorruptFile."""
     try:
@@ -137,10 +148,15 @@ def record(path: str, name: str, chain: str, **fields) -> Tokens:
             raise ValueError(f"a codebook of {fields['size']} codes")
         if len(fields["sequence"]) > LONGEST:
             raise ValueError(f"a chain of {len(fields['sequence'])} residues")
-        chains = np.full(len(fields["sequence"]), chain)
+        # A path has 4,096 characters at most.
+        if len(chain) > WIDEST or max(len(name), len(fields["codebook"])) > 4096:
+            raise ValueError(f"a chain id of {len(chain)}, a name of {len(name)} characters")
+        # The same for all residues: held once.
+        chains = np.broadcast_to(np.array(chain), len(fields["sequence"]))
         return Tokens(name=name, chain=chains, **fields)
     except (ValueError, OverflowError) as error:
-        raise CorruptFile(str(error), "write the file again", file=path, chain=f"{name}_{chain}") from error
+        label = f"{name}_{chain}"[:99]
+        raise CorruptFile(str(error), "write the file again", file=path, chain=label) from error
 
 
 def check_ends(handle, path: str, what: str, head: bytes, complete) -> None:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from protok.common.arrays import read_arrays
 from protok.common.files import atomic
 from protok.common.settings import RecipeError
 from protok.structure.store import Store
@@ -88,8 +89,8 @@ def read_teacher(path: str | Path, store: Store, distill_radii: tuple[float, ...
         If it is no such file, or was written for another store.
     """
     try:
-        with np.load(path, allow_pickle=False) as held:
-            name, states, digest = str(held["name"]), held["states"], str(held["sha256"])
+        held = read_arrays(path, ("name", "states", "sha256"))
+        name, states, digest = str(held["name"]), held["states"], str(held["sha256"])
     except (OSError, KeyError, ValueError) as error:
         raise RecipeError(
             f"no states of a teacher ({error})",

@@ -338,7 +338,8 @@ def test_two_sizes_of_one_codebook_are_refused():
 
 
 def test_lines_of_gigabytes_are_refused(tmp_path, monkeypatch):
-    from protok.tokens import fasta, npz
+    from protok.common import arrays
+    from protok.tokens import fasta
 
     monkeypatch.setattr(fasta, "LINE", 1000)
     head = b">a_A codebook=toy@1 size=20\n"
@@ -351,8 +352,9 @@ def test_lines_of_gigabytes_are_refused(tmp_path, monkeypatch):
         with pytest.raises(CorruptFile, match="more than 1000 characters"):
             load(tmp_path / "t.fasta.gz")
     save(tokens(), tmp_path / "t.npz")
-    monkeypatch.setattr(npz, "UNPACKED", 100)
-    with pytest.raises(CorruptFile, match="it unpacks to"):
+    monkeypatch.setattr(arrays, "FLOOR", 100)
+    monkeypatch.setattr(arrays, "RATIO", 0)
+    with pytest.raises(CorruptFile, match="unpacks to"):
         load(tmp_path / "t.npz")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protok.common.arrays import read_arrays
 from protok.common.files import atomic
 from protok.errors import FormatError, Unsupported
 from protok.structure.backbone import Backbone
@@ -31,8 +32,7 @@ class Precomputed:
         path = Path(path)
         try:
             data = path.read_bytes()
-            with np.load(path, allow_pickle=False) as held:
-                held = dict(held)
+            held = read_arrays(path, ("lengths", "names", "embeddings", "ids", "vectors"))
             lengths = held["lengths"].astype(np.int64)
             start = np.r_[0, np.cumsum(lengths)]
             names = held["names"].astype(str).tolist()

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from protok.errors import ChainNotFound, CorruptFile, NoProtein
+from protok.structure.backbone import WIDEST_ICODE
 from protok.structure.io.formats.numbers import floats, has_underscore
 from protok.structure.io.formats.residues import WATER
-from protok.structure.io.formats.table import UNREADABLE, Table
+from protok.structure.io.formats.table import UNREADABLE, Table, check_width
 
 Column = Callable[[str, np.ndarray | None], np.ndarray | None]
 """Gives the values of one item (lower-case tag) in the rows asked for, None if
@@ -226,6 +227,7 @@ def _table(part: dict[str, np.ndarray], labels: bool) -> Table:
     number = _integers(run.get("auth_seq_id"), count)
     if icode is None:
         icode = np.zeros(count, "S8")
+    check_width(icode.dtype.itemsize, "insertion code", WIDEST_ICODE)
     if "auth_seq_id" in run:
         number, icode = _numbers(run["auth_seq_id"], number, seq, icode)
     else:

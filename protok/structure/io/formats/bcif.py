@@ -13,7 +13,7 @@ import numpy as np
 
 from protok.errors import CorruptFile, NoProtein, ProtokError, TruncatedFile
 from protok.structure.io.formats.atom_site import read_atom_site
-from protok.structure.io.formats.table import UNREADABLE, Table
+from protok.structure.io.formats.table import UNREADABLE, Table, check_width
 
 _TYPES = {1: "<i1", 2: "<i2", 3: "<i4", 4: "<u1", 5: "<u2", 6: "<u4", 32: "<f4", 33: "<f8"}
 _REMEDY = "fetch it again"
@@ -30,16 +30,20 @@ def read_bcif(data: bytes, model: int, labels: bool) -> Table:
         if category is None:
             raise NoProtein("has no _atom_site category", "give a file with coordinates")
         rows = int(category["rowCount"])
-        if rows > len(data):  # a row has three coordinates of a byte at least
+        if rows > len(data) // 3:  # a row has three coordinates of a byte at least
             raise CorruptFile(f"claims {rows} atoms in {len(data)} bytes", _REMEDY)
         columns = {column["name"].lower(): column for column in category["columns"]}
         decoded: dict[str, np.ndarray] = {}
+        allowed = 2**24 + 40 * len(data)
 
         def column(tag: str, picked: np.ndarray | None) -> np.ndarray | None:
             if tag not in columns:
                 return None
             if tag not in decoded:
                 decoded[tag] = _column(columns[tag], rows)
+                # A run of one value takes two numbers in the file, but in memory one for each row.
+                if sum(values.nbytes for values in decoded.values()) > allowed:
+                    raise CorruptFile(f"{len(data)} bytes unpack to more than {allowed}", _REMEDY)
             return decoded[tag] if picked is None else decoded[tag][picked]
 
         if not rows:
@@ -136,6 +140,8 @@ def _integer_packing(values: np.ndarray, step: dict, rows: int) -> np.ndarray:
 def _string_array(values: bytes, step: dict, rows: int) -> np.ndarray:
     which = _decode({"data": values, "encoding": step["dataEncoding"]}, rows)
     offsets = _decode({"data": step["offsets"], "encoding": step["offsetEncoding"]}, rows).tolist()
+    # Neighbours may claim the same text: they are measured before they are cut out.
+    check_width(int(np.diff(offsets).max(initial=0)), "text")
     text = step["stringData"]
     words = [text[a:b].encode() for a, b in pairwise(offsets)]
     width = max(map(len, words), default=0)

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from protok.errors import CorruptFile, NoProtein, TruncatedFile
+from protok.structure.backbone import WIDEST
 from protok.structure.io.formats.atom_site import read_atom_site
 from protok.structure.io.formats.numbers import pad_decimals, thousandths
-from protok.structure.io.formats.table import Table
+from protok.structure.io.formats.table import Table, check_width
 
 _BLOCK = 2**19  # bytes; small enough to stay in the cache
-_WIDEST = 64
 _BLANKS = np.uint64(0x2020202020202020)
 _PREFIX = b"_atom_site."
 _RESERVED = (b"data_", b"loop_", b"save_", b"stop_", b"global_")
@@ -79,7 +79,7 @@ def _read_fast(
     data: bytes, tags: list[str], first: int, last: int, model: int, labels: bool
 ) -> tuple[Table, str]:
     loss: list[int] = []
-    blocks = _blocks(data + b"\n" + b" " * _WIDEST, tags, first, last, loss)
+    blocks = _blocks(data + b"\n" + b" " * WIDEST, tags, first, last, loss)
     table = read_atom_site(blocks, model, labels)
     if data.find(b"\n" + _PREFIX, last) >= 0:
         table.notes.append("first data block read, others left out")
@@ -95,7 +95,7 @@ def _blocks(data: bytes, tags: list[str], first: int, last: int, loss: list[int]
     """Yield the rows in stretches of whole lines; tokens left over at the end go to `loss`."""
     buffer = np.frombuffer(data, np.uint8)
     columns = {tag: i for i, tag in enumerate(tags)}
-    ends_file = last >= len(data) - _WIDEST - 1
+    ends_file = last >= len(data) - WIDEST - 1
     while first < last:
         stop = data.find(b"\n", min(first + _BLOCK, last), last + 1)
         if stop < 0:
@@ -150,8 +150,7 @@ class _Block:
         length = end - begin
         width = int(length.max(initial=0))
         if width > 8:
-            if width > _WIDEST:
-                raise _Irregular
+            check_width(width, tag)
             shape = (len(self.data) - width + 1,)
             windows = np.ndarray(shape, f"V{width}", self.data, strides=(1,))
             text = windows[begin].view(np.uint8).reshape(-1, width)
@@ -200,11 +199,15 @@ def _read_slow(data: bytes, model: int, labels: bool) -> tuple[Table, str]:
             "fetch it again, or write it anew",
         )
     values = values[: rows * len(tags)]
-    columns = {tag: _array(values[i :: len(tags)]) for i, tag in enumerate(tags)}
+    places = {tag: i for i, tag in enumerate(tags)}
+    columns: dict[str, np.ndarray] = {}
 
     def column(tag: str, picked: np.ndarray | None) -> np.ndarray | None:
-        values = columns.get(tag)
-        return values if values is None or picked is None else values[picked]
+        if tag not in places:
+            return None
+        if tag not in columns:
+            columns[tag] = _array(values[places[tag] :: len(tags)], tag)
+        return columns[tag] if picked is None else columns[tag][picked]
 
     if not rows:
         raise NoProtein("has an empty _atom_site category", "give a file with coordinates")
@@ -212,8 +215,10 @@ def _read_slow(data: bytes, model: int, labels: bool) -> tuple[Table, str]:
     return table, "the last atom_site row is cut" if extra else ""
 
 
-def _array(values: list[bytes]) -> np.ndarray:
-    return np.array(values, f"S{max(8, max(map(len, values), default=0))}")
+def _array(values: list[bytes], tag: str) -> np.ndarray:
+    width = max(map(len, values), default=0)
+    check_width(width, tag)
+    return np.array(values, f"S{max(8, width)}")
 
 
 def _category(data: bytes) -> tuple[list[str], list[bytes], bool]:

@@ -44,6 +44,8 @@ def read_pdb(data: bytes, model: int, keep_truncated: bool) -> Table:
     """Read one model of a PDB file into a table of residues and backbone atoms."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if data.count(b"\n") > 2**20 + len(data) // 16:  # each costs a number of 8 bytes and more
+        raise CorruptFile("consists of empty lines", "fetch it again")
     text = data + b"\n" + b" " * _SEGMENT.stop  # so that a window may begin at any line
     breaks = np.flatnonzero(np.frombuffer(text, np.uint8, len(data) + 1) == 10)
     starts = np.concatenate(([0], breaks[:-1] + 1))

@@ -6,8 +6,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from protok.errors import CorruptFile
+from protok.structure.backbone import WIDEST
+
 UNREADABLE = np.iinfo(np.int32).min
 """Stands for a residue number that could not be read."""
+
+
+def check_width(width: int, what: str, most: int = WIDEST) -> None:
+    """Refuse a column with one value of so many characters, before all are as wide.
+
+    Raises
+    ------
+    CorruptFile
+        If no format means such a value.
+    """
+    if width > most:
+        raise CorruptFile(f"a {what} of {width} characters", f"{most} are enough: write it anew")
 
 
 @dataclass

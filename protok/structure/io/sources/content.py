@@ -18,7 +18,7 @@ from protok.errors import CorruptFile, FormatError, ProtokError
 LIMIT = 2**31
 """Bytes of structure data that are read at most, after decompression."""
 
-RATIO = 250  # coordinates pack 4 to 20 times; a bomb 1,000 times and more
+RATIO = 100  # coordinates pack 4 to 20 times; a bomb 1,000 times and more
 STEP = 2**26  # bytes decompressed between two looks at the limits
 TOO_LARGE = "split it, or raise the limit (--max-bytes)"
 _GZIP, _BZIP2, _ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
@@ -48,13 +48,13 @@ def load(path: Path, max_bytes: int | None = None) -> tuple[bytes, bool]:
 def unpack(data: bytes, max_bytes: int | None = None) -> tuple[bytes, bool]:
     """Return the unpacked content of some bytes and whether their stream was cut short."""
     limit = LIMIT if max_bytes is None else max_bytes
-    cut = False
+    cut, packed = False, len(data)
     for _ in range(3):  # packed twice happens; deeper is a trick
         magic = next((magic for magic in (_GZIP, _ZSTD, _BZIP2, b"FCMP") if data.startswith(magic)), None)
         if magic is None:
             break
         pieces: list[bytes] = []
-        keep = _keeper(pieces, len(data), limit)
+        keep = _keeper(pieces, packed, limit)
         if magic == b"FCMP":
             from protok.structure.io.sources import foldcomp
 
