@@ -17,6 +17,7 @@ from protok.cli.options import (
     count,
     device_argument,
     number,
+    out_folder,
     print_json,
     print_result,
     run_arguments,
@@ -55,7 +56,7 @@ def add_prior(commands, command: Callable) -> None:
         "-o",
         "--out",
         required=True,
-        type=Path,
+        type=out_folder,
         metavar="FOLDER",
         help="for tokens.parquet and NAME.pdb, or codes.npz, NAME.png and sheet.png",
     )

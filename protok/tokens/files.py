@@ -43,7 +43,7 @@ def save(tokens: Tokens | Iterable[Tokens], path: str | Path) -> None:
     FormatError
         If the suffix is none of these.
     """
-    (write, _), packed = _format(path)
+    (write, _), packed = format_of(path)
     if isinstance(tokens, Tokens):
         tokens = [tokens]
     chains = (chain for structure in tokens for chain in structure.by_chain())
@@ -77,7 +77,7 @@ def scan(path: str | Path) -> Iterator[Tokens]:
         for part in sorted(Path(path).glob("*.parquet")):
             yield from scan(part)
         return
-    (_, read), packed = _format(path)
+    (_, read), packed = format_of(path)
     again = "the file was damaged on its way: write or copy it again"
     with (gzip.open if packed else open)(path, "rb") as handle:
         try:
@@ -94,8 +94,14 @@ def scan(path: str | Path) -> Iterator[Tokens]:
             raise CorruptFile("the text is not UTF-8", again, file=str(path)) from error
 
 
-def _format(path: str | Path) -> tuple[tuple[Callable, Callable], bool]:
-    """Writer (chains, handle) and reader (handle, path) by suffix, and whether it is compressed."""
+def format_of(path: str | Path) -> tuple[tuple[Callable, Callable], bool]:
+    """Writer (chains, handle) and reader (handle, path) by suffix, and whether it is compressed.
+
+    Raises
+    ------
+    FormatError
+        If the suffix is none of token files.
+    """
     suffixes = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
     packed = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if packed else suffixes)[-1:]
