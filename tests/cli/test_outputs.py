@@ -1,5 +1,6 @@
 """What commands write is whole or absent, and where it cannot go is said before the work."""
 
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import protok
 from protok.cli.main import main
@@ -271,10 +273,52 @@ def test_training_ends_of_sigterm_as_of_an_interrupt(inputs, tmp_path):
     assert "Traceback" not in err and not any(map(runs, started))
 
 
+#: Commands that take some seconds after they have written something into OUT.
+LONG = {
+    "decode": "decode {tokens} -o OUT",
+    "decode with workers": "decode {tokens} --jobs 2 -o OUT",
+    "image decode": "image decode {codes} -o OUT",
+    "image train": "image train --images {images} --out OUT --set data.size=16",
+    "prior train": "prior train --tokens {tokens} --out OUT --set model.layers=1 --set model.width=16"
+    " --set model.heads=2",
+    "prior sample": "prior sample {prior} -n 60 -o OUT",
+    "bench": "bench --model 3di --tasks mirror,rotation,stability,utilization -o OUT",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("words", LONG.values(), ids=LONG)
+def test_a_command_that_is_ended_leaves_whole_files(words, number, inputs, tmp_path):
+    """Under their names; SIGTERM leaves no drafts either."""
+    out = tmp_path / "out"
+    process = begun(*command(words, inputs, out))
+    until(lambda: process.poll() is not None or [path for path in out.rglob("*") if path.is_file()])
+    time.sleep(0.2)
+    started = children(process.pid) if process.poll() is None else []
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    # It may have been done before, or even have printed that it is.
+    assert process.returncode in ((0, 143) if number == signal.SIGTERM else (0, -9)) or " in " in err, err
+    assert "Traceback" not in err
+    until(lambda: not any(map(runs, started)), 20)
+    files = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    whole = [path for path in files if path.suffix != ".part"]
+    assert whole == files or number == signal.SIGKILL
+    logs = {path for path in whole if "tensorboard" in path.parts}
+    for path in set(whole) - logs:
+        content = path.read_bytes()
+        assert content, path
+        if path.suffix == ".pdb":
+            assert content.endswith(b"END\n") and len(protok.read(path))
+        elif path.suffix == ".json":
+            json.loads(content)
+        elif path.suffix == ".ckpt":
+            torch.load(path, weights_only=True, map_location="cpu")
+
+
 @pytest.mark.slow
 def test_a_checkpoint_that_has_no_room_leaves_the_last(tmp_path):
-    import torch
-
     from protok.common.callbacks import AtomicCheckpoints
 
     path = tmp_path / "last.ckpt"
