@@ -6,9 +6,8 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from protok.cli.options import FAILED, OK, USAGE, say
+from protok.cli.options import FAILED, OK, USAGE, out_file, out_folder, say
 
 EPILOG = """\
 also: protok bench prepare STRUCTURES... -o FOLDER   make a data folder
@@ -53,9 +52,13 @@ def bench_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="data folder, official release, folder of structure files, or mini (default)",
     )
-    parser.add_argument("-o", "--out", metavar="FOLDER", help="for result files; reused if unchanged")
+    parser.add_argument(
+        "-o", "--out", type=out_folder, metavar="FOLDER", help="for result files; reused if unchanged"
+    )
     parser.add_argument("--probe", choices=("fast", "paper", "linear"), default="fast", help="default: fast")
-    parser.add_argument("--cache", metavar="FOLDER", help="for codes and embeddings, to go on later")
+    parser.add_argument(
+        "--cache", type=out_folder, metavar="FOLDER", help="for codes and embeddings, to go on later"
+    )
     parser.add_argument("--seeds", metavar="N,N", help="repeat probes with these seeds; linear has none")
     parser.add_argument("--json", action="store_true", help="print results as JSON")
     # Without a second word the command measures, so its own options must not be required.
@@ -69,7 +72,7 @@ def bench_arguments(parser: argparse.ArgumentParser) -> None:
     )
     prepare.set_defaults(run=_prepare)
     prepare.add_argument("structures", nargs="+", help="structure files, folders, patterns")
-    prepare.add_argument("-o", "--out", required=True, metavar="FOLDER")
+    prepare.add_argument("-o", "--out", required=True, type=out_folder, metavar="FOLDER")
     prepare.add_argument("--labels", nargs="+", default=[], metavar="CSV", help="a table of labels each")
     prepare.add_argument("--pairs", metavar="CSV", help="id1, id2, optional set and tm")
     prepare.add_argument(
@@ -83,11 +86,11 @@ def bench_arguments(parser: argparse.ArgumentParser) -> None:
     report.set_defaults(run=_report)
     report.add_argument("results", metavar="RESULTS", help="folder of result files, or what pack made of it")
     report.add_argument("--group", default="", metavar="NAME", help="of several folders packed together, one")
-    report.add_argument("-o", "--html", default="report.html", metavar="FILE")
+    report.add_argument("-o", "--html", type=out_file, default="report.html", metavar="FILE")
     pack = actions.add_parser("pack", help="put all result files into one Parquet file", allow_abbrev=False)
     pack.set_defaults(run=_pack)
     pack.add_argument("folder", metavar="FOLDER", help="of result files, or of folders of them")
-    pack.add_argument("-o", "--out", default="results.parquet", metavar="FILE")
+    pack.add_argument("-o", "--out", type=out_file, default="results.parquet", metavar="FILE")
 
 
 def bench(arguments: argparse.Namespace) -> int:
@@ -172,7 +175,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from protok.bench.packing import load_results
     from protok.bench.report import write_report
 
-    write_report(load_results(arguments.results, arguments.group), Path(arguments.html))
+    write_report(load_results(arguments.results, arguments.group), arguments.html)
     say(f"the report is in {arguments.html}")
     return OK
 

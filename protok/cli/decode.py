@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tokens", metavar="TOKENS", help=".parquet, .fasta, .csv or .npz")
-    parser.add_argument("-o", "--out", required=True, metavar="FOLDER", help="for NAME_CHAIN.pdb")
+    parser.add_argument(
+        "-o", "--out", required=True, type=options.out_folder, metavar="FOLDER", help="for NAME_CHAIN.pdb"
+    )
     parser.add_argument("--model", help="name or folder of the model (default: the one that the tokens name)")
     parser.add_argument(
         "--format",
@@ -28,7 +30,7 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
         help="originals: print RMSD, TM-score and lDDT of each chain, and the means",
     )
     parser.add_argument("--jobs", type=options.number, default=1, metavar="N", help="processes (default: 1)")
-    parser.add_argument("--table", metavar="FILE", help="write the table as CSV")
+    parser.add_argument("--table", type=options.out_file, metavar="FILE", help="write the table as CSV")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     options.reading_arguments(parser)
 

@@ -62,8 +62,9 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--errors",
+        type=options.out_file,
         metavar="FILE",
-        help="table of failed inputs: file, chain, reason (default: errors.tsv beside the output)",
+        help="table of failed inputs: file, chain, reason (default: OUT.errors.tsv)",
     )
     parser.add_argument(
         "--overwrite",
@@ -95,7 +96,7 @@ def encode(arguments: argparse.Namespace) -> int:
     """Run `protok encode`."""
     from dataclasses import asdict
 
-    from protok.pipeline.encode import Stopped, encode_all, encode_store, parts_of
+    from protok.pipeline.encode import Stopped, encode_all, encode_store, errors_of, parts_of
     from protok.pipeline.ray import Cluster
     from protok.tokenizers.protocol import Movable
     from protok.tokenizers.registry import load
@@ -154,11 +155,9 @@ def encode(arguments: argparse.Namespace) -> int:
     except Stopped as error:
         options.say(f"stopped: {error}")
         return options.FAILED
-    except KeyboardInterrupt:
-        options.say(
-            "interrupted; the same command " + ("begins anew" if store else "goes on where it stopped")
-        )
-        return options.INTERRUPTED
+    except KeyboardInterrupt as error:
+        error.args = ("the same command " + ("begins anew" if store else "goes on where it stopped"),)
+        raise
     if arguments.json:
         options.print_json(asdict(summary))
     state = f", {summary.resumed} files done before" if summary.resumed else ""
@@ -175,7 +174,7 @@ def encode(arguments: argparse.Namespace) -> int:
         options.say(f"{options.count(summary.uncoded, 'chain')} without any code{every}")
     if not summary.failed:
         return options.FAILED if summary.chains == summary.uncoded else options.OK
-    table = arguments.errors or Path(summary.out).parent / "errors.tsv"
+    table = arguments.errors or errors_of(summary.out)
     options.say_failed(options.count(summary.failed, "file"), table, summary.errors[0])
     if summary.resumed == summary.files:
         options.say("they failed before and were not tried again: --overwrite does all anew")
@@ -212,5 +211,5 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
     sys.stdout.flush()
     options.say_notes(notes)
     if arguments.errors is not None:
-        write_errors(rows, Path(arguments.errors))
+        write_errors(rows, arguments.errors)
     return options.FAILED if rows or not coded else options.OK

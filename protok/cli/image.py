@@ -17,6 +17,8 @@ from protok.cli.options import (
     count,
     device_argument,
     number,
+    out_file,
+    out_folder,
     print_json,
     print_result,
     run_arguments,
@@ -41,7 +43,7 @@ def add_image(commands, command: Callable) -> None:
         metavar="INPUT",
         help="image files, folders, .npz files; the folder of a class stands in an image's name",
     )
-    verb.add_argument("-o", "--out", required=True, metavar="FILE.npz", help="for the codes")
+    verb.add_argument("-o", "--out", required=True, type=out_file, metavar="FILE.npz", help="for the codes")
     _model_argument(verb)
     verb.add_argument(
         "--size",
@@ -62,7 +64,7 @@ def add_image(commands, command: Callable) -> None:
 
     verb = command(verbs, "decode", "codes to PNG files", _decode)
     verb.add_argument("codes", metavar="CODES.npz", help="as written by protok image encode")
-    verb.add_argument("-o", "--out", required=True, type=Path, metavar="FOLDER", help="for NAME.png")
+    verb.add_argument("-o", "--out", required=True, type=out_folder, metavar="FOLDER", help="for NAME.png")
     verb.add_argument("--model", help="name or folder (default: the model that the codes name)")
     device_argument(verb)
     verb.add_argument("--levels", type=number, metavar="M", help="use the first M levels only")
@@ -91,6 +93,7 @@ def add_image(commands, command: Callable) -> None:
     verb.add_argument("--inception", metavar="FILE", help="Inception weights of torch-fidelity: rFID too")
     verb.add_argument(
         "--sheet",
+        type=out_file,
         metavar="FILE.png",
         help="write 12 originals above their reconstructions (with --progressive: of each prefix)",
     )
@@ -113,7 +116,7 @@ def _encode(arguments: argparse.Namespace) -> int:
     from protok.image.tokenizer import ImageTokenizer
     from protok.image.tokens import MIRRORED, save_codes
 
-    if not arguments.out.endswith(".npz"):
+    if not arguments.out.name.endswith(".npz"):
         say(f"error: {arguments.out}: codes of images are written to .npz files")
         return USAGE
     tokenizer = ImageTokenizer.from_pretrained(arguments.model).to(arguments.device)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from protok.cli import bench, decode, encode, image, info, prior, search, train, view
-from protok.cli.options import EXIT_CODES, INTERRUPTED, OK, USAGE, add_command, say
+from protok.cli.options import EXIT_CODES, INTERRUPTED, OK, TERMINATED, USAGE, add_command, say
 
 #: Name and task of each command, what adds its arguments, and what runs it.
 COMMANDS = (
@@ -29,26 +33,70 @@ COMMANDS = (
 )
 
 
+#: Seconds in which a second SIGTERM is the first one's copy: `timeout` and others send it twice.
+COPIES = 5.0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what Ctrl-C would have kept is kept, and what it would have ended is ended."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, as Ctrl-C raises `KeyboardInterrupt`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    last = -COPIES
+
+    def terminate(*_: object) -> None:
+        nonlocal last
+        if time.monotonic() - last > COPIES:  # nor may a copy disturb the end that we are at
+            last = time.monotonic()
+            raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
     arguments = parser().parse_args(argv)
+    from protok.common.files import disk_is_full
     from protok.errors import ProtokError
 
     try:
-        return arguments.run(arguments)
+        with _terminable():
+            code = arguments.run(arguments)
+            sys.stdout.flush()  # here a full disk can be told of
+        return code
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return OK
     except KeyboardInterrupt as error:
-        say(": ".join(["interrupted", *map(str, error.args)]))
-        return INTERRUPTED
+        terminated = isinstance(error, Terminated)
+        say(": ".join(["terminated" if terminated else "interrupted", *map(str, error.args)]))
+        return TERMINATED if terminated else INTERRUPTED
     except ProtokError as error:
         say(f"error: {error}")
         return USAGE
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        say(f"error: {place}{error.strerror or error}")
+        place, remedy = error.filename or "", ""
+        if disk_is_full(error):
+            remedy = "; free some space, or write elsewhere"
+            if not place:
+                place = "standard output"
+                _drop_output()
+        say(f"error: {place}{': ' if place else ''}{error.strerror or error}{remedy}")
         return USAGE
+
+
+def _drop_output() -> None:
+    """Let Python find no fault with the standard output when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from protok.common.files import finite
+from protok.common.files import check_output, finite
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 def say(text: str) -> None:
@@ -75,6 +75,23 @@ def number(text: str) -> int:
     return int(text)
 
 
+def out_file(text: str) -> Path:
+    """An argument that names a file to write, which must be possible; its folder is made if needed."""
+    try:
+        check_output(text).parent.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return Path(text)
+
+
+def out_folder(text: str) -> Path:
+    """An argument that names a folder to write into, made if needed."""
+    try:
+        return check_output(text, folder=True)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def device_argument(parser: argparse.ArgumentParser) -> None:
     """Add where a network computes."""
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1")
@@ -83,7 +100,7 @@ def device_argument(parser: argparse.ArgumentParser) -> None:
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a training."""
     parser.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="configuration")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="of the run")
+    parser.add_argument("--out", required=True, type=out_folder, metavar="FOLDER", help="of the run")
     parser.add_argument(
         "--set",
         action="append",
@@ -171,7 +188,7 @@ def run_training(arguments: argparse.Namespace, module: str, remedy: str, use: s
 MODEL = "protok-512"
 EXIT_CODES = """\
 exit codes: 0 all well; 1 some inputs failed (see the error table), or nothing got a code;
-2 wrong use; 130 interrupted
+2 wrong use, or a full disk; 130 interrupted; 143 ended by SIGTERM
 """
 
 

@@ -16,6 +16,7 @@ from protok.cli.options import (
     count,
     device_argument,
     number,
+    out_folder,
     print_json,
     print_result,
     run_arguments,
@@ -54,7 +55,7 @@ def add_prior(commands, command: Callable) -> None:
         "-o",
         "--out",
         required=True,
-        type=Path,
+        type=out_folder,
         metavar="FOLDER",
         help="for tokens.parquet and NAME.pdb, or codes.npz, NAME.png and sheet.png",
     )

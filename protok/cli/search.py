@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protok.cli.options import FAILED, MODEL, OK, count, number, row, say, say_notes, say_uncoded
-from protok.common.files import atomic
+from protok.cli.options import FAILED, MODEL, OK, count, number, out_file, row, say, say_notes, say_uncoded
+from protok.common.files import atomic, check_output
 from protok.common.grouping import numbered
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `protok search`."""
     parser.add_argument("query", metavar="QUERY", help="a structure file, or a token file")
     parser.add_argument("database", metavar="DATABASE", help="a token file, or a folder of Parquet files")
-    parser.add_argument("-o", "--out", metavar="FILE", help=".tsv (default: the standard output)")
+    parser.add_argument(
+        "-o", "--out", type=out_file, metavar="FILE", help=".tsv (default: the standard output)"
+    )
     parser.add_argument("--chain", metavar="ID", help="only this chain of the query")
     parser.add_argument(
         "--model", help="name or folder of the model (default: the one that the database names)"
@@ -119,7 +121,7 @@ def _queries(arguments: argparse.Namespace, database: Database) -> list[Tokens]:
 def matrix_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `protok matrix`."""
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="structure files and folders of homologs")
-    parser.add_argument("-o", "--out", required=True, metavar="FILE", help=".npz")
+    parser.add_argument("-o", "--out", required=True, type=out_file, metavar="FILE", help=".npz")
     parser.add_argument("--model", default=MODEL, help=f"default: {MODEL}")
     parser.add_argument(
         "--pairs", metavar="FILE", help="two names a line, of the chains to align (default: all with all)"
@@ -202,7 +204,9 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
         help="FASTA of letters for sequence tools, of alphabets with at most 20 codes "
         "(default: a folder with tokenizer.json and corpus.jsonl for language models)",
     )
-    parser.add_argument("--sequences", metavar="FILE", help="with --letters: where amino acids go")
+    parser.add_argument(
+        "--sequences", type=out_file, metavar="FILE", help="with --letters: where amino acids go"
+    )
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -210,7 +214,8 @@ def export(arguments: argparse.Namespace) -> int:
     from protok.tokens.export import write_corpus, write_letters
     from protok.tokens.files import scan
 
-    tokens, out = scan(arguments.tokens), arguments.out
+    tokens, out = scan(arguments.tokens), check_output(arguments.out, folder=not arguments.letters)
+    out.parent.mkdir(parents=True, exist_ok=True)
     left_out: list[str] = []
     if arguments.letters:
         n = write_letters(tokens, out, arguments.sequences, left_out)

@@ -6,13 +6,14 @@ import argparse
 from pathlib import Path
 
 from protok.cli import options
+from protok.common.files import check_output
 
 
 def view_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `protok view`."""
     parser.add_argument("file", metavar="FILE", help="structure file (.pdb .cif .bcif, .gz .zst)")
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="PAGE.html", help="default: the file's name with .html"
+        "-o", "--out", type=options.out_file, metavar="PAGE.html", help="default: the file's name with .html"
     )
     parser.add_argument("--model", default=options.MODEL, help=f"name or folder (default: {options.MODEL})")
     parser.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
@@ -35,7 +36,7 @@ def atlas_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--out",
         required=True,
-        type=Path,
+        type=options.out_folder,
         metavar="FOLDER",
         help="for atlas.parquet, atlas.html and errors.tsv",
     )
@@ -53,7 +54,7 @@ def view(arguments: argparse.Namespace) -> int:
 
     backbone = read(arguments.file, chain=arguments.chain, **options.reading_options(arguments))
     options.say_notes((arguments.file, note) for note in backbone.notes)
-    out = arguments.out or Path(f"{backbone.name}.html")
+    out = arguments.out or check_output(f"{backbone.name}.html")
     viewer.view(backbone, load(arguments.model), decode=arguments.decode).save(out)
     options.say(f"{options.count(len(backbone), 'residue')} in {out}: open it in a browser")
     return options.OK

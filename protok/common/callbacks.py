@@ -25,7 +25,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from protok.common.files import atomic_path
+from protok.common.files import add_lines, atomic_path
 from protok.common.settings import RecipeError
 from protok.errors import ProtokError
 
@@ -223,8 +223,7 @@ class MetricsFile:
             self.columns += fresh
             self._rewrite()
         else:
-            with self.path.open("a", newline="", encoding="utf-8") as handle:
-                handle.write(self._line(row))
+            add_lines(self.path, self._line(row))
 
     def _line(self, row: Mapping[str, float]) -> str:
         cells = (f"{row[key]:.9g}" if key in row else "" for key in self.columns)

@@ -7,6 +7,7 @@ line (the journal of a batch job, ``metrics.csv``, the error table of a running 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -17,8 +18,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from protok.errors import ProtokError
+
 #: Ends the names of what is not finished.
 DRAFT = ".part"
+#: Errors of a disk, quota or limit that is full: the next file will not fare better.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -66,12 +71,9 @@ def atomic_path(path: str | Path, drafts: str | Path | None = None) -> Iterator[
     path = Path(os.path.realpath(path))
     draft = _draft(path, drafts)
     try:
-        yield draft
-        os.replace(draft, path)
-    except OSError as error:
-        if error.filename == os.fspath(draft):
-            error.filename = os.fspath(path)  # the message names what was asked for
-        raise
+        with _named(path, draft):
+            yield draft
+            os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -84,13 +86,87 @@ def atomic_folder(path: str | Path, drafts: str | Path | None = None) -> Iterato
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     try:
-        yield draft
-        # No system replaces a folder that is not empty at one stroke.
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(draft, path)
+        with _named(path, draft):
+            yield draft
+            # No system replaces a folder that is not empty at one stroke.
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def add_lines(path: str | Path, lines: str, *, sync: bool = False) -> None:
+    """Add lines to a file, all of them; after an error none, so that no line follows half a one.
+
+    Parameters
+    ----------
+    path
+        A file, made if it is not there.
+    lines
+        Written as UTF-8.
+    sync
+        Return when they are on disk.
+    """
+    good = os.path.getsize(path) if os.path.exists(path) else 0
+    try:
+        with _named(path), open(path, "ab") as handle:
+            handle.write(_bytes(lines))
+            if sync:
+                handle.flush()
+                os.fsync(handle.fileno())
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.truncate(path, good)
+        raise
+
+
+def check_output(path: str | Path, *, folder: bool = False) -> Path:
+    """The path, if a file, or a folder, can be written there: what is to be known before the work.
+
+    Raises
+    ------
+    ProtokError
+        If a folder is there instead of a file or the reverse, or nobody may write there.
+    """
+    path = Path(path)
+    if path.is_dir() and not folder:
+        raise ProtokError("is a folder", "name a file", file=path)
+    if path.exists() and not path.is_dir() and (folder or not path.is_file()):
+        if folder:
+            raise ProtokError("is no folder", "name one, or a new one", file=path)
+        return path  # a device or a pipe
+    places = [path, *path.absolute().parents] if folder else path.absolute().parents
+    place = next(place for place in places if place.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        cause = "may not be written to" if place.is_dir() else "is no folder"
+        raise ProtokError(f"cannot be written, as {place} {cause}", "write elsewhere", file=path)
+    return path
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error is of a disk, a quota or a limit of sizes that is reached."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+@contextlib.contextmanager
+def _named(path: str | Path, draft: Path | None = None) -> Iterator[None]:
+    """Let errors of writing name the file that was asked for; the system names a draft, or none."""
+    try:
+        yield
+    except Exception as error:
+        # Of what writes zip files, closing fails after the write that failed, and hides it.
+        cause: BaseException | None = error
+        while cause is not None and not disk_is_full(cause):
+            cause = cause.__context__
+        failed = cause or error
+        if isinstance(failed, OSError):
+            within = draft is not None and str(failed.filename or "").startswith(str(draft))
+            if within or (failed.filename is None and disk_is_full(failed)):
+                failed.filename = os.fspath(path)
+        if failed is error:
+            raise
+        raise failed from None
 
 
 def _draft(path: Path, drafts: str | Path | None) -> Path:
@@ -118,10 +194,15 @@ def write_json(path: str | Path, value: Any) -> None:
 def write_errors(rows: Sequence[tuple[str, str, str]], path: Path, append: bool = False) -> None:
     """Write the error table; with only its header it says that all went well."""
     header = () if append else (("file", "chain", "reason"),)
-    lines = ["\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in (*header, *rows)]
-    with open(path, "ab") if append else atomic(path, "wb") as handle:
-        # Names of files may hold bytes that are no UTF-8.
-        handle.write("".join(lines).encode("utf-8", "backslashreplace"))
+    lines = "".join("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in (*header, *rows))
+    if append:
+        return add_lines(path, lines)
+    with atomic(path, "wb") as handle:
+        handle.write(_bytes(lines))
+
+
+def _bytes(lines: str) -> bytes:
+    return lines.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8
 
 
 @contextlib.contextmanager

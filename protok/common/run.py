@@ -219,7 +219,13 @@ class TrainingRun:
             if not self.trainer.interrupted:
                 raise
             signal.signal(signal.SIGINT, before)  # Lightning has shut it off
-            raise KeyboardInterrupt("--resume goes on from the last checkpoint") from error
+            # Of SIGTERM the command line makes another kind of it.
+            kind = (
+                type(error.__context__)
+                if isinstance(error.__context__, KeyboardInterrupt)
+                else KeyboardInterrupt
+            )
+            raise kind("--resume goes on from the last checkpoint") from error
         self.steps = self.trainer.global_step
 
     def _trainer(self, watchers: list[lightning.Callback], **more: Any) -> lightning.Trainer:

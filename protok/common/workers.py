@@ -12,10 +12,12 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -144,7 +146,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self.process.start()
+        with _uninterrupted():
+            self.process.start()
         theirs.close()
         # Not with the process: `start` waits until it has read all, for ever if it has died.
         with contextlib.suppress(OSError):  # receive() finds out that it has died, and says so
@@ -191,6 +194,8 @@ class _Worker:
             )
         if code >= 0:
             return f"the worker process ended with exit code {code}"
+        if code == -signal.SIGTERM:
+            time.sleep(0.2)  # of a whole group: this process has got one too, and ends for it
         name = {each.value: each.name for each in signal.Signals}.get(-code, f"signal {-code}")
         hint = ", often for lack of memory" if name == "SIGKILL" else ""
         return f"the worker process was ended by {name}{hint}"
@@ -201,8 +206,43 @@ class _Worker:
         self.process.join()
 
 
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Start processes that no signal leaves half begun, and none that Ctrl-C reaches.
+
+    Either would print where it was.
+    """
+    late: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # which alone is interrupted
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, lambda number, _: late.append(number))
+    mask = None
+    if sys.platform != "win32":
+        resource_tracker.ensure_running()  # its start would let Ctrl-C in again
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in late:
+            signal.raise_signal(number)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the parent, however it comes, and end this process without a word."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+    parent.join()
+    os._exit(1)
+
+
 def _serve(pipe) -> None:
     """Work for the parent until it closes the pipe."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Ctrl-C reaches the whole process group; the parent answers it for all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))

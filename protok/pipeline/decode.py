@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from protok.common import workers
+from protok.common.files import check_output, disk_is_full
 from protok.errors import CodebookMismatch, FormatError, NoProtein, ProtokError, Unsupported
 from protok.pipeline.batches import ReadOptions
 from protok.structure.io.sources.paths import iter_files, stem, utf8
@@ -125,9 +126,12 @@ def decode_all(
         If the tokens are of another codebook than the tokenizer's, or of several.
     Unsupported
         If the tokenizer has no decoder.
+    OSError
+        If the disk is full; the chains that were written are whole.
     """
     if suffix not in (None, ".pdb", ".cif"):
         raise ValueError(f"suffix is '.pdb' or '.cif', not {suffix!r}")
+    check_output(out, folder=True)
     source, structures = (str(tokens), load(tokens)) if isinstance(tokens, str | Path) else ("", tokens)
     chains = [chain for structure in structures for chain in structure.by_chain() if len(chain)]
     codebooks = list(dict.fromkeys(chain.codebook for chain in chains))
@@ -147,7 +151,7 @@ def decode_all(
         closing(workers.run(_decoder, (tokenizer, ReadOptions(**reading)), batches, jobs=jobs)) as done,
     ):
         for task, result in done:
-            if isinstance(result, Unsupported):
+            if isinstance(result, Unsupported | OSError):
                 raise result
             results[task.target] = result
             advance(1, not isinstance(result, DecodedChain))
@@ -231,7 +235,7 @@ def _originals(paths: str | Path | Iterable[str | Path], names: set[str]) -> dic
 
 def _decoder(
     tokenizer: Decodes, options: ReadOptions
-) -> Callable[[Sequence[_Task]], list[DecodedChain | ProtokError]]:
+) -> Callable[[Sequence[_Task]], list[DecodedChain | ProtokError | OSError]]:
     """Make the function that a worker applies to its batches."""
     from protok.structure.io.read import read
 
@@ -239,13 +243,17 @@ def _decoder(
     def original(path: Path) -> Backbone:
         return read(path, model=options.model, chain_ids=options.chain_ids, truncated=options.truncated)
 
-    def work(tasks: Sequence[_Task]) -> list[DecodedChain | ProtokError]:
-        results: list[DecodedChain | ProtokError] = []
+    def work(tasks: Sequence[_Task]) -> list[DecodedChain | ProtokError | OSError]:
+        results: list[DecodedChain | ProtokError | OSError] = []
         for task in tasks:
             try:
                 results.append(_rebuild(task, tokenizer, original))
             except ProtokError as error:
                 results.append(error)
+            except OSError as error:
+                if not disk_is_full(error):
+                    raise
+                results.append(error)  # no other chain can be written either
         return results
 
     return work

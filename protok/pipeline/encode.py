@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from protok.common import workers
-from protok.common.files import write_errors
+from protok.common.files import check_output, write_errors
 from protok.errors import ProtokError
 from protok.pipeline import output
 from protok.pipeline.batches import ReadOptions, check_across, encode_sources, residues_of, uncoded
@@ -115,7 +115,8 @@ def encode_all(
     on_error
         `"skip"` to go on after a failed input, `"stop"` to raise its error.
     errors
-        Table of failed inputs: file, chain, reason. By default `errors.tsv` beside `out`.
+        Table of failed inputs: file, chain, reason. By default `<out>.errors.tsv`. It appears with
+        the output; while that is made it grows in `<out>.parts`.
     overwrite
         Replace an output of other inputs, model or options, drop unfinished work of another
         model or options, and try failed inputs of unfinished work again.
@@ -151,12 +152,14 @@ def encode_all(
     if not out.name:
         raise ProtokError("is no name for an output", "name a file or folder", file=str(out))
     output.check_suffix(out)
+    table = Path(errors) if errors is not None else errors_of(out)
+    check_output(out, folder=not out.suffix)
+    check_output(table)
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
     check_across(tokenizer, options)
     job = job_key(tokenizer, options)
     made = {**job, "ordered": ordered}
-    table = Path(errors) if errors is not None else out.parent / "errors.tsv"
     parts = parts_of(out)
 
     folder = out.is_dir()
@@ -167,14 +170,16 @@ def encode_all(
         stored = output.same_job(out, made, sources)
         if parts.exists():  # killed after the last step but one
             Journal(parts, job).remove()
-        return _summary(out, job, stored, len(sources), began, table)
-    out.parent.mkdir(parents=True, exist_ok=True)
+        write_errors(stored["errors"], table)
+        return _summary(out, job, stored, len(sources), began)
+    table.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(parts, job, fresh=overwrite)
     try:
         done = [source for source in sources if source in journal.done]
         todo = [source for source in sources if source not in journal.done]
         known = output.error_rows(journal.done[source] for source in done)
-        write_errors(known, table)
+        running = parts / "errors.tsv"
+        write_errors(known, running)
         if ray is None:
             stream = encode_sources(todo, tokenizer, options, jobs, timeout=timeout)
         else:
@@ -192,11 +197,12 @@ def encode_all(
                     raise Stopped(error.cause, error.remedy, file=error.file, chain=error.chain) from error
                 failed = tuple((error.chain, error.reason) for error in result.errors)
                 journal.add(source, result.tokens, failed, result.notes)
-                write_errors([(source.path, *row) for row in failed], table, append=True)
+                write_errors([(source.path, *row) for row in failed], running, append=True)
                 advance(1, bool(failed))
         journal.flush()
         stored = output.made_of(made, sources, [journal.done[source] for source in sources])
         output.finish(journal, sources, out, stored, ordered)
+        write_errors(stored["errors"], table)
         journal.remove()
     finally:
         # What was finished before an error or Ctrl-C is kept for the next call.
@@ -204,7 +210,7 @@ def encode_all(
             journal.flush()
         finally:
             journal.close()
-    return _summary(out, job, stored, len(done), began, table)
+    return _summary(out, job, stored, len(done), began)
 
 
 def encode_store(
@@ -234,6 +240,7 @@ def encode_store(
     began = time.monotonic()
     out, tokenizer = Path(out), as_tokenizer(tokenizer)
     output.check_suffix(out)
+    check_output(out)
     if out.exists():
         raise ProtokError("exists already", "write elsewhere, or remove it", file=str(out))
     chains = read_store(store)
@@ -269,19 +276,20 @@ def parts_of(out: str | Path) -> Path:
     return Path(out).parent / f"{Path(out).name}.parts"
 
 
+def errors_of(out: str | Path) -> Path:
+    """Where the failed inputs of an output are listed: not where those of another one are."""
+    return Path(out).parent / f"{Path(out).name}.errors.tsv"
+
+
 def job_key(tokenizer: Tokenizer, options: ReadOptions) -> dict:
     """What results depend on besides the inputs: the model, all of it, and the options."""
     encoder = tokenizer.encoder_fingerprint if isinstance(tokenizer, HasEncoder) else None
     return {"codebook": tokenizer.codebook, "encoder": encoder, **asdict(options)}
 
 
-def _summary(
-    out: Path, job: dict, stored: dict, resumed: int, began: float, table: Path | None = None
-) -> Summary:
-    """Sum up a job, with its errors in the table, from what `output.made_of` gave for it."""
+def _summary(out: Path, job: dict, stored: dict, resumed: int, began: float) -> Summary:
+    """Sum up a job from what `output.made_of` gave for it."""
     errors = tuple((file, chain, reason) for file, chain, reason in stored["errors"])
-    if table is not None:
-        write_errors(errors, table)
     return Summary(
         out=str(out),
         codebook=job["codebook"],

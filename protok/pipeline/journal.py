@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from protok.common.files import lock, write_json
+from protok.common.files import add_lines, lock, write_json
 from protok.errors import ProtokError
 from protok.pipeline.inputs import Source
 from protok.tokens.files import save
@@ -162,16 +162,7 @@ class Journal:
                 os.fsync(handle.fileno())
             self._next += 1
         lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in self._entries)
-        path = self.folder / "journal.jsonl"
-        good = path.stat().st_size if path.exists() else 0
-        try:
-            with open(path, "a", encoding="utf-8") as handle:
-                handle.write(lines)
-                handle.flush()
-                os.fsync(handle.fileno())
-        except BaseException:  # a full disk: the next lines must not follow half a line
-            os.truncate(path, good)
-            raise
+        add_lines(self.folder / "journal.jsonl", lines, sync=True)
         self.done.update((entry.source, entry) for entry in self._entries)
         self._tokens, self._entries = [], []
 

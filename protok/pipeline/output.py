@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import json
 import re
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from protok.common.files import atomic_folder, atomic_path
 from protok.errors import ProtokError
 from protok.pipeline.inputs import Source, repeated
 from protok.pipeline.journal import PART_ROWS, Entry, Journal, difference
-from protok.tokens.files import save, scan
+from protok.tokens.files import format_of, save, scan
 from protok.tokens.parquet import token_schema
 
 if TYPE_CHECKING:
@@ -35,8 +34,7 @@ PART, FILE_ROWS = "part-", 100_000
 def check_suffix(out: Path) -> None:
     """Refuse an unknown suffix before the work, not after it."""
     if out.suffix:
-        with tempfile.TemporaryDirectory() as folder:
-            save([], Path(folder, out.name))
+        format_of(out)
 
 
 def error_rows(entries: Iterable[Entry]) -> list[tuple[str, str, str]]:

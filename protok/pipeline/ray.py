@@ -8,7 +8,9 @@ the encoders will soon take. A worker that dies costs what it was at one more tr
 from __future__ import annotations
 
 import pickle
+import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -111,6 +113,7 @@ def encode_sources(
 
 def _connect(ray: Any, cluster: Cluster) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
+    ours = signal.getsignal(signal.SIGTERM)
     try:
         if cluster.address is None:
             ray.init(num_cpus=cluster.readers + cluster.encoders, include_dashboard=False, **quiet)
@@ -125,6 +128,9 @@ def _connect(ray: Any, cluster: Cluster) -> None:
             f"no Ray cluster at {cluster.address or 'this machine'} ({error})",
             "check the address, or leave it out for a local one",
         ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)  # Ray's ends the process without a word
 
 
 def _read(batch: Sequence[Input], options: ReadOptions) -> tuple[int, list[Structures]]:

@@ -46,7 +46,7 @@ def save(tokens: Tokens | Iterable[Tokens], path: str | Path) -> None:
     FormatError
         If the suffix is none of these.
     """
-    (write, _), packed = _format(path)
+    (write, _), packed = format_of(path)
     if isinstance(tokens, Tokens):
         tokens = [tokens]
     chains = (chain for structure in tokens for chain in structure.by_chain())
@@ -80,7 +80,7 @@ def scan(path: str | Path) -> Iterator[Tokens]:
         for part in sorted(Path(path).glob("*.parquet")):
             yield from scan(part)
         return
-    (_, read), packed = _format(path)
+    (_, read), packed = format_of(path)
     again = "the file was damaged on its way: write or copy it again"
     with (_Unpacked if packed else open)(path, "rb") as handle:
         try:
@@ -108,8 +108,14 @@ class _Unpacked(gzip.GzipFile):
         return data
 
 
-def _format(path: str | Path) -> tuple[tuple[Callable, Callable], bool]:
-    """Writer (chains, handle) and reader (handle, path) by suffix, and whether it is compressed."""
+def format_of(path: str | Path) -> tuple[tuple[Callable, Callable], bool]:
+    """Writer (chains, handle) and reader (handle, path) by suffix, and whether it is compressed.
+
+    Raises
+    ------
+    FormatError
+        If the suffix is none of token files.
+    """
     suffixes = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
     packed = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if packed else suffixes)[-1:]

@@ -57,8 +57,11 @@ class ParquetWriter(AbstractContextManager):
 
     def close(self) -> None:
         """Write the rest and the footer, without which the file cannot be read."""
-        self.flush()
-        self._file.close()
+        try:
+            self.flush()
+            self._file.close()
+        finally:  # or pyarrow closes it again when nothing is there to see the error
+            self._file.is_open = False
 
     def __exit__(self, *_) -> None:
         self.close()

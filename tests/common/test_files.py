@@ -11,15 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from protok.common.files import atomic, atomic_folder, atomic_path, write_errors, write_json
+from protok.common.files import (
+    add_lines,
+    atomic,
+    atomic_folder,
+    atomic_path,
+    check_output,
+    disk_is_full,
+    write_errors,
+    write_json,
+)
+from protok.errors import ProtokError
+from tests.helpers.full_disk import full_disk
 from tests.helpers.paths import ROOT
 
 PACKAGE = ROOT / "protok"
 #: Modules that write in other ways, and why.
 OTHERWISE = {
-    "common/callbacks.py": "metrics.csv grows by lines; the last checkpoint becomes the one before",
+    "common/callbacks.py": "the last checkpoint becomes the one before",
     "common/files.py": "the writer itself",
-    "pipeline/journal.py": "the journal grows by lines",
     "quantize/diagnostics.py": "quantize stands alone; matplotlib opens the figure",
 }
 
@@ -186,6 +196,48 @@ def test_a_missing_folder_is_named_as_it_was_given(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, atomic(path):
         pass
     assert caught.value.filename == str(path)
+
+
+def test_lines_are_added_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "metrics.csv"
+    add_lines(path, "step,loss\n")
+    with full_disk(20), pytest.raises(OSError) as caught:
+        add_lines(path, "1,0.123456789\n")
+    assert (path.read_text(), caught.value.filename) == ("step,loss\n", str(path))
+    add_lines(path, "2,0.5\n", sync=True)
+    assert path.read_text() == "step,loss\n2,0.5\n"
+
+
+def test_a_full_disk_is_named_whatever_the_writer_makes_of_it(tmp_path):
+    """A zip file that is closed after a write that failed raises something else."""
+    path = tmp_path / "a.zip"
+    with full_disk(10), pytest.raises(OSError) as caught, atomic(path, "wb") as handle:
+        try:
+            handle.write(bytes(11))
+            handle.flush()
+        finally:
+            raise RuntimeError("unexpected position")
+    assert disk_is_full(caught.value) and caught.value.filename == str(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_where_nothing_can_be_written_is_known_before(tmp_path):
+    (tmp_path / "file").touch()
+    assert check_output(tmp_path / "new" / "a.txt") == tmp_path / "new" / "a.txt"
+    assert check_output(tmp_path, folder=True) == tmp_path
+    assert check_output("/dev/null") == Path("/dev/null")
+    for path, folder in ((tmp_path, False), (tmp_path / "file", True), (tmp_path / "file" / "a", False)):
+        with pytest.raises(ProtokError) as caught:
+            check_output(path, folder=folder)
+        assert caught.value.file == str(path)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(os.name == "nt" or not os.getuid(), reason="root may write anywhere")
+def test_a_folder_that_nobody_may_write_to_is_known_before(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(ProtokError, match="may not be written to"):
+        check_output(tmp_path / "a.txt")
 
 
 def test_json_has_no_nan(tmp_path):

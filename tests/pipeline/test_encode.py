@@ -66,8 +66,8 @@ def test_equals_one_by_one(examples, tmp_path, jobs):
     np.testing.assert_array_equal(loaded[1].ids, loaded[2].ids)
     assert (summary.files, summary.chains, summary.failed, summary.resumed) == (5, 5, 0, 0)
     assert summary.residues == sum(len(chain) for chain in loaded)
-    assert table(out.parent / "errors.tsv") == []
-    assert {path.name for path in out.parent.iterdir()} == {"tokens.parquet", "errors.tsv"}
+    assert table(out.parent / "tokens.parquet.errors.tsv") == []
+    assert {path.name for path in out.parent.iterdir()} == {"tokens.parquet", "tokens.parquet.errors.tsv"}
 
 
 @pytest.mark.parametrize("suffix", [".fasta", ".csv", ".npz", ".fasta.gz"])
@@ -96,7 +96,7 @@ def test_errors_are_rows(pdbs, tmp_path, kind):
     out = tmp_path / "tokens.parquet"
     summary = encode_all(pdbs, kind(), out)
     assert names(out) == [f"s{n}" for n in (0, 2, 3, 4, 5, 6, 7, 8)]
-    rows = table(tmp_path / "errors.tsv")
+    rows = table(tmp_path / "tokens.parquet.errors.tsv")
     assert [(Path(file).name, chain) for file, chain, _ in rows] == [
         ("raiser.pdb", "A"),
         ("refuser.pdb", "A"),
@@ -138,7 +138,7 @@ def test_dead_worker_costs_its_own_file(pdbs, tmp_path):
     out = tmp_path / "tokens.parquet"
     summary = encode_all(pdbs, Tiny(), out, jobs=2)
     assert names(out) == [f"s{n}" for n in range(9)]
-    ((file, chain, reason),) = table(tmp_path / "errors.tsv")
+    ((file, chain, reason),) = table(tmp_path / "tokens.parquet.errors.tsv")
     assert Path(file).name == "killer.pdb"
     assert chain == ""
     assert "SIGKILL" in reason

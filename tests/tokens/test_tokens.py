@@ -1,5 +1,6 @@
 """Tokens and their files: what goes in comes out."""
 
+import gc
 from dataclasses import replace
 
 import numpy as np
@@ -264,6 +265,22 @@ def test_parquet_writer_flushes_row_groups_and_keeps_them_after_an_error(tmp_pat
         raise RuntimeError
     assert_same(load(tmp_path / "t.parquet"), wanted)
     assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 3
+
+
+def test_a_parquet_writer_that_was_stopped_is_not_closed_again(tmp_path, monkeypatch):
+    """Nobody would see the error, and Python would print it."""
+    unseen = []
+    monkeypatch.setattr("sys.unraisablehook", unseen.append)
+
+    def stopped(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ParquetWriter, "flush", stopped)
+    with pytest.raises(KeyboardInterrupt), open(tmp_path / "t", "wb") as handle, ParquetWriter(handle) as out:
+        out.append(make(3, 0))
+    del out
+    gc.collect()
+    assert unseen == []
 
 
 def test_parquet_data_carry_checksums(tmp_path):

@@ -42,7 +42,7 @@ def test_a_biologist_with_a_folder(run, desk):
     """Which of my structures are like this one, and are the tokens any good?"""
     (desk / "pdbs" / "broken.pdb").write_text("ATOM      1  N   ALA A   1      xx\n")
     run("encode pdbs -o tokens.parquet", code=1)
-    (failed,) = csv.DictReader((desk / "errors.tsv").read_text().splitlines(), delimiter="\t")
+    (failed,) = csv.DictReader((desk / "tokens.parquet.errors.tsv").read_text().splitlines(), delimiter="\t")
     assert failed["file"].endswith("broken.pdb") and failed["reason"]
     table = json.loads(run("decode tokens.parquet -o out --compare pdbs --json"))
     assert len(list((desk / "out").iterdir())) == 5 and table["means"]["rmsd"] < 2.5

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from protok.common.files import atomic
+from protok.common.files import atomic, disk_is_full
 from protok.errors import FormatError, ProtokError
 from protok.structure.backbone import ATOMS, Backbone
 from protok.structure.io.formats.residues import NAMES
@@ -42,6 +42,8 @@ def write(structure: Any, path: str | os.PathLike) -> None:
         chain ids of two characters, coordinates of more than eight.
     ProtokError
         If the file cannot be written.
+    OSError
+        If the disk is full.
 
     Examples
     --------
@@ -73,6 +75,8 @@ def write(structure: Any, path: str | os.PathLike) -> None:
         with atomic(path, "wb") as handle:
             handle.write(data)
     except OSError as error:
+        if disk_is_full(error):
+            raise
         raise ProtokError(
             f"cannot be written ({error.strerror})", "check the folder", file=str(path)
         ) from error
