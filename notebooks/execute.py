@@ -34,10 +34,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="of notebooks, without .ipynb (default: all)")
     parser.add_argument("-o", "--out", type=Path, default=HERE, help="folder (default: in place)")
-    given = parser.parse_args(arguments)
-    for name in given.names or sorted(path.stem for path in HERE.glob("*.ipynb")):
-        execute(HERE / f"{name}.ipynb", given.out / f"{name}.ipynb")
-        print(f"wrote {given.out / name}.ipynb")
+    options = parser.parse_args(arguments)
+    for name in options.names or sorted(path.stem for path in HERE.glob("*.ipynb")):
+        execute(HERE / f"{name}.ipynb", options.out / f"{name}.ipynb")
+        print(f"wrote {options.out / name}.ipynb")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ class ProtokError(ValueError):
         return f"{self.cause}; {self.remedy}" if self.remedy else self.cause
 
     def __str__(self) -> str:
-        chain = f"chain {self.chain}" if self.chain else ""
+        # Ids come from files: they must not make lines of their own.
+        chain = f"chain {self.chain if self.chain.isprintable() else repr(self.chain)}" if self.chain else ""
         place = ", ".join(filter(None, (self.file, chain)))
         return f"{place}: {self.reason}" if place else self.reason
 

@@ -62,12 +62,12 @@ class Distilling(TrainingModule):
             wanted, got = self.teacher[0](self.held), self.network.encoder(self.held)
         quantizer, mask = self.network.quantizer, self.held.mask
         same = quantizer.assign(wanted) == quantizer.assign(got)
-        found = {
+        validation = {
             "valid_error": float((wanted - got)[mask].square().mean()),
             "valid_same_codes": float(same[mask].float().mean()),
         }
-        print(self.global_step, {k: round(v, 4) for k, v in found.items()}, flush=True)
-        return found
+        print(self.global_step, {k: round(v, 4) for k, v in validation.items()}, flush=True)
+        return validation
 
     def configure_optimizers(self) -> dict:
         """AdamW; the rate rises over the warm-up and falls to zero as a cosine."""

@@ -30,7 +30,7 @@ def tested(folder: Path) -> tuple[set[str], set[str]]:
     for file in sorted((folder / "tasks").glob("*.parquet")):
         rows = pq.read_table(file, columns=["id", "split"]).to_pylist()
         ids |= {row["id"] for row in rows if row["split"] not in ("train", "valid")}
-    rows = [known[one] for one in ids if one in known]
+    rows = [known[id] for id in ids if id in known]
     clusters = {row.get("cluster30") for row in rows} - {None}
     alike = {row["seq"] for row in known.values() if row.get("cluster30") in clusters}
     return {row["seq"] for row in rows}, alike
@@ -45,7 +45,7 @@ def main() -> None:
         for cluster, sequence in zip(store.cluster, store.sequence, strict=True)
         if sequence in same or sequence in alike
     }
-    out = [one for one, of in zip(store.ids, store.cluster, strict=True) if of in seen]
+    out = [id for id, of in zip(store.ids, store.cluster, strict=True) if of in seen]
     OUT.write_text("\n".join(sorted(out)) + "\n")
     exact = sum(sequence in same for sequence in store.sequence)
     print(f"wrote {OUT}: {len(out)} of {len(store)} chains, {exact} of them test chains themselves")

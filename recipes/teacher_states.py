@@ -55,20 +55,20 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1)
-    given = parser.parse_args()
-    who, store, jobs = representation(given.model), read_store(given.store), given.jobs
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    asked = (given.model, given.store, given.device)
+    options = parser.parse_args()
+    who, store, jobs = representation(options.model), read_store(options.store), options.jobs
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    asked = (options.model, options.store, options.device)
     if jobs == 1:
         parts = [states_of(*asked, 0, 1)]
     else:
         with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
             todo = [pool.submit(states_of, *asked, i, jobs) for i in range(jobs)]
-            parts = [one.result() for one in todo]
+            parts = [part.result() for part in todo]
     states = [parts[i % jobs][i // jobs] for i in range(len(store))]
     name = f"{who.codebook.partition('@')[0]}@{who.fingerprint[:8]}"
-    write_teacher(given.out, name, states, store)
-    print(f"wrote {given.out}: {sum(map(len, states))} residues of {name}")
+    write_teacher(options.out, name, states, store)
+    print(f"wrote {options.out}: {sum(map(len, states))} residues of {name}")
 
 
 if __name__ == "__main__":

@@ -54,18 +54,18 @@ def config() -> configparser.ConfigParser:
 
 
 def modules(requirements: str) -> set[str]:
-    found = re.findall(r"^([A-Za-z][\w-]*)", requirements, flags=re.MULTILINE)
-    return {MODULE_OF.get(name, name.replace("-", "_")) for name in found}
+    distributions = re.findall(r"^([A-Za-z][\w-]*)", requirements, flags=re.MULTILINE)
+    return {MODULE_OF.get(name, name.replace("-", "_")) for name in distributions}
 
 
 def imports(path: Path) -> set[str]:
-    found = set()
+    imported = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.add(node.module.split(".")[0])
-    return found - STANDARD
+            imported.add(node.module.split(".")[0])
+    return imported - STANDARD
 
 
 def test_every_import_is_a_declared_dependency(config):
@@ -73,11 +73,11 @@ def test_every_import_is_a_declared_dependency(config):
     used = set()
     for path in (ROOT / "protok").rglob("*.py"):
         allowed = core.union(*(EXTRA.get(part, set()) for part in path.parts))
-        found = imports(path)
+        imported = imports(path)
         if "testing" in path.parts:
             allowed = core | modules(config["options.extras_require"]["dev"])
-        assert found <= allowed, f"{path.name} imports {found - allowed}"
-        used |= found
+        assert imported <= allowed, f"{path.name} imports {imported - allowed}"
+        used |= imported
     assert core <= used, f"declared, but not imported: {core - used}"
 
 
@@ -139,14 +139,14 @@ MAY_ASK = {
 
 def asks_by_name(path: Path) -> set[str]:
     """Names that a module asks objects for by hasattr and getattr; `__name__` and its like are fine."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or len(node.args) < 2:
             continue
         name = node.args[1]
         if node.func.id in ("hasattr", "getattr") and isinstance(name, ast.Constant):
-            found.add(str(name.value))
-    return {name for name in found if not name.startswith("__")}
+            names.add(str(name.value))
+    return {name for name in names if not name.startswith("__")}
 
 
 def test_what_an_object_can_do_is_asked_by_type():
@@ -154,6 +154,35 @@ def test_what_an_object_can_do_is_asked_by_type():
     package = ROOT / "protok"
     asking = {str(p.relative_to(package)) for p in package.glob("*/**/*.py") if asks_by_name(p)}
     assert asking == MAY_ASK.keys()
+
+
+# Names that say nothing of what a variable holds; the noun of it does: chain, message, settings.
+EMPTY_NAMES = {"one", "found", "said", "given"}
+
+
+def stored_name(node: ast.AST) -> str | None:
+    """The name that a node binds: a variable, parameter, attribute, function, class or alias."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+            return name
+        case ast.arg(arg=name) | ast.alias(asname=name) | ast.MatchMapping(rest=name):
+            return name
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return name
+        case ast.ExceptHandler(name=name) | ast.MatchAs(name=name) | ast.MatchStar(name=name):
+            return name
+    return None
+
+
+def test_names_say_what_they_hold():
+    empty = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {stored_name(node)}"
+        for folder in ("protok", "tests", "benchmarks", "recipes", "tools", "notebooks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if stored_name(node) in EMPTY_NAMES
+    ]
+    assert not empty, "give these the noun of what they hold:\n" + "\n".join(empty)
 
 
 def test_text_is_utf8_whatever_the_locale():
@@ -212,18 +241,18 @@ def test_shipped_weights_are_small_and_carded():
 
 
 def test_bundled_examples_are_what_their_readme_says(examples):
-    said = dict(re.findall(r"^\| `([^`]+)` .*`([0-9a-f]{64})`", (examples / "README.md").read_text(), re.M))
+    hashes = dict(re.findall(r"^\| `([^`]+)` .*`([0-9a-f]{64})`", (examples / "README.md").read_text(), re.M))
     there = {path.name for path in examples.iterdir() if path.suffix in (".pdb", ".cif")}
-    assert set(said) == there
-    for name, digest in said.items():
+    assert set(hashes) == there
+    for name, digest in hashes.items():
         assert hashlib.sha256((examples / name).read_bytes()).hexdigest() == digest, name
 
 
 def test_bundled_formats_agree(examples):
-    one, other = (protok.read(examples / f"7vmf.A{suffix}") for suffix in (".pdb", ".cif"))
-    assert one.sequence == other.sequence
+    pdb, cif = (protok.read(examples / f"7vmf.A{suffix}") for suffix in (".pdb", ".cif"))
+    assert pdb.sequence == cif.sequence
     for key in ("coords", "chain", "index", "icode", "bfactor"):
-        assert (getattr(one, key) == getattr(other, key)).all(), key
+        assert (getattr(pdb, key) == getattr(cif, key)).all(), key
 
 
 def test_ci_runs_the_commands_of_the_readme():

@@ -52,17 +52,17 @@ def paired(ours: list[dict], theirs: list[dict], rng: np.random.Generator) -> di
     """Mean of the control's value less ours over the same targets, with its interval."""
     there = {(t["name"], t["chain"]): t for t in theirs}
     pairs = [(t, there[key]) for t in ours if (key := (t["name"], t["chain"])) in there]
-    found = {}
+    differences = {}
     for key in MEASURES:
         gaps = np.array([b[key] - a[key] for a, b in pairs])
         draws = gaps[rng.integers(0, len(gaps), (10_000, len(gaps)))].mean(1)
         low, high = np.quantile(draws, [0.025, 0.975])
-        found[key] = {
+        differences[key] = {
             "mean": round(float(gaps.mean()), 4),
             "interval": [round(float(low), 4), round(float(high), 4)],
             "control_better_in": int((gaps < 0).sum() if key == "rmsd" else (gaps > 0).sum()),
         }
-    return {"targets": len(pairs), **found}
+    return {"targets": len(pairs), **differences}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -33,13 +33,13 @@ LENGTHS, CHAINS = ((40, 100), (100, 200), (200, 300), (300, 500)), 16
 
 def flat(table: dict, prefix: str = "") -> dict:
     """Nested tables as dotted keys."""
-    found = {}
+    dotted = {}
     for key, value in table.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
+            dotted |= flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = value
-    return found
+            dotted[prefix + key] = value
+    return dotted
 
 
 def score(tokenizer, store, seed: int) -> dict:
@@ -48,7 +48,7 @@ def score(tokenizer, store, seed: int) -> dict:
 
     rng = np.random.default_rng(seed)
     lengths, drawn = store.lengths(), []
-    found: dict = {}
+    by_length: dict = {}
     moved = np.zeros(2, int)
     for low, high in LENGTHS:
         fits = np.flatnonzero((lengths >= low) & (lengths < high))
@@ -65,14 +65,14 @@ def score(tokenizer, store, seed: int) -> dict:
             compared = protok.compare(again, chain)
             rows.append((compared.rmsd, compared.tm_score, compared.lddt))
         mean = np.mean(rows, axis=0)
-        found[f"{low}-{high}"] = {
+        by_length[f"{low}-{high}"] = {
             "chains": len(rows),
             "rmsd": round(float(mean[0]), 3),
             "tm_score": round(float(mean[1]), 4),
             "lddt": round(float(mean[2]), 4),
         }
     kept = round(1 - moved[0] / moved[1], 4) if moved[1] else None
-    scores = {"by_length": found, "kept_at_0.2": kept}
+    scores = {"by_length": by_length, "kept_at_0.2": kept}
     if hasattr(tokenizer.network.decoder, "kind"):
         scores["amino_acids_recovered"] = round(recovered(tokenizer, store, drawn), 4)
     return scores
@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif name not in there and (options.only is None or name in options.only):
             changes = {k: v for k, v in changes.items() if k != "about"}
             overrides = flat(recipe["base"]) | changes
-            found = measure(overrides, options.data)
+            measured = measure(overrides, options.data)
             records.put(
                 options.out,
                 name,
@@ -132,10 +132,10 @@ def main(arguments: list[str] | None = None) -> None:
                     seed=overrides.get("optim.seed", 0),
                     changes=changes,
                     recipe=overrides,
-                    **found,
+                    **measured,
                 ),
             )
-            print(name, found["by_length"], found["kept_at_0.2"], flush=True)
+            print(name, measured["by_length"], measured["kept_at_0.2"], flush=True)
 
 
 if __name__ == "__main__":

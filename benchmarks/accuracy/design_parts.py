@@ -114,9 +114,9 @@ class SequencedBatches(TrainingBatches):
     """The same batches with their amino acids."""
 
     def __iter__(self) -> Iterator[TrainingBatch]:
-        for one in super().__iter__():
-            batch = SequencedBatch(**vars(one.batch), kinds=one.amino_acid)
-            yield TrainingBatch(batch, one.amino_acid)
+        for plain in super().__iter__():
+            batch = SequencedBatch(**vars(plain.batch), kinds=plain.amino_acid)
+            yield TrainingBatch(batch, plain.amino_acid)
 
 
 class SequencedNetwork(Network):
@@ -161,8 +161,8 @@ def recovered(tokenizer, store: Store, chains: list[int]) -> float:
             z = network.quantizer(network.encoder(batch), batch.mask).z[None]
             present = batch.mask[None]
             h = network.decoder.trunk(z, present, torch.ones_like(present))[0]
-        found = network.decoder.kind(h).argmax(-1).numpy()
+        kinds = network.decoder.kind(h).argmax(-1).numpy()
         true = np.array([AMINO_ACIDS.find(letter) for letter in store.sequence[i]])
         known = batch.mask.numpy() & (true >= 0)
-        right, total = right + (found == true)[known].sum(), total + known.sum()
+        right, total = right + (kinds == true)[known].sum(), total + known.sum()
     return float(right / total)

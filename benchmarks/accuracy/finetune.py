@@ -87,8 +87,8 @@ def tune(options: argparse.Namespace, store: Path, mode: str, out: Path) -> dict
     kept = {k: rows[k] for k in ("data", "optim", "valid", "split", "finetune")}
     kept["data"] |= {"train": store.name, "valid": "valid.parquet"}
     kept["finetune"] |= {"init": report["before"]}
-    for one in report["sets"]:
-        one["about"] = one["about"].replace(overrides["data.valid"], "valid.parquet")
+    for chains in report["sets"]:
+        chains["about"] = chains["about"].replace(overrides["data.valid"], "valid.parquet")
     return report | {
         "recipe": kept,
         "seconds": round(time.time() - began),
@@ -98,11 +98,11 @@ def tune(options: argparse.Namespace, store: Path, mode: str, out: Path) -> dict
 
 def command(options: argparse.Namespace, name: str) -> str:
     """The command of a run, without where this machine keeps things."""
-    said = [f"--model {name}", f"--codebook {' '.join(options.codebook)}"]
+    flags = [f"--model {name}", f"--codebook {' '.join(options.codebook)}"]
     for key in ("family", "identity", "steps", "chains", "longest"):
         if getattr(options, key):
-            said.append(f"--{key} {getattr(options, key)}")
-    return " ".join(["python -m benchmarks.accuracy.finetune", *said, *(f"--set {s}" for s in options.set)])
+            flags.append(f"--{key} {getattr(options, key)}")
+    return " ".join(["python -m benchmarks.accuracy.finetune", *flags, *(f"--set {s}" for s in options.set)])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -134,15 +134,15 @@ def main(arguments: list[str] | None = None) -> None:
     table = pq.read_table(options.structures / POOL, columns=columns)
     key, ids, outside = pick(options.structures, table, options.identity, options.family)
     base = protok.load(options.model)
-    found = {}
+    modes = {}
     with tempfile.TemporaryDirectory() as folder:
         runs = options.runs or Path(folder)
         runs.mkdir(parents=True, exist_ok=True)
         store = runs / "family.parquet"
         pq.write_table(table.filter(pc.is_in(table["id"], pa.array(ids))), store)
         for mode in options.codebook:
-            found[mode] = tune(options, store, mode, runs / mode)
-            print(markdown(found[mode]), flush=True)
+            modes[mode] = tune(options, store, mode, runs / mode)
+            print(markdown(modes[mode]), flush=True)
     sources = [options.structures / name for name in (POOL, "valid.parquet", "manifest.csv")]
     result = provenance(
         command(options, base.name),
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
             "chosen": "named" if options.family else "the largest unseen with a fifth to hold out",
             "trained_on_by_the_base": False,
         },
-        modes=found,
+        modes=modes,
     )
     records.put(options.out, options.name or base.name, result)
 

@@ -45,7 +45,7 @@ def main() -> None:
         crops = stream.batch(step, options.batches)
         coords = [store.coords(c.chain, c.begin, c.stop) for c in crops]
         batch = Batch.from_coords(torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords])
-        found = {}
+        passes = {}
         for name in ("fp32", "bf16"):
             torch.manual_seed(step)
             network.zero_grad()
@@ -58,8 +58,8 @@ def main() -> None:
                 )
             result.total.backward()
             grad = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
-            found[name] = (float(result.total.detach()), grad, result.quantized.ids)
-        a, b = found["fp32"], found["bf16"]
+            passes[name] = (float(result.total.detach()), grad, result.quantized.ids)
+        a, b = passes["fp32"], passes["bf16"]
         losses.append((a[0], b[0]))
         grads.append(float(torch.nn.functional.cosine_similarity(a[1], b[1], dim=0)))
         same.append(float((a[2] == b[2])[a[2] >= 0].float().mean()))

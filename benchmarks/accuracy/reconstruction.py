@@ -84,15 +84,15 @@ def round_trip(tokenizer, folder: Path) -> dict:
     targets = []
     for file in files:
         for chain in protok.read(file).by_chain():
-            found = protok.compare(tokenizer.reconstruct(chain), chain)
+            scores = protok.compare(tokenizer.reconstruct(chain), chain)
             targets.append(
                 {
                     "name": chain.name,
                     "chain": chain.chains[0],
                     "length": len(chain),
-                    "rmsd": round(found.rmsd, 6),
-                    "tm_score": round(found.tm_score, 6),
-                    "lddt": round(found.lddt, 6),
+                    "rmsd": round(scores.rmsd, 6),
+                    "tm_score": round(scores.tm_score, 6),
+                    "lddt": round(scores.lddt, 6),
                 }
             )
     result: dict = {"folder": folder.name, "data_sha256": digest(files), "files": len(files)}
@@ -134,7 +134,7 @@ def measure(tokenizer, folder: Path, seed: int) -> dict:
                 seconds["decode"] += time.process_time() - began
             except protok.ProtokError:
                 continue
-            found = protok.compare(again, chain)
+            scores = protok.compare(again, chain)
             continuous = protok.compare(tokenizer.reconstruct(chain), chain)
             sure = float(np.nanmean(again.bfactor))
             targets.append(
@@ -142,9 +142,9 @@ def measure(tokenizer, folder: Path, seed: int) -> dict:
                     "name": chain.name,
                     "chain": chain.chains[0],
                     "length": len(chain),
-                    "rmsd": round(found.rmsd, 6),
-                    "tm_score": round(found.tm_score, 6),
-                    "lddt": round(found.lddt, 6),
+                    "rmsd": round(scores.rmsd, 6),
+                    "tm_score": round(scores.tm_score, 6),
+                    "lddt": round(scores.lddt, 6),
                     "confidence": round(sure, 2),
                     "rmsd_continuous": round(continuous.rmsd, 6),
                 }
@@ -172,7 +172,7 @@ def measure(tokenizer, folder: Path, seed: int) -> dict:
         result["confidence_correlates_with_lddt"] = round(
             float(np.corrcoef(columns["confidence"], columns["lddt"])[0, 1]), 3
         )
-        joined = {kind: {k: np.concatenate(v) for k, v in found.items()} for kind, found in shapes.items()}
+        joined = {kind: {k: np.concatenate(v) for k, v in facts.items()} for kind, facts in shapes.items()}
         real = joined["real"].pop("phi, psi")
         result["phi_psi_in_98%_of_real"] = {
             "built": round(plausible(joined["built"].pop("phi, psi"), real), 4),
@@ -181,9 +181,9 @@ def measure(tokenizer, folder: Path, seed: int) -> dict:
         result["geometry"] = {
             kind: {
                 key: {"mean": round(float(x.mean()), 3), "sd": round(float(x.std()), 3)}
-                for key, x in found.items()
+                for key, x in facts.items()
             }
-            for kind, found in joined.items()
+            for kind, facts in joined.items()
         }
         result["targets"] = targets
     return result
@@ -208,8 +208,8 @@ def main(arguments: list[str] | None = None) -> None:
         seed=options.seed,
         sets=measured,
     )
-    for name, found in result["sets"].items():
-        print(name, {k: v for k, v in found.items() if k not in ("targets", "geometry")})
+    for name, figures in result["sets"].items():
+        print(name, {k: v for k, v in figures.items() if k not in ("targets", "geometry")})
     records.put(options.out, tokenizer.name, result)
 
 

@@ -32,16 +32,16 @@ def gain(before: list[float], after: list[float]) -> dict[str, float | int]:
     """Means and the paired gain."""
     apart = np.subtract(after, before)
     error = apart.std(ddof=1) / len(apart) ** 0.5
-    found = {"before": np.mean(before), "after": np.mean(after), "gain": apart.mean(), "se": error}
-    return {k: round(float(v), 4) for k, v in found.items()} | {"better": int((apart > 0).sum())}
+    figures = {"before": np.mean(before), "after": np.mean(after), "gain": apart.mean(), "se": error}
+    return {k: round(float(v), 4) for k, v in figures.items()} | {"better": int((apart > 0).sum())}
 
 
 def cells(results: Results) -> dict[str, dict[str, Result]]:
     """Results by tokenizer and task."""
-    found: dict[str, dict[str, Result]] = {}
+    table: dict[str, dict[str, Result]] = {}
     for row in results:
-        found.setdefault(row.tokenizer["name"], {})[row.task["name"]] = row
-    return found
+        table.setdefault(row.tokenizer["name"], {})[row.task["name"]] = row
+    return table
 
 
 def digest(results: Results) -> str:
@@ -70,15 +70,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--group", default="", help="of a packed file: its probe")
     parser.add_argument("--name", required=True, help="of the comparison")
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "gains.parquet")
-    given = parser.parse_args(arguments)
-    loaded = [
-        load_results(path, given.group if path.is_file() else "") for path in (given.before, given.after)
-    ]
+    options = parser.parse_args(arguments)
+    loaded = [load_results(p, options.group if p.is_file() else "") for p in (options.before, options.after)]
     first, second = map(cells, loaded)
-    found, floors = {}, known_floors()
-    rows = tuple(given.rows)
+    gains, floors = {}, known_floors()
+    rows = tuple(options.rows)
     names = [(n, n) for n in first.keys() & second.keys() if n.startswith(rows or "")]
-    for old, new in [pair.split("=") for pair in given.pair] or names:
+    for old, new in [pair.split("=") for pair in options.pair] or names:
         before, after = first[old], second[new]
         both = [task for task in before if task in after]
         sites = [t for t in both if before[t].task["kind"] == "site"]
@@ -89,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         test = [[row.scores["test"]["auroc"]["value"] for row in side] for side in sides]
         chosen = [[row.chosen["valid"] for row in side] for side in sides]
         name = new if old == new else f"{new} over {old}"
-        found[name] = {
+        gains[name] = {
             "tables": len(sites),
             "test": gain(*test),
             "choosing": gain(*chosen),
@@ -97,10 +95,10 @@ def main(arguments: list[str] | None = None) -> None:
             "above_floor": [above(side, floors, both) for side in (before, after)],
             "fingerprints": [row.tokenizer["fingerprint"] for row in pairs[0]],
         }
-        print(name, found[name])
+        print(name, gains[name])
     about = provenance("python -m benchmarks.leaderboard.compare " + " ".join(arguments or sys.argv[1:]))
-    result = about | {"sha256": [digest(side) for side in loaded], "rows": dict(sorted(found.items()))}
-    records.put(given.out, given.name, result)
+    result = about | {"sha256": [digest(side) for side in loaded], "rows": dict(sorted(gains.items()))}
+    records.put(options.out, options.name, result)
 
 
 if __name__ == "__main__":

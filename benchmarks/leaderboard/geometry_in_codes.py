@@ -55,7 +55,7 @@ def explained(who: bench.Representation, train: list, test: list, wanted: list[d
     known = [p >= 0 if p.ndim == 1 else np.isfinite(p).all(1) for p in parts]
     scores = {}
     for name in wanted[0][0]:
-        y = [np.concatenate([one[name] for one in half]) for half in wanted]
+        y = [np.concatenate([facts[name] for facts in half]) for half in wanted]
         rows = [k & np.isfinite(v) for k, v in zip(known, y, strict=True)]
         x = [p[r] for p, r in zip(parts, rows, strict=True)]
         fitted = (_by_code if x[0].ndim == 1 else _ridge)(x, y[0][rows[0]], who.size)
@@ -72,7 +72,7 @@ def _by_code(x: list[np.ndarray], y: np.ndarray, size: int) -> np.ndarray:
 
 def _ridge(x: list[np.ndarray], y: np.ndarray, size: int) -> np.ndarray:
     mean, spread = x[0].mean(0), x[0].std(0) + 1e-6
-    a, b = ((one - mean) / spread for one in x)
+    a, b = ((half - mean) / spread for half in x)
     gram = a.T @ a + len(a) * 1e-4 * np.eye(a.shape[1])
     return b @ np.linalg.solve(gram, a.T @ (y - y.mean())) + y.mean()
 

@@ -92,10 +92,10 @@ def ordered(names: list[str]) -> list[str]:
 
 def described() -> dict[str, dict[str, str]]:
     """What each table of the shared data folder is, by name of the task."""
-    said = tomllib.loads(Path(__file__).with_name("tables.toml").read_text())
+    tables = tomllib.loads(Path(__file__).with_name("tables.toml").read_text())
     return {
         name: {key: value for key, value in about.items() if key != "of"}
-        for group, about in said.items()
+        for group, about in tables.items()
         for name in about.get("of", [group])
     }
 
@@ -108,16 +108,16 @@ def floors(path: Path) -> dict[str, dict[str, dict]]:
     are do not give both numbers, as such features do not know the level of a chain:
     `simple-features` has .350 and .531 on them, and .529 and .544 on z-scores.
     """
-    found = {}
+    scores = {}
     with path.open(newline="") as lines:
         for row in csv.reader(lines, delimiter="\t"):
-            said = row[3].split(",")[-1]
-            value = float(said.split()[-1])
-            if "per chain" in said:
-                found[row[0] + WITHIN] = {"metric": "spearman_per_protein", "value": value}
+            score = row[3].split(",")[-1]
+            value = float(score.split()[-1])
+            if "per chain" in score:
+                scores[row[0] + WITHIN] = {"metric": "spearman_per_protein", "value": value}
             else:
-                found[row[0]] = {"metric": "auroc", "value": value}
-    return {"floors": found}
+                scores[row[0]] = {"metric": "auroc", "value": value}
+    return {"floors": scores}
 
 
 def main() -> None:
@@ -134,40 +134,40 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--minutes", type=float, help="start no cell after this time")
     parser.add_argument("--report", type=Path, help="write the HTML page and do nothing else")
-    given = parser.parse_args()
-    if given.report:
-        bench.write_report(bench.load_results(given.out, given.probe), given.report)
+    options = parser.parse_args()
+    if options.report:
+        bench.write_report(bench.load_results(options.out, options.probe), options.report)
         return
-    if given.out.exists() and not given.cells.exists():
-        unpack(given.out, given.cells)
-    folder = bench.open_data(given.data)
-    if given.data == DATA:
+    if options.out.exists() and not options.cells.exists():
+        unpack(options.out, options.cells)
+    folder = bench.open_data(options.data)
+    if options.data == DATA:
         folder.about |= described()
-    baseline = given.data / "tasks" / "BASELINE.tsv"
+    baseline = options.data / "tasks" / "BASELINE.tsv"
     least = floors(baseline) if baseline.exists() else {"floors": {}}
-    names = given.tasks.split(",")
+    names = options.tasks.split(",")
     if names == ["all"]:
         names = available(folder)
-        names += [one for one in least["floors"] if one.removesuffix(WITHIN) in names]
+        names += [name for name in least["floors"] if name.removesuffix(WITHIN) in names]
         names = list(dict.fromkeys(names))
     representations = []
-    for name in given.model or ROWS:
+    for name in options.model or ROWS:
         try:
-            representations.append(named(name, folder, given.cache))
+            representations.append(named(name, folder, options.cache))
         except ProtokError as error:  # weights that nobody installed
             print(f"left out: {name}: {error}")
-    models = "".join(f" --model {name}" for name in given.model)
-    about = provenance(f"python -m benchmarks.leaderboard.run --probe {given.probe}{models}")
+    models = "".join(f" --model {name}" for name in options.model)
+    about = provenance(f"python -m benchmarks.leaderboard.run --probe {options.probe}{models}")
     if baseline.exists():
-        write(given.out.with_name(FLOORS.name), about | {"sha256": digest([baseline]), **least})
+        write(options.out.with_name(FLOORS.name), about | {"sha256": digest([baseline]), **least})
     started = time.monotonic()
 
     def say(line: str) -> None:
         print(line, flush=True)
-        if given.minutes and time.monotonic() - started > 60 * given.minutes:
+        if options.minutes and time.monotonic() - started > 60 * options.minutes:
             raise TimeUp
 
-    cells, early = given.cells / given.probe, False
+    cells, early = options.cells / options.probe, False
     try:
         for task in ordered(names):
             bench.evaluate(
@@ -175,14 +175,14 @@ def main() -> None:
                 [task],
                 folder,
                 out=cells,
-                probe=given.probe,
-                cache=given.cache,
+                probe=options.probe,
+                cache=options.cache,
                 about=about,
                 progress=say,
             )
     except TimeUp:
         early = True
-    bench.pack(given.cells, given.out)
+    bench.pack(options.cells, options.out)
     if early:
         raise SystemExit("time is up; the same command goes on")
 

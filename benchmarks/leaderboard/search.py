@@ -39,20 +39,20 @@ SHORTEST, LONGEST = 40, 400
 def domains(folder: Folder, size: int) -> tuple[list, list]:
     """Domains of superfamilies with at least two: those to learn from, and those to search."""
     first = {}
-    for one in sorted(folder.domains(), key=lambda d: (d.id, d.rows)):
-        if one.superfamily and SHORTEST <= one.rows[1] - one.rows[0] <= LONGEST:
-            first.setdefault((one.cluster, one.fold), one)
+    for domain in sorted(folder.domains(), key=lambda d: (d.id, d.rows)):
+        if domain.superfamily and SHORTEST <= domain.rows[1] - domain.rows[0] <= LONGEST:
+            first.setdefault((domain.cluster, domain.fold), domain)
     halves: tuple[list, list] = [], []
-    for one in first.values():
-        halves[hashlib.sha256(one.fold.encode()).digest()[0] % 2].append(one)
+    for domain in first.values():
+        halves[hashlib.sha256(domain.fold.encode()).digest()[0] % 2].append(domain)
     return tuple(paired(half, size) for half in halves)
 
 
-def paired(given: list, size: int) -> list:
+def paired(half: list, size: int) -> list:
     """Whole superfamilies in random order until there are `size` domains."""
     groups = defaultdict(list)
-    for one in given:
-        groups[one.superfamily].append(one)
+    for domain in half:
+        groups[domain.superfamily].append(domain)
     groups = {key: group for key, group in groups.items() if len(group) > 1}
     out: list = []
     for key in np.random.default_rng(0).permutation(sorted(groups)):
@@ -62,9 +62,9 @@ def paired(given: list, size: int) -> list:
     return out
 
 
-def cut(folder: Folder, one) -> protok.Backbone:
+def cut(folder: Folder, domain) -> protok.Backbone:
     """The domain as a structure of its own."""
-    return folder.structure(one.id)[np.arange(*one.rows)]
+    return folder.structure(domain.id)[np.arange(*domain.rows)]
 
 
 def named(tokens: Tokens, number: int) -> Tokens:
@@ -87,15 +87,15 @@ def part(tokens: Tokens, rows: tuple[int, int]) -> Tokens:
 
 def counted(folder: Folder, learn: list, tokenizer, aligned: list) -> Matrix:
     """Matrix of the aligned homologs of one half."""
-    codes = [tokenizer.encode(cut(folder, one)).ids for one in learn]
+    codes = [tokenizer.encode(cut(folder, domain)).ids for domain in learn]
     vectors = tokenizer.code_vectors() if isinstance(tokenizer, HasCodeVectors) else None
     pairs = ((codes[i][at[:, 0]], codes[j][at[:, 1]]) for i, j, at in aligned)
     return of_alignments(pairs, tokenizer.codebook, tokenizer.size, vectors)
 
 
-def rank(scores: np.ndarray, given: list) -> dict:
+def rank(scores: np.ndarray, half: list) -> dict:
     """Measures of a (query, target) table of scores; higher is better, -inf is no hit."""
-    superfamily, fold = (np.array([getattr(d, key) for d in given]) for key in ("superfamily", "fold"))
+    superfamily, fold = (np.array([getattr(d, key) for d in half]) for key in ("superfamily", "fold"))
     top, sensitivity, precision = [], [], []
     for i, row in enumerate(scores):
         right = superfamily == superfamily[i]
@@ -108,31 +108,31 @@ def rank(scores: np.ndarray, given: list) -> dict:
         before = hits[: int(np.argmax(wrong)) if wrong.any() else len(hits)]
         top.append(float(hits[0]))
         sensitivity.append(before.sum() / right.sum())
-        found = np.flatnonzero(hits) + 1
-        precision.append((np.arange(1, len(found) + 1) / found).sum() / right.sum())
+        ranks = np.flatnonzero(hits) + 1
+        precision.append((np.arange(1, len(ranks) + 1) / ranks).sum() / right.sum())
     return {
         key: {"value": float(np.mean(v)), "se": float(np.std(v, ddof=1) / math.sqrt(len(v)))}
         for key, v in (("top1", top), ("sensitivity", sensitivity), ("precision", precision))
     }
 
 
-def searched(given: list, tokens: list[Tokens], matrix: Matrix, tm: np.ndarray) -> dict:
+def searched(half: list, tokens: list[Tokens], matrix: Matrix, tm: np.ndarray) -> dict:
     """Search each domain among all."""
     database = Database(tokens)
     place = {chain.label: i for i, chain in enumerate(database.chains)}
-    n = len(given)
+    n = len(half)
     expect, similar = np.full((n, n), -np.inf), np.zeros((n, n))
     begin = time.process_time()
-    for i, one in enumerate(tokens):
-        for hit in search(one, database, matrix, candidates=n):
+    for i, query in enumerate(tokens):
+        for hit in search(query, database, matrix, candidates=n):
             j = place[hit.target]
             # Beyond the range of floats, the score decides.
             expect[i, j] = -math.log(max(hit.evalue, 1e-300)) + 1e-6 * hit.score
             similar[i, j] = hit.normalised
     seconds = time.process_time() - begin
-    fold = np.array([d.fold for d in given])
+    fold = np.array([d.fold for d in half])
     strangers = fold[:, None] != fold
-    return rank(expect, given) | {
+    return rank(expect, half) | {
         "spearman_tm": float(spearman(similar[np.triu_indices(n, 1)], tm[np.triu_indices(n, 1)])),
         "strangers_at_1": float((strangers & (expect >= 0)).sum() / n),
         "cpu_seconds": round(seconds, 1),
@@ -166,7 +166,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Folder(arguments.data)
     learn, test = domains(folder, arguments.size)
-    structures = [cut(folder, one) for one in learn]
+    structures = [cut(folder, domain) for domain in learn]
     aligned = []
     for i, j in combinations(range(len(learn)), 2):
         if learn[i].superfamily == learn[j].superfamily:
@@ -174,7 +174,7 @@ def main() -> None:
             if score >= 0.5:
                 aligned.append((i, j, at))
     print(f"{len(learn)} domains to learn from, {len(aligned)} pairs; {len(test)} to search")
-    structures = [cut(folder, one) for one in test]
+    structures = [cut(folder, domain) for domain in test]
     tm = np.eye(len(test))
     for i, j in combinations(range(len(test)), 2):
         tm[i, j] = tm[j, i] = tm_alignment(structures[i], structures[j])[0]

@@ -32,12 +32,12 @@ def main() -> None:
     folder, off = bench.Folder(options.data), defaultdict(list)
     for row in pq.read_table(path).to_pylist():
         if row["stb_tm"] is not None and np.isfinite(row["stb_tm"]):
-            one, two = (folder.structure(row[key]) for key in ("file1", "file2"))
-            off[row["set"]].append(abs(tm_align(one, two) - row["stb_tm"]))
+            first, second = (folder.structure(row[key]) for key in ("file1", "file2"))
+            off[row["set"]].append(abs(tm_align(first, second) - row["stb_tm"]))
     every = np.concatenate(list(off.values()))
     sets = {
-        name: {"pairs": len(found), "mean_absolute_error": round(float(np.mean(found)), 6)}
-        for name, found in off.items()
+        name: {"pairs": len(errors), "mean_absolute_error": round(float(np.mean(errors)), 6)}
+        for name, errors in off.items()
     }
     about = provenance("python -m benchmarks.leaderboard.tm_scores", ("tmtools", "numpy", "pyarrow"))
     result = {

@@ -125,18 +125,18 @@ def sweep(recipe: Mapping[str, Any], out: Path, figures: Path, data: Path, runs:
     for cell in plan:
         if cell.name in done or only not in cell.name:
             continue
-        found = measure(cell, recipe, data, runs)
+        measured = measure(cell, recipe, data, runs)
         result = provenance(
             "python -m benchmarks.quantizers.images " + " ".join(sys.argv[1:]),
             PACKAGES,
             setting=cell.setting,
             size=cell.size,
             seed=cell.seed,
-            **found,
+            **measured,
         )
         records.put(out, cell.name, result)
         done.add(cell.name)
-        shown = {k: found["final"][k] for k in ("psnr", "ssim", "mse", "usage")}
+        shown = {k: measured["final"][k] for k in ("psnr", "ssim", "mse", "usage")}
         print(cell.name, shown, flush=True)
     missing = [cell for cell in plan if cell.name not in done]
     if missing:
@@ -153,10 +153,12 @@ def summarize(recipe: Mapping[str, Any], out: Path, figures: Path, data: Path, r
     there = records.read(out)
     for cell in cells(recipe):
         results.setdefault((cell.setting, cell.size), {})[cell.seed] = there[cell.name]
-    errors = {key: {seed: r["final"]["mse"] for seed, r in found.items()} for key, found in results.items()}
+    errors = {
+        key: {seed: r["final"]["mse"] for seed, r in by_seed.items()} for key, by_seed in results.items()
+    }
     rows = []
-    for (setting, size), found in results.items():
-        finals = [r["final"] for r in found.values()]
+    for (setting, size), by_seed in results.items():
+        finals = [r["final"] for r in by_seed.values()]
         means = [k for k, v in finals[0].items() if isinstance(v, float)]
         rows.append(
             {

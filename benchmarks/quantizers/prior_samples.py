@@ -38,11 +38,11 @@ def measure(
     codes = sample(prior, asked, seed=0, **setting)
     seconds = time.process_time() - began
     if prior.layout.grid:
-        found = score_images(prior, tokenizer, asked, codes, tokens, **real)
+        scores = score_images(prior, tokenizer, asked, codes, tokens, **real)
     else:
-        found = score_chains(prior, tokenizer, asked, codes, tokens)
-    drawn = sum(one.size for one in codes)
-    return asked, codes, {"codes_per_cpu_second": drawn / seconds, **found}
+        scores = score_chains(prior, tokenizer, asked, codes, tokens)
+    drawn = sum(sequence.size for sequence in codes)
+    return asked, codes, {"codes_per_cpu_second": drawn / seconds, **scores}
 
 
 def sheet(prior: Any, tokenizer: Any, asked: list, codes: list, path: Path) -> None:
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokenizer = (images if layout.grid else proteins).decoder(name, layout)
     real = {"images": options.images, "inception": options.inception}
     result: dict[str, Any] = records.read(options.out).get(prior.config.name, {"settings": {}})
-    said = provenance(
+    about = provenance(
         "python -m benchmarks.quantizers.prior_samples " + " ".join(arguments or sys.argv[1:]),
         PACKAGES,
         prior=prior.config.name,
@@ -90,16 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         training=prior.provenance,
     )
     # Numbers of samples change the Fréchet distance and the share of novel ones.
-    if any(result.get(key) != said[key] for key in ("codebook", "n", "training")):
+    if any(result.get(key) != about[key] for key in ("codebook", "n", "training")):
         result = {"settings": {}}
     for key, setting in tomllib.loads(options.recipe.read_text())[kind].items():
         if key in result["settings"]:
             continue
-        asked, codes, found = measure(prior, tokenizer, options.tokens, setting, options.n, **real)
+        asked, codes, scores = measure(prior, tokenizer, options.tokens, setting, options.n, **real)
         if layout.grid:
             sheet(prior, tokenizer, asked, codes, options.figures / f"{prior.config.name}-{key}.png")
-        result["settings"][key] = {"sampling": setting, **found}
-        records.put(options.out, prior.config.name, said | {"settings": result["settings"]})
+        result["settings"][key] = {"sampling": setting, **scores}
+        records.put(options.out, prior.config.name, about | {"settings": result["settings"]})
 
 
 if __name__ == "__main__":

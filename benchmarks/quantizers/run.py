@@ -58,9 +58,9 @@ def recipe_of(task: str) -> dict[str, Any]:
     settings = recipe.setdefault("settings", {})
     grid = recipe.pop("grid", {})
     for values in itertools.product(*grid.values()) if grid else ():
-        one = dict(zip(grid, values, strict=True))
-        w, r = round(100 * one["continuous_share"]), round(100 * one["ramp"])
-        settings[f"{one['schedule']}-{one['estimator']}-w{w}-r{r}"] = one
+        setting = dict(zip(grid, values, strict=True))
+        w, r = round(100 * setting["continuous_share"]), round(100 * setting["ramp"])
+        settings[f"{setting['schedule']}-{setting['estimator']}-w{w}-r{r}"] = setting
     return recipe
 
 
@@ -221,7 +221,7 @@ def run(task: str, recipe: Mapping[str, Any], out: Path, figures: Path, data: Pa
     for cell in plan:
         if cell.name in done or only not in cell.setting:
             continue
-        found = timed(cell, recipe) if task == "speed" else measure(cell, recipe, data)
+        measured = timed(cell, recipe) if task == "speed" else measure(cell, recipe, data)
         result = provenance(
             "python -m benchmarks.quantizers.run " + " ".join(sys.argv[1:]),
             PACKAGES,
@@ -229,11 +229,11 @@ def run(task: str, recipe: Mapping[str, Any], out: Path, figures: Path, data: Pa
             name=cell.setting,
             seed=cell.seed,
             recipe={k: v for k, v in recipe.items() if k not in ("settings", "claims")},
-            **found,
+            **measured,
         )
         records.put(out, cell.name, result)
         done.add(cell.name)
-        shown = found.get("final") or {k: v for k, v in found.items() if not k.startswith("all")}
+        shown = measured.get("final") or {k: v for k, v in measured.items() if not k.startswith("all")}
         print(cell.setting, cell.seed, {k: v for k, v in shown.items() if k != "step"}, flush=True)
     missing = [cell for cell in plan if cell.name not in done]
     if missing:
@@ -242,12 +242,12 @@ def run(task: str, recipe: Mapping[str, Any], out: Path, figures: Path, data: Pa
         summarize(task, recipe, out, figures)
 
 
-def paired(one: Mapping[int, float], other: Mapping[int, float]) -> dict[str, float] | None:
+def paired(ours: Mapping[int, float], other: Mapping[int, float]) -> dict[str, float] | None:
     """Mean difference over shared seeds and its 95 % confidence interval; None without two."""
-    seeds = sorted(set(one) & set(other))
+    seeds = sorted(set(ours) & set(other))
     if len(seeds) < 2:
         return None
-    gaps = [one[s] - other[s] for s in seeds]
+    gaps = [ours[s] - other[s] for s in seeds]
     mean, n = statistics.mean(gaps), len(gaps)
     t = T[n - 2] if n - 2 < len(T) else 1.96 + 2.4 / (n - 1)
     half = t * statistics.stdev(gaps) / math.sqrt(n)
@@ -262,12 +262,10 @@ def summarize(task: str, recipe: Mapping[str, Any], out: Path, figures: Path) ->
     there = records.read(out)
     for cell in cells(task, recipe):
         results[cell.setting][cell.seed] = there[cell.name]
-    errors = {
-        name: {seed: r["final"]["quantized"] for seed, r in found.items()} for name, found in results.items()
-    }
+    errors = {name: {seed: r["final"]["quantized"] for seed, r in of.items()} for name, of in results.items()}
     rows = []
-    for name, found in results.items():
-        finals = [r["final"] for r in found.values()]
+    for name, by_seed in results.items():
+        finals = [r["final"] for r in by_seed.values()]
         keys = [k for k in finals[0] if k not in ("step", "hardness")]
         rows.append(
             {

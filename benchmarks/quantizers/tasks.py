@@ -149,8 +149,8 @@ def _unit(x: np.ndarray) -> Tensor:
 def _pixels(file: Path, part: str, n: int | None) -> np.ndarray:
     from PIL import Image
 
-    with np.load(file) as found:
-        raw, ends = found[f"{part}_bytes"].tobytes(), found[f"{part}_off"]
+    with np.load(file) as arrays:
+        raw, ends = arrays[f"{part}_bytes"].tobytes(), arrays[f"{part}_off"]
     pairs = list(zip(ends[:-1], ends[1:], strict=True))
     if n is not None:
         # Classes are in order in the file.
@@ -208,10 +208,10 @@ class Proteins(Task):
         encoder = self.network.encoder
         self.network.encoder = _Given(z)
         try:
-            found = self.network(x, self.rows)
+            losses = self.network(x, self.rows)
         finally:
             self.network.encoder = encoder
-        return found.total, found.error
+        return losses.total, losses.error
 
     def report(self, quantizer: nn.Module) -> dict[str, float]:
         """CA RMSD, TM-score and lDDT of whole held-out chains from hard codes."""
@@ -220,10 +220,10 @@ class Proteins(Task):
 
         self.network.quantizer = quantizer.eval()
         tokenizer = StructureTokenizer(self.network.eval(), steps=0)
-        found = [compare(tokenizer.decode(tokenizer.encode(c)), c) for c in self.chains]
+        scores = [compare(tokenizer.decode(tokenizer.encode(c)), c) for c in self.chains]
         self.network.quantizer = None
         keys = ("rmsd", "tm_score", "lddt")
-        return {k: float(np.mean([getattr(f, k) for f in found])) for k in keys}
+        return {k: float(np.mean([getattr(f, k) for f in scores])) for k in keys}
 
 
 class _Given(nn.Module):
@@ -268,7 +268,7 @@ def evaluate(task: Task, quantizer: nn.Module) -> dict[str, float]:
             fed = quantizer.leave(z, mask, v, ids, nothing, nothing).z
             sums[name] += float(task.losses(fed, x)[1]) / len(batches)
         latents.append(z.reshape(-1, z.shape[-1]) if mask is None else z[mask])
-    found = dataclasses.asdict(diagnose(quantizer, torch.cat(latents)))
+    usage = dataclasses.asdict(diagnose(quantizer, torch.cat(latents)))
     task.parts.train()
     quantizer.train()
-    return sums | found
+    return sums | usage

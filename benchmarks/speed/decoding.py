@@ -25,7 +25,7 @@ from benchmarks.tables.provenance import provenance, write
 LENGTHS = (300, 1000, 3000, 10000, 20000)
 
 
-def one(model: str, n: int) -> dict:
+def measure_chain(model: str, n: int) -> dict:
     """Decode a chain of n residues in this process."""
     import torch
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(one(options.model, options.child)))
+        print(json.dumps(measure_chain(options.model, options.child)))
         return
     rows = []
     for n in LENGTHS:
@@ -70,14 +70,14 @@ def main() -> None:
         )
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
-    said = provenance(
+    result = provenance(
         "python -m benchmarks.speed.decoding " + " ".join(sys.argv[1:]),
         model=protok.load(options.model).codebook,
         seed=0,
         threads=1,
         lengths=rows,
     )
-    write(options.out, said)
+    write(options.out, result)
 
 
 if __name__ == "__main__":

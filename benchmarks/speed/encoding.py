@@ -66,7 +66,7 @@ LIMIT = 300.0
 CHAINS, SHORT = 10_000, 40
 
 
-def one(name: str, model: str, files: list[Path], began: float) -> dict:
+def measure_encoder(name: str, model: str, files: list[Path], began: float) -> dict:
     """Measure one encoder in this process."""
     (read, encode, count), tokenizer = tool(name, model)
     encode(read(files[0]))
@@ -111,7 +111,7 @@ def peak(who: int) -> float:
 def codes(model: str, files: list[Path], names: list[str]) -> dict:
     """Share of the codes of all files that are those of the model in fp32 torch, by way."""
     structures = [protok.read(path) for path in files]
-    found, references = {}, {}
+    ways, references = {}, {}
     for name in ["torch", *names]:
         which, way = model_and_way(name, model)
         if which not in references:
@@ -124,14 +124,14 @@ def codes(model: str, files: list[Path], names: list[str]) -> dict:
             print(f"{name}: {error}", file=sys.stderr)
             continue
         same = (ids == references[which])[references[which] >= 0]
-        found[name] = {"equal": float(same.mean()), "differ": int((~same).sum())}
-    return {"codes": int((references[model] >= 0).sum()), "ways": found}
+        ways[name] = {"equal": float(same.mean()), "differ": int((~same).sum())}
+    return {"codes": int((references[model] >= 0).sum()), "ways": ways}
 
 
 def assigned(model: str, way: str, structures: list[protok.Backbone]) -> np.ndarray:
     """Codes of all residues, end to end."""
     tokens = ours(model, way)[1].__self__.encode_batch(structures)
-    return np.concatenate([one.ids for one in tokens])
+    return np.concatenate([chain.ids for chain in tokens])
 
 
 def packed(files: list[Path], n: int) -> protok.Backbone:
@@ -249,7 +249,7 @@ def work(options: argparse.Namespace) -> Any:
     files = [Path(line) for line in options.list.read_text().splitlines()]
     sample = files[: options.files]
     if kind == "one":
-        return one(name, options.model, sample, options.began)
+        return measure_encoder(name, options.model, sample, options.began)
     if kind == "codes":
         return codes(options.model, files, [n for n in options.only if n not in OTHERS])
     if kind == "lengths":
@@ -312,10 +312,10 @@ def figure(rows: dict[str, list[dict]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     fig, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
-    for name, found in rows.items():
+    for name, points in rows.items():
         axis.plot(
-            [row["residues"] for row in found],
-            [row["microseconds_per_residue"] for row in found],
+            [row["residues"] for row in points],
+            [row["microseconds_per_residue"] for row in points],
             marker="o",
             label=name,
         )
@@ -335,7 +335,7 @@ def parts_of(options: argparse.Namespace) -> list[tuple[str, str, str]]:
 
 def measure(options: argparse.Namespace, listed: Path, folder: Path) -> dict | None:
     """Results by part; None if time was up before the last."""
-    found, began = {}, time.monotonic()
+    results, began = {}, time.monotonic()
     for part in parts_of(options):
         path = folder / ("-".join(part).replace(" ", "_").replace("/", "_") + ".json")
         if not path.exists():
@@ -348,8 +348,8 @@ def measure(options: argparse.Namespace, listed: Path, folder: Path) -> dict | N
             os.replace(draft, path)
             took = f"{time.monotonic() - clock:.0f} s"
             print(*part, result["left_out"] if "left_out" in result else took, flush=True)
-        found[part] = json.loads(path.read_text())
-    return found
+        results[part] = json.loads(path.read_text())
+    return results
 
 
 def arguments() -> argparse.Namespace:
@@ -410,27 +410,27 @@ def main() -> None:
             files[-1].write_bytes(plain)
         listed = Path(place, "list.txt")
         listed.write_text("\n".join(map(str, files)))
-        found = measure(options, listed, folder)
-    if found is None:
+        results = measure(options, listed, folder)
+    if results is None:
         raise SystemExit("time is up: the same command goes on")
-    report(options, job, found, len(files))
+    report(options, job, results, len(files))
     shutil.rmtree(folder)
 
 
-def report(options: argparse.Namespace, job: dict, found: dict, files: int) -> None:
+def report(options: argparse.Namespace, job: dict, results: dict, files: int) -> None:
     """Write result and figure."""
-    left_out = {" ".join(part): r["left_out"] for part, r in found.items() if "left_out" in r}
-    good = {part: result for part, result in found.items() if "left_out" not in result}
+    left_out = {" ".join(part): r["left_out"] for part, r in results.items() if "left_out" in r}
+    good = {part: result for part, result in results.items() if "left_out" not in result}
     sample = min(options.files, files)
     table = {}
     for name in options.only:
-        runs = [r for (kind, one, _), r in good.items() if (kind, one) == ("one", name)]
+        runs = [r for part, r in good.items() if part[:2] == ("one", name)]
         if runs:
             table[name] = summary(runs, sample)
             print(name, json.dumps(table[name]))
 
     def named(kind: str) -> dict:
-        return {name: r for (one, name, _), r in good.items() if one == kind}
+        return {name: r for (sort, name, _), r in good.items() if sort == kind}
 
     result = provenance(
         job.pop("command"),

@@ -36,7 +36,7 @@ def mini3di() -> Tool:
             rows = np.flatnonzero(atoms.atom_name == name)
             coords[np.searchsorted(starts, rows, side="right") - 1, slot] = atoms.coord[rows]
         chain, kept = atoms.chain_id[starts], np.isfinite(coords[:, 0]).all(-1)
-        return [coords[kept & (chain == one)] for one in dict.fromkeys(chain.tolist())]
+        return [coords[kept & (chain == id)] for id in dict.fromkeys(chain.tolist())]
 
     def encode(chains: list[np.ndarray]) -> list:
         return [encoder.encode_atoms(*(c[:, slot] for slot in range(4))) for c in chains if len(c)]
@@ -96,8 +96,8 @@ def tool(name: str, model: str) -> tuple[Tool, Any]:
         return mpnn(), None
     if name == "biotite 3Di":
         return ours("3di", "torch"), protok.load("3di")
-    found = ours(*model_and_way(name, model))
-    return found, found[1].__self__
+    way = ours(*model_and_way(name, model))
+    return way, way[1].__self__
 
 
 def model_and_way(name: str, model: str) -> tuple[str, str]:
@@ -143,7 +143,7 @@ def routes(files: list[Path], folder: Path, passes: int = 3) -> dict[str, dict]:
         return done.stdout
 
     makers = {"pdb.gz": lambda path: gzip.compress(plain(path)), "cif.gz": mmcif, "fcz": fcz}
-    found = {}
+    formats = {}
     for kind, make in makers.items():
         made, size, residues = [], 0, 0
         for path in files:
@@ -167,9 +167,9 @@ def routes(files: list[Path], folder: Path, passes: int = 3) -> dict[str, dict]:
             for packed in made:
                 protok.read(packed)
             seconds.append(time.perf_counter() - clock)
-        found[kind] = {
+        formats[kind] = {
             "files": len(made),
             "residues_per_second": round(residues / min(seconds)),
             "bytes_per_residue": round(size / residues, 1),
         }
-    return found
+    return formats

@@ -41,9 +41,9 @@ class Assumptions:
     price: float = 0.04
 
 
-def costs(speed: dict, given: Assumptions) -> list[dict]:
+def costs(speed: dict, assumed: Assumptions) -> list[dict]:
     """Core hours and what follows from them, for each way to pack and to compute."""
-    residues = given.structures * given.length
+    residues = assumed.structures * assumed.length
     rows = []
     for way in WAYS:
         rate = speed["tools"].get(way, {}).get("residues_per_cpu_second")
@@ -53,41 +53,41 @@ def costs(speed: dict, given: Assumptions) -> list[dict]:
         # The total was measured on plain PDB files; their reading is replaced by the route's.
         rest = 1 / rate["total"] - 1 / rate["reading"]
         for route in ROUTES:
-            found = (speed["routes"] or {}).get(route)
-            if not found:
+            packing = (speed["routes"] or {}).get(route)
+            if not packing:
                 continue
-            hours = residues * (1 / found["residues_per_second"] + rest) / 3600
+            hours = residues * (1 / packing["residues_per_second"] + rest) / 3600
             rows.append(
                 {
                     "route": route,
                     "way": way,
                     "core_hours": hours,
-                    "days": hours / given.cores / 24,
-                    "price": hours * given.price,
-                    "input_bytes": residues * found["bytes_per_residue"],
+                    "days": hours / assumed.cores / 24,
+                    "price": hours * assumed.price,
+                    "input_bytes": residues * packing["bytes_per_residue"],
                     "output_bytes": residues * worker["parquet_bytes_per_residue"],
                 }
             )
     return rows
 
 
-def limits(speed: dict, given: Assumptions) -> dict:
+def limits(speed: dict, assumed: Assumptions) -> dict:
     """What bounds a single job: its parent's memory an input, and the workers it can feed."""
-    found = {}
+    bounds = {}
     memory = speed.get("memory")
     if memory and len(memory) > 1:
         first, last = memory[0], memory[-1]
         grown = (last["resident_mib"] - first["resident_mib"]) * 2**20
         each = grown / (last["chains"] - first["chains"])
-        found["bytes_per_input"] = each
-        found["inputs_per_job"] = ROOM / max(each, 1.0)
-        found["memory_of_one_job"] = each * given.structures
+        bounds["bytes_per_input"] = each
+        bounds["inputs_per_job"] = ROOM / max(each, 1.0)
+        bounds["memory_of_one_job"] = each * assumed.structures
     for way in WAYS:
         worker = speed["workers"].get(way)
         if worker:
             feeds = worker["cpu_seconds_of_workers"] / max(worker["cpu_seconds_of_parent"], 1e-3)
-            found[f"workers_of_{way}"] = feeds
-    return found
+            bounds[f"workers_of_{way}"] = feeds
+    return bounds
 
 
 def size(count: float) -> str:
@@ -99,19 +99,19 @@ def size(count: float) -> str:
     raise AssertionError
 
 
-def page(speed: dict, given: Assumptions) -> str:
+def page(speed: dict, assumed: Assumptions) -> str:
     """The table and figures of docs/results/speed.md."""
     head = (
         "packed as",
         "encoder",
         "core hours",
-        f"days on {given.cores} cores",
-        f"price at {given.price:g} an hour",
+        f"days on {assumed.cores} cores",
+        f"price at {assumed.price:g} an hour",
         "bytes in",
         "bytes out",
     )
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in costs(speed, given):
+    for row in costs(speed, assumed):
         cells = (
             ROUTES[row["route"]],
             WAYS[row["way"]],
@@ -123,21 +123,21 @@ def page(speed: dict, given: Assumptions) -> str:
         )
         lines.append("| " + " | ".join(cells) + " |")
     text = (
-        f"{given.structures / 1e6:,.0f} million structures of {given.length:g} residues, "
-        f"{given.structures * given.length / 1e9:,.0f} billion residues; rates of "
+        f"{assumed.structures / 1e6:,.0f} million structures of {assumed.length:g} residues, "
+        f"{assumed.structures * assumed.length / 1e9:,.0f} billion residues; rates of "
         f"{speed['hardware']['cpu']}.\n\n" + "\n".join(lines)
     )
-    found = limits(speed, given)
-    if "bytes_per_input" in found:
+    bounds = limits(speed, assumed)
+    if "bytes_per_input" in bounds:
         text += (
-            f"\n\nThe parent process of a job keeps {size(found['bytes_per_input'])} for each "
-            f"input: {size(found['memory_of_one_job'])} for all in one job, or "
-            f"{found['inputs_per_job'] / 1e6:,.1f} million inputs in {size(ROOM)}."
+            f"\n\nThe parent process of a job keeps {size(bounds['bytes_per_input'])} for each "
+            f"input: {size(bounds['memory_of_one_job'])} for all in one job, or "
+            f"{bounds['inputs_per_job'] / 1e6:,.1f} million inputs in {size(ROOM)}."
         )
     feeds = [
-        f"{found[f'workers_of_{way}']:.0f} workers ({name})"
+        f"{bounds[f'workers_of_{way}']:.0f} workers ({name})"
         for way, name in WAYS.items()
-        if f"workers_of_{way}" in found
+        if f"workers_of_{way}" in bounds
     ]
     if feeds:
         text += f" Its own processor time is enough to feed {', '.join(feeds)}."
@@ -162,8 +162,8 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=own.cores)
     parser.add_argument("--price", type=float, default=own.price, help="of a core for an hour")
     options = parser.parse_args()
-    given = Assumptions(options.structures, options.length, options.cores, options.price)
-    print(page(json.loads(options.speed.read_text()), given))
+    assumed = Assumptions(options.structures, options.length, options.cores, options.price)
+    print(page(json.loads(options.speed.read_text()), assumed))
 
 
 if __name__ == "__main__":

@@ -173,16 +173,16 @@ def survey(read: Reader, files: list[Path]) -> tuple[list[Path], int, dict[str, 
 
 def measure(kinds: dict[str, Reader], files: list[Path], repeat: int) -> dict[str, dict]:
     """Residues per CPU-second of each reader over the files of one format."""
-    found = {name: survey(read, files) for name, read in kinds.items()}
+    surveys = {name: survey(read, files) for name, read in kinds.items()}
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(repeat):
         for name, read in kinds.items():
             start = time.process_time()
-            for path in found[name][0]:
+            for path in surveys[name][0]:
                 read(path)
             seconds[name].append(time.process_time() - start)
     results = {}
-    for name, (good, residues, failures) in found.items():
+    for name, (good, residues, failures) in surveys.items():
         median = statistics.median(seconds[name])
         results[name] = {
             "residues_per_cpu_second": round(residues / median) if good else None,

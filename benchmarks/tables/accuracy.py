@@ -45,18 +45,18 @@ def reconstruction() -> str:
     results = {name: there[name] for name in MODELS}
     rows = []
     for result in results.values():
-        for key, found in result["sets"].items():
-            mean, median = found["mean"], found["median"]
+        for key, figures in result["sets"].items():
+            mean, median = figures["mean"], figures["median"]
             rows.append(
                 [
                     f"{result['codebook']}",
-                    f"{SETS[key]} ({len(found['targets'])})",
+                    f"{SETS[key]} ({len(figures['targets'])})",
                     *(
                         f"{mean[k]:.{d}f} ({median[k]:.{d}f})"
                         for k, d in (("rmsd", 2), ("tm_score", 3), ("lddt", 3), ("rmsd_continuous", 2))
                     ),
-                    f"{found['codes_used']:.1%}",
-                    f"{found['perplexity']:.0f}",
+                    f"{figures['codes_used']:.1%}",
+                    f"{figures['perplexity']:.0f}",
                 ]
             )
     head = [
@@ -73,14 +73,14 @@ def reconstruction() -> str:
     rows = []
     others = results | {name: there[name] for name in ("3di", "protein-blocks")}
     for name, other in others.items():
-        for key, found in other["sets"].items():
+        for key, figures in other["sets"].items():
             rows.append(
                 [
                     name,
                     SETS[key],
-                    f"{found['changed_by_motion']:.3%}",
-                    f"{found['changed_by_mirror']:.1%}",
-                    *(f"{found['kept_under_noise'][s]:.1%}" for s in ("0.1", "0.2", "0.5")),
+                    f"{figures['changed_by_motion']:.3%}",
+                    f"{figures['changed_by_mirror']:.1%}",
+                    *(f"{figures['kept_under_noise'][s]:.1%}" for s in ("0.1", "0.2", "0.5")),
                 ]
             )
     head = [
@@ -125,17 +125,17 @@ def controls() -> str:
     there = measured()
     rows = []
     for name in ("protok-512", *gaps_of):
-        for key, found in there[name]["sets"].items():
-            mean = found["mean"]
+        for key, figures in there[name]["sets"].items():
+            mean = figures["mean"]
             row = [
                 name,
                 SETS[key],
                 f"{mean['rmsd']:.2f}",
                 f"{mean['tm_score']:.3f}",
                 f"{mean['lddt']:.3f}",
-                f"{found['codes_used']:.1%}" if "codes_used" in found else "",
-                f"{found['perplexity']:.0f}" if "perplexity" in found else "",
-                f"{found['kept_under_noise']['0.2']:.1%}" if "kept_under_noise" in found else "",
+                f"{figures['codes_used']:.1%}" if "codes_used" in figures else "",
+                f"{figures['perplexity']:.0f}" if "perplexity" in figures else "",
+                f"{figures['kept_under_noise']['0.2']:.1%}" if "kept_under_noise" in figures else "",
             ]
             gaps = gaps_of.get(name, {}).get(key)
             for measure, digits in (("rmsd", 2), ("tm_score", 3)):
@@ -170,9 +170,9 @@ def design() -> str:
     lengths = list(files["base"]["by_length"])
     rows = []
     for name, settings in recipe["variants"].items():
-        found = files[name]
-        cells = [found["by_length"][length] for length in lengths]
-        kept = found["kept_at_0.2"]
+        variant = files[name]
+        cells = [variant["by_length"][length] for length in lengths]
+        kept = variant["kept_at_0.2"]
         changes = ", ".join(
             f"{k.removeprefix('model.')} {json.dumps(v)}"
             for k, v in settings.items()
@@ -186,7 +186,7 @@ def design() -> str:
                 *(f"{c['rmsd']:.2f} / {c['tm_score']:.2f}" for c in cells),
                 f"{statistics.mean(c['lddt'] for c in cells):.3f}",
                 f"{kept:.0%}" if kept is not None else "",
-                f"{found['training_cpu_seconds']}",
+                f"{variant['training_cpu_seconds']}",
             ]
         )
     head = ["variant", "change", *lengths, "lDDT", "kept at 0.2 Å noise", "CPU-seconds"]
@@ -202,19 +202,19 @@ def finetune() -> str:
     for result in there.values():
         family, rows = result["family"], []
         for mode, report in result["modes"].items():
-            for found in report["sets"]:
-                rmsd, kept = found["rmsd"], found.get("codes_kept")
+            for chains in report["sets"]:
+                rmsd, kept = chains["rmsd"], chains.get("codes_kept")
                 low, high = rmsd["interval"]
                 rows.append(
                     [
                         mode,
-                        f"{found['name']} ({len(found['chains'])})",
+                        f"{chains['name']} ({len(chains['chains'])})",
                         f"{rmsd['before']:.2f}",
                         f"{rmsd['after']:.2f}",
                         f"{rmsd['change']:+.2f} [{low:+.2f}, {high:+.2f}]",
                         str(rmsd["improved"]),
-                        f"{found['lddt']['before']:.3f}",
-                        f"{found['lddt']['after']:.3f}",
+                        f"{chains['lddt']['before']:.3f}",
+                        f"{chains['lddt']['after']:.3f}",
                         "" if kept is None else f"{kept:.1%}",
                         f"{report['best_step']} of {report['recipe']['optim']['steps']}",
                         f"{report['cpu_seconds'] / 60:.0f}",

@@ -83,7 +83,7 @@ def ship(model: Path, result: dict, options: argparse.Namespace) -> Path:
     config = json.loads((model / "config.json").read_text())
     if result["codebook"] != config["codebook"]:
         raise SystemExit(f"the result is of {result['codebook']}, the model {config['codebook']}")
-    shape, found = config["model"], config["provenance"]
+    shape, origin = config["model"], config["provenance"]
     folder = options.package / "weights" / shape["name"]
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors"):
@@ -118,17 +118,17 @@ def ship(model: Path, result: dict, options: argparse.Namespace) -> Path:
     text = CARD.format(
         codebook=config["codebook"],
         **quantizer,
-        images=found["train_images"],
-        data=found["train_sha256"],
-        seed=found["seed"],
-        steps=found["steps"],
-        torch=found["torch"],
+        images=origin["train_images"],
+        data=origin["train_sha256"],
+        seed=origin["seed"],
+        steps=origin["steps"],
+        torch=origin["torch"],
         hardware=options.hardware,
         hours=options.hours,
         command=result["command"],
         note=options.note and f"\n- **The run**: {options.note}",
         scores=table(head, rows),
-        side=found["recipe"]["data"]["size"],
+        side=origin["recipe"]["data"]["size"],
         parameters=_parameters(model),
         **{k: shape[k] for k in ("name", "factor", "patch", "width", "decoder_width")},
     )

@@ -34,20 +34,20 @@ def model() -> str:
 
 def sweep() -> str:
     """Quantizers in the image tokenizer, size by size, best first."""
-    there, said = records.read(RESULTS / "images.parquet"), ""
+    there, note = records.read(RESULTS / "images.parquet"), ""
     if "summary" in there:
-        found, sheet = there["summary"]["rows"], there["summary"]["sheet"]
+        cells, sheet = there["summary"]["rows"], there["summary"]["sheet"]
     else:
-        found, sheet, said = (
+        cells, sheet, note = (
             _cells(there),
             [],
             "The sweep is not complete: seed 0 of the cells that are there.\n\n",
         )
-    if not found:
+    if not cells:
         return NONE
-    controls = [c for c in ("kmeans-respawn", "step") if any(c in r["less_error_than"] for r in found)]
+    controls = [c for c in ("kmeans-respawn", "step") if any(c in r["less_error_than"] for r in cells)]
     rows = []
-    for row in found:
+    for row in cells:
         gaps = []
         for control in controls:
             gap = row["less_error_than"].get(control)
@@ -83,7 +83,7 @@ def sweep() -> str:
         "effective dimension of codes",
         *(f"less error than {control}, 1e-4" for control in controls),
     ]
-    return said + table(head, rows) + _figures(found, sheet)
+    return note + table(head, rows) + _figures(cells, sheet)
 
 
 def _figures(rows: list[dict], lines: list[str]) -> str:
@@ -113,10 +113,10 @@ def samples_of_images() -> str:
     """Priors over codes of images: likeness of samples, and of reconstructions."""
     rows, sheets = [], []
     for result in records.read(RESULTS / "prior_samples.parquet").values():
-        for name, found in result["settings"].items():
-            if "repetition" not in found:
+        for name, samples in result["settings"].items():
+            if "repetition" not in samples:
                 continue
-            like = found["likeness"]
+            like = samples["likeness"]
             rows.append(
                 [
                     result["prior"],
@@ -126,9 +126,9 @@ def samples_of_images() -> str:
                     f"{result['n']}",
                     f"{like['frechet_gist']:.1f}",
                     f"{like['frechet_gist_of_reconstructions']:.1f}",
-                    f"{found['repetition']:.2f}",
-                    f"{found['codes']['perplexity']:.0f}",
-                    f"{found['codes_of_training_images']['perplexity']:.0f}",
+                    f"{samples['repetition']:.2f}",
+                    f"{samples['codes']['perplexity']:.0f}",
+                    f"{samples['codes_of_training_images']['perplexity']:.0f}",
                 ]
             )
             sheet = FIGURES / f"{result['prior']}-{name}.png"
@@ -155,13 +155,13 @@ def samples_of_chains() -> str:
     """Priors over codes of proteins, beside training chains through the same codes."""
     rows = []
     for result in records.read(RESULTS / "prior_samples.parquet").values():
-        for name, found in result["settings"].items():
-            if "novelty" not in found:
+        for name, samples in result["settings"].items():
+            if "novelty" not in samples:
                 continue
-            kinds = [(name, found["validity"], found["diversity"], found["novelty"])]
+            kinds = [(name, samples["validity"], samples["diversity"], samples["novelty"])]
             if name == next(iter(result["settings"])):
-                real = found["validity_of_training_chains"]
-                kinds.insert(0, ("training chains", real, found["diversity_of_training_chains"], None))
+                real = samples["validity_of_training_chains"]
+                kinds.insert(0, ("training chains", real, samples["diversity_of_training_chains"], None))
             for kind, sound, various, new in kinds:
                 rows.append(
                     [

@@ -26,9 +26,9 @@ PROBE_NAMES = {
 }
 
 
-def _supervised(found) -> list[tuple[str, str, str]]:
-    kinds = {row.task["name"]: row.task["kind"] for row in found}
-    return [line for line in found.lines() if kinds[line[0]] in ("site", "value", "class")]
+def _supervised(results) -> list[tuple[str, str, str]]:
+    kinds = {row.task["name"]: row.task["kind"] for row in results}
+    return [line for line in results.lines() if kinds[line[0]] in ("site", "value", "class")]
 
 
 def _floor_line(line: tuple[str, str, str], floors: dict) -> tuple[str, str, str]:
@@ -37,8 +37,8 @@ def _floor_line(line: tuple[str, str, str], floors: dict) -> tuple[str, str, str
     return name, split, floors[name]["metric"] if name in floors else metric
 
 
-def _value(found, representation: str, line: tuple[str, str, str]) -> float | None:
-    score = found.cell(representation, *line)[1]
+def _value(results, representation: str, line: tuple[str, str, str]) -> float | None:
+    score = results.cell(representation, *line)[1]
     return score["value"] if score else None
 
 
@@ -49,68 +49,68 @@ def _mean(values: list[float | None]) -> str:
 
 def short() -> str:
     """The summary of the probe that has enough tables to rank by for the most tokenizers."""
-    found = {probe: load(probe) for probe in PROBES}
+    loaded = {probe: load(probe) for probe in PROBES}
     rows = {
-        probe: len(one.representations()) if one is not None and len(_shared_sites(one)) >= ENOUGH else 0
-        for probe, one in found.items()
+        probe: len(results.representations()) if results and len(_shared_sites(results)) >= ENOUGH else 0
+        for probe, results in loaded.items()
     }
     probe = max(PROBES, key=rows.__getitem__)
     if not rows[probe]:
         return "Too few tables have been computed for a ranking; those that have are on the page."
-    return f"Probe: {PROBE_NAMES[probe]}.\n\n{_summary(found[probe], MORE[:2])}"
+    return f"Probe: {PROBE_NAMES[probe]}.\n\n{_summary(loaded[probe], MORE[:2])}"
 
 
 def _each_probe(section: Callable[[Results], str]) -> str:
     """A section a probe that has cells."""
     loaded = {probe: load(probe) for probe in PROBES}
     parts = [
-        f"### Probe: {PROBE_NAMES[probe]}\n\n{section(found)}"
-        for probe, found in loaded.items()
-        if found is not None
+        f"### Probe: {PROBE_NAMES[probe]}\n\n{section(results)}"
+        for probe, results in loaded.items()
+        if results is not None
     ]
     return "\n\n".join(parts) or "No cell has been computed yet."
 
 
 def summary() -> str:
     """A row a tokenizer and probe: mean of the site tables, tables above the baseline, the rest."""
-    return _each_probe(lambda found: _summary(found, MORE))
+    return _each_probe(lambda results: _summary(results, MORE))
 
 
-def _shared_sites(found) -> list[tuple[str, str, str]]:
+def _shared_sites(results) -> list[tuple[str, str, str]]:
     """Site tables that means are taken over: those of every tokenizer that has enough of them."""
-    kinds = {row.task["name"]: row.task["kind"] for row in found}
-    sites = [line for line in _supervised(found) if kinds[line[0]] == "site"]
+    kinds = {row.task["name"]: row.task["kind"] for row in results}
+    sites = [line for line in _supervised(results) if kinds[line[0]] == "site"]
     has = {
-        representation: {line for line in sites if _value(found, representation, line) is not None}
-        for representation in found.representations()
+        representation: {line for line in sites if _value(results, representation, line) is not None}
+        for representation in results.representations()
     }
     many = [lines for lines in has.values() if len(lines) >= ENOUGH] or list(has.values())
     return [line for line in sites if all(line in lines for lines in many)]
 
 
-def _summary(found, more) -> str:
+def _summary(results, more) -> str:
     floors = known_floors()
-    lines, whole = _supervised(found), _shared_sites(found)
-    buried = {line: _value(found, BURIAL, line) for line in lines}
+    lines, whole = _supervised(results), _shared_sites(results)
+    buried = {line: _value(results, BURIAL, line) for line in lines}
     rows = []
-    for representation in found.representations():
+    for representation in results.representations():
         # The same values as z-scores are no further table; splits of few domains are no table.
-        plain = [line for line in lines if not line[0].endswith(WITHIN) and not found.few(*line[:2])]
-        got = {line: _value(found, representation, line) for line in plain}
+        plain = [line for line in lines if not line[0].endswith(WITHIN) and not results.few(*line[:2])]
+        got = {line: _value(results, representation, line) for line in plain}
         floored = [_floor_line(line, floors) for line in lines if line[0] in floors]
         above = _wins(
-            {line: _value(found, representation, line) for line in floored},
+            {line: _value(results, representation, line) for line in floored},
             {line: floors[line[0]]["value"] for line in floored},
         )
-        bits = next(r.tokenizer["size"] for r in found if r.tokenizer["name"] == representation)
+        bits = next(r.tokenizer["size"] for r in results if r.tokenizer["name"] == representation)
         rows.append(
             [
                 f"`{representation}`",
                 f"{np.log2(bits):.1f}" if bits else "",
-                _mean([_value(found, representation, line) for line in whole]),
+                _mean([_value(results, representation, line) for line in whole]),
                 above,
                 "" if representation == BURIAL else _wins(got, buried),
-                *(_cell(found, representation, task, split, metric) for _, task, split, metric in more),
+                *(_cell(results, representation, task, split, metric) for _, task, split, metric in more),
             ]
         )
     rows.sort(key=lambda row: -float(row[2] or 0))
@@ -144,8 +144,8 @@ MORE = (
 )
 
 
-def _cell(found, representation: str, task: str, split: str, metric: str) -> str:
-    status, score = found.cell(representation, task, split, metric)
+def _cell(results, representation: str, task: str, split: str, metric: str) -> str:
+    status, score = results.cell(representation, task, split, metric)
     if not score or score["value"] is None:
         return {"unsupported": "n/a", "failed": "failed"}.get(status, "")
     error = f" ± {score['se']:.3f}" if score.get("se") is not None else ""
@@ -157,45 +157,45 @@ def tables() -> str:
     return _each_probe(_tables)
 
 
-def _tables(found: Results) -> str:
-    floors, representations = known_floors(), found.representations()
-    chance = {row.task["name"]: row.task.get("chance") for row in found}
+def _tables(results: Results) -> str:
+    floors, representations = known_floors(), results.representations()
+    chance = {row.task["name"]: row.task.get("chance") for row in results}
     # Where the baseline is in another metric than the table's own, the table has a line of each.
-    lines = dict.fromkeys(line for own in _supervised(found) for line in (own, _floor_line(own, floors)))
+    lines = dict.fromkeys(line for own in _supervised(results) for line in (own, _floor_line(own, floors)))
     rows = []
     for line in lines:
         name, split, metric = line
-        values = [_value(found, representation, line) for representation in representations]
+        values = [_value(results, representation, line) for representation in representations]
         best = max((value for value in values if value is not None), default=None)
         cells = [
             f"**{text}**" if value is not None and value == best else text
             for text, value in zip(
-                (_cell(found, representation, *line) for representation in representations),
+                (_cell(results, representation, *line) for representation in representations),
                 values,
                 strict=True,
             )
         ]
         floor = floors.get(name, {"metric": None})
         known = (floor["value"] if floor["metric"] == metric else None, chance[name])
-        few = found.few(name, split)
+        few = results.few(name, split)
         rows.append(
             [
                 f"{name} ({split}{f', {few} domains' if few else ''})",
                 metric,
-                *("" if one is None else f"{one:.3f}" for one in known),
+                *("" if value is None else f"{value:.3f}" for value in known),
                 *cells,
             ]
         )
-    head = ["table (split)", "metric", "baseline", "chance", *(f"`{one}`" for one in representations)]
+    head = ["table (split)", "metric", "baseline", "chance", *(f"`{name}`" for name in representations)]
     return table(head, rows)
 
 
 def knows() -> str:
     """Share of the variance of geometric facts that a code, or an embedding, explains."""
     result = json.loads((RESULTS / "geometry_in_codes.json").read_text())
-    found = result["explained"]
-    facts = list(next(iter(found.values())))
-    rows = [[f"`{name}`", *(f"{one[fact]:.2f}" for fact in facts)] for name, one in found.items()]
+    shares = result["explained"]
+    facts = list(next(iter(shares.values())))
+    rows = [[f"`{name}`", *(f"{share[fact]:.2f}" for fact in facts)] for name, share in shares.items()]
     train, test = result["chains"]
     head = ["tokenizer", *facts]
     return f"{table(head, rows)}\n\nLearnt on {train} chains, scored on {test} ({result['set']})."
@@ -206,10 +206,10 @@ def costs() -> str:
     return _each_probe(_costs)
 
 
-def _costs(found: Results) -> str:
+def _costs(results: Results) -> str:
     spent: dict[str, list[float]] = {}
     whose: dict[str, list[dict]] = {}
-    for row in found:
+    for row in results:
         if row.status == "ok":
             spent.setdefault(row.task["name"], []).append(row.cpu_seconds["rest"])
             whose.setdefault(row.tokenizer["name"], []).append(row)
@@ -218,7 +218,7 @@ def _costs(found: Results) -> str:
         seconds = [sum(row.cpu_seconds.values()) for row in done]
         # Cells whose codes an earlier task or run made know no speed.
         speed = [r.tokenizer["residues_per_second"] for r in done]
-        speed = [one for one in speed if one]
+        speed = [rate for rate in speed if rate]
         by_name.append(
             [
                 f"`{name}`",
@@ -254,22 +254,22 @@ def search() -> str:
         return "Not measured yet: the command above does."
     result = json.loads((RESULTS / "search.json").read_text())
     data, rows, times = result["data"], [], []
-    for found in result["rows"]:
-        cells = [f"{found[k]['value']:.2f} ± {found[k]['se']:.2f}" for k in SEARCH]
+    for row in result["rows"]:
+        cells = [f"{row[k]['value']:.2f} ± {row[k]['se']:.2f}" for k in SEARCH]
         rows.append(
             [
-                found["tokenizer"],
-                found.get("matrix", ""),
-                found.get("domains", "cut out"),
+                row["tokenizer"],
+                row.get("matrix", ""),
+                row.get("domains", "cut out"),
                 *cells,
-                f"{found['spearman_tm']:.2f}" if "spearman_tm" in found else "",
-                f"{found['strangers_at_1']:.1f}" if "strangers_at_1" in found else "",
+                f"{row['spearman_tm']:.2f}" if "spearman_tm" in row else "",
+                f"{row['strangers_at_1']:.1f}" if "strangers_at_1" in row else "",
             ]
         )
-        if "time" in found:
-            took = found["time"]
+        if "time" in row:
+            took = row["time"]
             times.append(
-                f"{found['tokenizer'].partition('@')[0]} {took['cpu_seconds']:.1f} s (query of "
+                f"{row['tokenizer'].partition('@')[0]} {took['cpu_seconds']:.1f} s (query of "
                 f"{took['query']} residues, {took['chains']:,} chains)"
             )
     head = [
@@ -282,9 +282,9 @@ def search() -> str:
         "rank correlation with TM-score",
         "strangers at E ≤ 1",
     ]
-    said = (
+    text = (
         f"{data['searched']['domains']} domains of {data['searched']['superfamilies']} "
         f"superfamilies and {data['searched']['folds']} folds; matrices counted in "
         f"{data['learned_from']['pairs']} pairs of other folds. ± is a standard error over queries."
     )
-    return f"{said}\n\n{table(head, rows)}\n\nCPU time of one search: {'; '.join(times)}."
+    return f"{text}\n\n{table(head, rows)}\n\nCPU time of one search: {'; '.join(times)}."

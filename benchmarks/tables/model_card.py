@@ -100,8 +100,8 @@ def main() -> None:
     coder = json.loads((options.codes_from or folder / "config.json").read_text())
     if coder["codebook"] != config["codebook"]:
         raise SystemExit(f"codes of {options.codes_from} are {coder['codebook']}, not {config['codebook']}")
-    found, shape = config["provenance"], config["model"]
-    recipe, decoder = coder["provenance"]["recipe"], found["recipe"]
+    origin, shape = config["provenance"], config["model"]
+    recipe, decoder = coder["provenance"]["recipe"], origin["recipe"]
     rows = [
         [
             name,
@@ -117,10 +117,10 @@ def main() -> None:
     head = ["set", "targets", "CA RMSD, Å", "TM-score", "lDDT", "codes used", "perplexity"]
     optim, recipes = recipe["optim"], options.recipe or [shape["name"]]
     asked, taught = optim.get("residue_type_weights", []), optim.get("distill_weights", [])
-    teacher, valid = found.get("teacher", {}).get("codebook"), found["validation"]
-    said = {
+    teacher, valid = origin.get("teacher", {}).get("codebook"), origin["validation"]
+    fields = {
         "distilled": DISTILLED_STATES.format(
-            teacher=found["states_of"],
+            teacher=origin["states_of"],
             states=taught[0],
             code=taught[1],
             encoder_warmup=ENCODER_WARMUP.format(optim["encoder_warmup_steps"])
@@ -130,7 +130,9 @@ def main() -> None:
         )
         if any(taught)
         else "",
-        "runs": ", ".join(f"`protok train recipes/protein/{one}.toml --out runs/{one}`" for one in recipes),
+        "runs": ", ".join(
+            f"`protok train recipes/protein/{name}.toml --out runs/{name}`" for name in recipes
+        ),
         "name": shape["name"],
         "teacher": teacher,
         "same": valid.get("valid_same_codes", 0),
@@ -140,7 +142,7 @@ def main() -> None:
         "alone": ALONE.format(decoder["optim"]["distill_weights"][2]) if options.codes_from else "",
         **coder["model"]["quantizer"],
     }
-    command, signal, codes = (part.format(**said) for part in (DISTILLED if teacher else SCRATCH))
+    command, signal, codes = (part.format(**fields) for part in (DISTILLED if teacher else SCRATCH))
     unseen = recipe["data"].get("exclude")
     text = TEXT.format(
         exclude=unseen
@@ -151,12 +153,12 @@ def main() -> None:
         codes=codes,
         codebook=config["codebook"],
         size=shape["quantizer"]["size"],
-        chains=found["train_chains"],
-        data=found["train_sha256"],
-        seed=found["seed"],
-        steps=found["steps"],
+        chains=origin["train_chains"],
+        data=origin["train_sha256"],
+        seed=origin["seed"],
+        steps=origin["steps"],
         last=" of the last" if len(recipes) > 1 else "",
-        torch=found["torch"],
+        torch=origin["torch"],
         hardware=options.hardware,
         hours=options.hours,
         sight=SIGHT * shape["encoder"]["global_frame"],

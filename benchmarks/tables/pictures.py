@@ -80,8 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"the results are of {result['codebook']}: measure its reconstruction first")
     figure = Figure(figsize=(11, 3.6 * len(result["sets"])), layout="constrained")
     grid = figure.subplots(len(result["sets"]), 3, squeeze=False)
-    for row, (key, found) in zip(grid, result["sets"].items(), strict=True):
-        ranked = sorted(found["targets"], key=lambda t: -t["tm_score"])
+    for row, (key, figures) in zip(grid, result["sets"].items(), strict=True):
+        ranked = sorted(figures["targets"], key=lambda t: -t["tm_score"])
         picked = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
         files = {
             protok.structure.io.sources.paths.stem(f): f

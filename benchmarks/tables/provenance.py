@@ -17,16 +17,16 @@ PACKAGES = ("torch", "numpy", "biotite", "gemmi", "pyarrow")
 
 def provenance(command: str, packages: Iterable[str] = PACKAGES, **more: Any) -> dict[str, Any]:
     """Version, command, packages and hardware, with whatever else belongs there."""
-    found = {}
+    versions = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
+            versions[package] = None
     return {
         "protok": protok.__version__,
         "command": command,
-        "packages": found,
+        "packages": versions,
         "python": platform.python_version(),
         "hardware": {"cpu": cpu_model(), "machine": platform.machine()},
         **more,

@@ -60,12 +60,12 @@ def speed() -> str:
             what, size, _ = name.removeprefix("speed-").split("-")
             cells.setdefault(int(size), {})[what] = result
     rows = []
-    for size, found in sorted(cells.items()):
+    for size, measured in sorted(cells.items()):
         row = [str(size), "", ""]
-        if "assign" in found:
-            row[1:] = [f"{found['assign']['seconds']:.1f}", f"{found['assign']['extra_mebibytes']:.0f}"]
+        if "assign" in measured:
+            row[1:] = [f"{measured['assign']['seconds']:.1f}", f"{measured['assign']['extra_mebibytes']:.0f}"]
         for what in ("forward", "step"):
-            took = found.get(what, {}).get("milliseconds")
+            took = measured.get(what, {}).get("milliseconds")
             if took:
                 ours, theirs = took["protok"], took["vector-quantize-pytorch"]
                 row.append(f"{ours:.0f} / {theirs:.0f} ({theirs / ours:.1f}x)")

@@ -23,10 +23,10 @@ def reading() -> str:
     readers = list(dict.fromkeys(r for s in result["results"].values() for k in s.values() for r in k))
     rows = []
     for name, kinds in result["results"].items():
-        for kind, found in kinds.items():
+        for kind, rates in kinds.items():
             cells = []
             for reader in readers:
-                got = found.get(reader)
+                got = rates.get(reader)
                 failed = f" ({got['failed']} failed)" if got and got["failed"] else ""
                 rate = got and got["residues_per_cpu_second"]
                 cells.append(f"{rate / 1000:.0f}k{failed}" if rate else "fails" if got else "")
@@ -42,17 +42,17 @@ def encoding() -> str:
     result = load("speed.json")
     ways, rows = (result["codes"] or {"ways": {}})["ways"], []
     mpnn = result["tools"].get("ProteinMPNN encoder")
-    for name, found in kept(result["tools"]).items():
-        rate = found["residues_per_cpu_second"]
+    for name, measured in kept(result["tools"]).items():
+        rate = measured["residues_per_cpu_second"]
         times = rate["total"] / mpnn["residues_per_cpu_second"]["total"] if mpnn else None
         rows.append(
             [
                 name if name in OTHER_ENCODERS else _how(name),
                 *(f"{rate[key] / 1000:.1f}k" for key in ("reading", "encoding", "total")),
                 f"{times:.1f}x" if times else "",
-                f"{found['files_per_cpu_second']:.0f}",
-                f"{found['peak_mib']}",
-                f"{found['startup_seconds']:.1f}",
+                f"{measured['files_per_cpu_second']:.0f}",
+                f"{measured['peak_mib']}",
+                f"{measured['startup_seconds']:.1f}",
                 f"{ways[name]['equal']:.2%}" if name in ways else "",
             ]
         )
@@ -70,15 +70,15 @@ def encoding() -> str:
     text = "Residues per CPU-second of one thread:\n\n" + table(head, rows)
     if ways:
         text += f"\n\nCodes are compared on {result['codes']['codes']:,} residues."
-    for name, found in kept(result["workers"]).items():
+    for name, measured in kept(result["workers"]).items():
         text += (
-            f"\n\nTwo worker processes, {_how(name)}, {found['files']} files to Parquet: "
-            f"{found['residues_per_second']:,} residues and {found['files_per_second']:.0f} files "
-            f"a second, start of the workers included; {found['largest_worker_mib']} MiB a worker."
+            f"\n\nTwo worker processes, {_how(name)}, {measured['files']} files to Parquet: "
+            f"{measured['residues_per_second']:,} residues and {measured['files_per_second']:.0f} files "
+            f"a second, start of the workers included; {measured['largest_worker_mib']} MiB a worker."
         )
-    for name, found in kept(result["lengths"]).items():
-        cost = ", ".join(f"{row['microseconds_per_residue']:.0f} ({row['residues']:,})" for row in found)
-        each = [row["microseconds_per_residue"] for row in found]
+    for name, measured in kept(result["lengths"]).items():
+        cost = ", ".join(f"{row['microseconds_per_residue']:.0f} ({row['residues']:,})" for row in measured)
+        each = [row["microseconds_per_residue"] for row in measured]
         text += (
             f"\n\nMicroseconds per residue by length of the chain, {_how(name)}: {cost}; "
             f"most to least {max(each) / min(each):.2f}."

@@ -8,14 +8,17 @@ distribution that is fitted to alignments of the reversed query, which is like n
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 import numpy as np
 
 from protok.analysis.substitution import Matrix
+from protok.common.grouping import numbered
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
 from protok.tokens.files import scan
 from protok.tokens.tokens import Tokens
@@ -83,7 +86,7 @@ class Database:
     Parameters
     ----------
     tokens
-        Of one codebook. Chains without any code are left out.
+        Of one codebook. Chains without any code are left out, their labels in `left_out`.
     file
         For errors.
 
@@ -104,8 +107,11 @@ class Database:
     """
 
     def __init__(self, tokens: Iterable[Tokens], file: str = ""):
-        chains = (chain for structure in tokens for chain in structure.by_chain())
-        self.chains = [chain for chain in chains if (chain.ids >= 0).any()]
+        chains = [chain for structure in tokens for chain in structure.by_chain() if len(chain)]
+        self.chains = [chain for chain in chains if not chain.uncoded]
+        self.left_out = [chain.label for chain in chains if chain.uncoded]
+        # Chains of one name and id may be of several files.
+        self.labels = numbered([chain.label for chain in self.chains], "#")
         books = list(dict.fromkeys(chain.codebook for chain in self.chains))
         sizes = {chain.size for chain in self.chains}
         if len(books) > 1:
@@ -115,7 +121,8 @@ class Database:
                 file=file,
             )
         if not books:
-            raise NoProtein("holds no tokens", "encode some structures first", file=file)
+            cause = "no residue has a code" if self.left_out else "holds no tokens"
+            raise NoProtein(cause, "encode some structures first", file=file)
         if len(sizes) > 1:
             raise CorruptFile(
                 f"holds codebooks of {min(sizes)} and of {max(sizes)} codes under one name",
@@ -249,7 +256,8 @@ def search(
         if expected > evalue:  # what is not known is kept
             continue
         self_score = max(int(table[theirs, theirs].sum()), 1)
-        hits.append(_hit(query, chain, score, trace, score / math.sqrt(own * self_score), expected))
+        hit = _hit(query, chain, score, trace, score / math.sqrt(own * self_score), expected)
+        hits.append(replace(hit, target=database.labels[number]))
     hits.sort(key=lambda hit: (0 if math.isnan(hit.evalue) else hit.evalue, -hit.score, hit.target))
     return hits[:top]
 
@@ -340,7 +348,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1e-3 else f"{value:.4g}"
     # Names come from files: they must not make cells or rows of their own.
-    return " ".join(str(value).split())
+    return re.sub(r"[^\S ]", lambda blank: quote(blank[0]), str(value))
 
 
 def write_hits(hits: Sequence[Hit], handle: IO[str]) -> None:

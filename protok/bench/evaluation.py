@@ -12,13 +12,15 @@ import numpy as np
 
 from protok.bench import results, tasks
 from protok.bench.data.folder import Folder
-from protok.bench.data.source import TRAIN, VALID, WITHIN, Entry, LabelledStructures, Table, digest, within
+from protok.bench.data.source import TRAIN, VALID, WITHIN, LabelledStructures, Table, digest, within
 from protok.bench.measures import alignment, codebook
-from protok.bench.measures.samples import PRESETS, Fit, Samples, Settings
+from protok.bench.measures.samples import PRESETS, Settings
+from protok.bench.probing import probe_table
 from protok.bench.representations.load import Measurable, representation
 from protok.bench.representations.representation import Representation
 from protok.errors import FormatError, Unsupported
 from protok.structure.backbone import Backbone
+from protok.structure.io.sources.paths import iter_files
 from protok.tokenizers.protocol import Named
 
 #: Structures of a set that robustness is measured on, at most; reconstruction takes all.
@@ -84,58 +86,53 @@ def evaluate(
         settings = replace(settings, seeds=tuple(seeds))
     chosen = _chosen(tasks, folder)
     alone = isinstance(tokenizers, str | Path | Named)
-    given = [tokenizers] if alone else list(tokenizers)
-    representations = [named(one, folder, cache) for one in given]
+    listed = [tokenizers] if alone else list(tokenizers)
+    representations = [named(tokenizer, folder, cache) for tokenizer in listed]
     _distinct(representations)
     rows = []
     parts: dict[str, tuple] = {}
-    for one, who in zip(given, representations, strict=True):
+    for tokenizer, who in zip(listed, representations, strict=True):
         for name in chosen:
             row = _measured(who, name, folder, settings, Path(out) if out else None, parts, dict(about or {}))
             rows.append(row)
             if progress is not None:
                 progress(_line(row))
-        if who is not one:  # nobody else has it
+        if who is not tokenizer:  # nobody else has it
             who.forget()
     return results.Results(tuple(rows), tuple(folder.errors))
 
 
-def named(given: Measurable, folder: LabelledStructures, cache: str | Path | None = None) -> Representation:
+def named(
+    tokenizer: Measurable, folder: LabelledStructures, cache: str | Path | None = None
+) -> Representation:
     """The representation of a name or object; k-means centres are made from structures of the folder."""
-    return representation(given, _centres(given, folder), store=Path(cache) if cache else None)
+    return representation(tokenizer, _centres(tokenizer, folder), store=Path(cache) if cache else None)
 
 
 def _distinct(representations: list[Representation]) -> None:
     """Refuse two tokenizers of one name: they would overwrite each other's results."""
     seen: dict[str, Representation] = {}
-    for one in representations:
-        if seen.setdefault(one.name, one).fingerprint != one.fingerprint:
+    for who in representations:
+        if seen.setdefault(who.name, who).fingerprint != who.fingerprint:
             raise FormatError(
-                f"two tokenizers are named {one.name}",
+                f"two tokenizers are named {who.name}",
                 "rename a file or folder, or measure them in runs of their own",
             )
 
 
 def open_data(data: str | Path) -> LabelledStructures:
     """The data of a folder, tidy, official, or of structure files; or the set named `mini`."""
+    from protok.bench.data import mini, release
+
     path = Path(data)
     if str(data) == "mini" and not path.is_dir():
-        from protok.bench.data.mini import mini_folder
-
-        return mini_folder()
+        return mini.from_files(mini.mini_files())
     if not path.is_dir():
         raise FormatError("no such folder", "give a data folder, or mini", file=str(data))
-    from protok.bench.data import release
-
-    if release.is_release(path):
+    if release.root_of(path):
         return release.Release(path)
-    if not any(path.glob("*.parquet")):
-        from protok.structure.io.sources.paths import iter_files
-
-        if next(iter_files(path), None) is not None:
-            from protok.bench.data.mini import from_files
-
-            return from_files(path)
+    if not any(path.glob("*.parquet")) and next(iter_files(path), None) is not None:
+        return mini.from_files(path)
     return Folder(path)
 
 
@@ -165,7 +162,6 @@ def _has(what: Callable[[], Any]) -> bool:
 
 
 def _chosen(wanted: str | Sequence[str], folder: LabelledStructures) -> list[str]:
-    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
     has = available(folder)
     if not has:
         raise FormatError(
@@ -174,21 +170,21 @@ def _chosen(wanted: str | Sequence[str], folder: LabelledStructures) -> list[str
             file=str(folder.path),
         )
     # `all,sites.z` is all there is, and more.
-    wanted = [one for name in wanted for one in (has if name == "all" else [name])]
-    wanted = list(dict.fromkeys(wanted))
-    for name in wanted:
+    asked = [wanted] if isinstance(wanted, str) else wanted
+    chosen = list(dict.fromkeys(n for name in asked for n in (has if name == "all" else [name])))
+    for name in chosen:
         if name not in has and not _is_within(name, folder.tables()):
             known = " (a task of protok, but its data is not there)" if name in tasks.TASKS else ""
             raise FormatError(f"no task {name!r}{known}", f"the data has {', '.join(has)}")
-    return wanted
+    return chosen
 
 
 def _is_within(name: str, tables: list[str]) -> bool:
     return name.endswith(WITHIN) and name not in tables and name.removesuffix(WITHIN) in tables
 
 
-def _centres(given: Measurable, folder: LabelledStructures) -> list[Backbone]:
-    if not isinstance(given, str | Path) or ":kmeans" not in str(given):
+def _centres(tokenizer: Measurable, folder: LabelledStructures) -> list[Backbone]:
+    if not isinstance(tokenizer, str | Path) or ":kmeans" not in str(tokenizer):
         return []
     ids = []
     for name in folder.tables()[:1]:
@@ -208,36 +204,24 @@ def _measured(
     about: dict[str, Any],
 ) -> results.Result:
     started, spent, encoding = time.perf_counter(), time.process_time(), who.seconds
-    fields: dict[str, Any] = {
-        "tokenizer": {
-            "name": who.name,
-            "codebook": who.codebook,
-            "fingerprint": who.fingerprint,
-            "layer": who.layer,
-            "size": who.size,
-        },
-        "task": {"name": name},
-        "status": results.OK,
-        "error": "",
-        "scores": {},
-        "points": {},
-    }
+    tokenizer = {key: getattr(who, key) for key in ("name", "codebook", "fingerprint", "layer", "size")}
+    task_info = {"name": name, "kind": "", "metric": ""}
+    fields: dict[str, Any] = {"tokenizer": tokenizer, "task": task_info, "status": results.OK}
     path = results.path_of(out, who.name, name) if out else None
     try:
         if name not in parts:  # the same for every tokenizer
             parts[name] = _prepare(name, folder)
-        task, given, described, sha256 = parts[name]
+        task, labelled, described, sha256 = parts[name]
         fields["task"] = asdict(task)
         used = settings.to_dict() if task.supervised else {"structures": STRUCTURES}
         fields["key"] = results.key_of(
             fingerprint=who.fingerprint, task=name, version=task.version, data=sha256, settings=used
         )
-        found = results.cached(path, fields["key"]) if path else None
-        if found is not None:
-            return _described(found, fields["task"], path)
+        if path and (kept := results.cached(path, fields["key"])):
+            return _described(kept, fields["task"], path)
         fields["data"] = {"sha256": sha256, **described}
         fields["settings"] = used
-        scored, fields["points"], fields["chosen"] = _work(who, name, given, folder, settings)
+        scored, fields["points"], fields["chosen"] = _work(who, name, labelled, folder, settings)
         fields["scores"] = {
             split: {metric: asdict(score) for metric, score in of.items()} for split, of in scored.items()
         }
@@ -245,9 +229,6 @@ def _measured(
         fields |= {"status": results.UNSUPPORTED, "error": error.reason}
     except Exception as error:  # a tokenizer of others may raise anything: the row says what
         fields |= {"status": results.FAILED, "error": f"{type(error).__name__}: {error}"}
-    fields["task"].setdefault("metric", "")
-    fields["task"].setdefault("kind", "")
-    fields.setdefault("key", "")
     fields["tokenizer"]["residues_per_second"] = who.residues_per_second
     fields["seconds"] = round(time.perf_counter() - started, 2)
     encoding = who.seconds - encoding
@@ -263,7 +244,7 @@ def _measured(
     return row
 
 
-def _described(row: results.Result, task: results.TaskInfo, path: Path) -> results.Result:
+def _described(row: results.Result, task: dict[str, Any], path: Path) -> results.Result:
     """A result that is there, with what is said of its task now, which no number follows from."""
     words = {key: task[key] for key in ("what", "labels", "licence", "citation")}
     if {key: row.task.get(key) for key in words} != words:
@@ -276,11 +257,9 @@ def _line(row: results.Result) -> str:
     text = row.error
     if row.status == results.OK:
         metric = row.task["metric"]
-        parts = []
-        for split, scored in row.scores.items():
-            value = scored.get(metric, {}).get("value")
-            parts.append(f"{split} {'-' if value is None else format(value, '.3f')}")
-        text = f"{metric} {', '.join(parts)}"
+        values = {split: scored.get(metric, {}).get("value") for split, scored in row.scores.items()}
+        shown = (f"{split} {'-' if v is None else format(v, '.3f')}" for split, v in values.items())
+        text = f"{metric} {', '.join(shown)}"
     return f"{row.tokenizer['name']}  {row.task['name']}: {row.status}, {text}"
 
 
@@ -288,11 +267,9 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
     """The task, what it works on, a description of that, and its digest."""
     if name == "sensitivity":
         pairs = folder.pairs()
-        _some_found(pairs, folder, "pairs")
+        described = {"pairs": _counts(pairs, folder, "pairs")} | _left_out(folder, "pairs")
         flat = [(kind, *pair) for kind, of in pairs.items() for pair in of]
-        sha256 = digest(folder, flat, [id for one in flat for id in one[1:3]])
-        described = {"pairs": {kind: len(of) for kind, of in pairs.items()}}
-        described |= _left_out(folder, "pairs")
+        sha256 = digest(folder, flat, [id for _, first, second, _ in flat for id in (first, second)])
         return tasks.TASKS[name], pairs, described, sha256
     if name == "retrieval":
         domains = alignment.representatives(folder.domains())
@@ -300,10 +277,8 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
         return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, sha256
     if name in codebook.MEASURES:
         sets = {kind: _some(name, ids) for kind, ids in folder.sets().items()}
-        _some_found(sets, folder, "sets")
+        described = {"structures": _counts(sets, folder, "sets")} | _left_out(folder, "sets")
         sha256 = digest(folder, sorted(sets.items()), [id for ids in sets.values() for id in ids])
-        described = {"structures": {kind: len(ids) for kind, ids in sets.items()}}
-        described |= _left_out(folder, "sets")
         return tasks.TASKS[name], sets, described, sha256
     base = name.removesuffix(WITHIN) if _is_within(name, folder.tables()) else name
     table = folder.table(base)
@@ -312,21 +287,20 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
         table = within(table)
         task = replace(task, name=name, labels=f"{task.labels}; as z-scores in each chain")
     # Zeros and ones may be sites or values, which are scored otherwise.
-    odd = table.kind == "value" and all(
-        np.isin(entry.target[np.isfinite(entry.target)], (0, 1)).all() for entry in table.entries
-    )
+    known = (np.asarray(entry.target) for entry in table.entries)
+    odd = table.kind == "value" and all(np.isin(y[np.isfinite(y)], (0, 1)).all() for y in known)
     marks = [table.kind] if odd else []
     sha256 = digest(folder, [*table.entries, *marks], [entry.id for entry in table.entries])
-    described = {"proteins": {s: len(table.split(s)) for s in (TRAIN, VALID, *table.tests)}}
-    described |= _left_out(folder, base)
-    return task, table, described, sha256
+    proteins = {split: len(table.split(split)) for split in (TRAIN, VALID, *table.tests)}
+    return task, table, {"proteins": proteins} | _left_out(folder, base), sha256
 
 
-def _some_found(found: dict, folder: LabelledStructures, what: str) -> None:
-    """Refuse data that lists name but of which nothing is there."""
-    if not found:
+def _counts(held: dict[str, Any], folder: LabelledStructures, what: str) -> dict[str, int]:
+    """How much there is by kind; refuses data that lists names but of which nothing is there."""
+    if not held:
         first = [*folder.left_out.get(what, []), "none is named"][0]
         raise FormatError(f"no {what} of structures ({first})", "add them", file=str(folder.path))
+    return {kind: len(of) for kind, of in held.items()}
 
 
 def _left_out(folder: LabelledStructures, what: str) -> dict[str, Any]:
@@ -335,135 +309,22 @@ def _left_out(folder: LabelledStructures, what: str) -> dict[str, Any]:
     return {"left_out": len(missing), "first_left_out": missing[:5]} if missing else {}
 
 
-def _work(who: Representation, name: str, given: Any, folder: LabelledStructures, settings: Settings):
+def _work(who: Representation, name: str, labelled: Any, folder: LabelledStructures, settings: Settings):
     """Scores by split, points for plots by split, and what a probe chose."""
-    if isinstance(given, Table):
-        return _probed(who, given, folder, settings)
+    if isinstance(labelled, Table):
+        scores, chosen = probe_table(who, labelled, folder, settings)
+        return scores, {}, chosen
     if name == "sensitivity":
-        done = {kind: alignment.sensitivity(who, folder, pairs) for kind, pairs in given.items()}
+        done = {kind: alignment.sensitivity(who, folder, pairs) for kind, pairs in labelled.items()}
     elif name == "retrieval":
-        done = {kind: alignment.retrieval(who, folder, domains) for kind, domains in given.items()}
+        done = {kind: alignment.retrieval(who, folder, domains) for kind, domains in labelled.items()}
     else:
         measure = codebook.MEASURES[name]
-        done = {kind: measure(who, [folder.structure(id) for id in ids]) for kind, ids in given.items()}
+        done = {kind: measure(who, [folder.structure(id) for id in ids]) for kind, ids in labelled.items()}
     return {k: v[0] for k, v in done.items()}, {k: v[1] for k, v in done.items()}, {}
 
 
 def _some(name: str, ids: Sequence[str]) -> list[str]:
     if name not in ("mirror", "rotation", "stability") or len(ids) <= STRUCTURES:
         return list(ids)
-    return [ids[i] for i in np.linspace(0, len(ids) - 1, STRUCTURES).astype(int)]
-
-
-def _probed(who: Representation, table: Table, folder: LabelledStructures, settings: Settings):
-    train = _limited(table.split(TRAIN), settings.train_residues)
-    valid = _limited(table.split(VALID), settings.valid_residues)
-    if not train or not valid or not table.tests:
-        raise FormatError(
-            f"{table.name} has {len(train)} training, {len(valid)} validation proteins and "
-            f"{len(table.tests)} test splits",
-            "a probe needs all three",
-        )
-    if table.kind == "site":
-        for split in (TRAIN, *table.tests):
-            known = np.concatenate([entry.target for entry in table.split(split)])
-            if not {0.0, 1.0} <= {*known[np.isfinite(known)].tolist()}:
-                raise FormatError(
-                    f"{split} of {table.name} has not both labels, 0 and 1",
-                    "nothing can be told apart there: add proteins",
-                )
-    made, n = {}, {}
-    for split in table.tests:
-        tested = _limited(table.split(split), settings.test_residues)
-        made[split], n[split] = samples(who, table, tested, folder), len(tested)
-    fit = fit_probe(
-        table.kind,
-        samples(who, table, train, folder),
-        samples(who, table, valid, folder),
-        made,
-        len(table.classes),
-        settings,
-    )
-    chosen = {
-        "rate": fit.rate,
-        "step": fit.steps,
-        "valid": fit.valid,
-        "train_proteins": len(train),
-        "valid_proteins": len(valid),
-        "test_proteins": n,
-    }
-    return fit.scores, {}, chosen
-
-
-def _limited(entries: list[Entry], residues: int) -> list[Entry]:
-    """Whole proteins, drawn at random until they have this many residues; in the given order."""
-    if not residues:
-        return entries
-    order = np.random.default_rng(0).permutation(len(entries))
-    kept, n = [], 0
-    for i in order:
-        if n >= residues:
-            break
-        kept.append(i)
-        target = entries[i].target
-        n += len(target) if isinstance(target, np.ndarray) else 200
-    return [entries[i] for i in sorted(kept)]
-
-
-def fit_probe(
-    kind: str, train: Samples, valid: Samples, tests: dict[str, Samples], classes: int, settings: Settings
-) -> Fit:
-    """Train the probe that the settings name, and score it (see `mlp_probe.fit`)."""
-    from protok.bench.measures import linear_probe, mlp_probe
-
-    if settings.name == "linear":
-        return linear_probe.fit(kind, train, valid, tests, classes)
-    return mlp_probe.fit(kind, train, valid, tests, classes, settings)
-
-
-def samples(
-    who: Representation, table: Table, entries: Sequence[Entry], folder: LabelledStructures
-) -> Samples:
-    """Residues of labelled structures with codes or embeddings, end to end.
-
-    Every labelled residue is kept: one without a token has a vector of zeros, since leaving
-    out what a tokenizer refuses would flatter it.
-
-    Raises
-    ------
-    FormatError
-        If a label is not as long as its structure.
-    """
-    import torch
-
-    structures = [folder.structure(entry.id) for entry in entries]
-    outs = who.outputs(structures)
-    x, position, owner, y = [], [], [], []
-    for i, (entry, structure, out) in enumerate(zip(entries, structures, outs, strict=True)):
-        rows = np.arange(len(structure)) if entry.rows is None else entry.rows
-        if table.kind != "class" and len(entry.target) != len(rows):
-            raise FormatError(
-                f"label of {entry.id} has {len(entry.target)} entries for {len(rows)} residues",
-                "give one a residue of the structure",
-                file=table.name,
-            )
-        x.append(out[rows])
-        position.append(np.arange(len(rows)))
-        owner.append(np.full(len(rows), i))
-        y.append(np.atleast_1d(entry.target))
-    x = np.concatenate(x)
-    vectors = None
-    if who.continuous:
-        x = torch.from_numpy(np.nan_to_num(x, nan=0.0).astype(np.float32))
-    else:
-        x = torch.from_numpy(np.where(x < 0, who.size, x).astype(np.int64))
-        nothing = np.zeros((1, who.vectors.shape[1]), np.float32)
-        vectors = torch.from_numpy(np.concatenate([who.vectors, nothing]))
-    kind = np.int64 if table.kind == "class" else np.float32
-    return Samples(
-        x,
-        vectors,
-        torch.from_numpy(np.concatenate(position)),
-        torch.from_numpy(np.concatenate(owner)),
-        torch.from_numpy(np.concatenate(y).astype(kind)),
-    )
+    return [ids[int(i)] for i in np.linspace(0, len(ids) - 1, STRUCTURES)]

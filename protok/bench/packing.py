@@ -11,7 +11,7 @@ from protok.bench.results import Result, Results, is_result, path_of, save
 from protok.common.files import atomic_path
 from protok.errors import FormatError
 
-NOTHING, WRITE_SOME = "no results", "write some with `protok bench ... -o FOLDER`"
+NONE = "no results", "write some with `protok bench ... -o FOLDER`"
 
 
 def load_results(path: str | Path, group: str = "") -> Results:
@@ -32,9 +32,7 @@ def load_results(path: str | Path, group: str = "") -> Results:
     path = Path(path)
     rows = [row for _, row in _packed(path, group)] if path.is_file() else _in_folder(path / group)
     if not rows:
-        raise FormatError(
-            "no results", "write some with `protok bench ... -o FOLDER`", file=str(path / group)
-        )
+        raise FormatError(*NONE, file=str(path / group))
     _comparable(rows, path)
     return Results(tuple(rows))
 
@@ -95,21 +93,20 @@ def pack(folder: str | Path, out: str | Path) -> int:
     names = ["", *sorted(path.name for path in folder.glob("*") if any(path.glob("*/*.json")))]
     rows = []
     for group in names:
-        found = _in_folder(folder / group)
-        _comparable(found, folder / group)
-        rows += [_columns(group, row) for row in found]
+        members = _in_folder(folder / group)
+        _comparable(members, folder / group)
+        rows += [_columns(group, row) for row in members]
     if not rows:
-        raise FormatError(NOTHING, WRITE_SOME, file=str(folder))
+        raise FormatError(*NONE, file=str(folder))
     texts = ("group", "tokenizer", "fingerprint", "task", "kind", "probe", "status", "error", "metric")
     by_split = pa.map_(pa.string(), pa.float64())
-    kinds = dict.fromkeys((*texts, "data_sha256", "record"), pa.string()) | {
-        "value": by_split,
-        "se": by_split,
-    }
-    table = pa.Table.from_pylist(rows, pa.schema([(name, kinds[name]) for name in rows[0]]))
+    types = {name: by_split if name in ("value", "se") else pa.string() for name in rows[0]}
+    table = pa.Table.from_pylist(rows, pa.schema(types))
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as draft:
-        pq.write_table(table, draft, compression="zstd", compression_level=19, use_dictionary=list(texts))
+        # pyarrow takes names of columns for use_dictionary as well, which its default does not tell.
+        options = {"compression": "zstd", "compression_level": 19, "use_dictionary": list(texts)}
+        pq.write_table(table, draft, **options)
     return len(rows)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from protok.bench.measures.scores import PARITY_BATCH
-from protok.bench.results import ENOUGH_DOMAINS, OK, Results
+from protok.bench.results import ENOUGH_DOMAINS, OK, Results, ScoreInfo
 from protok.common.files import atomic
 from protok.errors import ProtokError
 
@@ -58,15 +59,14 @@ def write_report(results: Results, path: str | Path) -> None:
         if kind in kinds:
             parts += [f"<h2>{title}</h2>", _table(results, kind)]
             if kind in ("site", "value", "class"):
-                parts.append(_figure(lambda plt, k=kind: _bars(plt, results, k)))
+                parts.append(_figure(_bars, results, kind))
     for title, draw in (
         ("Use of codes", _usage),
         ("Similarity of code pairs", _violin),
         ("Change of codes with conformation", _scatter),
         ("Quality against cost", _pareto),
     ):
-        figure = _figure(lambda plt, d=draw: d(plt, results))
-        if figure:
+        if figure := _figure(draw, results):
             parts += [f"<h2>{title}</h2>", figure]
     parts += ["<h2>Failures</h2>", _failures(results), "<h2>Provenance</h2>", _provenance(results)]
     page = f"<!doctype html><html lang=en><meta charset=utf-8><title>protok bench</title>\
@@ -75,13 +75,17 @@ def write_report(results: Results, path: str | Path) -> None:
         handle.write(page)
 
 
-def _said(text: Any) -> str:
+def _escaped(text: Any) -> str:
     return html.escape(str(text))
 
 
+def _row(cells: Iterable[Any], tag: str = "td") -> str:
+    return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
+
+
 def _notes(results: Results) -> str:
-    probes = sorted({row.settings["name"] for row in results if "name" in (row.settings or {})})
-    probe = f" Probe: {_said(', '.join(probes))}." if probes else ""
+    probes = sorted({row.settings["name"] for row in results if row.settings and "name" in row.settings})
+    probe = f" Probe: {_escaped(', '.join(probes))}." if probes else ""
     return (
         "<p class=note>± is the standard error over proteins. Scores are over all residues of the "
         f"proteins that were scored (<i>pooled</i>){_drawn(results)}. Below them, after ∥, is "
@@ -96,14 +100,14 @@ def _notes(results: Results) -> str:
 
 def _drawn(results: Results) -> str:
     """On which tables not all test proteins were scored, and how many were."""
-    said = {}
+    drawn = {}
     for row in results:
         scored = (row.chosen or {}).get("test_proteins", {})
         there = (row.data or {}).get("proteins", {})
         for split, n in scored.items():
             if n < there.get(split, n):
-                said[row.task["name"], split] = f"{n} of {there[split]}"
-    lines = [f"{_said(name)} ({_said(split)}) {text}" for (name, split), text in said.items()]
+                drawn[row.task["name"], split] = f"{n} of {there[split]}"
+    lines = [f"{_escaped(name)} ({_escaped(split)}) {text}" for (name, split), text in drawn.items()]
     return f", drawn at random where there are many: {', '.join(lines)}" if lines else ""
 
 
@@ -111,60 +115,50 @@ def _table(results: Results, kind: str) -> str:
     representations = results.representations()
     tasks = results.tasks()
     lines = [line for line in results.lines() if tasks[line[0]]["kind"] == kind]
-    head = "".join(f"<th>{_said(one)}</th>" for one in representations)
-    rows = [f"<tr><th>task</th><th>split</th><th>metric</th>{head}</tr>"]
+    rows = [_row(["task", "split", "metric", *map(_escaped, representations)], "th")]
     for name, split, metric in lines:
         cells = [results.cell(representation, name, split, metric) for representation in representations]
-        better = tasks[name]["better"]
+        better = tasks[name].get("better", "")
         values = [score["value"] for _, score in cells if score and score["value"] is not None]
-        best = {"higher": max, "lower": min}[better](values) if values and better else None
+        best = (min if better == "lower" else max)(values) if values and better else None
         arrow = {"higher": " ↑", "lower": " ↓"}.get(better, "")
-        tip = _said(tasks[name].get("labels", ""))
-        row = f"<td title='{tip}'>{_said(name)}</td>"
-        row += f"<td class=text>{_said(split)}{_size(results, name, split)}</td>"
-        row += f"<td class=text>{_said(metric)}{arrow}</td>"
+        tip = _escaped(tasks[name].get("labels", ""))
+        row = f"<td title='{tip}'>{_escaped(name)}</td>"
+        few = results.few(name, split)
+        size = f" <span class=se>{few} domains: not in the mean</span>" if few else ""
+        row += f"<td class=text>{_escaped(split)}{size}</td>"
+        row += f"<td class=text>{_escaped(metric)}{arrow}</td>"
         rows.append(f"<tr>{row}{''.join(_cell(*cell, best) for cell in cells)}</tr>")
     means = results.means().get(kind)
     if means and len(lines) > 1:
-        cells = "".join(
-            f"<td>{'' if means[one] is None else format(means[one], '.3f')}</td>" for one in representations
-        )
+        cells = "".join(f"<td>{_number(means[name])}</td>" for name in representations)
         rows.append(f"<tr><th>mean</th><th></th><th></th>{cells}</tr>")
     return f"<div class=wide><table>{''.join(rows)}</table></div>"
 
 
-def _size(results: Results, task: str, split: str) -> str:
-    """How many domains a split has, said where they are too few to count."""
-    few = results.few(task, split)
-    return f" <span class=se>{few} domains: not in the mean</span>" if few else ""
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _leaders(results: Results) -> str:
     """A row a tokenizer: the means that have no hole, best sites first."""
     means, representations = results.means(), results.representations()
     about = {row.tokenizer["name"]: row.tokenizer for row in results}
+    done = Counter(row.tokenizer["name"] for row in results if row.status == OK)
     kinds = [kind for kind in TITLES if kind in means]
-
-    def rank(name: str) -> float:
-        return -(means.get("site", {}).get(name) or 0.0)
-
-    lines = []
-    for name in sorted(representations, key=rank):
+    rows = [_row(["tokenizer", "layer", "bits", *(f"{TITLES[k]}, mean" for k in kinds), "tasks done"], "th")]
+    for name in sorted(representations, key=lambda name: -(means.get("site", {}).get(name) or 0.0)):
         size = about[name]["size"]
-        cells = [about[name]["layer"], f"{np.log2(size):.1f}" if size else ""]
-        cells += ["" if means[k][name] is None else f"{means[k][name]:.3f}" for k in kinds]
-        done = sum(row.tokenizer["name"] == name and row.status == OK for row in results)
-        cells.append(str(done))
-        lines.append(f"<tr><td>{_said(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
-    head = ["tokenizer", "layer", "bits", *(f"{TITLES[k]}, mean" for k in kinds), "tasks done"]
-    top = "".join(f"<th>{one}</th>" for one in head)
-    return f"<table><tr>{top}</tr>{''.join(lines)}</table>"
+        bits = f"{np.log2(size):.1f}" if size else ""
+        averages = (_number(means[kind][name]) for kind in kinds)
+        rows.append(_row([_escaped(name), about[name]["layer"], bits, *averages, done[name]]))
+    return f"<table>{''.join(rows)}</table>"
 
 
-def _cell(status: str, score: dict | None, best: float | None) -> str:
+def _cell(status: str, score: ScoreInfo | None, best: float | None) -> str:
     if not score or score["value"] is None:
         text = "" if status in ("absent", OK) else status
-        return f"<td class=no>{_said(text)}</td>"
+        return f"<td class=no>{_escaped(text)}</td>"
     error = f" <span class=se>± {score['se']:.3f}</span>" if score.get("se") is not None else ""
     parity = score.get("parity")
     batches = f" <span class=se>∥ {parity:.3f}</span>" if parity is not None else ""
@@ -176,47 +170,29 @@ def _failures(results: Results) -> str:
     rows = [row for row in results if row.status != OK]
     if not rows:
         return "<p>None.</p>"
-    lines = "".join(
-        f"<tr><td>{_said(row.tokenizer['name'])}</td><td class=text>{_said(row.task['name'])}"
-        f"</td><td class=text>{_said(row.status)}</td><td class=text>{_said(row.error)}</td>"
-        "</tr>"
-        for row in rows
-    )
-    return f"<table>{lines}</table>"
+    lines = []
+    for row in rows:
+        texts = (_escaped(text) for text in (row.task["name"], row.status, row.error))
+        cells = "".join(f"<td class=text>{text}</td>" for text in texts)
+        lines.append(f"<tr><td>{_escaped(row.tokenizer['name'])}</td>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"
 
 
 def _provenance(results: Results) -> str:
-    lines = []
+    head = "tokenizer|fingerprint|task|version|data|encoding, CPU s|rest, CPU s|protok|licence"
+    rows = [_row(head.split("|"), "th")]
     for row in results:
-        cells = (
-            row.tokenizer["name"],
-            row.tokenizer["fingerprint"],
-            row.task["name"],
-            row.task.get("version", ""),
-            (row.data or {}).get("sha256", "")[:12],
-            row.cpu_seconds["encoding"],
-            row.cpu_seconds["rest"],
-            row.versions["protok"],
-            row.task.get("licence", ""),
-        )
-        lines.append("<tr>" + "".join(f"<td>{_said(one)}</td>" for one in cells) + "</tr>")
-    head = (
-        "tokenizer",
-        "fingerprint",
-        "task",
-        "version",
-        "data",
-        "encoding, CPU s",
-        "rest, CPU s",
-        "protok",
-        "licence",
-    )
-    top = "".join(f"<th>{one}</th>" for one in head)
-    return f"<details><summary>{len(lines)} results</summary><table><tr>{top}</tr>\
-{''.join(lines)}</table></details>"
+        spent, data, versions = row.cpu_seconds or {}, row.data or {}, row.versions or {}
+        cells = [row.tokenizer["name"], row.tokenizer["fingerprint"], row.task["name"]]
+        cells += [row.task.get("version", ""), data.get("sha256", "")[:12]]
+        cells += [spent.get("encoding", ""), spent.get("rest", "")]
+        cells += [versions.get("protok", ""), row.task.get("licence", "")]
+        rows.append(_row(map(_escaped, cells)))
+    summary = f"<summary>{len(results)} results</summary>"
+    return f"<details>{summary}<table>{''.join(rows)}</table></details>"
 
 
-def _figure(draw: Callable[[Any], Any]) -> str:
+def _figure(draw: Callable[..., Any], results: Results, *more: str) -> str:
     """Inline SVG of what `draw` gives; empty if it has nothing to show."""
     import matplotlib
 
@@ -225,7 +201,7 @@ def _figure(draw: Callable[[Any], Any]) -> str:
 
     # Text stays text, and ids are the same every time.
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "protok", "font.size": 9}):
-        figure = draw(plt)
+        figure = draw(plt, results, *more)
         if figure is None:
             return ""
         out = io.StringIO()
@@ -243,15 +219,8 @@ def _bars(plt: Any, results: Results, kind: str) -> Any:
         return None
     representations = results.representations()
     looks = _looks(plt, representations)
-    rows = -(-len(lines) // PANELS)
-    figure, grid = plt.subplots(
-        rows,
-        min(PANELS, len(lines)),
-        figsize=(11, rows * (0.7 + 0.16 * len(representations))),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    figure, grid = _panels(plt, len(lines), PANELS, sharey=True)
+    figure.set_size_inches(11, len(grid) * (0.7 + 0.16 * len(representations)))
     for axes, line in zip(grid.flat, lines, strict=False):
         for j, representation in enumerate(representations):
             score = results.cell(representation, *line)[1]
@@ -264,12 +233,19 @@ def _bars(plt: Any, results: Results, kind: str) -> Any:
         title = line[0] + ("" if line[1] == "test" else f"\n{line[1]}")
         axes.set_title(title + (f", {few} domains" if few else ""), fontsize=8)
         axes.tick_params(labelsize=7)
-    for axes in grid.flat[len(lines) :]:
-        axes.set_axis_off()
     grid[0, 0].set_yticks(range(len(representations)), representations)
     grid[0, 0].invert_yaxis()
     figure.supxlabel(lines[0][2])
     return figure
+
+
+def _panels(plt: Any, n: int, columns: int, **options: Any) -> Any:
+    """A figure and the grid of its axes, in rows of `columns` at most; those beyond `n` are not seen."""
+    columns = min(columns, n)
+    figure, grid = plt.subplots(-(-n // columns), columns, squeeze=False, layout="constrained", **options)
+    for axes in grid.flat[n:]:
+        axes.set_axis_off()
+    return figure, grid
 
 
 def _looks(plt: Any, representations: list[str]) -> dict[str, dict[str, Any]]:
@@ -301,35 +277,32 @@ def _points(results: Results, task: str) -> dict[str, dict[str, Any]]:
 
 
 def _usage(plt: Any, results: Results) -> Any:
-    found = _points(results, "utilization")
-    if not found:
+    points = _points(results, "utilization")
+    if not points:
         return None
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     looks = _looks(plt, results.representations())
     handles = {}
-    for name, sets in found.items():
-        total = np.sum([one["counts"] for one in sets.values()], axis=0)
+    for name, sets in points.items():
+        total = np.sum([usage["counts"] for usage in sets.values()], axis=0)
         share = np.sort(total / total.sum())[::-1]
         look = looks[name]
         line = LINES[MARKERS.index(look["marker"]) % len(LINES)]
         (handles[name],) = axes.plot(
             np.arange(1, len(share) + 1) / len(share), share * len(share), line, color=look["color"]
         )
-    axes.set(
-        xlabel="codes, most frequent first (share of codebook)",
-        yscale="log",
-        ylabel="frequency x K (1: even use)",
-    )
+    axes.set(xlabel="codes, most frequent first (share of codebook)")
+    axes.set(ylabel="frequency x K (1: even use)", yscale="log")
     _legend(figure, handles)
     return figure
 
 
 def _violin(plt: Any, results: Results) -> Any:
-    found = _points(results, "distinctiveness")
-    if not found:
+    points = _points(results, "distinctiveness")
+    if not points:
         return None
-    figure, axes = plt.subplots(figsize=(1 + 1.4 * len(found), 3.5))
-    for i, sets in enumerate(found.values()):
+    figure, axes = plt.subplots(figsize=(1 + 1.4 * len(points), 3.5))
+    for i, sets in enumerate(points.values()):
         histogram = next(iter(sets.values()))
         for side, key in ((-1, "plain"), (1, "weighted")):
             share = np.array(histogram.get(key) or [])
@@ -339,35 +312,26 @@ def _violin(plt: Any, results: Results) -> Any:
                 width = side * 0.45 * np.sqrt(share / share.max())
                 colour = "tab:blue" if side < 0 else "tab:orange"
                 axes.fill_betweenx(height, i, i + width, color=colour, lw=0)
-    axes.set_xticks(range(len(found)), list(found), rotation=20)
+    axes.set_xticks(range(len(points)), list(points), rotation=20)
     axes.set(ylabel="cosine", title="left: all pairs; right: weighted by use")
     return figure
 
 
 def _scatter(plt: Any, results: Results) -> Any:
-    found = _points(results, "sensitivity")
-    sets = list(dict.fromkeys(key for points in found.values() for key in points))
+    points = _points(results, "sensitivity")
+    sets = list(dict.fromkeys(key for pairs in points.values() for key in pairs))
     if not sets:
         return None
-    columns = min(3, len(sets))
-    rows = -(-len(sets) // columns)
-    figure, grid = plt.subplots(
-        rows,
-        columns,
-        figsize=(max(6, 4 * columns), 3.7 * rows + 0.05 * len(found)),
-        squeeze=False,
-        layout="constrained",
-    )
+    figure, grid = _panels(plt, len(sets), 3)
+    figure.set_size_inches(max(6, 4 * grid.shape[1]), 3.7 * len(grid) + 0.05 * len(points))
     looks, handles = _looks(plt, results.representations()), {}
     for axes, key in zip(grid.flat, sets, strict=False):
-        for name, points in found.items():
-            if key in points:
+        for name, pairs in points.items():
+            if key in pairs:
                 (handles[name],) = axes.plot(
-                    points[key]["tm"], points[key]["per_residue"], ms=3.5, mew=0, **looks[name]
+                    pairs[key]["tm"], pairs[key]["per_residue"], ms=3.5, mew=0, **looks[name]
                 )
         axes.set(title=key, xlabel="TM-score", ylabel="alignment score a residue")
-    for axes in grid.flat[len(sets) :]:
-        axes.set_axis_off()
     _legend(figure, handles, 1.7)
     return figure
 
@@ -378,20 +342,19 @@ def _pareto(plt: Any, results: Results) -> Any:
     Only what nothing else beats in both is named in the panel: names of all would cover each other.
     """
     quality = {k: v for k, v in (results.means().get("site") or {}).items() if v is not None}
-    cost = {row.tokenizer["name"]: dict(row.tokenizer) for row in results}
-    for row in results:  # a cell whose codes were there already knows no speed
-        speed = row.tokenizer.get("residues_per_second")
-        if speed:
-            cost[row.tokenizer["name"]]["residues_per_second"] = speed
     if not quality:
         return None
+    who = [row.tokenizer for row in results]
+    # A cell whose codes were there already knows no speed.
+    speeds = {info["name"]: s for info in who if (s := info.get("residues_per_second"))}
+    bits = {info["name"]: float(np.log2(info["size"])) for info in who if info["size"]}
+    points = [
+        {name: (at, quality[name]) for name in quality if (at := cost.get(name))} for cost in (speeds, bits)
+    ]
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(11, 4.8 + 0.05 * len(quality)), sharey=True, layout="constrained"
     )
     looks, handles = _looks(plt, results.representations()), {}
-    speeds = {name: cost[name].get("residues_per_second") for name in quality}
-    bits = {name: cost[name]["size"] and np.log2(cost[name]["size"]) for name in quality}
-    points = [{name: (at, quality[name]) for name, at in costs.items() if at} for costs in (speeds, bits)]
     for axes, known in zip((left, right), points, strict=True):
         for name, at in known.items():
             (handles[name],) = axes.plot(*at, **looks[name])
@@ -417,15 +380,9 @@ def _name_front(axes: Any, points: dict[str, tuple[float, float]], side: int) ->
         if not any(side * (a - x) >= 0 and b >= y and (a, b) != (x, y) for a, b in points.values())
     ]
     placed: list[Any] = []
-    for name in sorted(front, key=lambda one: points[one][1]):
-        text = axes.annotate(
-            name,
-            points[name],
-            fontsize=7,
-            xytext=(5 * side, 3),
-            textcoords="offset points",
-            ha="left" if side > 0 else "right",
-        )
+    for name in sorted(front, key=lambda name: points[name][1]):
+        place = {"xytext": (5 * side, 3), "ha": "left" if side > 0 else "right"}
+        text = axes.annotate(name, points[name], fontsize=7, textcoords="offset points", **place)
         while any(text.get_window_extent().overlaps(other) for other in placed):
             text.xyann = text.xyann[0], text.xyann[1] + 2
         placed.append(text.get_window_extent())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import re
 from collections.abc import Iterator, Sequence
@@ -43,20 +44,21 @@ class TokenizerInfo(TypedDict):
     residues_per_second: NotRequired[float | None]
 
 
-class TaskInfo(TypedDict, total=False):
+class TaskInfo(TypedDict):
     """What was asked, as `protok.bench.tasks.Task`; of a task that failed early its name alone."""
 
     name: str
-    what: str
+    #: Empty of a task that failed early, as is `metric`.
     kind: str
     metric: str
-    better: str
-    splits: Sequence[str]
-    chance: float | None
-    version: int
-    labels: str
-    licence: str
-    citation: str
+    what: NotRequired[str]
+    better: NotRequired[str]
+    splits: NotRequired[Sequence[str]]
+    chance: NotRequired[float | None]
+    version: NotRequired[int]
+    labels: NotRequired[str]
+    licence: NotRequired[str]
+    citation: NotRequired[str]
 
 
 class ScoreInfo(TypedDict):
@@ -118,21 +120,22 @@ class Result:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Result:
         """The result of a file; keys that are no field are `about`."""
-        names = [one.name for one in fields(cls) if one.name != "about"]
-        about = {key: value for key, value in row.items() if key not in names}
-        return cls(**{name: row[name] for name in names if name in row}, about=about)
+        known = {key: row[key] for key in row.keys() & FIELDS}
+        return cls(**known, about={key: value for key, value in row.items() if key not in FIELDS})
 
     def to_dict(self) -> dict[str, Any]:
         """As in result files: what is not known is left out, and `about` lies beside the rest."""
-        names = [one.name for one in fields(self) if one.name != "about"]
-        known = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in known.items() if value is not None} | self.about
+        known = {key: value for key, value in vars(self).items() if key in FIELDS and value is not None}
+        return known | self.about
+
+
+FIELDS = {item.name for item in fields(Result)} - {"about"}
 
 
 def key_of(**parts: Any) -> str:
     """Cache key: 24 hex digits over everything a number depends on."""
-    said = json.dumps({"harness": HARNESS, **parts}, sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()[:24]
+    text = json.dumps({"harness": HARNESS, **parts}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def path_of(out: Path, representation: str, task: str) -> Path:
@@ -168,17 +171,8 @@ def is_result(row: Any) -> bool:
 
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
-    import biotite
-    import numpy
-    import torch
-
-    return {
-        "protok": version("protok"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "biotite": biotite.__version__,
-    }
+    packages = {name: version(name) for name in ("torch", "numpy", "biotite")}
+    return {"protok": version("protok"), "python": platform.python_version(), **packages}
 
 
 @dataclass(frozen=True)
@@ -234,13 +228,13 @@ class Results:
         return [line for line in seen if line[1] or line[0] not in measured]
 
     def _shown(self) -> list[tuple[str, str, str]]:
-        seen: dict[tuple[str, str, str], None] = {}
+        shown = []
         for task, split, main in self.lines():
-            seen[task, split, main] = None
+            shown.append((task, split, main))
             for row in self.rows:
                 if row.task["name"] == task and row.task["kind"] == "structures":
-                    seen |= {(task, split, metric): None for metric in row.scores.get(split, {})}
-        return list(seen)
+                    shown += [(task, split, metric) for metric in row.scores.get(split, {})]
+        return list(dict.fromkeys(shown))
 
     def cell(self, representation: str, task: str, split: str, metric: str) -> tuple[str, ScoreInfo | None]:
         """Status and score of one cell: status is `absent` where nobody measured it.
@@ -249,9 +243,9 @@ class Results:
         """
         for row in self.rows:
             if row.tokenizer["name"] == representation and row.task["name"] == task:
-                score = row.scores.get(split, {}).get(metric)
+                score: ScoreInfo | None = row.scores.get(split, {}).get(metric)
                 if score and _few(row, split):
-                    score = score | {"se": None}
+                    score = {**score, "se": None}
                 return row.status, score
         return "absent", None
 
@@ -260,8 +254,8 @@ class Results:
 
         Such a split of a classification is shown, but enters no mean and no count of tables.
         """
-        found = (_few(row, split) for row in self.rows if row.task["name"] == task)
-        return next((n for n in found if n), None)
+        sizes = (_few(row, split) for row in self.rows if row.task["name"] == task)
+        return next((n for n in sizes if n), None)
 
     def means(self) -> dict[str, dict[str, float | None]]:
         """Mean main metric of each kind of supervised task; None if any cell is missing.
@@ -277,8 +271,8 @@ class Results:
         out: dict[str, dict[str, float | None]] = {}
         for kind, lines in kinds.items():
             for representation in self.representations():
-                found = [self.cell(representation, *line)[1] for line in lines]
-                values = [one["value"] for one in found if one and one["value"] is not None]
+                scores = [self.cell(representation, *line)[1] for line in lines]
+                values = [score["value"] for score in scores if score and score["value"] is not None]
                 whole = len(values) == len(lines)
                 out.setdefault(kind, {})[representation] = sum(values) / len(values) if whole else None
         return out
@@ -287,12 +281,8 @@ class Results:
         representations = self.representations()
         table = [["task", "split", "metric", *representations]]
         for line in self._shown():
-            row = [line[0], line[1], line[2]]
-            for representation in representations:
-                status, score = self.cell(representation, *line)
-                row.append(_cell(status, score))
-            table.append(row)
-        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+            table.append([*line, *(_cell(*self.cell(name, *line)) for name in representations)])
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
             "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
             for row in table
@@ -311,5 +301,5 @@ def _cell(status: str, score: ScoreInfo | None) -> str:
     if not score or score["value"] is None:
         return {OK: "-", "absent": "", UNSUPPORTED: "n/a"}.get(status, status)
     error = score.get("se")
-    error = "" if error is None or error != error else f" ± {error:.3f}"
-    return f"{score['value']:.3f}{error}"
+    known = error is not None and math.isfinite(error)
+    return f"{score['value']:.3f}" + (f" ± {error:.3f}" if known else "")

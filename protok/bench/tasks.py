@@ -66,7 +66,6 @@ INTERPRO = (
     "fragment's UniProt range; examples without a positive are dropped. UniProt numbers are used "
     "as author numbers, as in the reference."
 )
-INTERPRO_LICENCE = "CC0 1.0 (InterPro)"
 INTERPRO_PAPER = "Paysan-Lafosse et al., NAR 2023, doi:10.1093/nar/gkac993"
 BIOLIP_PAPER = "Zhang et al., NAR 2024, doi:10.1093/nar/gkad630"
 ATLAS_PAPER = "Vander Meersche et al., NAR 2024, doi:10.1093/nar/gkad1084"
@@ -74,36 +73,18 @@ ASK = "not stated with the labels: ask the source before passing them on"
 PDB = "CC0 1.0 (coordinates of the PDB)"
 
 
-def _site(name: str, what: str, labels: str, licence: str, citation: str, splits=SITE_SPLITS):
-    return Task(
-        name,
-        what,
-        "site",
-        "auroc",
-        splits=splits,
-        chance=0.5,
-        labels=labels,
-        licence=licence,
-        citation=f"{STRUCTTOKENBENCH}; {citation}",
-    )
+def _site(name: str, what: str, labels: str, licence: str, paper: str, splits=SITE_SPLITS) -> Task:
+    citation = f"{STRUCTTOKENBENCH}; {paper}"
+    return Task(name, what, "site", "auroc", "higher", splits, 0.5, 1, labels, licence, citation)
 
 
 def _interpro(name: str, what: str, kind: str) -> Task:
-    return _site(name, what, INTERPRO.format(kind=kind), INTERPRO_LICENCE, INTERPRO_PAPER)
+    return _site(name, what, INTERPRO.format(kind=kind), "CC0 1.0 (InterPro)", INTERPRO_PAPER)
 
 
 def _atlas(name: str, what: str, labels: str) -> Task:
-    return Task(
-        name,
-        what,
-        "value",
-        "spearman",
-        splits=SITE_SPLITS,
-        chance=0.0,
-        labels=labels,
-        licence="CC BY-NC 4.0 (ATLAS)",
-        citation=f"{STRUCTTOKENBENCH}; {ATLAS_PAPER}",
-    )
+    licence, citation = "CC BY-NC 4.0 (ATLAS)", f"{STRUCTTOKENBENCH}; {ATLAS_PAPER}"
+    return Task(name, what, "value", "spearman", "higher", SITE_SPLITS, 0.0, 1, labels, licence, citation)
 
 
 SUPERVISED = (
@@ -260,20 +241,7 @@ def of_table(name: str, kind: str, splits: tuple[str, ...], about: dict[str, str
     if official is not None and official.kind == kind:
         return official
     metric, chance = METRICS[kind]
-    return Task(
-        name,
-        about.get("what", "a table of the data folder"),
-        kind,
-        metric,
-        splits=splits,
-        chance=chance,
-        version=int(about.get("version", 1)),
-        labels=about.get("labels", "as given in the table"),
-        licence=about.get("licence", ASK),
-        citation=about.get("citation", ""),
-    )
-
-
-def test_splits() -> int:
-    """Number of supervised test splits of the paper."""
-    return sum(len(task.splits) for task in SUPERVISED)
+    words = {"what": "a table of the data folder", "labels": "as given in the table", "licence": ASK}
+    words |= {key: about[key] for key in ("what", "labels", "licence", "citation") if key in about}
+    version = int(about.get("version", 1))
+    return Task(name, kind=kind, metric=metric, splits=splits, chance=chance, version=version, **words)

@@ -16,7 +16,11 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tokens", metavar="TOKENS", help=".parquet, .fasta, .csv or .npz")
     parser.add_argument("-o", "--out", required=True, metavar="FOLDER", help="for NAME_CHAIN.pdb")
     parser.add_argument("--model", help="name or folder of the model (default: the one that the tokens name)")
-    parser.add_argument("--format", choices=("pdb", "cif"), default="pdb", help="default: pdb")
+    parser.add_argument(
+        "--format",
+        choices=("pdb", "cif"),
+        help="default: pdb, and cif for chains whose id or numbers it has no room for",
+    )
     parser.add_argument(
         "--compare",
         nargs="+",
@@ -41,7 +45,7 @@ def decode(arguments: argparse.Namespace) -> int:
         arguments.out,
         arguments.model,
         compare=arguments.compare,
-        suffix=f".{arguments.format}",
+        suffix=arguments.format and f".{arguments.format}",
         jobs=arguments.jobs,
         **options.reading_options(arguments),
     )
@@ -55,6 +59,9 @@ def decode(arguments: argparse.Namespace) -> int:
     elif arguments.compare is not None:
         _print_table(result)
     options.say(f"{options.count(len(result.chains), 'chain')} in {arguments.out} ({result.codebook})")
+    other = sum(chain.file.endswith(".cif") for chain in result.chains)
+    if other and arguments.format is None:
+        options.say(f"{options.count(other, 'chain')} as mmCIF: PDB has no room for their ids or numbers")
     for name, chain, reason in result.errors[:10]:
         options.say(f"error: {options.row(name, chain, reason)}")
     if len(result.errors) > 10:

@@ -169,11 +169,12 @@ def encode(arguments: argparse.Namespace) -> int:
         f"{options.count(summary.residues, 'residue')} in {summary.out} ({summary.codebook}), "
         f"{summary.seconds:.1f} s{state}"
     )
-    if summary.notes:
-        noted = len({file for file, _ in summary.notes})
-        options.say(f"readers left out or mended something in {options.count(noted, 'file')}: see --json")
+    options.say_notes(summary.notes)
+    if summary.uncoded:
+        every = ": nothing was encoded" if summary.uncoded == summary.chains else ""
+        options.say(f"{options.count(summary.uncoded, 'chain')} without any code{every}")
     if not summary.failed:
-        return options.OK
+        return options.FAILED if summary.chains == summary.uncoded else options.OK
     table = arguments.errors or Path(summary.out).parent / "errors.tsv"
     options.say_failed(options.count(summary.failed, "file"), table, summary.errors[0])
     if summary.resumed == summary.files:
@@ -190,6 +191,8 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
     from protok.tokens.fasta import fasta
 
     rows: list[tuple[str, str, str]] = []
+    notes: list[tuple[str, str]] = []
+    coded = False
     for result in encode_files(
         arguments.inputs,
         arguments.model,
@@ -199,12 +202,15 @@ def _encode_to_stdout(arguments: argparse.Namespace, reading: dict) -> int:
         **reading,
     ):
         sys.stdout.writelines(map(fasta, result.tokens))
+        coded |= not all(tokens.uncoded for tokens in result.tokens)
+        notes.extend((result.path, note) for note in result.notes)
         for error in result.errors:
             rows.append((result.path, error.chain, error.reason))
             options.say(f"error: {error}")
         if rows and arguments.on_error == "stop":
             break
     sys.stdout.flush()
+    options.say_notes(notes)
     if arguments.errors is not None:
         write_errors(rows, Path(arguments.errors))
-    return options.FAILED if rows else options.OK
+    return options.FAILED if rows or not coded else options.OK

@@ -67,10 +67,11 @@ def _tokens(path: Path) -> dict[str, Any]:
     from protok.tokens.files import scan
 
     counts: dict[str, np.ndarray] = {}
-    names, chains, residues = set(), 0, 0
+    names, chains, uncoded, residues = set(), 0, 0, 0
     for tokens in scan(path):
         names.add(tokens.name)
         chains += 1
+        uncoded += tokens.uncoded
         residues += len(tokens)
         count = counts.setdefault(tokens.codebook, np.zeros(tokens.size, np.int64))
         count += np.bincount(tokens.ids[tokens.ids >= 0], minlength=tokens.size)
@@ -78,6 +79,7 @@ def _tokens(path: Path) -> dict[str, Any]:
         "kind": "tokens",
         "structures": len(names),
         "chains": chains,
+        "chains without any code": uncoded,
         "residues": residues,
         "missing tokens": residues - sum(int(count.sum()) for count in counts.values()),
         "codebooks": {
@@ -104,6 +106,7 @@ def _structure(path: Path) -> dict[str, Any]:
         "chains": {
             chain.chain[0]: {
                 "residues": len(chain),
+                "incomplete residues": len(chain) - int(chain.mask.sum()),
                 "from": f"{chain.index[0]}{chain.icode[0]}",
                 "to": f"{chain.index[-1]}{chain.icode[-1]}",
                 # Complete residues in succession that no peptide bond joins.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,43 @@ def count(n: int, what: str) -> str:
 
 def row(file: str, chain: str, reason: str) -> str:
     """A row of an error table, as a message."""
-    return f"{file}{', chain ' + chain if chain else ''}: {reason}"
+    from protok.errors import ProtokError
+
+    return str(ProtokError(reason, file=file, chain=chain))
 
 
 def say_failed(inputs: str, table: str | Path, first: Sequence[str]) -> None:
     """Say how many inputs failed, where they are listed, and what is wrong with the first."""
     say(f"{inputs} failed, listed in {table}; the first: {row(*first)}")
+
+
+def say_uncoded(labels: Sequence[str], fate: str) -> None:
+    """Say which chains have no residue with a code, and what became of them."""
+    if labels:
+        listed = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
+        say(f"{count(len(labels), 'chain')} without any code {fate}: {' '.join(listed.split())}")
+
+
+def say_notes(notes: Iterable[tuple[str, str]]) -> None:
+    """Say what readers left out or mended (file, note), once a kind and in how many files."""
+    kinds: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for file, note in notes:
+        # What differs between notes of a kind: numbers, plurals, and lists after a colon.
+        kinds[re.sub(r"\d+|s\b", "", note.partition(": ")[0])].setdefault(file, note)
+    for files in kinds.values():
+        file, note = next(iter(files.items()))
+        more = f" (and the like in {count(len(files) - 1, 'more file')})" if len(files) > 1 else ""
+        say(f"note: {row(file, '', note)}{more}")
+
+
+@contextmanager
+def spoken_warnings(aloud: bool = True) -> Iterator[None]:
+    """Say what the code inside warns of, instead of printing its line."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}") if aloud else None
+        yield
 
 
 def number(text: str) -> int:
@@ -126,16 +160,18 @@ def run_training(arguments: argparse.Namespace, module: str, remedy: str, use: s
         say(f"error: training needs {error.name}: {remedy}")
         return USAGE
     overrides = settings(arguments.overrides)
-    model = training.run(
-        arguments.recipe, out=arguments.out, overrides=overrides, resume=arguments.resume, **data
-    )
+    with spoken_warnings():
+        model = training.run(
+            arguments.recipe, out=arguments.out, overrides=overrides, resume=arguments.resume, **data
+        )
     say(use.format(model=model))
     return OK
 
 
 MODEL = "protok-512"
 EXIT_CODES = """\
-exit codes: 0 all well; 1 some inputs failed (see the error table); 2 wrong use; 130 interrupted
+exit codes: 0 all well; 1 some inputs failed (see the error table), or nothing got a code;
+2 wrong use; 130 interrupted
 """
 
 

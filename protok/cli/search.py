@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protok.cli.options import FAILED, MODEL, OK, count, number, row, say
+from protok.cli.options import FAILED, MODEL, OK, count, number, row, say, say_notes, say_uncoded
 from protok.common.files import atomic
+from protok.common.grouping import numbered
 
 if TYPE_CHECKING:
     from protok.analysis.search import Database
@@ -66,11 +68,12 @@ def search(arguments: argparse.Namespace) -> int:
         matrix = default_matrix(tokenizer, usage)
     hits = []
     limits = {"candidates": arguments.candidates, "top": arguments.top, "evalue": arguments.evalue}
-    for query in queries:
-        hits += module.search(query, database, matrix, **limits)
+    for query, label in zip(queries, numbered([query.label for query in queries], "#"), strict=True):
+        hits += [replace(hit, query=label) for hit in module.search(query, database, matrix, **limits)]
     out = nullcontext(sys.stdout) if arguments.out is None else atomic(arguments.out, newline="")
     with out as handle:
         module.write_hits(hits, handle)
+    say_uncoded(database.left_out, "left out of the database")
     say(
         f"{count(len(hits), 'hit')} of {count(len(queries), 'chain')} among "
         f"{count(len(database), 'chain')} ({database.codebook}; matrix: {matrix.origin})"
@@ -88,7 +91,7 @@ def _tokenizer(arguments: argparse.Namespace, database: Database) -> Tokenizer:
 
 def _queries(arguments: argparse.Namespace, database: Database) -> list[Tokens]:
     from protok.cli.info import TOKEN_SUFFIXES
-    from protok.errors import ChainNotFound
+    from protok.errors import ChainNotFound, NoProtein
 
     path = Path(arguments.query)
     if path.name.lower().endswith(TOKEN_SUFFIXES):
@@ -99,12 +102,18 @@ def _queries(arguments: argparse.Namespace, database: Database) -> list[Tokens]:
             chains = [tokens for tokens in chains if len(tokens) and tokens.chain[0] == arguments.chain]
             if not chains:
                 raise ChainNotFound(f"has no chain {arguments.chain}", "leave --chain out", file=path)
-        return [tokens for tokens in chains if len(tokens)]
-    from protok.structure.io.read import read
+        chains = [tokens for tokens in chains if len(tokens)]
+    else:
+        from protok.structure.io.read import read
 
-    structure = read(path, chain=arguments.chain)
-    tokens = _tokenizer(arguments, database).encode(structure)
-    return [chain for chain in tokens.by_chain() if (chain.ids >= 0).any()]
+        structure = read(path, chain=arguments.chain)
+        say_notes((path.name, note) for note in structure.notes)
+        chains = list(_tokenizer(arguments, database).encode(structure).by_chain())
+    coded = [tokens for tokens in chains if not tokens.uncoded]
+    if not coded:
+        raise NoProtein("no residue has a code", "give a query with N, CA and C atoms", file=path)
+    say_uncoded([tokens.label for tokens in chains if tokens.uncoded], "not searched")
+    return coded
 
 
 def matrix_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +142,7 @@ def matrix(arguments: argparse.Namespace) -> int:
 
     tokenizer = load(arguments.model)
     chains = {}
+    uncoded: list[str] = []
     errors: list[tuple[str, str, str]] = []
     for file, backbone in read_all(iter_files(arguments.inputs), errors):
         for chain in backbone.by_chain():
@@ -142,8 +152,11 @@ def matrix(arguments: argparse.Namespace) -> int:
                 errors.append((str(file), error.chain or chain.chains[0], error.reason))
             else:
                 chains[tokens.label] = chain, tokens.ids
+                if tokens.uncoded:
+                    uncoded.append(tokens.label)
     for error in errors:
         say(f"error: {row(*error)}")
+    say_uncoded(uncoded, "of no use here")
     named = list(combinations(chains, 2))
     if arguments.pairs is not None:
         lines = [line.split() for line in Path(arguments.pairs).read_text("utf-8").splitlines()]
@@ -198,6 +211,11 @@ def export(arguments: argparse.Namespace) -> int:
     from protok.tokens.files import scan
 
     tokens, out = scan(arguments.tokens), arguments.out
-    n = write_letters(tokens, out, arguments.sequences) if arguments.letters else write_corpus(tokens, out)
+    left_out: list[str] = []
+    if arguments.letters:
+        n = write_letters(tokens, out, arguments.sequences, left_out)
+    else:
+        n = write_corpus(tokens, out, left_out)
     say(f"{count(n, 'chain')} in {arguments.out}")
+    say_uncoded(left_out, "left out")
     return OK

@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 
-from protok.cli.options import FAILED, OK, USAGE, count, run_arguments, say, say_failed, settings
+from protok.cli.options import (
+    FAILED,
+    OK,
+    USAGE,
+    count,
+    run_arguments,
+    say,
+    say_failed,
+    settings,
+    spoken_warnings,
+)
 
 TRAIN = """\
 Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).
@@ -52,12 +62,9 @@ def train(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         say(f"error: training needs {error.name}: pip install 'protok[train]'")
         return USAGE
-    import warnings
-
     # Of several processes one speaks; torchrun alone says RANK, Lightning says LOCAL_RANK.
     first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: first and say(f"warning: {message}")
+    with spoken_warnings(first):
         model = run(
             arguments.recipe,
             structures=arguments.structures,

@@ -52,6 +52,7 @@ def view(arguments: argparse.Namespace) -> int:
     from protok.viz import viewer
 
     backbone = read(arguments.file, chain=arguments.chain, **options.reading_options(arguments))
+    options.say_notes((arguments.file, note) for note in backbone.notes)
     out = arguments.out or Path(f"{backbone.name}.html")
     viewer.view(backbone, load(arguments.model), decode=arguments.decode).save(out)
     options.say(f"{options.count(len(backbone), 'residue')} in {out}: open it in a browser")
@@ -75,7 +76,8 @@ def atlas(arguments: argparse.Namespace) -> int:
     source = path.name
     if path.is_file():
         source += f", sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
-    table = make_atlas(tokenizer, chains, source)
+    seen: list[str] = []
+    table = make_atlas(tokenizer, (seen.append(chain.name) or chain for chain in chains), source)
     out.mkdir(parents=True, exist_ok=True)
     table.save(out / "atlas.parquet")
     Page(atlas_page(table)).save(out / "atlas.html")
@@ -86,6 +88,8 @@ def atlas(arguments: argparse.Namespace) -> int:
         f"{summary['codes_used']} of {summary['codes']} codes of {table.codebook} in "
         f"{options.count(table.chains, 'chain')}: {out / 'atlas.html'} and atlas.parquet"
     )
+    if uncoded := len(seen) - table.chains:
+        options.say(f"{options.count(uncoded, 'chain')} without any code left out")
     if not errors:
         return options.OK
     write_errors(errors, out / "errors.tsv")

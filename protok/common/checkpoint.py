@@ -97,6 +97,18 @@ class DeviceMixin:
             raise Unsupported(f"no device {str(device)!r} ({reason})", "use cpu") from error
         return self
 
+    def check_precision(self) -> None:
+        """Refuse weights that somebody brought to another precision: they make other codes.
+
+        Raises
+        ------
+        Unsupported
+            If one is not in float32.
+        """
+        kinds = {str(weight.dtype).removeprefix("torch.") for weight in self.network.parameters()}
+        if odd := kinds - {"float32"}:
+            raise Unsupported(f"weights in {', '.join(sorted(odd))}", "load the model again, in float32")
+
 
 def save_model(
     folder: str | Path,

@@ -200,12 +200,14 @@ class ImageTokenizer(DeviceMixin):
     @torch.no_grad()
     def pixels(self, z: Tensor) -> np.ndarray:
         """Pixels (n, h, w, 3) uint8 of latents or code vectors (n, i, j, d)."""
+        self.check_precision()
         with torch.autocast(z.device.type, enabled=False):
             x = self.network.pixels(z.float())
         return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
 
     @torch.no_grad()
     def _latents(self, pixels: list[np.ndarray]) -> Iterable[tuple[list[int], Tensor]]:
+        self.check_precision()
         for rows in alike((x.shape for x in pixels), _most):
             x = to_unit(np.stack([pixels[i] for i in rows])).to(self.device)
             down, right = (-side % self.factor for side in x.shape[2:])
@@ -221,6 +223,7 @@ class ImageTokenizer(DeviceMixin):
         Encoder and codebook are kept in float32, since rounding would change codes;
         the decoder in float16.
         """
+        self.check_precision()
         config = {
             "kind": KIND,
             "codebook": self.codebook,

@@ -130,6 +130,10 @@ class Trunk(nn.Module):
         if self.length is not None:
             count = present.sum(1).clamp(min=1).float().log()
             x = x + self.length(count[:, None, None] - 5.0).float()
+        return self.mix(x, keep)
+
+    def mix(self, x: Float[Tensor, "b l w"], keep: Bool[Tensor, "b l"]) -> Float[Tensor, "b l w"]:
+        """Run the transformer over states of residues; nothing attends where `keep` is False."""
         half = self.width // self.heads // 2
         speed = 1.0 / 10000 ** (torch.arange(half, device=x.device) / half)
         angle = torch.arange(x.shape[1], device=x.device)[:, None] * speed

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from protok.common import workers
 from protok.common.grouping import packed
 from protok.errors import ProtokError, Unsupported, as_error
-from protok.pipeline.inputs import Source, find_sources
+from protok.pipeline.inputs import Source, find_sources, repeated
 from protok.tokenizers.protocol import CrossesChains, EncodesBatches, Tokenizer
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
@@ -49,7 +49,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokens of one file, one a chain; what failed in it; what its reader left out."""
+    """Tokens of one file, one a chain; what failed in it; what was left out, or got no code."""
 
     path: str
     tokens: tuple[Tokens, ...] = ()
@@ -85,8 +85,10 @@ def encode_files(
     tokenizer = as_tokenizer(tokenizer)
     check_across(tokenizer, options)
     early: dict[Source, Encoded] = {}
-    due = 0
+    due, twice = 0, repeated(sources)
     for source, result in encode_sources(sources, tokenizer, options, jobs, timeout=timeout):
+        if source in twice:
+            result = replace(result, notes=(*result.notes, twice[source]))
         if not ordered:
             yield result
             continue
@@ -199,8 +201,17 @@ def encode_structures(
                 errors.append(result)
             else:
                 tokens.extend(result.by_chain())
-        encoded.append(Encoded(entry.path, tuple(tokens), tuple(errors), entry.notes))
+        encoded.append(Encoded(entry.path, tuple(tokens), tuple(errors), entry.notes + uncoded(tokens)))
     return encoded
+
+
+def uncoded(tokens: Sequence[Tokens]) -> tuple[str, ...]:
+    """The note that chains without any code are worth, if there are such."""
+    chains = [repr(str(chain.chain[0])) for chain in tokens if chain.uncoded]
+    if not chains:
+        return ()
+    listed = ", ".join(chains[:20]) + (", ..." if len(chains) > 20 else "")
+    return (f"no residue has a code, for want of N, CA and C or of neighbours: chain {listed}",)
 
 
 def _tokenize(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from protok.common import workers
-from protok.errors import CodebookMismatch, NoProtein, ProtokError, Unsupported
+from protok.errors import CodebookMismatch, FormatError, NoProtein, ProtokError, Unsupported
 from protok.pipeline.batches import ReadOptions
 from protok.structure.io.sources.paths import iter_files, stem, utf8
 from protok.tokenizers.protocol import Decodes, Tokenizer, decoding
@@ -74,10 +74,12 @@ class DecodeSummary:
 
 @dataclass(frozen=True)
 class _Task:
-    """A chain, where it goes, and the originals it may be of; None if it is not to be compared."""
+    """A chain, where it goes (without suffix), and the originals it may be of; None if it is not
+    to be compared."""
 
     tokens: Tokens
     target: Path
+    suffix: str | None
     references: Sequence[Path] | None
 
 
@@ -87,12 +89,12 @@ def decode_all(
     tokenizer: Tokenizer | str | Path | None = None,
     *,
     compare: str | Path | Iterable[str | Path] | None = None,
-    suffix: str = ".pdb",
+    suffix: str | None = None,
     jobs: int = 1,
     progress: bool | None = None,
     **reading,
 ) -> DecodeSummary:
-    """Decode tokens into a folder, one file a chain: `<name>_<chain>.pdb`.
+    """Decode tokens into a folder, one file a chain: `<name>_<chain>.pdb` (or `.cif`).
 
     Chains are decoded one by one, because the codes of a chain do not say where other chains
     lie. Files of these names in the folder are replaced.
@@ -108,7 +110,8 @@ def decode_all(
     compare
         Original structures (files, folders, patterns), found by the names of the tokens.
     suffix
-        `.pdb` or `.cif`.
+        `.pdb` or `.cif`; by default `.pdb`, and `.cif` for chains whose id, insertion codes or
+        numbers PDB has no room for.
     jobs
         Worker processes of one thread each; with 1 all happens in this process.
     progress
@@ -123,7 +126,7 @@ def decode_all(
     Unsupported
         If the tokenizer has no decoder.
     """
-    if suffix not in (".pdb", ".cif"):
+    if suffix not in (None, ".pdb", ".cif"):
         raise ValueError(f"suffix is '.pdb' or '.cif', not {suffix!r}")
     source, structures = (str(tokens), load(tokens)) if isinstance(tokens, str | Path) else ("", tokens)
     chains = [chain for structure in structures for chain in structure.by_chain() if len(chain)]
@@ -133,7 +136,7 @@ def decode_all(
     tokenizer = decoding(model_of(codebooks, tokenizer, source))
     originals = None if compare is None else _originals(compare, {chain.name for chain in chains})
     tasks = [
-        _Task(chain, Path(out, f"{name}{suffix}"), None if originals is None else originals[chain.name])
+        _Task(chain, Path(out, name), suffix, None if originals is None else originals[chain.name])
         for chain, name in zip(chains, file_names(chains), strict=True)
     ]
     # Chains of one original go together, so that it is read once.
@@ -262,7 +265,14 @@ def _rebuild(task: _Task, tokenizer: Decodes, original: Callable[[Path], Backbon
         raise NoProtein("no residue has a token", "the original lacks backbone atoms")
     model = tokenizer.decode(tokens)
     task.target.parent.mkdir(parents=True, exist_ok=True)
-    write(model, task.target)
+    file = f"{task.target}{task.suffix or '.pdb'}"
+    try:
+        write(model, file)
+    except FormatError:
+        if task.suffix is not None:
+            raise
+        file = f"{task.target}.cif"
+        write(model, file)
     scores = {}
     if task.references is not None:
         from protok.structure.metrics import compare
@@ -270,7 +280,7 @@ def _rebuild(task: _Task, tokenizer: Decodes, original: Callable[[Path], Backbon
         comparison = compare(model, _match(tokens, task.references, original))
         scores = {key: getattr(comparison, key) for key in ("rmsd", "tm_score", "lddt")}
     confidence = float(np.nanmean(model.bfactor)) if np.isfinite(model.bfactor).any() else np.nan
-    return DecodedChain(tokens.name, _chain(tokens), len(tokens), str(task.target), confidence, **scores)
+    return DecodedChain(tokens.name, _chain(tokens), len(tokens), file, confidence, **scores)
 
 
 def _match(tokens: Tokens, references: Sequence[Path], original: Callable[[Path], Backbone]) -> Backbone:

@@ -20,7 +20,7 @@ from protok.common import workers
 from protok.common.files import write_errors
 from protok.errors import ProtokError
 from protok.pipeline import output
-from protok.pipeline.batches import ReadOptions, check_across, encode_sources, residues_of
+from protok.pipeline.batches import ReadOptions, check_across, encode_sources, residues_of, uncoded
 from protok.pipeline.inputs import find_sources
 from protok.pipeline.journal import Journal
 from protok.tokenizers.protocol import HasEncoder, Tokenizer, encode_each
@@ -48,12 +48,14 @@ class Summary:
         `name@fingerprint` of the tokenizer.
     files, chains, residues : int
         Inputs; chains and residues in the output.
+    uncoded : int
+        Chains of the output without any code.
     failed : int
         Inputs of which something is missing in the output: those in `errors`.
     errors : tuple of (file, chain, reason)
         The error table; chain is empty where the whole file failed.
     notes : tuple of (file, note)
-        What readers left out or mended.
+        What readers left out or mended, and which chains have no code.
     resumed : int
         Inputs taken over from an interrupted run; all of them if the output was complete.
     seconds : float
@@ -65,6 +67,7 @@ class Summary:
     files: int
     chains: int
     residues: int
+    uncoded: int
     failed: int
     errors: tuple[tuple[str, str, str], ...]
     notes: tuple[tuple[str, str], ...]
@@ -248,9 +251,16 @@ def encode_store(
                 label = np.full(len(tokens), chain)
                 encoded[row] = replace(tokens, name=name, chain=label) if name else tokens
             advance(len(rows), 0)
-    save([encoded[row] for row in range(len(chains))], out)
-    residues = int(chains.lengths().sum())
-    stored = {"files": 1, "chains": len(chains), "residues": residues, "errors": (), "notes": ()}
+    results = [encoded[row] for row in range(len(chains))]
+    save(results, out)
+    stored = {
+        "files": 1,
+        "chains": len(chains),
+        "residues": int(chains.lengths().sum()),
+        "uncoded": sum(tokens.uncoded for tokens in results),
+        "errors": (),
+        "notes": [(chains.ids[row], note) for row in range(len(chains)) for note in uncoded([encoded[row]])],
+    }
     return _summary(out, {"codebook": tokenizer.codebook}, stored, 0, began)
 
 
@@ -278,6 +288,7 @@ def _summary(
         files=stored["files"],
         chains=stored["chains"],
         residues=stored["residues"],
+        uncoded=stored.get("uncoded", 0),  # outputs of earlier versions do not say it
         failed=len({file for file, _, _ in errors}),
         errors=errors,
         notes=tuple((file, note) for file, note in stored["notes"]),

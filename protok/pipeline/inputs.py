@@ -70,6 +70,20 @@ def find_sources(paths: str | Path | Iterable[str | Path]) -> list[Source]:
     ]
 
 
+def repeated(sources: Sequence[Source]) -> dict[Source, str]:
+    """Members of archives that are there in another format too, as in those of AlphaFold, and
+    the note that each but the first is worth."""
+    from protok.structure.io.sources.paths import stem
+
+    first: dict[tuple[str, Path, str], Source] = {}
+    notes = {}
+    for source in sources:
+        path = Path(source.path)
+        if source.archive and first.setdefault((source.archive, path.parent, stem(path)), source) != source:
+            notes[source] = "in the archive in another format too; both are encoded"
+    return notes
+
+
 def unique_names(files: Sequence[Path]) -> list[str]:
     """Name files by their stems; where these are the same, by as much of the path as it takes.
 

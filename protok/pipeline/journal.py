@@ -31,7 +31,8 @@ PART_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one input: rows `start` to `start + rows` of a part, errors, notes."""
+    """What became of one input: rows `start` to `start + rows` of a part, of which `uncoded` are
+    without any code; errors, notes."""
 
     source: Source
     part: str = ""
@@ -40,6 +41,7 @@ class Entry:
     residues: int = 0
     errors: Sequence[Sequence[str]] = ()
     notes: Sequence[str] = ()
+    uncoded: int = 0
 
 
 class Journal:
@@ -141,6 +143,7 @@ class Journal:
             residues=sum(map(len, tokens)),
             errors=errors,
             notes=notes,
+            uncoded=sum(chain.uncoded for chain in tokens),
         )
         # In this order: rows that no entry names are nothing, should Ctrl-C come in between.
         self._tokens.extend(tokens)
@@ -202,4 +205,4 @@ class Journal:
 def difference(before: dict, now: dict) -> str:
     """Name what differs between two jobs, for a message."""
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return ", ".join(f"{key} {before.get(key)!r}, now {now.get(key)!r}" for key in keys)
+    return ", ".join(f"{key.replace('_', ' ')} {before.get(key)!r}, now {now.get(key)!r}" for key in keys)

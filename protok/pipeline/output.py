@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from protok.common.files import atomic_folder, atomic_path
 from protok.errors import ProtokError
-from protok.pipeline.inputs import Source
+from protok.pipeline.inputs import Source, repeated
 from protok.pipeline.journal import PART_ROWS, Entry, Journal, difference
 from protok.tokens.files import save, scan
 from protok.tokens.parquet import token_schema
@@ -52,8 +52,10 @@ def made_of(job: dict[str, Any], sources: Sequence[Source], entries: Sequence[En
         "files": len(sources),
         "chains": sum(entry.rows for entry in entries),
         "residues": sum(entry.residues for entry in entries),
+        "uncoded": sum(entry.uncoded for entry in entries),
         "errors": error_rows(entries),
-        "notes": [(entry.source.path, note) for entry in entries for note in entry.notes],
+        "notes": [(entry.source.path, note) for entry in entries for note in entry.notes]
+        + [(source.path, note) for source, note in repeated(sources).items()],
     }
 
 

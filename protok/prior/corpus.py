@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -176,13 +177,17 @@ def _chains(path: Path, digest: str, longest: int | None) -> Corpus:
 
     codes, names, texts = [], [], []
     books: set[tuple[str, int]] = set()
+    uncoded = 0
     for chain in scan(path):
         books.add((chain.codebook, chain.size))
+        uncoded += chain.uncoded
         fits = longest is None or len(chain) <= longest
-        if len(chain) and fits and (chain.ids >= 0).any():
+        if fits and not chain.uncoded:
             codes.append(chain.ids)
             names.append(chain.name)
             texts.append(chain.sequence)
+    if uncoded:
+        warnings.warn(f"{path}: chains without any code left out: {uncoded}", stacklevel=2)
     _of_one(books, "codebooks", path)
     book, size = next(iter(books), ("", 0))
     return Corpus(codes, names, texts, [""] * len(names), book, size, (), (), digest)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -78,6 +80,16 @@ class Quantizer(nn.Module):
         self.register_buffer("hardness", torch.tensor(1.0))
         self.register_buffer("initialised", torch.tensor(False))
         self.register_buffer("usage", torch.ones(*self.code_shape, size))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Move with the model, but stay in float32 where that goes to half precision: rounded
+        vectors are other codes."""
+
+        def kept(value: Tensor) -> Tensor:
+            moved = fn(value)
+            return value.to(moved.device) if moved.dtype in (torch.bfloat16, torch.float16) else moved
+
+        return super()._apply(kept, recurse)
 
     def inward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """Latents in the space of the codes."""

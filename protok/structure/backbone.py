@@ -20,6 +20,8 @@ BOND_LIMIT = 2.5
 #: Å below which two such atoms cannot but be bonded: where a bond is what is to be shown, as of a
 #: residue that a file lists outside the polymer, or of the geometry of a sampled chain.
 SURE_BOND = 2.0
+#: Å from which on float32 does not tell neighbouring atoms apart.
+FARTHEST = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ class Backbone:
     Attributes
     ----------
     coords : (L, 4, 3) float32
-        N, CA, C, O in Å; NaN where an atom is missing.
+        N, CA, C, O in Å; NaN where an atom is missing, also where `placeholders` stood.
     sequence : str
         One letter a residue, modified residues as their parent, `X` if unknown.
     chain : (L,) str
@@ -62,6 +64,9 @@ class Backbone:
         for key in ("chain", "index", "icode", "bfactor"):
             if len(getattr(self, key)) != n:
                 raise ValueError(f"{key} has {len(getattr(self, key))} entries for {n} residues")
+        if (missing := placeholders(self.coords)).any():
+            coords = np.where(missing[..., None], np.float32(np.nan), self.coords)
+            object.__setattr__(self, "coords", coords)
 
     @classmethod
     def from_arrays(
@@ -78,7 +83,7 @@ class Backbone:
         Parameters
         ----------
         coords : (L, 4, 3) or (L, 3, 3)
-            N, CA, C and (if given) O in Å.
+            N, CA, C and (if given) O in Å; missing where NaN or padding (`placeholders`).
         sequence
             `X` throughout if not given.
         chain
@@ -133,6 +138,30 @@ class Backbone:
         """Yield the chains one by one, each under the same `name`."""
         for chain in self.chains:
             yield self[self.chain == chain]
+
+
+def placeholders(coords: np.ndarray) -> np.ndarray:
+    """Tell atoms whose coordinates stand for "unknown", in files and in padded arrays.
+
+    Parameters
+    ----------
+    coords : (L, A, 3)
+        Of one structure.
+
+    Returns
+    -------
+    (L, A) bool
+        True where all three are 9999 with whatever decimals, where one is `FARTHEST` or more,
+        and where several atoms lie at 0, 0, 0: a centred structure may have one there. False
+        for NaN.
+    """
+    size = np.abs(coords)
+    # As nearly always; NaN is skipped, and costs nothing.
+    if np.fmax.reduce(size, axis=None, initial=0) < 9999 and coords.all():
+        return np.zeros(coords.shape[:-1], bool)
+    zero = (coords == 0).all(axis=-1)
+    unknown = ((size >= 9999) & (size < 10_000)).all(axis=-1) | (size >= FARTHEST).any(axis=-1)
+    return unknown | (zero & (zero.sum() > 1))
 
 
 def bond_lengths(coords: np.ndarray) -> np.ndarray:

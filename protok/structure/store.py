@@ -207,10 +207,11 @@ def _parse(files: list[Path], cache: Path, source: Path) -> None:
 
     def good() -> Iterator[Backbone]:
         for file, backbone in read_all(files, rows):
-            whole = [chain for chain in backbone.by_chain() if chain.mask.sum() >= SHORTEST]
-            if not whole:
-                rows.append((str(file), "", f"no chain has {SHORTEST} complete residues"))
-            for chain in whole:
+            for chain in backbone.by_chain():
+                if chain.mask.sum() < SHORTEST:
+                    reason = f"fewer than {SHORTEST} residues have N, CA and C"
+                    rows.append((str(file), chain.chains[0], reason))
+                    continue
                 try:
                     _fixed(chain)
                 except ProtokError as error:

@@ -81,7 +81,7 @@ class _Alphabet:
     def _tokens(self, backbone: Backbone, atoms: np.ndarray, across_chains: bool) -> Tokens:
         """Tokens of a structure with atoms (L, 3 or 4, 3), each chain by itself."""
         if across_chains:
-            raise Unsupported(f"{self.name} is defined on single chains", "leave across_chains off")
+            raise Unsupported(f"{self.name} is defined on single chains", "encode each chain alone")
         ids, mask = np.full(len(backbone), -1, np.int32), backbone.mask
         for chain in backbone.chains:
             rows = np.flatnonzero(backbone.chain == chain)

@@ -127,6 +127,7 @@ class StructureTokenizer(DeviceMixin):
     @cached_property
     def encoder_fingerprint(self) -> str:
         """What makes codes beside the codebook: a digest of the encoder's weights."""
+        self.check_precision()
         digest = hashlib.sha256()
         for key, value in sorted(self.network.state_dict().items()):
             if not key.startswith("decoder.") and key not in TRANSIENT:
@@ -172,7 +173,7 @@ class StructureTokenizer(DeviceMixin):
 
     def encode_batch(self, structures: Sequence[Backbone], *, across_chains: bool = False) -> list[Tokens]:
         """Codes of several structures; the same as one by one, and faster for short chains."""
-        quantizer, tokens = self._quantizer, []
+        quantizer, tokens, structures = self._quantizer, [], [as_backbone(s) for s in structures]
         latents = self._encoded(structures, across_chains, self._encoder, self.network.config.quantizer.dim)
         for structure, z in zip(structures, latents, strict=True):
             ids = quantizer.assign(z).cpu().numpy().astype(np.int32)
@@ -240,6 +241,7 @@ class StructureTokenizer(DeviceMixin):
         self, structures: Sequence[Backbone], across_chains: bool, encode: Encode, width: int
     ) -> list[Tensor]:
         """What `encode` gives for the residues of each structure, in rows of this width."""
+        self.check_precision()
         device = self.device
         out = [torch.zeros(len(s), width, dtype=torch.float32, device=device) for s in structures]
         # Residues of one neighbourhood: the number of a structure, and its rows.
@@ -273,6 +275,7 @@ class StructureTokenizer(DeviceMixin):
 
     def _vectors(self, tokens: Tokens) -> Tensor:
         """Code vectors of tokens of this codebook; those of missing ones mean nothing."""
+        self.check_precision()
         if tokens.codebook != self.codebook:
             raise CodebookMismatch(
                 f"the tokens are of {tokens.codebook}, the decoder of {self.codebook}",
@@ -326,6 +329,7 @@ class StructureTokenizer(DeviceMixin):
         Encoder and codebook are kept in float32, since rounding would change codes;
         the decoder in float16.
         """
+        self.check_precision()
         config = {
             "codebook": self.codebook,
             "model": asdict(self.network.config),

@@ -51,7 +51,7 @@ def load(name: str | Path, *, compute: str = "auto") -> Tokenizer:
 
     if str(name) in ALPHABETS:
         if compute not in ("auto", "torch"):
-            raise Unsupported(f"{name} has no network to compute so", "leave compute out")
+            raise Unsupported(f"{name} has no network to compute so", "leave --compute out")
         return ALPHABETS[str(name)]()
     from protok.tokenizers.learned import StructureTokenizer
 

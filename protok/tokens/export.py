@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from protok.common.files import atomic
+from protok.common.grouping import numbered
 from protok.errors import CodebookMismatch, NoProtein, Unsupported
 from protok.structure.backbone import AMINO_ACIDS
 from protok.tokens.tokens import Tokens
 from protok.tokens.vocabulary import Vocabulary
 
 
-def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
+def write_corpus(tokens: Iterable[Tokens], folder: str | Path, left_out: list[str] | None = None) -> int:
     """Write a folder that a language model trains on; returns the number of structures.
 
     `tokenizer.json` and `tokenizer_config.json` of `Vocabulary.save`, which `transformers` loads
     as `AutoTokenizer.from_pretrained(folder)`, and `corpus.jsonl`: a line a record of the token
-    file, with `name`, `chain`, `text` (`<s12> <s7> ...`) and `sequence`.
+    file, with `name`, `chain`, `text` (`<s12> <s7> ...`) and `sequence`. One without any code is
+    left out, and `left_out` gets its label.
 
     Raises
     ------
@@ -29,9 +33,10 @@ def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    left_out = [] if left_out is None else left_out
     vocabulary, count = None, 0
     with atomic(folder / "corpus.jsonl") as handle:
-        for structure in filter(len, tokens):
+        for structure in _coded(tokens, left_out):
             vocabulary = vocabulary or Vocabulary.of(structure)
             line = {
                 "name": structure.name,
@@ -42,16 +47,22 @@ def write_corpus(tokens: Iterable[Tokens], folder: str | Path) -> int:
             handle.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += 1
         if vocabulary is None:
-            raise NoProtein("holds no tokens", "encode some structures first")
+            raise _nothing(left_out)
         vocabulary.save(folder)
     return count
 
 
-def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | Path | None = None) -> int:
+def write_letters(
+    tokens: Iterable[Tokens],
+    path: str | Path,
+    sequences: str | Path | None = None,
+    left_out: list[str] | None = None,
+) -> int:
     """Write FASTA of letters as MMseqs2 and Foldseek take it; returns the number of chains.
 
     Code 0 is A, 1 is C and so on in `AMINO_ACIDS`, so 3Di has Foldseek's own letters; a residue
-    without a code is X. Headers are name and chain alone.
+    without a code is X. Headers are `Tokens.label` alone, as one word (blanks are %20); a chain that
+    comes again gets a number.
 
     Parameters
     ----------
@@ -61,6 +72,8 @@ def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | P
         Of the FASTA file.
     sequences
         Where the amino acids go, under the same headers.
+    left_out
+        Gets the labels of chains without any code, which are left out.
 
     Raises
     ------
@@ -71,8 +84,9 @@ def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | P
     NoProtein
         If there are none.
     """
-    book, lines, letters = None, [], []
-    for chain in (chain for structure in tokens for chain in structure.by_chain() if len(chain)):
+    book, headers, letters, sequence = None, [], [], []
+    left_out = [] if left_out is None else left_out
+    for chain in _coded((chain for structure in tokens for chain in structure.by_chain()), left_out):
         book = book or chain.codebook
         if chain.codebook != book:
             raise CodebookMismatch(
@@ -83,15 +97,28 @@ def write_letters(tokens: Iterable[Tokens], path: str | Path, sequences: str | P
                 f"{chain.codebook} has {chain.size} codes, and there are {len(AMINO_ACIDS)} letters",
                 "use the ids, or an alphabet such as 3di",
             )
-        header = ">" + "_".join(chain.label.split())
-        coded = "".join("X" if i < 0 else AMINO_ACIDS[i] for i in chain.ids.tolist())
-        letters.append(f"{header}\n{coded}\n")
-        lines.append(f"{header}\n{chain.sequence}\n")
+        headers.append(re.sub(r"\s", lambda blank: quote(blank[0]), chain.label))
+        letters.append("".join("X" if i < 0 else AMINO_ACIDS[i] for i in chain.ids.tolist()))
+        sequence.append(chain.sequence)
     if book is None:
-        raise NoProtein("holds no tokens", "encode some structures first")
-    with atomic(path) as handle:
-        handle.writelines(letters)
-    if sequences is not None:
-        with atomic(sequences) as handle:
-            handle.writelines(lines)
-    return len(lines)
+        raise _nothing(left_out)
+    headers = numbered(headers, "#")
+    for file, lines in ((path, letters), (sequences, sequence)):
+        if file is not None:
+            with atomic(file) as handle:
+                handle.writelines(f">{head}\n{line}\n" for head, line in zip(headers, lines, strict=True))
+    return len(headers)
+
+
+def _coded(tokens: Iterable[Tokens], left_out: list[str]) -> Iterator[Tokens]:
+    for record in filter(len, tokens):
+        if record.uncoded:
+            left_out.append(record.label)
+        else:
+            yield record
+
+
+def _nothing(left_out: list[str]) -> NoProtein:
+    if left_out:
+        return NoProtein("no residue has a code", "encode structures with N, CA and C atoms")
+    return NoProtein("holds no tokens", "encode some structures first")

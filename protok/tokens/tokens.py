@@ -81,10 +81,18 @@ class Tokens:
 
     @property
     def label(self) -> str:
-        """Name and first chain, as headers and tables of hits have them."""
-        chain = str(self.chain[0]) if len(self) else ""
+        """Name and first chain, as headers and tables of hits have them.
+
+        The last underscore parts them: in chain ids it is %5F, as in FASTA of tokens.
+        """
+        chain = str(self.chain[0]).strip().replace("_", "%5F") if len(self) else ""
         name = self.name or "unnamed"
-        return f"{name}_{chain}" if chain.strip() else name
+        return f"{name}_{chain}" if chain or "_" in name else name
+
+    @property
+    def uncoded(self) -> bool:
+        """Whether no residue has a code."""
+        return not (self.ids >= 0).any()
 
     def __len__(self) -> int:
         return len(self.sequence)

@@ -44,10 +44,10 @@ def test_a_matrix_rewards_equal_codes_and_near_ones():
 
 def test_counted_pairs_make_scores():
     rng = np.random.default_rng(1)
-    one = rng.integers(0, 4, 20_000)
-    two = np.where(rng.random(20_000) < 0.7, one, rng.integers(0, 4, 20_000))
-    swapped = np.where(two == 2, 3, np.where(two == 3, 2, two))  # 2 and 3 stand for each other
-    scores = of_alignments([(one, swapped)], "x@1", 4).scores
+    codes = rng.integers(0, 4, 20_000)
+    aligned = np.where(rng.random(20_000) < 0.7, codes, rng.integers(0, 4, 20_000))
+    swapped = np.where(aligned == 2, 3, np.where(aligned == 3, 2, aligned))  # 2 and 3 stand for each other
+    scores = of_alignments([(codes, swapped)], "x@1", 4).scores
     assert scores[0, 0] > 0 > scores[0, 1] and scores[2, 3] > 0 > scores[2, 2]
     # Twice as likely as by chance is one bit, four units.
     want = 4 * np.log2((0.7 + 0.3 / 4) / 0.25)
@@ -98,8 +98,8 @@ def test_gapless_scores_are_those_of_a_plain_loop(toy, monkeypatch):
     query = chains[5].ids[10:40]
     table = np.pad(matrix.scores, (0, 1), constant_values=module.UNKNOWN)
     table = np.pad(table, (0, 1), constant_values=module.END)
-    for one, got in zip(chains, database.gapless(query, table), strict=True):
-        ids = np.where(one.ids < 0, 20, one.ids)
+    for entry, got in zip(chains, database.gapless(query, table), strict=True):
+        ids = np.where(entry.ids < 0, 20, entry.ids)
         best, grid = 0, np.zeros((len(query) + 1, len(ids) + 1), int)
         for i, a in enumerate(query):
             for j, b in enumerate(ids):
@@ -142,7 +142,7 @@ def test_what_is_not_of_one_codebook_is_refused(toy, tmp_path):
         Database([*chains, other])
     with pytest.raises(CodebookMismatch, match="the matrix of toy@1"):
         search(other, Database([other]), matrix)
-    with pytest.raises(NoProtein, match="holds no tokens"):
+    with pytest.raises(NoProtein, match="no residue has a code"):
         Database([replace(chains[0], ids=np.full(len(chains[0]), -1))])
     two = replace(chains[0], chain=np.array(["A"] * 5 + ["B"] * (len(chains[0]) - 5)))
     with pytest.raises(FormatError, match="not one chain"):
@@ -188,11 +188,11 @@ def test_matrix_command(examples, tmp_path, capsys):
     pytest.importorskip("tmtools", reason="TM-align is not installed")
     out = tmp_path / "m.npz"
     pairs = tmp_path / "pairs.txt"
-    one = examples / "7vmf.A.pdb"
+    original = examples / "7vmf.A.pdb"
     copies = tmp_path / "copies"
     copies.mkdir()
     for name in ("a.pdb", "b.pdb"):
-        (copies / name).write_bytes(one.read_bytes())
+        (copies / name).write_bytes(original.read_bytes())
     assert main(["matrix", str(copies), "-o", str(out), "--model", "3di"]) == 0
     assert "1 pair of chains, 96 aligned residues" in capsys.readouterr().err
     assert Matrix.load(out).codebook == protok.load("3di").codebook

@@ -7,45 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import protok
 from protok import bench
 from protok.bench.data.folder import Folder
 from protok.bench.data.prepare import write_table
 from protok.bench.representations.load import representation
 from protok.cli.main import main
 from protok.errors import FormatError
-from tests.helpers.labelled import chains
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("files")
-    for i, chain in enumerate(chains(12)):
-        chain.bfactor[:] = np.random.default_rng(i).normal(30, 5, len(chain))
-        protok.write(chain, folder / f"x{i}.pdb")
-    return folder
-
-
-def csv_of(path, head, rows):
-    path.write_text("\n".join([head, *rows]) + "\n")
-    return path
-
-
-def labels(path, label="01" * 20, n=12):
-    split = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
-    return csv_of(path, "id,label,split", [f"x{i}_A,{label},{split[i]}" for i in range(n)])
-
-
-@pytest.fixture(scope="module")
-def data(files, tmp_path_factory):
-    out = tmp_path_factory.mktemp("data")
-    bench.prepare([files], out, labels=[labels(out.with_name("sites.csv"))])
-    return out
-
-
-@pytest.fixture
-def copy(data, tmp_path):
-    return shutil.copytree(data, tmp_path / "copy")
+from tests.helpers.labelled import chains, csv_of, labels
 
 
 def cut(path):
@@ -74,18 +42,18 @@ def test_a_stray_damaged_file_is_told_and_left_out(copy, capsys):
     (copy / "extra.parquet").write_bytes(b"PAR1 and no more")
     command = ["bench", "--model", "random-code", "--data", str(copy), "--tasks", "utilization"]
     assert main(command) == 1
-    said = capsys.readouterr()
-    assert "extra.parquet" in said.err and "utilization: ok" in said.err
+    output = capsys.readouterr()
+    assert "extra.parquet" in output.err and "utilization: ok" in output.err
 
 
 def test_a_damaged_output_in_the_cache_is_computed_again(tmp_path):
-    (one,) = chains(1)
+    (chain,) = chains(1)
     who = representation("random-code", store=tmp_path)
-    first = who.outputs([one])[0]
+    first = who.outputs([chain])[0]
     (kept,) = tmp_path.rglob("*.npy")
     kept.write_bytes(kept.read_bytes()[:20])
     who.forget()
-    np.testing.assert_array_equal(who.outputs([one])[0], first)
+    np.testing.assert_array_equal(who.outputs([chain])[0], first)
     np.testing.assert_array_equal(np.load(kept), first)
 
 
@@ -124,42 +92,16 @@ def test_files_of_others_are_not_written_over(files, tmp_path):
 
 @pytest.mark.parametrize("label", ["1.0 0.0 " * 20, "1 0 " * 20, "10" * 20])
 def test_zeros_and_ones_are_sites_however_written(files, tmp_path, label):
-    bench.prepare([files], tmp_path / "out", labels=[labels(tmp_path / "sites.csv", label)])
-    table = Folder(tmp_path / "out").table("sites")
+    made = bench.prepare([files], tmp_path / "out", labels=[labels(tmp_path / "sites.csv", label)])
+    table = Folder(made.out).table("sites")
     assert table.kind == "site" and table.entries[0].target[:4].tolist() == [1, 0, 1, 0]
 
 
 def test_sites_of_pandas_are_sites(files, tmp_path):
     table = csv_of(tmp_path / "s.csv", "id,residue,label", ["x0_A,1,1.0", "x0_A,2,0.0", "x1_A,3,1"])
     bench.prepare([files], tmp_path / "out", labels=[table])
-    one = Folder(tmp_path / "out").table("s")
-    assert one.kind == "site" and sum(np.nansum(entry.target) for entry in one.entries) == 2
-
-
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        (["x0_A,1,1", "x0_A,1,0"], "residue 1 has labels 1 and 0"),
-        (["x0_A,1,1", "x0_A,99,0"], "no residue '99'"),
-    ],
-)
-def test_residues_that_contradict(files, tmp_path, rows, said):
-    with pytest.raises(FormatError, match=said):
-        table = csv_of(tmp_path / "s.csv", "id,residue,label", rows)
-        bench.prepare([files], tmp_path / "out", labels=[table])
-
-
-@pytest.mark.parametrize("split", ["val", "Train", "validation", "training"])
-def test_splits_by_other_names_are_no_tests(files, tmp_path, split):
-    table = csv_of(tmp_path / "s.csv", "id,label,split", [f"x0_A,{'01' * 20},{split}"])
-    with pytest.raises(FormatError, match=f"split '{split}'"):
-        bench.prepare([files], tmp_path / "out", labels=[table])
-
-
-def test_a_csv_in_another_encoding(files, tmp_path):
-    (tmp_path / "s.csv").write_bytes("id,label\nx0_A,é\n".encode("latin-1"))
-    with pytest.raises(FormatError, match=r"UTF-8.*"):
-        bench.prepare([files], tmp_path / "out", labels=[tmp_path / "s.csv"])
+    table = Folder(tmp_path / "out").table("s")
+    assert table.kind == "site" and sum(np.nansum(entry.target) for entry in table.entries) == 2
 
 
 def test_sites_without_a_positive_fail(files, tmp_path):
@@ -169,25 +111,24 @@ def test_sites_without_a_positive_fail(files, tmp_path):
 
 
 def test_folds_that_are_too_small_are_told(files, tmp_path):
-    rows = [f"x{i}_A,{'ab'[i % 2]}" for i in range(12)]
-    table = csv_of(tmp_path / "fold.csv", "id,fold", rows)
+    table = csv_of(tmp_path / "fold.csv", "id,fold", [f"x{i}_A,{'ab'[i % 2]}" for i in range(12)])
     bench.prepare([files], tmp_path / "out", labels=[table])
     (row,) = bench.evaluate("random-code", ["fold"], tmp_path / "out", probe="linear")
     assert row.status == "failed" and "no fold has 10 domains" in row.error
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"start": 5, "end": 60, "fold": "a"}, "a domain from 5 to 60, of 40"),
         ({"label": None}, "label is None"),
     ],
 )
-def test_tables_that_do_not_fit(copy, row, said):
+def test_tables_that_do_not_fit(copy, row, message):
     ids = [f"x{i}_A" for i in range(12)]
     write_table([{"id": id, "split": "train"} | row for id in ids], copy / "tasks" / "odd.parquet", {})
     (done,) = bench.evaluate("random-code", ["odd"], copy, probe="linear")
-    assert done.status == "failed" and said in done.error and "odd.parquet" in done.error
+    assert done.status == "failed" and message in done.error and "odd.parquet" in done.error
 
 
 # Precomputed tokens
@@ -204,22 +145,18 @@ def test_precomputed_tokens_of_other_structures_fail(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"names": np.array(["x0_A", "x0_A"])}, "'x0_A' twice"),
         ({"names": np.array(["x0_A"])}, "1 names and 2 lengths"),
         ({"vectors": np.arange(4)}, r"vectors of shape \(4,\)"),
     ],
 )
-def test_files_of_precomputed_tokens_that_do_not_fit(tmp_path, change, said):
-    held = {
-        "names": np.array(["x0_A", "x1_A"]),
-        "lengths": np.array([2, 2]),
-        "ids": np.arange(4),
-        "vectors": np.eye(4),
-    }
+def test_files_of_precomputed_tokens_that_do_not_fit(tmp_path, change, message):
+    held = {"names": np.array(["x0_A", "x1_A"]), "lengths": np.array([2, 2])}
+    held |= {"ids": np.arange(4), "vectors": np.eye(4)}
     np.savez(tmp_path / "odd.npz", **held | change)
-    with pytest.raises(FormatError, match=said):
+    with pytest.raises(FormatError, match=message):
         representation(str(tmp_path / "odd.npz"))
 
 
@@ -250,8 +187,8 @@ def test_a_served_result_says_what_is_said_of_its_task_now(data, tmp_path):
 def test_what_tables_are_is_said_of_all():
     from benchmarks.leaderboard import run as leaderboard
 
-    said = leaderboard.described()
-    assert all({"what", "labels"} <= about.keys() for about in said.values())
+    text = leaderboard.described()
+    assert all({"what", "labels"} <= about.keys() for about in text.values())
     if not leaderboard.DATA.exists():
         pytest.skip("the tables are not here")
-    assert said.keys() >= set(Folder(leaderboard.DATA).tables())
+    assert text.keys() >= set(Folder(leaderboard.DATA).tables())

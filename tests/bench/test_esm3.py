@@ -74,9 +74,8 @@ def test_a_file_of_weights_is_a_tokenizer_of_the_command(weights, chain, tmp_pat
     torch.save(of_the_benchmark(weights, linear=True), tmp_path / "theirs.ckpt")
     who = representation(f"aminoaseed={tmp_path / 'theirs.ckpt'}")
     assert who.name == "aminoaseed" and who.size == 24 and who.vectors.shape == (24, 6)
-    assert representation(f"aminoaseed={tmp_path / 'theirs.ckpt'}:continuous").name == (
-        "aminoaseed:continuous"
-    )
+    again = representation(f"aminoaseed={tmp_path / 'theirs.ckpt'}:continuous")
+    assert again.name == "aminoaseed:continuous"
 
 
 def test_what_is_no_checkpoint_is_refused(weights, tmp_path):

@@ -1,6 +1,8 @@
 """The harness from structures and labels to numbers, files, table and page."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,23 +13,24 @@ import protok
 from protok import bench
 from protok.analysis import alignment
 from protok.bench import results, tasks
+from protok.bench.data.ligands import contacts
+from protok.bench.data.mini import mini_files
+from protok.bench.data.prepare import write_structures
 from protok.bench.data.source import Domain, within
 from protok.bench.measures import alignment as align
 from protok.bench.measures import codebook as codes
 from protok.bench.measures import samples
-from protok.bench.representations.controls import CONTROLS
+from protok.bench.report import _looks, _name_front, _table
+from protok.bench.representations.controls import CONTROLS, SimpleFeatures
 from protok.bench.representations.load import representation
 from protok.bench.representations.precomputed import Precomputed
-from protok.bench.representations.representation import Representation
+from protok.bench.representations.representation import Representation, _own_vectors
 from protok.cli.main import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.testing import random_backbone
+from tests.helpers.labelled import chains
 
 TINY = replace(samples.FAST, steps=30, every=10, warmup=3, hidden=8, residues=600, rates=(1e-2, 1e-3))
-
-
-def chains(n, length=40):
-    return [replace(random_backbone(length, seed), name=f"x{seed}_A") for seed in range(n)]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def data(tmp_path_factory):
 
 
 def test_the_papers_tasks_are_all_there():
-    assert tasks.test_splits() == 24
+    assert sum(len(task.splits) for task in tasks.SUPERVISED) == 24
     assert len(tasks.SUPERVISED) == 12
     for task in tasks.TASKS.values():
         assert task.labels and task.licence and task.metric and task.version >= 1
@@ -94,8 +97,8 @@ def test_splits_keep_relatives_together(tmp_path):
         for i in random.choice(120, 18, replace=False):
             member[i] = "A"
     members = [
-        replace(random_backbone(120, seed=i), sequence="".join(member), name=f"m{i:02}")
-        for i, member in enumerate(family)
+        replace(random_backbone(120, seed=i), sequence="".join(letters), name=f"m{i:02}")
+        for i, letters in enumerate(family)
     ]
     for chain in members:
         protok.write(chain, tmp_path / f"{chain.name}.pdb")
@@ -107,27 +110,7 @@ def test_splits_keep_relatives_together(tmp_path):
     assert 0.55 < chosen.count("train") / 36 < 0.8
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("id,residue,label\nx0_A,999,1\n", "no residue '999'"),
-        ("id,residue,label\nnobody,1,1\n", "nobody"),
-        ("id,label\nx0_A,0101\n", "4 labels for 40"),
-        ("id,residue,label\nx0_A,1,maybe\n", "maybe"),
-        ("who\nx\n", "who"),
-    ],
-)
-def test_labels_that_do_not_fit_are_refused(tmp_path, text, found):
-    protok.write(chains(1)[0], tmp_path / "x0.pdb")
-    (tmp_path / "bad.csv").write_text(text)
-    with pytest.raises(FormatError, match=found) as error:
-        bench.prepare([tmp_path / "x0.pdb"], tmp_path / "out", labels=[tmp_path / "bad.csv"])
-    assert "bad.csv" in str(error.value)
-
-
 def test_ligand_contacts_are_those_within_reach(tmp_path):
-    from protok.bench.data.ligands import contacts
-
     chain = chains(1)[0]
     protok.write(chain, tmp_path / "x.pdb")
     centre = chain.coords[20, 1]
@@ -155,9 +138,9 @@ def test_fingerprint_sees_any_change_of_weights():
     class Shifted(bench_tokenizer()):
         shift = 1
 
-    one, same, other = (Representation(kind()) for kind in (bench_tokenizer(), bench_tokenizer(), Shifted))
-    assert one.fingerprint == same.fingerprint != other.fingerprint
-    assert one.codebook == other.codebook  # the name alone would not have told
+    first, same, other = (Representation(kind()) for kind in (bench_tokenizer(), bench_tokenizer(), Shifted))
+    assert first.fingerprint == same.fingerprint != other.fingerprint
+    assert first.codebook == other.codebook  # the name alone would not have told
 
 
 def test_a_network_has_one_fingerprint_on_all_processors():
@@ -175,16 +158,16 @@ def test_a_network_has_one_fingerprint_on_all_processors():
             noise = np.random.default_rng(1).normal(size=z.shape)
             return z * (1 + self.last_digit * noise) + self.bent * np.abs(z)
 
-    def fingerprint(**given):
-        return Representation(Embedding(**given)).fingerprint
+    def fingerprint(**options):
+        return Representation(Embedding(**options)).fingerprint
 
     assert fingerprint() == fingerprint(last_digit=1e-6)
     assert fingerprint() != fingerprint(bent=0.05)  # the code around the weights has changed
     assert fingerprint() != fingerprint(weight=1 + 1e-6)
 
     class Alone(Embedding):
-        def __init__(self, **given):
-            super().__init__(**given)
+        def __init__(self, **options):
+            super().__init__(**options)
             del self.network
 
     # Nothing but the output tells what it is.
@@ -209,8 +192,8 @@ def test_precomputed_tokens_are_a_tokenizer(data, tmp_path):
     names = ["letters", "sensitivity", "utilization", "rotation"]
     got = bench.evaluate(["3di", str(tmp_path / "mine.npz")], names, data, probe=TINY)
     for name in names[:3]:
-        one, two = (row.scores for row in got if row.task["name"] == name)
-        assert one == two and one
+        first, second = (row.scores for row in got if row.task["name"] == name)
+        assert first == second and first
     # They are looked up by name, so nobody knows what a rotated structure would get.
     assert got.cell("mine", "rotation", "all", "same")[0] == results.UNSUPPORTED
     assert got.cell("3di", "rotation", "all", "same")[1]["value"] > 0.98
@@ -240,11 +223,9 @@ def test_a_view_by_id_says_nothing_of_other_codes():
     some = chains(3)
     plain, own = representation("neighbour-count"), representation("neighbour-count:ids")
     assert own.name == "neighbour-count:ids" and own.fingerprint != plain.fingerprint
-    for one, two in zip(plain.outputs(some), own.outputs(some), strict=True):
-        np.testing.assert_array_equal(one, two)
+    for plain_rows, own_rows in zip(plain.outputs(some), own.outputs(some), strict=True):
+        np.testing.assert_array_equal(plain_rows, own_rows)
     np.testing.assert_array_equal(own.vectors, np.eye(40))
-    from protok.bench.representations.representation import _own_vectors
-
     large = _own_vectors(3000)
     cosine = large @ large.T
     assert np.abs(cosine - np.eye(3000)).max() < 0.5 and large.shape[1] < 512
@@ -260,9 +241,9 @@ def test_views_of_hidden_states():
     assert inner.continuous and read.continuous
     layers = ("", ":ids", ":continuous", ":states", ":decoder")
     assert len({representation(f"protok-512{layer}").fingerprint for layer in layers}) == 5
-    for one, a, b in zip(some, inner.outputs(some), read.outputs(some), strict=True):
-        np.testing.assert_array_equal(a, tok.states(one))
-        np.testing.assert_array_equal(b, tok.states(tok.encode(one)))
+    for structure, a, b in zip(some, inner.outputs(some), read.outputs(some), strict=True):
+        np.testing.assert_array_equal(a, tok.states(structure))
+        np.testing.assert_array_equal(b, tok.states(tok.encode(structure)))
     for layer in ("states", "decoder"):
         with pytest.raises(Unsupported, match="hidden"):
             representation(f"3di:{layer}")
@@ -287,8 +268,6 @@ def test_outputs_are_kept_between_runs(data, tmp_path):
 
 
 def test_simple_features_are_what_they_say():
-    from protok.bench.representations.controls import SimpleFeatures
-
     chain = chains(1)[0]
     chain.coords[5] = np.nan
     z = SimpleFeatures().embed(chain)
@@ -327,8 +306,8 @@ def test_official_tm_scores_come_out(shared):
     pairs = sorted(pairs, key=lambda row: max(row["n1"], row["n2"]))[:25]
     apart = []
     for row in pairs:
-        one, two = (folder.structure(row[key]) for key in ("file1", "file2"))
-        apart.append(abs(alignment.tm_align(one, two) - row["stb_tm"]))
+        first, second = (folder.structure(row[key]) for key in ("file1", "file2"))
+        apart.append(abs(alignment.tm_align(first, second) - row["stb_tm"]))
     assert np.mean(apart) < 1e-3
 
 
@@ -387,7 +366,7 @@ def test_reconstruction_of_a_perfect_decoder_is_perfect():
 
     class Perfect(bench_tokenizer()):
         def decode(self, tokens):
-            return next(one for one in some if one.name == tokens.name)
+            return next(structure for structure in some if structure.name == tokens.name)
 
     scores, _ = codes.reconstruction(Representation(Perfect()), some)
     assert scores["tm_score"].value == pytest.approx(1)
@@ -400,21 +379,15 @@ def test_retrieval_finds_copies_and_random_codes_do_not():
     some = chains(8, 60)
     # Each fold is a chain and its noisy copy.
     random = np.random.default_rng(0)
-    copies = [
-        replace(
-            c, name=c.name + "'", coords=c.coords + random.normal(0, 0.1, c.coords.shape).astype(np.float32)
-        )
-        for c in some
-    ]
+    shifts = [random.normal(0, 0.1, c.coords.shape).astype(np.float32) for c in some]
+    copies = [replace(c, name=f"{c.name}'", coords=c.coords + x) for c, x in zip(some, shifts, strict=True)]
     held = {c.name: c for c in some + copies}
     folder = type("Held", (), {"structure": lambda self, id: held[id]})()
-    domains = [
-        Domain(name, (5, 60), f"f{name[1]}", f"f{name[1]}.1", f"f{name[1]}.1.{len(name)}", name)
-        for name in held
-    ]
-    found, _ = align.retrieval(representation("3di"), folder, domains)
-    assert found["top1"].value > 0.9
-    assert found["chance"].value == pytest.approx(1 / 15)
+    folds = {name: f"f{name[1]}" for name in held}
+    domains = [Domain(n, (5, 60), f, f"{f}.1", f"{f}.1.{len(n)}", n) for n, f in folds.items()]
+    scores, _ = align.retrieval(representation("3di"), folder, domains)
+    assert scores["top1"].value > 0.9
+    assert scores["chance"].value == pytest.approx(1 / 15)
     lost, _ = align.retrieval(representation("random-code"), folder, domains)
     assert lost["top1"].value < 0.5
 
@@ -433,9 +406,7 @@ def test_a_label_that_codes_give_is_found_and_its_shuffle_is_not(data, tmp_path)
     assert abs(got.cell("random-code", "letters", "test", "auroc")[1]["value"] - 0.5) < 0.12
     assert got.cell("3di", "values", "easy", "spearman")[1]["value"] > 0.7
     # The leak test: labels that are shuffled over all residues are beyond anyone.
-    leak = tmp_path / "leak"
-    (leak / "tasks").mkdir(parents=True)
-    (leak / "structures.parquet").write_bytes((data / "structures.parquet").read_bytes())
+    leak = shutil.copytree(data, tmp_path / "leak")
     table = pq.read_table(data / "tasks" / "letters.parquet").to_pylist()
     random = np.random.default_rng(0)
     mixed = random.permutation(list("".join(row["label"] for row in table)))
@@ -460,21 +431,17 @@ def test_results_are_reused_only_while_nothing_changed(data, tmp_path):
     path.write_text(json.dumps(held))
 
     def value(**options):
-        given = {"data": data, "probe": TINY, "out": out} | options
-        got = bench.evaluate("3di", ["letters"], **given)
+        settings = {"data": data, "probe": TINY, "out": out} | options
+        got = bench.evaluate("3di", ["letters"], **settings)
         return got.cell("3di", "letters", "test", "auroc")[1]["value"]
 
     assert value() == 0.123  # served
     assert value(out=None) == first.cell("3di", "letters", "test", "auroc")[1]["value"]
     assert value(probe=replace(TINY, steps=20)) != 0.123
     path.write_text(json.dumps(held))
-    moved = tmp_path / "moved"
+    moved = shutil.copytree(data, tmp_path / "moved")
     structures = [bench.Folder(data).structure(id) for id in bench.Folder(data).ids()]
     structures[0].coords[3] += 0.5
-    (moved / "tasks").mkdir(parents=True)
-    (moved / "tasks" / "letters.parquet").write_bytes((data / "tasks" / "letters.parquet").read_bytes())
-    from protok.bench.data.prepare import write_structures
-
     write_structures(structures, moved / "structures.parquet")
     assert value(data=moved) != 0.123
 
@@ -499,24 +466,10 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     monkeypatch.setattr(leaderboard, "OUT", out)
     monkeypatch.setattr(leaderboard, "FLOORS", tmp_path / "floors.json")
     assert "No cell" in leaderboard_tables.summary()
-    given = [
-        "leaderboard.py",
-        "--data",
-        str(data),
-        "--probe",
-        "linear",
-        "-o",
-        str(out),
-        "--cells",
-        str(cells),
-        "--tasks",
-        "letters,values,values.z,utilization",
-        "--model",
-        "3di",
-        "--model",
-        "random-code",
-    ]
-    monkeypatch.setattr("sys.argv", [*given, "--minutes", "0.0001"])
+    tasks_and_models = "--tasks letters,values,values.z,utilization --model 3di --model random-code"
+    where = f"--data {data} -o {out} --cells {cells}"
+    arguments = f"leaderboard.py --probe linear {where} {tasks_and_models}".split()
+    monkeypatch.setattr("sys.argv", [*arguments, "--minutes", "0.0001"])
     with pytest.raises(SystemExit, match="goes on"):
         leaderboard.main()
     (cell,) = cells.glob("linear/*/*.json")
@@ -525,7 +478,7 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     cell.parent.rmdir()
     cell.parents[1].rmdir()
     cells.rmdir()  # what was packed is unpacked, and goes on
-    monkeypatch.setattr("sys.argv", given)
+    monkeypatch.setattr("sys.argv", arguments)
     leaderboard.main()
     assert len(list(cells.glob("linear/*/*.json"))) == 8 and cell.read_text() == held
     summary = leaderboard_tables.summary()
@@ -542,8 +495,8 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     assert "Too few" in leaderboard_tables.short()  # one table ranks nobody
     monkeypatch.setattr(leaderboard_tables, "ENOUGH", 1)
     assert "`3di`" in leaderboard_tables.short()
-    found = leaderboard.load("linear")
-    assert all(row.about["hardware"] and row.about["command"] for row in found)
+    loaded = leaderboard.load("linear")
+    assert all(row.about["hardware"] and row.about["command"] for row in loaded)
 
 
 def test_values_within_a_chain_are_z_scores(data, tmp_path):
@@ -551,11 +504,11 @@ def test_values_within_a_chain_are_z_scores(data, tmp_path):
     plain = folder.table("values")
     made = within(plain)
     assert (made.name, made.kind, made.tests) == ("values.z", "value", plain.tests)
-    for one, other in zip(made.entries, plain.entries, strict=True):
-        known = np.isfinite(one.target)
+    for relative, other in zip(made.entries, plain.entries, strict=True):
+        known = np.isfinite(relative.target)
         assert (known == np.isfinite(other.target)).all()
-        assert abs(one.target[known].mean()) < 1e-5 and abs(one.target[known].std() - 1) < 1e-5
-        assert np.corrcoef(one.target[known], other.target[known])[0, 1] > 0.9999
+        assert abs(relative.target[known].mean()) < 1e-5 and abs(relative.target[known].std() - 1) < 1e-5
+        assert np.corrcoef(relative.target[known], other.target[known])[0, 1] > 0.9999
     # A constant that float32 cannot hold has a spread, by rounding.
     flat = replace(plain.entries[0], target=np.full(40, 0.1, np.float32))
     short = replace(plain, entries=[flat, *plain.entries[1:]])
@@ -564,7 +517,7 @@ def test_values_within_a_chain_are_z_scores(data, tmp_path):
     # Levels of chains, which are no property of a residue, do not matter to it.
     (before,) = bench.evaluate("3di", ["values.z"], folder, probe="linear")
     assert "z-scores in each chain" in before.task["labels"]
-    levels = {one.id: 100 * i for i, one in enumerate(plain.entries)}
+    levels = {entry.id: 100 * i for i, entry in enumerate(plain.entries)}
     shifted = [replace(e, target=e.target + levels[e.id]) for e in plain.entries]
     folder._known["values"] = replace(plain, entries=shifted)
     rows = bench.evaluate("3di", ["values", "values.z"], folder, out=tmp_path, probe="linear")
@@ -637,8 +590,6 @@ def test_splits_of_few_domains_are_shown_and_not_counted(tmp_path, monkeypatch):
     assert got.cell("a", "site", "test", "auroc")[1]["se"] == 0.01
     assert rows[0].scores["new"]["macro_f1"]["se"] == 0.01  # what was read stays as it was
 
-    from protok.bench.report import _table
-
     page = _table(got, "class")
     assert "19 domains: not in the mean" in page and "0.800 <span" in page and "± 0.010" in page
     assert "∥ 0.500" in page and "<th>mean</th><th></th><th></th><td>0.400</td>" in page
@@ -654,8 +605,6 @@ def test_splits_of_few_domains_are_shown_and_not_counted(tmp_path, monkeypatch):
 
 def test_pareto_names_what_no_other_beats():
     pyplot = pytest.importorskip("matplotlib.pyplot")
-    from protok.bench.report import _looks, _name_front
-
     looks = _looks(pyplot, [str(i) for i in range(28)]).values()
     assert len({(look["color"], look["marker"]) for look in looks}) == 28
     points = {"slow": (1, 0.9), "fast": (9, 0.5), "near": (9.1, 0.4999), "beaten": (1, 0.4)}
@@ -678,43 +627,20 @@ def test_command_and_report(data, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     out, page = tmp_path / "results", tmp_path / "report.html"
     names = "letters,sensitivity,distinctiveness,utilization,reconstruction"
-    code = main(
-        [
-            "bench",
-            "--model",
-            "3di",
-            "--model",
-            "neighbour-count",
-            "--tasks",
-            names,
-            "--data",
-            str(data),
-            "-o",
-            str(out),
-            "--probe",
-            "linear",
-        ]
-    )
-    said = capsys.readouterr().out
-    assert code == 0 and "letters" in said and "n/a" in said  # 3di does not decode
+    models = "--model 3di --model neighbour-count --probe linear"
+    code = main(f"bench {models} --tasks {names} --data {data} -o {out}".split())
+    output = capsys.readouterr().out
+    assert code == 0 and "letters" in output and "n/a" in output  # 3di does not decode
     # Of labelled tasks the main metric is printed, of others all.
-    assert "average_precision" not in said and "pooled_perplexity" in said
+    assert "average_precision" not in output and "pooled_perplexity" in output
     assert len(list(out.glob("*/*.json"))) == 10
     assert main(["bench", "report", str(out), "-o", str(page)]) == 0
     text = page.read_text()
     assert text.count("<svg") == 5 and "neighbour-count" in text
-    for title in (
-        "Functional sites, mean",
-        "Use of codes",
-        "Similarity of code pairs",
-        "Change of codes with conformation",
-        "Quality against cost",
-        "bits a residue",
-    ):
-        assert title in text
-    assert "http" not in text.replace("http://www.w3.org", "").replace("https://www.w3.org", "").replace(
-        "http://purl.org", ""
-    ).replace("http://creativecommons.org", "").replace("https://matplotlib.org", "")  # nothing is fetched
+    titles = "Functional sites, mean|Use of codes|Similarity of code pairs|Change of codes with conformation"
+    assert all(title in text for title in f"{titles}|Quality against cost|bits a residue".split("|"))
+    named = r"https?://(www\.w3\.org|purl\.org|creativecommons\.org|matplotlib\.org)"
+    assert "http" not in re.sub(named, "", text)  # nothing is fetched
     assert main(["bench", "report", str(tmp_path / "none")]) == 2
 
 
@@ -735,22 +661,11 @@ def test_command_prepares(tmp_path, capsys):
     (tmp_path / "site.csv").write_text("id,residue,label\nx0_A,3,1\nx1_A,4,1\nx2_A,5,1\n")
     (tmp_path / "broken.pdb").write_text("ATOM  nonsense\n")
     out = tmp_path / "out"
-    code = main(
-        [
-            "bench",
-            "prepare",
-            str(tmp_path),
-            "-o",
-            str(out),
-            "--labels",
-            str(tmp_path / "site.csv"),
-            "--unlisted",
-            "x",
-        ]
-    )
-    said = capsys.readouterr()
-    assert code == 1 and "broken.pdb" in said.err  # and the rest was done
-    assert "site: 1 " in said.out
+    labels = tmp_path / "site.csv"
+    code = main(f"bench prepare {tmp_path} -o {out} --labels {labels} --unlisted x".split())
+    output = capsys.readouterr()
+    assert code == 1 and "broken.pdb" in output.err  # and the rest was done
+    assert "site: 1 " in output.out
     table = bench.Folder(out).table("site")
     assert {entry.split for entry in table.entries} == {"train", "valid", "test"}
     for entry in table.entries:
@@ -775,8 +690,6 @@ def test_a_folder_of_files_is_data_for_what_needs_no_labels(tmp_path):
 
 
 def test_mini_set_is_complete_and_small():
-    from protok.bench.data.mini import mini_files
-
     folder = bench.open_data("mini")
     wanted = {"bind_hetatm", "flex_bfactor", "sensitivity", "reconstruction"}
     assert wanted <= set(bench.available(folder))

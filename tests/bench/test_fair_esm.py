@@ -23,25 +23,14 @@ esm = pytest.importorskip("esm", reason=REASON)
 if not hasattr(esm, "ESM2"):
     pytest.skip("the package esm here is EvolutionaryScale's", allow_module_level=True)
 
+SIZES = {"embed_dim": 16, "ffn_embed_dim": 24, "attention_heads": 2}
 SMALL = Namespace(
     arch="vt_medium_with_invariant_gvp",
-    dropout=0.1,
-    attention_dropout=0.1,
-    encoder_embed_dim=16,
-    encoder_ffn_embed_dim=24,
-    encoder_attention_heads=2,
-    encoder_layers=2,
-    decoder_embed_dim=16,
-    decoder_ffn_embed_dim=24,
-    decoder_attention_heads=2,
-    decoder_layers=1,
-    gvp_top_k_neighbors=8,
-    gvp_node_hidden_dim_scalar=12,
-    gvp_node_hidden_dim_vector=4,
-    gvp_edge_hidden_dim_scalar=6,
-    gvp_edge_hidden_dim_vector=1,
-    gvp_num_encoder_layers=2,
-    gvp_dropout=0.1,
+    **{f"{side}_{key}": n for side in ("encoder", "decoder") for key, n in SIZES.items()},
+    **{"encoder_layers": 2, "decoder_layers": 1, "gvp_num_encoder_layers": 2, "gvp_top_k_neighbors": 8},
+    **{"gvp_node_hidden_dim_scalar": 12, "gvp_node_hidden_dim_vector": 4},
+    **{"gvp_edge_hidden_dim_scalar": 6, "gvp_edge_hidden_dim_vector": 1},
+    **dict.fromkeys(("dropout", "attention_dropout", "gvp_dropout"), 0.1),
 )
 
 
@@ -76,9 +65,9 @@ def test_states_of_inverse_folding_are_those_of_the_original(inverse):
     chain.coords[7] = np.nan
     states = fair.InverseFolding(checkpoint).embed(chain)
     centred = chain.coords - np.nanmean(chain.coords[:, 1], axis=0)
-    given = np.where(np.isfinite(centred), centred, np.inf)[:, :3].astype(np.float32)
+    coords = np.where(np.isfinite(centred), centred, np.inf)[:, :3].astype(np.float32)
     with torch.no_grad():
-        wanted = util.get_encoder_output(model, alphabet, given).numpy()
+        wanted = util.get_encoder_output(model, alphabet, coords).numpy()
     there = np.arange(40) != 7
     np.testing.assert_allclose(states[there], wanted[there], atol=1e-5)
     assert np.isnan(states[7]).all() and states.shape == (40, 16)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from protok.bench import evaluation
+from protok.bench import probing
 from protok.bench.measures import mlp_probe, samples
 
 TINY = replace(samples.FAST, steps=60, every=15, warmup=5, hidden=16, residues=600, rates=(1e-2, 1e-3))
@@ -46,7 +46,7 @@ def made(kind, proteins, seed, *, shuffled=False, continuous=False, length=40):
 
 def fitted(kind, settings, **options):
     parts = [made(kind, n, seed, **options) for seed, n in enumerate((60, 20, 40))]
-    return evaluation.fit_probe(kind, parts[0], parts[1], {"test": parts[2]}, 3, settings)
+    return probing.fit_probe(kind, parts[0], parts[1], {"test": parts[2]}, 3, settings)
 
 
 METRIC = {"site": "auroc", "value": "spearman", "class": "macro_f1"}
@@ -71,24 +71,24 @@ def test_shuffled_labels_are_at_chance(kind, settings):
 
 @pytest.mark.parametrize("kind", METRIC)
 def test_embeddings_that_are_code_vectors_give_the_same_numbers(kind):
-    one, two = fitted(kind, TINY), fitted(kind, TINY, continuous=True)
+    first, second = fitted(kind, TINY), fitted(kind, TINY, continuous=True)
     metric = METRIC[kind]
-    assert one.scores["test"][metric].value == two.scores["test"][metric].value
+    assert first.scores["test"][metric].value == second.scores["test"][metric].value
 
 
 @pytest.mark.slow
 def test_twice_is_the_same_and_another_seed_is_not():
-    one, two = fitted("site", TINY), fitted("site", TINY)
-    assert one == two
+    first, second = fitted("site", TINY), fitted("site", TINY)
+    assert first == second
     other = fitted("site", replace(TINY, seeds=(7,)))
-    assert other.scores["test"]["auroc"].value != one.scores["test"]["auroc"].value
+    assert other.scores["test"]["auroc"].value != first.scores["test"]["auroc"].value
 
 
 @pytest.mark.slow
 def test_seeds_are_scored_apart_and_averaged():
-    one, two = (fitted("site", replace(TINY, seeds=(seed,))) for seed in (1, 2))
+    first, second = (fitted("site", replace(TINY, seeds=(seed,))) for seed in (1, 2))
     both = fitted("site", replace(TINY, seeds=(1, 2)))
-    got, a, b = (fit.scores["test"]["auroc"].value for fit in (both, one, two))
+    got, a, b = (fit.scores["test"]["auroc"].value for fit in (both, first, second))
     assert a != b and got == pytest.approx((a + b) / 2)
 
 
@@ -99,7 +99,7 @@ def test_a_network_that_nothing_chose_is_not_scored(select, label):
     parts = [made("site", n, seed) for seed, n in enumerate((60, 20, 40))]
     parts[1].y[:] = label
     with pytest.raises(ValueError, match="labels of validation are of one class"):
-        evaluation.fit_probe("site", parts[0], parts[1], {"test": parts[2]}, 3, settings)
+        probing.fit_probe("site", parts[0], parts[1], {"test": parts[2]}, 3, settings)
 
 
 @pytest.mark.slow
@@ -131,9 +131,9 @@ def test_one_step_is_that_of_torch():
     )
     x = torch.randn(10, 4, generator=torch.Generator().manual_seed(1))
     for _ in range(3):
-        given = samples.Samples(x, None, torch.arange(10), torch.zeros(10).long(), torch.zeros(10))
+        labelled = samples.Samples(x, None, torch.arange(10), torch.zeros(10).long(), torch.zeros(10))
         rows = torch.arange(10)
-        out = stack.head(stack.trunk(given, rows, stack.parameters, True), stack.parameters, True)
+        out = stack.head(stack.trunk(labelled, rows, stack.parameters, True), stack.parameters, True)
         stack.step(10 * out.square().mean((1, 2)))
         h = torch.nn.functional.layer_norm(x + copies["position"][:10], (4,), eps=1e-12)
         h = torch.relu((h * copies["scale"] + copies["shift"]) @ copies["w1"] + copies["b1"])
@@ -155,7 +155,7 @@ def test_paper_protocol_is_the_papers():
     assert rates == pytest.approx([1 / 200, 1, 1, 0.1])
     # Once an epoch, batches of 8 proteins, the rest dropped.
     short = replace(paper, steps=14, warmup=2, hidden=8, rates=(1e-2,))
-    fit = evaluation.fit_probe(
+    fit = probing.fit_probe(
         "site", made("site", 60, 0), made("site", 20, 1), {"t": made("site", 9, 2)}, 0, short
     )
     assert fit.steps in (7, 14)
@@ -175,11 +175,11 @@ def test_balanced_loss_weighs_both_classes_alike():
 def test_a_wide_vector_of_noise_does_not_take_the_place_from_the_linear_probe():
     def wide(proteins, seed):
         random = np.random.default_rng(seed)
-        one = made("value", proteins, seed, length=30)
-        x = random.normal(size=(len(one.owner), 200)).astype(np.float32)
-        y = one.position.float() + torch.from_numpy(random.normal(size=len(x)).astype(np.float32))
-        return replace(one, x=torch.from_numpy(x), vectors=None, y=y)
+        narrow = made("value", proteins, seed, length=30)
+        x = random.normal(size=(len(narrow.owner), 200)).astype(np.float32)
+        y = narrow.position.float() + torch.from_numpy(random.normal(size=len(x)).astype(np.float32))
+        return replace(narrow, x=torch.from_numpy(x), vectors=None, y=y)
 
-    found = evaluation.fit_probe("value", wide(12, 0), wide(6, 1), {"test": wide(20, 2)}, 0, LINEAR)
-    assert found.rate == 1e4, "the noise is penalised most"
-    assert found.scores["test"]["spearman"].value > 0.98
+    fit = probing.fit_probe("value", wide(12, 0), wide(6, 1), {"test": wide(20, 2)}, 0, LINEAR)
+    assert fit.rate == 1e4, "the noise is penalised most"
+    assert fit.scores["test"]["spearman"].value > 0.98

@@ -7,12 +7,14 @@ import sys
 import types
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 import protok
 from protok import bench, testing
 from protok.bench import open_data, results
+from protok.bench.data import release as layout
 from protok.bench.data.folder import Folder
 from protok.bench.data.release_chains import Chains
 from protok.bench.data.release_lists import Left
@@ -36,13 +38,13 @@ def esm(monkeypatch):
 
 def protein_chain(kind, backbone):
     """As the esm package would hold it: atom37 and its mask."""
-    one = kind()
-    one.id, one.sequence, one.chain_id = backbone.name, backbone.sequence, str(backbone.chain[0])
-    one.residue_index, one.insertion_code = backbone.index, backbone.icode
-    one.atom37_positions = np.full((len(backbone), 37, 3), np.nan, np.float32)
-    one.atom37_positions[:, [0, 1, 2, 4]] = backbone.coords
-    one.atom37_mask = np.isfinite(one.atom37_positions[..., 0])
-    return one
+    protein = kind()
+    protein.id, protein.sequence, protein.chain_id = backbone.name, backbone.sequence, str(backbone.chain[0])
+    protein.residue_index, protein.insertion_code = backbone.index, backbone.icode
+    protein.atom37_positions = np.full((len(backbone), 37, 3), np.nan, np.float32)
+    protein.atom37_positions[:, [0, 1, 2, 4]] = backbone.coords
+    protein.atom37_mask = np.isfinite(protein.atom37_positions[..., 0])
+    return protein
 
 
 def save(items, path):
@@ -50,25 +52,22 @@ def save(items, path):
     torch.save(items, path)
 
 
-def forget_esm(monkeypatch):
-    for name in ("esm", "esm.utils", "esm.utils.structure", ESM):
-        monkeypatch.delitem(sys.modules, name)
-
-
 def left_out(folder, name):
     """What a table leaves out, save lists that these small trees do not have."""
     release = open_data(folder)
     release.table(name)
-    return [one for one in release.left_out[name] if "there is no list" not in one]
+    return [reason for reason in release.left_out[name] if "there is no list" not in reason]
+
+
+@pytest.fixture
+def here(shared):
+    return Folder(shared("structtokenbench"))
 
 
 def official(shared, task, split, most=6):
     """Official examples of a split whose structures are here: rows with labels a residue."""
-    import pyarrow.parquet as pq
-
     table = pq.read_table(shared(f"structtokenbench/stb_matched/{task}.parquet"))
-    rows = [row for row in table.to_pylist() if row["split"] == split and row["n"] <= 600]
-    return rows[:most]
+    return [row for row in table.to_pylist() if row["split"] == split and row["n"] <= 600][:most]
 
 
 PLACES = {
@@ -79,8 +78,7 @@ PLACES = {
 }
 
 
-def test_official_labels_come_out_equal(shared, esm, tmp_path, monkeypatch):
-    here = Folder(shared("structtokenbench"))
+def test_official_labels_come_out_equal(shared, here, esm, tmp_path, monkeypatch):
     root = tmp_path / "struct_token_bench_release_data" / "data"
     wanted = {}
     for task, (place, field, split) in PLACES.items():
@@ -93,22 +91,16 @@ def test_official_labels_come_out_equal(shared, esm, tmp_path, monkeypatch):
             if task == "Homo":
                 label = int(label)
             elif isinstance(label, str):
-                label = [{"0": 0, "1": 1, "x": -100}[one] for one in label]
-            items.append(
-                {
-                    "pdb_id": row["pdb"],
-                    "chain_id": row["chain"],
-                    field: label,
-                    "residue_range": [row["residue_range"]] if row["residue_range"] else [""],
-                    "pdb_chain": protein_chain(esm, backbone),
-                }
-            )
+                label = [{"0": 0, "1": 1, "x": -100}[letter] for letter in label]
+            item = {"pdb_id": row["pdb"], "chain_id": row["chain"], field: label}
+            item["residue_range"] = [row["residue_range"] or ""]
+            items.append(item | {"pdb_chain": protein_chain(esm, backbone)})
         wanted[task] = (items, [here.structure(row["id"]) for row in rows])
         name = f"processed_structured_{split}" if task == "FlexRMSF" else None
-        for one in ("train", "validation", split):
-            file = name.replace(split, one) if name else f"processed_structured_{field}_{one}"
+        for word in ("train", "validation", split):
+            file = name.replace(split, word) if name else f"processed_structured_{field}_{word}"
             save(items, root / place / file)
-    forget_esm(monkeypatch)
+    monkeypatch.undo()  # the class is not there when they are read
     release = open_data(tmp_path)
     ranged = 0
     assert {"BindInt", "CatBio", "FlexRMSF", "Homo"} <= set(release.tables())
@@ -136,10 +128,7 @@ def test_official_labels_come_out_equal(shared, esm, tmp_path, monkeypatch):
     assert ranged
 
 
-def test_interpro_ranges_become_labels_with_the_mmcif_dump(shared, tmp_path):
-    import pyarrow.parquet as pq
-
-    here = Folder(shared("structtokenbench"))
+def test_interpro_ranges_become_labels_with_the_mmcif_dump(shared, here, tmp_path):
     ranges = pq.read_table(shared("structtokenbench/stb_labels/CatInt.parquet")).to_pylist()
     ranges = {(r["pdb"], r["chain"], r["fragment"]): r for r in ranges if r["fragment"]}
     root = tmp_path / "data"
@@ -148,7 +137,7 @@ def test_interpro_ranges_become_labels_with_the_mmcif_dump(shared, tmp_path):
     items, wanted = [], []
     for key in ranges:
         id = f"{key[0]}_{key[1]}"
-        if id not in here or len(wanted) == 3:
+        if id not in here.ids() or len(wanted) == 3:
             continue
         structure = here.structure(id)
         low, high = map(int, key[2].split(",")[0].split("-"))
@@ -188,40 +177,25 @@ def numbered(structure):
     return not (structure.icode != "").any() and structure.mask.all()
 
 
-def listed(tmp_path, task, items, words=("train",)):
-    place, field = PLACES_OF_LISTS[task]
-    for word in words:
-        save(items, tmp_path / "data" / place / f"{field}{word}")
+def listed(tmp_path, task, items):
+    place, field = layout.PLACES[task]
+    name = "train" if place == layout.ATLAS else f"{field}_train"
+    save(items, tmp_path / "data" / place / name)
     return open_data(tmp_path).table(task)
 
 
-PLACES_OF_LISTS = {
-    "BindBio": ("functional/local/biolip2", "binding_label_"),
-    "BindShake": ("functional/local/proteinshake_bindingsite", "binding_site_"),
-    "Ept": ("functional/local/proteinglue_epitoperegion", "epitope_label_"),
-    "FlexRMSF": ("physicochemical/atlas", ""),
-    "Homo": ("structural/remote_homology", "fold_label_"),
-}
-
-
 def vector(label):
-    return np.array([{"0": 0, "1": 1, "x": np.nan}[one] for one in label], np.float32)
+    return np.array([{"0": 0, "1": 1, "x": np.nan}[letter] for letter in label], np.float32)
 
 
-def test_lists_of_biolip_before_structures_give_the_official_labels(shared, dump, tmp_path):
-    import pyarrow.parquet as pq
-
-    here = Folder(shared("structtokenbench"))
+def test_lists_of_biolip_before_structures_give_the_official_labels(shared, here, dump, tmp_path):
     rows = official(shared, "BindBio", "superfamily_test", most=40)
     raw = pq.read_table(shared("structtokenbench/stb_labels/BindBio.parquet")).to_pylist()
     items, wanted = [], []
     for row in rows:
         structure = here.structure(row["id"])
-        sites = [
-            r["sites"]
-            for r in raw
-            if (r["pdb"], r["chain"], r["ligand"]) == (row["pdb"], row["chain"], row["extra"])
-        ]
+        key = (row["pdb"], row["chain"], row["extra"])
+        sites = [r["sites"] for r in raw if (r["pdb"], r["chain"], r["ligand"]) == key]
         # One example a site: rows of one chain and ligand cannot be told apart here.
         if len(sites) != 1 or not numbered(structure) or any(r["pdb_id"] == row["pdb"] for r in items):
             continue
@@ -238,26 +212,19 @@ def test_lists_of_biolip_before_structures_give_the_official_labels(shared, dump
         assert label.any()
 
 
-def test_lists_of_proteinshake_need_the_same_coordinates(shared, dump, tmp_path):
-    here = Folder(shared("structtokenbench"))
+def test_lists_of_proteinshake_need_the_same_coordinates(shared, here, dump, tmp_path):
     items, wanted = [], []
     for row in official(shared, "BindShake", "test", most=42)[:20]:
         structure = here.structure(row["id"])
         if not numbered(structure) or "x" in row["label"]:
             continue
         dump(structure, row["pdb"], row["chain"])
-        x, y, z = structure.coords[:, 1].T.astype(float)
-        items.append(
-            {
-                "pdb_id": row["pdb"],
-                "chain_id": [row["chain"]] * len(structure),
-                "residue_index": structure.index.tolist(),
-                "binding_site": [int(one) for one in row["label"]],
-                "residue_coord_x": x,
-                "residue_coord_y": y,
-                "residue_coord_z": z,
-            }
-        )
+        item = {"pdb_id": row["pdb"], "chain_id": [row["chain"]] * len(structure)}
+        item |= {
+            f"residue_coord_{axis}": structure.coords[:, 1, i].astype(float) for i, axis in enumerate("xyz")
+        }
+        item["residue_index"] = structure.index.tolist()
+        items.append(item | {"binding_site": [int(letter) for letter in row["label"]]})
         wanted.append(vector(row["label"]))
     assert items
     moved = items[0] | {"residue_coord_x": items[0]["residue_coord_x"] + 0.01}
@@ -267,8 +234,7 @@ def test_lists_of_proteinshake_need_the_same_coordinates(shared, dump, tmp_path)
         np.testing.assert_array_equal(entry.target, label)
 
 
-def test_lists_of_proteinglue_are_aligned(shared, dump, tmp_path):
-    here = Folder(shared("structtokenbench"))
+def test_lists_of_proteinglue_are_aligned(shared, here, dump, tmp_path):
     row = official(shared, "Ept", "fold_test", most=1)[0]
     structure = here.structure(row["id"])
     dump(structure, row["pdb"], row["chain"])
@@ -285,9 +251,8 @@ def test_lists_of_proteinglue_are_aligned(shared, dump, tmp_path):
     np.testing.assert_array_equal(entry.target, label)
 
 
-def test_lists_of_atlas_take_its_own_files(shared, tmp_path):
+def test_lists_of_atlas_take_its_own_files(shared, here, tmp_path):
     pd = pytest.importorskip("pandas")
-    here = Folder(shared("structtokenbench"))
     items, wanted = [], []
     for row in official(shared, "FlexRMSF", "fold_test", most=3):
         name, structure = f"{row['pdb']}_{row['chain']}", here.structure(row["id"])
@@ -306,8 +271,7 @@ def test_lists_of_atlas_take_its_own_files(shared, tmp_path):
     np.testing.assert_allclose(first.target, 0.1)
 
 
-def test_lists_of_tape_find_their_domains_in_scop(shared, dump, tmp_path):
-    here = Folder(shared("structtokenbench"))
+def test_lists_of_tape_find_their_domains_in_scop(shared, here, dump, tmp_path):
     rows = [r for r in official(shared, "Homo", "test_family_holdout", 60) if r["residue_range"]]
     row = next(r for r in rows if "," not in r["residue_range"])
     structure = here.structure(row["id"])
@@ -373,7 +337,7 @@ def casp(folder, keys):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda text: text[: len(text) // 2], "the last atom_site row is cut"),
         (lambda text: re.sub(r"\d+\.\d{3}", "abc", text, count=1), "abc"),
@@ -383,7 +347,7 @@ def casp(folder, keys):
         (lambda text: text.replace("ATOM 5 ", "ATOM '5 "), "different lengths"),
     ],
 )
-def test_a_damaged_file_is_named_with_its_chain(dump, tmp_path, harm, said):
+def test_a_damaged_file_is_named_with_its_chain(dump, tmp_path, harm, message):
     casp_files = casp(tmp_path, ["1bad_A"])
     for entry in ("1abc", "1bad"):
         dump(random_backbone(30, 1), entry, "A")
@@ -397,7 +361,7 @@ def test_a_damaged_file_is_named_with_its_chain(dump, tmp_path, harm, said):
     for row, path in zip(rows, (bad, casp_files / "1bad.cif"), strict=True):
         assert row.status == results.FAILED
         assert row.error.startswith(f"CorruptFile: {path}, chain A: ")
-        assert said in row.error and "fetch it again" in row.error
+        assert message in row.error and "fetch it again" in row.error
     # A file that was mended is read without opening the folder anew.
     for path in (bad, casp_files / "1bad.cif"):
         path.write_text(text)

@@ -58,9 +58,8 @@ def test_standard_error_counts_proteins_not_residues():
     label = (np.arange(40) % 2).astype(float)
     score = random.normal(size=40) + label
     once = scores.site_scores(score, label, np.arange(40))["auroc"]
-    copies = scores.site_scores(np.repeat(score, 50), np.repeat(label, 50), np.repeat(np.arange(40), 50))[
-        "auroc"
-    ]
+    many = (np.repeat(x, 50) for x in (score, label, np.arange(40)))
+    copies = scores.site_scores(*many)["auroc"]
     assert copies.value == pytest.approx(once.value)
     assert copies.se == pytest.approx(once.se)
     # Hanley & McNeil's error of an area of 0.76 with 20 + 20 is 0.075.
@@ -81,6 +80,6 @@ def test_parity_is_the_mean_over_batches_of_eight_proteins():
 def test_a_protein_without_labels_counts_for_nothing():
     random = np.random.default_rng(0)
     score, label = random.normal(size=(2, 60))
-    found = scores.value_scores(score, label, np.repeat([0, 2], 30))
+    measured = scores.value_scores(score, label, np.repeat([0, 2], 30))
     each = [scores.spearman(score[part], label[part]) for part in (slice(30), slice(30, 60))]
-    assert found["spearman_per_protein"].value == pytest.approx(np.mean(each))
+    assert measured["spearman_per_protein"].value == pytest.approx(np.mean(each))

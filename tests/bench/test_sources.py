@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import protok
@@ -12,9 +13,11 @@ from protok.analysis import alignment
 from protok.bench import packing, results
 from protok.bench.data import release as official
 from protok.bench.data import release_chains
+from protok.bench.data.prepare import write_table
 from protok.bench.data.source import LabelledStructures
 from protok.bench.evaluation import available, open_data
 from protok.bench.measures import codebook as codes
+from protok.bench.report import _table
 from protok.bench.representations.load import representation
 from protok.bench.representations.representation import KMeans, Representation
 from protok.cli.main import main
@@ -34,28 +37,6 @@ class Numbers:
     def encode(self, structure):
         ids = np.arange(len(structure)) % 8
         return protok.Tokens.like(structure, ids, 8, self.codebook)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("files")
-    random = np.random.default_rng(0)
-    for i, chain in enumerate(chains(12)):
-        chain.bfactor[:] = random.normal(30, 5, len(chain))
-        protok.write(chain, folder / f"x{i}.pdb")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(files, tmp_path_factory):
-    """A folder with a table of sites."""
-    out = tmp_path_factory.mktemp("data")
-    label = "01" * 20
-    rows = [f"x{i}_A,{label},{'train' if i < 8 else 'valid' if i < 10 else 'test'}" for i in range(12)]
-    table = out.with_name("sites.csv")
-    table.write_text("\n".join(["id,label,split", *rows]))
-    bench.prepare([files], out, labels=[table])
-    return out
 
 
 # Outputs
@@ -95,15 +76,15 @@ def test_codes_by_kmeans_are_not_faster_than_their_embeddings():
 
 def test_precomputed_embeddings_are_not_invariant_as_kmeans_codes_either(tmp_path):
     some = chains(3)
-    names = [one.name for one in some]
+    names = [structure.name for structure in some]
     path = tmp_path / "mine.npz"
-    bench.save_precomputed(path, names, embeddings=[Numbers().embed(one) for one in some])
+    bench.save_precomputed(path, names, embeddings=[Numbers().embed(structure) for structure in some])
     who = representation(f"{path}:kmeans4", some)
     assert len(np.unique(np.concatenate(who.outputs(some)))) == 4
     for measure in (codes.rotation, codes.mirror, codes.stability):
         with pytest.raises(Unsupported, match="precomputed"):
             measure(who, some)
-    bench.save_precomputed(path, names, ids=[one.index % 4 for one in some], vectors=np.eye(4))
+    bench.save_precomputed(path, names, ids=[structure.index % 4 for structure in some], vectors=np.eye(4))
     with pytest.raises(Unsupported, match="mine holds codes, no embeddings"):
         representation(f"{path}:kmeans4", some)
 
@@ -165,21 +146,14 @@ def test_the_linear_probe_has_no_seeds(data):
         bench.evaluate("3di", ["sites"], data, probe="linear", seeds=[1, 2])
 
 
-def test_values_of_zeros_and_ones_are_no_sites(data, tmp_path):
-    import pyarrow.parquet as pq
-
-    other = tmp_path / "tasks"
-    other.mkdir()
-    (tmp_path / "structures.parquet").write_bytes((data / "structures.parquet").read_bytes())
+def test_values_of_zeros_and_ones_are_no_sites(data, copy, tmp_path):
     rows = pq.read_table(data / "tasks" / "sites.parquet").to_pylist()
     for row in rows:
-        row["label"] = [float(one) for one in row["label"]]
-    from protok.bench.data.prepare import write_table
-
-    write_table(rows, other / "sites.parquet", {})
+        row["label"] = [float(letter) for letter in row["label"]]
+    write_table(rows, copy / "tasks" / "sites.parquet", {})
     got = [
         next(iter(bench.evaluate("random-code", ["sites"], of, probe="linear", out=tmp_path / "r")))
-        for of in (data, tmp_path)
+        for of in (data, copy)
     ]
     assert [row.task["kind"] for row in got] == ["site", "value"]
 
@@ -219,8 +193,8 @@ def test_packed_results_are_those_of_the_files(data, tmp_path, capsys):
     packing.unpack(packed, tmp_path / "again")
     for path in files:
         assert (tmp_path / "again" / "two" / path.parent.name / path.name).read_text() == path.read_text()
-    for group, said in (("", "several groups.*one of one, two"), ("three", "no group 'three'")):
-        with pytest.raises(FormatError, match=f"(?s){said}"):
+    for group, message in (("", "several groups.*one of one, two"), ("three", "no group 'three'")):
+        with pytest.raises(FormatError, match=f"(?s){message}"):
             packing.load_results(packed, group)
     assert main(["bench", "report", str(packed), "-o", str(tmp_path / "r.html")]) == 2
     page = tmp_path / "r.html"
@@ -245,8 +219,6 @@ def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
     rows = [row("a", "one", 0.7), row("a", "two", 0.6), row("b", "one"), row("b", "two", 0.7)]
     got = results.Results(tuple(rows))
     assert got.means()["site"] == {"a": pytest.approx(0.65), "b": None}
-    from protok.bench.report import _table
-
     assert "0.700" in _table(got, "site") and "failed" in _table(got, "site")
     only = results.Results((row("b", "one"),))
     assert only.means() == {} and "failed" in str(only)
@@ -267,38 +239,46 @@ def test_a_task_that_failed_before_it_was_known_is_still_a_hole():
         ("mine", "id,fold\n\n\nx0_A,a\nx1_A\n", "line 5 has not as many fields"),
         ("mine", "id,fold,region\nx0_A,a,abc", "'abc' is no range"),
         ("mine", "id,residue,label,split\nx0_A,1,1,train\nx0_A,2,0,test", "different things of split"),
+        ("mine", "id,residue,label\nx0_A,999,1\n", "no residue '999'"),
+        ("mine", "id,residue,label\nx0_A,1,1\nx0_A,1,0", "residue 1 has labels 1 and 0"),
+        ("mine", "id,residue,label\nnobody,1,1\n", "nobody"),
+        ("mine", "id,label\nx0_A,0101\n", "4 labels for 40"),
+        ("mine", "id,label\nx0_A,é\n", "UTF-8"),
+        ("mine", "id,residue,label\nx0_A,1,maybe\n", "maybe"),
+        ("mine", "who\nx\n", "who"),
+        *(
+            ("mine", f"id,label,split\nx0_A,{'01' * 20},{split}", f"split '{split}'")
+            for split in ("val", "Train", "validation", "training")
+        ),
     ],
 )
 def test_tables_that_would_be_lost_or_mixed_are_refused(files, tmp_path, name, text, message):
-    (tmp_path / f"{name}.csv").write_text(text)
+    (tmp_path / f"{name}.csv").write_text(text, encoding="latin-1")
     with pytest.raises(FormatError, match=message) as error:
         bench.prepare([files], tmp_path / "out", labels=[tmp_path / f"{name}.csv"])
     assert f"{name}.csv" in str(error.value)
 
 
-def test_a_table_is_not_taken_for_a_task_on_structures(data, tmp_path):
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "structures.parquet").write_bytes((data / "structures.parquet").read_bytes())
-    held = (data / "tasks" / "sites.parquet").read_bytes()
-    (tmp_path / "tasks" / "mirror.parquet").write_bytes(held)
+def test_a_table_is_not_taken_for_a_task_on_structures(copy):
+    (copy / "tasks" / "sites.parquet").rename(copy / "tasks" / "mirror.parquet")
     with pytest.raises(FormatError, match="a table named mirror"):
-        available(open_data(tmp_path))
+        available(open_data(copy))
 
 
 def test_files_that_cannot_be_read_are_said(files, tmp_path, capsys):
     for path in sorted(files.glob("x?.pdb"))[:3]:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "broken.pdb").write_text("ATOM  nonsense\n" * 3)
-    given = ["bench", "--model", "3di", "--data", str(tmp_path), "--tasks", "utilization"]
-    assert main(given) == 1
-    said = capsys.readouterr()
-    assert "broken.pdb" in said.err and "perplexity" in said.out
+    arguments = ["bench", "--model", "3di", "--data", str(tmp_path), "--tasks", "utilization"]
+    assert main(arguments) == 1
+    output = capsys.readouterr()
+    assert "broken.pdb" in output.err and "perplexity" in output.out
     (tmp_path / "broken.pdb").unlink()
     chain = protok.read(tmp_path / "x0.pdb")
     protok.write(chain, tmp_path / "x0.cif")  # the same chain in another format is no error
-    assert main(given) == 0
+    assert main(arguments) == 0
     protok.write(replace(chain, coords=chain.coords + 1), tmp_path / "x0.cif")
-    assert main(given) == 1 and "second chain with the id x0_A" in capsys.readouterr().err
+    assert main(arguments) == 1 and "second chain with the id x0_A" in capsys.readouterr().err
 
 
 def test_what_cannot_be_read_fails_as_a_row(data):
@@ -346,26 +326,19 @@ def release(tmp_path):
     for chain, entry in zip(chains(2), ("1aaa", "2bbb"), strict=True):
         protok.write(chain, dump / f"{entry}.cif")
         protok.write(chain, casp / "files" / f"{entry}.cif")
-    rows = [("1aaa.A.pdb", "2bbb.A.pdb"), ("1aaa.A.pdb", "9zzz.A.pdb")]
-    file = next(iter(official.PAIRS.values()))
-    skipped = official.SKIPPED.get(file, -1)
-    lines = ["one,two", *(",".join(row) for row in rows)]
-    if 0 <= skipped < len(rows):
-        lines.insert(1 + skipped, "left,out")
-    (pairs / file).write_text("\n".join(lines) + "\n")
+    rows = "one,two\n1aaa.A.pdb,2bbb.A.pdb\n1aaa.A.pdb,9zzz.A.pdb\n"
+    (pairs / official.PAIRS["fold_switching_test"]).write_text(rows)
     held = {"1aaa_A": 0, "2bbb_B": 0, "9zzz_A": 0}
     (casp / "files" / "chain_data_cache.json").write_text(json.dumps(held))
     return open_data(tmp_path)
 
 
 def test_pairs_and_sets_of_the_release(release, monkeypatch):
-
-    calls = []
-    real = alignment.tm_align
-    monkeypatch.setattr(alignment, "tm_align", lambda one, two: calls.append(1) or real(one, two))
+    calls, real = [], alignment.tm_align
+    monkeypatch.setattr(alignment, "tm_align", lambda first, second: calls.append(1) or real(first, second))
     assert {"sensitivity", "utilization"} <= set(available(release)) and not calls
-    ((one, two, tm),) = next(iter(release.pairs().values()))
-    assert (one, two) == ("1aaa.A", "2bbb.A") and 0 < tm < 0.6
+    ((first, second, tm),) = next(iter(release.pairs().values()))
+    assert (first, second) == ("1aaa.A", "2bbb.A") and 0 < tm < 0.6
     assert release.sets() == {"casp14": ["1aaa_A"]}
     got = {row.task["name"]: row for row in bench.evaluate("3di", ["sensitivity", "utilization"], release)}
     assert len(calls) == 1  # once for all tokenizers
@@ -416,12 +389,12 @@ def test_gains_are_paired_by_table(data, tmp_path, monkeypatch):
     bench.pack(tmp_path / "one", tmp_path / "one.parquet")
     out = tmp_path / "gains.parquet"
     gains.main([str(tmp_path / "one.parquet"), str(tmp_path / "two"), "--name", "it", "-o", str(out)])
-    found = records.read(out)["it"]["rows"]["mine"]
+    gain = records.read(out)["it"]["rows"]["mine"]
     value = [
         json.loads((tmp_path / out / "mine" / "sites.json").read_text())["scores"]["test"]["auroc"]
         for out in ("one", "two")
     ]
-    assert found["tables"] == 1 and found["test"] == [[one["value"]] for one in value]
+    assert gain["tables"] == 1 and gain["test"] == [[score["value"]] for score in value]
     monkeypatch.undo()
     got = gains.gain([0.5, 0.6, 0.7], [0.6, 0.6, 0.9])
     assert got == {"before": 0.6, "after": 0.7, "gain": 0.1, "se": 0.0577, "better": 2}

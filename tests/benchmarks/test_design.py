@@ -47,8 +47,8 @@ def lose(kind, chains, **known):
 
 @pytest.mark.parametrize("name", ["no-view", "no-axes", "superposed", "distances", "bonds"])
 def test_a_loss_changes_its_own_term(parts, chains, name):
-    base, found = lose(Decoder, chains), lose(parts.PARTS[name], chains)
-    changed = {k for k in found if k not in base or not torch.equal(base[k], found[k])}
+    base, terms = lose(Decoder, chains), lose(parts.PARTS[name], chains)
+    changed = {k for k in terms if k not in base or not torch.equal(base[k], terms[k])}
     assert (
         changed
         == {
@@ -59,14 +59,14 @@ def test_a_loss_changes_its_own_term(parts, chains, name):
             "bonds": {"bonds"},
         }[name]
     )
-    assert all(v.isfinite() for v in found.values())
+    assert all(v.isfinite() for v in terms.values())
 
 
 def test_amino_acids_are_asked_for_where_they_are_known(parts, chains):
     kinds = torch.full((len(chains), 40), -1)
     kinds[0, 3] = 7
-    found = lose(parts.Sequence, chains, kinds=kinds)
-    assert 1.0 < found["sequence"] < 8.0
+    terms = lose(parts.Sequence, chains, kinds=kinds)
+    assert 1.0 < terms["sequence"] < 8.0
 
 
 def test_the_second_pass_sees_the_first(parts, chains):
@@ -103,7 +103,7 @@ def test_a_variant_is_trained_and_scored(parts, chains, tmp_path, monkeypatch):
         "model.quantizer.size": 8,
         "part": "sequence",
     }
-    found = design.measure(design.flat(RECIPE["base"]) | tiny, tmp_path)
-    assert found["by_length"]["20-500"]["chains"] == 2
-    assert found["by_length"]["20-500"]["rmsd"] > 0
-    assert 0 <= found["amino_acids_recovered"] < 0.5
+    scores = design.measure(design.flat(RECIPE["base"]) | tiny, tmp_path)
+    assert scores["by_length"]["20-500"]["chains"] == 2
+    assert scores["by_length"]["20-500"]["rmsd"] > 0
+    assert 0 <= scores["amino_acids_recovered"] < 0.5

@@ -57,10 +57,10 @@ def test_a_small_encoder_nears_its_teacher(tmp_path, monkeypatch, examples):
 
     run()
     model, teacher = protok.load("run/model"), protok.load("protok-512")
-    said = model.provenance
+    provenance = model.provenance
     # Latents have unit variance: of two that know nothing of each other the error is 2.
-    assert said["validation"]["valid_error"] < 1
-    assert said["teacher"]["codebook"] == teacher.codebook
+    assert provenance["validation"]["valid_error"] < 1
+    assert provenance["teacher"]["codebook"] == teacher.codebook
     shape = model.network.config.encoder
     assert (shape.hidden, shape.layers, shape.neighbours) == (64, 2, 8)
     for part in ("quantizer", "decoder"):

@@ -29,24 +29,24 @@ SPEED = {
 
 
 def test_hours_follow_from_the_rates():
-    given = plan.Assumptions(structures=1e6, length=360, cores=10, price=0.5)
-    rows = {(row["route"], row["way"]): row for row in plan.costs(SPEED, given)}
+    assumptions = plan.Assumptions(structures=1e6, length=360, cores=10, price=0.5)
+    rows = {(row["route"], row["way"]): row for row in plan.costs(SPEED, assumptions)}
     assert set(rows) == {(r, w) for r in ("cif.gz", "fcz") for w in ("torch", "native")}
-    one = rows["fcz", "torch"]
+    costs = rows["fcz", "torch"]
     # 10 µs to unpack and read, 100 µs in all less 5 µs to read plain files: 105 µs a residue.
-    assert one["core_hours"] == pytest.approx(1e6 * 360 * 105e-6 / 3600)
-    assert one["days"] == pytest.approx(one["core_hours"] / 240)
-    assert one["price"] == pytest.approx(one["core_hours"] / 2)
-    assert one["input_bytes"] == pytest.approx(1e6 * 360 * 13)
-    assert one["output_bytes"] == pytest.approx(1e6 * 360 * 5)
+    assert costs["core_hours"] == pytest.approx(1e6 * 360 * 105e-6 / 3600)
+    assert costs["days"] == pytest.approx(costs["core_hours"] / 240)
+    assert costs["price"] == pytest.approx(costs["core_hours"] / 2)
+    assert costs["input_bytes"] == pytest.approx(1e6 * 360 * 13)
+    assert costs["output_bytes"] == pytest.approx(1e6 * 360 * 5)
     assert rows["cif.gz", "native"]["core_hours"] == pytest.approx(1e5 * (20 + 25 - 5) * 1e-6)
 
 
 def test_limits_of_one_job():
-    found = plan.limits(SPEED, plan.Assumptions(structures=1e8))
-    assert found["bytes_per_input"] == pytest.approx(2**20 / 1000)
-    assert found["memory_of_one_job"] == pytest.approx(2**20 * 1e5)
-    assert (found["workers_of_torch"], found["workers_of_native"]) == (40, 10)
+    limits = plan.limits(SPEED, plan.Assumptions(structures=1e8))
+    assert limits["bytes_per_input"] == pytest.approx(2**20 / 1000)
+    assert limits["memory_of_one_job"] == pytest.approx(2**20 * 1e5)
+    assert (limits["workers_of_torch"], limits["workers_of_native"]) == (40, 10)
 
 
 def test_the_page_leaves_out_what_was_not_measured():

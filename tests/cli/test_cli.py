@@ -21,11 +21,11 @@ from tests.helpers.paths import ROOT
 def run(capsys, *arguments) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a command."""
     try:
-        code = main.main([str(one) for one in arguments])
+        code = main.main([str(argument) for argument in arguments])
     except SystemExit as end:
         code = end.code
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
 @pytest.fixture(scope="module")
@@ -136,20 +136,20 @@ def test_encode_to_file(capsys, examples, tmp_path):
     (tmp_path / "in" / "bad.pdb").write_text("nothing\n")
     out = tmp_path / "t.parquet"
     arguments = ["encode", f"{examples}/*.pdb", tmp_path / "in", "-o", out, "--model", "3di"]
-    code, said, err = run(capsys, *arguments)
-    assert (code, said) == (1, "")
+    code, printed, err = run(capsys, *arguments)
+    assert (code, printed) == (1, "")
     assert "4 files, 4 chains, 436 residues" in err
     assert "1 file failed" in err
     assert str(tmp_path / "errors.tsv") in err
     assert all(line.startswith("protok: ") for line in err.splitlines())  # and no progress bar
-    assert [one.name for one in load(out)] == ["7soo.A", "7vmf.A", "7w89.A", "7wf8.B"]
-    code, said, err = run(capsys, *arguments, "--json")
-    summary = json.loads(said)
+    assert [tokens.name for tokens in load(out)] == ["7soo.A", "7vmf.A", "7w89.A", "7wf8.B"]
+    code, printed, err = run(capsys, *arguments, "--json")
+    summary = json.loads(printed)
     assert code == 1
     assert (summary["files"], summary["chains"], summary["failed"]) == (5, 4, 1)
     assert summary["errors"][0][0] == str(tmp_path / "in" / "bad.pdb")
     assert "complete before" in err
-    code, said, err = run(capsys, *arguments, "--chain", "A")
+    code, printed, err = run(capsys, *arguments, "--chain", "A")
     assert code == 2
     assert "--overwrite" in err
     code, _, err = run(capsys, *arguments, "--overwrite", "--on-error", "stop")
@@ -167,7 +167,7 @@ def test_round_trip(capsys, examples, tmp_path, model):
         inputs.append(originals / f"{name}.pdb")
         protok.write(protok.read(examples / f"{name}.pdb")[:stop], inputs[-1])
     assert run(capsys, "encode", *inputs, "-o", tokens, "--model", model)[0] == 0
-    code, said, err = run(
+    code, printed, err = run(
         capsys,
         "decode",
         tokens,
@@ -181,7 +181,7 @@ def test_round_trip(capsys, examples, tmp_path, model):
         tmp_path / "t.csv",
     )
     assert code == 0
-    head, *rows, mean = said.splitlines()
+    head, *rows, mean = printed.splitlines()
     assert head.split() == ["name", "chain", "length", "RMSD", "TM-score", "lDDT"]
     assert [row.split()[:3] for row in rows] == [["7soo.A", "A", "30"], ["7vmf.A", "A", "25"]]
     scores = np.array([[float(cell) for cell in row.split()[3:]] for row in rows])
@@ -191,21 +191,21 @@ def test_round_trip(capsys, examples, tmp_path, model):
     for row, values in zip(rows, scores, strict=True):
         name = row.split()[0]
         back = protok.read(out / f"{name}_A.pdb")
-        found = protok.compare(back, protok.read(originals / f"{name}.pdb"))
-        np.testing.assert_allclose([found.rmsd, found.tm_score, found.lddt], values, atol=0.011, rtol=1e-3)
+        score = protok.compare(back, protok.read(originals / f"{name}.pdb"))
+        np.testing.assert_allclose([score.rmsd, score.tm_score, score.lddt], values, atol=0.011, rtol=1e-3)
     with open(tmp_path / "t.csv", newline="") as handle:
         written = list(csv.DictReader(handle))
     assert [float(row["rmsd"]) for row in written] == pytest.approx(scores[:, 0], abs=0.006)
     assert "2 chains in " in err
 
-    code, said, _ = run(capsys, "decode", tokens, "-o", out, "--model", model, "--json")
+    code, printed, _ = run(capsys, "decode", tokens, "-o", out, "--model", model, "--json")
     assert code == 0
-    assert [one["rmsd"] for one in json.loads(said)["chains"]] == [None, None]
-    code, said, err = run(capsys, "decode", tokens, "-o", out, "--model", model, "--compare", inputs[0])
+    assert [chain["rmsd"] for chain in json.loads(printed)["chains"]] == [None, None]
+    code, printed, err = run(capsys, "decode", tokens, "-o", out, "--model", model, "--compare", inputs[0])
     assert code == 1
     assert "7vmf.A, chain A: no original of this name" in err
-    assert said.splitlines()[-1].split()[:2] == ["mean", "1"]
-    code, said, err = run(capsys, "decode", tokens, "-o", out)
+    assert printed.splitlines()[-1].split()[:2] == ["mean", "1"]
+    code, printed, err = run(capsys, "decode", tokens, "-o", out)
     assert code == 2
     assert "give the folder of the model" in err
 
@@ -224,11 +224,11 @@ def test_info(capsys, examples, tmp_path, model):
     assert "from: 283" in out
     run(capsys, "encode", examples / "7wf8.B.pdb", "-o", tmp_path / "t.csv", "--model", model)
     code, out, _ = run(capsys, "info", tmp_path / "t.csv", "--json")
-    said = json.loads(out)
-    (codebook,) = said["codebooks"]
+    summary = json.loads(out)
+    (codebook,) = summary["codebooks"]
     ids = load(tmp_path / "t.csv")[0].ids
-    assert (said["chains"], said["residues"]) == (1, 128)
-    assert said["codebooks"][codebook]["codes used"] == len(np.unique(ids))
+    assert (summary["chains"], summary["residues"]) == (1, 128)
+    assert summary["codebooks"][codebook]["codes used"] == len(np.unique(ids))
     code, out, _ = run(capsys, "info", model)
     assert code == 0
     assert f"codebook: {codebook}" in out
@@ -315,9 +315,9 @@ def test_progress_on_a_terminal_only(capfd, monkeypatch):
             advance(2, 1)
             time.sleep(0.2)
             advance(1)
-        said = capfd.readouterr()
-        assert said.out == ""
-        assert ("encoding" in said.err) == ("1 failed" in said.err) == bool(show)
+        captured = capfd.readouterr()
+        assert captured.out == ""
+        assert ("encoding" in captured.err) == ("1 failed" in captured.err) == bool(show)
 
 
 def test_flags_that_would_do_nothing_are_refused(capsys, tmp_path, examples):

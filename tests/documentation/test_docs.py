@@ -79,23 +79,23 @@ def test_commands_of_the_pages_are_commands():
     known, seen = parser(), 0
     for page in PAGES:
         text = page.read_text("utf-8")
-        found = [line for block in blocks(page, "sh") for line in block.splitlines()]
-        found += re.findall(r"`(protok [a-z][^`]*)`", text)
-        for line in found:
+        lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+        lines += re.findall(r"`(protok [a-z][^`]*)`", text)
+        for line in lines:
             for command in re.split(r"&&|\|(?!\|)|;", line):
                 words = shlex.split(command, comments=True)
                 if len(words) < 2 or words[0] != "protok" or "…" in command:
                     continue
                 # In prose a command may be named without what it needs.
-                given = [w.strip("[]") for w in words[1:] if w != "..."]
+                arguments = [w.strip("[]") for w in words[1:] if w != "..."]
                 complaint = io.StringIO()
                 try:
                     with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(complaint):
-                        known.parse_args(given)
+                        known.parse_args(arguments)
                 except SystemExit as end:
-                    said = complaint.getvalue()
-                    lacks = "are required" in said or "expected one argument" in said
-                    assert not end.code or lacks, f"{page.name}: {command}: {said}"
+                    message = complaint.getvalue()
+                    lacks = "are required" in message or "expected one argument" in message
+                    assert not end.code or lacks, f"{page.name}: {command}: {message}"
                 seen += 1
     assert seen > 30
 
@@ -163,7 +163,7 @@ def test_examples_of_docstrings(name, desk):
     structure = protok.read("data/7w89.A.pdb")
     tokens = tokenizer.encode(structure)
     save([tokens, tokenizer.encode("data/7soo.A.pdb")], "tokens.parquet")
-    given = {
+    namespace = {
         "protok": protok,
         "tokenizer": tokenizer,
         "structure": structure,
@@ -172,5 +172,5 @@ def test_examples_of_docstrings(name, desk):
         "tokens": tokens,
     }
     module = sys.modules.get(name) or importlib.import_module(name)
-    failed, tried = doctest.testmod(module, extraglobs=given, verbose=False)
+    failed, tried = doctest.testmod(module, extraglobs=namespace, verbose=False)
     assert tried and not failed

@@ -40,12 +40,12 @@ def test_every_result_says_where_it_comes_from():
     folder = ROOT / "benchmarks" / "results"
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) < 20 and sum(path.stat().st_size for path in files) < 3e6
-    found = {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    results = {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
     for path in folder.glob("*.parquet"):
         kept = pq.read_table(path, columns=["record"])["record"].to_pylist()
-        found |= {f"{path.name} {i}": json.loads(record) for i, record in enumerate(kept)}
-    assert len(found) > 2300
-    for name, result in found.items():
+        results |= {f"{path.name} {i}": json.loads(record) for i, record in enumerate(kept)}
+    assert len(results) > 2300
+    for name, result in results.items():
         if "rows" in result and "command" not in result:
             continue  # a summary, of cells that say so themselves
         for key in ("protok", "command", "packages", "hardware"):

@@ -35,7 +35,7 @@ SHORTER = {
 
 
 def outputs(notebook: dict) -> list[dict]:
-    return [one for cell in notebook["cells"] for one in cell.get("outputs", [])]
+    return [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
 
 
 def check(notebook: dict, name: str) -> None:
@@ -43,18 +43,18 @@ def check(notebook: dict, name: str) -> None:
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     pictures, text = 0, []
-    for one in outputs(notebook):
-        assert one["output_type"] != "error" and one.get("name") != "stderr", one
-        data = one.get("data", {})
+    for output in outputs(notebook):
+        assert output["output_type"] != "error" and output.get("name") != "stderr", output
+        data = output.get("data", {})
         pictures += "image/png" in data
-        text += ["".join(one.get("text", ""))]
+        text += ["".join(output.get("text", ""))]
         text += ["".join(value) for key, value in data.items() if key != "image/png"]
-    said = "\n".join(text)
-    assert not re.search(r"/(tmp|root|home|work|Users|var)/", said)
+    printed = "\n".join(text)
+    assert not re.search(r"/(tmp|root|home|work|Users|var)/", printed)
     least, words = SHOWS[name]
     assert pictures >= least
     for word in words:
-        assert word in said, word
+        assert word in printed, word
 
 
 def test_there_are_five():
@@ -78,8 +78,8 @@ def test_it_runs(path, tmp_path):
         text = text.replace(shown, run)
     copy.write_text(text)
     command = [sys.executable, FOLDER / "execute.py", copy.with_suffix("")]
-    before = {one.name for one in FOLDER.iterdir()}
+    before = {file.name for file in FOLDER.iterdir()}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     check(json.loads(copy.read_text()), path.stem)
-    assert {one.name for one in FOLDER.iterdir()} == before, "it leaves files behind"
+    assert {file.name for file in FOLDER.iterdir()} == before, "it leaves files behind"

@@ -44,14 +44,14 @@ def atoms(path, chain, model, names):
 
 def write(path, records):
     names, letters, xyz = zip(*records, strict=True)
-    for name, word, one in records:
-        if len(word) != len(one):
-            raise SystemExit(f"{name}: {len(word)} letters for {len(one)} residues")
+    for name, word, chain in records:
+        if len(word) != len(chain):
+            raise SystemExit(f"{name}: {len(word)} letters for {len(chain)} residues")
     np.savez_compressed(
         path,
         name=np.array(names),
         letters=np.array(letters),
-        length=np.array([len(one) for one in xyz]),
+        length=np.array([len(chain) for chain in xyz]),
         xyz=np.concatenate(xyz),
     )
 

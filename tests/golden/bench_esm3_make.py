@@ -25,7 +25,7 @@ coords[20, 1] = np.nan  # a residue that cannot be placed
 index = backbone.index.astype(np.int64)
 index[35:] += 7  # a gap
 latents = []
-model.pre_vq_proj.register_forward_hook(lambda module, given, out: latents.append(out))
+model.pre_vq_proj.register_forward_hook(lambda module, inputs, out: latents.append(out))
 x = torch.from_numpy(np.where(np.isfinite(coords).all((1, 2))[:, None, None], coords, np.inf))
 with torch.no_grad():
     model.encode(x[None].float(), residue_index=torch.from_numpy(index)[None])

@@ -31,13 +31,13 @@ def chains(shared: Path) -> list[tuple[str, np.ndarray, np.ndarray, str]]:
         xyz = np.array(table.xyz[key], np.float32).reshape(-1, 4, 3)[:, 1]
         return np.where(xyz == -32768, np.nan, xyz / 100).astype(np.float32)
 
-    found = []
+    chosen = []
     for row in pairs.itertuples():
         if row.file1 in table.index and row.file2 in table.index:
             sequence = table.seq[row.file1]
             if sequence == table.seq[row.file2]:
-                found.append((f"{row.id1}-{row.id2}", ca(row.file1), ca(row.file2), sequence))
-    return found
+                chosen.append((f"{row.id1}-{row.id2}", ca(row.file1), ca(row.file2), sequence))
+    return chosen
 
 
 def bent(x: np.ndarray, degrees: float) -> np.ndarray:

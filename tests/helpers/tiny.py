@@ -75,7 +75,7 @@ class TinyBatch(Tiny):
     batch_residues = 4096
 
     def encode_batch(self, structures):
-        return [self.encode(one) for one in structures]
+        return [self.encode(structure) for structure in structures]
 
 
 class TinyAcross(Tiny):

@@ -195,6 +195,15 @@ def test_the_fingerprint_follows_what_the_ids_depend_on():
     assert same == tok.codebook != ImageTokenizer(tok.network).codebook
 
 
+def test_other_precisions_are_refused(tmp_path):
+    tok, (image,) = tokenizer(), images(1)
+    codes = tok.encode(image)
+    tok.network.bfloat16()
+    for use in (lambda: tok.encode(image), lambda: tok.decode(codes), lambda: tok.save_pretrained(tmp_path)):
+        with pytest.raises(Unsupported, match="weights in bfloat16; load the model again"):
+            use()
+
+
 def test_a_continuous_model_says_so():
     tok = tokenizer(kind="none")
     x = images(1)[0]

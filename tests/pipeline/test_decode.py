@@ -28,16 +28,16 @@ def tokens(examples, tiny, tmp_path) -> Path:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_scores_and_files(examples, tokens, tiny, tmp_path, jobs):
     result = decode_all(tokens, tmp_path / "out", tiny, compare=examples, jobs=jobs)
-    assert [one.name for one in result.chains] == ["7soo.A", "7vmf.A", "7w89.A", "7wf8.B"]
-    for one in result.chains:
+    assert [chain.name for chain in result.chains] == ["7soo.A", "7vmf.A", "7w89.A", "7wf8.B"]
+    for chain in result.chains:
         # The model is the original moved by 1 Å along each axis.
-        assert one.rmsd == pytest.approx(0, abs=2e-3)
-        assert one.tm_score == pytest.approx(1, abs=1e-4)
-        assert one.lddt == 1
-        assert one.confidence == 50
-        assert one.file == str(tmp_path / "out" / f"{one.name}_{one.chain}.pdb")
-        written = protok.read(one.file)
-        original = protok.read(examples / f"{one.name}.pdb")
+        assert chain.rmsd == pytest.approx(0, abs=2e-3)
+        assert chain.tm_score == pytest.approx(1, abs=1e-4)
+        assert chain.lddt == 1
+        assert chain.confidence == 50
+        assert chain.file == str(tmp_path / "out" / f"{chain.name}_{chain.chain}.pdb")
+        written = protok.read(chain.file)
+        original = protok.read(examples / f"{chain.name}.pdb")
         np.testing.assert_allclose(written.coords, original.coords + 1, atol=2e-3)
         np.testing.assert_array_equal(written.index, original.index)
     assert result.means() == pytest.approx({"chains": 4, "rmsd": 0, "tm_score": 1, "lddt": 1}, abs=2e-3)
@@ -53,20 +53,20 @@ def test_scores_are_those_of_a_bad_model(examples, tokens, tiny, tmp_path):
             return backbone
 
     result = decode_all(tokens, tmp_path, Straight(originals=examples), compare=examples)
-    for one in result.chains:
-        model = protok.read(one.file)
-        expected = protok.compare(model, protok.read(examples / f"{one.name}.pdb"))
-        assert one.rmsd == pytest.approx(expected.rmsd, abs=1e-2)
-        assert one.tm_score == pytest.approx(expected.tm_score, abs=1e-3)
-        assert one.rmsd > 10
-        assert one.tm_score < 0.3
-    assert result.means()["rmsd"] == pytest.approx(np.mean([one.rmsd for one in result.chains]))
+    for chain in result.chains:
+        model = protok.read(chain.file)
+        expected = protok.compare(model, protok.read(examples / f"{chain.name}.pdb"))
+        assert chain.rmsd == pytest.approx(expected.rmsd, abs=1e-2)
+        assert chain.tm_score == pytest.approx(expected.tm_score, abs=1e-3)
+        assert chain.rmsd > 10
+        assert chain.tm_score < 0.3
+    assert result.means()["rmsd"] == pytest.approx(np.mean([chain.rmsd for chain in result.chains]))
 
 
 def test_without_originals(tokens, tiny, tmp_path):
     result = decode_all(tokens, tmp_path / "out", tiny, suffix=".cif")
     assert len(list((tmp_path / "out").glob("*.cif"))) == 4
-    assert all(np.isnan(one.rmsd) for one in result.chains)
+    assert all(np.isnan(chain.rmsd) for chain in result.chains)
     assert result.means()["chains"] == 0
 
 
@@ -80,7 +80,7 @@ def test_one_original_needs_no_name(examples, tiny, tmp_path):
 
 def test_what_cannot_be_compared_is_said(examples, tiny, tmp_path):
     backbone = protok.read(examples / "7soo.A.pdb")
-    given = [
+    batch = [
         tiny.encode(backbone),
         tiny.encode(backbone[:50]),
         tiny.encode(replace(backbone, name="7w89.A")),
@@ -88,15 +88,15 @@ def test_what_cannot_be_compared_is_said(examples, tiny, tmp_path):
         replace(tiny.encode(backbone), name="nobody"),
     ]
     # Files that are there, so that decoding itself works.
-    names = [one.name for one in given]
+    names = [tokens.name for tokens in batch]
     assert names.count("7soo.A") == 2
-    result = decode_all(given, tmp_path, tiny, compare=examples)
-    assert [(one.name, one.length) for one in result.chains] == [("7soo.A", 89)]
+    result = decode_all(batch, tmp_path, tiny, compare=examples)
+    assert [(chain.name, chain.length) for chain in result.chains] == [("7soo.A", 89)]
     reasons = {(name, reason.split(";")[0]) for name, _, reason in result.errors}
     assert ("7vmf.A", "no residue has a token") in reasons
     assert len(result.errors) == 4
-    assert any(name == "7soo.A" and "50 tokens, but 89 residues" in said for name, said in reasons)
-    assert any(name == "7w89.A" and "not the structure" in said for name, said in reasons)
+    assert any(name == "7soo.A" and "50 tokens, but 89 residues" in reason for name, reason in reasons)
+    assert any(name == "7w89.A" and "not the structure" in reason for name, reason in reasons)
 
 
 def test_original_is_found_by_path_where_stems_agree(examples, tiny, tmp_path):
@@ -112,7 +112,7 @@ def test_original_is_found_by_path_where_stems_agree(examples, tiny, tmp_path):
     out = tmp_path / "tokens.parquet"
     protok.encode_all([tmp_path / "x", tmp_path / "y"], Tiny(), out)
     result = decode_all(out, tmp_path / "out", Folders(), compare=[tmp_path / "x", tmp_path / "y"])
-    assert [one.name for one in result.chains] == ["x/same.pdb", "y/same.pdb"]
+    assert [chain.name for chain in result.chains] == ["x/same.pdb", "y/same.pdb"]
     assert result.errors == ()
     assert (tmp_path / "out" / "x" / "same.pdb_A.pdb").exists()
 

@@ -35,13 +35,13 @@ def pdbs(pieces) -> Path:
 
 
 def names(path) -> list[str]:
-    return [one.name for one in load(path)]
+    return [tokens.name for tokens in load(path)]
 
 
-def same(one, other) -> None:
-    assert (one.name, one.codebook, one.sequence) == (other.name, other.codebook, other.sequence)
+def same(tokens, other) -> None:
+    assert (tokens.name, tokens.codebook, tokens.sequence) == (other.name, other.codebook, other.sequence)
     for key in ("ids", "chain", "index", "icode"):
-        np.testing.assert_array_equal(getattr(one, key), getattr(other, key))
+        np.testing.assert_array_equal(getattr(tokens, key), getattr(other, key))
 
 
 def table(path) -> list[list[str]]:
@@ -56,16 +56,16 @@ def test_equals_one_by_one(examples, tmp_path, jobs):
     out = tmp_path / "new" / "tokens.parquet"
     summary = encode_all(examples, "3di", out, jobs=jobs)
     tokenizer = protok.load("3di")
-    found = load(out)
+    loaded = load(out)
     expected = [tokenizer.encode(protok.read(file)) for file in files]
-    assert [one.name for one in found] == ["7soo.A", "7vmf.A.cif", "7vmf.A.pdb", "7w89.A", "7wf8.B"]
+    assert [chain.name for chain in loaded] == ["7soo.A", "7vmf.A.cif", "7vmf.A.pdb", "7w89.A", "7wf8.B"]
     for file, tokens in zip(files, expected, strict=True):
-        (match,) = [one for one in found if one.name in (tokens.name, file.name)]
+        (match,) = [chain for chain in loaded if chain.name in (tokens.name, file.name)]
         np.testing.assert_array_equal(match.ids, tokens.ids)
         np.testing.assert_array_equal(match.index, tokens.index)
-    np.testing.assert_array_equal(found[1].ids, found[2].ids)
+    np.testing.assert_array_equal(loaded[1].ids, loaded[2].ids)
     assert (summary.files, summary.chains, summary.failed, summary.resumed) == (5, 5, 0, 0)
-    assert summary.residues == sum(len(one) for one in found)
+    assert summary.residues == sum(len(chain) for chain in loaded)
     assert table(out.parent / "errors.tsv") == []
     assert {path.name for path in out.parent.iterdir()} == {"tokens.parquet", "errors.tsv"}
 
@@ -183,8 +183,8 @@ def test_killed_run_goes_on(pdbs, tmp_path):
     assert log.read_text().split()[len(before) :] == [f"s{n}" for n in range(kept, 9)]
     fresh = tmp_path / "fresh.parquet"
     encode_all(pdbs, Tiny(), fresh, errors=tmp_path / "other.tsv")
-    for one, other in zip(load(out), load(fresh), strict=True):
-        same(one, other)
+    for tokens, other in zip(load(out), load(fresh), strict=True):
+        same(tokens, other)
     assert not parts.exists()
 
 
@@ -212,7 +212,7 @@ def test_changed_model_or_inputs_are_noticed(pdbs, tmp_path):
     with pytest.raises(ProtokError, match="other content"):
         encode_all(pdbs, Tiny(), out)
     encode_all(pdbs, Tiny(version="00000002"), out, overwrite=True)
-    assert {one.codebook for one in load(out)} == {"tiny@00000002"}
+    assert {tokens.codebook for tokens in load(out)} == {"tiny@00000002"}
 
 
 def test_unfinished_work_of_another_model(pdbs, tmp_path, monkeypatch):
@@ -231,9 +231,9 @@ def test_unfinished_work_of_another_model(pdbs, tmp_path, monkeypatch):
     summary = encode_all(pdbs, Tiny(log), out)
     assert log.read_text().split() == ["s0"]
     assert summary.resumed == 7
-    found = load(out)
-    assert [one.name for one in found] == [f"s{n}" for n in (0, 1, 3, 4, 5, 6, 7, 8)]
-    np.testing.assert_array_equal(found[0].ids, found[1].ids)
+    loaded = load(out)
+    assert [tokens.name for tokens in loaded] == [f"s{n}" for n in (0, 1, 3, 4, 5, 6, 7, 8)]
+    np.testing.assert_array_equal(loaded[0].ids, loaded[1].ids)
 
 
 def test_overwrite_drops_unfinished_work(pdbs, tmp_path):
@@ -243,7 +243,7 @@ def test_overwrite_drops_unfinished_work(pdbs, tmp_path):
         encode_all(pdbs, Tiny(), out, on_error="stop")
     summary = encode_all(pdbs, Tiny(version="00000002"), out, overwrite=True)
     assert summary.resumed == 0
-    assert {one.codebook for one in load(out)} == {"tiny@00000002"}
+    assert {tokens.codebook for tokens in load(out)} == {"tiny@00000002"}
 
 
 def test_two_at_once_are_refused(tmp_path):
@@ -262,8 +262,8 @@ def test_rows_in_order_of_inputs_whatever_the_order_of_results(pdbs, tmp_path, m
         backbone = protok.read(pdbs / f"s{n}.pdb")
         work.add(sources[n], [Tiny().encode(backbone)] if n != 6 else [], notes=["x"])
     work.flush()
-    found = [table["name"].to_pylist() for table in work.tables(sources)]
-    assert found == [[f"s{n}"] for n in (0, 1, 2, 3, 4, 5, 7, 8)]
+    rows = [table["name"].to_pylist() for table in work.tables(sources)]
+    assert rows == [[f"s{n}"] for n in (0, 1, 2, 3, 4, 5, 7, 8)]
     work.close()
 
 
@@ -282,14 +282,14 @@ def test_chains_are_alone_unless_asked(examples, tmp_path):
     for across in (False, True):
         out = tmp_path / f"{across}.parquet"
         summary = encode_all(tmp_path / "two.pdb", TinyAcross(), out, across_chains=across)
-        found = load(out)
+        loaded = load(out)
         assert summary.chains == 2
-        assert [(one.chain[0], len(one), one.ids[0]) for one in found] == [
+        assert [(tokens.chain[0], len(tokens), tokens.ids[0]) for tokens in loaded] == [
             ("B", 60, across),
             ("A", 63, across),
         ]
     encode_all(tmp_path / "two.pdb", Tiny(), tmp_path / "a.parquet", chain="A")
-    assert [one.chain[0] for one in load(tmp_path / "a.parquet")] == ["A"]
+    assert [tokens.chain[0] for tokens in load(tmp_path / "a.parquet")] == ["A"]
     with pytest.raises(Unsupported):
         encode_all(tmp_path / "two.pdb", Tiny(), tmp_path / "b.parquet", across_chains=True)
 
@@ -305,7 +305,7 @@ def test_one_bad_chain_leaves_the_others(examples, tmp_path):
     backbone.chain[:60] = "B"
     protok.write(backbone, tmp_path / "two.pdb")
     summary = encode_all(tmp_path / "two.pdb", Half(), tmp_path / "t.parquet")
-    assert [one.chain[0] for one in load(tmp_path / "t.parquet")] == ["A"]
+    assert [tokens.chain[0] for tokens in load(tmp_path / "t.parquet")] == ["A"]
     assert summary.errors == ((str(tmp_path / "two.pdb"), "B", "no B"),)
 
 
@@ -358,9 +358,9 @@ def work_factory(factor):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_workers_raise_for_the_item_alone(jobs):
-    found = dict(workers.run(work_factory, (3,), [[1, 2], [4, 5, 6], [7]], jobs=jobs))
-    assert found.pop(5) == workers.Lost("ArithmeticError: five")
-    assert found == {n: 3 * n for n in (1, 2, 4, 6, 7)}
+    results = dict(workers.run(work_factory, (3,), [[1, 2], [4, 5, 6], [7]], jobs=jobs))
+    assert results.pop(5) == workers.Lost("ArithmeticError: five")
+    assert results == {n: 3 * n for n in (1, 2, 4, 6, 7)}
 
 
 def test_workers_that_cannot_start_say_so():
@@ -436,10 +436,10 @@ def test_a_large_error_table_leaves_the_output_readable(tmp_path):
 
 def test_a_full_disk_leaves_whole_lines_and_no_lock(pdbs, tmp_path, monkeypatch):
     work = journal.Journal(tmp_path / "parts", {})
-    one = Tiny().encode(protok.read(pdbs / "s0.pdb"))
-    work.add(inputs.Source("0", "s0", 0, 0), [one])
+    tokens = Tiny().encode(protok.read(pdbs / "s0.pdb"))
+    work.add(inputs.Source("0", "s0", 0, 0), [tokens])
     work.flush()
-    work.add(inputs.Source("1", "s1", 0, 0), [one])
+    work.add(inputs.Source("1", "s1", 0, 0), [tokens])
 
     path, calls = tmp_path / "parts" / "journal.jsonl", []
     before = path.stat().st_size

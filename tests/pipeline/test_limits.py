@@ -34,7 +34,7 @@ def pdbs(pieces) -> Path:
 
 
 def names(path) -> list[str]:
-    return [one.name for one in load(path)]
+    return [tokens.name for tokens in load(path)]
 
 
 def test_poison_costs_its_own_rows(pdbs, tmp_path):
@@ -93,8 +93,8 @@ def test_unordered_is_the_same_set(pdbs, tmp_path, jobs):
     assert sorted(names(out)) == [f"s{n:02}" for n in range(12)]
     with pytest.raises(ProtokError, match="ordered False, now True"):
         encode_all(pdbs, Tiny(), out)
-    found = [result.path for result in encode_files(pdbs, Tiny(), jobs=jobs, ordered=False)]
-    assert sorted(found) == sorted(map(str, pdbs.iterdir()))
+    paths = [result.path for result in encode_files(pdbs, Tiny(), jobs=jobs, ordered=False)]
+    assert sorted(paths) == sorted(map(str, pdbs.iterdir()))
 
 
 def test_killed_at_random_moments_nothing_is_lost_or_repeated(pdbs, tmp_path):
@@ -172,13 +172,13 @@ def test_job_knows_the_weights_not_only_the_codebook():
 
     from protok.pipeline.batches import ReadOptions
 
-    one, other = (protok.load("protok-512") for _ in range(2))
-    assert job_key(one, ReadOptions()) == job_key(other, ReadOptions())
+    model, other = (protok.load("protok-512") for _ in range(2))
+    assert job_key(model, ReadOptions()) == job_key(other, ReadOptions())
     with torch.no_grad():
         next(other.network.encoder.parameters())[0] += 1e-3
     vars(other).pop("encoder_fingerprint")  # was asked for before the change
-    assert one.codebook == other.codebook
-    assert job_key(one, ReadOptions()) != job_key(other, ReadOptions())
+    assert model.codebook == other.codebook
+    assert job_key(model, ReadOptions()) != job_key(other, ReadOptions())
 
 
 def test_a_folder_becomes_a_dataset(pdbs, tmp_path, monkeypatch):

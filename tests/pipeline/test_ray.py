@@ -16,7 +16,7 @@ from tests.helpers.tiny import Tiny, TinyBatch
 
 ray = pytest.importorskip("ray", reason="needs ray")
 # Ray forks with threads, and leaves sockets to be collected.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,8 +47,8 @@ def test_equals_the_local_engine(pdbs, tmp_path):
     summary = encode_all(pdbs, TinyBatch(), tmp_path / "a.parquet", ray=cluster)
     encode_all(pdbs, TinyBatch(), tmp_path / "b.parquet")
     assert (summary.files, summary.chains, summary.failed) == (13, 12, 1)
-    for one, other in zip(load(tmp_path / "a.parquet"), load(tmp_path / "b.parquet"), strict=True):
-        assert one.name == other.name and (one.ids == other.ids).all()
+    for tokens, other in zip(load(tmp_path / "a.parquet"), load(tmp_path / "b.parquet"), strict=True):
+        assert tokens.name == other.name and (tokens.ids == other.ids).all()
 
 
 def test_dead_workers_cost_their_own_rows(pdbs, tmp_path):
@@ -56,7 +56,7 @@ def test_dead_workers_cost_their_own_rows(pdbs, tmp_path):
     shutil.copy(pdbs / "s05.pdb", pdbs / "hanger.pdb")
     summary = encode_all(pdbs, Tiny(), tmp_path / "tokens", ray=Cluster(), timeout=25)
     assert {path.suffix for path in (tmp_path / "tokens").iterdir()} == {".parquet"}
-    assert [one.name for one in load(tmp_path / "tokens")] == [f"s{n:02}" for n in range(12)]
+    assert [tokens.name for tokens in load(tmp_path / "tokens")] == [f"s{n:02}" for n in range(12)]
     reasons = {Path(file).stem: reason for file, _, reason in summary.errors}
     assert set(reasons) == {"killer", "hanger"}
     assert "failed" in reasons["killer"] and "longer than 25 s" in reasons["hanger"]
@@ -72,7 +72,7 @@ def test_a_stopped_job_goes_on(pdbs, tmp_path):
     summary = encode_all(pdbs, Tiny(log), out, ray=Cluster())
     assert summary.resumed >= 1
     assert len(log.read_text().split()) - before == 12 - summary.resumed
-    assert [one.name for one in load(out)] == [f"s{n:02}" for n in range(12)]
+    assert [tokens.name for tokens in load(out)] == [f"s{n:02}" for n in range(12)]
 
 
 def test_no_cluster_there(pdbs, tmp_path):

@@ -1,5 +1,7 @@
 """Backbone: what it holds, what it refuses, how it is cut."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,28 @@ def test_from_arrays_defaults():
     assert backbone.chain.tolist() == ["A", "A"] and backbone.icode.tolist() == ["", ""]
     assert backbone.index.tolist() == [1, 2] and backbone.index.dtype == np.int32
     assert np.isnan(backbone.bfactor).all() and backbone.bfactor.dtype == np.float32
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, 9999.0, -9999.0, 9999.999, 1e30, np.inf])
+@pytest.mark.parametrize("atoms", [3, 4])
+def test_padding_is_missing(value, atoms):
+    real = random_backbone(9, seed=4).coords[:, :atoms]
+    padded = np.concatenate([real, np.full((5, atoms, 3), value)])
+    backbone = Backbone.from_arrays(padded)
+    assert backbone.mask.tolist() == [True] * 9 + [False] * 5
+    assert np.array_equal(backbone.coords[:9, :atoms], real)
+    whole = replace(random_backbone(14, seed=4), coords=np.pad(real, [(0, 5), (0, 4 - atoms), (0, 0)]))
+    assert whole.mask.sum() == 9
+
+
+def test_what_only_looks_like_padding_stays():
+    coords = np.arange(36.0).reshape(3, 4, 3)  # its first atom lies at the origin, and may
+    coords[0, 0] = 0
+    coords[1, 0] = 9999, 9999, 3
+    coords[2] += 20_000
+    assert np.array_equal(Backbone.from_arrays(coords).coords, coords.astype(np.float32))
+    coords[1, 3] = 0  # no two atoms lie in one place
+    assert np.isnan(Backbone.from_arrays(coords).coords).all(axis=2).sum() == 2
 
 
 def test_from_arrays_without_oxygen():
@@ -101,7 +125,7 @@ def test_split_gives_chains_in_order_of_appearance():
 def test_repr():
     backbone = exclude(joined([random_backbone(3, 1), random_backbone(2, 2, chain="B")]), 1)
     assert repr(backbone) == "Backbone(random1, 5 residues, chains A,B, 1 incomplete)"
-    assert repr(Backbone.from_arrays(np.zeros((1, 4, 3)))) == ("Backbone(unnamed, 1 residues, chains A)")
+    assert repr(Backbone.from_arrays(np.ones((1, 4, 3)))) == ("Backbone(unnamed, 1 residues, chains A)")
 
 
 def test_is_frozen():

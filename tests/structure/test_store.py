@@ -80,7 +80,7 @@ def test_whatever_is_wrong_with_a_file_it_is_a_row(tmp_path, monkeypatch):
     monkeypatch.undo()
     protok.write(random_backbone(2, seed=1), folder / "b.pdb")
     assert len(open_store(folder, cache)) == 2
-    assert unread(cache) == [f"{folder / 'b.pdb'}\t\tno chain has 3 complete residues"]
+    assert unread(cache) == [f"{folder / 'b.pdb'}\tA\tfewer than 3 residues have N, CA and C"]
     protok.write(random_backbone(3, seed=1), folder / "b.pdb")
     assert len(open_store(folder, cache)) == 3 and unread(cache) == []
 

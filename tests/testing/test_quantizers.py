@@ -50,6 +50,18 @@ def test_quantizers_keep(name, contract):
     contract(QUANTIZERS[name]())
 
 
+@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_quantizers_of_a_model_in_half_precision_keep_their_codes(name, kind):
+    torch.manual_seed(0)
+    quantizer = QUANTIZERS[name]()
+    before = {key: value.clone() for key, value in quantizer.state_dict().items()}
+    model = torch.nn.Sequential(torch.nn.Linear(2, quantizer.dim), quantizer).to(kind)
+    assert model[0].weight.dtype == kind
+    assert all(torch.equal(value, before[key]) for key, value in quantizer.state_dict().items())
+    assert model(torch.randn(64, 2, dtype=kind)).z.dtype == torch.float32
+
+
 BROKEN_QUANTIZERS: list = []
 
 

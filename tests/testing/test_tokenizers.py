@@ -496,7 +496,7 @@ class DecodesComplete(Toy):
 class InventsResidues(Toy):
     def decode(self, tokens):
         back = super().decode(tokens)
-        return replace(back, coords=np.nan_to_num(back.coords))
+        return replace(back, coords=np.nan_to_num(back.coords, nan=1.0))
 
 
 @broken(testing.check_decode, r"\d+ of \d+ coded residues lack atoms")

@@ -96,6 +96,8 @@ def test_weights_of_other_kinds_are_left_to_torch(compiled, chains):
     assert tokenizer.compute == "native"
     tokenizer.network.to(torch.bfloat16)
     assert tokenizer.compute == "torch"
+    with pytest.raises(Unsupported, match="weights in bfloat16; load the model again"):
+        tokenizer.encode(chains[0])
     tokenizer.to("meta")
     assert tokenizer.compute == "torch"
 
@@ -257,7 +259,7 @@ def test_the_command_refuses_the_compiled_encoder(examples, tmp_path, monkeypatc
     assert outs[0].read_bytes() == outs[1].read_bytes()
     capsys.readouterr()
     assert main.main(["encode", file, "--model", "3di", "--compute", "native"]) == main.USAGE
-    assert "3di has no network to compute so; leave compute out" in capsys.readouterr().err
+    assert "3di has no network to compute so; leave --compute out" in capsys.readouterr().err
 
 
 def test_unknown_ways_are_refused():

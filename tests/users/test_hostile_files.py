@@ -58,8 +58,8 @@ PIECES = st.one_of(
 
 
 def edits(data: bytes):
-    one = st.tuples(st.integers(0, len(data)), st.sampled_from([0, 1, 2, 8, 60]), PIECES)
-    return st.lists(one, min_size=1, max_size=5)
+    edit = st.tuples(st.integers(0, len(data)), st.sampled_from([0, 1, 2, 8, 60]), PIECES)
+    return st.lists(edit, min_size=1, max_size=5)
 
 
 def edited(data: bytes, changes) -> bytes:
@@ -95,16 +95,16 @@ def test_token_files(suffix, alphabet, tmp_path):
     def mutate(changes):
         path.write_bytes(edited(data, changes))
         try:
-            found = load(path)
+            loaded = load(path)
         except ProtokError as error:
             assert error.cause and str(path) in str(error)
             return
-        for one in found:
-            assert len(one.ids) == len(one) and one.ids.min(initial=0) >= -1
-            assert one.ids.max(initial=0) < one.size <= LARGEST
-        if found:
+        for chain in loaded:
+            assert len(chain.ids) == len(chain) and chain.ids.min(initial=0) >= -1
+            assert chain.ids.max(initial=0) < chain.size <= LARGEST
+        if loaded:
             try:
-                Database(found)
+                Database(loaded)
             except ProtokError:
                 pass
 
@@ -322,12 +322,12 @@ def test_a_codebook_of_billions_is_refused_before_there_is_memory_for_it(tmp_pat
     with pytest.raises(CorruptFile, match="a codebook of 9000000000 codes"):
         load(path)
     path.write_text(">a_A codebook=protok-512@f16a761c size=16000000\n1,2,3\n")
-    (one,) = load(path)
+    (chain,) = load(path)
     with pytest.raises(ProtokError, match="16000000 codes"):
         from protok.analysis.search import search
 
-        search(one, Database([one]), Matrix(np.eye(512, dtype=int) * 9 - 1, (-9, -1), one.codebook))
-    assert len(Vocabulary.of(one)) == 16_000_006
+        search(chain, Database([chain]), Matrix(np.eye(512, dtype=int) * 9 - 1, (-9, -1), chain.codebook))
+    assert len(Vocabulary.of(chain)) == 16_000_006
 
 
 def test_two_sizes_of_one_codebook_are_refused():

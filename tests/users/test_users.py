@@ -20,13 +20,13 @@ def run(capsys):
     """Run a command and return what it printed; fails on the sixth."""
     commands = []
 
-    def one(line: str, code: int = 0) -> str:
+    def execute(line: str, code: int = 0) -> str:
         commands.append(line)
         assert len(commands) <= MOST, commands
         assert main(line.split()) == code
         return capsys.readouterr().out
 
-    return one
+    return execute
 
 
 @pytest.fixture
@@ -89,8 +89,8 @@ def test_a_reviewer(run, desk):
     assert "tm_score" in values and len(rows) == 2
     same = next(r for r in rows if r["task"]["name"] == "rotation")
     assert all(split["same"]["value"] > 0.99 for split in same["scores"].values())
-    said = json.loads(run("info protok-512 --json"))
-    assert said["recipe"]["optim"] and said["train_sha256"], "how the weights were made is said"
+    facts = json.loads(run("info protok-512 --json"))
+    assert facts["recipe"]["optim"] and facts["train_sha256"], "how the weights were made is said"
     run("encode pdbs/7w89.A.pdb -o a.fasta --model 3di")
     run("decode a.fasta -o out", code=2)
     assert not (desk / "out").exists()

@@ -32,7 +32,7 @@ def made(request, chains):
 
 def test_counts_are_those_of_the_tokens(made, chains):
     tokenizer, atlas = made
-    ids = np.concatenate([tokenizer.encode(one).ids for one in chains])
+    ids = np.concatenate([tokenizer.encode(chain).ids for chain in chains])
     count = np.bincount(ids[ids >= 0], minlength=tokenizer.size)
     assert (atlas.columns["count"] == count).all()
     assert atlas.columns["frequency"].sum() == pytest.approx(1)
@@ -43,16 +43,16 @@ def test_counts_are_those_of_the_tokens(made, chains):
 def test_measures_of_a_code(made, chains):
     tokenizer, atlas = made
     c, code = atlas.columns, int(atlas.columns["count"].argmax())
-    rows = [(one, np.flatnonzero(tokenizer.encode(one).ids == code)) for one in chains]
-    element = np.concatenate([descriptors.secondary_structure(one)[i] for one, i in rows])
+    rows = [(chain, np.flatnonzero(tokenizer.encode(chain).ids == code)) for chain in chains]
+    element = np.concatenate([descriptors.secondary_structure(chain)[i] for chain, i in rows])
     assert c["helix"][code] == pytest.approx((element == "a").mean())
     assert c["helix"][code] + c["strand"][code] + c["coil"][code] == pytest.approx(1)
     radius = np.concatenate(
-        [np.linalg.norm(one.coords[i, 1] - one.coords[:, 1].mean(0), axis=1) for one, i in rows]
+        [np.linalg.norm(chain.coords[i, 1] - chain.coords[:, 1].mean(0), axis=1) for chain, i in rows]
     )
     assert c["radius"][code] == pytest.approx(radius.mean(), rel=1e-4)
     assert c["radius_sd"][code] == pytest.approx(radius.std(), rel=1e-3)
-    apart = [np.linalg.norm(one.coords[i, None, 1] - one.coords[:, 1], axis=2) for one, i in rows]
+    apart = [np.linalg.norm(chain.coords[i, None, 1] - chain.coords[:, 1], axis=2) for chain, i in rows]
     near = np.concatenate([(a < 10).sum(1) - 1 for a in apart])
     assert c["neighbours"][code] == pytest.approx(near.mean())
 
@@ -71,12 +71,12 @@ def test_the_fragment_is_that_of_the_example(made, chains):
     tokenizer, atlas = made
     code = int(atlas.columns["count"].argmax())
     name, chain, number = atlas.columns["example"][code]
-    (one,) = [c for c in chains if c.name == name]
-    (i,) = np.flatnonzero((one.index == int(number)) & (one.chain == chain))
-    assert tokenizer.encode(one).ids[i] == code
+    (structure,) = [c for c in chains if c.name == name]
+    (i,) = np.flatnonzero((structure.index == int(number)) & (structure.chain == chain))
+    assert tokenizer.encode(structure).ids[i] == code
     fragment = atlas.columns["fragment"][code]
     assert np.allclose(fragment[HALF, 1], 0, atol=0.01)
-    there = one.coords[max(0, i - HALF) : i + HALF + 1, 1]
+    there = structure.coords[max(0, i - HALF) : i + HALF + 1, 1]
     here = fragment[np.isfinite(fragment[:, 1, 0]), 1]
     distances = [np.linalg.norm(x[:, None] - x, axis=2) for x in (there, here)]
     assert np.allclose(*distances, atol=0.03)
@@ -87,7 +87,7 @@ def test_the_fragment_is_that_of_the_example(made, chains):
             )
             for c in chains
         ]
-        mine = np.linalg.norm(tokenizer.embed(one)[i] - tokenizer.code_vectors()[code])
+        mine = np.linalg.norm(tokenizer.embed(structure)[i] - tokenizer.code_vectors()[code])
         assert mine == pytest.approx(np.concatenate(off).min(), rel=1e-5)
 
 
@@ -113,17 +113,17 @@ def test_helices_are_the_block_that_stands_for_them(chains):
 
 
 def test_local_measures_turn_with_the_structure_and_not_with_its_mirror(chains):
-    one = chains[0]
-    turned = moved(one, random_rotation(1), (5.0, -80.0, 30.0))
+    chain = chains[0]
+    turned = moved(chain, random_rotation(1), (5.0, -80.0, 30.0))
     for measure in (
         descriptors.half_sphere,
         descriptors.place_in_chain,
         descriptors.backbone_torsions,
         lambda x: descriptors.windows(x, 2),
     ):
-        assert np.allclose(measure(one), measure(turned), atol=2e-2, equal_nan=True)
-        assert not np.allclose(measure(one), measure(mirrored(one)), atol=0.5, equal_nan=True)
-    assert (descriptors.secondary_structure(one) == descriptors.secondary_structure(turned)).all()
+        assert np.allclose(measure(chain), measure(turned), atol=2e-2, equal_nan=True)
+        assert not np.allclose(measure(chain), measure(mirrored(chain)), atol=0.5, equal_nan=True)
+    assert (descriptors.secondary_structure(chain) == descriptors.secondary_structure(turned)).all()
 
 
 def test_windows_end_where_the_chain_does(chains):
@@ -156,7 +156,7 @@ def test_files_and_page(made, tmp_path):
 
 
 def test_names_cannot_break_out_of_the_page(chains):
-    nasty = [replace(one, name=NASTY, chain=np.full(len(one), NASTY)) for one in chains]
+    nasty = [replace(chain, name=NASTY, chain=np.full(len(chain), NASTY)) for chain in chains]
     page = atlas_page(make_atlas(protok.load("3di"), nasty, NASTY))
     assert NASTY not in page and page.count("<script") == 1
 
@@ -171,8 +171,8 @@ def test_command(examples, tmp_path, capsys):
     capsys.readouterr()
     command = ["atlas", "3di", "--structures", str(folder), "-o", f"{tmp_path}/two", "--json"]
     assert main.main(command) == 1
-    said = capsys.readouterr()
-    assert '"chains": 1' in said.out and "bad.pdb" in said.err
+    captured = capsys.readouterr()
+    assert '"chains": 1' in captured.out and "bad.pdb" in captured.err
     assert "bad.pdb" in (tmp_path / "two" / "errors.tsv").read_text()
     assert main.main(["atlas", "nobody", "--structures", str(folder), "-o", "x"]) == 2
 
@@ -182,7 +182,7 @@ def test_structures_from_stores_files_and_nowhere(examples, tmp_path, chains):
 
     write_store(chains, tmp_path / "store.parquet")
     some = list(open_structures(tmp_path / "store.parquet", [], limit=2))
-    assert [one.name for one in some] == [f"{chains[i].name}_{chains[i].chains[0]}" for i in (0, -1)]
+    assert [chain.name for chain in some] == [f"{chains[i].name}_{chains[i].chains[0]}" for i in (0, -1)]
     assert len(list(open_structures(examples, [], limit=3))) == 3
     (tmp_path / "none").mkdir()
     with pytest.raises(NoProtein):

@@ -72,12 +72,12 @@ def test_codes_stand_under_their_letters(structure):
     tokens, axes = protok.load("3di").encode(structure), Figure().subplots()
     colours = code_colours(protok.load("3di"))
     draw_codes(axes, tokens, colours, across=40)
-    texts = [one.get_text() for one in axes.texts]
+    texts = [label.get_text() for label in axes.texts]
     letters = [text for text in texts if text.isalpha()]
     assert "".join(letters[::2]) == tokens.letters and "".join(letters[1::2]) == tokens.sequence
     assert [text for text in texts if text.isdigit()] == [str(tokens.index[i]) for i in (0, 40, 80)]
-    faces = [one.get_facecolor()[:3] for one in axes.patches]
-    assert np.allclose(faces, [to_rgb(one) for one in residue_colours(tokens.ids, colours)])
+    faces = [patch.get_facecolor()[:3] for patch in axes.patches]
+    assert np.allclose(faces, [to_rgb(colour) for colour in residue_colours(tokens.ids, colours)])
 
 
 def test_even_use_is_a_line_at_one():

@@ -14,8 +14,9 @@ z-scores in each chain.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sized
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from protok.bench.data.regions import in_region
 from protok.bench.data.source import TRAIN, VALID, Domain, Entry, Table
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MISSING = -32768
 #: A class needs this many domains to be kept; fewer cannot be learnt and tested.
@@ -65,41 +69,34 @@ class Folder:
                 columns[file] = set(schema_of(file).names)
             except FormatError as error:
                 self.errors.append((str(file), error.reason))
-        found = list(columns)
-        self._files = [file for file in found if {"id", "seq", "xyz"} <= columns[file]]
-        self._pairs = [f for f in found if f.stem.endswith("pairs") and "tm" in columns[f]]
-        self._sets = [f for f in found if f.stem.endswith("sets") and "set" in columns[f]]
+        files = list(columns)
+        self._files = [file for file in files if {"id", "seq", "xyz"} <= columns[file]]
+        self._pairs = [f for f in files if f.stem.endswith("pairs") and "tm" in columns[f]]
+        self._sets = [f for f in files if f.stem.endswith("sets") and "set" in columns[f]]
         if not self._files:
             raise FormatError(
                 "no Parquet file with the columns id, seq and xyz"
-                + "".join(f"; {Path(file).name} is {said}" for file, said in self.errors),
+                + "".join(f"; {Path(file).name} is {reason}" for file, reason in self.errors),
                 "give a folder that `protok bench prepare` made, the official release, or mini",
                 file=str(self.path),
             )
         self._tables = {file.stem: file for file in sorted((self.path / "tasks").glob("*.parquet"))}
-        self._where: dict[str, tuple[int, int]] | None = None
-        self._read: dict[int, object] = {}
+        self._read: dict[Path, pa.Table] = {}
         self._known: dict[str, Table] = {}
 
-    # Structures
-
-    def _index(self) -> dict[str, tuple[int, int]]:
-        if self._where is None:
-            self._where = {}
-            for number, file in enumerate(self._files):
-                ids = read_table(file, ["id"])["id"].to_pylist()
-                for row, one in enumerate(ids):
-                    if one in self._where:
-                        raise FormatError(f"structure {one!r} stands twice", "give ids once", file=str(file))
-                    self._where[one] = (number, row)
-        return self._where
-
-    def __contains__(self, id: str) -> bool:
-        return id in self._index()
+    @cached_property
+    def _where(self) -> dict[str, tuple[Path, int]]:
+        where: dict[str, tuple[Path, int]] = {}
+        for file in self._files:
+            for row, id in enumerate(read_table(file, ["id"])["id"].to_pylist()):
+                if id in where:
+                    raise FormatError(f"structure {id!r} stands twice", "give ids once", file=str(file))
+                where[id] = (file, row)
+        return where
 
     def ids(self) -> list[str]:
         """All structures."""
-        return list(self._index())
+        return list(self._where)
 
     def structure(self, id: str) -> Backbone:
         """One structure.
@@ -109,36 +106,34 @@ class Folder:
         FormatError
             If the folder does not have it, or its columns disagree.
         """
-        if id not in self._index():
+        if id not in self._where:
             raise FormatError(f"no structure {id!r}", "add it, or drop its label", file=str(self.path))
-        number, row = self._index()[id]
-        if number not in self._read:
+        file, row = self._where[id]
+        if file not in self._read:
             columns = ("id", "seq", "xyz", "resnum", "icode", "bfac", "chain")
-            file, names = self._files[number], schema_of(self._files[number]).names
-            self._read[number] = read_table(file, [c for c in columns if c in names])
-        table = self._read[number]
-        one = {name: table[name][row] for name in table.column_names}
-        sequence = one["seq"].as_py()
-        raw = one["xyz"].values.to_numpy(zero_copy_only=False)
+            names = schema_of(file).names
+            self._read[file] = read_table(file, [c for c in columns if c in names])
+        table = self._read[file]
+        cells = {name: table[name][row] for name in table.column_names}
+        sequence = cells["seq"].as_py()
+        raw = cells["xyz"].values.to_numpy(zero_copy_only=False)
         if len(raw) != 12 * len(sequence):
             raise FormatError(
                 f"{id}: {len(raw)} coordinates for {len(sequence)} residues",
                 "xyz holds 12 a residue",
-                file=str(self._files[number]),
+                file=str(file),
             )
         if raw.dtype.kind == "i":
             raw = np.where(raw == MISSING, np.nan, raw.astype(np.int32) / 100)
         xyz = raw.astype(np.float32).reshape(-1, 4, 3)
-        index = one["resnum"].values.to_numpy() if "resnum" in one else None
-        chain = one["chain"].as_py() if "chain" in one else "A"
+        index = cells["resnum"].values.to_numpy() if "resnum" in cells else None
+        chain = cells["chain"].as_py() if "chain" in cells else "A"
         made = Backbone.from_arrays(xyz, sequence, chain=chain or "A", index=index, name=id)
-        if "icode" in one:
-            made.icode[:] = np.char.strip(np.array(list(one["icode"].as_py())))
-        if "bfac" in one:
-            made.bfactor[:] = one["bfac"].values.to_numpy()
+        if "icode" in cells:
+            made.icode[:] = np.char.strip(np.array(list(cells["icode"].as_py())))
+        if "bfac" in cells:
+            made.bfactor[:] = cells["bfac"].values.to_numpy()
         return made
-
-    # Labels
 
     def tables(self) -> list[str]:
         """Names of the labelled tasks; a table with a `system` column is one task a system."""
@@ -177,10 +172,9 @@ class Folder:
         if "label" not in rows[0]:
             return self._classes(name, rows, about, file)
         site = isinstance(rows[0]["label"], str)
-        entries = []
-        for row in rows:
-            target = _vector(row["label"], site, row["id"], file)
-            entries.append(Entry(row["id"], row["split"], target))
+        entries = [
+            Entry(row["id"], row["split"], _vector(row["label"], site, row["id"], file)) for row in rows
+        ]
         return Table(name, "site" if site else "value", entries, about=about)
 
     def _rows(self, name: str):
@@ -193,8 +187,8 @@ class Folder:
                 file=str(self.path / "tasks"),
             )
         table = read_table(file)
-        said = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        own = {key[6:]: value for key, value in said.items() if key.startswith("bench:")}
+        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        own = {key[6:]: value for key, value in metadata.items() if key.startswith("bench:")}
         about = tuple(sorted((self.about.get(name, {}) | own).items()))
         rows = table.drop_columns(["seq"] if "seq" in table.column_names else []).to_pylist()
         if system and file.stem == stem:
@@ -248,24 +242,14 @@ class Folder:
                 continue
             out = []
             for row in rows:
-                picked = self._stretch(row, file)
-                if picked is None:
-                    picked = np.arange(len(self.structure(row["id"])))
-                rows_ = (int(picked[0]), int(picked[-1]) + 1)
-                out.append(
-                    Domain(
-                        row["id"],
-                        rows_,
-                        row["fold"],
-                        row["superfamily"] or "",
-                        row["family"] or "",
-                        row.get("cluster") or row["id"],
-                    )
-                )
+                id, stretch = row["id"], self._stretch(row, file)
+                if stretch is None:
+                    stretch = np.arange(len(self.structure(id)))
+                where = int(stretch[0]), int(stretch[-1]) + 1
+                superfamily, family = row["superfamily"] or "", row["family"] or ""
+                out.append(Domain(id, where, row["fold"], superfamily, family, row.get("cluster") or id))
             return out
         return []
-
-    # Pairs and sets
 
     def has_pairs(self) -> bool:
         """Whether there are pairs."""
@@ -276,8 +260,8 @@ class Folder:
         out: dict[str, list[tuple[str, str, float]]] = {}
         for file in self._pairs:
             for row in read_table(file).to_pylist():
-                one = row.get("file1") or row["id1"], row.get("file2") or row["id2"]
-                out.setdefault(row["set"], []).append((*one, float(row["tm"])))
+                ids = row.get("file1") or row["id1"], row.get("file2") or row["id2"]
+                out.setdefault(row["set"], []).append((*ids, float(row["tm"])))
         return out
 
     def has_sets(self) -> bool:
@@ -294,16 +278,16 @@ class Folder:
 
 
 def _vector(label, site: bool, id: str, file) -> np.ndarray:
-    if isinstance(label, str) != site or not isinstance(label, Sized):
+    if not isinstance(label, str if site else list):
         raise FormatError(
             f"{id}: label is {label!r:.40}", "give all a string of 0, 1 and x, or all a list", file=str(file)
         )
     if not site:
-        return np.array([np.nan if one is None else one for one in label], np.float32)
+        return np.array([np.nan if number is None else number for number in label], np.float32)
     odd = set(label) - set("01x")
     if odd:
         raise FormatError(
             f"{id}: label holds {sorted(odd)[0]!r}", "use 0, 1, and x for unlabelled", file=str(file)
         )
     value = {"0": 0.0, "1": 1.0, "x": np.nan}
-    return np.array([value[one] for one in label], np.float32)
+    return np.array([value[letter] for letter in label], np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,31 +14,9 @@ from protok.structure.io.sources.content import load, sniff
 CONTACT = 4.5  # Å between heavy atoms
 SMALLEST = 7  # heavy atoms of a ligand: ions, water and most buffers have fewer
 #: Crystallisation aids and buffers that are large enough to pass for ligands.
-AIDS = {
-    "PEG",
-    "PG4",
-    "PGE",
-    "1PE",
-    "P6G",
-    "2PE",
-    "MES",
-    "EPE",
-    "TRS",
-    "BTB",
-    "CIT",
-    "FLC",
-    "MPD",
-    "GOL",
-    "EDO",
-    "BOG",
-    "LDA",
-    "LMT",
-    "OLC",
-    "OLA",
-    "PLM",
-}
+AIDS = {*"PEG PG4 PGE 1PE P6G 2PE MES EPE TRS BTB CIT FLC MPD GOL EDO BOG LDA LMT OLC OLA PLM".split()}
 #: Sugars that are bound to the protein by a glycosylation.
-GLYCANS = {"NAG", "NDG", "BMA", "MAN", "FUC", "FUL", "GAL", "SIA", "XYP"}
+GLYCANS = {*"NAG NDG BMA MAN FUC FUL GAL SIA XYP".split()}
 
 
 def contacts(path: str | Path, chain: Backbone, *, model: int = 1) -> np.ndarray | None:
@@ -62,20 +41,14 @@ def contacts(path: str | Path, chain: Backbone, *, model: int = 1) -> np.ndarray
     ligand = _ligands(atoms)
     if not ligand.any():
         return None
-    name = {
-        (int(number), str(code)): i
-        for i, (number, code) in enumerate(zip(chain.index, chain.icode, strict=True))
-    }
-    rows = np.array(
-        [
-            name.get((int(number), code.strip()), -1)
-            for number, code in zip(atoms.res_id, atoms.ins_code, strict=True)
-        ]
-    )
+    row_of = {name: i for i, name in enumerate(zip(chain.index.tolist(), chain.icode.tolist(), strict=True))}
+    numbers, codes = np.asarray(atoms.res_id).tolist(), np.char.strip(np.asarray(atoms.ins_code)).tolist()
+    rows = np.array([row_of.get(name, -1) for name in zip(numbers, codes, strict=True)])
     near = np.flatnonzero(protein & ~ligand & (rows >= 0))
     label = np.zeros(len(chain), np.float32)
-    for xyz in atoms.coord[ligand]:
-        close = ((atoms.coord[near] - xyz) ** 2).sum(1) < CONTACT**2
+    coord = np.asarray(atoms.coord)
+    for xyz in coord[ligand]:
+        close = ((coord[near] - xyz) ** 2).sum(1) < CONTACT**2
         label[rows[near[close]]] = 1
     return label if label.any() else None
 
@@ -101,11 +74,7 @@ def _ligands(atoms) -> np.ndarray:
     heavy = atoms.hetero & (atoms.element != "H") & (atoms.element != "D")
     heavy &= ~struc.filter_amino_acids(atoms) & ~struc.filter_nucleotides(atoms)
     heavy &= ~np.isin(atoms.res_name, sorted(AIDS | GLYCANS | {"HOH", "DOD"}))
-    names = np.char.add(
-        np.char.add(atoms.chain_id.astype(str), " "),
-        np.char.add(atoms.res_id.astype(str), np.char.add(" ", atoms.res_name.astype(str))),
-    )
-    _, which, size = np.unique(names[heavy], return_inverse=True, return_counts=True)
-    out = np.zeros(len(atoms), bool)
-    out[np.flatnonzero(heavy)] = size[which] >= SMALLEST
-    return out
+    residues = [*zip(atoms.chain_id[heavy], atoms.res_id[heavy], atoms.res_name[heavy], strict=True)]
+    size = Counter(residues)
+    heavy[heavy] = [size[residue] >= SMALLEST for residue in residues]
+    return heavy

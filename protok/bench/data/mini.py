@@ -21,11 +21,6 @@ def mini_files() -> Path:
     return Path(__file__).parents[1] / "structures"
 
 
-def mini_folder() -> Folder:
-    """The mini set as a data folder."""
-    return from_files(mini_files())
-
-
 def from_files(path: Path) -> Folder:
     """A folder of structure files as a data folder, which lasts as long as the object.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,20 +14,11 @@ if TYPE_CHECKING:
 
 
 def schema_of(file: Path) -> pa.Schema:
-    """Columns and metadata of a file.
-
-    Raises
-    ------
-    FormatError
-        If it is no Parquet file, or a damaged one.
-    """
-    import pyarrow as pa
+    """Columns and metadata of a file; raises as `read_table` does."""
     import pyarrow.parquet as pq
 
-    try:
+    with _named(file):
         return pq.ParquetFile(file).schema_arrow
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(file, error) from error
 
 
 def read_table(file: Path, columns: Iterable[str] | None = None) -> pa.Table:
@@ -37,15 +29,19 @@ def read_table(file: Path, columns: Iterable[str] | None = None) -> pa.Table:
     FormatError
         If it is no Parquet file, or a damaged one.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _named(file):
         return pq.read_table(file, columns=None if columns is None else list(columns))
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Errors of Parquet as one that names the file."""
+    import pyarrow as pa
+
+    try:
+        yield
     except (OSError, pa.ArrowException) as error:
-        raise _damaged(file, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> FormatError:
-    said = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    return FormatError(f"not read as Parquet ({said})", "write it again", file=str(file))
+        message = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        raise FormatError(f"not read as Parquet ({message})", "write it again", file=str(file)) from error

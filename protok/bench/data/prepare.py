@@ -8,9 +8,10 @@ made.
 from __future__ import annotations
 
 import csv
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,21 @@ SHORTEST = 10
 MADE = {"made by": "protok bench prepare"}
 #: Shares of validation and test.
 HELD_OUT = 0.1, 0.2
+ABOUT_BFACTORS = {
+    "what": "flexibility: CA B-factor",
+    "licence": "that of the structures",
+    "labels": "CA B-factors of the files, as z-scores in each chain: their level says more of the "
+    "experiment than of the structure",
+}
+ABOUT_LIGANDS = {
+    "what": "residues that touch a ligand",
+    "licence": "that of the structures",
+    "labels": "heavy atom within 4.5 Å of a HETATM residue of >= 7 heavy atoms that is no water, "
+    "buffer or glycan",
+}
 #: What other programs call the splits for training and choosing; here such a name would be a test.
-OTHERWISE = {"train": "train", "training": "train"} | dict.fromkeys(
-    ("valid", "val", "validation", "dev"), "valid"
-)
+OTHERWISE = {"train": "train", "training": "train", "valid": "valid", "val": "valid"}
+OTHERWISE |= {"validation": "valid", "dev": "valid"}
 
 
 @dataclass
@@ -56,7 +68,6 @@ def prepare(
     pairs: str | Path | None = None,
     unlisted: str = "auto",
     ligands: bool = True,
-    bfactors: bool = True,
 ) -> Prepared:
     """Write a data folder; what an earlier call wrote there is replaced.
 
@@ -74,9 +85,10 @@ def prepare(
     unlisted
         Label of a residue that a CSV with `residue` does not list: `0`, `x` (unlabelled), or
         `auto`: 0 for labels of 0 and 1, unlabelled for numbers.
-    ligands, bfactors
-        Make `bind_hetatm` (residues within 4.5 Å of a ligand, by `protok.bench.data.ligands`) and
-        `flex_bfactor` (CA B-factors, z-scores in each chain; constant ones are left out).
+    ligands
+        Make `bind_hetatm`: residues within 4.5 Å of a ligand, by `protok.bench.data.ligands`. The
+        table `flex_bfactor` (CA B-factors, z-scores in each chain; constant ones are left out) is
+        always made.
 
     Raises
     ------
@@ -100,6 +112,9 @@ def prepare(
                     reason = f"second chain with the id {id}; rename the file"
                     errors.append((str(path), chain.chains[0], reason))
                 continue
+            if not chain.mask.any():
+                errors.append((str(path), "", f"no residue of chain {id} has N, CA and C"))
+                continue
             chains[id] = chain
             label = _contacts(path, chain) if ligands else None
             if label is not None:
@@ -121,29 +136,11 @@ def prepare(
         made.tables[name] = dict(Counter(row["split"] for row in rows))
 
     flexible = {id: c.bfactor for id, c in chains.items() if varies(c.bfactor)}
-    if bfactors and len(flexible) > 2:
+    if len(flexible) > 2:
         rows = [{"id": id, "label": standardised(b).tolist()} for id, b in flexible.items()]
-        add(
-            "flex_bfactor",
-            rows,
-            {
-                "what": "flexibility: CA B-factor",
-                "licence": "that of the structures",
-                "labels": "CA B-factors of the files, as z-scores in each chain: their level says "
-                "more of the experiment than of the structure",
-            },
-        )
+        add("flex_bfactor", rows, ABOUT_BFACTORS)
     if len(bound) > 2:
-        add(
-            "bind_hetatm",
-            [{"id": id, "label": _letters(b)} for id, b in bound.items()],
-            {
-                "what": "residues that touch a ligand",
-                "licence": "that of the structures",
-                "labels": "heavy atom within 4.5 Å of a HETATM residue of >= 7 heavy atoms that is "
-                "no water, buffer or glycan",
-            },
-        )
+        add("bind_hetatm", [{"id": id, "label": _letters(b)} for id, b in bound.items()], ABOUT_LIGANDS)
     for file in labels:
         rows = _labelled(Path(file), chains, unlisted)
         add(Path(file).stem, rows, {"labels": "given"}, str(file))
@@ -152,29 +149,30 @@ def prepare(
     for file in old:
         file.unlink()
     (made.out / "tasks").mkdir(parents=True, exist_ok=True)
-    _write(_structure_rows(chains.values(), list(chains)), made.out / "structures.parquet", MADE)
+    named = (replace(chain, name=id) for id, chain in chains.items())
+    write_structures(named, made.out / "structures.parquet", MADE)
     for name, rows, about in tables:
         write_table(rows, made.out / "tasks" / f"{name}.parquet", about, MADE)
     if couples:
-        _write(couples, made.out / "pairs.parquet", MADE)
+        write_table(couples, made.out / "pairs.parquet", {}, MADE)
     return made
 
 
 def _old(out: Path) -> list[Path]:
     """What an earlier `prepare` wrote; labels of other structures must not stay beside new ones."""
-    found = [*out.glob("*.parquet"), *(out / "tasks").glob("*.parquet")]
-    for file in found:
+    files = [*out.glob("*.parquet"), *(out / "tasks").glob("*.parquet")]
+    for file in files:
         try:
-            said = schema_of(file).metadata or {}
+            metadata = schema_of(file).metadata or {}
         except FormatError:
-            said = {}
-        if not {key.encode() for key in MADE} <= said.keys():
+            metadata = {}
+        if not {key.encode() for key in MADE} <= metadata.keys():
             raise FormatError(
                 "a Parquet file that `protok bench prepare` did not make",
                 "give another folder, or move it away",
                 file=str(file),
             )
-    return found
+    return files
 
 
 def _named(path: Path, whole: Backbone) -> Iterator[tuple[str, Backbone]]:
@@ -191,9 +189,10 @@ def _named(path: Path, whole: Backbone) -> Iterator[tuple[str, Backbone]]:
         yield (name if own or not letter.strip() else f"{name}_{letter}"), chain
 
 
-def _same(one: Backbone, two: Backbone) -> bool:
+def _same(first: Backbone, second: Backbone) -> bool:
     """Whether they are one chain, as far as a PDB file keeps it."""
-    return one.sequence == two.sequence and np.allclose(one.coords, two.coords, atol=2e-3, equal_nan=True)
+    same = first.sequence == second.sequence
+    return same and np.allclose(first.coords, second.coords, atol=2e-3, equal_nan=True)
 
 
 def _contacts(path: Path, chain: Backbone) -> np.ndarray | None:
@@ -203,18 +202,20 @@ def _contacts(path: Path, chain: Backbone) -> np.ndarray | None:
     from protok.bench.data.ligands import contacts
 
     try:
-        return contacts(path, chain)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # biotite's, of which columns of a file it takes
+            return contacts(path, chain)
     except (InvalidFileError, BadStructureError, ValueError, KeyError):
         # biotite is stricter than protok: such a file has a backbone, but no ligand labels.
         return None
 
 
 def _letters(label: np.ndarray) -> str:
-    return "".join("x" if np.isnan(one) else str(int(one)) for one in label)
+    return "".join("x" if np.isnan(value) else str(int(value)) for value in label)
 
 
 def _split(rows: list[dict[str, Any]], group: dict[str, int], file: str) -> None:
-    given = sum(bool(row.get("split")) for row in rows)
+    named = sum(bool(row.get("split")) for row in rows)
     for row in rows:
         name = row.get("split") or ""
         meant = OTHERWISE.get(name.strip().casefold(), name)
@@ -224,11 +225,11 @@ def _split(rows: list[dict[str, Any]], group: dict[str, int], file: str) -> None
                 f"write {meant}, or call the test otherwise",
                 file=file,
             )
-    if given == len(rows):
+    if named == len(rows):
         return
-    if given:
+    if named:
         raise FormatError(
-            f"{len(rows) - given} of {len(rows)} rows without a split",
+            f"{len(rows) - named} of {len(rows)} rows without a split",
             "give all a split, or leave the column out",
             file=file,
         )
@@ -264,9 +265,9 @@ def _read(path: Path, needed: set[str]) -> list[dict[str, str]]:
 
 
 def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[dict[str, Any]]:
-    given = _read(path, {"id"})
-    columns = given[0].keys()
-    for row in given:
+    listed = _read(path, {"id"})
+    columns = listed[0].keys()
+    for row in listed:
         if row["id"] not in chains:
             raise FormatError(
                 f"label of {row['id']!r}, which is no chain of the structures",
@@ -276,21 +277,21 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
     keep = [key for key in ("split", "cluster") if key in columns]
     if "fold" in columns:
         keep += [key for key in ("fold", "superfamily", "family", "region") if key in columns]
-        for row in given:
+        for row in listed:
             if row.get("region"):
                 in_region(chains[row["id"]], row["region"], path)
-        return [{"id": row["id"], **{key: row[key] for key in keep}} for row in given]
+        return [{"id": row["id"], **{key: row[key] for key in keep}} for row in listed]
     if "label" not in columns:
         raise FormatError("no column label or fold", "see protok bench prepare --help", file=str(path))
-    for row in given:
+    for row in listed:
         row["label"] = _plain(row["label"])
     if "residue" in columns:
-        return _by_residue(given, chains, unlisted, keep, path)
-    site = all(set(row["label"]) <= set("01x") for row in given)
+        return _by_residue(listed, chains, unlisted, keep, path)
+    site = all(set(row["label"]) <= set("01x") for row in listed)
     rows = []
-    for row in given:
+    for row in listed:
         text = row["label"]
-        label = text if site else [_number(one, path) for one in text.split()]
+        label = text if site else [_number(number, path) for number in text.split()]
         if len(label) != len(chains[row["id"]]):
             raise FormatError(
                 f"{row['id']}: {len(label)} labels for {len(chains[row['id']])} residues",
@@ -301,23 +302,20 @@ def _labelled(path: Path, chains: dict[str, Backbone], unlisted: str) -> list[di
     return rows
 
 
-def _by_residue(given, chains, unlisted, keep, path) -> list[dict[str, Any]]:
-    site = all(row["label"] in ("0", "1", "x") for row in given)
+def _by_residue(listed, chains, unlisted, keep, path) -> list[dict[str, Any]]:
+    site = all(row["label"] in ("0", "1", "x") for row in listed)
     rest = {"auto": 0.0 if site else np.nan, "0": 0.0, "x": np.nan}[unlisted]
     values: dict[str, np.ndarray] = {}
     first: dict[str, dict[str, str]] = {}
     where: dict[str, dict[str, int]] = {}
-    said: dict[tuple[str, int], str] = {}
-    for row in given:
+    seen: dict[tuple[str, int], str] = {}
+    for row in listed:
         id = row["id"]
         if id not in values:
             chain = chains[id]
-            values[id] = np.full(len(chain), rest, np.float32)
-            first[id] = row
-            where[id] = {
-                f"{number}{code}": i
-                for i, (number, code) in enumerate(zip(chain.index, chain.icode, strict=True))
-            }
+            values[id], first[id] = np.full(len(chain), rest, np.float32), row
+            names = zip(chain.index, chain.icode, strict=True)
+            where[id] = {f"{number}{code}": i for i, (number, code) in enumerate(names)}
         if any(row[key] != first[id][key] for key in keep):
             raise FormatError(
                 f"rows of {id} say different things of {' or '.join(keep)}",
@@ -331,9 +329,9 @@ def _by_residue(given, chains, unlisted, keep, path) -> list[dict[str, Any]]:
                 "use the numbers of the structure file, 52 or 52A",
                 file=str(path),
             )
-        if said.setdefault((id, at), row["label"]) != row["label"]:
+        if seen.setdefault((id, at), row["label"]) != row["label"]:
             raise FormatError(
-                f"{id}: residue {row['residue']} has labels {said[id, at]} and {row['label']}",
+                f"{id}: residue {row['residue']} has labels {seen[id, at]} and {row['label']}",
                 "give it once",
                 file=str(path),
             )
@@ -361,8 +359,8 @@ def _number(text: str, path: Path) -> float:
 def _pairs(path: Path, chains: dict[str, Backbone]) -> list[dict[str, Any]]:
     rows = []
     for row in _read(path, {"id1", "id2"}):
-        one, two = row["id1"], row["id2"]
-        for id in (one, two):
+        first, second = row["id1"], row["id2"]
+        for id in (first, second):
             if id not in chains:
                 raise FormatError(f"no chain {id!r}", "add its file", file=str(path))
         if row.get("tm"):
@@ -370,45 +368,38 @@ def _pairs(path: Path, chains: dict[str, Backbone]) -> list[dict[str, Any]]:
         else:
             from protok.analysis.alignment import tm_align
 
-            tm = tm_align(chains[one], chains[two])
-        rows.append({"set": row.get("set") or "pairs", "id1": one, "id2": two, "tm": tm})
+            tm = tm_align(chains[first], chains[second])
+        rows.append({"set": row.get("set") or "pairs", "id1": first, "id2": second, "tm": tm})
     return rows
 
 
-def write_structures(structures: Iterable[Backbone], path: Path, ids: Sequence[str] = ()) -> None:
-    """Write Backbones as a structure file of a data folder, under `ids` or their own names."""
-    _write(_structure_rows(structures, ids), path, {})
-
-
-def _structure_rows(structures: Iterable[Backbone], ids: Sequence[str]) -> list[dict[str, Any]]:
-    rows = []
-    for i, one in enumerate(structures):
-        rows.append(
-            {
-                "id": ids[i] if ids else one.name,
-                "seq": one.sequence,
-                "chain": str(one.chain[0]),
-                "xyz": one.coords.astype(np.float32).ravel(),
-                "resnum": one.index.astype(np.int32),
-                "icode": "".join(code or " " for code in one.icode.tolist()),
-                "bfac": one.bfactor.astype(np.float32),
-            }
-        )
-    return rows
+def write_structures(
+    structures: Iterable[Backbone], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write Backbones as a structure file of a data folder, under their names."""
+    rows = [
+        {
+            "id": structure.name,
+            "seq": structure.sequence,
+            "chain": str(structure.chain[0]),
+            "xyz": structure.coords.astype(np.float32).ravel(),
+            "resnum": structure.index.astype(np.int32),
+            "icode": "".join(code or " " for code in structure.icode.tolist()),
+            "bfac": structure.bfactor.astype(np.float32),
+        }
+        for structure in structures
+    ]
+    write_table(rows, path, {}, metadata)
 
 
 def write_table(
     rows: list[dict[str, Any]], path: Path, about: dict[str, str], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a table of labels; what it says of itself goes into the file's metadata."""
-    said = {f"bench:{key}": value for key, value in about.items()}
-    _write(rows, path, said | (metadata or {}))
-
-
-def _write(rows: list[dict[str, Any]], path: Path, metadata: dict[str, str]) -> None:
+    """Write rows as Parquet; what a table says of itself goes into the file's metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist(rows)
+    described = {f"bench:{key}": value for key, value in about.items()} | (metadata or {})
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(described)
     with atomic(path, "wb") as handle:
-        pq.write_table(table.replace_schema_metadata(metadata), handle, compression="zstd")
+        pq.write_table(table, handle, compression="zstd")

@@ -19,7 +19,7 @@ def in_region(structure: Backbone, text: str, file: str | Path) -> np.ndarray:
         If it is no region, or no residue lies in it; names the file that has it.
     """
     try:
-        parts = [in_range(structure.index, one.rpartition(":")[2]) for one in text.split(",")]
+        parts = [in_range(structure.index, part.rpartition(":")[2]) for part in text.split(",")]
     except FormatError as error:
         error.file = str(file)
         raise

@@ -18,6 +18,7 @@ import pickle
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,12 +68,8 @@ LONGEST = 600  # residues of an example; longer ones the reference leaves out
 DUMP = "pdb_data/mmcif_files/mmcif_files"
 
 
-def is_release(path: Path) -> bool:
-    """Whether a folder is the release, its root or a folder above it."""
-    return _root(path) is not None
-
-
-def _root(path: Path) -> Path | None:
+def root_of(path: Path) -> Path | None:
+    """The root of the release if a folder is that or a folder above it."""
     for root in (path, path / "data", path / "struct_token_bench_release_data" / "data"):
         if any((root / place).is_dir() for place in KNOWN):
             return root
@@ -90,7 +87,7 @@ class Release:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        root = _root(self.path)
+        root = root_of(self.path)
         if root is None:
             raise FormatError(
                 "not the release of StructTokenBench",
@@ -103,17 +100,10 @@ class Release:
         self._chains = Chains()
         self._structures: dict[str, Backbone] = {}
         self._known: dict[str, Table] = {}
-        self._pairs: dict[str, list[tuple[str, str, float]]] | None = None
-        self._sets: dict[str, list[str]] | None = None
         #: Empty: a list that cannot be read is an error of its task.
         self.errors: list[tuple[str, str]] = []
         #: What lists name but the release does not have, by table, `pairs` and `sets`.
         self.left_out: dict[str, list[str]] = {}
-        self._obsolete: dict[str, str] | None = None
-
-    def ids(self) -> list[str]:
-        """Structures read so far; the release has no list of all."""
-        return list(self._structures)
 
     def structure(self, id: str) -> Backbone:
         """A structure that a table, a pair or a set named."""
@@ -136,8 +126,8 @@ class Release:
         fields += [""] if place in (ATLAS, HOMOLOGY) else []
         for start in ("processed_structured_", ""):
             for word in SPLITS.get(split, (split,)):
-                for one in fields:
-                    path = self.root / place / f"{start}{one}{word}"
+                for middle in fields:
+                    path = self.root / place / f"{start}{middle}{word}"
                     if path.is_file():
                         return path
         return None
@@ -156,16 +146,16 @@ class Release:
                     try:
                         entries.append(self._entry(item, name, task.kind, split))
                     except Left as why:
-                        skipped.append(f"{_named(item)}: {why}")
+                        example = item.get("pdb_id") or item.get("pdb_id_chain_id") or item.get("id")
+                        skipped.append(f"{example}: {why}")
                     except ProtokError as error:
                         error.file = error.file or str(file)
                         raise
             classes = self._classes(entries) if task.kind == "class" else []
-            number = {one: i for i, one in enumerate(classes)}
             if classes:
-                entries = [
-                    replace(entry, target=number[entry.target]) for entry in entries if entry.target in number
-                ]
+                number = {fold: i for i, fold in enumerate(classes)}
+                kept = (entry for entry in entries if entry.target in number)
+                entries = [replace(entry, target=number[entry.target]) for entry in kept]
             self.left_out[name] = skipped
             self._known[name] = Table(name, task.kind, entries, tuple(map(str, classes)))
         return self._known[name]
@@ -174,9 +164,9 @@ class Release:
         """Folds, without those that the reference drops from lists of TAPE itself."""
         raw = self._file("Homo", TRAIN)
         least = 1 if raw is None or raw.name.startswith("processed") else lists.PROTEINS
-        count = Counter(entry.target for entry in entries if entry.split == TRAIN)
-        known = {entry.target for entry in entries}
-        return sorted(one for one in known if least == 1 or count[one] >= least)
+        trained = Counter(int(entry.target) for entry in entries if entry.split == TRAIN)
+        known = {int(entry.target) for entry in entries}
+        return sorted(fold for fold in known if least == 1 or trained[fold] >= least)
 
     def _entry(self, item: dict[str, Any], name: str, kind: str, split: str) -> Entry:
         place, field = PLACES[name]
@@ -185,39 +175,33 @@ class Release:
         saved = item.get("pdb_chain")
         if saved is not None:
             structure = _backbone(saved, f"{entry}_{chain}")
-        elif place == ATLAS:
-            structure = self._of_atlas(item, folder)
+        elif place == ATLAS:  # which has its own PDB files, prepared for simulation
+            path = lists.atlas_file(item, folder, ".pdb")
+            if not path.is_file():
+                raise Left("no structure of ATLAS")
+            structure = self._chains.get(path)
         else:
             structure = self._chain(entry, chain)
         rows = None
         if ranges:
-            inside = [in_range(structure.index, one.rpartition(":")[2]) for one in ranges]
+            inside = [in_range(structure.index, part.rpartition(":")[2]) for part in ranges]
             rows = np.flatnonzero(np.any(inside, axis=0))
         n = len(structure) if rows is None else len(rows)
         if not 0 < n <= LONGEST:
             raise Left(f"{n} residues")
+        name = f"{entry}_{chain}"
         if kind == "class":
-            target: Any = int(item[field])
-        elif saved is not None and field in item:
+            return Entry(self._register(name, structure), split, int(item[field]), rows)
+        if saved is not None and field in item:
             target = np.array([np.nan if v is None else v for v in item[field]], np.float32)
         else:
             target = lists.label(item, field, structure, folder)
-        if kind != "class":
-            target[target == -100] = np.nan
-            if len(target) == len(structure) and rows is not None:
-                target = target[rows]
-            if len(target) != n:
-                raise FormatError(
-                    f"{entry}_{chain}: {len(target)} labels for {n} residues", "process the release again"
-                )
-        return Entry(self._register(f"{entry}_{chain}", structure), split, target, rows)
-
-    def _of_atlas(self, item: dict[str, Any], folder: Path) -> Backbone:
-        """ATLAS has its own PDB files, prepared for simulation."""
-        path = lists.atlas_file(item, folder, ".pdb")
-        if not path.is_file():
-            raise Left("no structure of ATLAS")
-        return self._chains.get(path)
+        target[target == -100] = np.nan
+        if len(target) == len(structure) and rows is not None:
+            target = target[rows]
+        if len(target) != n:
+            raise FormatError(f"{name}: {len(target)} labels for {n} residues", "process the release again")
+        return Entry(self._register(name, structure), split, target, rows)
 
     def _register(self, id: str, structure: Backbone) -> str:
         """Name of a structure; the same chain of another file is another structure."""
@@ -230,26 +214,25 @@ class Release:
 
     def _chain(self, entry: str, chain: str) -> Backbone:
         if self._dump is None:
-            raise FormatError(
-                "there is no mmCIF dump", f"put it at {DUMP} beside the release", file=str(self.path)
-            )
-        entry = self._newest(entry.lower())
-        path = self._dump / f"{entry}.cif"
+            remedy = f"put it at {DUMP} beside the release"
+            raise FormatError("there is no mmCIF dump", remedy, file=str(self.path))
+        entry = entry.lower()
+        path = self._dump / f"{self._newer.get(entry, entry)}.cif"
         if not path.is_file():
             raise Left("not in the mmCIF dump")
         return self._chains.get(path, chain)
 
-    def _newest(self, entry: str) -> str:
-        """The entry that took the place of an obsolete one, by `obsolete.dat` of the dump."""
-        if self._obsolete is None:
-            self._obsolete = {}
-            for place in (self._dump, self._dump.parent):
-                path = place / "obsolete.dat"
-                for line in path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []:
-                    words = line.split()  # OBSLTE date old new
-                    if len(words) > 3:
-                        self._obsolete[words[2].lower()] = words[3].lower()
-        return self._obsolete.get(entry, entry)
+    @cached_property
+    def _newer(self) -> dict[str, str]:
+        """The entry that took the place of each obsolete one, by `obsolete.dat` of the dump."""
+        newer = {}
+        for place in (self._dump, self._dump.parent) if self._dump else ():
+            path = place / "obsolete.dat"
+            for line in path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []:
+                words = line.split()  # OBSLTE date old new
+                if len(words) > 3:
+                    newer[words[2].lower()] = words[3].lower()
+        return newer
 
     def _pair_files(self) -> dict[str, Path]:
         files = {split: self.root / CONFORMATIONS / file for split, file in PAIRS.items()}
@@ -261,11 +244,10 @@ class Release:
 
     def pairs(self) -> dict[str, list[tuple[str, str, float]]]:
         """Pairs of conformations with the TM-score of TM-align, as the reference computes it."""
-        if self._pairs is None:
-            self._pairs = self._aligned()
         return self._pairs
 
-    def _aligned(self) -> dict[str, list[tuple[str, str, float]]]:
+    @cached_property
+    def _pairs(self) -> dict[str, list[tuple[str, str, float]]]:
         from protok.analysis.alignment import tm_align
 
         out: dict[str, list[tuple[str, str, float]]] = {}
@@ -277,18 +259,15 @@ class Release:
                 if i == SKIPPED.get(path.name):
                     continue
                 if len(row) < 2 or not all("." in text for text in (row[0], row[-1])):
-                    raise FormatError(
-                        f"line {i + 2} is {','.join(row)!r}",
-                        "a pair is two chains, like 1aki.A.pdb, first and last in its line",
-                        file=str(path),
-                    )
+                    remedy = "a pair is two chains, like 1aki.A.pdb, first and last in its line"
+                    raise FormatError(f"line {i + 2} is {','.join(row)!r}", remedy, file=str(path))
                 try:
-                    both = [self._pair(text) for text in (row[0], row[-1])]
+                    first, last = self._pair(row[0]), self._pair(row[-1])
                 except Left as why:
                     missing.append(f"{split}: {row[0]}, {row[-1]}: {why}")
                     continue
-                tm = tm_align(*(self._structures[id] for id in both))
-                out.setdefault(split, []).append((*both, tm))
+                tm = tm_align(self._structures[first], self._structures[last])
+                out.setdefault(split, []).append((first, last, tm))
         return out
 
     def _pair(self, text: str) -> str:
@@ -308,11 +287,10 @@ class Release:
 
     def sets(self) -> dict[str, list[str]]:
         """CASP14 and CAMEO, by `chain_data_cache.json` and the mmCIF files beside it."""
-        if self._sets is None:
-            self._sets = self._found_sets()
         return self._sets
 
-    def _found_sets(self) -> dict[str, list[str]]:
+    @cached_property
+    def _sets(self) -> dict[str, list[str]]:
         out: dict[str, list[str]] = {}
         missing = self.left_out["sets"] = []
         for name, cache in self._caches():
@@ -320,15 +298,13 @@ class Release:
             try:
                 keys = list(json.loads(cache.read_text(encoding="utf-8")))
             except (ValueError, TypeError) as error:
-                raise CorruptFile(
-                    f"no list of chains ({error})", "fetch it again", file=str(cache)
-                ) from error
+                message = f"no list of chains ({error})"
+                raise CorruptFile(message, "fetch it again", file=str(cache)) from error
             for key in keys:
                 entry, _, chain = key.rpartition("_")
-                if entry not in files:
-                    missing.append(f"{name}: {key}: no mmCIF file")
-                    continue
                 try:
+                    if entry not in files:
+                        raise Left("no mmCIF file")
                     structure = self._chains.get(files[entry], chain)
                 except Left as why:
                     missing.append(f"{name}: {key}: {why}")
@@ -337,12 +313,8 @@ class Release:
         return out
 
 
-def _named(item: dict[str, Any]) -> str:
-    return str(item.get("pdb_id") or item.get("pdb_id_chain_id") or item.get("id"))
-
-
-def _equal(one: Backbone, two: Backbone) -> bool:
-    return len(one) == len(two) and np.array_equal(one.coords, two.coords, equal_nan=True)
+def _equal(first: Backbone, second: Backbone) -> bool:
+    return len(first) == len(second) and np.array_equal(first.coords, second.coords, equal_nan=True)
 
 
 def _backbone(chain: Any, id: str) -> Backbone:
@@ -362,10 +334,10 @@ def _backbone(chain: Any, id: str) -> Backbone:
 class Inert:
     """Takes the place of what is not read: it keeps nothing and does nothing."""
 
-    def __new__(cls, *given: Any, **named: Any) -> Inert:
+    def __new__(cls, *positional: Any, **named: Any) -> Inert:
         return super().__new__(cls)
 
-    def __init__(self, *given: Any, **named: Any):
+    def __init__(self, *positional: Any, **named: Any):
         pass
 
     def __setstate__(self, state: Any) -> None:
@@ -376,22 +348,10 @@ class ProteinChain:
     """Stands for the class of that name, whose package is not needed to read the lists."""
 
 
-_TORCH = {
-    "_rebuild_tensor_v2",
-    "FloatStorage",
-    "DoubleStorage",
-    "LongStorage",
-    "IntStorage",
-    "BoolStorage",
-    "HalfStorage",
-    "BFloat16Storage",
-}
-_PLAIN = {
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-    ("builtins", "slice"),
-    ("builtins", "bytearray"),
-}
+_STORAGES = "Float Double Long Int Bool Half BFloat16".split()
+_TORCH = {"_rebuild_tensor_v2", *(f"{kind}Storage" for kind in _STORAGES)}
+_PLAIN = {("collections", "OrderedDict"), ("_codecs", "encode")}
+_PLAIN |= {("builtins", "slice"), ("builtins", "bytearray")}
 _NUMPY = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
 
 
@@ -415,9 +375,7 @@ def _items(file: Path) -> Iterator[dict[str, Any]]:
     import torch
 
     safe = SimpleNamespace(
-        Unpickler=_Unpickler,
-        load=lambda f, **k: _Unpickler(f, **k).load(),
-        __name__="protok.bench.data.release",
+        Unpickler=_Unpickler, load=lambda f, **k: _Unpickler(f, **k).load(), __name__=__name__
     )
     try:
         held = torch.load(file, map_location="cpu", pickle_module=safe, weights_only=False)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
+
+import numpy as np
 
 from protok.bench.data.release_lists import Left
 from protok.errors import CorruptFile, ProtokError
@@ -42,19 +45,19 @@ class Chains:
         ProtokError
             If the file is damaged. That is not kept: a file that was mended is read.
         """
-        found = self._known.pop((path, chain), None)
-        if found is None:
+        held = self._known.pop((path, chain), None)
+        if held is None:
             try:
-                found = from_mmcif(path, chain) if chain is not None else read(path)
+                held = from_mmcif(path, chain) if chain is not None else read(path)
             except Left as why:
-                found = str(why)
-            self._size += len(found)
-        self._known[path, chain] = found
+                held = str(why)
+            self._size += len(held)
+        self._known[path, chain] = held
         while self._size > self.held:
             self._size -= len(self._known.popitem(last=False)[1])
-        if isinstance(found, str):
-            raise Left(found)
-        return found
+        if isinstance(held, str):
+            raise Left(held)
+        return held
 
 
 def from_mmcif(path: Path, chain: str) -> Backbone:
@@ -84,15 +87,16 @@ def from_mmcif(path: Path, chain: str) -> Backbone:
         raise
     except Exception as error:  # biotite raises whatever its parsing stumbles on
         raise CorruptFile(_damage(path, error), MEND, file=str(path), chain=chain) from error
+    assert isinstance(atoms, struc.AtomArray)  # of one model
     # Numbers are those of the author even where the chain is found by its label.
     for named in (atoms.chain_id, atoms.label_asym_id):
-        keep = struc.filter_amino_acids(atoms) & ~atoms.hetero & (named == chain)
+        keep = struc.filter_amino_acids(atoms) & ~np.asarray(atoms.hetero) & (named == chain)
         if keep.any():
             break
     else:
         raise Left(f"no chain {chain}")
     try:
-        return replace(from_biotite(atoms[keep]), name=f"{path.stem}_{chain}")
+        return replace(from_biotite(cast(struc.AtomArray, atoms[keep])), name=f"{path.stem}_{chain}")
     except ProtokError as error:
         error.file, error.chain = str(path), chain
         raise

@@ -52,7 +52,7 @@ def where(item: dict[str, Any], root: Path) -> tuple[str, str, list[str]]:
     chain = item.get("receptor_chain", item.get("chain_id"))
     if isinstance(chain, list | tuple | np.ndarray):  # ProteinShake: one a residue
         chain = chain[0]
-    return str(item["pdb_id"]), str(chain), [one for one in item.get("residue_range") or [] if one]
+    return str(item["pdb_id"]), str(chain), [part for part in item.get("residue_range") or [] if part]
 
 
 def _scop(item: dict[str, Any], root: Path) -> tuple[str, str, list[str]]:
@@ -64,12 +64,12 @@ def _scop(item: dict[str, Any], root: Path) -> tuple[str, str, list[str]]:
     if name not in _domains(path):
         raise Left("not in SCOP 1.75")
     entry, described = _domains(path)[name]
-    parts = [one.partition(":") for one in described.split(",")]
+    parts = [part.partition(":") for part in described.split(",")]
     if not parts[0][1] or len({part[0] for part in parts}) > 1:
         raise Left("not one chain in SCOP 1.75")
     # Letters before or after a number are insertion codes, which the reference drops.
     ranges = [part[2].strip("-") for part in parts]
-    return entry, parts[0][0], [one for one in ranges if one]
+    return entry, parts[0][0], [part for part in ranges if part]
 
 
 @lru_cache(maxsize=2)
@@ -119,13 +119,13 @@ def _biolip(text: Any, structure: Backbone) -> np.ndarray:
         raise Left("no residues of this kind")
     out = np.zeros(len(structure), np.float32)
     letters = np.array(list(structure.sequence))
-    for one in text.split():
-        number = int(one[1:] if one[-1].isdigit() else one[1:-1])
+    for residue in text.split():
+        number = int(residue[1:] if residue[-1].isdigit() else residue[1:-1])
         at = np.flatnonzero(structure.index == number)
         if len(at) > 1:  # insertion codes: the letter decides, as in the reference
-            at = at[letters[at] == one[0]]
+            at = at[letters[at] == residue[0]]
             if not len(at):
-                raise Left(f"no residue {one}")
+                raise Left(f"no residue {residue}")
         out[at[:1]] = 1
     return out
 
@@ -142,19 +142,18 @@ def _shake(item: dict[str, Any], field: str, structure: Backbone) -> np.ndarray:
 
 def _glue(item: dict[str, Any], structure: Backbone) -> np.ndarray:
     from biotite.sequence import ProteinSequence
-    from biotite.sequence.align import SubstitutionMatrix, align_optimal
+    from biotite.sequence.align import SubstitutionMatrix
+    from biotite.sequence.align.pairwise import align_optimal
 
-    one, two = (ProteinSequence(_known(s)) for s in (item["annot_seq"], structure.sequence))
+    texts = (str(item["annot_seq"]), structure.sequence)
+    plain = ("".join(c if c in AMINO_ACIDS else "X" for c in text) for text in texts)
+    annotated, known = map(ProteinSequence, plain)
     matrix = SubstitutionMatrix.std_protein_matrix()
-    found = align_optimal(one, two, matrix, gap_penalty=-10, max_number=1)[0].trace
-    pairs = found[(found >= 0).all(axis=1)]
+    trace = align_optimal(annotated, known, matrix, gap_penalty=-10, max_number=1)[0].trace
+    pairs = trace[(trace >= 0).all(axis=1)]
     out = np.zeros(len(structure), np.float32)
     out[pairs[:, 1]] = np.asarray(item["annot_label"], np.float32)[pairs[:, 0]]
     return out
-
-
-def _known(sequence: str) -> str:
-    return "".join(c if c in AMINO_ACIDS else "X" for c in str(sequence))
 
 
 def atlas_file(item: dict[str, Any], root: Path, ending: str) -> Path:
@@ -174,4 +173,4 @@ def _atlas(item: dict[str, Any], field: str, structure: Backbone, root: Path) ->
         raise FormatError(
             f"{len(values)} rows for {len(structure)} residues", "fetch the folder again", file=str(path)
         )
-    return np.array([float(one) if one else np.nan for one in values], np.float32) * factor
+    return np.array([float(text) if text else np.nan for text in values], np.float32) * factor

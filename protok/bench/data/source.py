@@ -78,7 +78,8 @@ def within(table: Table) -> Table:
         raise FormatError(
             f"{table.name} has no values for z-scores", f"take {table.name} itself", file=table.name
         )
-    entries = [replace(one, target=standardised(one.target)) for one in table.entries if varies(one.target)]
+    known = [(entry, np.asarray(entry.target)) for entry in table.entries]
+    entries = [replace(entry, target=standardised(values)) for entry, values in known if varies(values)]
     return replace(table, name=table.name + WITHIN, entries=entries)
 
 
@@ -162,17 +163,17 @@ class LabelledStructures(Protocol):
 
 def digest(source: LabelledStructures, labels: Iterable[Entry | object], ids: Sequence[str]) -> str:
     """sha256 over labels and the coordinates of the structures they refer to."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for label in labels:
         if isinstance(label, Entry):
-            found.update(f"{label.id}|{label.split}|".encode())
-            found.update(np.asarray(label.target, np.float32).tobytes())
-            found.update(b"" if label.rows is None else label.rows.astype("<i4").tobytes())
+            sha256.update(f"{label.id}|{label.split}|".encode())
+            sha256.update(np.asarray(label.target, np.float32).tobytes())
+            sha256.update(b"" if label.rows is None else label.rows.astype("<i4").tobytes())
         else:
-            found.update(repr(label).encode())
+            sha256.update(repr(label).encode())
     for id in dict.fromkeys(ids):
         structure = source.structure(id)
-        found.update(np.round(structure.coords, 3).astype("<f4").tobytes())
-        found.update(structure.index.astype("<i4").tobytes())
-        found.update(structure.sequence.encode())
-    return found.hexdigest()
+        sha256.update(np.round(structure.coords, 3).astype("<f4").tobytes())
+        sha256.update(structure.index.astype("<i4").tobytes())
+        sha256.update(structure.sequence.encode())
+    return sha256.hexdigest()

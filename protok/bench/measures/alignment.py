@@ -8,13 +8,14 @@ one-hot alphabet thus scores 100 for equal letters and 0 otherwise: Foldseek's o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from protok.analysis.alignment import LOCAL_GAP, alignment_score
 from protok.bench.data.source import Domain, LabelledStructures
-from protok.bench.measures.scores import Score, bootstrap, pearson, spearman
+from protok.bench.measures.scores import Score, bootstrap, mean_of, pearson, spearman
 from protok.bench.representations.representation import Representation
 
 #: Domains that are compared with one another in retrieval, at most.
@@ -44,20 +45,21 @@ def sensitivity(
         `tm` and `score` of each pair, for plots.
     """
     got, target, length = [], [], []
-    for one, two, tm in pairs:
+    for first, second, tm in pairs:
         a, b = (
             unit_vectors(representation, out)
-            for out in representation.outputs([folder.structure(one), folder.structure(two)])
+            for out in representation.outputs([folder.structure(first), folder.structure(second)])
         )
         got.append(alignment_score(100 * a @ b.T))
         target.append(tm)
         length.append(max(len(a), len(b), 1))
     got, target = np.array(got, float), np.array(target)
     relative = got / np.array(length)
-    out = {}
-    for suffix, values in (("", got), ("_per_residue", relative)):
-        out[f"pearson{suffix}"] = _scored(pearson, values, target)
-        out[f"spearman{suffix}"] = _scored(spearman, values, target)
+    out = {
+        f"{measure.__name__}{suffix}": _scored(measure, values, target)
+        for suffix, values in (("", got), ("_per_residue", relative))
+        for measure in (pearson, spearman)
+    }
     points = {"tm": target.tolist(), "score": got.tolist(), "per_residue": relative.tolist()}
     return out, points
 
@@ -84,9 +86,7 @@ def representatives(domains: Sequence[Domain]) -> list[Domain]:
     if len(chosen) > DOMAINS:
         picked = np.random.default_rng(0).choice(len(chosen), DOMAINS, replace=False)
         chosen = [chosen[i] for i in sorted(picked)]
-    count: dict[str, int] = {}
-    for domain in chosen:
-        count[domain.fold] = count.get(domain.fold, 0) + 1
+    count = Counter(domain.fold for domain in chosen)
     return [domain for domain in chosen if count[domain.fold] > 1]
 
 
@@ -118,8 +118,8 @@ def retrieval(
             score[i, j] = score[j, i] = alignment_score(similarity, gap=LOCAL_GAP, local=True)
     own = np.sqrt(np.maximum(np.diag(score), 1))
     score = score / own[:, None] / own
-    fold, family = (np.array([getattr(d, key) for d in domains]) for key in ("fold", "family"))
-    superfamily = np.array([d.superfamily for d in domains])
+    levels = [(d.fold, d.superfamily, d.family) for d in domains]
+    fold, superfamily, family = np.array(levels).T
     top, precision, chance = [], [], []
     for i in range(n):
         # Families that only repeat the superfamily's name say nothing.
@@ -138,10 +138,4 @@ def retrieval(
     if not top:
         raise ValueError("no fold has domains of different families")
     points = {"queries": len(top), "domains": n, "folds": len(set(fold.tolist()))}
-    return {"top1": _mean(top), "average_precision": _mean(precision), "chance": _mean(chance)}, points
-
-
-def _mean(values: Sequence[float]) -> Score:
-    values = np.asarray(values, float)
-    se = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return Score(float(values.mean()), float(se))
+    return {"top1": mean_of(top), "average_precision": mean_of(precision), "chance": mean_of(chance)}, points

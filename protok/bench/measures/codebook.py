@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from protok.bench.measures.scores import Score
+from protok.bench.measures.scores import Score, mean_of
 from protok.bench.representations.representation import Representation
 from protok.errors import ProtokError, Unsupported
 from protok.quantize.usage import perplexity, share_used
@@ -25,23 +25,16 @@ BINS = 100
 Measured = tuple[dict[str, Score], dict]
 
 
-def _mean(values: Sequence[float]) -> Score:
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return Score(float("nan"))
-    se = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return Score(float(values.mean()), float(se))
-
-
-def _discrete(representation: Representation) -> None:
-    if representation.continuous:
+def _code_vectors(representation: Representation) -> np.ndarray:
+    """(K, d) float32, of a representation that is discrete."""
+    if representation.vectors is None:
         raise Unsupported(f"{representation.name} has no codes", "measure a discrete tokenizer")
+    return representation.vectors
 
 
 def counts(representation: Representation, structures: Sequence[Backbone]) -> np.ndarray:
     """How often each code occurs, (K,) int."""
-    _discrete(representation)
+    _code_vectors(representation)
     ids = np.concatenate(representation.outputs(structures))
     return np.bincount(ids[ids >= 0], minlength=representation.size)
 
@@ -57,10 +50,8 @@ def distinctiveness(representation: Representation, structures: Sequence[Backbon
     points
         Histograms of the cosines over [-1, 1], plain and weighted, for a violin.
     """
-    _discrete(representation)
-    unit = representation.vectors / np.maximum(
-        np.linalg.norm(representation.vectors, axis=1, keepdims=True), 1e-12
-    )
+    vectors = _code_vectors(representation)
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     used = counts(representation, structures).astype(float)
     k = representation.size
     plain, weighted = np.zeros(BINS), np.zeros(BINS)
@@ -101,7 +92,7 @@ def utilization(representation: Representation, structures: Sequence[Backbone]) 
     points
         `counts` of codes over all structures.
     """
-    _discrete(representation)
+    _code_vectors(representation)
     use, effective, ratio = [], [], []
     total = np.zeros(representation.size)
     for ids in representation.outputs(structures):
@@ -117,14 +108,14 @@ def utilization(representation: Representation, structures: Sequence[Backbone]) 
     if not use:
         raise ProtokError("no structure has a token", "give complete backbones")
     scores = {
-        "perplexity": _mean(effective),
-        "perplexity_share": _mean(np.array(effective) / representation.size),
-        "use": _mean(use),
-        "entropy_bits": _mean(np.log2(effective)),
+        "perplexity": mean_of(effective),
+        "perplexity_share": mean_of(np.array(effective) / representation.size),
+        "use": mean_of(use),
+        "entropy_bits": mean_of(np.log2(effective)),
         "pooled_perplexity": Score(perplexity(total)),
         "pooled_use": Score(share_used(total)),
         "bits": Score(float(np.log2(representation.size))),
-        "compression_ratio": _mean(ratio),
+        "compression_ratio": mean_of(ratio),
     }
     return scores, {"counts": total.astype(int).tolist()}
 
@@ -139,16 +130,14 @@ def reconstruction(representation: Representation, structures: Sequence[Backbone
     """
     from protok.structure.metrics import compare
 
-    _discrete(representation)
+    _code_vectors(representation)
     tokenizer = representation.tokenizer
     if not isinstance(tokenizer, Decodes):
         raise Unsupported(f"{representation.name} does not decode", "measure a learned tokenizer")
-    found = []
-    for structure in structures:
-        for chain in structure.by_chain():
-            found.append(compare(tokenizer.decode(tokenizer.encode(chain)), chain))
-    columns = {key: [getattr(one, key) for one in found] for key in ("tm_score", "rmsd", "lddt")}
-    scores = {key: _mean(values) for key, values in columns.items()}
+    chains = [chain for structure in structures for chain in structure.by_chain()]
+    compared = [compare(tokenizer.decode(tokenizer.encode(chain)), chain) for chain in chains]
+    columns = {key: [getattr(scores, key) for scores in compared] for key in ("tm_score", "rmsd", "lddt")}
+    scores = {key: mean_of(values) for key, values in columns.items()}
     scores |= {f"{key}_median": Score(float(np.nanmedian(values))) for key, values in columns.items()}
     return scores, {key: np.round(values, 4).tolist() for key, values in columns.items()}
 
@@ -157,7 +146,7 @@ def mirror(representation: Representation, structures: Sequence[Backbone]) -> Me
     """Share of codes that change in the mirror image."""
     flip = np.array([-1, 1, 1], np.float32)
     changed = [1 - same for same in _same(representation, structures, lambda x, random: x * flip)]
-    return {"changed": _mean(changed)}, {}
+    return {"changed": mean_of(changed)}, {}
 
 
 def rotation(representation: Representation, structures: Sequence[Backbone]) -> Measured:
@@ -169,7 +158,7 @@ def rotation(representation: Representation, structures: Sequence[Backbone]) -> 
         q[:, 0] *= np.sign(np.linalg.det(q))
         return x @ q.T + random.uniform(-100, 100, 3)
 
-    return {"same": _mean(_same(representation, structures, moved))}, {}
+    return {"same": mean_of(_same(representation, structures, moved))}, {}
 
 
 def stability(representation: Representation, structures: Sequence[Backbone]) -> Measured:
@@ -177,7 +166,7 @@ def stability(representation: Representation, structures: Sequence[Backbone]) ->
     scores = {}
     for sigma in NOISE:
         same = _same(representation, structures, lambda x, r, s=sigma: x + r.normal(scale=s, size=x.shape))
-        scores[f"same_{sigma:g}"] = _mean(same)
+        scores[f"same_{sigma:g}"] = mean_of(same)
     return scores, {}
 
 
@@ -211,10 +200,6 @@ def _same(representation: Representation, structures: Sequence[Backbone], change
 
 
 MEASURES = {
-    "distinctiveness": distinctiveness,
-    "utilization": utilization,
-    "reconstruction": reconstruction,
-    "mirror": mirror,
-    "rotation": rotation,
-    "stability": stability,
+    measure.__name__: measure
+    for measure in (distinctiveness, utilization, reconstruction, mirror, rotation, stability)
 }

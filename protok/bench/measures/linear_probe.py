@@ -39,18 +39,18 @@ def fit(kind: str, train: Samples, valid: Samples, tests: dict[str, Samples], cl
     x = _bordered((x - mean) / spread)
     weight = _balanced(y[:, 0]) if kind == "site" else np.ones(len(x))
     penalty, value = _penalty(kind, x, y, weight, protein)
-    found = (_logistic if kind == "site" else _ridge)(x, y, weight, penalty)
-    result = {name: scored(kind, _predict(kind, found, mean, spread, of), of) for name, of in tests.items()}
+    beta = (_logistic if kind == "site" else _ridge)(x, y, weight, penalty)
+    result = {name: scored(kind, _predict(kind, beta, mean, spread, of), of) for name, of in tests.items()}
     return Fit(result, penalty, 0, value)
 
 
-def _joined(one: Samples, two: Samples) -> Samples:
+def _joined(first: Samples, second: Samples) -> Samples:
     return Samples(
-        torch.cat([one.x, two.x]),
-        one.vectors,
-        torch.cat([one.position, two.position]),
-        torch.cat([one.owner, two.owner + one.proteins]),
-        torch.cat([one.y, two.y]),
+        torch.cat([first.x, second.x]),
+        first.vectors,
+        torch.cat([first.position, second.position]),
+        torch.cat([first.owner, second.owner + first.proteins]),
+        torch.cat([first.y, second.y]),
     )
 
 
@@ -105,19 +105,9 @@ def _place(samples: Samples) -> np.ndarray:
     length = np.bincount(owner)[owner]
     before = samples.position.numpy().astype(np.float64)
     after = length - 1 - before
-    return np.stack(
-        [
-            before,
-            after,
-            np.minimum(before, after),
-            length,
-            np.log1p(before),
-            np.log1p(after),
-            np.log(length),
-            before / length,
-        ],
-        axis=1,
-    )
+    places = (before, after, np.minimum(before, after), length)
+    logarithms = (np.log1p(before), np.log1p(after), np.log(length))
+    return np.stack([*places, *logarithms, before / length], axis=1)
 
 
 def _rows(samples: Samples, rows: np.ndarray | slice) -> np.ndarray:
@@ -126,23 +116,19 @@ def _rows(samples: Samples, rows: np.ndarray | slice) -> np.ndarray:
 
 
 def _pooled(samples: Samples) -> np.ndarray:
-    place = _place(samples)
-    return np.stack(
-        [
-            np.concatenate(
-                [samples.input(rows).numpy().astype(np.float64).mean(0), place[rows.numpy()].mean(0)]
-            )
-            for rows in labelled("class", samples)
-        ]
-    )
+    place, out = _place(samples), []
+    for rows in labelled("class", samples):
+        mean = samples.input(rows).numpy().astype(np.float64).mean(0)
+        out.append(np.concatenate([mean, place[rows.numpy()].mean(0)]))
+    return np.stack(out)
 
 
 def _design(kind: str, samples: Samples, classes: int):
     """Features, targets (n, outputs), and the protein or domain of each row."""
     y = samples.y.numpy()
     if kind == "class":
-        one = np.eye(classes)[y]
-        return _pooled(samples), one - one.mean(0), np.arange(len(y))
+        onehot = np.eye(classes)[y]
+        return _pooled(samples), onehot - onehot.mean(0), np.arange(len(y))
     known = np.isfinite(y)
     return _rows(samples, known), y[known, None].astype(np.float64), samples.owner.numpy()[known]
 

@@ -75,9 +75,9 @@ class _ProbesByRate:
         mask = self._mask((h.shape[1], self.settings.hidden)) if train else None
         out = []
         # Rate by rate, forwards and so backwards too: what one needs stays in the cache.
-        for i, one in enumerate(h):
+        for i, inputs in enumerate(h):
             w1, b1, w2, b2 = (parameters[key][i] for key in ("w1", "b1", "w2", "b2"))
-            inner = torch.addmm(b1, one, w1).relu_()
+            inner = torch.addmm(b1, inputs, w1).relu_()
             out.append(torch.addmm(b2, inner if mask is None else inner * mask, w2))
         return torch.stack(out)
 
@@ -85,22 +85,22 @@ class _ProbesByRate:
         """One AdamW step on the sum of the losses of all rates, each clipped by its own norm."""
         names = list(self.parameters)
         grads = torch.autograd.grad(loss.sum(), [self.parameters[name] for name in names])
-        norm = torch.sqrt(sum(g.square().sum((1, 2), keepdim=True) for g in grads))
+        norm = torch.sqrt(sum((g.square().sum((1, 2), keepdim=True) for g in grads), torch.zeros(())))
         shrink = (self.settings.clip / (norm + 1e-6)).clamp(max=1)
         self.count += 1
-        one, two = 0.9, 0.98
+        beta1, beta2 = 0.9, 0.98
         rate = self.rates * schedule(self.count, self.settings)
         with torch.no_grad():
             for name, grad in zip(names, grads, strict=True):
                 grad = grad * shrink
                 mean, square = self.moments[name]
-                mean.lerp_(grad, 1 - one)
-                square.mul_(two).addcmul_(grad, grad, value=1 - two)
+                mean.lerp_(grad, 1 - beta1)
+                square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
                 value = self.parameters[name]
                 if name in ("w1", "w2", "position"):
                     value.mul_(1 - rate * self.settings.decay)
-                spread = square.div(1 - two**self.count).sqrt_().add_(1e-8)
-                value.sub_(rate / (1 - one**self.count) * mean / spread)
+                spread = square.div(1 - beta2**self.count).sqrt_().add_(1e-8)
+                value.sub_(rate / (1 - beta1**self.count) * mean / spread)
 
 
 def schedule(step: int, settings: Settings) -> float:
@@ -121,7 +121,7 @@ def loss_of(kind: str, out: Tensor, y: Tensor) -> Tensor:
     y : (m,)
     """
     if kind == "class":
-        return torch.stack([F.cross_entropy(one, y) for one in out])
+        return torch.stack([F.cross_entropy(logits, y) for logits in out])
     out = out[..., 0]
     if kind == "value":
         return (out - y).square().mean(1)
@@ -149,26 +149,18 @@ def fit(
         Scores averaged over seeds; a standard error is that over proteins, with the spread
         between seeds added in quadrature.
     """
-    train = _standardised(kind, train, settings)
+    if kind == "value" and settings.standardise:
+        known = train.y[torch.isfinite(train.y)]
+        train = replace(train, y=(train.y - known.mean()) / (known.std() + 1e-8))
     runs = []
     for seed in settings.seeds:
         generator = torch.Generator().manual_seed(seed)
         stack = _ProbesByRate(train.dim, classes if kind == "class" else 1, settings, generator)
         best, value, rate, steps = _train(kind, stack, train, valid)
-        each = {}
-        for name, samples in tests.items():
-            out = _predict(kind, stack, best, samples)[0]
-            each[name] = scored(kind, out, samples)
+        each = {name: scored(kind, _predict(kind, stack, best, of)[0], of) for name, of in tests.items()}
         runs.append((each, value, rate, steps))
     merged = {name: mean_score([run[0][name] for run in runs]) for name in tests}
     return Fit(merged, runs[0][2], runs[0][3], float(np.mean([run[1] for run in runs])))
-
-
-def _standardised(kind: str, train: Samples, settings: Settings) -> Samples:
-    if kind != "value" or not settings.standardise:
-        return train
-    known = train.y[torch.isfinite(train.y)]
-    return replace(train, y=(train.y - known.mean()) / (known.std() + 1e-8))
 
 
 def _train(kind: str, stack: _ProbesByRate, train: Samples, valid: Samples):
@@ -176,7 +168,7 @@ def _train(kind: str, stack: _ProbesByRate, train: Samples, valid: Samples):
     random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=stack.generator)))
     rows = labelled(kind, train)
     if kind != "class":
-        rows = [one for one in rows if len(one)]
+        rows = [residues for residues in rows if len(residues)]
     if not rows:
         raise ValueError("no labelled residue to train on")
     best = {key: value.detach().clone() for key, value in stack.parameters.items()}
@@ -243,12 +235,10 @@ def validity(kind: str, out: np.ndarray, samples: Samples, select: str) -> float
 def _predict(kind: str, stack: _ProbesByRate, parameters: dict, samples: Samples) -> list[np.ndarray]:
     """Outputs of all networks: (residues or domains, outputs) each."""
     if kind == "class":
-        rows = labelled(kind, samples)
-        parts = [rows[i : i + 32] for i in range(0, len(rows), 32)]
-        pooled = [
-            _pool(stack.trunk(samples, torch.cat(part), parameters, False), list(map(len, part)))
-            for part in parts
-        ]
+        rows, pooled = labelled(kind, samples), []
+        for part in (rows[i : i + 32] for i in range(0, len(rows), 32)):
+            h = stack.trunk(samples, torch.cat(part), parameters, False)
+            pooled.append(_pool(h, list(map(len, part))))
         return list(stack.head(torch.cat(pooled, 1), parameters, False).numpy())
     every = torch.arange(len(samples.x)).split(4096)
     out = [stack.head(stack.trunk(samples, part, parameters, False), parameters, False) for part in every]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 
 import numpy as np
 import torch
@@ -154,13 +154,11 @@ def scored(kind: str, out: np.ndarray, samples: Samples) -> dict[str, scores.Sco
 def mean_score(runs: list[dict[str, scores.Score]]) -> dict[str, scores.Score]:
     merged = {}
     for metric in runs[0]:
-        values = np.array([run[metric].value for run in runs])
-        error = np.mean([run[metric].se for run in runs])
-        spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-        parity = [run[metric].parity for run in runs]
+        values, errors, _ = zip(*(astuple(run[metric]) for run in runs), strict=True)
+        parity = [parity for run in runs if (parity := run[metric].parity) is not None]
+        spread = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+        error = float(np.hypot(np.mean(errors), spread))
         merged[metric] = scores.Score(
-            float(values.mean()),
-            float(np.hypot(error, spread)),
-            None if parity[0] is None else float(np.mean(parity)),
+            float(np.mean(values)), error, float(np.mean(parity)) if parity else None
         )
     return merged

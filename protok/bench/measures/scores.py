@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 RESAMPLES = 200
 #: Proteins of a mini-batch in the reference, whose metrics are means over mini-batches.
@@ -27,6 +28,16 @@ class Score:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ± {self.se:.3f}"
+
+
+def mean_of(values: ArrayLike) -> Score:
+    """Mean of the values that are finite, with its standard error; NaN where there are too few."""
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return Score(float("nan"))
+    se = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
+    return Score(float(known.mean()), se)
 
 
 class _Ranks:
@@ -65,8 +76,7 @@ def _auroc(ranks: _Ranks, label: np.ndarray, weight: np.ndarray) -> float:
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Rank correlation with mid-ranks; NaN where one side is constant."""
-    one = np.ones(len(x))
-    return _correlation(_Ranks(x)(one), _Ranks(y)(one), one)
+    return _weighted_spearman(_Ranks(x), _Ranks(y), np.ones(len(x)))
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -106,7 +116,7 @@ def bootstrap(
         value(np.bincount(random.integers(0, proteins, proteins), minlength=proteins).astype(float))
         for _ in range(resamples)
     ]
-    values = [one for one in values if np.isfinite(one)]
+    values = [score for score in values if np.isfinite(score)]
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
@@ -118,17 +128,14 @@ def site_scores(score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> di
     """
     n = int(protein.max()) + 1
     ranks = _Ranks(score)
-    whole = _auroc(ranks, label, np.ones(len(label)))
-    area = Score(
-        whole,
-        bootstrap(lambda w: _auroc(ranks, label, w[protein]), n),
-        _by_batches(lambda m: auroc(score[m], label[m]), protein, PARITY_BATCH["site"]),
-    )
-    precision = Score(
-        _precision(ranks, label, np.ones(len(label))),
-        bootstrap(lambda w: _precision(ranks, label, w[protein]), n),
-    )
-    return {"auroc": area, "average_precision": precision}
+    once, batch = np.ones(len(label)), PARITY_BATCH["site"]
+    parity = _by_batches(lambda m: auroc(score[m], label[m]), protein, batch)
+    error = bootstrap(lambda w: _auroc(ranks, label, w[protein]), n)
+    precision_error = bootstrap(lambda w: _precision(ranks, label, w[protein]), n)
+    return {
+        "auroc": Score(_auroc(ranks, label, once), error, parity),
+        "average_precision": Score(_precision(ranks, label, once), precision_error),
+    }
 
 
 def _precision(ranks: _Ranks, label: np.ndarray, weight: np.ndarray) -> float:
@@ -147,11 +154,8 @@ def value_scores(score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> d
     n = int(protein.max()) + 1
     x, y = _Ranks(score), _Ranks(label)
     whole = Score(spearman(score, label), bootstrap(lambda w: _weighted_spearman(x, y, w[protein]), n))
-    each = np.array([spearman(score[protein == i], label[protein == i]) for i in range(n)])
-    each = each[np.isfinite(each)]
-    se = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
-    mean = float(each.mean()) if len(each) else float("nan")
-    return {"spearman": whole, "spearman_per_protein": Score(mean, se)}
+    each = [spearman(score[protein == i], label[protein == i]) for i in range(n)]
+    return {"spearman": whole, "spearman_per_protein": mean_of(each)}
 
 
 def _weighted_spearman(x: _Ranks, y: _Ranks, weight: np.ndarray) -> float:
@@ -161,21 +165,15 @@ def _weighted_spearman(x: _Ranks, y: _Ranks, weight: np.ndarray) -> float:
 def class_scores(logits: np.ndarray, label: np.ndarray) -> dict[str, Score]:
     """Macro F1 and accuracy over domains; `parity` is the mean over mini-batches of 64."""
     predicted, n = logits.argmax(1), len(label)
-    right = (predicted == label).astype(float)
-    batch = np.arange(n)
-    f1 = Score(
-        macro_f1(predicted, label),
-        bootstrap(lambda w: _macro_f1(predicted, label, w), n),
-        _by_batches(lambda m: macro_f1(predicted[m], label[m]), batch, PARITY_BATCH["class"]),
-    )
-    se = float(right.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    return {"macro_f1": f1, "accuracy": Score(float(right.mean()), se)}
+    parity = _by_batches(lambda m: macro_f1(predicted[m], label[m]), np.arange(n), PARITY_BATCH["class"])
+    error = bootstrap(lambda w: _macro_f1(predicted, label, w), n)
+    f1 = Score(macro_f1(predicted, label), error, parity)
+    return {"macro_f1": f1, "accuracy": mean_of(predicted == label)}
 
 
 def _by_batches(value: Callable[[np.ndarray], float], protein: np.ndarray, size: int) -> float:
     values = [value(protein // size == i) for i in range(int(protein.max()) // size + 1)]
-    values = [one for one in values if np.isfinite(one)]
-    return float(np.mean(values)) if values else float("nan")
+    return mean_of(values).value
 
 
 def of(kind: str, score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> dict[str, Score]:

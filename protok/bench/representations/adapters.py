@@ -83,8 +83,8 @@ def checkpoint(path: str | Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FormatError(f"no file of weights ({said})", "fetch it again", file=str(path)) from error
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FormatError(f"no file of weights ({message})", "fetch it again", file=str(path)) from error
 
 
 def embed_chains(

@@ -9,6 +9,7 @@ beat them carries nothing for the task.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -20,15 +21,19 @@ RADIUS = 10.0  # Å, of CA atoms that are counted
 MOST = 39  # neighbours; more count as this many
 
 
-class _Control:
+class _Control(ABC):
     name: str
     size: int
     version = "1"
 
     @property
     def codebook(self) -> str:
-        said = f"{self.name} {self.version} {self.size}"
-        return f"{self.name}@{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+        identity = f"{self.name} {self.version} {self.size}"
+        return f"{self.name}@{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+    @abstractmethod
+    def ids(self, structure: Backbone) -> np.ndarray:
+        """(L,) int codes, whether atoms are missing or not."""
 
     def code_vectors(self) -> np.ndarray:
         return np.eye(self.size, dtype=np.float32)
@@ -48,7 +53,7 @@ class ResidueType(_Control):
     name, size = "residue-type", 21
 
     def ids(self, structure: Backbone) -> np.ndarray:
-        return np.array([AMINO_ACIDS.find(one) % self.size for one in structure.sequence], int)
+        return np.array([AMINO_ACIDS.find(letter) % self.size for letter in structure.sequence], int)
 
 
 class RandomCode(_Control):
@@ -90,7 +95,7 @@ class SimpleFeatures:
     def embed(self, structure: Backbone) -> np.ndarray:
         """(L, 26): one-hot type, counts, and ends of the chain on two scales; NaN without CA."""
         letters = ResidueType().ids(structure)
-        out = [np.eye(ResidueType.size, dtype=np.float32)[letters]]
+        types = np.eye(ResidueType.size, dtype=np.float32)[letters]
         counts = np.stack([neighbours(structure, radius) for radius in self.radii], 1) / 10
         ends = np.zeros((len(structure), 2), np.float32)
         for chain in structure.chains:
@@ -98,9 +103,9 @@ class SimpleFeatures:
             along = np.arange(len(rows))
             nearest = np.minimum(along, len(rows) - 1 - along)
             ends[rows] = np.stack([np.exp(-nearest / 5), nearest / 100], 1)
-        found = np.concatenate([*out, counts, ends], 1).astype(np.float32)
-        found[~np.isfinite(structure.coords[:, 1]).all(1)] = np.nan
-        return found
+        features = np.concatenate([types, counts, ends], 1).astype(np.float32)
+        features[~np.isfinite(structure.coords[:, 1]).all(1)] = np.nan
+        return features
 
 
-CONTROLS = {one.name: one for one in (ResidueType, RandomCode, NeighbourCount, SimpleFeatures)}
+CONTROLS = {kind.name: kind for kind in (ResidueType, RandomCode, NeighbourCount, SimpleFeatures)}

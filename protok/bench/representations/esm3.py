@@ -43,18 +43,10 @@ class _Attention(nn.Module):
         self.rotation_scale_per_head = nn.Parameter(torch.zeros(heads))
 
     def forward(self, s: Tensor, rotation: Tensor, origin: Tensor, queries: int) -> Tensor:
-        """Update of the first `queries` residues of each neighbourhood.
+        """Update of the first `queries` residues of each neighbourhood, (n, queries, width).
 
-        Parameters
-        ----------
-        s : (n, k, width)
-        rotation : (n, k, 3, 3)
-            Columns are the axes of each frame.
-        origin : (n, k, 3)
-
-        Returns
-        -------
-        (n, queries, width)
+        `s` is (n, k, width), `origin` (n, k, 3), and `rotation` (n, k, 3, 3): columns are the axes of
+        each frame.
         """
         local = self.proj(self.s_norm(s)).unflatten(-1, (5, self.heads, 3))
         # To the common frame: directions are turned, points are moved as well.
@@ -66,8 +58,8 @@ class _Attention(nn.Module):
         along = torch.einsum("nqhi,nkhi->nhqk", query, key)
         apart = (query_at[:, :, None] - key_at[:, None]).square().sum(-1).sqrt().permute(0, 3, 1, 2)
         along_scale, apart_scale = (
-            F.softplus(one)[:, None, None] / 3**0.5
-            for one in (self.rotation_scale_per_head, self.distance_scale_per_head)
+            F.softplus(scale)[:, None, None] / 3**0.5
+            for scale in (self.rotation_scale_per_head, self.distance_scale_per_head)
         )
         weight = (along_scale * along - apart_scale * apart).softmax(-1)
         out = torch.einsum("nhqk,nkhi->nqhi", weight, value)
@@ -106,25 +98,17 @@ class _Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        """Latents of the residues of one chain.
+        """Latents (L, out) of the residues of one chain.
 
-        Parameters
-        ----------
-        x : (L, 3, 3)
-            N, CA, C in Å, all present.
-        index : (L,)
-            Residue numbers.
-
-        Returns
-        -------
-        (L, out)
+        `x` is (L, 3, 3), N, CA, C in Å, all present; `index` (L,) are residue numbers.
         """
         rotation, origin = frames(x), x[:, 1]
         apart = (origin[:, None] - origin).norm(dim=-1)
         # A stable sort keeps the residue itself first, whatever coincides with it.
         near = apart.sort(dim=1, stable=True).indices[:, :NEIGHBOURS]
         offset = (index[near] - index[near[:, :1]]).clamp(-RELATIVE, RELATIVE) + RELATIVE + 1
-        table, blocks = self.relative_positional_embedding["embedding"], self.transformer["blocks"]
+        table = self.relative_positional_embedding["embedding"]
+        blocks = list(self.transformer["blocks"].children())
         parts = []
         for rows in torch.arange(len(x)).split(ROWS):
             s, hood = table(offset[rows]), near[rows]
@@ -146,10 +130,10 @@ def frames(x: Tensor) -> Tensor:
     x : (L, 3, 3)
         N, CA, C in Å.
     """
-    one = F.normalize(x[:, 1] - x[:, 2], dim=-1)
-    two = x[:, 0] - x[:, 1]
-    two = F.normalize(two - (two * one).sum(-1, keepdim=True) * one, dim=-1)
-    return torch.stack([one, two, torch.linalg.cross(one, two)], dim=-1)
+    first = F.normalize(x[:, 1] - x[:, 2], dim=-1)
+    second = x[:, 0] - x[:, 1]
+    second = F.normalize(second - (second * first).sum(-1, keepdim=True) * first, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
 
 
 class StructureEncoder:
@@ -190,7 +174,7 @@ class StructureEncoder:
         self._codes = codes
         self.name = name
         weights = [*(state[key] for key in sorted(state)), codes]
-        self.codebook = fingerprint(name, (one.numpy().tobytes() for one in weights))
+        self.codebook = fingerprint(name, (tensor.numpy().tobytes() for tensor in weights))
         self.size = len(codes)
 
     def code_vectors(self) -> np.ndarray:
@@ -214,8 +198,8 @@ class StructureEncoder:
         z = self.embed(backbone)
         there = np.isfinite(z).all(1)
         ids = np.full(len(z), -1, np.int32)
-        found = torch.from_numpy(z[there])
-        score = found @ self._codes.T - self._codes.square().sum(1) / 2
+        latents = torch.from_numpy(z[there])
+        score = latents @ self._codes.T - self._codes.square().sum(1) / 2
         ids[there] = score.argmax(1).numpy()
         return Tokens.like(backbone, ids, self.size, self.codebook)
 

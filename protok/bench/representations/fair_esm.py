@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -58,18 +59,17 @@ def _stand_ins() -> Iterator[None]:
     absent = "torch_scatter" not in sys.modules
     old = not hasattr(structure, "filter_backbone")
     if absent:
-        made = ModuleType("torch_scatter")
-        made.scatter_add, made.scatter = summed, scatter
-        sys.modules["torch_scatter"] = made
+        sys.modules["torch_scatter"] = ModuleType("torch_scatter")
+        sys.modules["torch_scatter"].__dict__.update(scatter_add=summed, scatter=scatter)
     if old:
-        structure.filter_backbone = structure.filter_peptide_backbone
+        structure.__dict__["filter_backbone"] = structure.filter_peptide_backbone
     try:
         yield
     finally:
         if absent:
             del sys.modules["torch_scatter"]
         if old:
-            del structure.filter_backbone
+            del structure.__dict__["filter_backbone"]
 
 
 def _model(checkpoint: dict[str, Any], family: str) -> tuple[Any, Any]:
@@ -90,7 +90,7 @@ def _model(checkpoint: dict[str, Any], family: str) -> tuple[Any, Any]:
     return model.eval(), alphabet
 
 
-class _Continuous:
+class _Continuous(ABC):
     size = 0
 
     def __init__(self, network: Any, name: str):
@@ -108,29 +108,20 @@ class _Continuous:
         width = self.network.embed_tokens.embedding_dim
         return embed_chains(backbone, every, width, lambda rows: self._states(backbone, rows))
 
+    @abstractmethod
+    def _states(self, backbone: Backbone, rows: np.ndarray) -> np.ndarray:
+        """(n, d) float32 states of the residues of one chain, by their row numbers."""
+
 
 class InverseFolding(_Continuous):
     """The encoder of ESM-IF1: 512 numbers a residue, NaN where N, CA or C is missing.
 
-    Chains are centred on their mean CA first.
-
-    Parameters
-    ----------
-    checkpoint
-        As released: a dictionary with `args` and `model`.
-    name
-        As shown in results.
-
-    Raises
-    ------
-    FormatError
-        If it is no such checkpoint.
-    ProtokError
-        Without fair-esm, PyG or scipy.
+    Chains are centred on their mean CA first. A checkpoint is as released, a dictionary with `args`
+    and `model`; any other is a `FormatError`, and a package that is missing a `ProtokError`.
     """
 
     def __init__(self, checkpoint: dict[str, Any], *, name: str = "esm-if1"):
-        model, self.alphabet = _model(checkpoint, "esm_if1")
+        model, _ = _model(checkpoint, "esm_if1")
         super().__init__(model.encoder, name)
 
     def _states(self, backbone: Backbone, rows: np.ndarray) -> np.ndarray:
@@ -144,8 +135,8 @@ class InverseFolding(_Continuous):
         confidence = np.zeros((1, len(rows) + 2), np.float32)
         confidence[0, 1:-1] = there
         padding = torch.zeros(1, len(rows) + 2, dtype=torch.bool)
-        found = self.network(torch.from_numpy(x), padding, torch.from_numpy(confidence))
-        states = found["encoder_out"][0][1:-1, 0].numpy().copy()
+        outputs = self.network(torch.from_numpy(x), padding, torch.from_numpy(confidence))
+        states = outputs["encoder_out"][0][1:-1, 0].numpy().copy()
         states[~there] = np.nan
         return states
 
@@ -153,29 +144,17 @@ class InverseFolding(_Continuous):
 class LanguageModel(_Continuous):
     """ESM-2: the last hidden states of the sequence alone.
 
-    Parameters
-    ----------
-    checkpoint
-        As released: a dictionary with `cfg` and `model`.
-    name
-        As shown in results.
-
-    Raises
-    ------
-    FormatError
-        If it is no such checkpoint.
-    ProtokError
-        Without fair-esm.
+    A checkpoint is as released, a dictionary with `cfg` and `model`; errors as of `InverseFolding`.
     """
 
     def __init__(self, checkpoint: dict[str, Any], *, name: str = "esm2"):
-        model, self.alphabet = _model(checkpoint, "esm2")
-        self._convert = self.alphabet.get_batch_converter()
+        model, alphabet = _model(checkpoint, "esm2")
+        self._convert = alphabet.get_batch_converter()
         super().__init__(model, name)
 
     def _states(self, backbone: Backbone, rows: np.ndarray) -> np.ndarray:
         sequence = "".join(np.array(list(backbone.sequence))[rows])
         _, _, ids = self._convert([("", sequence)])
         last = self.network.num_layers
-        found = self.network(ids, repr_layers=[last])["representations"][last]
-        return found[0, 1 : len(rows) + 1].numpy()
+        states = self.network(ids, repr_layers=[last])["representations"][last]
+        return states[0, 1 : len(rows) + 1].numpy()

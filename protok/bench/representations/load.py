@@ -15,7 +15,7 @@ Measurable = str | Path | Representation | Tokenizer | Embeds
 
 
 def representation(
-    given: Measurable, structures: Sequence[Backbone] = (), *, store: Path | None = None
+    tokenizer: Measurable, structures: Sequence[Backbone] = (), *, store: Path | None = None
 ) -> Representation:
     """The representation of a name or an object.
 
@@ -31,24 +31,25 @@ def representation(
     FormatError
         If the name is not known.
     """
-    if isinstance(given, Representation):
-        return given
-    if not isinstance(given, str | Path):
-        made = Representation(given)
-        made.store = store
-        return made
-    if "," in str(given) and not Path(given).exists():
-        raise FormatError(f"{str(given)!r} is no tokenizer", "give --model once for each")
-    name, colon, layer = str(given).rpartition(":")
-    if not colon or not (layer in LAYERS or layer.startswith("kmeans")):
-        name, layer = str(given), "codes"
-    kmeans = layer.startswith("kmeans")
-    made = Representation(_load(name), "continuous" if kmeans else layer)
+    if isinstance(tokenizer, Representation):
+        return tokenizer
+    kmeans = ""
+    if isinstance(tokenizer, str | Path):
+        if "," in str(tokenizer) and not Path(tokenizer).exists():
+            raise FormatError(f"{str(tokenizer)!r} is no tokenizer", "give --model once for each")
+        name, colon, layer = str(tokenizer).rpartition(":")
+        if not colon or not (layer in LAYERS or layer.startswith("kmeans")):
+            name, layer = str(tokenizer), "codes"
+        if layer.startswith("kmeans"):
+            kmeans, layer = layer[6:], "continuous"
+            if not kmeans.isdecimal() or not int(kmeans):
+                raise FormatError(f"{tokenizer!r} is no tokenizer", "write NAME:kmeans512")
+        made = Representation(_load(name), layer)
+    else:
+        made = Representation(tokenizer)
     made.store = store
     if kmeans:
-        if not layer[6:].isdecimal() or not int(layer[6:]):
-            raise FormatError(f"{given!r} is no tokenizer", "write NAME:kmeans512")
-        made = Representation(KMeans(made, int(layer[6:]), structures))
+        made = Representation(KMeans(made, int(kmeans), structures))
         made.store = store
     return made
 
@@ -58,8 +59,8 @@ def _load(name: str) -> Tokenizer | Embeds:
 
     if name in controls.CONTROLS:
         return controls.CONTROLS[name]()
-    kind, given, path = name.partition("=")
-    if kind in adapters.ADAPTERS and (given or kind == "proteinmpnn"):
+    kind, equals, path = name.partition("=")
+    if kind in adapters.ADAPTERS and (equals or kind == "proteinmpnn"):
         return adapters.load(kind, path or None)
     if name.endswith(".npz"):
         from protok.bench.representations.precomputed import Precomputed

@@ -40,30 +40,24 @@ class Precomputed:
             self._rows = held["embeddings" if self._embeds else "ids"]
             self._codes = None if self._embeds else held["vectors"].astype(np.float32)
         except (OSError, KeyError, ValueError) as error:
-            raise FormatError(
-                f"no file of precomputed tokens ({error})",
-                "it holds names, lengths, and ids and vectors or embeddings",
-                file=str(path),
-            ) from error
-        said = ""
+            remedy = "it holds names, lengths, and ids and vectors or embeddings"
+            raise FormatError(f"no file of precomputed tokens ({error})", remedy, file=str(path)) from error
+        fault = ""
         if len(names) != len(lengths):
-            said = f"{len(names)} names and {len(lengths)} lengths"
+            fault = f"{len(names)} names and {len(lengths)} lengths"
         elif start[-1] != len(self._rows):
-            said = f"{len(self._rows)} residues where lengths say {start[-1]}"
+            fault = f"{len(self._rows)} residues where lengths say {start[-1]}"
         elif len({*names}) < len(names):
-            said = f"{next(name for name in names if names.count(name) > 1)!r} twice"
+            fault = f"{next(name for name in names if names.count(name) > 1)!r} twice"
         elif self._embeds and self._rows.ndim != 2:
-            said = f"embeddings of shape {self._rows.shape}"
+            fault = f"embeddings of shape {self._rows.shape}"
         elif self._codes is not None and self._codes.ndim != 2:
-            said = f"vectors of shape {self._codes.shape}"
-        if said:
-            raise FormatError(said, "write it again, with protok.bench.save_precomputed", file=str(path))
+            fault = f"vectors of shape {self._codes.shape}"
+        if fault:
+            raise FormatError(fault, "write it again, with protok.bench.save_precomputed", file=str(path))
         if self._codes is not None and len(self._rows) and self._rows.max() >= len(self._codes):
-            raise FormatError(
-                f"code {self._rows.max()} of {len(self._codes)} vectors",
-                "vectors has one row a code",
-                file=str(path),
-            )
+            fault = f"code {self._rows.max()} of {len(self._codes)} vectors"
+            raise FormatError(fault, "vectors has one row a code", file=str(path))
         self._where = {name: (start[i], start[i + 1]) for i, name in enumerate(names)}
         self.name = path.stem
         self.fingerprint = hashlib.sha256(data).hexdigest()[:16]
@@ -105,7 +99,7 @@ class Precomputed:
         FormatError
             If not; says how many are missing.
         """
-        missing = [one.name for one in structures if one.name not in self._where]
+        missing = [structure.name for structure in structures if structure.name not in self._where]
         if missing:
             raise FormatError(
                 f"no precomputed tokens of {missing[0]!r}: {len(missing)} of {len(structures)} "
@@ -148,13 +142,18 @@ def save_precomputed(
     embeddings : list of (L, d)
         Instead of codes.
     """
-    rows = embeddings if embeddings is not None else ids
-    if rows is None or (embeddings is None) == (vectors is None):
-        raise ValueError("give ids and vectors, or embeddings")
-    held = {"names": np.array(list(names)), "lengths": np.array([len(one) for one in rows])}
-    if embeddings is not None:
-        held["embeddings"] = np.concatenate(list(rows)).astype(np.float32)
+    if embeddings is not None and vectors is None:
+        rows, codes = list(embeddings), None
+    elif embeddings is None and ids is not None and vectors is not None:
+        rows, codes = list(ids), vectors
     else:
-        held |= {"ids": np.concatenate(list(rows)).astype(np.int32), "vectors": vectors}
+        raise ValueError("give ids and vectors, or embeddings")
+    table, lengths = np.array(list(names)), np.array([len(row) for row in rows])
+    flat = np.concatenate(rows)
     with atomic(path, "wb") as handle:
-        np.savez_compressed(handle, **held)
+        if codes is None:
+            np.savez_compressed(handle, names=table, lengths=lengths, embeddings=flat.astype(np.float32))
+        else:
+            np.savez_compressed(
+                handle, names=table, lengths=lengths, ids=flat.astype(np.int32), vectors=codes
+            )

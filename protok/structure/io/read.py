@@ -88,7 +88,7 @@ def read(
         keep = truncated == "keep"
         if cut and not keep:
             raise TruncatedFile(
-                "the compressed stream ends early", "fetch it again, or read it with truncated='keep'"
+                "the compressed stream ends early", "fetch it again, or keep what is there (--keep-truncated)"
             )
         kind = sniff(data, path)
         if kind == "pdb":

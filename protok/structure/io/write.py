@@ -22,6 +22,7 @@ _ITEMS = (
     "B_iso_or_equiv auth_seq_id auth_comp_id auth_asym_id auth_atom_id pdbx_PDB_model_num"
 ).split()
 _AS_MMCIF = "write it as mmCIF (.cif)"
+_RENAME = "name the chain otherwise, and its insertion codes"
 
 
 def write(structure: Any, path: str | os.PathLike) -> None:
@@ -92,10 +93,9 @@ def _residues(backbone: Backbone) -> Iterator[tuple[int, list[tuple[str, list[fl
 
 def _pdb(backbone: Backbone) -> Iterator[str]:
     for chain in backbone.chains:
-        if len(chain) > 1 or not chain.isascii():
-            raise FormatError("a chain id of PDB has one character", _AS_MMCIF, chain=chain)
-    if any(len(code) > 1 for code in backbone.icode.tolist()):
-        raise FormatError("an insertion code of PDB has one character", _AS_MMCIF)
+        _check_pdb(chain, "a chain id", chain)
+    for icode in set(backbone.icode.tolist()):
+        _check_pdb(icode, "an insertion code")
     seen = backbone.coords[np.isfinite(backbone.coords)]
     if len(seen) and (seen.max() >= 9999.9995 or seen.min() <= -999.9995):
         raise FormatError("coordinates do not fit into the columns of PDB", _AS_MMCIF)
@@ -118,6 +118,11 @@ def _pdb(backbone: Backbone) -> Iterator[str]:
     if before is not None:
         yield f"TER   {_hybrid36(serial + 1, 5)}      {place}\n"
     yield "END\n"
+
+
+def _check_pdb(text: str, what: str, chain: str = "") -> None:
+    if len(text) > 1 or not (text.isascii() and text.isprintable()):
+        raise FormatError(f"{what} of PDB has one character, not {text!r}", _AS_MMCIF, chain=chain)
 
 
 def _hybrid36(value: int, width: int) -> str:
@@ -155,12 +160,20 @@ def _mmcif(backbone: Backbone) -> Iterator[str]:
 
 
 def _quote(text: str, empty: str = ".") -> str:
-    """A value as CIF text, quoted if it would mean something else without."""
+    """A value as CIF text, quoted if it would mean something else without.
+
+    Blanks at its ends go, as in reading.
+    """
+    text = text.strip(" ")
     if not text:
         return empty
-    if text in ".?":
-        raise FormatError(f"{text!r} stands for no value in mmCIF", "name the chain otherwise")
+    if text in (".", "?"):
+        raise FormatError(f"{text!r} stands for no value in mmCIF", _RENAME)
     reserved = text.lower().startswith(("data_", "loop_", "save_", "stop_", "global_"))
-    if reserved or text[0] in "_#$'\"[];" or any(c.isspace() for c in text):
-        return f"'{text}'" if "'" not in text else f'"{text}"'
-    return text
+    if not (reserved or text[0] in "_#$'\"[];" or " " in text or not text.isprintable()):
+        return text
+    # A quotation mark ends a value only before a blank.
+    mark = next((mark for mark in "'\"" if f"{mark} " not in text), "")
+    if not (mark and text.isprintable()):
+        raise FormatError(f"{text!r} cannot be written in one line of mmCIF", _RENAME)
+    return f"{mark}{text}{mark}"

@@ -308,6 +308,33 @@ def test_pyg_of_coordinates_only():
     assert backbone.index.tolist() == [7, 9] and backbone.chain.tolist() == ["B", "B"]
 
 
+@pytest.mark.parametrize("name", ["protok-512", "3di", "protein-blocks"])
+def test_pyg_padding_has_no_codes(name):
+    needs("pyg")
+    import torch
+    from torch_geometric.data import Data
+
+    import protok
+
+    tokenizer, backbone = protok.load(name), random_backbone(40, seed=3)
+    expected = tokenizer.encode(backbone).ids.tolist()
+    data = Data(pos=torch.cat([torch.tensor(backbone.coords), torch.zeros(9, 4, 3)]))
+    for tokens in (tokenizer.encode(data), *tokenizer.encode_batch([data, data])):
+        assert tokens.ids.tolist() == expected + [-1] * 9
+
+
+def test_pyg_in_bfloat16():
+    needs("pyg")
+    import torch
+    from torch_geometric.data import Data
+
+    data = interop.to_pyg(random_backbone(3))
+    data.bfactor = torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16)
+    assert as_backbone(data).bfactor.tolist() == [1, 2, 3]
+    with pytest.raises(Unsupported, match="pos is in bfloat16.*give it in float32"):
+        as_backbone(Data(pos=data.pos.bfloat16()))
+
+
 def test_pyg_refusals():
     needs("pyg")
     import torch

@@ -1,5 +1,7 @@
 """Writing PDB and mmCIF: what is written is read back, by protok and by others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -93,6 +95,41 @@ def test_pdb_refuses_what_does_not_fit(tmp_path):
         assert str(path) in str(caught.value) and not path.exists()
         write(s, tmp_path / "x.cif")
         assert_same(read(tmp_path / "x.cif"), s)
+
+
+ODD = [
+    "A B",
+    "5' end",
+    "it's a",
+    "a'b\"c",
+    "'",
+    '"',
+    "''",
+    " A",
+    ";x",
+    "_x",
+    "[a]",
+    "data_1",
+    "a#b",
+    ".?",
+    "é",
+]
+UNWRITABLE = ["a\nb", "\n", "\t", '5\' "end" x', "a\u2028b", "\ud800", "?", "."]
+
+
+@pytest.mark.parametrize("field", ["chain", "icode"])
+@pytest.mark.parametrize("suffix", [".pdb", ".cif"])
+@pytest.mark.parametrize("text", ODD + UNWRITABLE)
+def test_what_is_written_is_read(tmp_path, field, suffix, text):
+    s = replace(structure(), **{field: np.full(30, text)})
+    path = tmp_path / f"x{suffix}"
+    try:
+        write(s, path)
+    except errors.FormatError as error:
+        assert not path.exists() and "\n" not in str(error)
+        assert text in UNWRITABLE or suffix == ".pdb"
+    else:
+        assert getattr(read(path), field).tolist() == [text.strip()] * 30
 
 
 def test_wrong_paths(tmp_path):

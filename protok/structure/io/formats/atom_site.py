@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from protok.errors import ChainNotFound, CorruptFile, NoProtein
-from protok.structure.io.formats.numbers import floats
+from protok.structure.io.formats.numbers import floats, has_underscore
 from protok.structure.io.formats.residues import WATER
 from protok.structure.io.formats.table import UNREADABLE, Table
 
@@ -41,6 +43,7 @@ def read_atom_site(blocks: Iterable[Column], model: int, labels: bool) -> Table:
     informed = None  # whether label_seq_id says what is polymer
     others = False
     for column in blocks:
+        _check_rows(column)
         rows = _model_rows(column, model, models)
         if rows is not None and not len(rows):
             if len(models) > model:
@@ -62,6 +65,19 @@ def read_atom_site(blocks: Iterable[Column], model: int, labels: bool) -> Table:
     if others or len(models) > 1:
         table.notes.append(f"model {model} read, others left out")
     return table
+
+
+def _check_rows(column: Column) -> None:
+    """Refuse rows that begin with anything but the name of a record: a value is missing, or one too many."""
+    group = column("group_pdb", None)
+    if group is not None:
+        strange = ~(_is(group, b"ATOM") | _is(group, b"HETATM") | _null(group))
+        if strange.any():
+            word = group[strange.argmax()].decode("latin-1")
+            raise CorruptFile(
+                f"rows of _atom_site do not fit its columns: {word!r} stands where ATOM should",
+                "write it anew, with a value or ? in each column",
+            )
 
 
 def _model_rows(column: Column, model: int, models: list) -> np.ndarray | None:
@@ -159,19 +175,36 @@ def _integers(values: np.ndarray | None, count: int) -> np.ndarray:
         return values.astype(np.int64)
     numbers = np.full(count, UNREADABLE, np.int64)
     filled = np.flatnonzero(~_null(values))
-    try:
-        numbers[filled] = values[filled].astype(np.int32)
-    except (ValueError, OverflowError):
-        numbers[filled] = [_integer(item) for item in values[filled].tolist()]
+    if not has_underscore(values):
+        with contextlib.suppress(ValueError, OverflowError):
+            numbers[filled] = values[filled].astype(np.int32)
+            return numbers
+    numbers[filled] = [_integer(item) for item in values[filled].tolist()]
     return numbers
 
 
 def _integer(text: bytes) -> int:
     try:
-        value = int(text)
+        value = int(text.replace(b"_", b"?"))
     except (ValueError, TypeError):
         return UNREADABLE
     return value if abs(value) < 2**31 else UNREADABLE
+
+
+def _numbers(
+    text: np.ndarray, number: np.ndarray, seq: np.ndarray, icode: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Author numbers, those of the sequence where there are none, and insertion codes written behind them."""
+    number = np.where(_null(text), seq, number)
+    if text.dtype.kind == "S":
+        icode = icode.copy()
+        for i in np.flatnonzero((number == UNREADABLE) & ~_null(text)).tolist():
+            if (parts := _WITH_CODE.fullmatch(text[i])) and not icode[i]:
+                number[i], icode[i] = _integer(parts[1]), parts[2]
+    return number, icode
+
+
+_WITH_CODE = re.compile(rb"(-?\d+)([A-Za-z])")
 
 
 def _table(part: dict[str, np.ndarray], labels: bool) -> Table:
@@ -191,11 +224,14 @@ def _table(part: dict[str, np.ndarray], labels: bool) -> Table:
     icode = _text(run, "pdbx_pdb_ins_code")
     seq = _integers(run.get("label_seq_id"), count)
     number = _integers(run.get("auth_seq_id"), count)
-    number = np.where(number == UNREADABLE, seq, number)
-    if name is None or author is None or label is None:
-        raise CorruptFile("lacks residue names or chains in _atom_site", "write it with both")
     if icode is None:
         icode = np.zeros(count, "S8")
+    if "auth_seq_id" in run:
+        number, icode = _numbers(run["auth_seq_id"], number, seq, icode)
+    else:
+        number = seq
+    if name is None or author is None or label is None:
+        raise CorruptFile("lacks residue names or chains in _atom_site", "write it with both")
 
     placed = seq != UNREADABLE
     if not _WATER.isdisjoint(np.where(placed, name, b"").tolist()):
@@ -216,6 +252,8 @@ def _table(part: dict[str, np.ndarray], labels: bool) -> Table:
         hetero=hetero,
         polymer=polymer,
         closed=np.zeros(count, bool),
+        part=np.zeros(count, int),
+        segment=label,
         residue=np.cumsum(fresh)[part["residue"]] - 1,
         slot=part["slot"],
         alt=np.zeros(atoms, "S8") if alt is None else alt,

@@ -44,7 +44,10 @@ def read_bcif(data: bytes, model: int, labels: bool) -> Table:
 
         if not rows:
             raise NoProtein("has an empty _atom_site category", "give a file with coordinates")
-        return read_atom_site([column], model, labels)
+        table = read_atom_site([column], model, labels)
+        if data.count(b"\xaa_atom_site") > 1:  # as MessagePack writes a text of ten bytes
+            table.notes.append("first data block read, others left out")
+        return table
     except ProtokError:
         raise
     except msgpack.OutOfData as error:
@@ -93,7 +96,7 @@ def _column(column: dict, rows: int) -> np.ndarray:
     if len(values) != rows:
         raise ValueError(f"{len(values)} values in {rows} rows")
     mask = column.get("mask")
-    if mask is not None:
+    if mask and mask.get("data"):  # an empty one says that every value is there
         void = _decode(mask, rows) != 0
         if len(void) != rows:
             raise ValueError(f"mask of {len(void)} for {rows} rows")

@@ -6,6 +6,9 @@ parsed as 64-bit words, all characters of a number at once; the rest by numpy.
 
 from __future__ import annotations
 
+import contextlib
+import re
+
 import numpy as np
 
 from protok.errors import CorruptFile
@@ -85,8 +88,18 @@ def pad_decimals(words: np.ndarray) -> np.ndarray | None:
     return words >> shift | _ZERO & ~(~np.uint64(0) >> shift)
 
 
+def has_underscore(text: np.ndarray) -> bool:
+    """Whether a bytes array has an underscore: Python and numpy read 1_0 as a number, no format does."""
+    return bool((np.ascontiguousarray(text).view(np.uint8) == ord("_")).any())
+
+
+_UNCERTAINTY = re.compile(rb"(?<=[\d.])\(\d+\)$")
+
+
 def floats(text: np.ndarray, empty: float, what: str) -> np.ndarray:
     """Numbers of a bytes array; `empty` for blank, `.` and `?`, NaN for asterisks.
+
+    A standard uncertainty, as in `68.844(5)`, is no part of the number.
 
     An array of numbers passes through, with `empty` for NaN.
 
@@ -97,15 +110,14 @@ def floats(text: np.ndarray, empty: float, what: str) -> np.ndarray:
     """
     if text.dtype.kind != "S":
         return np.where(np.isnan(text), empty, text)
-    try:
-        return text.astype(np.float64)
-    except ValueError:
-        pass
+    if not has_underscore(text):
+        with contextlib.suppress(ValueError):
+            return text.astype(np.float64)
     values = np.empty(text.size)
     for i, item in enumerate(text.ravel().tolist()):
-        item = item.strip()
+        item = _UNCERTAINTY.sub(b"", item.strip())
         try:
-            values[i] = float(item)
+            values[i] = float(item.replace(b"_", b"?"))
         except ValueError:
             if item in (b"", b".", b"?"):
                 values[i] = empty

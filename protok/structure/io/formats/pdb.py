@@ -7,16 +7,18 @@ numbers (Grosse-Kunstleve et al., cctbx), two-character chain ids in columns
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 
 from protok.errors import ChainNotFound, CorruptFile, NoProtein, TruncatedFile
-from protok.structure.io.formats.numbers import floats, thousandths
-from protok.structure.io.formats.residues import FORCE_FIELD, WATER
+from protok.structure.io.formats.numbers import floats, has_underscore, thousandths
+from protok.structure.io.formats.residues import NUCLEOTIDES, THREE, WATER, letter_of
 from protok.structure.io.formats.table import UNREADABLE, Table
 
 _WIDTH = 66  # columns up to the B-factor
+_SEGMENT = slice(72, 76)
 
 
 def _code(text: bytes) -> int:
@@ -26,7 +28,6 @@ def _code(text: bytes) -> int:
 _ATOM, _HETATM, _MODEL = _code(b"ATOM"), _code(b"HETA"), _code(b"MODE")
 _TER, _END = _code(b"TER\0"), _code(b"END\0")
 _THREE_BYTES = _code(b"\xff\xff\xff\0")
-_FOUR_LETTER = {name.encode() for name in {*FORCE_FIELD, *WATER} if len(name) == 4}
 
 # Every place a backbone atom's name may take in its four columns.
 _NAMES = {
@@ -43,7 +44,7 @@ def read_pdb(data: bytes, model: int, keep_truncated: bool) -> Table:
     """Read one model of a PDB file into a table of residues and backbone atoms."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    text = data + b"\n" + b" " * _WIDTH  # so that a window may begin at any line
+    text = data + b"\n" + b" " * _SEGMENT.stop  # so that a window may begin at any line
     breaks = np.flatnonzero(np.frombuffer(text, np.uint8, len(data) + 1) == 10)
     starts = np.concatenate(([0], breaks[:-1] + 1))
     record = _windows(text, 4)[starts].view(np.uint32)
@@ -54,7 +55,7 @@ def read_pdb(data: bytes, model: int, keep_truncated: bool) -> Table:
     cut = _truncation(data, starts, record, atomic)
     if cut:
         if not keep_truncated:
-            raise TruncatedFile(cut, "fetch it again, or read it with truncated='keep'")
+            raise TruncatedFile(cut, "fetch it again, or keep what is there (--keep-truncated)")
         notes.append(f"truncated: {cut}")
         if not data.endswith(b"\n"):
             atomic[-1] = False
@@ -62,7 +63,7 @@ def read_pdb(data: bytes, model: int, keep_truncated: bool) -> Table:
     if others:
         notes.append(f"model {model} read, others left out")
     hetero = hetero[rows]
-    lines = _lines(text, starts[rows], breaks[rows])
+    lines, shift = _lines(text, starts[rows], breaks[rows])
     if b"\t" in data and (lines == 9).any():
         raise CorruptFile("has tabs in its ATOM lines", "put back the blanks that they stand for")
     code = np.ascontiguousarray(lines[:, 12:16]).view(np.uint32)[:, 0]
@@ -79,10 +80,10 @@ def read_pdb(data: bytes, model: int, keep_truncated: bool) -> Table:
     hetero = hetero[begins]
     name, chain = _names(runs)
     icode = _byte(runs[:, 26])
-    closed = np.zeros(len(begins), bool)
+    closed, first = np.zeros(len(begins), bool), starts[rows[begins]]
+    ters = starts[(record & _THREE_BYTES) == _TER]
     if hetero.any():
-        ters = starts[(record & _THREE_BYTES) == _TER]
-        closed = _closed(starts[rows[begins]], chain, ters)
+        closed = _closed(first, chain, ters)
 
     numbers = lines[atoms, 27:]
     return Table(
@@ -94,6 +95,8 @@ def read_pdb(data: bytes, model: int, keep_truncated: bool) -> Table:
         hetero=hetero,
         polymer=np.full(len(begins), -1, np.int8),
         closed=closed,
+        part=np.searchsorted(ters, first),
+        segment=_segments(text, first + shift[begins], breaks[rows[begins]]),
         residue=np.cumsum(fresh)[atoms] - 1,
         slot=_NAME_SLOTS[hits[atoms]],
         alt=_byte(lines[atoms, 16]),
@@ -119,45 +122,99 @@ def _byte(column: np.ndarray) -> np.ndarray:
     return np.where(column == 32, np.uint8(0), column).view("S1")
 
 
-def _lines(data: bytes, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """(n, 66) bytes of the lines, blank beyond their ends."""
+def _lines(data: bytes, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 66) bytes of the lines, blank beyond their ends, and by how many columns each was shifted.
+
+    Serial numbers over 99,999 push the other columns to the right where a program does not mind them.
+    """
     lines = _windows(data, _WIDTH)[starts].view(np.uint8).reshape(len(starts), _WIDTH)
-    length = ends - starts
+    shift = np.zeros(len(starts), int)
+    for more in (1, 2):
+        row = np.flatnonzero((lines[:, 34 + more] == 46) & (lines[:, 34] != 46) & (lines[:, 11] - 48 < 10))
+        row = row[(lines[row, 6 : 11 + more] - 48 < 10).all(axis=1)]
+        if len(row):
+            shift[row] = more
+            lines[row] = _windows(data, _WIDTH)[starts[row] + more].view(np.uint8).reshape(len(row), _WIDTH)
+    length = ends - starts - shift
     short = np.flatnonzero(length < _WIDTH)
     if len(short):
         if length.min() < 54:
             line = data.count(b"\n", 0, starts[length.argmin()]) + 1
             raise CorruptFile(f"line {line} ends before its coordinates", "fetch it again")
         lines[short] = np.where(np.arange(_WIDTH) < length[short, None], lines[short], 32)
-    return lines
+    return lines, shift
+
+
+def _segments(text: bytes, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """(R,) segment ids of CHARMM and NAMD, columns 73 to 76; blank where the line holds something else."""
+    width = _SEGMENT.stop - _SEGMENT.start
+    columns = _windows(text, width)[starts + _SEGMENT.start].view(np.uint8).reshape(-1, width).copy()
+    columns[ends - starts < _SEGMENT.stop] = 32
+    return np.char.strip(_text(columns))
 
 
 def _names(runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Residue names and chain ids; column 21 may belong to either."""
+    """Residue names and chain ids; column 21 may belong to either.
+
+    What the columns 21 and 22 hold is a chain id where a standard residue stands before it that
+    column 21 does not turn into another name, and where nothing speaks for a name of four letters:
+    that all residues before it are known by such a name, or that column 22 alone is a chain id.
+    """
     name, chain = _text(runs[:, 17:20]), _byte(runs[:, 21])
     wide = np.flatnonzero(runs[:, 20] != 32)
-    if len(wide):
-        name, chain = name.astype("S4"), chain.astype("S2")
-        for i in wide.tolist():
-            text = runs[i, 17:22].tobytes()
-            if text[:4].upper() in _FOUR_LETTER:
-                name[i] = text[:4]
-            else:
-                chain[i] = text[3:].strip()
+    if not len(wide):
+        return name, chain
+    letters = {b"", *np.unique(chain[runs[:, 20] == 32]).tolist()}
+    name, chain = name.astype("S4"), chain.astype("S2")
+    texts = [runs[i, 17:22].tobytes() for i in wide.tolist()]
+    before: dict[bytes, set[bytes]] = {}
+    for text in texts:
+        before.setdefault(text[3:], set()).add(text[:3].strip().upper())
+    for i, text in zip(wide.tolist(), texts, strict=True):
+        names = before[text[3:]]
+        fours = {three: _is_name(three + text[3:4].upper()) for three in names}
+        solid = any(_word(three) in _STANDARD and not four for three, four in fours.items())
+        if solid or not (all(fours.values()) or text[4:].strip() in letters):
+            chain[i] = text[3:].strip()
+        else:
+            name[i] = text[:4]
     return name, chain
 
 
+_STANDARD = {*THREE, *NUCLEOTIDES, *WATER}
+
+
+def _word(text: bytes) -> str:
+    return text.decode("latin-1")
+
+
+def _is_name(text: bytes) -> bool:
+    return len(text) == 4 and (_word(text) in WATER or bool(letter_of(_word(text))))
+
+
 def _numbers(text: np.ndarray, icode: np.ndarray) -> np.ndarray:
-    """Residue numbers, decimal or hybrid-36; five digits reach into the insertion code."""
+    """Residue numbers, decimal, hybrid-36 or hexadecimal; five digits reach into the insertion code."""
     try:
         numbers = text.astype(np.int32)
+        if has_underscore(text):
+            raise ValueError
     except ValueError:
-        numbers = np.array([_hybrid36(item.strip()) for item in text.tolist()], np.int32)
+        words = [word.strip() for word in text.tolist()]
+        numbers = np.array([_hybrid36(word) for word in words], np.int32)
+        letters = np.array([word[:1].isalpha() for word in words])
+        if letters.any() and all(_HEXADECIMAL.fullmatch(words[i]) for i in np.flatnonzero(letters)):
+            other = numbers.copy()  # OpenMM: A000 is 10,000, and A010 follows A00F
+            other[letters] = [int(words[i], 16) - 0xA000 + 10**4 for i in np.flatnonzero(letters).tolist()]
+            steps = [np.count_nonzero(np.diff(way) == 1) for way in (numbers, other)]
+            numbers = other if steps[1] > steps[0] else numbers
     digit = np.flatnonzero((icode >= b"0") & (icode <= b"9") & (np.abs(numbers) >= 1000))
     for i in digit.tolist():
         numbers[i] = int(f"{numbers[i]}{icode[i].decode()}")
         icode[i] = b""
     return numbers
+
+
+_HEXADECIMAL = re.compile(rb"[A-F][0-9A-F]{3}")
 
 
 def _hybrid36(text: bytes) -> int:
@@ -167,7 +224,7 @@ def _hybrid36(text: bytes) -> int:
                 return int(text, 36) - 10 * 36**3 + 10**4
             if text.islower():
                 return int(text, 36) + 16 * 36**3 + 10**4
-        return int(text)
+        return UNREADABLE if b"_" in text else int(text)
     except ValueError:
         return UNREADABLE
 

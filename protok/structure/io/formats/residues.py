@@ -94,10 +94,31 @@ FORCE_FIELD = {
     for name in names.split()
 }
 """Protonation states as force fields name them. Two of these names mean something
-else in the dictionary (HSE, GLH): only ATOM records are looked up here, and first."""
+else in the dictionary (HSE, GLH): of ATOM records they are looked up first here."""
 
 THREE = {names[0]: letter for letter, names in _AMINO_ACIDS.items()}
 """Standard residue name to letter; the ones that are never a modification."""
+
+TERMINAL = {
+    end + name: letter
+    for name, letter in (THREE | FORCE_FIELD | {"HYP": "P"}).items()
+    for end in ("N", "C", "D")
+    if len(name) == 3 and name != "UNK"
+}
+"""Four-letter names of Amber and OpenMM: an amino acid at the N or C terminus, and its D form."""
+
+CAPS = frozenset("ACE FOR ETA NH2 NME NMA NHE MOH TFA BOC".split())
+"""What closes the ends of a chain: part of the polymer, but no residue of it."""
+
+
+def letter_of(name: str, hetero: bool = False) -> str:
+    """Letter of an amino acid under any of its names, empty for what is none."""
+    tables = (LETTERS, FORCE_FIELD) if hetero else (FORCE_FIELD, LETTERS)
+    letter = next((table[name] for table in (*tables, TERMINAL) if name in table), "")
+    if not letter and len(name) == 4 and name[3].isdigit() and name[:3] not in THREE:
+        letter = LETTERS.get(name[:3], "")  # SEP1, TPO2: a state of a modified residue
+    return letter
+
 
 NAMES = {letter: name for name, letter in THREE.items()}
 """Letter to standard residue name, for writing."""

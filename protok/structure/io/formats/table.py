@@ -31,6 +31,9 @@ class Table:
         1 part of a polymer, 0 not, -1 the file does not say.
     closed : (R,) bool
         A TER record of the same chain follows.
+    part, segment : (R,) int, bytes
+        How many TER records come before, and the segment id of CHARMM and NAMD; in CIF zero,
+        and the label id of the chain.
     residue, slot : (A,) int
         Residue and place in `ATOMS` of each backbone atom.
     alt : (A,) S1
@@ -49,6 +52,8 @@ class Table:
     hetero: np.ndarray
     polymer: np.ndarray
     closed: np.ndarray
+    part: np.ndarray
+    segment: np.ndarray
     residue: np.ndarray
     slot: np.ndarray
     alt: np.ndarray

@@ -20,7 +20,7 @@ LIMIT = 2**31
 
 RATIO = 250  # coordinates pack 4 to 20 times; a bomb 1,000 times and more
 STEP = 2**26  # bytes decompressed between two looks at the limits
-TOO_LARGE = "split it, or raise the limit (max_bytes)"
+TOO_LARGE = "split it, or raise the limit (--max-bytes)"
 _GZIP, _BZIP2, _ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
 
 

@@ -127,6 +127,15 @@ class _Helper:
 _helper: _Helper | None = None
 
 
+def _numbered(text: str) -> str:
+    """Number the last oxygen like its residue; the library numbers it as if the chain began at 1."""
+    lines = text.splitlines(keepends=True)
+    for i in range(1, len(lines)):
+        if lines[i][:4] == "ATOM" and lines[i][12:16] == " OXT" and lines[i - 1][:4] == "ATOM":
+            lines[i] = lines[i][:22] + lines[i - 1][22:27] + lines[i][27:]
+    return "".join(lines)
+
+
 def serve() -> None:
     """Unpack what comes on the standard input until it ends; what a helper process runs."""
     answer = os.fdopen(os.dup(1), "wb")
@@ -136,7 +145,7 @@ def serve() -> None:
         try:
             from foldcomp import decompress  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
-            status, content = _OK, decompress(data)[1].encode()
+            status, content = _OK, _numbered(decompress(data)[1]).encode()
         except ImportError:
             status, content = _MISSING, b""
         except Exception as error:

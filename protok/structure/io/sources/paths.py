@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from protok.errors import ProtokError
 
-FORMATS = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
+FORMAT = re.compile(r"(?<=.)\.(?:pdb\d*|ent\d*|cif|mmcif|bcif)$", re.IGNORECASE)
+"""Suffix of a structure file; .pdb1 is the first assembly of an entry."""
+
 PACKED = (".gz", ".zst", ".bz2", ".fcz")
 
 
@@ -21,12 +24,11 @@ def stem(path: str | os.PathLike) -> str:
     ('1aki', '7dz2.C')
     """
     name = Path(utf8(path)).name
-    for suffixes in (PACKED, FORMATS):
-        for suffix in suffixes:
-            if name.lower().endswith(suffix) and len(name) > len(suffix):
-                name = name[: -len(suffix)]
-                break
-    return name
+    for suffix in PACKED:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            name = name[: -len(suffix)]
+            break
+    return FORMAT.sub("", name)
 
 
 def utf8(path: str | os.PathLike) -> str:
@@ -42,7 +44,7 @@ def iter_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> Iterat
     """Yield structure files named by files, folders, glob patterns and lists, each once.
 
     A file is taken whatever its suffix. A folder is searched to the bottom for
-    .pdb, .ent, .cif, .mmcif and .bcif, plain or .gz, .zst, .bz2, and .fcz; hidden
+    .pdb, .pdb1, .ent, .cif, .mmcif and .bcif, plain or .gz, .zst, .bz2, and .fcz; hidden
     names and folders that are symbolic links are passed over. Files of one folder or
     pattern come sorted. ``@name`` is a list: a text file with a file or folder a line;
     ``-`` reads such lines from the standard input. What a list names is yielded even if
@@ -109,4 +111,4 @@ def is_structure(name: str) -> bool:
         return True
     for suffix in PACKED:
         name = name.removesuffix(suffix)
-    return name.endswith(FORMATS)
+    return FORMAT.search(name) is not None

@@ -118,7 +118,9 @@ def test_two_character_chains(pdb):
 def test_a_number_used_twice_is_two_residues(pdb):
     """Without chain ids, or with numbers that begin anew, nothing may be merged."""
     s = pdb(chain("GLY ALA", chain=" "), "TER", chain("GLY SER", chain=" "))
-    assert s.sequence == "GAGS" and s.index.tolist() == [1, 2, 1, 2] and s.chains == [""]
+    assert s.sequence == "GAGS" and s.index.tolist() == [1, 2, 1, 2] and s.chains == ["A", "B"]
+    s = pdb(chain("GLY ALA", chain=" "), chain("GLY SER", chain=" "))
+    assert s.sequence == "GAGS" and s.chains == [""]
 
 
 def test_parts_of_a_residue_are_one(pdb):
@@ -175,7 +177,7 @@ def test_placeholders(pdb):
     assert s.sequence == "GASV" and s.mask.tolist() == [True, False, False, False]
     assert s.notes == (
         "4 backbone atoms without readable coordinates",
-        "8 backbone atoms at the origin or at 9999 taken as missing",
+        "8 backbone atoms at the origin, at 9999 or beyond all measure taken as missing",
     )
     origin = residue("GLY", 0)  # its N lies at the origin, and may
     assert pdb(origin).mask.all()
