@@ -83,7 +83,7 @@ def test_sizes_are_limited(pdbs, tmp_path):
     results = list(encode_files(pdbs, Tiny(), max_bytes=7000))
     ((name, error),) = [(Path(r.path).name, error) for r in results for error in r.errors]
     assert name == "s03.pdb"
-    assert "holds more than 7000 bytes" in str(error) and "max_bytes" in str(error)
+    assert "holds more than 7000 bytes" in str(error) and "--max-bytes" in str(error)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
