@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 import protok
+from protok.errors import ProtokError
 from protok.tokens.files import load, save
 from protok.tokens.tokens import LARGEST, Tokens
 from tools.fuzz_edits import edit, edit_arrays, edit_json, edit_messages, edit_tensors
@@ -268,5 +269,6 @@ def _use_prior(path: Path) -> None:
 
     prior = Prior.from_pretrained(path)
     _check_weights(prior.network)
-    for ids in sample(prior, [Request(length=5)]):
-        assert (np.asarray(ids) < prior.layout.size).all(), "ids"
+    with contextlib.suppress(ProtokError):  # a layout of which this is no request
+        for ids in sample(prior, [Request(length=5)]):
+            assert (np.asarray(ids) < prior.layout.size).all(), "ids"

@@ -151,7 +151,7 @@ def edit_tensors(data: bytes, rng: random.Random) -> bytes:
     elif way == 3:
         state[name] = array.astype(rng.choice(("f2", "f8", "i4", "u1", "?")))
     elif array.size:
-        array.flat[rng.randrange(array.size)] = rng.choice((np.nan, np.inf, -np.inf, 6e4, 0, -1))
+        array.flat[rng.randrange(array.size)] = rng.choice((np.nan, np.inf, -np.inf, 60, 0, -1))
         state[name] = array
     return pack(state)
 
