@@ -165,7 +165,7 @@ def _split(table: dict[str, np.ndarray], where: str) -> list[ImageTokens]:
             out.append(ImageTokens(ids, int(size), str(codebook), int(h), int(w), int(factor), str(name)))
         if at != len(table["ids"]):
             raise ValueError(f"{len(table['ids']) - at} ids too many")
-    except (KeyError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise CorruptFile(
             f"the parts do not fit together ({error})", "encode the images again", file=where
         ) from error

@@ -253,6 +253,10 @@ def test_files_without_codes_are_refused(tmp_path):
     np.savez(path, **{**table, "ids": table["ids"] + 99})
     with pytest.raises(CorruptFile, match="not in 0..15"):
         load_codes(path)
+    for name, odd in [("ids", table["ids"].astype("S3")), ("size", table["size"][:, None])]:
+        np.savez(path, **{**table, name: odd})
+        with pytest.raises(CorruptFile, match="c.npz.*do not fit"):
+            load_codes(path)
 
 
 def test_attention_reaches_the_whole_image():
