@@ -20,6 +20,7 @@ from protok.errors import CorruptFile
 #: Bytes that any file may unpack to, and bytes that it may unpack to for each of its own. Codes and
 #: coordinates pack 2 to 20 times, deflated zeros 1,000 times.
 FLOOR, RATIO = 1 << 24, 100
+AGAIN = "write or copy the file again"
 
 
 def allowed(packed: int) -> int:
@@ -86,28 +87,32 @@ def _measured(archive: zipfile.ZipFile, name: str, most: int) -> int:
     return math.prod(max(n, 1) for n in shape) * max(dtype.itemsize, 1)
 
 
-def rows_at_once(metadata, path: str | Path) -> int:
+def rows_at_once(table, path: str | Path) -> int:
     """How many rows of a Parquet file to read at a time, by its directory.
 
     Parameters
     ----------
-    metadata : pyarrow.parquet.FileMetaData
+    table : pyarrow.parquet.ParquetFile
     path
         The file.
 
     Raises
     ------
     CorruptFile
-        If it would take more than `allowed` memory.
+        If its directory is damaged, or it would take more than `allowed` memory.
     """
     size, held, longest = os.stat(path).st_size, 0, 1
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
+    for number in range(table.metadata.num_row_groups):
+        try:  # no row at a time: pyarrow ends the process where a damaged column is asked for directly
+            list(table.reader.iter_batches(0, [number]))
+        except Exception as error:
+            raise CorruptFile(f"its directory is damaged ({error})", AGAIN, file=path) from error
+        group = table.metadata.row_group(number)
         columns = [group.column(i) for i in range(group.num_columns)]
         # Numbers that repeat are held once in the file, but each in memory.
         held += sum(max(column.total_uncompressed_size, 8 * column.num_values) for column in columns)
         if held > allowed(size):
-            raise CorruptFile(f"{size} bytes unpack to {held}", "write the file again", file=path)
+            raise CorruptFile(f"{size} bytes unpack to {held}", AGAIN, file=path)
         longest = max(longest, *(column.total_uncompressed_size for column in columns))
     # So do texts, each of which may be as long as its column.
     return min(1024, max(1, allowed(size) // longest))

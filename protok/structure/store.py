@@ -87,7 +87,8 @@ def read_store(path: str | Path, *, manifest: str | Path | None = None) -> Store
 
     path = Path(path)
     try:
-        rows_at_once(pq.read_metadata(path), path)
+        with pq.ParquetFile(path) as measured:
+            rows_at_once(measured, path)
         # Texts that repeat are held once until they are measured.
         table = pq.read_table(path, columns=["id", "seq", "xyz"], read_dictionary=["id", "seq"])
         ids, sequence = (_texts(table[key], allowed(path.stat().st_size)) for key in ("id", "seq"))

@@ -6,8 +6,9 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
+from protok.common.arrays import AGAIN
 from protok.errors import CorruptFile
-from protok.tokens.tokens import AGAIN, LONGEST, WIDEST, Tokens, record
+from protok.tokens.tokens import LONGEST, WIDEST, Tokens, record
 
 CSV = ("name", "chain", "index", "icode", "residue", "token", "codebook", "size", "alphabet", "length")
 #: Characters of a row.

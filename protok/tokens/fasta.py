@@ -9,8 +9,9 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
+from protok.common.arrays import AGAIN
 from protok.errors import CorruptFile, FormatError, TruncatedFile
-from protok.tokens.tokens import AGAIN, LONGEST, Tokens, record
+from protok.tokens.tokens import LONGEST, Tokens, record
 
 #: Characters of a line or record: room for LONGEST residues.
 LINE = 8 * LONGEST

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from protok.common.arrays import read_arrays
+from protok.common.arrays import AGAIN, read_arrays
 from protok.errors import CorruptFile
-from protok.tokens.tokens import AGAIN, Tokens, check_ends, record
+from protok.tokens.tokens import Tokens, check_ends, record
 
 # Arrays with an entry a residue, and with one a chain: the kind of each.
 RESIDUES = {"ids": "i", "index": "i", "sequence": "S", "icode": "U"}

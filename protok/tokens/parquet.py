@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from protok.common.arrays import rows_at_once
+from protok.common.arrays import AGAIN, rows_at_once
 from protok.errors import CorruptFile
-from protok.tokens.tokens import AGAIN, WIDEST_ICODE, Tokens, check_ends, record
+from protok.tokens.tokens import WIDEST_ICODE, Tokens, check_ends, record
 
 
 class ParquetWriter(AbstractContextManager):
@@ -116,8 +116,8 @@ def read_parquet(handle, path: str) -> Iterator[Tokens]:
     check_ends(handle, path, "Parquet", b"PAR1", lambda tail: tail.endswith(b"PAR1"))
     schema = token_schema()
     try:
-        metadata = pq.ParquetFile(handle).metadata
-        rows = rows_at_once(metadata, path)
+        table = pq.ParquetFile(handle)
+        metadata, rows = table.metadata, rows_at_once(table, path)
         # An insertion code that repeats is one in the file, and so in memory until it is measured.
         leaves = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
         codes = [leaf for leaf in leaves if leaf.startswith("icode.")]

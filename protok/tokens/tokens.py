@@ -15,7 +15,6 @@ from protok.structure.backbone import WIDEST, WIDEST_ICODE, Backbone
 #: believed before there is memory for it. The longest protein that is known has 45,212.
 LARGEST, LONGEST = 1 << 24, 1 << 20
 #: What to do about a damaged file.
-AGAIN = "write or copy the file again"
 
 
 @dataclass(frozen=True, eq=False)
