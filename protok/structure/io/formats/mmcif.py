@@ -106,7 +106,8 @@ def _blocks(data: bytes, tags: list[str], first: int, last: int, loss: list[int]
         borders += first
         extra = len(borders) // 2 % len(tags)
         if extra:
-            if not ends_file or stop < last:
+            # What is too much may also close the loop, as STAR allows.
+            if not ends_file or stop < last or data[first:stop].rstrip()[-5:].lower() == b"stop_":
                 raise _Irregular
             loss.append(extra)
             borders = borders[: -2 * extra]
