@@ -14,7 +14,8 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +28,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from protok.common import callbacks
-from protok.common.files import atomic_folder, write_json
+from protok.common.files import atomic_folder, lock, write_json
 from protok.common.settings import RecipeError
 from protok.common.trainer import LOG, on_this_machine
 
@@ -142,7 +143,7 @@ class TrainingRun:
         Raises
         ------
         RecipeError
-            If they are not those that the run began with.
+            If they are not those that the run began with, or another process trains in this folder.
         """
         if self.data_sha256 not in ("", digest):
             remedy = "restore them, or start again with another --out"
@@ -153,12 +154,13 @@ class TrainingRun:
         self.plan = on_this_machine(plan, self.recipe if self.settings else None)
         self.out.mkdir(parents=True, exist_ok=True)
         if self.first:
-            write_json(self.recipe, asdict(self.plan))
-            if self.checkpoint is None:
-                (self.checkpoints / callbacks.BEST).unlink(missing_ok=True)
-            elif self.checkpoint.name == callbacks.PREVIOUS:
-                # The last is damaged: it must not take the place of the one that is gone on from.
-                (self.checkpoints / callbacks.LAST).unlink(missing_ok=True)
+            with self._alone():
+                write_json(self.recipe, asdict(self.plan))
+                if self.checkpoint is None:
+                    (self.checkpoints / callbacks.BEST).unlink(missing_ok=True)
+                elif self.checkpoint.name == callbacks.PREVIOUS:
+                    # The last is damaged: it must not take the place of the one that is gone on from.
+                    (self.checkpoints / callbacks.LAST).unlink(missing_ok=True)
         lightning.seed_everything(self.plan.optim.seed, verbose=False)
         return self.plan
 
@@ -191,6 +193,8 @@ class TrainingRun:
         ------
         KeyboardInterrupt
             Of Ctrl-C, which Lightning would make a silent exit.
+        RecipeError
+            If another process trains in this folder.
         """
         watchers: list[lightning.Callback] = []
         if draw is not None:
@@ -208,13 +212,14 @@ class TrainingRun:
         self.began = time.time()
         before = signal.getsignal(signal.SIGINT)
         try:
-            self.trainer.fit(
-                module,
-                batches,
-                DataLoader([0], batch_size=None),  # pyright: ignore[reportArgumentType]  any sequence is one
-                ckpt_path=self.checkpoint and str(self.checkpoint),
-                weights_only=True,
-            )
+            with self._alone() if self.first else nullcontext():
+                self.trainer.fit(
+                    module,
+                    batches,
+                    DataLoader([0], batch_size=None),  # pyright: ignore[reportArgumentType]  any sequence
+                    ckpt_path=self.checkpoint and str(self.checkpoint),
+                    weights_only=True,
+                )
         except SystemExit as error:
             if not self.trainer.interrupted:
                 raise
@@ -227,6 +232,17 @@ class TrainingRun:
             )
             raise kind("--resume goes on from the last checkpoint") from error
         self.steps = self.trainer.global_step
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other trainings out of the folder."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(lock(self.out / "run.lock", wait=False))
+            except BlockingIOError as error:
+                remedy = "wait for it, or give another --out"
+                raise RecipeError("another process trains here", remedy, file=str(self.out)) from error
+            yield
 
     def _trainer(self, watchers: list[lightning.Callback], **more: Any) -> lightning.Trainer:
         # Workers are the recipe's choice, a stream of batches has no length, and all processes

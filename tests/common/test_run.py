@@ -5,18 +5,22 @@ import json
 import multiprocessing
 import random
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 pytest.importorskip("lightning", reason="training is an extra")
 
 from protok.common import callbacks
 from protok.common.callbacks import LAST, PREVIOUS, read_metrics
-from protok.common.run import TrainingRun
+from protok.common.files import lock
+from protok.common.run import TrainingModule, TrainingRun
 from protok.common.settings import RecipeError
 from protok.image.tokens import ImageTokens, save_codes
+from protok.model.config import ModelConfig
 from protok.training.config import Recipe
 from tests.helpers.tiny_runs import PLACED, TINY, write_structures
 
@@ -146,6 +150,19 @@ def test_other_data_are_refused_when_a_run_goes_on(tmp_path):
     training = TrainingRun(tmp_path, resume=True)
     training.begin(Recipe(), "a")
     assert training.steps == 3
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(tmp_path):
+    training = TrainingRun(tmp_path)
+    training.begin(Recipe(), "a")
+    before = training.recipe.read_bytes()
+    with lock(tmp_path / "run.lock"):
+        with pytest.raises(RecipeError, match="another process trains here"):
+            TrainingRun(tmp_path).begin(replace(Recipe(), model=ModelConfig(name="other")), "b")
+        assert training.recipe.read_bytes() == before
+        with pytest.raises(RecipeError, match="another process trains here"):
+            training.fit(TrainingModule(), DataLoader([0]))
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_model_appears_whole_and_replaces_the_one_before(tmp_path):
