@@ -17,6 +17,8 @@ import pytest
 
 from tests.helpers.io_files import chain, cif_rows, cif_text
 
+pytestmark = pytest.mark.slow
+
 #: Megabytes that any file may cost, and bytes for each byte of a file.
 FLOOR, MULTIPLE = 256, 100
 LONG = "x" * 1_000_000
@@ -56,7 +58,9 @@ for line in sys.stdin:
         outcome = f"refused: {str(error)[:200]}"
     except BaseException as error:
         outcome = f"{type(error).__name__}: {str(error)[:200]}"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # And of the helper that unpacks Foldcomp data, if it was ended.
+    kinds = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    peak = sum(resource.getrusage(kind).ru_maxrss for kind in kinds) * 1024
     print(json.dumps([path, outcome, max(0, peak - before)]), flush=True)
     os._exit(0)
 """
@@ -433,6 +437,12 @@ def packed_thrice():
 @case("pdb", "read")
 def bz2_bomb():
     return bz2.compress(bytes(SIZE))
+
+
+@case("fcz", "read")
+def foldcomp_with_a_long_title():
+    head = b"FCMPY\x00\xd4\x02B\x01\x01\x00\x05A\x06\xb1\xe2\x01\x00\x00SPL\n\x05\x00\xff\x7f\x00"
+    return head + bytes(1500)
 
 
 # Images and matrices

@@ -20,6 +20,9 @@ from protok.errors import CorruptFile, FormatError
 
 #: Seconds that the helper may take for one structure; it needs milliseconds.
 PATIENCE = 60.0
+#: Seconds of the processor after which the system ends the helper, and bytes beyond a multiple of the
+#: data: damaged, they have the library fill the machine, even when nobody waits for the answer any more.
+SECONDS, MEMORY, RATIO = 10, 1 << 27, 100
 _LENGTH = struct.Struct("<bQ")
 _OK, _REFUSED, _MISSING = range(3)
 
@@ -136,12 +139,25 @@ def _numbered(text: str) -> str:
     return "".join(lines)
 
 
+def _bound(size: int) -> None:
+    """Bound what the next structure may take of the machine, where the system can."""
+    if sys.platform != "win32":
+        import resource
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = int(used.ru_utime + used.ru_stime) + SECONDS
+        for which, most in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_DATA, MEMORY + RATIO * size)):
+            resource.setrlimit(which, (most, resource.getrlimit(which)[1]))
+
+
 def serve() -> None:
     """Unpack what comes on the standard input until it ends; what a helper process runs."""
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # the library prints
     while head := sys.stdin.buffer.read(_LENGTH.size):
-        data = sys.stdin.buffer.read(_LENGTH.unpack(head)[1])
+        size = _LENGTH.unpack(head)[1]
+        _bound(size)
+        data = sys.stdin.buffer.read(size)
         try:
             from foldcomp import decompress  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
