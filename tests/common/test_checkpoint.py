@@ -211,6 +211,7 @@ LARGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the peak of memory is measured by resource")
 def test_sizes_that_multiply_beyond_the_weights_take_no_memory(tmp_path):
     pytest.importorskip("transformers")

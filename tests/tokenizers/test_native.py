@@ -210,6 +210,7 @@ def test_the_library_is_kept(compiled, elsewhere):
     assert kept.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage", ["half", *(pytest.param(d, marks=pytest.mark.slow) for d in ("empty", "foreign", "changed"))]
 )
@@ -238,6 +239,7 @@ def test_a_damaged_library_is_made_anew(compiled, elsewhere, examples, damage):
     assert kept.name == native._name(kept.name.split("-")[1], kept.read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="folders of a user are closed to others")
 def test_a_cache_that_others_may_write_is_refused(compiled, elsewhere):
     native.library()
@@ -251,6 +253,7 @@ def test_a_cache_that_others_may_write_is_refused(compiled, elsewhere):
     assert small(False, "native").compute == "native"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="folders of a user are closed to others")
 def test_a_library_that_others_may_change_is_not_loaded(compiled, elsewhere, monkeypatch):
     """One was planted while the folder was open, under a name that fits its bytes."""

@@ -13,6 +13,7 @@ from tools.fuzz import attempt, peak
 from tools.fuzz_cases import Case, build, mutate, reader
 
 
+@pytest.mark.slow
 def test_damaged_files_are_read_or_refused():
     command = [sys.executable, "tools/fuzz.py", "--cases", "400"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
