@@ -211,9 +211,7 @@ def test_the_library_is_kept(compiled, elsewhere):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "damage", ["half", *(pytest.param(d, marks=pytest.mark.slow) for d in ("empty", "foreign", "changed"))]
-)
+@pytest.mark.parametrize("damage", ["half", "changed"])
 def test_a_damaged_library_is_made_anew(compiled, elsewhere, examples, damage):
     """In a process of its own: a library that is cut short ends it when it is called."""
     file = examples / "7w89.A.pdb"
@@ -222,7 +220,7 @@ def test_a_damaged_library_is_made_anew(compiled, elsewhere, examples, damage):
     (kept,) = elsewhere.iterdir()
     good = kept.read_bytes()
     other = good[:-1] + bytes([good[-1] ^ 1])
-    bad = {"empty": b"", "half": good[: len(good) // 2], "foreign": b"MZ" + bytes(5000), "changed": other}
+    bad = {"half": good[: len(good) // 2], "changed": other}
     # Never in place: this process has it in use.
     kept.unlink()
     kept.write_bytes(bad[damage])
