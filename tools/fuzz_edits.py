@@ -6,6 +6,7 @@ import io
 import json
 import random
 import re
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -123,13 +124,13 @@ def _edit_tree(document: Any, rng: random.Random) -> Any:
             elif way < 0.07:
                 del node[key]
             elif way < 0.15 and isinstance(node, dict):
-                node["surplus"] = rng.choice(_VALUES)
+                node["surplus"] = deepcopy(rng.choice(_VALUES))
             elif isinstance(value, bytes) and way < 0.9:
                 node[key] = edit(value, rng)
             elif isinstance(value, str) and way < 0.5:
                 node[key] = edit(value.encode(), rng).decode("utf-8", "replace")
             else:
-                node[key] = rng.choice(_VALUES)
+                node[key] = deepcopy(rng.choice(_VALUES))
     return document
 
 
