@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from protok.common.files import atomic, finite
-from protok.errors import CodebookMismatch, FormatError, Unsupported
+from protok.errors import CodebookMismatch, FormatError, ProtokError, Unsupported
 
 if TYPE_CHECKING:
     import torch
@@ -250,6 +250,8 @@ def load_network(
         odd += [key for key, own in network.state_dict().items() if key in state and _other(state[key], own)]
         if odd:
             raise ValueError(odd[0])
+    except ProtokError:  # of a package that is missing
+        raise
     # Sizes that make no network are found out by whatever meets them first.
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -136,7 +136,8 @@ def check_output(path: str | Path, *, folder: bool = False) -> Path:
         if folder:
             raise ProtokError("is no folder", "name one, or a new one", file=path)
         return path  # a device or a pipe
-    places = [path, *path.absolute().parents] if folder else path.absolute().parents
+    real = Path(os.path.realpath(path))  # of a link, such as /dev/stdout, the file is replaced
+    places = [real, *real.parents] if folder else real.parents
     place = next(place for place in places if place.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         cause = "may not be written to" if place.is_dir() else "is no folder"

@@ -180,8 +180,8 @@ def _npz(path: Path, part: str) -> Pictures:
         held = read_arrays(path, own if own[0] in names else ["x"])
         if own[0] in names:
             raw, ends = held[own[0]].tobytes(), held[own[1]]
-            if np.any(np.diff(ends) < 0):
-                raise ValueError(f"{own[1]} goes back: images would lie over each other")
+            if ends.dtype.kind not in "iu" or ends.ndim != 1 or np.any(ends[1:] < ends[:-1]):
+                raise ValueError(f"{own[1]} is no row of whole numbers that only rise")
             source: list[Any] = [raw[a:b] for a, b in itertools.pairwise(ends)]
         elif held:
             source = list(held["x"])
@@ -193,7 +193,7 @@ def _npz(path: Path, part: str) -> Pictures:
             )
         labels = held.get(own[2], np.full(len(source), -1))
         classes = held.get("wnids", np.array([], str))
-    except DAMAGE as error:
+    except (*DAMAGE, TypeError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"cannot be read ({error})", "write it with numpy.savez", file=str(path)) from error

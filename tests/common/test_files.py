@@ -231,6 +231,9 @@ def test_where_nothing_can_be_written_is_known_before(tmp_path):
             check_output(path, folder=folder)
         assert caught.value.file == str(path)
     assert os.listdir(tmp_path) == ["file"]
+    # As /dev/stdout, whose folder only root may write to, is a link to what it is sent to.
+    (tmp_path / "link").symlink_to(tmp_path / "new" / "b.txt")
+    assert check_output(tmp_path / "link") == tmp_path / "link"
 
 
 @pytest.mark.skipif(os.name == "nt" or not os.getuid(), reason="root may write anywhere")

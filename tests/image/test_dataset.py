@@ -183,6 +183,23 @@ def test_npz_files(tmp_path):
         open_pictures(tmp_path / "bad.npz")
 
 
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"train_off": np.array([0, 4, 0], np.uint64)},
+        {"train_off": np.array([0.0, 4.0])},
+        {"train_off": np.array(["0", "4"])},
+        {"train_off": np.zeros((2, 2), int)},
+        {"x": np.array(3)},
+    ],
+)
+def test_npz_files_whose_parts_mean_nothing_are_refused(tmp_path, arrays):
+    parts = {} if "x" in arrays else {"train_bytes": np.zeros(4, np.uint8)}
+    np.savez(tmp_path / "a.npz", **parts, **arrays)
+    with pytest.raises(FormatError, match="a.npz: cannot be read"):
+        open_pictures(tmp_path / "a.npz")
+
+
 def test_the_projects_images(shared):
     held = open_pictures(shared("images/imagenette_64_jpeg.npz"), "valid")
     assert len(held) == 3925 and len(held.classes) == 10
