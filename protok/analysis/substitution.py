@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from protok.common.arrays import read_arrays
+from protok.common.arrays import read_arrays, write_arrays
 from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, ProtokError, Unsupported
 from protok.tokenizers.protocol import HasCodeVectors, Tokenizer
@@ -76,9 +76,7 @@ class Matrix:
     def save(self, path: str | Path) -> None:
         """Write an `.npz` file of plain arrays."""
         with atomic(path, "wb") as handle:
-            np.savez_compressed(
-                handle, scores=self.scores, gap=self.gap, codebook=self.codebook, origin=self.origin
-            )
+            write_arrays(handle, scores=self.scores, gap=self.gap, codebook=self.codebook, origin=self.origin)
 
     @classmethod
     def load(cls, path: str | Path) -> Matrix:

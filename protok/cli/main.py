@@ -64,11 +64,11 @@ def _terminable() -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
-    arguments = parser().parse_args(argv)
     from protok.common.files import disk_is_full
     from protok.errors import ProtokError
 
     try:
+        arguments = parser().parse_args(argv)
         with _terminable():
             code = arguments.run(arguments)
             sys.stdout.flush()  # here a full disk can be told of

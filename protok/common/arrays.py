@@ -6,12 +6,13 @@ a file unpacks to is bounded by its own size; only the arrays that are asked for
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from protok.errors import CorruptFile
 #: Bytes that any file may unpack to, and bytes that it may unpack to for each of its own. Codes and
 #: coordinates pack 2 to 20 times, deflated zeros 1,000 times.
 FLOOR, RATIO = 1 << 24, 100
+#: The same for the numbers of Parquet files: the frames of a simulation share most of their codes.
+NUMBERS_FLOOR, NUMBERS_RATIO = 1 << 27, 1000
 AGAIN = "write or copy the file again"
 
 
@@ -71,6 +74,16 @@ def read_arrays(file: str | Path | IO[bytes], wanted: Iterable[str]) -> dict[str
         raise ValueError(str(error)) from error
 
 
+def write_arrays(handle: IO[bytes], **arrays: Any) -> None:
+    """Write an .npz file for `read_arrays`: not packed where it would pack better than that allows."""
+    out = io.BytesIO()
+    np.savez_compressed(out, **arrays)
+    if sum(np.asarray(array).nbytes for array in arrays.values()) > allowed(out.tell()):
+        np.savez(handle, **arrays)
+    else:
+        handle.write(out.getbuffer())
+
+
 def _measured(archive: zipfile.ZipFile, name: str, most: int) -> int:
     """Bytes of an array by its header."""
     info = archive.getinfo(name)
@@ -101,7 +114,7 @@ def rows_at_once(table, path: str | Path) -> int:
     CorruptFile
         If its directory is damaged, or it would take more than `allowed` memory.
     """
-    size, held, longest = os.stat(path).st_size, 0, 1
+    size, held, numbers, longest = os.stat(path).st_size, 0, 0, 1
     for number in range(table.metadata.num_row_groups):
         try:  # no row at a time: pyarrow ends the process where a damaged column is asked for directly
             list(table.reader.iter_batches(0, [number]))
@@ -109,10 +122,11 @@ def rows_at_once(table, path: str | Path) -> int:
             raise CorruptFile(f"its directory is damaged ({error})", AGAIN, file=path) from error
         group = table.metadata.row_group(number)
         columns = [group.column(i) for i in range(group.num_columns)]
+        held += sum(column.total_uncompressed_size for column in columns)
         # Numbers that repeat are held once in the file, but each in memory.
-        held += sum(max(column.total_uncompressed_size, 8 * column.num_values) for column in columns)
-        if held > allowed(size):
-            raise CorruptFile(f"{size} bytes unpack to {held}", AGAIN, file=path)
+        numbers += 8 * sum(column.num_values for column in columns)
+        if held > allowed(size) or numbers > max(NUMBERS_FLOOR, NUMBERS_RATIO * size):
+            raise CorruptFile(f"{size} bytes unpack to {max(held, numbers)}", AGAIN, file=path)
         longest = max(longest, *(column.total_uncompressed_size for column in columns))
     # So do texts, each of which may be as long as its column.
     return min(1024, max(1, allowed(size) // longest))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from protok.common.files import atomic, finite
+from protok.common.settings import RecipeError
 from protok.errors import CodebookMismatch, FormatError, ProtokError, Unsupported
 
 if TYPE_CHECKING:
@@ -250,10 +251,10 @@ def load_network(
         odd += [key for key, own in network.state_dict().items() if key in state and _other(state[key], own)]
         if odd:
             raise ValueError(odd[0])
-    except ProtokError:  # of a package that is missing
-        raise
     # Sizes that make no network are found out by whatever meets them first.
     except Exception as error:
+        if isinstance(error, ProtokError) and not isinstance(error, RecipeError):
+            raise  # of a package that is missing
         lines = str(error).strip().splitlines() or [type(error).__name__]
         problem = f"weights do not fit config.json ({lines[-1].strip()})"
         raise FormatError(problem, "save the model again", file=str(folder)) from error

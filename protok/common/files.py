@@ -130,17 +130,17 @@ def check_output(path: str | Path, *, folder: bool = False) -> Path:
         If a folder is there instead of a file or the reverse, or nobody may write there.
     """
     path = Path(path)
-    if path.is_dir() and not folder:
+    if os.path.isdir(path) and not folder:
         raise ProtokError("is a folder", "name a file", file=path)
-    if path.exists() and not path.is_dir() and (folder or not path.is_file()):
+    if os.path.exists(path) and not os.path.isdir(path) and (folder or not os.path.isfile(path)):
         if folder:
             raise ProtokError("is no folder", "name one, or a new one", file=path)
         return path  # a device or a pipe
     real = Path(os.path.realpath(path))  # of a link, such as /dev/stdout, the file is replaced
     places = [real, *real.parents] if folder else real.parents
-    place = next(place for place in places if place.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        cause = "may not be written to" if place.is_dir() else "is no folder"
+    place = next(place for place in places if os.path.exists(place))
+    if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
+        cause = "may not be written to" if os.path.isdir(place) else "is no folder"
         raise ProtokError(f"cannot be written, as {place} {cause}", "write elsewhere", file=path)
     return path
 

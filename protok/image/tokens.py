@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.common.arrays import read_arrays
+from protok.common.arrays import read_arrays, write_arrays
 from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError
 
@@ -119,7 +119,7 @@ def save_codes(tokens: Iterable[ImageTokens], path: str | Path) -> Path:
     }
     # A full disk or Ctrl-C leaves an earlier file as it was.
     with atomic(path, "wb") as handle:
-        np.savez_compressed(handle, **columns)
+        write_arrays(handle, **columns)
     return path
 
 
@@ -142,7 +142,9 @@ def load_codes(path: str | Path) -> list[ImageTokens]:
         raise FormatError("no such file", "check the path", file=str(path)) from error
     except DAMAGE as error:
         raise FormatError(
-            "holds no codes of images", "they are written by protok image encode", file=str(path)
+            f"holds no codes of images that can be read ({error})",
+            "they are written by protok image encode",
+            file=str(path),
         ) from error
     return _split(table, str(path))
 

@@ -166,13 +166,13 @@ def encode_all(
     taken = any(out.iterdir()) if folder else out.exists()
     if overwrite and taken and folder and not output.is_dataset(out):
         raise ProtokError("is a folder of something else", "write elsewhere", file=str(out))
+    table.parent.mkdir(parents=True, exist_ok=True)
     if taken and not overwrite:
         stored = output.same_job(out, made, sources)
         if parts.exists():  # killed after the last step but one
             Journal(parts, job).remove()
         write_errors(stored["errors"], table)
         return _summary(out, job, stored, len(sources), began)
-    table.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(parts, job, fresh=overwrite)
     try:
         done = [source for source in sources if source in journal.done]

@@ -18,8 +18,8 @@ from protok.common.files import atomic_folder, atomic_path
 from protok.errors import ProtokError
 from protok.pipeline.inputs import Source, repeated
 from protok.pipeline.journal import PART_ROWS, Entry, Journal, difference
-from protok.tokens.files import format_of, save, scan
-from protok.tokens.parquet import token_schema
+from protok.tokens.files import format_of, save
+from protok.tokens.parquet import read_parquet, token_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +73,8 @@ def finish(
     elif out.suffix:
         joined = journal.folder / "joined.parquet"
         join(tables, joined, stored)
-        save(scan(joined), out)
+        with joined.open("rb") as handle:
+            save(read_parquet(handle, str(joined), own=True), out)
     else:
         with atomic_folder(out, journal.folder) as dataset:
             for number in itertools.count():

@@ -86,12 +86,12 @@ def library() -> ctypes.CDLL:
                 file=str(folder),
             )
         for path in sorted(folder.glob(f"native-{key}-*.so")):
-            if not (path.is_file() and _mine(path) and path.name == _name(key, path.read_bytes())):
-                path.unlink(missing_ok=True)
-                continue
-            # One that loads on another machine with this home need not load on this one.
+            # One that loads on another machine with this home need not load on this one, and another
+            # process may just be making it anew.
             with contextlib.suppress(OSError):
-                return ctypes.CDLL(str(path))
+                if path.is_file() and _mine(path) and path.name == _name(key, path.read_bytes()):
+                    return ctypes.CDLL(str(path))
+                path.unlink()
         content = _compiled(tool)
         path = folder / _name(key, content)
         with atomic(path, "wb") as handle:

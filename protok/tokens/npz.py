@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from protok.common.arrays import AGAIN, read_arrays
+from protok.common.arrays import AGAIN, read_arrays, write_arrays
 from protok.errors import CorruptFile
 from protok.tokens.tokens import Tokens, check_ends, record
 
@@ -28,7 +28,7 @@ def write_npz(chains: Iterable[Tokens], handle) -> None:
         columns[key] = np.concatenate([np.array([], kind), *(getattr(chain, key) for chain in chains)])
     for key in ("name", "codebook", "alphabet"):
         columns[key] = np.array([getattr(chain, key) for chain in chains], str)
-    np.savez_compressed(handle, **columns)
+    write_arrays(handle, **columns)
 
 
 def read_npz(handle, path: str) -> Iterator[Tokens]:

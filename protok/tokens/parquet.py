@@ -109,7 +109,8 @@ def write_parquet(chains: Iterable[Tokens], handle) -> None:
             out.append(chain)
 
 
-def read_parquet(handle, path: str) -> Iterator[Tokens]:
+def read_parquet(handle, path: str, *, own: bool = False) -> Iterator[Tokens]:
+    """Read the chains of a file; one of our own making may unpack to any size."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -117,7 +118,7 @@ def read_parquet(handle, path: str) -> Iterator[Tokens]:
     schema = token_schema()
     try:
         table = pq.ParquetFile(handle)
-        metadata, rows = table.metadata, rows_at_once(table, path)
+        metadata, rows = table.metadata, 1024 if own else rows_at_once(table, path)
         # An insertion code that repeats is one in the file, and so in memory until it is measured.
         leaves = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
         codes = [leaf for leaf in leaves if leaf.startswith("icode.")]

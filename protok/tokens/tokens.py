@@ -14,7 +14,6 @@ from protok.structure.backbone import WIDEST, WIDEST_ICODE, Backbone
 #: Most codes of a codebook, and most residues of a chain, that a file may claim: what it says is
 #: believed before there is memory for it. The longest protein that is known has 45,212.
 LARGEST, LONGEST = 1 << 24, 1 << 20
-#: What to do about a damaged file.
 
 
 @dataclass(frozen=True, eq=False)

@@ -459,3 +459,11 @@ def test_a_full_disk_leaves_whole_lines_and_no_lock(pdbs, tmp_path, monkeypatch)
     again = journal.Journal(tmp_path / "parts", {})
     assert [source.name for source in again.done] == ["s0", "s1"]
     again.remove()
+
+
+def test_a_finished_job_writes_its_errors_where_they_are_asked_for(pdbs, tmp_path):
+    (tmp_path / "bad.pdb").write_text("nothing")
+    encode_all([pdbs, tmp_path / "bad.pdb"], Tiny(), out=tmp_path / "t.parquet")
+    errors = tmp_path / "new" / "errors.tsv"
+    encode_all([pdbs, tmp_path / "bad.pdb"], Tiny(), out=tmp_path / "t.parquet", errors=errors)
+    assert "bad.pdb" in errors.read_text()

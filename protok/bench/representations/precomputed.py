@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.common.arrays import read_arrays
+from protok.common.arrays import read_arrays, write_arrays
 from protok.common.files import atomic
 from protok.errors import FormatError, Unsupported
 from protok.structure.backbone import Backbone
@@ -152,8 +152,6 @@ def save_precomputed(
     flat = np.concatenate(rows)
     with atomic(path, "wb") as handle:
         if codes is None:
-            np.savez_compressed(handle, names=table, lengths=lengths, embeddings=flat.astype(np.float32))
+            write_arrays(handle, names=table, lengths=lengths, embeddings=flat.astype(np.float32))
         else:
-            np.savez_compressed(
-                handle, names=table, lengths=lengths, ids=flat.astype(np.int32), vectors=codes
-            )
+            write_arrays(handle, names=table, lengths=lengths, ids=flat.astype(np.int32), vectors=codes)

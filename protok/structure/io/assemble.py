@@ -170,7 +170,7 @@ def _split(table: Table, keep: np.ndarray, notes: list[str]) -> tuple[np.ndarray
 
     An id stands for several chains where a TER record or another segment id comes between two
     residues that no peptide bond joins, where it comes back after another chain with numbers that
-    it had before, or where its numbers begin anew with whole residues at places that it had before.
+    it had before, or where its numbers begin anew and whole residues bear numbers that others bear too.
     They are named by segment, by a free letter where the id is blank, or A, A-2, A-3.
     """
     chain, piece = table.chain, np.zeros(len(keep), int)

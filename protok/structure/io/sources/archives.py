@@ -262,7 +262,7 @@ def _read_slowly(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) ->
         data = file.read()
     if info.compress_type == zipfile.ZIP_LZMA:  # as a file of its own, of unknown size
         data = data[4:9] + b"\xff" * 8 + data[9:]
-        unpacked = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=content.STEP).decompress(data, limit)
+        unpacked = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=2 * content.STEP).decompress(data, limit)
     else:
         unpacked = bz2.BZ2Decompressor().decompress(data, limit)
     if len(unpacked) != info.file_size or zlib.crc32(unpacked) != info.CRC:
