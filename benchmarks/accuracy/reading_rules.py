@@ -16,38 +16,12 @@ from biotite.structure.io.pdbx import BinaryCIFCategory
 
 from benchmarks.accuracy.peers import Site
 from protok.structure.backbone import SURE_BOND
+from protok.structure.io.formats.residues import FORCE_FIELD, WATER
 
 #: Same number, given that files have three decimals and arrays 32 bits.
 CLOSE = 2e-3
 _STANDARD = {gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) for letter in "ACDEFGHIKLMNPQRSTVWY"}
 _CAPS = {"ACE", "FOR", "ETA", "NH2", "NME", "NMA", "NHE", "MOH", "TFA", "BOC"}
-_WATER = {
-    "TIP",
-    "TIP3",
-    "TIP4",
-    "TIP5",
-    "TP3",
-    "T3P",
-    "T4P",
-    "SPC",
-    "SPCE",
-    "SOL",
-    "WAT",
-    "DOD",
-    "H2O",
-    "HOH",
-}
-_STATES = {
-    "C": "CYX CYM CYS2 CYSH",
-    "D": "ASH ASPP ASPH",
-    "E": "GLH GLUP GLUH",
-    "H": "HID HIE HIP HSD HSE HSP HISA HISB HISD HISE HISH HIS1 HIS2",
-    "K": "LYN LYP LSN LYSH",
-    "R": "ARN ARGN",
-    "Y": "TYM",
-}
-_STATE = {name: letter for letter, names in _STATES.items() for name in names.split()}
-
 REFUSALS = {
     r"ends early|end early|is cut$|is not closed|ends before its|without TER": "cut short",
     r"columns of line \d+ have slipped|has tabs": "columns of fixed width have slipped",
@@ -87,8 +61,8 @@ def letter_of(name: str) -> tuple[str, str]:
     """Letter of an amino acid's name, empty for none, and the rule that gives it, empty for gemmi's table."""
     name = name.upper()
     info = gemmi.find_tabulated_residue(name)
-    if name in _STATE:
-        return _STATE[name], "letter: protonation state of a force field"
+    if name in FORCE_FIELD:
+        return FORCE_FIELD[name], "letter: protonation state of a force field"
     if info.is_amino_acid() and info.one_letter_code.strip():
         return info.one_letter_code.upper(), ""
     kind, letter, parent = component(name)
@@ -99,7 +73,7 @@ def letter_of(name: str) -> tuple[str, str]:
         if len(parents) == 1 and parents[0]:
             return parents[0], "letter: parent by the Chemical Component Dictionary"
         return "X", "letter: several residues fused, or without a parent"
-    if len(name) == 4 and name[0] in "NCD" and (name[1:] in _STANDARD or name[1:] in _STATE):
+    if len(name) == 4 and name[0] in "NCD" and (name[1:] in _STANDARD or name[1:] in FORCE_FIELD):
         return letter_of(name[1:])[0], "name: terminal residue of a force field"
     if len(name) == 4 and name[3].isdigit() and letter_of(name[:3])[0]:
         return letter_of(name[:3])[0], "name: state of a modified residue"
@@ -126,7 +100,7 @@ def explain_left_out(site: Site, rivals: list[Site], bonded: bool) -> str | None
     """Rule that leaves a residue of the file out; `rivals` are kept in its place."""
     name = site.name.upper()
     info = gemmi.find_tabulated_residue(name)
-    if info.is_water() or name in _WATER:
+    if info.is_water() or name in WATER:
         return "left out: water"
     if info.is_nucleic_acid() or re.fullmatch(r"[RD]?[ACGUTIN][35]?|ADE|CYT|GUA|THY|UR[AI]", name):
         return "left out: nucleotide"

@@ -213,6 +213,8 @@ class TrainingRun:
         before = signal.getsignal(signal.SIGINT)
         try:
             with self._alone() if self.first else nullcontext():
+                if self.first:  # another run may have begun here since this one has
+                    write_json(self.recipe, asdict(self.plan))
                 self.trainer.fit(
                     module,
                     batches,

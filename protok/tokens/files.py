@@ -8,13 +8,15 @@ file is refused with an error that names file and chain.
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import IO, Any
 
-from protok.common.arrays import allowed
+from protok.common.arrays import RATIO, allowed
 from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, TruncatedFile
 from protok.structure.io.sources.content import bomb
@@ -51,9 +53,7 @@ def save(tokens: Tokens | Iterable[Tokens], path: str | Path) -> None:
         tokens = [tokens]
     chains = (chain for structure in tokens for chain in structure.by_chain())
     with atomic(path, "wb") as handle:
-        # Without name and time equal content gives equal files.
-        packer = gzip.GzipFile("", "wb", fileobj=handle, mtime=0) if packed else nullcontext(handle)
-        with packer as inner:
+        with _Packed(handle) if packed else nullcontext(handle) as inner:
             write(chains, inner)
 
 
@@ -95,6 +95,41 @@ def scan(path: str | Path) -> Iterator[Tokens]:
             raise CorruptFile(f"the compressed data is damaged ({error})", again, file=str(path)) from error
         except UnicodeDecodeError as error:
             raise CorruptFile("the text is not UTF-8", again, file=str(path)) from error
+
+
+class _Packed(io.BufferedIOBase):
+    """gzip, a member for each MiB, none of which packs so well that reading would refuse it as a bomb.
+
+    Without name and time equal content gives equal files.
+    """
+
+    def __init__(self, handle: IO[bytes]):
+        self._handle, self._held = handle, bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._held += data
+        if len(self._held) >= 1 << 20:
+            self._member()
+        return len(data)
+
+    def _member(self) -> None:
+        packed = b""
+        # Letters alone pack 8 times at most.
+        for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY):
+            packer = zlib.compressobj(9, wbits=31, strategy=strategy)
+            packed = packer.compress(self._held) + packer.flush()
+            if len(self._held) <= RATIO // 2 * len(packed):
+                break
+        self._handle.write(packed)
+        self._held.clear()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._member()
+        super().close()
 
 
 class _Unpacked(gzip.GzipFile):

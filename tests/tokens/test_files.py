@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from protok.common.arrays import FLOOR, RATIO, allowed
 from protok.errors import CorruptFile, FormatError, ProtokError, TruncatedFile
 from protok.tokens.fasta import fasta
-from protok.tokens.files import load, save, scan
+from protok.tokens.files import _Packed, _Unpacked, load, save, scan
 from tests.helpers.token_files import FORMATS, make
 
 
@@ -233,6 +234,20 @@ def test_npz_never_loads_a_pickle(tmp_path):
     path.write_bytes(raw.getvalue())
     with pytest.raises(CorruptFile):
         load(path)
+
+
+def test_text_that_packs_too_well_is_packed_less(tmp_path):
+    """So that no file that protok writes is taken for a bomb."""
+    text = b"1,2,3,4\n" * 3_000_000
+    path = tmp_path / "t.gz"
+    with path.open("wb") as handle, _Packed(handle) as packer:
+        for at in range(0, len(text), 10_007):
+            packer.write(text[at : at + 10_007])
+    assert len(text) > FLOOR and RATIO * len(gzip.compress(text)) < len(text)
+    assert len(text) < allowed(path.stat().st_size) and path.stat().st_size < len(text) / 3
+    with _Unpacked(path) as handle:
+        assert b"".join(iter(lambda: handle.read1(1 << 16), b"")) == text
+    assert gzip.decompress(path.read_bytes()) == text
 
 
 def test_gzip_damage_is_told_from_an_early_end(tmp_path):

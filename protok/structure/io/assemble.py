@@ -12,7 +12,7 @@ from protok.errors import ChainNotFound, CorruptFile, NoProtein
 from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths, placeholders
 from protok.structure.io.formats.numbers import floats
 from protok.structure.io.formats.residues import CAPS, NUCLEOTIDES, THREE, WATER, letter_of
-from protok.structure.io.formats.table import UNREADABLE, Table
+from protok.structure.io.formats.table import UNREADABLE, Table, check_width
 
 
 def assemble(table: Table, chains: str | None, name: str) -> Backbone:
@@ -211,7 +211,9 @@ def _split(table: Table, keep: np.ndarray, notes: list[str]) -> tuple[np.ndarray
             names[part] = name
         listed = ", ".join(map(_word, ids[:20]))
         notes.append(f"chain {_word(value)!r} is {len(parts)} chains by TER, segment or numbers: {listed}")
-    return names.astype("S"), piece
+    ids = names.astype("S")
+    check_width(ids.dtype.itemsize, "chain id")
+    return ids, piece
 
 
 def _note_names(notes: list[str], what: str, names: list[bytes], which: np.ndarray) -> None:
