@@ -13,11 +13,11 @@ import numpy as np
 
 _NUMBER = re.compile(rb"(?<![\w.])-?\d+(?:\.\d+)?")
 _WORD = re.compile(rb"[^\s,\"]+")
-_EXTREMES = (
+EXTREMES = (
     b"0 -1 1 2 3 99999 2147483647 -2147483648 2147483648 9223372036854775807 9223372036854775808 1e308 1e999 "
     b"-1e999 nan inf 9999.999 1e-320 0x10 1_0 68.844(5) 17A A000 **** ? . -- 1.2.3"
 ).split()
-_PIECES = [
+PIECES = [
     *(b"", b"\n", b"\r", b" ", b"\t", b"\0", b"\xff\xfe", b"'", b'"', b"\n;", b"#", b",", b"=", b">", b"%00"),
     *(
         b"\nloop_\n",
@@ -27,6 +27,9 @@ _PIECES = [
         b"\nEND\n",
         b"\nTER\n",
         b"\nATOM",
+        b"\nHETATM",
+        b"*" * 8,
+        b"99999999999",
         b"{}",
     ),
     *(b"NaN", b"null", b"[]", b"PK", b"-", b"%2F", b"../", b"true"),
@@ -58,16 +61,16 @@ def edit(data: bytes, rng: random.Random) -> bytes:
         at = rng.randrange(len(data) + 1)
         way = rng.randrange(8)
         if way == 0:
-            data = data[:at] + rng.choice(_PIECES) + data[at + rng.choice((0, 0, 1, 2, 7, 80, 500)) :]
+            data = data[:at] + rng.choice(PIECES) + data[at + rng.choice((0, 0, 1, 2, 7, 80, 500)) :]
         elif way == 1:
             data = data[:at] + rng.randbytes(rng.randint(1, 4)) + data[at + rng.randint(0, 4) :]
         elif way == 2 and data:
             data = data[: at - 1] + bytes([data[at - 1] ^ 1 << rng.randrange(8)]) + data[at or len(data) :]
         elif way == 3:
-            data = _replace(data, _NUMBER, rng, rng.choice(_EXTREMES))
+            data = _replace(data, _NUMBER, rng, rng.choice(EXTREMES))
         elif way == 4:
             data = _replace(
-                data, _WORD, rng, rng.choice((b"", b"x", b"A,B", b"\xc3\xa9", rng.choice(_EXTREMES)))
+                data, _WORD, rng, rng.choice((b"", b"x", b"A,B", b"\xc3\xa9", rng.choice(EXTREMES)))
             )
         elif way == 5:
             data = _lines(data, rng)

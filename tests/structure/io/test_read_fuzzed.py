@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from protok.errors import ProtokError
 from protok.structure.io.read import read
 from tests.helpers.io_files import chain, cif_rows, cif_text, residue
+from tools.fuzz_edits import EXTREMES, PIECES
 
 LETTERS = set("ACDEFGHIKLMNPQRSTVWYXUOBZ")
 LINES = [
@@ -22,34 +23,6 @@ LINES = [
     *chain("TRP TYR", chain="B"),
     "ENDMDL",
     "END",
-]
-PIECES = [
-    b"",
-    b"\n",
-    b"\r",
-    b" ",
-    b"\t",
-    b"\0",
-    b"\xff\xfe",
-    b"nan",
-    b"-1e999",
-    b"99999999999",
-    b"*" * 8,
-    b"'",
-    b'"',
-    b"\n;",
-    b"#",
-    b"\nloop_\n",
-    b"\ndata_y\n",
-    b"_atom_site.id\n",
-    b"\nMODEL 2\n",
-    b"\nEND\n",
-    b"\nTER\n",
-    b"?",
-    b".",
-    b"0",
-    b"\nATOM",
-    b"\nHETATM",
 ]
 
 
@@ -71,7 +44,7 @@ def test_mutations(request, tmp_path, kind):
     edit = st.tuples(
         st.integers(0, len(data)),
         st.sampled_from([0, 0, 1, 1, 2, 7, 80, 500]),
-        st.one_of(st.sampled_from(PIECES), st.binary(min_size=1, max_size=4)),
+        st.one_of(st.sampled_from([*PIECES, *EXTREMES]), st.binary(min_size=1, max_size=4)),
     )
 
     @settings(
