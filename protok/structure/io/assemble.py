@@ -104,7 +104,8 @@ def _code(written: bytes, hetero: bool) -> int:
 
 
 def _codes(names: list[bytes], hetero: bool) -> np.ndarray:
-    return np.frombuffer(bytes(_code(name, hetero) for name in names), np.uint8)
+    codes = {name: _code(name, hetero) for name in set(names)}
+    return np.frombuffer(bytes(map(codes.__getitem__, names)), np.uint8)
 
 
 def _name(written: bytes) -> str:
@@ -126,7 +127,9 @@ def _protein(table: Table, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     alpha = present[:, 1]
     unsaid = table.polymer < 0
     # UNK is also what drawing programs call any molecule, and lipids may have names of modified residues.
-    known = (code > _UNKNOWN) & (alpha | ~unsaid | np.isin(table.name, _STANDARD_NAMES))
+    known = code > _UNKNOWN
+    unsure = np.flatnonzero(known & ~alpha & unsaid)
+    known[unsure] = [names[i] in _STANDARD for i in unsure.tolist()]
     known |= (code == _UNKNOWN) & alpha
     nucleic, water = code == _NUCLEOTIDE, code == _WATER
     # Ions and ligands have atoms called CA too, and a writer may number them like residues.
@@ -162,7 +165,14 @@ def _stands_twice(table: Table, rows: np.ndarray) -> np.ndarray:
 
 
 _STANDARD = {name.encode() for name in THREE if name != "UNK"}
-_STANDARD_NAMES = np.array(sorted(_STANDARD))
+
+
+def _in_order(table: Table, rows: np.ndarray) -> bool:
+    """Whether these residues are of one chain, none of its borders among them, and their numbers rise."""
+    if (np.diff(table.number[rows]) < 0).any():
+        return False
+    columns = (column[rows] for column in (table.chain, table.part, table.segment))
+    return all((column[1:] == column[:-1]).all() for column in columns)
 
 
 def _split(table: Table, keep: np.ndarray, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -175,6 +185,8 @@ def _split(table: Table, keep: np.ndarray, notes: list[str]) -> tuple[np.ndarray
     """
     chain, piece = table.chain, np.zeros(len(keep), int)
     rows = np.flatnonzero(keep)
+    if _in_order(table, rows):
+        return chain, piece
     order = np.argsort(chain[rows], kind="stable")
     before, after = rows[order[:-1]], rows[order[1:]]
     cut = (table.part[before] != table.part[after]) | (table.segment[before] != table.segment[after])

@@ -44,10 +44,11 @@ def read_pdb(data: bytes, model: int, keep_truncated: bool) -> Table:
     """Read one model of a PDB file into a table of residues and backbone atoms."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if data.count(b"\n") > 2**20 + len(data) // 16:  # each costs a number of 8 bytes and more
-        raise CorruptFile("consists of empty lines", "fetch it again")
     text = data + b"\n" + b" " * _SEGMENT.stop  # so that a window may begin at any line
-    breaks = np.flatnonzero(np.frombuffer(text, np.uint8, len(data) + 1) == 10)
+    ends = np.frombuffer(text, np.uint8, len(data) + 1) == 10
+    if np.count_nonzero(ends) > 2**20 + len(data) // 16:  # each costs a number of 8 bytes and more
+        raise CorruptFile("consists of empty lines", "fetch it again")
+    breaks = np.flatnonzero(ends)
     starts = np.concatenate(([0], breaks[:-1] + 1))
     record = _windows(text, 4)[starts].view(np.uint32)
     hetero = record == _HETATM
@@ -131,9 +132,10 @@ def _lines(data: bytes, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarra
     """
     lines = _windows(data, _WIDTH)[starts].view(np.uint8).reshape(len(starts), _WIDTH)
     shift = np.zeros(len(starts), int)
-    for more in (1, 2):
-        row = np.flatnonzero((lines[:, 34 + more] == 46) & (lines[:, 34] != 46) & (lines[:, 11] - 48 < 10))
-        row = row[(lines[row, 6 : 11 + more] - 48 < 10).all(axis=1)]
+    moved = np.flatnonzero(lines[:, 34] != 46)  # no decimal point where that of x should be
+    for more in (1, 2) if len(moved) else ():
+        moved = moved[lines[moved, 34] != 46]
+        row = moved[(lines[moved, 34 + more] == 46) & (lines[moved, 6 : 11 + more] - 48 < 10).all(axis=1)]
         if len(row):
             shift[row] = more
             lines[row] = _windows(data, _WIDTH)[starts[row] + more].view(np.uint8).reshape(len(row), _WIDTH)
@@ -152,6 +154,8 @@ def _segments(text: bytes, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     width = _SEGMENT.stop - _SEGMENT.start
     columns = _windows(text, width)[starts + _SEGMENT.start].view(np.uint8).reshape(-1, width).copy()
     columns[ends - starts < _SEGMENT.stop] = 32
+    if (columns == 32).all():
+        return np.zeros(len(starts), "S4")
     return np.char.strip(_text(columns))
 
 
