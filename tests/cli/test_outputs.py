@@ -109,7 +109,10 @@ def test_a_full_disk_leaves_files_as_they_were(words, name, inputs, tmp_path, ca
     assert out.read_bytes() not in (b"", b"earlier") and not list(tmp_path.rglob("*.part"))
 
 
-@pytest.mark.parametrize(("words", "name"), FOLDERS.items())
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [pytest.param(*item, marks=pytest.mark.slow if "jobs" in item[0] else ()) for item in FOLDERS.items()],
+)
 def test_a_full_disk_leaves_no_half_files_in_folders(words, name, inputs, tmp_path, capsys):
     out = tmp_path / name
     with full_disk():

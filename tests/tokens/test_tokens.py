@@ -313,6 +313,7 @@ def test_save_leaves_the_old_file_when_the_tokens_fail(tmp_path):
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".parquet", ".npz"])
 def test_many_chains_that_are_all_alike_come_back(tmp_path, suffix):
     """As the frames of a simulation: they pack better than most bombs."""
