@@ -18,7 +18,7 @@ from jaxtyping import install_import_hook
 import protok
 
 # Shapes and dtypes in the signatures of tensor code are checked in tests, and only there.
-SHAPED = ("structure.geometry", "quantize", "image.network", "model")
+SHAPED = ("structure.geometry", "structure.poses", "quantize", "image.network", "model")
 install_import_hook([f"protok.{name}" for name in SHAPED], "beartype.beartype")
 
 from protok import testing  # after the hook, which must see every import

@@ -1,0 +1,76 @@
+"""Form of a model of shapes and keyframes: plain dataclasses, so that a recipe is read without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from protok.common.settings import RecipeError, at_least_one, heads_divide
+from protok.quantize.config import QuantizerConfig
+
+#: Positions that a window may reach, which no weight is for: memory grows with them.
+WIDEST_WINDOW = 256
+
+
+@dataclass(frozen=True)
+class ShapeEncoderConfig:
+    """The encoder (see `protok.model.shapes.ShapeEncoder`), which sees ``window`` positions either side."""
+
+    hidden: int = 128
+    layers: int = 2
+    window: int = 6
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "hidden", "layers", "window")
+        _bounded(self)
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """A `protok.model.local_transformer.LocalTransformer`."""
+
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+    window: int = 16
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "width", "layers", "heads", "window")
+        heads_divide(self.width, self.heads)
+        _bounded(self)
+
+
+@dataclass(frozen=True)
+class KeyframeConfig:
+    """Codebooks of keyframes, ``size`` motions for each of ``spacings``, and their curriculum.
+
+    ``continuous_share`` and ``ramp`` are those of `protok.quantize.curriculum.Schedule`.
+    """
+
+    size: int = 4096
+    spacings: tuple[int, ...] = (2, 4, 8, 16)
+    continuous_share: float = 0.3
+    ramp: float = 0.2
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "size")
+        if not self.spacings or min(self.spacings) < 1 or len(set(self.spacings)) != len(self.spacings):
+            raise RecipeError(f"spacings {list(self.spacings)}", "give different positive numbers")
+
+
+@dataclass(frozen=True)
+class ShapesConfig:
+    """Everything that a checkpoint needs to rebuild its `protok.model.shape_network.ShapeNetwork`."""
+
+    name: str = "protok-1"
+    encoder: ShapeEncoderConfig = field(default_factory=ShapeEncoderConfig)
+    quantizer: QuantizerConfig = field(
+        default_factory=lambda: QuantizerConfig(size=64, dim=5, continuous_share=0.1, ramp=0.3)
+    )
+    steps: TransformerConfig = field(default_factory=TransformerConfig)
+    refiner: TransformerConfig = field(default_factory=TransformerConfig)
+    keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+
+
+def _bounded(section: ShapeEncoderConfig | TransformerConfig) -> None:
+    if section.window > WIDEST_WINDOW:
+        raise RecipeError(f"window {section.window} is too large", f"give at most {WIDEST_WINDOW}")

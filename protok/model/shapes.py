@@ -1,0 +1,122 @@
+"""Shape encoder: what a letter knows of a residue, which is its own stretch of chain and nothing else.
+
+A residue sees the poses of the residues up to `window` positions before and after it, in its own
+frame, as far as the chain is unbroken. So a latent, and the letter made of it, cannot change by
+anything farther along the chain: not when the chain is cut there, nor moved, nor joined to another.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from protok.model.runs import Runs
+from protok.structure.geometry import dihedral
+from protok.structure.poses import Poses
+
+#: Numbers that say where a neighbour lies: position, two axes, presence.
+NUMBERS = 3 + 6 + 1
+#: Å per unit of position, at a distance of one position along the chain and farther.
+SCALE = (3.8, 12.0)
+
+
+def window_features(poses: Poses, runs: Runs, window: int) -> Float[Tensor, "n f"]:
+    """Poses of the residues around each, up to `window` positions away, in its own frame.
+
+    Zero where the run has ended before. Float32; not differentiable.
+    """
+    n = len(runs.run)
+    out = poses.shift.new_zeros(n, 2 * window, NUMBERS)
+    for k in range(1, window + 1):
+        if k >= n:
+            break
+        same = (runs.run[k:] == runs.run[:-k]) & (runs.run[:-k] >= 0)
+        left, right = poses[:-k], poses[k:]
+        scale = min(k * SCALE[0], SCALE[1])
+        seen = left.to_reach(right)
+        for where, motion, column in (
+            (slice(0, n - k), seen, k - 1),
+            (slice(k, n), seen.back(), window + k - 1),
+        ):
+            block = [
+                motion.shift / scale,
+                motion.turn[..., :2].flatten(-2),
+                torch.ones_like(motion.shift[:, :1]),
+            ]
+            out[where, column] = torch.cat(block, -1) * same[:, None]
+    return out.flatten(1)
+
+
+#: Separations along the chain of which the trace says the distance.
+APART = (2, 3, 4, 5, 6)
+
+
+def trace_numbers(window: int) -> int:
+    """Numbers of `trace_features`."""
+    return sum(2 * window + 1 - s for s in APART) + 2 * (2 * window - 2)
+
+
+def trace_features(ca: Float[Tensor, "n 3"], runs: Runs, window: int) -> Float[Tensor, "n f"]:
+    """Distances and dihedrals of the CA trace in the window of each residue.
+
+    They hang on no residue's own frame, which small errors of N and C turn by degrees. Zero where the run
+    has ended.
+    """
+    n, columns = len(ca), []
+    if not n:
+        return ca.new_zeros(0, trace_numbers(window))
+    own = runs.run
+    padded = F.pad(own, (window, window), value=-2).unfold(0, 2 * window + 1, 1)
+    inside = (padded == own[:, None]) & (own >= 0)[:, None]
+    angle = dihedral(ca[:-3], ca[1:-2], ca[2:-1], ca[3:])
+    tracks = [(s, ((ca[s:] - ca[:-s]).norm(dim=-1) - 2.6 * s**0.8) / 2) for s in APART]
+    tracks = [*tracks, (3, angle.sin()), (3, angle.cos())]
+    for s, track in tracks:
+        track = F.pad(track, (window, window + n - len(track))).unfold(0, 2 * window + 1 - s, 1)
+        columns.append(track[:n] * (inside[:, : track.shape[1]] & inside[:, s : s + track.shape[1]]))
+    return torch.cat(columns, 1)
+
+
+class ShapeEncoder(nn.Module):
+    """Latents of residues from their windows; see the module docstring.
+
+    Parameters
+    ----------
+    dim
+        Dimension of the latents, which have zero mean and unit variance a residue, so that
+        their scale cannot be used to soften a codebook.
+    hidden, layers
+        Width, and number of residual layers.
+    window
+        Positions before and after a residue that it sees.
+    """
+
+    def __init__(self, dim: int = 5, hidden: int = 128, layers: int = 2, window: int = 6):
+        super().__init__()
+        self.window = window
+        self.inputs = nn.Linear(2 * window * NUMBERS + trace_numbers(window), hidden)
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(hidden), nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden)
+            )
+            for _ in range(layers)
+        )
+        self.outputs = nn.Sequential(
+            nn.LayerNorm(hidden), nn.Linear(hidden, dim), nn.LayerNorm(dim, elementwise_affine=False)
+        )
+
+    def forward(self, poses: Poses, runs: Runs) -> Float[Tensor, "n d"]:
+        """Latents of all residues; those of incomplete residues mean nothing."""
+        return self.outputs(self.states(poses, runs))
+
+    def states(self, poses: Poses, runs: Runs) -> Float[Tensor, "n h"]:
+        """What residues know before it is projected to latents."""
+        with torch.no_grad():
+            placed = window_features(poses, runs, self.window)
+            features = torch.cat([placed, trace_features(poses.shift, runs, self.window)], 1)
+        h = F.gelu(self.inputs(features))
+        for layer in self.layers:
+            h = h + layer(h)
+        return h
