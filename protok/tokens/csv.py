@@ -4,27 +4,56 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Iterator
+from functools import partial
+
+import numpy as np
 
 from protok.common.arrays import AGAIN
-from protok.errors import CorruptFile
+from protok.errors import CorruptFile, FormatError
+from protok.tokens.keyframes import LINK, Keyframes
 from protok.tokens.tokens import LONGEST, WIDEST, Tokens, record
 
 CSV = ("name", "chain", "index", "icode", "residue", "token", "codebook", "size", "alphabet", "length")
+#: Of tokens with keyframes: the code where there is one (-1 at the first of a run), where a run
+#: begins its link (- for none), and what all residues of a chain share.
+FRAMES = ("keyframe", "run", "spacing", "motions", "hangs_on")
 #: Characters of a row.
 ROW = 1 << 20
 
 
 def write_csv(chains: Iterable[Tokens], handle) -> None:
+    chains = iter(chains)
+    first = next(chains, None)
+    framed = first is not None and first.keyframes is not None
     with io.TextIOWrapper(handle, encoding="utf-8", newline="") as text:
         out = csv.writer(text, lineterminator="\n")
-        out.writerow(CSV)
-        for chain in chains:
+        out.writerow(CSV + FRAMES * framed)
+        for chain in chains if first is None else itertools.chain([first], chains):
+            if chain.keyframes is not None and not framed:
+                raise FormatError("keyframes after a chain that has none", "write .parquet or .npz")
             end = [chain.codebook, chain.size, chain.alphabet, len(chain)]
-            residues = zip(
-                chain.index.tolist(), chain.icode.tolist(), chain.sequence, chain.ids.tolist(), strict=True
-            )
-            out.writerows([chain.name, chain.chain[0], *residue, *end] for residue in residues)
+            columns = [chain.index.tolist(), chain.icode.tolist(), chain.sequence, chain.ids.tolist()]
+            rows = ([chain.name, chain.chain[0], *residue, *end] for residue in zip(*columns, strict=True))
+            if framed:
+                rows = ([*row, *cells] for row, cells in zip(rows, _cells(chain), strict=True))
+            out.writerows(rows)
+
+
+def _cells(chain: Tokens) -> Iterator[list]:
+    """The cells of `FRAMES` of each residue."""
+    frames = chain.keyframes
+    if frames is None:
+        yield from (["", "", 0, 0, ""] for _ in range(len(chain)))
+        return
+    codes = dict(zip(frames.place.tolist(), frames.code.tolist(), strict=True))
+    links = {
+        start: ".".join(map(str, link)) if link[0] >= 0 else "-"
+        for start, link in zip(frames.start.tolist(), frames.link.tolist(), strict=True)
+    }
+    for i in range(len(chain)):
+        yield [codes.get(i, ""), links.get(i, ""), frames.spacing, frames.size, frames.hangs_on]
 
 
 def read_csv(handle, path: str) -> Iterator[Tokens]:
@@ -54,10 +83,11 @@ class _Lines:
 
 def _csv_chains(rows, lines: _Lines, path: str) -> Iterator[Tokens]:
     header = next(rows, [])
-    missing = [column for column in CSV if column not in header]
+    known = CSV if {*FRAMES}.isdisjoint(header) else CSV + FRAMES
+    missing = [column for column in known if column not in header]
     if missing:
         raise CorruptFile(f"has no column {missing[0]!r}", "write it with protok", file=path)
-    place = [header.index(column) for column in CSV]
+    place = [header.index(column) for column in known]
     common: tuple = ()
     held: list[tuple] = []
     for row in rows:
@@ -70,7 +100,7 @@ def _csv_chains(rows, lines: _Lines, path: str) -> Iterator[Tokens]:
             )
         fields = tuple(row[i] for i in place)
         # What all residues of a chain share is kept once.
-        shared, own = fields[:2] + fields[6:], fields[2:6]
+        shared, own = fields[:2] + fields[6:10] + fields[12:], fields[2:6] + fields[10:12]
         if len(held) == LONGEST or max(map(len, own)) > WIDEST:
             raise CorruptFile(
                 f"line {rows.line_num}: a field of more than {WIDEST} characters, "
@@ -82,21 +112,36 @@ def _csv_chains(rows, lines: _Lines, path: str) -> Iterator[Tokens]:
         if shared != common:
             break
         held.append(own)
-        if str(len(held)) == common[-1]:
+        if str(len(held)) == common[5]:
             yield _csv_chain(common, held, path)
             held = []
     if held:
         raise CorruptFile(
-            f"has {len(held)} of {common[-1]} residues", AGAIN, file=path, chain="_".join(common[:2])
+            f"has {len(held)} of {common[5]} residues", AGAIN, file=path, chain="_".join(common[:2])
         )
 
 
 def _csv_chain(common: tuple, rows: list[tuple], path: str) -> Tokens:
-    name, chain, codebook, size, alphabet, _ = common
-    index, icode, residues, ids = zip(*rows, strict=True)
+    name, chain, codebook, size, alphabet, _, *ends = common
+    index, icode, residues, ids, *cells = zip(*rows, strict=True)
     try:
         numbers = {"ids": list(map(int, ids)), "index": list(map(int, index)), "size": int(size)}
     except ValueError as error:
         raise CorruptFile(str(error), AGAIN, file=path, chain=f"{name}_{chain}") from error
     texts = {"sequence": "".join(residues), "icode": icode, "codebook": codebook, "alphabet": alphabet}
-    return record(path, name, chain, **numbers, **texts)
+    frames = partial(_keyframes, *cells, *ends) if ends else None
+    return record(path, name, chain, frames, **numbers, **texts)
+
+
+def _keyframes(codes: tuple, links: tuple, spacing: str, motions: str, hangs_on: str) -> Keyframes | None:
+    place = [i for i, code in enumerate(codes) if code]
+    start = [i for i, link in enumerate(links) if link]
+    link = [[-1] * LINK if links[i] == "-" else [int(c) for c in links[i].split(".")] for i in start]
+    columns = {
+        "keyframe_place": np.array(place, np.int64),
+        "keyframe": np.array([int(codes[i]) for i in place], np.int64),
+        "run_start": np.array(start, np.int64),
+        "link": np.array([code for row in link for code in row], np.int64),
+    }
+    ends = {"spacing": int(spacing), "motions": int(motions), "hangs_on": hangs_on}
+    return Keyframes.from_columns(columns | ends)

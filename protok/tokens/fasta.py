@@ -11,6 +11,7 @@ import numpy as np
 
 from protok.common.arrays import AGAIN
 from protok.errors import CorruptFile, FormatError, TruncatedFile
+from protok.tokens.keyframes import Keyframes
 from protok.tokens.tokens import LONGEST, Tokens, record
 
 #: Characters of a line or record: room for LONGEST residues.
@@ -36,6 +37,8 @@ def _fasta_record(chain: Tokens) -> str:
     if chain.alphabet:
         header += f" alphabet={quote(chain.alphabet, '')}"
     header += f" index={_pack_numbers(chain)} sequence={quote(chain.sequence, '')}"
+    if chain.keyframes is not None:
+        header += f" keyframes={quote(chain.keyframes.text, PLAIN + ',;')}"
     if chain.alphabet and chain.size <= 26:
         body = chain.letters
     else:
@@ -96,10 +99,12 @@ def _parse_fasta(header: str, body: str, path: str) -> Tokens:
         message = f"letter {error} is not in the alphabet" if isinstance(error, KeyError) else error
         raise CorruptFile(str(message), AGAIN, file=path, chain=identity) from error
     name, _, chain = identity.rpartition("_") if "_" in identity else (identity, "", "")
+    text = fields.get("keyframes", "")
     return record(
         path,
         unquote(name),
         unquote(chain),
+        (lambda: Keyframes.from_text(text)) if text else None,
         ids=ids,
         size=size,
         codebook=fields["codebook"],

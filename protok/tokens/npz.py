@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from protok.common.arrays import AGAIN, read_arrays, write_arrays
 from protok.errors import CorruptFile
+from protok.tokens.keyframes import LISTS, Keyframes, columns_of
 from protok.tokens.tokens import Tokens, check_ends, record
 
 # Arrays with an entry a residue, and with one a chain: the kind of each.
 RESIDUES = {"ids": "i", "index": "i", "sequence": "S", "icode": "U"}
 CHAINS = {"length": "i", "name": "U", "chain": "U", "codebook": "U", "size": "i", "alphabet": "U"}
+
+
+#: Arrays of keyframes: lists of numbers and how many each chain has of them, and what there is one of.
+FRAMES = dict.fromkeys((*LISTS, *(f"{key}_count" for key in LISTS), "spacing", "motions"), "i")
+FRAMES["hangs_on"] = "U"
 
 
 def write_npz(chains: Iterable[Tokens], handle) -> None:
@@ -28,6 +36,13 @@ def write_npz(chains: Iterable[Tokens], handle) -> None:
         columns[key] = np.concatenate([np.array([], kind), *(getattr(chain, key) for chain in chains)])
     for key in ("name", "codebook", "alphabet"):
         columns[key] = np.array([getattr(chain, key) for chain in chains], str)
+    if any(chain.keyframes is not None for chain in chains):
+        frames = [columns_of(chain.keyframes) for chain in chains]
+        for key in LISTS:
+            columns[key] = np.concatenate([row[key] for row in frames])
+            columns[f"{key}_count"] = np.array([len(row[key]) for row in frames], np.int64)
+        columns |= {key: np.array([row[key] for row in frames], np.int32) for key in ("spacing", "motions")}
+        columns["hangs_on"] = np.array([row["hangs_on"] for row in frames], str)
     write_arrays(handle, **columns)
 
 
@@ -35,7 +50,7 @@ def read_npz(handle, path: str) -> Iterator[Tokens]:
     check_ends(handle, path, "npz", b"PK", lambda tail: b"PK\x05\x06" in tail)
     kinds = CHAINS | RESIDUES
     try:
-        columns = read_arrays(handle, kinds)
+        columns = read_arrays(handle, [*kinds, *FRAMES])
     except Exception as error:  # numpy raises a dozen kinds on damaged bytes
         raise CorruptFile(f"npz cannot be read ({error})", AGAIN, file=path) from error
     for key, kind in kinds.items():
@@ -53,10 +68,12 @@ def read_npz(handle, path: str) -> Iterator[Tokens]:
                 AGAIN,
                 file=path,
             )
+    frames = _frames(columns, len(bounds) - 1, path)
     for row, (start, stop) in enumerate(pairwise(bounds)):
         texts = {key: str(columns[key][row]) for key in ("name", "chain", "codebook", "alphabet")}
         yield record(
             path,
+            frames=frames and partial(Keyframes.from_columns, frames(row)),
             size=int(columns["size"][row]),
             ids=columns["ids"][start:stop],
             index=columns["index"][start:stop],
@@ -64,3 +81,29 @@ def read_npz(handle, path: str) -> Iterator[Tokens]:
             sequence=columns["sequence"][start:stop].tobytes().decode("latin-1"),
             **texts,
         )
+
+
+def _frames(columns: dict[str, np.ndarray], chains: int, path: str) -> Callable[[int], dict[str, Any]] | None:
+    """What makes the columns of keyframes of a chain by its number; None where the file has none."""
+    if columns.keys().isdisjoint(FRAMES):
+        return None
+    bounds = {}
+    for key, kind in FRAMES.items():
+        if key not in columns:
+            raise CorruptFile(f"has no array {key!r}", "write it with protok", file=path)
+        array = columns[key]
+        if array.dtype.kind != kind or array.ndim != 1 or (key not in LISTS and len(array) != chains):
+            cause = f"array {key!r} of {array.dtype} {array.shape} should hold {chains} entries"
+            raise CorruptFile(cause, AGAIN, file=path)
+    for key in LISTS:
+        count = columns[f"{key}_count"]
+        if (count < 0).any() or sum(count.tolist()) != len(columns[key]):
+            raise CorruptFile(f"array {key!r} should hold {sum(count.tolist())} entries", AGAIN, file=path)
+        bounds[key] = np.concatenate([[0], np.cumsum(count)])
+
+    def row(i: int) -> dict[str, Any]:
+        lists = {key: columns[key][bounds[key][i] : bounds[key][i + 1]] for key in LISTS}
+        ends = {key: int(columns[key][i]) for key in ("spacing", "motions")}
+        return lists | ends | {"hangs_on": str(columns["hangs_on"][i])}
+
+    return row

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from protok.common.arrays import AGAIN, rows_at_once
 from protok.errors import CorruptFile
+from protok.tokens.keyframes import COLUMNS, LISTS, Keyframes, columns_of
 from protok.tokens.tokens import WIDEST_ICODE, Tokens, check_ends, record
 
 
@@ -82,23 +84,30 @@ def token_schema():
         "codebook": text,
         "size": pa.int32(),
         "alphabet": text,
+        **dict.fromkeys(LISTS, numbers),
+        "spacing": pa.int32(),
+        "motions": pa.int32(),
+        "hangs_on": text,
     }
-    return pa.schema(columns, metadata={"protok": "tokens 1"})
+    return pa.schema(columns, metadata={"protok": "tokens 2"})
 
 
 def _batch(chains: list[Tokens], schema):
     import pyarrow as pa
 
-    offsets = pa.array(np.cumsum([0, *map(len, chains)]), pa.int32())
+    frames = [columns_of(chain.keyframes) for chain in chains]
     arrays = []
     for column in schema:
         key = "ids" if column.name == "tokens" else column.name
-        if pa.types.is_list(column.type):
-            flat = np.concatenate([getattr(chain, key) for chain in chains])
-            values = pa.array(flat, column.type.value_type)
-            arrays.append(pa.ListArray.from_arrays(offsets, values))
+        if key in COLUMNS:
+            values = [row[key] for row in frames]
         else:
             values = [chain.chain[0] if key == "chain" else getattr(chain, key) for chain in chains]
+        if pa.types.is_list(column.type):
+            offsets = pa.array(np.cumsum([0, *map(len, values)]), pa.int32())
+            flat = pa.array(np.concatenate(values), column.type.value_type)
+            arrays.append(pa.ListArray.from_arrays(offsets, flat))
+        else:
             arrays.append(pa.array(values, column.type))
     return pa.record_batch(arrays, schema=schema)
 
@@ -125,17 +134,20 @@ def read_parquet(handle, path: str, *, own: bool = False) -> Iterator[Tokens]:
         table = pq.ParquetFile(
             handle, metadata=metadata, read_dictionary=codes, page_checksum_verification=True
         )
-        missing = [key for key in schema.names if key not in table.schema_arrow.names]
+        names = table.schema_arrow.names
+        # All columns of keyframes, or none.
+        wanted = [key for key in schema.names if key not in COLUMNS or not {*COLUMNS}.isdisjoint(names)]
+        missing = [key for key in wanted if key not in names]
         if missing:
             raise CorruptFile(f"has no column {missing[0]!r}", "write it with protok", file=path)
         batches = (
             batch
             for group in range(metadata.num_row_groups)  # each has a dictionary of its own
-            for batch in table.iter_batches(rows, row_groups=[group], columns=schema.names)
+            for batch in table.iter_batches(rows, row_groups=[group], columns=wanted)
         )
         for batch in batches:
             columns = {}
-            for column in schema:
+            for column in map(schema.field, wanted):
                 values = batch.column(column.name)
                 if column.name == "icode" and _longest(values) > 4 * WIDEST_ICODE:
                     raise CorruptFile(
@@ -149,7 +161,9 @@ def read_parquet(handle, path: str, *, own: bool = False) -> Iterator[Tokens]:
                 columns[column.name] = _cells(values)
             for row in range(batch.num_rows):
                 fields = {key: values[row] for key, values in columns.items()}
-                yield record(path, ids=fields.pop("tokens"), **fields)
+                frames = {key: fields.pop(key) for key in COLUMNS if key in fields}
+                make = partial(Keyframes.from_columns, frames) if frames else None
+                yield record(path, frames=make, ids=fields.pop("tokens"), **fields)
     except (pa.ArrowException, OSError) as error:
         raise CorruptFile(f"Parquet cannot read it ({error})", "write the file again", file=path) from error
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from protok.errors import CorruptFile, FormatError, TruncatedFile, Unsupported
 from protok.structure.backbone import WIDEST, WIDEST_ICODE, Backbone
+from protok.tokens.keyframes import Keyframes, joined
 
 #: Most codes of a codebook, and most residues of a chain, that a file may claim: what it says is
 #: believed before there is memory for it. The longest protein that is known has 45,212.
@@ -32,6 +33,8 @@ class Tokens:
         Copied from the Backbone: one letter, chain id, number and insertion code a residue.
     alphabet : str
         One letter a code where the codebook has letters (3Di, Protein Blocks), else empty.
+    keyframes : Keyframes or None
+        Where residues lie, of tokenizers whose codes alone do not say it.
     """
 
     ids: np.ndarray
@@ -43,6 +46,7 @@ class Tokens:
     icode: np.ndarray
     name: str = ""
     alphabet: str = ""
+    keyframes: Keyframes | None = None
 
     def __post_init__(self) -> None:
         n = len(self.sequence)
@@ -69,6 +73,8 @@ class Tokens:
             raise ValueError(f"an alphabet of {self.size} codes needs as many different letters")
         if "-" in letters or not letters.isascii() or any(letter.isspace() for letter in letters):
             raise ValueError("an alphabet holds printable ASCII without '-', which means missing")
+        if self.keyframes is not None:
+            self.keyframes.check(self.ids, self.chain)
 
     @classmethod
     def like(
@@ -117,16 +123,87 @@ class Tokens:
             raise Unsupported(f"the codes of {self.codebook} have no letters", "use the ids")
         return "".join(np.array([*self.alphabet, "-"])[self.ids])
 
+    def __getitem__(self, key: slice | np.ndarray) -> Tokens:
+        """Select residues by slice, boolean mask or integer array.
+
+        Keyframes of the selected residues are kept. A run that is cut, or whose link hung on what
+        is left out, begins anew: the selection decodes alone, about its first keyframe.
+        """
+        picked = np.arange(len(self))[key]
+        if picked.ndim != 1:
+            raise TypeError("select residues by slice, mask or list of integers")
+        columns = {key: getattr(self, key)[picked] for key in ("ids", "chain", "index", "icode")}
+        frames = None if self.keyframes is None else self.keyframes.of(picked, self.ids, self.chain)
+        return replace(self, sequence="".join(self.sequence[i] for i in picked), keyframes=frames, **columns)
+
+    @property
+    def bits(self) -> float:
+        """Bits of what is stored: log2 of every code that there is, and of the places of breaks.
+
+        Keyframes lie where the runs of residues say; of a break that no missing token shows, the place is
+        stored too, a number up to the length.
+        """
+        letters = float((self.ids >= 0).sum() * np.log2(max(self.size, 1)))
+        return letters + (0.0 if self.keyframes is None else self.keyframes.bits(self.ids, self.chain))
+
     def by_chain(self) -> Iterator[Tokens]:
-        """Yield the chains one by one, in order of first appearance, each under the same `name`."""
+        """Yield the chains one by one, in order of first appearance, each under the same `name`.
+
+        Of a chain after the first the keyframes keep its link, and name in `hangs_on` the chain that
+        it is seen from; `join` puts them together again.
+        """
         chains = list(dict.fromkeys(self.chain.tolist()))
         if len(chains) == 1:
             yield self
             return
+        before = ""
         for chain in chains:
-            rows = np.flatnonzero(self.chain == chain)
-            columns = {key: getattr(self, key)[rows] for key in ("ids", "chain", "index", "icode")}
-            yield replace(self, sequence="".join(self.sequence[i] for i in rows), **columns)
+            here = self.chain == chain
+            part = self[here]
+            if self.keyframes is not None and part.keyframes is not None:
+                hung = self.keyframes.hung(part.keyframes, here, before)
+                part = replace(part, keyframes=hung)
+                before = chain if len(hung) else before
+            yield part
+
+
+def join(chains: Sequence[Tokens]) -> Tokens:
+    """Chains as one structure; the way back from `Tokens.by_chain`, in whatever order they come.
+
+    A chain follows the one that its link is seen from. Where that is not among them, it is decoded
+    about itself.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or they are of different codebooks, or their keyframes of different spacings.
+    """
+    if not chains or len({(c.codebook, c.size, c.alphabet) for c in chains}) > 1:
+        raise ValueError("chains of one codebook make a structure")
+    if len(chains) == 1:
+        return chains[0]
+    names = [str(c.chain[0]) if len(c) else "" for c in chains]
+    hangs = ["" if c.keyframes is None else c.keyframes.hangs_on for c in chains]
+    order: list[int] = []
+    for i, before in enumerate(hangs):
+        if before not in names or before == names[i]:
+            order += _following(i, names, hangs)
+    order += [i for i in range(len(chains)) if i not in order]
+    ordered = [chains[i] for i in order]
+    columns = {
+        key: np.concatenate([getattr(c, key) for c in ordered]) for key in ("ids", "chain", "index", "icode")
+    }
+    frames = joined([c.keyframes for c in ordered], [len(c) for c in ordered], [names[i] for i in order])
+    sequence = "".join(c.sequence for c in ordered)
+    return replace(ordered[0], sequence=sequence, keyframes=frames, **columns)
+
+
+def _following(i: int, names: list[str], hangs: list[str]) -> list[int]:
+    """A chain, and those that hang on it one after the other."""
+    row = [i]
+    while later := [j for j, before in enumerate(hangs) if before == names[row[-1]] and j not in row]:
+        row.append(later[0])
+    return row
 
 
 def _words(values, key: str) -> np.ndarray:
@@ -139,8 +216,13 @@ def _words(values, key: str) -> np.ndarray:
     return np.asarray(values, dtype=str)
 
 
-def record(path: str, name: str, chain: str, **fields) -> Tokens:
-    """One chain as read from a file; what does not fit together becomes a CorruptFile."""
+def record(
+    path: str, name: str, chain: str, frames: Callable[[], Keyframes | None] | None = None, **fields
+) -> Tokens:
+    """One chain as read from a file; what does not fit together becomes a CorruptFile.
+
+    `frames` makes its keyframes, if there are any.
+    """
     try:
         if fields["size"] > LARGEST:
             raise ValueError(f"a codebook of {fields['size']} codes")
@@ -151,7 +233,10 @@ def record(path: str, name: str, chain: str, **fields) -> Tokens:
             raise ValueError(f"a chain id of {len(chain)}, a name of {len(name)} characters")
         # The same for all residues: held once.
         chains = np.broadcast_to(np.array(chain), len(fields["sequence"]))
-        return Tokens(name=name, chain=chains, **fields)
+        keyframes = None if frames is None else frames()
+        if keyframes is not None and len(keyframes.hangs_on) > WIDEST:
+            raise ValueError(f"a chain id of {len(keyframes.hangs_on)} characters")
+        return Tokens(name=name, chain=chains, keyframes=keyframes, **fields)
     except (ValueError, OverflowError) as error:
         label = f"{name}_{chain}"[:99]
         raise CorruptFile(str(error), "write the file again", file=path, chain=label) from error

@@ -10,6 +10,7 @@ from protok.errors import CorruptFile, Unsupported
 from protok.structure.backbone import Backbone
 from protok.tokens.fasta import fasta
 from protok.tokens.files import load, save, scan
+from protok.tokens.keyframes import COLUMNS
 from protok.tokens.parquet import ParquetWriter
 from protok.tokens.tokens import Tokens
 from tests.helpers.token_files import FORMATS, make
@@ -237,6 +238,7 @@ def test_parquet_as_others_see_it(tmp_path):
         "codebook",
         "size",
         "alphabet",
+        *COLUMNS,
     ]
     assert str(table.schema.field("tokens").type).startswith("list<")
     assert table.column("tokens").to_pylist() == [make(3).ids.tolist(), make(2, 1).ids.tolist()]
