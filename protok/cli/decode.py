@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 def decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tokens", metavar="TOKENS", help=".parquet, .fasta, .csv or .npz")
     parser.add_argument(
-        "-o", "--out", required=True, type=options.out_folder, metavar="FOLDER", help="for NAME_CHAIN.pdb"
+        "-o",
+        "--out",
+        required=True,
+        type=options.out_folder,
+        metavar="FOLDER",
+        help="for NAME_CHAIN.pdb, and NAME.pdb of several chains that keyframes place together",
     )
     parser.add_argument("--model", help="name or folder of the model (default: the one that the tokens name)")
     parser.add_argument(
@@ -28,6 +33,11 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="PATH",
         help="originals: print RMSD, TM-score and lDDT of each chain, and the means",
+    )
+    parser.add_argument(
+        "--letters-alone",
+        action="store_true",
+        help="decode tokens that were encoded with --keyframes 0: right over some residues only",
     )
     parser.add_argument("--jobs", type=options.number, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--table", type=options.out_file, metavar="FILE", help="write the table as CSV")
@@ -48,6 +58,7 @@ def decode(arguments: argparse.Namespace) -> int:
         arguments.model,
         compare=arguments.compare,
         suffix=arguments.format and f".{arguments.format}",
+        letters_alone=arguments.letters_alone,
         jobs=arguments.jobs,
         **options.reading_options(arguments),
     )
@@ -64,6 +75,7 @@ def decode(arguments: argparse.Namespace) -> int:
     other = sum(chain.file.endswith(".cif") for chain in result.chains)
     if other and arguments.format is None:
         options.say(f"{options.count(other, 'chain')} as mmCIF: PDB has no room for their ids or numbers")
+    options.say_notes(result.notes)
     for name, chain, reason in result.errors[:10]:
         options.say(f"error: {options.row(name, chain, reason)}")
     if len(result.errors) > 10:

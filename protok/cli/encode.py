@@ -50,6 +50,13 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
     parser.add_argument(
+        "--keyframes",
+        type=int,
+        metavar="N",
+        help="a keyframe for each N residues: fewer cost fewer bits, more rebuild better; 0 for letters "
+        "alone (default: 4; only of models that have keyframes)",
+    )
+    parser.add_argument(
         "--across-chains",
         action="store_true",
         help="let neighbourhoods cross chains (default: each chain alone, as in training)",
@@ -104,6 +111,7 @@ def encode(arguments: argparse.Namespace) -> int:
     reading = options.reading_options(arguments) | {
         "chain": arguments.chain,
         "across_chains": arguments.across_chains,
+        "keyframes": arguments.keyframes,
         "max_bytes": arguments.max_bytes,
     }
     ray = arguments.engine == "ray"

@@ -16,6 +16,7 @@ from protok.cli.options import (
     settings,
     spoken_warnings,
 )
+from protok.common.settings import RecipeError
 
 TRAIN = """\
 Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).
@@ -58,20 +59,34 @@ def train(arguments: argparse.Namespace) -> int:
         if getattr(arguments, key) is not None:
             overrides[f"finetune.{key}"] = getattr(arguments, key)
     try:
+        from protok.training import shapes
         from protok.training.run import run
     except ModuleNotFoundError as error:
         say(f"error: training needs {error.name}: pip install 'protok[train]'")
         return USAGE
     # Of several processes one speaks; torchrun alone says RANK, Lightning says LOCAL_RANK.
     first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+    of_shapes = shapes.is_of_shapes(arguments.recipe)
+    if of_shapes and arguments.init:
+        raise RecipeError("a recipe of shapes cannot fine-tune yet", "leave --init out")
     with spoken_warnings(first):
-        model = run(
-            arguments.recipe,
-            structures=arguments.structures,
-            init=arguments.init,
-            out=arguments.out,
-            overrides=overrides,
-            resume=arguments.resume,
+        model = (
+            shapes.run(
+                arguments.recipe,
+                structures=arguments.structures,
+                out=arguments.out,
+                overrides=overrides,
+                resume=arguments.resume,
+            )
+            if of_shapes
+            else run(
+                arguments.recipe,
+                structures=arguments.structures,
+                init=arguments.init,
+                out=arguments.out,
+                overrides=overrides,
+                resume=arguments.resume,
+            )
         )
     if not first:
         return OK

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Net = TypeVar("Net", bound="nn.Module")
 
-#: Buffers of a `protok.quantize.ProVQ` that only training needs.
-TRANSIENT = ("quantizer.recent", "quantizer.seen", "quantizer.watch")
+#: Ends of names of buffers of a `protok.quantize.ProVQ` that only training needs.
+TRANSIENT = (".recent", ".seen", ".watch")
 #: What a model consists of.
 FILES = ("config.json", "model.safetensors")
 #: Which commands read models of which kind.
@@ -34,6 +34,15 @@ READERS = {"": "protok encode and decode", "image-tokenizer": "protok image", "p
 SPARE, TENSOR = 1 << 25, 1 << 14
 #: Where the models lie that protok brings.
 WEIGHTS = Path(__file__).parents[1] / "weights"
+
+
+def has_keyframes(folder: Path) -> bool:
+    """Whether the model in a folder is one of shapes and keyframes, by its configuration."""
+    try:
+        model = json.loads((folder / FILES[0]).read_text(encoding="utf-8")).get("model", {})
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False  # whoever loads it says what is wrong
+    return isinstance(model, dict) and "keyframes" in model
 
 
 def shipped(kind: str = "") -> list[str]:
@@ -155,7 +164,7 @@ def save_model(
     content: Mapping[str, Any],
     *,
     half: str = "",
-    exclude: Sequence[str] = TRANSIENT,
+    exclude: tuple[str, ...] = TRANSIENT,
 ) -> Path:
     """Write the weights of a network, and what is said of it.
 
@@ -170,7 +179,7 @@ def save_model(
     half
         Weights whose names begin so are kept in float16; empty for none.
     exclude
-        Names that are left out.
+        Ends of names that are left out.
 
     Raises
     ------
@@ -181,7 +190,7 @@ def save_model(
 
     folder, state = Path(folder), {}
     for key, value in network.state_dict().items():
-        if key not in exclude:
+        if not key.endswith(exclude):
             rounded = half and key.startswith(half) and value.is_floating_point()
             state[key] = (value.half() if rounded else value).contiguous().cpu()
     if bad := _not_finite(state):
@@ -233,7 +242,7 @@ def read_model(
 
 
 def load_network(
-    make: Callable[[], Net], state: Mapping[str, Tensor], folder: Path, exclude: Sequence[str] = TRANSIENT
+    make: Callable[[], Net], state: Mapping[str, Tensor], folder: Path, exclude: tuple[str, ...] = TRANSIENT
 ) -> Net:
     """Make a network that is no larger than its weights and load them, in its own precision; in eval mode.
 
@@ -241,13 +250,13 @@ def load_network(
     ------
     FormatError
         If it would be larger, if names, shapes or types of the weights are not the network's, but for
-        `exclude`, which may be missing, or if a weight is not a number.
+        names that end as in `exclude`, which may be missing, or if a weight is not a number.
     """
     try:
         with _at_most(2 * sum(value.numel() for value in state.values()) + SPARE):
             network = make()
         missing, odd = network.load_state_dict(state, strict=False)
-        odd += [key for key in missing if key not in exclude]
+        odd += [key for key in missing if not key.endswith(exclude)]
         odd += [key for key, own in network.state_dict().items() if key in state and _other(state[key], own)]
         if odd:
             raise ValueError(odd[0])

@@ -6,13 +6,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from protok.common import workers
 from protok.common.grouping import packed
 from protok.errors import ProtokError, Unsupported, as_error
 from protok.pipeline.inputs import Source, find_sources, repeated
-from protok.tokenizers.protocol import CrossesChains, EncodesBatches, Tokenizer
+from protok.tokenizers.protocol import CrossesChains, EncodesBatches, HasKeyframes, Tokenizer
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
 
@@ -35,6 +35,8 @@ class ReadOptions:
         As for `protok.read`.
     across_chains
         Let the neighbourhood of a residue cross chains; by default each chain stands alone.
+    keyframes
+        Residues a keyframe, 0 for none; None as the tokenizer would. Of tokenizers that have any.
     max_bytes
         Inputs that hold more, packed or unpacked, are refused; 2 GiB by default.
     """
@@ -44,6 +46,7 @@ class ReadOptions:
     chain_ids: Literal["author", "label"] = "author"
     truncated: Literal["error", "keep"] = "error"
     across_chains: bool = False
+    keyframes: int | None = None
     max_bytes: int | None = None
 
 
@@ -83,7 +86,7 @@ def encode_files(
     options = ReadOptions(**reading)
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
-    check_across(tokenizer, options)
+    check_options(tokenizer, options)
     early: dict[Source, Encoded] = {}
     due, twice = 0, repeated(sources)
     for source, result in encode_sources(sources, tokenizer, options, jobs, timeout=timeout):
@@ -103,10 +106,17 @@ def residues_of(tokenizer: Tokenizer) -> int:
     return tokenizer.batch_residues if isinstance(tokenizer, EncodesBatches) else BATCH_RESIDUES
 
 
-def check_across(tokenizer: Tokenizer, options: ReadOptions) -> None:
-    """Refuse `across_chains` before the work where the tokenizer does not know it."""
+def check_options(tokenizer: Tokenizer, options: ReadOptions) -> None:
+    """Refuse options before the work where the tokenizer does not know them."""
     if options.across_chains and not isinstance(tokenizer, CrossesChains):
         raise Unsupported(f"{tokenizer.codebook} cannot encode across chains", "leave it off")
+    if options.keyframes is None:
+        return
+    if not isinstance(tokenizer, HasKeyframes):
+        raise Unsupported(f"{tokenizer.codebook} has no keyframes", "leave them off")
+    if options.keyframes and options.keyframes not in tokenizer.spacings:
+        known = ", ".join(map(str, tokenizer.spacings))
+        raise Unsupported(f"no keyframes each {options.keyframes}", f"give one of {known}, or 0 for none")
 
 
 def encode_sources(
@@ -157,7 +167,7 @@ def encoder(tokenizer: Tokenizer, options: ReadOptions) -> Callable[[Sequence[In
 
 @dataclass(frozen=True)
 class Structures:
-    """What was read of one input: structures that are tokenized each for itself, or an error."""
+    """What was read of one input, or an error."""
 
     path: str
     structures: tuple[Backbone, ...] = ()
@@ -181,8 +191,7 @@ def read_structures(batch: Sequence[Input], options: ReadOptions) -> list[Struct
         except Exception as error:
             results.append(Structures(path, errors=(as_error(error, path),)))
             continue
-        pieces = (backbone,) if options.across_chains else tuple(backbone.by_chain())
-        results.append(Structures(path, pieces, notes=backbone.notes))
+        results.append(Structures(path, (backbone,), notes=backbone.notes))
     return results
 
 
@@ -190,12 +199,14 @@ def encode_structures(
     batch: Sequence[Structures], tokenizer: Tokenizer, options: ReadOptions
 ) -> list[Encoded]:
     """Tokenize what was read of a batch, an `Encoded` for each of its inputs."""
-    results = _tokenize([piece for entry in batch for piece in entry.structures], tokenizer, options)
+    whole = options.across_chains or isinstance(tokenizer, HasKeyframes)
+    pieces = [[p for s in entry.structures for p in ([s] if whole else s.by_chain())] for entry in batch]
+    results = _tokenize([piece for own in pieces for piece in own], tokenizer, options)
     encoded = []
-    for entry in batch:
+    for entry, own in zip(batch, pieces, strict=True):
         tokens: list[Tokens] = []
         errors = list(entry.errors)
-        for result in islice(results, len(entry.structures)):
+        for result in islice(results, len(own)):
             if isinstance(result, ProtokError):
                 result.file = entry.path
                 errors.append(result)
@@ -218,11 +229,14 @@ def _tokenize(
     structures: Sequence[Backbone], tokenizer: Tokenizer, options: ReadOptions
 ) -> Iterator[Tokens | ProtokError]:
     """Yield tokens or an error for each structure: together where it can be, else one by one."""
-    extra = {"across_chains": True} if options.across_chains else {}
+    extra: dict[str, Any] = {"across_chains": True} if options.across_chains else {}
+    if options.keyframes is not None:
+        extra["keyframes"] = options.keyframes
     for group in packed(structures, len, residues_of(tokenizer)):
-        if isinstance(tokenizer, EncodesBatches) and not extra and len(group) > 1:
+        alone = options.across_chains or len(group) == 1
+        if isinstance(tokenizer, EncodesBatches) and not alone:
             try:
-                results = tokenizer.encode_batch(group)
+                results = tokenizer.encode_batch(group, **extra)
             except Exception:
                 results = []  # one bad structure fails its group: each is tried alone, below
             if len(results) == len(group):

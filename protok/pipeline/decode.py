@@ -19,10 +19,10 @@ from protok.common.files import check_output, disk_is_full
 from protok.errors import CodebookMismatch, FormatError, NoProtein, ProtokError, Unsupported
 from protok.pipeline.batches import ReadOptions
 from protok.structure.io.sources.paths import iter_files, stem, utf8
-from protok.tokenizers.protocol import Decodes, Tokenizer, decoding
+from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer, decoding
 from protok.tokenizers.registry import as_tokenizer, named_in
 from protok.tokens.files import load
-from protok.tokens.tokens import Tokens
+from protok.tokens.tokens import Tokens, join
 
 if TYPE_CHECKING:
     from protok.structure.backbone import Backbone
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DecodedChain:
-    """One decoded chain.
+    """What was decoded into one file: a chain, or all chains of a structure with keyframes.
 
     Attributes
     ----------
     name, chain : str
-        Of the tokens.
+        Of the tokens; several chains with a comma between them.
     length : int
         Residues, those without a token included.
     file : str
@@ -43,7 +43,8 @@ class DecodedChain:
     confidence : float
         Mean over the residues, 0 to 100, as in the B-factor column.
     rmsd, tm_score, lddt : float
-        Against the original: CA RMSD in Å, TM-score, CA lDDT; NaN where nothing was compared.
+        Against the original, all chains superposed together: CA RMSD in Å, TM-score, CA lDDT; NaN where
+        nothing was compared.
     """
 
     name: str
@@ -58,11 +59,13 @@ class DecodedChain:
 
 @dataclass(frozen=True)
 class DecodeSummary:
-    """All decoded chains, in the order of the tokens, and (name, chain, reason) of the others."""
+    """All that was decoded, in the order of the tokens, (name, chain, reason) of the others, and notes
+    (name, note) on what decodes alone though it had a place beside another chain."""
 
     codebook: str
     chains: tuple[DecodedChain, ...]
     errors: tuple[tuple[str, str, str], ...]
+    notes: tuple[tuple[str, str], ...] = ()
 
     def means(self) -> dict[str, float]:
         """Mean RMSD, TM-score and lDDT over the compared chains, each chain counting the same."""
@@ -75,8 +78,8 @@ class DecodeSummary:
 
 @dataclass(frozen=True)
 class _Task:
-    """A chain, where it goes (without suffix), and the originals it may be of; None if it is not
-    to be compared."""
+    """What goes into one file, where that is (without suffix), and the originals it may be of; None if
+    it is not to be compared."""
 
     tokens: Tokens
     target: Path
@@ -91,14 +94,15 @@ def decode_all(
     *,
     compare: str | Path | Iterable[str | Path] | None = None,
     suffix: str | None = None,
+    letters_alone: bool = False,
     jobs: int = 1,
     progress: bool | None = None,
     **reading,
 ) -> DecodeSummary:
-    """Decode tokens into a folder, one file a chain: `<name>_<chain>.pdb` (or `.cif`).
+    """Decode tokens into a folder: `<name>_<chain>.pdb` (or `.cif`), and `<name>.pdb` of several chains.
 
-    Chains are decoded one by one, because the codes of a chain do not say where other chains
-    lie. Files of these names in the folder are replaced.
+    Tokens with keyframes say where chains lie to one another: those of one name become one file. Other
+    chains become one each. Files of these names in the folder are replaced.
 
     Parameters
     ----------
@@ -113,6 +117,8 @@ def decode_all(
     suffix
         `.pdb` or `.cif`; by default `.pdb`, and `.cif` for chains whose id, insertion codes or
         numbers PDB has no room for.
+    letters_alone
+        Decode tokens without keyframes, of a tokenizer that has them: right over some residues only.
     jobs
         Worker processes of one thread each; with 1 all happens in this process.
     progress
@@ -138,6 +144,9 @@ def decode_all(
     if not codebooks:
         raise NoProtein("holds no tokens", "encode some structures first", file=source)
     tokenizer = decoding(model_of(codebooks, tokenizer, source))
+    if letters_alone and not isinstance(tokenizer, HasKeyframes):
+        raise Unsupported(f"letters of {tokenizer.codebook} are always decoded alone", "leave it off")
+    chains, notes = together(chains)
     originals = None if compare is None else _originals(compare, {chain.name for chain in chains})
     tasks = [
         _Task(chain, Path(out, name), suffix, None if originals is None else originals[chain.name])
@@ -148,7 +157,9 @@ def decode_all(
     results: dict[Path, DecodedChain | ProtokError | workers.Lost] = {}
     with (
         workers.show_progress("decoding", len(tasks), progress) as advance,
-        closing(workers.run(_decoder, (tokenizer, ReadOptions(**reading)), batches, jobs=jobs)) as done,
+        closing(
+            workers.run(_decoder, (tokenizer, ReadOptions(**reading), letters_alone), batches, jobs=jobs)
+        ) as done,
     ):
         for task, result in done:
             if isinstance(result, Unsupported | OSError):
@@ -163,7 +174,31 @@ def decode_all(
             decoded.append(result)
         else:
             errors.append((task.tokens.name, _chain(task.tokens), result.reason))
-    return DecodeSummary(tokenizer.codebook, tuple(decoded), tuple(errors))
+    return DecodeSummary(tokenizer.codebook, tuple(decoded), tuple(errors), tuple(notes))
+
+
+def together(chains: Sequence[Tokens]) -> tuple[list[Tokens], list[tuple[str, str]]]:
+    """What goes into one file: chains of one name with keyframes, each id once, else each chain.
+
+    Also (name, note) of chains whose partner is missing.
+    """
+    groups: dict[tuple, list[Tokens]] = {}
+    for i, chain in enumerate(chains):
+        frames = chain.keyframes
+        key = (i,) if frames is None else (chain.name, frames.spacing, frames.size)
+        group = groups.setdefault(key, [])
+        if any(_chain(other) == _chain(chain) for other in group):  # another structure of the same name
+            group = groups.setdefault((i,), [])
+        group.append(chain)
+    notes = []
+    for group in groups.values():
+        names = {_chain(chain) for chain in group}
+        for chain in group:
+            partner = "" if chain.keyframes is None else chain.keyframes.hangs_on
+            if partner and partner not in names:
+                note = f"chain {_chain(chain)} lies alone: chain {partner}, beside which it lay, is not there"
+                notes.append((chain.name, note))
+    return [join(group) for group in groups.values()], notes
 
 
 def file_names(chains: Sequence[Tokens]) -> list[str]:
@@ -175,7 +210,7 @@ def file_names(chains: Sequence[Tokens]) -> list[str]:
     for tokens in chains:
         folders = [_safe(part) for part in tokens.name.split("/") if part not in ("", ".", "..")]
         stem = "/".join(folders) or "unnamed"
-        chain = _safe(_chain(tokens).strip())
+        chain = "" if len(set(tokens.chain.tolist())) > 1 else _safe(_chain(tokens).strip())
         wanted = name = f"{stem}_{chain}" if chain else stem
         again = 1
         while name.lower() in names:  # some file systems do not tell `a` from `A`
@@ -190,7 +225,8 @@ def _safe(text: str) -> str:
 
 
 def _chain(tokens: Tokens) -> str:
-    return str(tokens.chain[0])
+    """Its chain, or chains with a comma between them."""
+    return ",".join(dict.fromkeys(tokens.chain.tolist()))
 
 
 def model_of(
@@ -234,7 +270,7 @@ def _originals(paths: str | Path | Iterable[str | Path], names: set[str]) -> dic
 
 
 def _decoder(
-    tokenizer: Decodes, options: ReadOptions
+    tokenizer: Decodes, options: ReadOptions, letters_alone: bool
 ) -> Callable[[Sequence[_Task]], list[DecodedChain | ProtokError | OSError]]:
     """Make the function that a worker applies to its batches."""
     from protok.structure.io.read import read
@@ -243,11 +279,16 @@ def _decoder(
     def original(path: Path) -> Backbone:
         return read(path, model=options.model, chain_ids=options.chain_ids, truncated=options.truncated)
 
+    def decode(tokens: Tokens) -> Backbone:
+        if letters_alone and isinstance(tokenizer, HasKeyframes):
+            return tokenizer.decode(tokens, letters_alone=True)
+        return tokenizer.decode(tokens)
+
     def work(tasks: Sequence[_Task]) -> list[DecodedChain | ProtokError | OSError]:
         results: list[DecodedChain | ProtokError | OSError] = []
         for task in tasks:
             try:
-                results.append(_rebuild(task, tokenizer, original))
+                results.append(_rebuild(task, decode, original))
             except ProtokError as error:
                 results.append(error)
             except OSError as error:
@@ -259,13 +300,15 @@ def _decoder(
     return work
 
 
-def _rebuild(task: _Task, tokenizer: Decodes, original: Callable[[Path], Backbone]) -> DecodedChain:
+def _rebuild(
+    task: _Task, decode: Callable[[Tokens], Backbone], original: Callable[[Path], Backbone]
+) -> DecodedChain:
     from protok.structure.io.write import write
 
     tokens = task.tokens
     if (tokens.ids < 0).all():
         raise NoProtein("no residue has a token", "the original lacks backbone atoms")
-    model = tokenizer.decode(tokens)
+    model = decode(tokens)
     task.target.parent.mkdir(parents=True, exist_ok=True)
     file = f"{task.target}{task.suffix or '.pdb'}"
     try:
@@ -286,17 +329,19 @@ def _rebuild(task: _Task, tokenizer: Decodes, original: Callable[[Path], Backbon
 
 
 def _match(tokens: Tokens, references: Sequence[Path], original: Callable[[Path], Backbone]) -> Backbone:
-    """Return the chain of the tokens from the first original that has it, residue for residue."""
+    """Return the chains of the tokens from the first original that has them, residue for residue."""
     if not references:
         raise ProtokError("no original of this name to compare with", "see --compare")
-    seen = []
+    seen, chains = [], dict.fromkeys(tokens.chain.tolist())
     for path in references:
         backbone = original(path)
-        chain = backbone[backbone.chain == _chain(tokens)]
+        chain = backbone[np.concatenate([np.flatnonzero(backbone.chain == chain_id) for chain_id in chains])]
         unknown = set(tokens.sequence) == {"X"}
         if len(chain) == len(tokens) and (unknown or chain.sequence == tokens.sequence):
             return chain
-        seen.append(f"{len(chain)} residues of this chain in {path}")
+        seen.append(
+            f"{len(chain)} residues of {'this chain' if len(chains) == 1 else 'these chains'} in {path}"
+        )
     raise ProtokError(
         f"{len(tokens)} tokens, but {' and '.join(seen)}: not the structure that was encoded",
         "read it with the options of `encode`, or compare with the right file",

@@ -20,7 +20,7 @@ from protok.common import workers
 from protok.common.files import check_output, write_errors
 from protok.errors import ProtokError
 from protok.pipeline import output
-from protok.pipeline.batches import ReadOptions, check_across, encode_sources, residues_of, uncoded
+from protok.pipeline.batches import ReadOptions, check_options, encode_sources, residues_of, uncoded
 from protok.pipeline.inputs import find_sources
 from protok.pipeline.journal import Journal
 from protok.tokenizers.protocol import HasEncoder, Tokenizer, encode_each
@@ -157,7 +157,7 @@ def encode_all(
     check_output(table)
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
-    check_across(tokenizer, options)
+    check_options(tokenizer, options)
     job = job_key(tokenizer, options)
     made = {**job, "ordered": ordered}
     parts = parts_of(out)

@@ -14,6 +14,7 @@ under pytest::
 What is checked is never changed: quantizers are copied.
 """
 
+from protok.testing.keyframes import check_keyframes
 from protok.testing.quantizers import (
     QUANTIZER_CONTRACTS,
     check_quantizer_autocast,

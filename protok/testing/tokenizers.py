@@ -18,6 +18,7 @@ import torch
 from protok.common.checkpoint import SavesPretrained
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
 from protok.structure.backbone import Backbone
+from protok.testing.keyframes import check_keyframes
 from protok.testing.requirement import require
 from protok.testing.structures import (
     exclude,
@@ -35,6 +36,7 @@ from protok.tokenizers.protocol import (
     EncodesBatches,
     HasAlphabet,
     HasCodeVectors,
+    HasKeyframes,
     HasStates,
     Tokenizer,
 )
@@ -329,6 +331,7 @@ ABILITY_CONTRACTS: dict[type, Callable[..., None]] = {
     EncodesBatches: check_batch,
     CrossesChains: check_crossing,
     Decodes: check_decode,
+    HasKeyframes: check_keyframes,
     HasCodeVectors: check_code_vectors,
     HasAlphabet: check_alphabet,
     Embeds: check_embed,

@@ -130,7 +130,7 @@ class StructureTokenizer(DeviceMixin):
         self.check_precision()
         digest = hashlib.sha256()
         for key, value in sorted(self.network.state_dict().items()):
-            if not key.startswith("decoder.") and key not in TRANSIENT:
+            if not key.startswith("decoder.") and not key.endswith(TRANSIENT):
                 digest.update(f"{key} {tuple(value.shape)}".encode())
                 digest.update(value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:8]

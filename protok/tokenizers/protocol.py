@@ -10,6 +10,7 @@ refused for one object, by `Unsupported`, as a continuous model refuses `code_ve
 | `Tokenizer` | needed: codes of a structure |
 | `EncodesBatches` | codes of several structures at once |
 | `CrossesChains` | neighbourhoods over several chains |
+| `HasKeyframes` | keyframes that say where residues lie |
 | `Decodes` | codes to a backbone |
 | `HasCodeVectors` | a vector for each code |
 | `HasAlphabet` | a letter for each code |
@@ -95,6 +96,27 @@ class CrossesChains(Tokenizer, Protocol):
 
     def encode(self, structure: Backbone, /, *, across_chains: bool = False) -> Tokens:
         """Codes of a structure, all chains together with `across_chains`."""
+        ...
+
+
+@runtime_checkable
+class HasKeyframes(Tokenizer, Protocol):
+    """Codes of residues, and keyframes that say where they lie: chains of a structure are encoded together.
+
+    The codes of a chain are the same alone.
+    """
+
+    @property
+    def spacings(self) -> tuple[int, ...]:
+        """Residues a keyframe that can be asked for."""
+        ...
+
+    def encode(self, structure: Backbone, /, *, keyframes: int = 4) -> Tokens:
+        """Tokens of a structure with a keyframe for each so many residues, 0 for none."""
+        ...
+
+    def decode(self, tokens: Tokens, /, *, letters_alone: bool = False) -> Backbone:
+        """The backbone; of tokens without keyframes only with `letters_alone`."""
         ...
 
 

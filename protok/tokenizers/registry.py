@@ -51,6 +51,16 @@ def load(name: str | Path, *, compute: str = "auto") -> Tokenizer:
         if compute not in ("auto", "torch"):
             raise Unsupported(f"{name} has no network to compute so", "leave --compute out")
         return ALPHABETS[str(name)]()
+    if str(name).startswith("hf:"):
+        from protok.common.hub import download
+
+        name = download(str(name))
+    if checkpoint.has_keyframes(checkpoint.find_model(name, others=[*ALPHABETS])):
+        from protok.tokenizers.shapes import ShapeTokenizer
+
+        if compute == "native":
+            raise Unsupported(f"{name} has no native encoder", "leave --compute out")
+        return ShapeTokenizer.from_pretrained(name)
     from protok.tokenizers.learned import StructureTokenizer
 
     return StructureTokenizer.from_pretrained(name, compute=compute)

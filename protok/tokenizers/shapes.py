@@ -1,0 +1,390 @@
+"""The tokenizer of shapes and keyframes: letters that are local, keyframes that say where they lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from protok.common.checkpoint import DeviceMixin, find_model, load_network, read_model, save_model
+from protok.common.grouping import packed
+from protok.common.settings import from_dict
+from protok.errors import CodebookMismatch, ProtokError, Unsupported
+from protok.model import keyframes
+from protok.model.close_bonds import close_bonds, with_oxygen
+from protok.model.features import Batch
+from protok.model.keyframes import Grid, places
+from protok.model.links import CODES
+from protok.model.runs import Runs
+from protok.model.shape_config import ShapesConfig
+from protok.model.shape_network import ShapeNetwork, stored_steps
+from protok.quantize import Quantizer
+from protok.structure.backbone import Backbone
+from protok.structure.geometry import residue_atoms
+from protok.structure.io.interop import as_backbone
+from protok.structure.poses import Poses
+from protok.tokens.keyframes import Keyframes, chain_order
+from protok.tokens.tokens import Tokens
+
+#: Residues that are encoded at once; small batches suit a CPU's caches, large ones a GPU.
+RESIDUES, GPU_RESIDUES = 4096, 2**16
+
+
+class ShapeTokenizer(DeviceMixin):
+    """Backbones to shape letters and keyframes, and back.
+
+    Parameters
+    ----------
+    network
+        In eval mode, except inside its own training.
+    provenance
+        What is known of the weights' origin; kept in the saved configuration.
+    """
+
+    network: ShapeNetwork
+
+    def __init__(self, network: ShapeNetwork, *, provenance: Mapping[str, Any] | None = None):
+        self.network = network
+        self.provenance = dict(provenance or {})
+        self.name = network.config.name
+        self.size = 0 if network.quantizer is None else network.config.quantizer.size
+        self.codebook = f"{self.name}@{self._fingerprint()}"
+
+    def __repr__(self) -> str:
+        return f"ShapeTokenizer({self.codebook}, {self.size} letters)"
+
+    @property
+    def spacings(self) -> tuple[int, ...]:
+        """Residues a keyframe that can be asked for."""
+        return self.network.config.keyframes.spacings
+
+    def _fingerprint(self) -> str:
+        """Of all that decoding needs to place keyframes: letters, step network, codebooks of keyframes."""
+        if self.network.quantizer is None:
+            return "continuous"
+        digest = hashlib.sha256(self.code_vectors().astype("<f4").tobytes())
+        parts = (("inputs", self.network.inputs), ("trunk", self.network.trunk), ("step", self.network.step))
+        for name, part in parts:
+            _add(digest, {f"{name}.{key}": value for key, value in part.state_dict().items()})
+        _add(digest, {f"keyframes.{s}": self.network.motions(s) for s in self.spacings})
+        return digest.hexdigest()[:8]
+
+    @cached_property
+    def encoder_fingerprint(self) -> str:
+        """What makes letters beside the codebook: a digest of the encoder's weights."""
+        digest = hashlib.sha256()
+        _add(digest, self.network.encoder.state_dict())
+        return digest.hexdigest()[:8]
+
+    @property
+    def batch_residues(self) -> int:
+        """Residues that `encode_batch` is best given at once: four times what it works on."""
+        return 4 * self._residues
+
+    @property
+    def _residues(self) -> int:
+        return RESIDUES if self.device.type == "cpu" else GPU_RESIDUES
+
+    @property
+    def _quantizer(self) -> Quantizer:
+        if self.network.quantizer is None:
+            raise Unsupported(f"{self.name} is continuous and has no codes", "use embed")
+        return self.network.quantizer
+
+    def code_vectors(self) -> np.ndarray:
+        """The letters' code vectors, (size, d) float32."""
+        with torch.no_grad():
+            return self._quantizer.lookup(torch.arange(self.size, device=self.device)).cpu().numpy()
+
+    def encode(self, structure: Any, *, keyframes: int = 4) -> Tokens:
+        """Shape letters of a structure, one a residue, and its keyframes.
+
+        Parameters
+        ----------
+        structure
+            A `Backbone`, or anything that `protok.as_backbone` takes: a path, a
+            biotite array, a Bio.PDB structure or chain, a PyG object.
+        keyframes
+            One for each so many residues, of `spacings`: fewer cost fewer bits, more rebuild better. 0 for
+            letters alone.
+
+        Raises
+        ------
+        ProtokError
+            If the structure cannot be read, or there is no such spacing.
+        """
+        return self.encode_batch([as_backbone(structure)], keyframes=keyframes)[0]
+
+    @torch.no_grad()
+    def encode_batch(self, structures: Sequence[Backbone], *, keyframes: int = 4) -> list[Tokens]:
+        """Tokens of several structures; the same as one by one, and faster for short chains."""
+        if keyframes and keyframes not in self.spacings:
+            known = ", ".join(map(str, self.spacings))
+            raise ProtokError(f"no keyframes each {keyframes}", f"give one of {known}, or 0 for none")
+        self.check_precision()
+        tokens: list[Tokens] = []
+        backbones = [as_backbone(s) for s in structures]
+        for group in packed(backbones, len, self._residues):
+            tokens += self._encode_together(group, keyframes)
+        return tokens
+
+    def _encode_together(self, structures: list[Backbone], spacing: int) -> list[Tokens]:
+        orders = [by_chain(s) for s in structures]
+        batch = Batch.of(
+            [s if order is None else s[order] for s, order in zip(structures, orders, strict=True)]
+        )
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            runs, true = Runs.in_batch(batch), Poses.of(batch.coords)
+            ids = self._quantizer.assign(self.network.encoder(true, runs))
+            coded = grid = None
+            if spacing and len(runs):
+                _, numbers = self.network.read(self._quantizer.lookup(ids), runs)
+                grid = Grid.of(runs, places(runs, spacing))
+                group = torch.repeat_interleave(torch.arange(len(batch.sizes)), torch.tensor(batch.sizes)).to(
+                    runs.first.device
+                )[runs.first]
+                motions = self.network.motions(spacing)
+                coded = keyframes.code(grid, stored_steps(numbers), true, motions, group)
+        out, start = [], 0
+        letters = torch.where(batch.mask, ids, -1).cpu().numpy().astype(np.int32)
+        for structure, order in zip(structures, orders, strict=True):
+            stop = start + len(structure)
+            row = np.arange(len(structure)) if order is None else order
+            own = np.empty(len(structure), np.int32)
+            own[row] = letters[start:stop]
+            tokens = Tokens.like(structure, own, self.size, self.codebook)
+            if spacing:
+                frames = self._keyframes(coded, grid, runs, (start, stop), row, spacing)
+                tokens = replace(tokens, keyframes=frames)
+            out.append(tokens)
+            start = stop
+        return out
+
+    def _keyframes(
+        self, coded, grid, runs: Runs, span: tuple[int, int], row: np.ndarray, spacing: int
+    ) -> Keyframes:
+        size, none = self.network.config.keyframes.size, np.zeros(0, np.int32)
+        if coded is None:
+            return Keyframes(spacing, size, none, none, none, np.zeros((0, CODES), np.int32))
+        start, stop = span
+        mine = (grid.row >= start) & (grid.row < stop)
+        first = runs.first[(runs.first >= start) & (runs.first < stop)]
+        link = coded.link[mine & grid.first]
+        place, code, link, first = (x.cpu().numpy() for x in (grid.row[mine], coded.code[mine], link, first))
+        return Keyframes(spacing, size, row[place - start], code, row[first - start], link)
+
+    def embed(self, structure: Any, *, quantized: bool = False) -> np.ndarray:
+        """Latents of a structure, (L, d) float32; NaN where a residue is incomplete.
+
+        Parameters
+        ----------
+        structure
+            As for `encode`.
+        quantized
+            Give the vector of each residue's letter instead.
+        """
+        backbone = as_backbone(structure)
+        z = self._read(backbone, lambda poses, runs: self.network.encoder(poses, runs))
+        if quantized:
+            z = self._quantizer.lookup(self._quantizer.assign(z))
+        return _hollow(z, backbone.mask)
+
+    def states(self, structure_or_tokens: Backbone | Tokens | Any) -> np.ndarray:
+        """Hidden states of residues, (L, w) float32: features for a model on top.
+
+        Of a structure: the encoder's, before they are projected to latents. Of `Tokens`: the
+        step network's, which has read the letters around. NaN where a residue is incomplete or
+        has no token.
+
+        Raises
+        ------
+        CodebookMismatch
+            If the tokens were made with another codebook.
+        """
+        if isinstance(structure_or_tokens, Tokens):
+            tokens = structure_or_tokens
+            ids = self._ids(tokens)
+            with torch.no_grad():
+                h, _ = self.network.read(self._quantizer.lookup(ids), self._runs(tokens))
+            return _hollow(h, tokens.ids >= 0)
+        backbone = as_backbone(structure_or_tokens)
+        return _hollow(self._read(backbone, self.network.encoder.states), backbone.mask)
+
+    @torch.no_grad()
+    def _read(self, backbone: Backbone, read) -> Tensor:
+        self.check_precision()
+        batch = Batch.of([backbone]).to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            return read(Poses.of(batch.coords), Runs.in_batch(batch))
+
+    def _ids(self, tokens: Tokens) -> Tensor:
+        """Letters of this codebook as torch has them."""
+        self.check_precision()
+        if tokens.codebook != self.codebook:
+            raise CodebookMismatch(
+                f"the tokens are of {tokens.codebook}, the decoder of {self.codebook}",
+                "decode with the model that made them",
+                file=tokens.name,
+            )
+        if len(tokens) and not -1 <= tokens.ids.min() <= tokens.ids.max() < self.size:
+            raise CodebookMismatch(
+                f"ids span {tokens.ids.min()}..{tokens.ids.max()} of {self.size} codes",
+                "give ids in 0..size-1, or -1 for a missing token",
+                file=tokens.name,
+            )
+        return torch.from_numpy(tokens.ids.astype(np.int64)).to(self.device)
+
+    def _runs(self, tokens: Tokens) -> Runs:
+        present = torch.from_numpy(tokens.ids >= 0)
+        bonded = present[1:] & present[:-1]
+        chain = tokens.chain
+        bonded &= torch.from_numpy(chain[1:] == chain[:-1])
+        if tokens.keyframes is not None:
+            start = tokens.keyframes.start
+            bonded[torch.from_numpy(start[start > 0].astype(np.int64)) - 1] = False
+        return Runs.of(present.to(self.device), bonded.to(self.device))
+
+    @torch.no_grad()
+    def decode(self, tokens: Tokens, *, letters_alone: bool = False) -> Backbone:
+        """Backbone of tokens: N, CA, C, O in Å, with a confidence in `bfactor`.
+
+        The confidence, 0..100, is the CA lDDT that the decoder expects. Chains lie to one another as
+        their links say. Residues without a token are NaN.
+
+        Parameters
+        ----------
+        letters_alone
+            Decode tokens without keyframes: each run of residues about its own middle, right over some
+            residues and drifting beyond.
+
+        Raises
+        ------
+        CodebookMismatch
+            If the tokens were made with another codebook, or have keyframes that cannot be theirs.
+        Unsupported
+            If they have no keyframes and this was not asked for.
+        """
+        ids, order = self._ids(tokens), by_chain(tokens)
+        if order is not None:
+            back = np.argsort(order)
+            return self.decode(tokens[order], letters_alone=letters_alone)[back]
+        if tokens.keyframes is None and not letters_alone:
+            raise Unsupported(
+                f"tokens of {tokens.name or 'no name'} have no keyframes",
+                "encode with keyframes, or decode letters alone, explicitly",
+            )
+        runs = self._runs(tokens)
+        coords = np.full((len(tokens), 4, 3), np.nan, np.float32)
+        confidence = np.full(len(tokens), np.nan, np.float32)
+        if len(runs):
+            with torch.autocast(self.device.type, enabled=False):
+                h, numbers = self.network.read(self._quantizer.lookup(ids), runs)
+                grid, poses = self._placed(tokens, runs, stored_steps(numbers))
+                steps = stored_steps(numbers).to(h)
+                decoded = self.network.decode(h, steps, grid, poses.to(h), runs)
+                built = with_oxygen(
+                    close_bonds(residue_atoms(decoded.poses.turn, decoded.poses.shift), runs), runs
+                )
+            there = tokens.ids >= 0
+            coords[there] = built.cpu().numpy()[there]
+            confidence[there] = 100 * decoded.confidence.sigmoid().cpu().numpy()[there]
+        return Backbone(
+            coords, tokens.sequence, tokens.chain, tokens.index, tokens.icode, confidence, tokens.name
+        )
+
+    def _placed(self, tokens: Tokens, runs: Runs, steps: Poses) -> tuple[Grid, Poses]:
+        """Keyframes of tokens, with one in the middle of each run that has none."""
+        device = runs.first.device
+        frames, none = tokens.keyframes, runs.first.new_zeros(0)
+        place = none if frames is None else torch.from_numpy(frames.place.astype(np.int64)).to(device)
+        has = torch.zeros(len(runs), dtype=torch.bool, device=device)
+        if frames is not None:
+            if len(place) and (runs.run[place] < 0).any():
+                raise CodebookMismatch(
+                    "a keyframe lies where there is no token", "encode again", file=tokens.name
+                )
+            has[runs.run[place]] = True
+        middle = (runs.first + runs.size // 2)[~has]
+        row, order = torch.cat([place, middle]).sort()
+        grid = Grid.of(runs, row)
+        ids = torch.full_like(row, -1)
+        links = row.new_full((len(row), CODES), -1)
+        if frames is not None:
+            ids = torch.cat([torch.from_numpy(frames.code.astype(np.int64)).to(device), middle * 0 - 1])[
+                order
+            ]
+            of = {int(s): link for s, link in zip(frames.start, frames.link, strict=True)}
+            by_run = [of.get(int(s), np.full(CODES, -1)) for s in runs.first]
+            links[grid.first] = torch.from_numpy(np.array(by_run, np.int64)).to(device)[grid.run[grid.first]]
+        spacing = self.spacings[0] if frames is None else frames.spacing
+        size = self.network.config.keyframes.size
+        if spacing not in self.spacings or (frames is not None and frames.size != size):
+            of = size if frames is None else frames.size
+            raise CodebookMismatch(
+                f"keyframes each {spacing} of {of} motions, which the model has not",
+                "encode again",
+                file=tokens.name,
+            )
+        group = torch.zeros(len(runs), dtype=torch.long, device=device)
+        poses = keyframes.decode(grid, steps, ids, links, self.network.motions(spacing), group)
+        return grid, poses
+
+    def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
+        """Write ``config.json`` and ``model.safetensors``, which need nothing else.
+
+        What codes depend on is kept in float32, since rounding would change them; the refiner in
+        float16.
+        """
+        self.check_precision()
+        config = {
+            "codebook": self.codebook,
+            "model": asdict(self.network.config),
+            "provenance": {**self.provenance, **(provenance or {})},
+        }
+        return save_model(folder, self.network, config, half="refiner.")
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> ShapeTokenizer:
+        """Load a model by the name of one that protok ships, or from a folder.
+
+        Raises
+        ------
+        FormatError
+            If there is no such model, or the folder is not one.
+        """
+        folder = find_model(name)
+
+        def parse(document: dict[str, Any], _: Any) -> tuple[ShapesConfig, Any]:
+            return from_dict(ShapesConfig, document["model"], str(folder)), document.get("provenance")
+
+        (config, provenance), state = read_model(folder, "a protok model", parse)
+        network = load_network(lambda: ShapeNetwork(config), state, folder)
+        return cls(network, provenance=provenance)
+
+
+def by_chain(like: Backbone | Tokens) -> np.ndarray | None:
+    """Order of residues in which those of a chain stand together; None where they do."""
+    chain = like.chain
+    if len(set(chain.tolist())) == 1 + int((chain[1:] != chain[:-1]).sum()) or not len(chain):
+        return None
+    return chain_order(chain)
+
+
+def _hollow(x: Tensor, present: np.ndarray) -> np.ndarray:
+    out = x.detach().cpu().numpy().astype(np.float32)
+    out[~present] = np.nan
+    return out
+
+
+def _add(digest, state: Mapping[str, Tensor]) -> None:
+    for key, value in sorted(state.items()):
+        digest.update(f"{key} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())

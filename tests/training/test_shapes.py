@@ -1,0 +1,109 @@
+"""Training of shapes and keyframes: a recipe to a model that loads; what a recipe may say."""
+
+import numpy as np
+import pytest
+
+lightning = pytest.importorskip("lightning", reason="training is an extra")
+
+import protok
+from protok.cli.main import main
+from protok.common.callbacks import read_metrics
+from protok.common.settings import RecipeError, read_settings
+from protok.tokenizers.shapes import ShapeTokenizer
+from protok.training import shapes
+from protok.training.shapes import ShapesRecipe
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_runs import write_structures
+
+RECIPE = """
+[model]
+name = "tiny"
+[model.encoder]
+hidden = 16
+[model.quantizer]
+size = 8
+dim = 3
+continuous_share = 0.1
+ramp = 0.3
+[model.steps]
+width = 16
+layers = 1
+heads = 2
+[model.refiner]
+width = 16
+layers = 1
+heads = 2
+[model.keyframes]
+size = 16
+spacings = [2, 4]
+[data]
+residues = 256
+[optim]
+steps = 12
+lr_warmup_steps = 2
+spacing_odds = [0.5, 0.5]
+[valid]
+every = 12
+chains = 2
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    return tmp_path / "tiny.toml"
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_model_that_loads_and_resumes_to_the_same(recipe, tmp_path, capsys):
+    structures = write_structures(tmp_path / "pdbs", range(30, 60, 5))
+    command = ["train", str(recipe), "--structures", str(structures)]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    tokenizer = protok.load(tmp_path / "run" / "model")
+    assert isinstance(tokenizer, ShapeTokenizer) and tokenizer.provenance["steps"] == 12
+    rows = read_metrics(tmp_path / "run" / "metrics.csv")
+    assert {"valid_rmsd_2", "valid_rmsd_4", "valid_perplexity"} <= rows[-1].keys()
+    tokens = tokenizer.encode(protok.read(structures / "s00.pdb"))
+    assert np.isfinite(tokenizer.decode(tokens).coords).all()
+
+    # Another run is stopped half way and goes on.
+    out = tmp_path / "half"
+    with pytest.raises(KeyboardInterrupt):
+        _stopped(recipe, structures, out)
+    assert main([*command, "--out", str(out), "--resume"]) == 0
+    assert protok.load(out / "model").codebook == tokenizer.codebook
+
+
+def _stopped(recipe, structures, out):
+    step = shapes.ShapeTraining.training_step
+
+    def stops(self, batch, index):
+        if self.global_step == 8:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes.ShapeTraining, "training_step", stops)
+        shapes.run(recipe, structures=structures, out=out, overrides={"valid.every": 4})
+
+
+def test_recipes_of_shapes_are_told_by_their_keyframes(recipe, tmp_path):
+    assert shapes.is_of_shapes(recipe) and not shapes.is_of_shapes(None)
+    assert shapes.is_of_shapes(ROOT / "recipes" / "protein" / "protok-1.toml")
+    assert not shapes.is_of_shapes(ROOT / "recipes" / "protein" / "protok-512.toml")
+    (tmp_path / "broken.toml").write_text("[model")
+    assert not shapes.is_of_shapes(tmp_path / "broken.toml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("optim.spacing_odds", [1.0], "give one for each of"),
+        ("model.keyframes.spacings", [2, 2, 4, 8], "different positive numbers"),
+        ("model.encoder.window", 300, "too large"),
+        ("model.steps.heads", 3, "does not divide"),
+    ],
+)
+def test_recipes_that_mean_nothing_are_refused(key, value, message):
+    with pytest.raises(RecipeError, match=message):
+        read_settings(ShapesRecipe, None, {key: value})
