@@ -1,0 +1,89 @@
+"""The design search of shapes and keyframes: what each part gives, at equal steps, on held-out chains.
+
+    python -m benchmarks.accuracy.shape_design --list
+    python -m benchmarks.accuracy.shape_design --run --train ../promod3/train.parquet
+
+Every variant of shape_design.toml is trained by `protok train`'s own code and measured on chains of
+the validation store by `benchmarks.accuracy.shape_measures`. Variants whose result is there are not
+measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+
+from benchmarks import records
+from benchmarks.accuracy import shape_measures as of
+from benchmarks.accuracy.design import flat
+from benchmarks.accuracy.shapes import SEED, valid_chains
+from benchmarks.paths import RESULTS, SHARED
+from benchmarks.tables.provenance import digest, provenance
+from protok.structure.backbone import Backbone
+from protok.tokenizers.shapes import ShapeTokenizer
+
+RECIPE = Path(__file__).with_suffix(".toml")
+#: Chains of the validation store, and residues of the longest.
+CHAINS, LONGEST = 60, 600
+
+
+def measure(overrides: dict, chains: list[Backbone]) -> dict:
+    """Train one variant in a temporary folder and score it."""
+    from protok.training.shapes import run
+
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = ShapeTokenizer.from_pretrained(run(out=folder, overrides=overrides))
+    spent = time.process_time() - began
+    some = [chain for chain in chains if len(chain) >= 60][::2]
+    return {
+        "training_cpu_seconds": round(spent),
+        "reconstruction": {s: of.reconstruction(tokenizer, chains, s) for s in tokenizer.spacings},
+        "perplexity": of.usage(tokenizer, chains),
+        "cut": of.kept_when_cut(tokenizer, some, tokenizer.network.config.encoder.window),
+        "noise_0.2": of.kept_under_noise(tokenizer, some, 0.2, SEED),
+        "mirror": of.changed_in_the_mirror(tokenizer, some),
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--list", action="store_true", help="variants; + done, - to do")
+    parser.add_argument("--run", action="store_true")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants")
+    parser.add_argument("--train", type=Path, default=SHARED.parent / "promod3" / "train.parquet")
+    parser.add_argument("--data", type=Path, default=SHARED)
+    parser.add_argument("-o", "--out", type=Path, default=RESULTS / "shape_design.parquet")
+    options = parser.parse_args(arguments)
+    recipe, there = tomllib.loads(RECIPE.read_text()), records.read(options.out)
+    valid, chains = options.data / "structures" / "valid.parquet", []
+    if options.run:
+        chains = [chain for chain in valid_chains(options.data, CHAINS) if len(chain) <= LONGEST]
+    for name, changes in recipe["variants"].items():
+        changes = {key: value for key, value in changes.items() if key != "about"}
+        if not options.run:
+            print("+" if name in there else "-", name, changes)
+        elif name not in there and (options.only is None or name in options.only):
+            overrides = flat(recipe["base"]) | changes
+            overrides |= {"data.train": str(options.train), "data.valid": str(valid)}
+            result = provenance(
+                "python -m benchmarks.accuracy.shape_design " + " ".join(sys.argv[1:]),
+                name=name,
+                seed=overrides.get("optim.seed", 0),
+                changes=changes,
+                recipe=overrides,
+                data_sha256={path.name: digest([path]) for path in (options.train, valid)},
+                **measure(overrides, chains),
+            )
+            records.put(options.out, name, result)
+            scores = {s: round(part["rmsd"], 3) for s, part in result["reconstruction"].items()}
+            print(name, scores, result["perplexity"], result["noise_0.2"], result["cut"], flush=True)
+
+
+if __name__ == "__main__":
+    main()

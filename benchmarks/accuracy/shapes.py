@@ -1,0 +1,99 @@
+"""Shapes and keyframes on chains that nobody trained on: what they rebuild, and what they keep.
+
+    python -m benchmarks.accuracy.shapes --model protok-1
+
+All is tuned on the validation store, which this command reads. The test sets (CASP14, CAMEO2022, complexes)
+are read once the design is frozen, by ``--test``, and every such reading is a line of the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import protok
+from benchmarks import records
+from benchmarks.accuracy import shape_measures as of
+from benchmarks.paths import RESULTS, SHARED
+from benchmarks.tables.provenance import digest, provenance
+from protok.structure.backbone import Backbone
+from protok.structure.io.sources.paths import iter_files
+from protok.structure.store import read_store
+from protok.tokenizers.shapes import ShapeTokenizer
+
+#: Sets of single chains, and of complexes, by the folders of the project's data.
+TEST, COMPLEXES = {"casp14": "files/casp14", "cameo2022": "files/cameo2022"}, "complexes"
+SEED = 0
+
+
+def measured(tokenizer: ShapeTokenizer, chains: list[Backbone], few: int = 60) -> dict:
+    """All measures of a set; those of letters on chains of at least 60 residues, at most `few` of them."""
+    long = [chain for chain in chains if len(chain) >= 60]
+    some = [long[i] for i in np.unique(np.linspace(0, len(long) - 1, few).astype(int))]
+    return {
+        "reconstruction": {s: of.reconstruction(tokenizer, chains, s) for s in tokenizer.spacings},
+        "perplexity": of.usage(tokenizer, chains),
+        "cut": of.kept_when_cut(tokenizer, some, tokenizer.network.config.encoder.window),
+        "noise_0.2": of.kept_under_noise(tokenizer, some, 0.2, SEED),
+        "mirror": of.changed_in_the_mirror(tokenizer, some),
+        "slices": of.slices(tokenizer, some, 4),
+        "harm": of.harm(tokenizer, some, 4, SEED),
+    }
+
+
+def valid_chains(data: Path, most: int) -> list[Backbone]:
+    """Chains of the validation store, evenly through it."""
+    store = read_store(data / "structures" / "valid.parquet")
+    return [store.backbone(int(i)) for i in np.unique(np.linspace(0, len(store) - 1, most).astype(int))]
+
+
+def read_folder(folder: Path) -> list[Backbone]:
+    """Every structure of a folder."""
+    return [protok.read(file) for file in iter_files(folder)]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="protok-1", help="name or folder")
+    parser.add_argument("--data", type=Path, default=SHARED)
+    parser.add_argument("--chains", type=int, default=150, help="of the validation store")
+    parser.add_argument("--test", action="store_true", help="read the test sets: once the design is frozen")
+    parser.add_argument("-o", "--out", type=Path, default=RESULTS / "shapes.parquet")
+    options = parser.parse_args(arguments)
+    tokenizer = protok.load(options.model)
+    assert isinstance(tokenizer, ShapeTokenizer)
+    files = {"valid": [options.data / "structures" / "valid.parquet"]}
+    sets = {"valid": valid_chains(options.data, options.chains)}
+    if options.test:
+        files |= {name: list(iter_files(options.data / place)) for name, place in TEST.items()}
+        sets |= {name: read_folder(options.data / place) for name, place in TEST.items()}
+    command = "python -m benchmarks.accuracy.shapes " + " ".join(
+        sys.argv[1:] if arguments is None else arguments
+    )
+    there = records.read(options.out)
+    for name, chains in sets.items():
+        row = f"{tokenizer.codebook} {name}"
+        result = provenance(
+            command, name=row, seed=SEED, data_sha256=digest(files[name]), **measured(tokenizer, chains)
+        )
+        readings = there.get(row, {}).get("readings", [])
+        result["readings"] = [*readings, datetime.date.today().isoformat()]
+        records.put(options.out, row, result)
+        for spacing, scores in result["reconstruction"].items():
+            print(
+                name,
+                "each",
+                spacing,
+                {k: round(scores[k], 3) for k in ("bits_a_residue", "rmsd", "tm_score", "lddt")},
+            )
+        for key in ("perplexity", "cut", "noise_0.2", "mirror", "slices", "harm"):
+            print(name, key, result[key], flush=True)
+
+
+if __name__ == "__main__":
+    main()
