@@ -23,6 +23,7 @@ from benchmarks.accuracy.design import flat
 from benchmarks.accuracy.shapes import SEED, valid_chains
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import digest, provenance
+from protok.bench.measures import locality
 from protok.structure.backbone import Backbone
 from protok.tokenizers.shapes import ShapeTokenizer
 
@@ -44,8 +45,8 @@ def measure(overrides: dict, chains: list[Backbone]) -> dict:
         "training_cpu_seconds": round(spent),
         "reconstruction": {s: of.reconstruction(tokenizer, chains, s) for s in tokenizer.spacings},
         "perplexity": of.usage(tokenizer, chains),
-        "cut": of.kept_when_cut(tokenizer, some, tokenizer.network.config.encoder.window),
-        "noise_0.2": of.kept_under_noise(tokenizer, some, 0.2, SEED),
+        "cut": locality.kept_when_cut(tokenizer, some, tokenizer.network.config.encoder.window),
+        "noise_0.2": locality.kept_under_noise(tokenizer, some, 0.2, SEED),
         "mirror": of.changed_in_the_mirror(tokenizer, some),
     }
 

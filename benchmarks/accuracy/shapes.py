@@ -20,6 +20,7 @@ from benchmarks import records
 from benchmarks.accuracy import shape_measures as of
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import digest, provenance
+from protok.bench.measures import locality
 from protok.structure.backbone import Backbone
 from protok.structure.io.sources.paths import iter_files
 from protok.structure.store import read_store
@@ -37,11 +38,11 @@ def measured(tokenizer: ShapeTokenizer, chains: list[Backbone], few: int = 60) -
     return {
         "reconstruction": {s: of.reconstruction(tokenizer, chains, s) for s in tokenizer.spacings},
         "perplexity": of.usage(tokenizer, chains),
-        "cut": of.kept_when_cut(tokenizer, some, tokenizer.network.config.encoder.window),
-        "noise_0.2": of.kept_under_noise(tokenizer, some, 0.2, SEED),
+        "cut": locality.kept_when_cut(tokenizer, some, tokenizer.network.config.encoder.window),
+        "noise_0.2": locality.kept_under_noise(tokenizer, some, 0.2, SEED),
         "mirror": of.changed_in_the_mirror(tokenizer, some),
-        "slices": of.slices(tokenizer, some, 4),
-        "harm": of.harm(tokenizer, some, 4, SEED),
+        "slices": locality.slices(tokenizer, some),
+        "harm": locality.harm(tokenizer, some, SEED),
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from protok.bench import results, tasks
 from protok.bench.data.folder import Folder
 from protok.bench.data.source import TRAIN, VALID, WITHIN, LabelledStructures, Table, digest, within
-from protok.bench.measures import alignment, codebook
+from protok.bench.measures import alignment, codebook, locality
 from protok.bench.measures.samples import PRESETS, Settings
 from protok.bench.probing import probe_table
 from protok.bench.representations.load import Measurable, representation
@@ -25,6 +25,9 @@ from protok.tokenizers.protocol import Named
 
 #: Structures of a set that robustness is measured on, at most; reconstruction takes all.
 STRUCTURES = 40
+#: The measures on structures alone, by their tasks; of the first all structures, of others some.
+MEASURES = codebook.MEASURES | locality.MEASURES
+WHOLE = ("distinctiveness", "utilization", "reconstruction", "complexes")
 #: Structures that k-means centres come from.
 CENTRES = 150
 
@@ -147,7 +150,7 @@ def available(folder: LabelledStructures) -> list[str]:
     if _has(folder.has_pairs):
         names.append("sensitivity")
     if _has(folder.has_sets):
-        names += list(codebook.MEASURES)
+        names += list(MEASURES)
     if _has(lambda: len(alignment.representatives(folder.domains())) > 1):
         names.append("retrieval")
     return names
@@ -275,7 +278,7 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
         domains = alignment.representatives(folder.domains())
         sha256 = digest(folder, domains, [domain.id for domain in domains])
         return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, sha256
-    if name in codebook.MEASURES:
+    if name in MEASURES:
         sets = {kind: _some(name, ids) for kind, ids in folder.sets().items()}
         described = {"structures": _counts(sets, folder, "sets")} | _left_out(folder, "sets")
         sha256 = digest(folder, sorted(sets.items()), [id for ids in sets.values() for id in ids])
@@ -319,12 +322,12 @@ def _work(who: Representation, name: str, labelled: Any, folder: LabelledStructu
     elif name == "retrieval":
         done = {kind: alignment.retrieval(who, folder, domains) for kind, domains in labelled.items()}
     else:
-        measure = codebook.MEASURES[name]
+        measure = MEASURES[name]
         done = {kind: measure(who, [folder.structure(id) for id in ids]) for kind, ids in labelled.items()}
     return {k: v[0] for k, v in done.items()}, {k: v[1] for k, v in done.items()}, {}
 
 
 def _some(name: str, ids: Sequence[str]) -> list[str]:
-    if name not in ("mirror", "rotation", "stability") or len(ids) <= STRUCTURES:
+    if name in WHOLE or len(ids) <= STRUCTURES:
         return list(ids)
     return [ids[int(i)] for i in np.linspace(0, len(ids) - 1, STRUCTURES)]

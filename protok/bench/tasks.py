@@ -174,7 +174,8 @@ TRAINING_FREE = (
         "do codes decode to the structure?",
         "structures",
         "tm_score",
-        labels="CA RMSD, TM-score with known correspondence, CA lDDT: means over chains",
+        labels="CA RMSD, TM-score with known correspondence, CA lDDT: means over chains; bits: of every "
+        "code that is stored, a residue",
         licence=PDB,
         citation="Zhang & Skolnick 2004 (TM-score); Mariani et al. 2013 (lDDT)",
     ),
@@ -204,6 +205,54 @@ TRAINING_FREE = (
         "same_0.1",
         labels="Share of residues with the same code after Gaussian noise on every atom, standard "
         "deviation 0.05, 0.1, 0.2 and 0.5 Å; continuous: 1 - relative change",
+        licence=PDB,
+    ),
+    Task(
+        "cut",
+        "do codes stay when the chain is cut?",
+        "structures",
+        "middle_half",
+        labels="Share of the codes of a piece, encoded alone, that the whole chain has there, mean over "
+        "chains of 60 residues and more: L/4 to 3L/4, all but the last ten, the first half",
+        licence=PDB,
+    ),
+    Task(
+        "noise",
+        "what do codes still tell under noise?",
+        "structures",
+        "kept",
+        labels="Normal noise of 0.2 Å on every coordinate of every atom: share of residues with the same "
+        "code, and mutual information in bits of the codes before and after",
+        licence=PDB,
+    ),
+    Task(
+        "fragments",
+        "does a slice of the tokens decode alone?",
+        "structures",
+        "ratio",
+        "lower",
+        labels="RMSD of slices of 40 residues, of unbroken chain and 20 from its ends at least, decoded "
+        "alone, over that of the same residues of the decoded chain, each superposed for itself",
+        licence=PDB,
+    ),
+    Task(
+        "wrong_codes",
+        "what does one wrong code cost far away?",
+        "structures",
+        "lddt_lost_beyond_letter",
+        "lower",
+        labels="One letter, or one keyframe, in the middle of a chain drawn anew: lDDT lost by residues more "
+        "than 16 positions away; CA RMSD then, and with 5 % of the letters drawn anew",
+        licence=PDB,
+    ),
+    Task(
+        "complexes",
+        "do complexes decode as complexes?",
+        "structures",
+        "rmsd",
+        "lower",
+        labels="All chains superposed together: CA RMSD; share of CA pairs of different chains within 8 Å "
+        "whose distance is kept to within 2 Å",
         licence=PDB,
     ),
     Task(

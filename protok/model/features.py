@@ -76,6 +76,14 @@ class Batch:
             chain = torch.zeros(len(coords), dtype=torch.long, device=coords.device)
         return cls(torch.where(mask[:, None, None], coords, 0.0).nan_to_num(), mask, sizes, chain)
 
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """The structures of several batches, one after the other."""
+        coords, mask, chain = (
+            torch.cat([getattr(b, key) for b in batches]) for key in ("coords", "mask", "chain")
+        )
+        return cls(coords, mask, [size for b in batches for size in b.sizes], chain)
+
     def to(self, device: torch.device | str) -> Batch:
         """Move to a device."""
         return Batch(self.coords.to(device), self.mask.to(device), self.sizes, self.chain.to(device))

@@ -20,7 +20,7 @@ from protok.errors import CodebookMismatch, ProtokError, Unsupported
 from protok.model import keyframes
 from protok.model.close_bonds import close_bonds, with_oxygen
 from protok.model.features import Batch
-from protok.model.keyframes import Grid, places
+from protok.model.keyframes import Coded, Grid, places
 from protok.model.links import CODES
 from protok.model.runs import Runs
 from protok.model.shape_config import ShapesConfig
@@ -33,8 +33,10 @@ from protok.structure.poses import Poses
 from protok.tokens.keyframes import Keyframes, chain_order
 from protok.tokens.tokens import Tokens
 
-#: Residues that are encoded at once; small batches suit a CPU's caches, large ones a GPU.
-RESIDUES, GPU_RESIDUES = 4096, 2**16
+#: Residues that the networks read at once: small batches suit a CPU's caches, large ones a GPU.
+RESIDUES, GPU_RESIDUES = 2048, 2**16
+#: Residues whose keyframes are found at once, step by step along all chains: the more the faster.
+WALKED = 2**15
 
 
 class ShapeTokenizer(DeviceMixin):
@@ -85,8 +87,8 @@ class ShapeTokenizer(DeviceMixin):
 
     @property
     def batch_residues(self) -> int:
-        """Residues that `encode_batch` is best given at once: four times what it works on."""
-        return 4 * self._residues
+        """Residues that `encode_batch` is best given at once."""
+        return WALKED
 
     @property
     def _residues(self) -> int:
@@ -131,37 +133,41 @@ class ShapeTokenizer(DeviceMixin):
         self.check_precision()
         tokens: list[Tokens] = []
         backbones = [as_backbone(s) for s in structures]
-        for group in packed(backbones, len, self._residues):
+        for group in packed(backbones, len, WALKED):
             tokens += self._encode_together(group, keyframes)
         return tokens
 
     def _encode_together(self, structures: list[Backbone], spacing: int) -> list[Tokens]:
         orders = [by_chain(s) for s in structures]
-        batch = Batch.of(
-            [s if order is None else s[order] for s, order in zip(structures, orders, strict=True)]
-        )
-        batch = batch.to(self.device)
+        ordered = [s if order is None else s[order] for s, order in zip(structures, orders, strict=True)]
+        ids, numbers, whole = [], [], []
         with torch.autocast(self.device.type, enabled=False):
-            runs, true = Runs.in_batch(batch), Poses.of(batch.coords)
-            ids = self._quantizer.assign(self.network.encoder(true, runs))
-            coded = grid = None
-            if spacing and len(runs):
-                _, numbers = self.network.read(self._quantizer.lookup(ids), runs)
+            for group in packed(ordered, len, self._residues):
+                batch = Batch.of(group).to(self.device)
+                runs = Runs.in_batch(batch)
+                ids.append(self._quantizer.assign(self.network.encoder(Poses.of(batch.coords), runs)))
+                if spacing:
+                    numbers.append(self.network.read(self._quantizer.lookup(ids[-1]), runs)[1])
+                    whole.append(batch)
+            coded = grid = runs = None
+            if spacing:
+                batch = Batch.joined(whole)
+                runs, true = Runs.in_batch(batch), Poses.of(batch.coords)
                 grid = Grid.of(runs, places(runs, spacing))
-                group = torch.repeat_interleave(torch.arange(len(batch.sizes)), torch.tensor(batch.sizes)).to(
-                    runs.first.device
-                )[runs.first]
-                motions = self.network.motions(spacing)
-                coded = keyframes.code(grid, stored_steps(numbers), true, motions, group)
+                sizes = torch.tensor(batch.sizes, device=grid.row.device)
+                group = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)[runs.first]
+                steps, motions = stored_steps(torch.cat(numbers)), self.network.motions(spacing)
+                coded = keyframes.code(grid, steps, true, motions, group)
         out, start = [], 0
-        letters = torch.where(batch.mask, ids, -1).cpu().numpy().astype(np.int32)
+        letters = torch.cat(ids).cpu().numpy().astype(np.int32)
         for structure, order in zip(structures, orders, strict=True):
             stop = start + len(structure)
             row = np.arange(len(structure)) if order is None else order
             own = np.empty(len(structure), np.int32)
             own[row] = letters[start:stop]
+            own[~structure.mask] = -1
             tokens = Tokens.like(structure, own, self.size, self.codebook)
-            if spacing:
+            if coded is not None and grid is not None and runs is not None:
                 frames = self._keyframes(coded, grid, runs, (start, stop), row, spacing)
                 tokens = replace(tokens, keyframes=frames)
             out.append(tokens)
@@ -169,16 +175,14 @@ class ShapeTokenizer(DeviceMixin):
         return out
 
     def _keyframes(
-        self, coded, grid, runs: Runs, span: tuple[int, int], row: np.ndarray, spacing: int
+        self, coded: Coded, grid: Grid, runs: Runs, span: tuple[int, int], row: np.ndarray, spacing: int
     ) -> Keyframes:
-        size, none = self.network.config.keyframes.size, np.zeros(0, np.int32)
-        if coded is None:
-            return Keyframes(spacing, size, none, none, none, np.zeros((0, CODES), np.int32))
         start, stop = span
         mine = (grid.row >= start) & (grid.row < stop)
         first = runs.first[(runs.first >= start) & (runs.first < stop)]
         link = coded.link[mine & grid.first]
         place, code, link, first = (x.cpu().numpy() for x in (grid.row[mine], coded.code[mine], link, first))
+        size = self.network.config.keyframes.size
         return Keyframes(spacing, size, row[place - start], code, row[first - start], link)
 
     def embed(self, structure: Any, *, quantized: bool = False) -> np.ndarray:

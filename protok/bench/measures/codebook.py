@@ -121,7 +121,7 @@ def utilization(representation: Representation, structures: Sequence[Backbone]) 
 
 
 def reconstruction(representation: Representation, structures: Sequence[Backbone]) -> Measured:
-    """RMSD, TM-score and lDDT of decoded codes against the original, over chains.
+    """RMSD, TM-score and lDDT of decoded codes against the original, over chains; bits of all codes.
 
     Raises
     ------
@@ -135,9 +135,12 @@ def reconstruction(representation: Representation, structures: Sequence[Backbone
     if not isinstance(tokenizer, Decodes):
         raise Unsupported(f"{representation.name} does not decode", "measure a learned tokenizer")
     chains = [chain for structure in structures for chain in structure.by_chain()]
-    compared = [compare(tokenizer.decode(tokenizer.encode(chain)), chain) for chain in chains]
+    encoded = [tokenizer.encode(chain) for chain in chains]
+    compared = [compare(tokenizer.decode(own), chain) for own, chain in zip(encoded, chains, strict=True)]
     columns = {key: [getattr(scores, key) for scores in compared] for key in ("tm_score", "rmsd", "lddt")}
     scores = {key: mean_of(values) for key, values in columns.items()}
+    residues = sum(int((tokens.ids >= 0).sum()) for tokens in encoded)
+    scores["bits"] = Score(sum(tokens.bits for tokens in encoded) / max(residues, 1))
     scores |= {f"{key}_median": Score(float(np.nanmedian(values))) for key, values in columns.items()}
     return scores, {key: np.round(values, 4).tolist() for key, values in columns.items()}
 

@@ -55,10 +55,12 @@ def representation(
 
 
 def _load(name: str) -> Tokenizer | Embeds:
-    from protok.bench.representations import adapters, controls
+    from protok.bench.representations import adapters, controls, reference_codec
 
     if name in controls.CONTROLS:
         return controls.CONTROLS[name]()
+    if name in reference_codec.CODECS:
+        return reference_codec.ReferenceCodec(reference_codec.CODECS[name])
     kind, equals, path = name.partition("=")
     if kind in adapters.ADAPTERS and (equals or kind == "proteinmpnn"):
         return adapters.load(kind, path or None)

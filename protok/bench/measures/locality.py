@@ -1,0 +1,247 @@
+"""How local codes are: what cuts, noise and wrong codes do to them, and complexes as wholes.
+
+Functions from a tokenizer and chains to plain numbers, and the tasks that are made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from protok.bench.measures.scores import Score
+from protok.bench.representations.representation import Representation
+from protok.errors import ProtokError, Unsupported
+from protok.structure.backbone import Backbone
+from protok.structure.metrics import lddt, rmsd
+from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer
+from protok.tokens.tokens import Tokens
+
+#: Residues of a slice, and how far from a wrong code its harm is looked for.
+SLICE, BEYOND = 40, 16
+#: Chains with fewer residues are not cut.
+SHORTEST = 60
+#: Å within which CA atoms of two chains touch, and by which that distance may be off.
+TOUCH, OFF = 8.0, 2.0
+
+Measured = tuple[dict[str, Score], dict]
+
+
+def cuts(length: int) -> dict[str, slice]:
+    """Pieces of a chain that are encoded alone."""
+    return {
+        "middle half": slice(length // 4, 3 * length // 4),
+        "10 off the end": slice(0, length - 10),
+        "first half": slice(0, length // 2),
+    }
+
+
+def kept_when_cut(tokenizer: Tokenizer, chains: Sequence[Backbone], window: int = 0) -> dict[str, float]:
+    """Share of the codes of a piece that the whole chain has there; mean over chains.
+
+    With a window also of those residues that are farther than that from a cut, all together.
+    """
+    shares: dict[str, list[float]] = {}
+    beyond = np.zeros(2, int)
+    for chain in chains:
+        whole = letters(tokenizer, chain)
+        for name, part in cuts(len(chain)).items():
+            same = letters(tokenizer, chain[part]) == whole[part]
+            there = whole[part] >= 0
+            if not there.any():
+                continue
+            shares.setdefault(name, []).append(float(same[there].mean()))
+            inner = slice(window if part.start else 0, len(same) - window)
+            beyond += same[inner][there[inner]].sum(), there[inner].sum()
+    means = {name: float(np.mean(x)) for name, x in shares.items()}
+    return means | ({"beyond the window": float(beyond[0] / beyond[1])} if window else {})
+
+
+def kept_under_noise(tokenizer: Tokenizer, chains: Sequence[Backbone], sigma: float, seed: int) -> dict:
+    """Share of letters kept under normal noise on every atom, and what they tell of those before, in bits."""
+    rng, shares = np.random.default_rng(seed), []
+    joint = np.zeros((tokenizer.size, tokenizer.size))
+    for chain in chains:
+        before, after = letters(tokenizer, chain), letters(tokenizer, _noisy(chain, sigma, rng))
+        both = (before >= 0) & (after >= 0)
+        shares.append(float((before == after)[both].mean()))
+        np.add.at(joint, (before[both], after[both]), 1)
+    return {"kept": float(np.mean(shares)), "mutual_information_bits": mutual_information(joint)}
+
+
+def mutual_information(joint: np.ndarray) -> float:
+    """Bits that one of two labels tells of the other, from counts of pairs."""
+    p = joint / joint.sum()
+    expected = p.sum(1, keepdims=True) * p.sum(0)
+    seen = p > 0
+    return float((p[seen] * np.log2(p[seen] / expected[seen])).sum())
+
+
+def letters(tokenizer: Tokenizer, chain: Backbone) -> np.ndarray:
+    """Ids of a chain, without keyframes where there are such."""
+    if isinstance(tokenizer, HasKeyframes):
+        return tokenizer.encode(chain, keyframes=0).ids
+    return tokenizer.encode(chain).ids
+
+
+def slices(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[str, float]:
+    """RMSD of slices decoded alone and cut from the decoded whole, each superposed for itself."""
+    pairs = []
+    for chain in chains:
+        tokens = tokenizer.encode(chain)
+        whole = tokenizer.decode(tokens)
+        for begin in range(SLICE // 2, len(chain) - 3 * SLICE // 2, SLICE):
+            part = slice(begin, begin + SLICE)
+            piece = tokens[part]
+            frames = piece.keyframes
+            if (piece.ids < 0).any() or frames is None or len(frames.start) > 1:
+                continue
+            alone = rmsd(tokenizer.decode(piece), chain[part])
+            pairs.append((alone, rmsd(whole[part], chain[part])))
+    if not pairs:
+        raise ProtokError(f"no chain has {3 * SLICE} residues in a row", "give longer ones")
+    alone, inside = (float(x) for x in np.array(pairs).mean(0))
+    return {"ratio": alone / inside, "alone": alone, "inside": inside, "slices": float(len(pairs))}
+
+
+def harm(tokenizer: Decodes, chains: Sequence[Backbone], seed: int) -> dict[str, dict[str, float]]:
+    """What wrong codes cost: lDDT of residues farther than `BEYOND` from one, and RMSD."""
+    rng = np.random.default_rng(seed)
+    lost: dict[str, list[float]] = {"letter": [], "keyframe": []}
+    moved: dict[str, list[float]] = {"right": [], "letter": [], "keyframe": [], "5 % of letters": []}
+    for chain in chains:
+        tokens = tokenizer.encode(chain)
+        right = tokenizer.decode(tokens)
+        before = lddt(right, chain, per_residue=True)
+        moved["right"].append(rmsd(right, chain))
+        for kind in lost:
+            at, wrong = one_wrong(tokens, kind, rng)
+            if wrong is None:
+                continue
+            back = tokenizer.decode(wrong)
+            far = np.abs(np.arange(len(chain)) - at) > BEYOND
+            loss = np.asarray(before - lddt(back, chain, per_residue=True))[far]
+            lost[kind].append(float(np.nanmean(loss)))
+            moved[kind].append(rmsd(back, chain))
+        ids = tokens.ids.copy()
+        some = (rng.random(len(ids)) < 0.05) & (ids >= 0)
+        ids[some] = rng.integers(0, tokens.size, some.sum())
+        moved["5 % of letters"].append(rmsd(tokenizer.decode(replace(tokens, ids=ids)), chain))
+    return {
+        "lddt_lost_beyond": {key: float(np.mean(x)) for key, x in lost.items() if x},
+        "rmsd": {key: float(np.mean(x)) for key, x in moved.items() if x},
+    }
+
+
+def one_wrong(tokens: Tokens, kind: str, rng: np.random.Generator) -> tuple[int, Tokens | None]:
+    """Tokens with one letter or keyframe near the middle drawn anew, and where."""
+    middle = len(tokens) // 2
+    if kind == "letter":
+        at = int(np.flatnonzero(tokens.ids >= 0)[np.abs(np.flatnonzero(tokens.ids >= 0) - middle).argmin()])
+        ids = tokens.ids.copy()
+        ids[at] = (ids[at] + rng.integers(1, tokens.size)) % tokens.size
+        return at, replace(tokens, ids=ids)
+    frames = tokens.keyframes
+    coded = np.flatnonzero(frames.code >= 0) if frames is not None else np.zeros(0, int)
+    if frames is None or not len(coded):
+        return middle, None
+    key = coded[np.abs(frames.place[coded] - middle).argmin()]
+    code = frames.code.copy()
+    code[key] = (code[key] + rng.integers(1, frames.size)) % frames.size
+    return int(frames.place[key]), replace(tokens, keyframes=replace(frames, code=code))
+
+
+def _noisy(chain: Backbone, sigma: float, rng: np.random.Generator) -> Backbone:
+    noise = rng.normal(scale=sigma, size=chain.coords.shape)
+    return replace(chain, coords=(chain.coords + noise).astype(np.float32))
+
+
+def interfaces(model: Backbone, reference: Backbone) -> tuple[int, int]:
+    """How many CA pairs of chains within `TOUCH` Å keep their distance to within `OFF`, and of how many."""
+    there = reference.mask & model.mask
+    x, y, chain = model.coords[there, 1], reference.coords[there, 1], reference.chain[there]
+    kept = total = 0
+    for i in range(len(y)):
+        apart = np.linalg.norm(y[i + 1 :] - y[i], axis=-1)
+        near = (apart < TOUCH) & (chain[i + 1 :] != chain[i])
+        built = np.linalg.norm(x[i + 1 :][near] - x[i], axis=-1)
+        kept += int((np.abs(built - apart[near]) < OFF).sum())
+        total += int(near.sum())
+    return kept, total
+
+
+# The tasks
+
+
+def cut(representation: Representation, structures: Sequence[Backbone]) -> Measured:
+    """Share of codes that a piece of a chain has alone too, mean over chains."""
+    tokenizer = _computing(representation)
+    scores = kept_when_cut(tokenizer, _chains(structures, SHORTEST))
+    return {key.replace(" ", "_"): Score(value) for key, value in scores.items()}, {}
+
+
+def noise(representation: Representation, structures: Sequence[Backbone]) -> Measured:
+    """Share of codes kept under normal noise of .2 Å, and the bits that those after tell of those before."""
+    scores = kept_under_noise(_computing(representation), _chains(structures), 0.2, 0)
+    return {key: Score(value) for key, value in scores.items()}, {}
+
+
+def fragments(representation: Representation, structures: Sequence[Backbone]) -> Measured:
+    """RMSD of slices of 40 residues, decoded alone and inside their chain."""
+    tokenizer = _decoding(representation)
+    if not isinstance(tokenizer, HasKeyframes):
+        raise Unsupported(f"tokens of {representation.name} have no slices that decode", "leave it out")
+    scores = slices(tokenizer, _chains(structures))
+    return {key: Score(float(value)) for key, value in scores.items()}, {}
+
+
+def wrong_codes(representation: Representation, structures: Sequence[Backbone]) -> Measured:
+    """What one wrong code costs the lDDT of residues far from it, and all the RMSD."""
+    scores = harm(_decoding(representation), _chains(structures, SHORTEST), 0)
+    return {
+        f"{group}_{key}".replace(" ", "_").replace("%", "percent"): Score(value)
+        for group, values in scores.items()
+        for key, value in values.items()
+    }, {}
+
+
+def complexes(representation: Representation, structures: Sequence[Backbone]) -> Measured:
+    """RMSD of complexes, all chains superposed together, and their touching pairs kept."""
+    tokenizer, rmsds, kept = _decoding(representation), [], np.zeros(2, int)
+    for structure in structures:
+        if len(structure.chains) < 2:
+            continue
+        back = tokenizer.decode(tokenizer.encode(structure))
+        rmsds.append(rmsd(back, structure))
+        kept += interfaces(back, structure)
+    if not rmsds:
+        raise Unsupported("no structure has several chains", "give complexes")
+    share = float(kept[0] / kept[1]) if kept[1] else float("nan")
+    means = {"rmsd": float(np.mean(rmsds)), "rmsd_median": float(np.median(rmsds)), "contacts_kept": share}
+    return {key: Score(value) for key, value in means.items()}, {"rmsd": np.round(rmsds, 4).tolist()}
+
+
+def _computing(representation: Representation) -> Tokenizer:
+    """The tokenizer of a representation that computes codes of changed coordinates."""
+    tokenizer = representation.tokenizer
+    if representation.precomputed or representation.continuous or not isinstance(tokenizer, Tokenizer):
+        raise Unsupported(f"{representation.name} computes no codes", "measure a discrete tokenizer")
+    return tokenizer
+
+
+def _decoding(representation: Representation) -> Decodes:
+    tokenizer = _computing(representation)
+    if not isinstance(tokenizer, Decodes):
+        raise Unsupported(f"{representation.name} does not decode", "measure a learned tokenizer")
+    return tokenizer
+
+
+def _chains(structures: Sequence[Backbone], shortest: int = 1) -> list[Backbone]:
+    chains = [c for s in structures for c in s.by_chain() if c.mask.sum() >= shortest]
+    if not chains:
+        raise ProtokError(f"no chain has {shortest} residues", "give longer ones")
+    return chains
+
+
+MEASURES = {measure.__name__: measure for measure in (cut, noise, fragments, wrong_codes, complexes)}

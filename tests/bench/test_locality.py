@@ -1,0 +1,90 @@
+"""Measures of locality, and the reference codec that stands beside every reconstruction."""
+
+import numpy as np
+import pytest
+
+import protok
+from protok import bench
+from protok.bench.measures import locality
+from protok.bench.representations.reference_codec import BITS, ReferenceCodec
+from protok.bench.representations.representation import Representation
+from protok.errors import CodebookMismatch, Unsupported
+from protok.testing import exclude, random_backbone, random_complex
+
+
+@pytest.fixture(scope="module")
+def chains(examples):
+    return [protok.read(file) for file in sorted(examples.glob("*.pdb"))]
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return ReferenceCodec(9)
+
+
+def test_more_bits_rebuild_better(chains):
+    errors = []
+    for bits in BITS:
+        codec = ReferenceCodec(bits)
+        encoded = [codec.encode(chain) for chain in chains]
+        errors.append(
+            np.mean([protok.rmsd(codec.decode(t), c) for t, c in zip(encoded, chains, strict=True)])
+        )
+        assert codec.size == 2**bits and all(
+            t.bits == pytest.approx(bits * len(t), rel=0.05) for t in encoded
+        )
+    assert errors == sorted(errors, reverse=True) and errors[0] < 3.5 and errors[-1] < 0.5
+
+
+def test_complexes_and_gaps_are_linked(codec):
+    structure = exclude(random_complex([40, 30], seed=1), [10])
+    tokens = codec.encode(structure)
+    back = codec.decode(tokens)
+    assert np.array_equal(np.isfinite(back.coords[:, 1, 0]), structure.mask)
+    assert protok.rmsd(back, structure) < 2 and len(tokens.keyframes.start) == 3
+    with pytest.raises(CodebookMismatch):
+        ReferenceCodec(8).decode(tokens)
+
+
+def test_codes_hang_on_all_before_them_and_wrong_ones_move_the_rest(codec, chains):
+    who = Representation(codec)
+    assert locality.cut(who, chains)[0]["middle_half"].value < 0.4
+    scores = locality.wrong_codes(who, chains)[0]
+    assert scores["rmsd_letter"].value > 3 * scores["rmsd_right"].value
+    assert "rmsd_keyframe" not in scores
+
+
+def test_letters_of_neighbours_alone_stay_when_the_chain_is_cut(chains):
+    kept = locality.kept_when_cut(protok.load("protein-blocks"), chains, 4)
+    # Two residues at either end of a piece have no block.
+    assert kept["beyond the window"] == 1.0 and 0.9 < kept["middle half"] < 1.0
+    loose = locality.kept_when_cut(protok.load("3di"), chains)
+    assert 0.5 < loose["middle half"] < 1.0 and "beyond the window" not in loose
+
+
+def test_mutual_information_is_that_of_known_tables():
+    assert locality.mutual_information(np.eye(8)) == pytest.approx(3.0)
+    assert locality.mutual_information(np.ones((8, 8))) == pytest.approx(0.0)
+
+
+def test_interfaces_are_pairs_of_different_chains():
+    structure = random_complex([30, 30], seed=2)
+    kept, total = locality.interfaces(structure, structure)
+    apart = np.linalg.norm(structure.coords[:30, None, 1] - structure.coords[None, 30:, 1], axis=-1)
+    assert kept == total == (apart < 8).sum()
+
+
+def test_what_cannot_be_measured_says_so(codec):
+    with pytest.raises(Unsupported, match="no structure has several chains"):
+        locality.complexes(Representation(codec), [random_backbone(40, seed=1)])
+    with pytest.raises(Unsupported, match="does not decode"):
+        locality.wrong_codes(Representation(protok.load("3di")), [random_backbone(90, seed=1)])
+    with pytest.raises(Unsupported, match="have no slices"):
+        locality.fragments(Representation(protok.load("protok-512")), [random_backbone(130, seed=1)])
+
+
+def test_rows_of_the_harness(tmp_path):
+    rows = bench.evaluate("reference-codec-8", ["reconstruction", "noise", "complexes"], "mini", out=tmp_path)
+    scores = {row.task["name"]: row.scores.get("all") for row in rows.rows}
+    assert 8 <= scores["reconstruction"]["bits"]["value"] < 8.7
+    assert 0 < scores["noise"]["kept"]["value"] < 0.5
