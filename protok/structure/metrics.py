@@ -6,6 +6,8 @@ RMSD: N, CA and C); where there is none, the result is NaN.
 
 Either may be a Backbone, or whatever `protok.as_backbone` takes.
 
+Chains are superposed all together, so that a complex must be right as a whole, or with
+`each_chain` one by one, which is all that can be asked of codes that do not say where chains lie.
 Superpositions are proper rotations: a mirror image does not fit its original.
 lDDT compares distances only and therefore cannot tell a mirror image.
 """
@@ -48,20 +50,28 @@ class Comparison:
         In (0, 1], normalised by the residues with CA in the reference.
     lddt : float
         CA lDDT in [0, 1].
+    chains : int
+        Of the reference.
+    each_chain : bool
+        Whether chains were compared one by one.
     """
 
     n: int
     rmsd: float
     tm_score: float
     lddt: float
+    chains: int = 1
+    each_chain: bool = False
 
     def __str__(self) -> str:
-        return (
-            f"{self.n} residues, RMSD {self.rmsd:.2f} Å, TM-score {self.tm_score:.3f}, lDDT {self.lddt:.3f}"
-        )
+        how = ""
+        if self.chains > 1:
+            how = f" of {self.chains} chains superposed {'one by one' if self.each_chain else 'together'}"
+        scores = f"RMSD {self.rmsd:.2f} Å, TM-score {self.tm_score:.3f}, lDDT {self.lddt:.3f}"
+        return f"{self.n} residues{how}, {scores}"
 
 
-def rmsd(model: Any, reference: Any, atoms: str = "CA") -> float:
+def rmsd(model: Any, reference: Any, atoms: str = "CA", *, each_chain: bool = False) -> float:
     """Root mean square deviation after the best superposition.
 
     Parameters
@@ -70,6 +80,8 @@ def rmsd(model: Any, reference: Any, atoms: str = "CA") -> float:
         Backbones of equal length.
     atoms : {"CA", "backbone"}
         Compare CA atoms, or N, CA and C together.
+    each_chain
+        Superpose chains one by one, not all together.
 
     Returns
     -------
@@ -90,18 +102,27 @@ def rmsd(model: Any, reference: Any, atoms: str = "CA") -> float:
         raise ValueError(f"atoms must be 'CA' or 'backbone', not {atoms!r}")
     model, reference = _backbones(model, reference)
     picked = slice(1, 2) if atoms == "CA" else slice(0, 3)
-    x, y, _ = _common(model, reference, picked)
+    x, y, common = _common(model, reference, picked)
     if not len(x):
         return float("nan")
-    # The sums of products lose digits far from the origin.
-    x, y = (points - points.mean(axis=0) for points in (x.reshape(-1, 3), y.reshape(-1, 3)))
-    rotation, shift = _superpose(_moments(x, y).sum(axis=0)[None])
-    moved = x @ rotation[0].T + shift[0]
-    return float(np.sqrt(((moved - y) ** 2).sum(axis=1).mean()))
+    squares = 0.0
+    for rows in _parts(reference, common, each_chain):
+        # The sums of products lose digits far from the origin.
+        a, b = (p - p.mean(axis=0) for p in (x[rows].reshape(-1, 3), y[rows].reshape(-1, 3)))
+        rotation, shift = _superpose(_moments(a, b).sum(axis=0)[None])
+        squares += ((a @ rotation[0].T + shift[0] - b) ** 2).sum()
+    return float(np.sqrt(squares / (x.shape[0] * x.shape[1])))
 
 
-def tm_score(model: Any, reference: Any) -> float:
+def tm_score(model: Any, reference: Any, *, each_chain: bool = False) -> float:
     """TM-score with known correspondence.
+
+    Parameters
+    ----------
+    model, reference
+        Backbones of equal length.
+    each_chain
+        The mean over chains, each superposed by itself and counting by its length.
 
     Returns
     -------
@@ -126,12 +147,20 @@ def tm_score(model: Any, reference: Any) -> float:
     fragment length are spread evenly over the chain.
     """
     model, reference = _backbones(model, reference)
-    x, y, _ = _common(model, reference, slice(1, 2))
-    length = int(np.isfinite(reference.coords[:, 1]).all(axis=1).sum())
-    return _tm_score(x[:, 0], y[:, 0], length)
+    x, y, common = _common(model, reference, slice(1, 2))
+    there = np.isfinite(reference.coords[:, 1]).all(axis=1)
+    if not each_chain:
+        return _tm_score(x[:, 0], y[:, 0], int(there.sum()))
+    total = 0.0
+    for rows in _parts(reference, common, True):
+        own = there & (reference.chain == reference.chain[np.flatnonzero(common)[rows[0]]])
+        total += _tm_score(x[rows, 0], y[rows, 0], int(own.sum())) * own.sum()
+    return float(total / there.sum()) if len(x) else float("nan")
 
 
-def lddt(model: Any, reference: Any, per_residue: bool = False) -> float | np.ndarray:
+def lddt(
+    model: Any, reference: Any, per_residue: bool = False, *, each_chain: bool = False
+) -> float | np.ndarray:
     """Local distance difference test over CA atoms.
 
     Parameters
@@ -140,6 +169,8 @@ def lddt(model: Any, reference: Any, per_residue: bool = False) -> float | np.nd
         Backbones of equal length.
     per_residue
         Return one score a residue instead of the mean over all pairs.
+    each_chain
+        Only pairs of one chain count.
 
     Returns
     -------
@@ -162,7 +193,9 @@ def lddt(model: Any, reference: Any, per_residue: bool = False) -> float | np.nd
     """
     model, reference = _backbones(model, reference)
     x, y, common = _common(model, reference, slice(1, 2))
-    kept, pairs = _lddt(x[:, 0], y[:, 0])
+    kept, pairs = np.zeros(len(x)), np.zeros(len(x))
+    for rows in _parts(reference, common, each_chain):
+        kept[rows], pairs[rows] = _lddt(x[rows, 0], y[rows, 0])
     if not per_residue:
         return float(kept.sum() / pairs.sum()) if pairs.sum() else float("nan")
     score = np.full(len(model), np.nan, np.float32)
@@ -170,8 +203,15 @@ def lddt(model: Any, reference: Any, per_residue: bool = False) -> float | np.nd
     return score
 
 
-def compare(model: Any, reference: Any) -> Comparison:
-    """CA RMSD, TM-score and lDDT of a model against its reference.
+def compare(model: Any, reference: Any, *, each_chain: bool = False) -> Comparison:
+    """CA RMSD, TM-score and lDDT of a model against its reference; what it prints says how.
+
+    Parameters
+    ----------
+    model, reference
+        Backbones of equal length.
+    each_chain
+        Compare chains one by one, not all together.
 
     Raises
     ------
@@ -182,18 +222,23 @@ def compare(model: Any, reference: Any) -> Comparison:
     x, _, _ = _common(model, reference, slice(1, 2))
     return Comparison(
         n=len(x),
-        rmsd=rmsd(model, reference),
-        tm_score=tm_score(model, reference),
-        lddt=float(lddt(model, reference)),
+        rmsd=rmsd(model, reference, each_chain=each_chain),
+        tm_score=tm_score(model, reference, each_chain=each_chain),
+        lddt=float(lddt(model, reference, each_chain=each_chain)),
+        chains=len(reference.chains),
+        each_chain=each_chain,
     )
 
 
-def superpose(model: Backbone, reference: Backbone) -> Backbone:
-    """Move a model onto its reference, chain by chain.
+def superpose(model: Backbone, reference: Backbone, *, each_chain: bool = False) -> Backbone:
+    """Move a model onto its reference, so that CA atoms come as near as they can (least squares).
 
-    Each chain is moved as a whole, so that its CA atoms come as near as they can (least
-    squares): a decoder says nothing of where chains lie to one another. A chain without a
-    CA in both stays where it is.
+    Parameters
+    ----------
+    model, reference
+        Backbones of equal length.
+    each_chain
+        Move each chain by itself; one without a CA in both stays where it is.
 
     Returns
     -------
@@ -207,8 +252,8 @@ def superpose(model: Backbone, reference: Backbone) -> Backbone:
     """
     *_, common = _common(model, reference, slice(1, 2))
     coords = model.coords.copy()
-    for chain in reference.chains:
-        rows = np.flatnonzero(reference.chain == chain)
+    for chain in reference.chains if each_chain else [None]:
+        rows = np.flatnonzero(reference.chain == chain) if each_chain else np.arange(len(reference))
         kept = rows[common[rows]]
         if len(kept):
             x, y = (structure.coords[kept, 1].astype(np.float64) for structure in (model, reference))
@@ -217,6 +262,14 @@ def superpose(model: Backbone, reference: Backbone) -> Backbone:
             rotation, shift = _superpose(moments.sum(axis=0)[None])
             coords[rows] = (coords[rows] - middle[0]) @ rotation[0].T + shift[0] + middle[1]
     return replace(model, coords=coords)
+
+
+def _parts(reference: Backbone, common: np.ndarray, each_chain: bool) -> list[np.ndarray]:
+    """Which of the residues in `common` are superposed together, by their number among these."""
+    chain = reference.chain[common]
+    if not each_chain or not len(chain):
+        return [np.arange(len(chain))]
+    return [np.flatnonzero(chain == name) for name in dict.fromkeys(chain.tolist())]
 
 
 def _backbones(model: Any, reference: Any) -> tuple[Backbone, Backbone]:

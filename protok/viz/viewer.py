@@ -55,11 +55,13 @@ def view(structure: Any, tokenizer: Tokenizer, *, decode: bool = False) -> Page:
         raise NoProtein("no residue has N, CA and C", "give another chain", file=backbone.name)
     tokens = tokenizer.encode(backbone)
     shown = decode or not tokens.alphabet
-    again = superpose(decoding(tokenizer).decode(tokens), backbone) if shown else None
+    # Only keyframes say where chains lie to one another.
+    apart = tokens.keyframes is None
+    again = superpose(decoding(tokenizer).decode(tokens), backbone, each_chain=apart) if shown else None
     data = _data(backbone, tokens, tokenizer, again, decode)
     notes = [repr(tokens)]
     if again is not None:
-        notes.append(f"decoded from its codes: {compare(again, backbone)}")
+        notes.append(f"decoded from its codes: {compare(again, backbone, each_chain=apart)}")
     title = backbone.name or "structure"
     body = [
         f"<h1>{escaped(title)}</h1>",

@@ -311,7 +311,7 @@ def test_even_starts_lose_nothing_to_all_starts(monkeypatch):
     assert even == pytest.approx(metrics.tm_score(model, reference), abs=1e-3)
 
 
-def test_superpose_moves_each_chain_onto_its_reference(examples):
+def test_superpose_moves_chains_together_or_each_onto_its_reference(examples):
     first = read(examples / "7soo.A.pdb")
     second = replace(read(examples / "7vmf.A.pdb"), chain=np.full(96, "B"))
     reference = joined([first, second])
@@ -322,12 +322,33 @@ def test_superpose_moves_each_chain_onto_its_reference(examples):
         ]
     )
     turned.coords[3] = np.nan
-    back = metrics.superpose(turned, reference)
+    back = metrics.superpose(turned, reference, each_chain=True)
     kept = np.arange(len(reference)) != 3
     assert np.allclose(back.coords[kept], reference.coords[kept], atol=2e-3)
     assert np.isnan(back.coords[3]).all()
     assert metrics.rmsd(turned[kept], reference[kept]) > 10
+    assert metrics.rmsd(turned[kept], reference[kept], each_chain=True) < 2e-3
+    whole = moved(reference, random_rotation(3), (1.0, 2.0, 3.0))
+    assert np.allclose(metrics.superpose(whole, reference).coords, reference.coords, atol=2e-3)
     mirror = metrics.superpose(mirrored(first), first)  # never by a reflection
     assert np.linalg.norm(mirror.coords[:, 1] - first.coords[:, 1], axis=1).mean() > 3
     with pytest.raises(ValueError, match="same"):
         metrics.superpose(first, second)
+
+
+def test_chains_are_compared_together_or_one_by_one(examples):
+    """Each mean by itself, chains counting by their residues, and what is printed says which."""
+    first = read(examples / "7soo.A.pdb")
+    second = replace(read(examples / "7vmf.A.pdb"), chain=np.full(96, "B"))
+    reference = joined([first, second])
+    models = [noisy(first, 0.5), moved(noisy(second, 1.0), random_rotation(2), (60.0, 0.0, 0.0))]
+    model = joined(models)
+    together, apart = metrics.compare(model, reference), metrics.compare(model, reference, each_chain=True)
+    alone = [metrics.compare(m, r) for m, r in zip(models, (first, second), strict=True)]
+    n = np.array([89, 96])
+    assert apart.rmsd == pytest.approx(np.sqrt((n * [c.rmsd**2 for c in alone]).sum() / n.sum()), abs=1e-4)
+    assert apart.tm_score == pytest.approx((n * [c.tm_score for c in alone]).sum() / n.sum(), abs=1e-4)
+    assert together.rmsd > 10 > apart.rmsd and together.lddt < apart.lddt
+    assert "185 residues of 2 chains superposed together, RMSD" in str(together)
+    assert "185 residues of 2 chains superposed one by one, RMSD" in str(apart)
+    assert str(alone[0]).startswith("89 residues, RMSD")
