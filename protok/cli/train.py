@@ -16,7 +16,6 @@ from protok.cli.options import (
     settings,
     spoken_warnings,
 )
-from protok.common.settings import RecipeError
 
 TRAIN = """\
 Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).
@@ -66,14 +65,13 @@ def train(arguments: argparse.Namespace) -> int:
         return USAGE
     # Of several processes one speaks; torchrun alone says RANK, Lightning says LOCAL_RANK.
     first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-    of_shapes = shapes.is_of_shapes(arguments.recipe)
-    if of_shapes and arguments.init:
-        raise RecipeError("a recipe of shapes cannot fine-tune yet", "leave --init out")
+    of_shapes = shapes.is_of_shapes(arguments.recipe, arguments.init, arguments.out)
     with spoken_warnings(first):
         model = (
             shapes.run(
                 arguments.recipe,
                 structures=arguments.structures,
+                init=arguments.init,
                 out=arguments.out,
                 overrides=overrides,
                 resume=arguments.resume,

@@ -36,10 +36,10 @@ SPARE, TENSOR = 1 << 25, 1 << 14
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
-def has_keyframes(folder: Path) -> bool:
-    """Whether the model in a folder is one of shapes and keyframes, by its configuration."""
+def has_keyframes(folder: Path, config: str = FILES[0]) -> bool:
+    """Whether the model in a folder is one of shapes and keyframes, by a file that has a table ``model``."""
     try:
-        model = json.loads((folder / FILES[0]).read_text(encoding="utf-8")).get("model", {})
+        model = json.loads((folder / config).read_text(encoding="utf-8")).get("model", {})
     except (OSError, ValueError, AttributeError, RecursionError):
         return False  # whoever loads it says what is wrong
     return isinstance(model, dict) and "keyframes" in model

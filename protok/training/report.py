@@ -18,9 +18,11 @@ from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
 from protok.structure.store import Store, open_store, unread
 from protok.tokenizers.learned import StructureTokenizer
-from protok.training.config import read_recipe
+from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training.splits import Splits, chains_of
 
+#: What is fine-tuned.
+Learned = StructureTokenizer | ShapeTokenizer
 #: Columns of a report: whether more is better, digits, and what it is called.
 MEASURES = {"rmsd": (False, 2, "CA RMSD, Å"), "tm_score": (True, 3, "TM-score"), "lddt": (True, 3, "lDDT")}
 #: What a report tells of how the model after was made.
@@ -40,7 +42,7 @@ class ChainSet:
     chains: list[Backbone]
 
 
-def forgetting_set(asked: str, start: StructureTokenizer, out: Path, limit: int, longest: int) -> ChainSet:
+def forgetting_set(asked: str, start: Learned, out: Path, limit: int, longest: int) -> ChainSet:
     """The chains on which forgetting is measured.
 
     Those of `asked`, a store or folder, called "elsewhere" unless it is the model's own validation
@@ -61,7 +63,7 @@ def forgetting_set(asked: str, start: StructureTokenizer, out: Path, limit: int,
     return ChainSet(name, about, chains_of(store, limit, longest))
 
 
-def _original(start: StructureTokenizer) -> tuple[Store, str] | None:
+def _original(start: Learned) -> tuple[Store, str] | None:
     known = start.provenance
     path = known.get("recipe", {}).get("data", {}).get("valid", "")
     if path and Path(path).is_file() and known.get("valid_sha256"):
@@ -74,11 +76,11 @@ def _original(start: StructureTokenizer) -> tuple[Store, str] | None:
     return None
 
 
-def measure(tokenizer: StructureTokenizer, chains: Sequence[Backbone]) -> list[dict[str, Any]]:
+def measure(tokenizer: Learned, chains: Sequence[Backbone]) -> list[dict[str, Any]]:
     """Scores of the round trip of each chain, and its codes (None from a continuous model)."""
     rows = []
     for chain in chains:
-        if tokenizer.network.quantizer is None:
+        if isinstance(tokenizer, StructureTokenizer) and tokenizer.network.quantizer is None:
             ids, again = None, tokenizer.reconstruct(chain)
         else:
             tokens = tokenizer.encode(chain)
@@ -92,9 +94,7 @@ def _scores(again: Backbone, chain: Backbone) -> dict[str, float]:
     return {key: float(getattr(compared, key)) for key in MEASURES}
 
 
-def crossed(
-    writer: StructureTokenizer, reader: StructureTokenizer, chains: Sequence[Backbone]
-) -> dict[str, float]:
+def crossed(writer: Learned, reader: Learned, chains: Sequence[Backbone]) -> dict[str, float]:
     """Mean scores when one model's codes are decoded by another of the same codebook."""
     rows = [_scores(reader.decode(writer.encode(chain)), chain) for chain in chains]
     return {key: round(float(np.mean([row[key] for row in rows])), 4) for key in MEASURES}
@@ -117,9 +117,7 @@ def change(before: np.ndarray, after: np.ndarray, more_is_better: bool) -> dict[
     }
 
 
-def compare_models(
-    before: StructureTokenizer, after: StructureTokenizer, sets: Sequence[ChainSet]
-) -> list[dict[str, Any]]:
+def compare_models(before: Learned, after: Learned, sets: Sequence[ChainSet]) -> list[dict[str, Any]]:
     """What `measure` finds with two models on sets of chains, and how it differs.
 
     Where one codebook was used otherwise it is also said how well each model decodes the other's
@@ -200,29 +198,27 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def report_tuning(
-    start: StructureTokenizer,
+    start: Learned,
+    plan: Any,
     out: Path,
     splits: Splits,
     provenance: Mapping[str, Any],
-    device: torch.device | str,
+    device: torch.device | str = "cpu",
 ) -> None:
     """Measure a model before and after fine-tuning, and write the report into the run.
 
     The model after is in the folder ``model`` of `out`, with this provenance. What is reported on is
     the test side of the split, or, without one, the validation side.
     """
-    recipe = read_recipe(None, defaults=provenance["recipe"])
-    tune = recipe.finetune
+    tune = plan.finetune
     store = splits.test or splits.valid
     chains = chains_of(store, tune.chains, tune.longest)
     side = "test" if splits.test else "validation, which also chose the best step,"
     about = f"chains of the {side} side of split.csv: {len(chains)} of {int((store.weight > 0).sum())}"
-    original = forgetting_set(
-        tune.forgetting or recipe.data.valid, start, out, tune.chains, recipe.valid.longest
-    )
+    original = forgetting_set(tune.forgetting or plan.data.valid, start, out, tune.chains, plan.valid.longest)
     sets = [ChainSet("held out", about, chains), original]
     empty = [f"{group.name}: no chain is short enough to measure" for group in sets if not group.chains]
-    after = StructureTokenizer.from_pretrained(out / "model")
+    after = type(start).from_pretrained(out / "model")
     for tokenizer in (start, after):
         tokenizer.network.to(device).eval()
     report = {

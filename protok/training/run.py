@@ -185,7 +185,8 @@ def write(prepared: Prepared, step: int, measured: Mapping[str, float]) -> Path:
     tokenizer = StructureTokenizer(prepared.module.network.eval())
     run.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))
     if start is not None:
-        report_tuning(start, run.out, splits, provenance, run.trainer.strategy.root_device)
+        device = run.trainer.strategy.root_device
+        report_tuning(start, prepared.recipe, run.out, splits, provenance, device)
     return run.model
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from protok.common.checkpoint import find_model, has_keyframes
 from protok.common.run import TrainingModule, TrainingRun
 from protok.common.settings import OptimSettings, RecipeError, read_settings
 from protok.common.trainer import scheduled_adamw
@@ -23,9 +24,11 @@ from protok.quantize.usage import perplexity
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
 from protok.tokenizers.shapes import ShapeTokenizer
+from protok.training import shapes_finetune
 from protok.training.batches import Stream, TrainingBatch, TrainingBatches
 from protok.training.config import DataConfig, SplitConfig, TuneConfig, ValidConfig
 from protok.training.module import noisy
+from protok.training.report import report_tuning
 from protok.training.splits import held_out, make_splits
 
 
@@ -72,8 +75,14 @@ class ShapesRecipe:
             raise RecipeError(f"optim.spacing_odds = {list(odds)}", f"give one for each of {list(spacings)}")
 
 
-def is_of_shapes(recipe: str | Path | None) -> bool:
-    """Whether a recipe is one of shapes and keyframes."""
+def is_of_shapes(
+    recipe: str | Path | None, init: str | Path | None = None, out: str | Path | None = None
+) -> bool:
+    """Whether a recipe, the model to start from, or the run that goes on is of shapes and keyframes."""
+    if init is not None and not str(init).startswith("hf:"):
+        return has_keyframes(find_model(init))
+    if recipe is None and out is not None and (Path(out) / "recipe.json").exists():
+        return has_keyframes(Path(out), "recipe.json")
     if recipe is None:
         return False
     try:
@@ -90,6 +99,8 @@ class ShapeTraining(TrainingModule):
         super().__init__()
         self.recipe, self.held_out = recipe, held_out
         self.network = ShapeNetwork(recipe.model)
+        # What goes on from a model with codes stays discrete.
+        self.discrete = bool(recipe.finetune.init) and recipe.finetune.codebook != "new"
         odds = np.array(recipe.optim.spacing_odds)
         self.odds = odds / odds.sum()
 
@@ -105,11 +116,18 @@ class ShapeTraining(TrainingModule):
         """Move a `TrainingBatch`, which Lightning does not know."""
         return batch.to(device) if isinstance(batch, TrainingBatch) else batch
 
+    def on_train_start(self) -> None:
+        """What a model starts from is the first point of its curve."""
+        if self.discrete and self.global_step == 0 and self.metrics:
+            self.network.eval()
+            self.metrics.write(0, self.measure())
+            self.network.train()
+
     def training_step(self, batch: TrainingBatch, index: int) -> torch.Tensor:
         """Loss of one batch of crops, at the hardness that the progress demands."""
         optim = self.recipe.optim
         torch.manual_seed(optim.seed * 1_000_003 + self.global_step)
-        done = self.global_step / optim.steps
+        done = 1.0 if self.discrete else self.global_step / optim.steps
         values: dict[str, Any] = {}
         if isinstance(self.network.quantizer, ProVQ):
             values["hardness"] = self.network.quantizer.progress(done)
@@ -162,22 +180,35 @@ def run(
     recipe: str | Path | None = None,
     *,
     structures: str | Path | None = None,
+    init: str | Path | None = None,
     out: str | Path,
     overrides: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> Path:
-    """Train as a recipe says; returns the folder of the model (see `protok.training.run.run`)."""
+    """Train as a recipe says, from scratch or from a model; returns the folder of the model.
+
+    For parameters, what lies in `out`, and errors see `protok.training.run.run`; how a model goes on from
+    another, `protok.training.shapes_finetune`.
+    """
     options = dict(overrides or {})
-    if structures is not None:
-        options["data.train"] = str(structures)
+    for key, value in (("data.train", structures), ("finetune.init", init)):
+        if value is not None:
+            options[key] = str(value)
     training = TrainingRun(out, resume)
     plan = read_settings(ShapesRecipe, recipe, options, training.settings)
     if not plan.data.train:
         raise RecipeError("nothing to train on", "give --structures FOLDER or data.train in the recipe")
+    start = ShapeTokenizer.from_pretrained(plan.finetune.init) if plan.finetune.init else None
     training.out.mkdir(parents=True, exist_ok=True)
     splits = make_splits(plan, training.out, resumed=training.checkpoint is not None, write=training.first)
+    if start is not None:
+        lengths = splits.train.lengths()[splits.train.weight > 0]
+        known = shapes_finetune.defaults(start, plan.finetune.codebook, lengths, training.out)
+        plan = read_settings(ShapesRecipe, recipe, options, training.settings or known)
+        shapes_finetune.check(plan, start)
     plan = training.begin(plan, splits.train.digest)
     module = ShapeTraining(plan, held_out(splits.valid, plan.valid))
+    frozen = [] if start is None else shapes_finetune.begin(module.network, start, plan.finetune.codebook)
     stream = Stream(splits.train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
     steps = TrainingBatches(stream, module, plan.optim.steps)
     training.fit(
@@ -187,13 +218,25 @@ def run(
     )
     if not training.first:
         return training.model
-    network = module.network.eval()
-    tokenizer = ShapeTokenizer(network)
-    measured = module.measure()
+    for codes in frozen:
+        codes.finish()
+    tokenizer = ShapeTokenizer(module.network.eval())
+    step, measured = training.steps, module.measure()
+    before = training.validation(0).get("valid_rmsd")
+    if start is not None and before is not None and before <= measured["valid_rmsd"]:
+        # It has learnt nothing that holds: the model is what it was.
+        shapes_finetune.begin(module.network, start, "adapted")
+        step, measured = 0, training.validation(0)
     provenance = training.provenance(
+        best_step=step,
         train_chains=int((splits.train.weight > 0).sum()),
         valid_sha256=splits.valid.digest,
         validation={key: round(value, 4) for key, value in measured.items()},
     )
+    if start is not None:
+        digest = start.provenance.get("train_sha256")
+        provenance["init"] = {"codebook": start.codebook, "train_sha256": digest}
     training.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))
+    if start is not None:
+        report_tuning(start, plan, training.out, splits, provenance)
     return training.model

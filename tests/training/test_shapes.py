@@ -5,9 +5,12 @@ import pytest
 
 lightning = pytest.importorskip("lightning", reason="training is an extra")
 
+import torch
+
 import protok
 from protok.cli.main import main
 from protok.common.callbacks import read_metrics
+from protok.common.checkpoint import TRANSIENT
 from protok.common.settings import RecipeError, read_settings
 from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training import shapes
@@ -107,3 +110,58 @@ def test_recipes_of_shapes_are_told_by_their_keyframes(recipe, tmp_path):
 def test_recipes_that_mean_nothing_are_refused(key, value, message):
     with pytest.raises(RecipeError, match=message):
         read_settings(ShapesRecipe, None, {key: value})
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A model that has been trained for a moment, and the structures that it saw."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "tiny.toml").write_text(RECIPE)
+    structures = write_structures(folder / "pdbs", range(30, 60, 3))
+    return shapes.run(folder / "tiny.toml", structures=structures, out=folder / "run"), structures
+
+
+SHORT = {"optim.steps": 6, "valid.every": 6, "finetune.chains": 2}
+
+
+@pytest.mark.slow
+def test_frozen_codes_stay_to_the_byte_while_the_refiner_learns(tiny, tmp_path):
+    model, structures = tiny
+    settings = [f"--set={key}={value}" for key, value in (SHORT | {"optim.lr": 0.01}).items()]
+    command = ["train", "--structures", str(structures), "--init", str(model), "--out", str(tmp_path / "run")]
+    assert main([*command, *settings]) == 0
+    assert "tiny@" in (tmp_path / "run" / "report.md").read_text()
+    before, after = protok.load(model), protok.load(tmp_path / "run" / "model")
+    assert before.codebook == after.codebook
+    for name, value in before.network.state_dict().items():
+        if not name.startswith("refiner.") and not name.endswith(TRANSIENT):
+            assert torch.equal(value, after.network.state_dict()[name]), name
+    for file in sorted(structures.glob("*.pdb")):
+        ours, theirs = (t.encode(protok.read(file)) for t in (before, after))
+        assert np.array_equal(ours.ids, theirs.ids) and ours.keyframes.text == theirs.keyframes.text
+    # What it had learnt may not have held on what was held out: then the model is what it was.
+    moved = not torch.equal(before.network.refiner.move.weight, after.network.refiner.move.weight)
+    assert moved == (after.provenance["best_step"] > 0)
+    assert main([*command[:-4], "--out", str(tmp_path / "run"), "--resume"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["adapted", "new"])
+def test_other_codes_have_another_name(tiny, tmp_path, mode):
+    model, structures = tiny
+    settings = SHORT | {"finetune.codebook": mode}
+    made = protok.load(shapes.run(structures=structures, init=model, out=tmp_path / mode, overrides=settings))
+    assert made.name == mode and made.codebook != protok.load(model).codebook
+    assert np.isfinite(made.decode(made.encode(protok.read(structures / "s00.pdb"))).coords).all()
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_the_model_is_refused(tiny, tmp_path):
+    model, structures = tiny
+    for settings, message in (
+        ({"model.encoder.hidden": 32}, "another form"),
+        ({"finetune.codebook": "odd"}, "codebook 'odd'"),
+        ({"model.name": "mine"}, "frozen codes are those of tiny"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            shapes.run(structures=structures, init=model, out=tmp_path / "run", overrides=settings)
