@@ -349,8 +349,9 @@ def test_sets_of_which_no_chain_is_short_enough_are_named(base, structures, tmp_
     start = protok.load(base)
     recipe = start.provenance["recipe"]
     recipe["finetune"]["longest"] = recipe["valid"]["longest"] = 2
+    plan = read_recipe(None, defaults=recipe)
     store = open_store(structures, tmp_path / "store.parquet")
-    report_tuning(start, tmp_path, Splits(store, store), start.provenance, "cpu")
+    report_tuning(start, plan, tmp_path, Splits(store, store), start.provenance)
     page = (tmp_path / "report.md").read_text()
     assert "held out: no chain is short enough" in page
     assert "bundled: no chain is short enough" in page
