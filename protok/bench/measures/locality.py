@@ -12,7 +12,7 @@ import numpy as np
 
 from protok.bench.measures.scores import Score
 from protok.bench.representations.representation import Representation
-from protok.errors import ProtokError, Unsupported
+from protok.errors import Unsupported
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import lddt, rmsd
 from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer
@@ -100,7 +100,7 @@ def slices(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[str, flo
             alone = rmsd(tokenizer.decode(piece), chain[part])
             pairs.append((alone, rmsd(whole[part], chain[part])))
     if not pairs:
-        raise ProtokError(f"no chain has {3 * SLICE} residues in a row", "give longer ones")
+        raise Unsupported(f"no chain has {3 * SLICE} residues in a row", "give longer ones")
     alone, inside = (float(x) for x in np.array(pairs).mean(0))
     return {"ratio": alone / inside, "alone": alone, "inside": inside, "slices": float(len(pairs))}
 
@@ -240,7 +240,7 @@ def _decoding(representation: Representation) -> Decodes:
 def _chains(structures: Sequence[Backbone], shortest: int = 1) -> list[Backbone]:
     chains = [c for s in structures for c in s.by_chain() if c.mask.sum() >= shortest]
     if not chains:
-        raise ProtokError(f"no chain has {shortest} residues", "give longer ones")
+        raise Unsupported(f"no chain has {shortest} residues", "give longer ones")
     return chains
 
 
