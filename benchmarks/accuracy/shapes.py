@@ -1,6 +1,6 @@
 """Shapes and keyframes on chains that nobody trained on: what they rebuild, and what they keep.
 
-    python -m benchmarks.accuracy.shapes --model protok-1
+    python -m benchmarks.accuracy.shapes --model recipes/protein/protok-1
 
 All is tuned on the validation store, which this command reads. The test sets (CASP14, CAMEO2022, complexes)
 are read once the design is frozen, by ``--test``, and every such reading is a line of the result.
@@ -21,6 +21,7 @@ from benchmarks.accuracy import shape_measures as of
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import digest, provenance
 from protok.bench.measures import locality
+from protok.bench.representations.reference_codec import BITS, SPACING, ReferenceCodec
 from protok.structure.backbone import Backbone
 from protok.structure.io.sources.paths import iter_files
 from protok.structure.store import read_store
@@ -60,7 +61,7 @@ def read_folder(folder: Path) -> list[Backbone]:
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="protok-1", help="name or folder")
+    parser.add_argument("--model", default="recipes/protein/protok-1", help="name or folder")
     parser.add_argument("--data", type=Path, default=SHARED)
     parser.add_argument("--chains", type=int, default=150, help="of the validation store")
     parser.add_argument("--test", action="store_true", help="read the test sets: once the design is frozen")
@@ -76,24 +77,26 @@ def main(arguments: list[str] | None = None) -> None:
     command = "python -m benchmarks.accuracy.shapes " + " ".join(
         sys.argv[1:] if arguments is None else arguments
     )
-    there = records.read(options.out)
     for name, chains in sets.items():
-        row = f"{tokenizer.codebook} {name}"
-        result = provenance(
-            command, name=row, seed=SEED, data_sha256=digest(files[name]), **measured(tokenizer, chains)
-        )
-        readings = there.get(row, {}).get("readings", [])
-        result["readings"] = [*readings, datetime.date.today().isoformat()]
-        records.put(options.out, row, result)
-        for spacing, scores in result["reconstruction"].items():
-            print(
-                name,
-                "each",
-                spacing,
-                {k: round(scores[k], 3) for k in ("bits_a_residue", "rmsd", "tm_score", "lddt")},
-            )
+        about = {"seed": SEED, "data_sha256": digest(files[name])}
+        result = measured(tokenizer, chains)
+        keep(options.out, f"{tokenizer.codebook} {name}", provenance(command, **about, **result))
         for key in ("perplexity", "cut", "noise_0.2", "mirror", "slices", "harm"):
             print(name, key, result[key], flush=True)
+        for bits in BITS:
+            codec = ReferenceCodec(bits)
+            scores = {"reconstruction": {SPACING: of.reconstruction(codec, chains, SPACING)}}
+            keep(options.out, f"{codec.codebook} {name}", provenance(command, **about, **scores))
+
+
+def keep(path: Path, name: str, result: dict) -> None:
+    """Write a result beside the others, with the dates on which its set was read for it."""
+    readings = records.read(path).get(name, {}).get("readings", [])
+    today = datetime.date.today().isoformat()
+    records.put(path, name, {"name": name, **result, "readings": [*readings, today]})
+    for spacing, scores in result["reconstruction"].items():
+        shown = {key: round(scores[key], 3) for key in ("bits_a_residue", "rmsd", "tm_score", "lddt")}
+        print(name, "each", spacing, shown, flush=True)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,15 @@ from pathlib import Path
 
 from benchmarks.paths import ROOT
 from benchmarks.speed import projection
-from benchmarks.tables import accuracy, images, leaderboard, quantizers, speed
+from benchmarks.tables import accuracy, images, leaderboard, quantizers, shapes, speed
 
 TABLES = {
     "quality": accuracy.quality,
     "reconstruction": accuracy.reconstruction,
     "controls": accuracy.controls,
     "design": accuracy.design,
+    "shapes rebuilt": shapes.rebuilt,
+    "shapes kept": shapes.kept,
     "finetune": accuracy.finetune,
     "reading": speed.reading,
     "encoding": speed.encoding,

@@ -239,10 +239,11 @@ TRAINING_FREE = (
         "wrong_codes",
         "what does one wrong code cost far away?",
         "structures",
-        "lddt_lost_beyond_letter",
+        "lddt_lost_aside_letter",
         "lower",
         labels="One letter, or one keyframe, in the middle of a chain drawn anew: lDDT lost by residues more "
-        "than 16 positions away; CA RMSD then, and with 5 % of the letters drawn anew",
+        "than 16 positions away, of pairs on one side of it (aside) and of all pairs (beyond); CA RMSD then, "
+        "and with 5 % of the letters drawn anew",
         licence=PDB,
     ),
     Task(

@@ -106,9 +106,14 @@ def slices(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[str, flo
 
 
 def harm(tokenizer: Decodes, chains: Sequence[Backbone], seed: int) -> dict[str, dict[str, float]]:
-    """What wrong codes cost: lDDT of residues farther than `BEYOND` from one, and RMSD."""
+    """What wrong codes cost: lDDT of residues farther than `BEYOND` from one, and RMSD.
+
+    A wrong code turns all that follows as one piece, and every pair of residues across it is lost:
+    ``lddt_lost_beyond`` counts all pairs, ``lddt_lost_aside`` those on the same side of it.
+    """
     rng = np.random.default_rng(seed)
     lost: dict[str, list[float]] = {"letter": [], "keyframe": []}
+    aside: dict[str, list[float]] = {"letter": [], "keyframe": []}
     moved: dict[str, list[float]] = {"right": [], "letter": [], "keyframe": [], "5 % of letters": []}
     for chain in chains:
         tokens = tokenizer.encode(chain)
@@ -123,6 +128,10 @@ def harm(tokenizer: Decodes, chains: Sequence[Backbone], seed: int) -> dict[str,
             far = np.abs(np.arange(len(chain)) - at) > BEYOND
             loss = np.asarray(before - lddt(back, chain, per_residue=True))[far]
             lost[kind].append(float(np.nanmean(loss)))
+            for side in (slice(0, max(at - BEYOND, 0)), slice(at + BEYOND + 1, None)):
+                part = chain[side]
+                if part.mask.sum() > BEYOND:
+                    aside[kind].append(float(lddt(right[side], part)) - float(lddt(back[side], part)))
             moved[kind].append(rmsd(back, chain))
         ids = tokens.ids.copy()
         some = (rng.random(len(ids)) < 0.05) & (ids >= 0)
@@ -130,6 +139,7 @@ def harm(tokenizer: Decodes, chains: Sequence[Backbone], seed: int) -> dict[str,
         moved["5 % of letters"].append(rmsd(tokenizer.decode(replace(tokens, ids=ids)), chain))
     return {
         "lddt_lost_beyond": {key: float(np.mean(x)) for key, x in lost.items() if x},
+        "lddt_lost_aside": {key: float(np.mean(x)) for key, x in aside.items() if x},
         "rmsd": {key: float(np.mean(x)) for key, x in moved.items() if x},
     }
 

@@ -1,0 +1,164 @@
+"""Tables of shapes and keyframes, from `benchmarks.accuracy.shapes`, and the card of a model.
+
+python -m benchmarks.tables.shapes recipes/protein/protok-1    # writes its card
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from benchmarks import records
+from benchmarks.paths import RESULTS
+from benchmarks.tables.markdown import table
+
+#: What the sets are called on the page, in their order.
+SETS = {"valid": "validation chains", "casp14": "CASP14", "cameo2022": "CAMEO2022"}
+
+
+def rows(name: str) -> list[tuple[str, str, dict]]:
+    """(codebook, set, result) of the results whose codebook begins so, sets in their order."""
+    chosen = []
+    for key, result in records.read(RESULTS / "shapes.parquet").items():
+        codebook, _, of = key.rpartition(" ")
+        if codebook.startswith(name):
+            chosen.append((codebook, of, result))
+    bits = (min(part["bits_a_residue"] for part in row[2]["reconstruction"].values()) for row in chosen)
+    order = sorted(zip(chosen, bits, strict=True), key=lambda pair: ([*SETS].index(pair[0][1]), pair[1]))
+    return [row for row, _ in order]
+
+
+def rebuilt() -> str:
+    """Reconstruction by spacing and length, the reference codec beside it."""
+    head = ["", "bits", "CA RMSD, Å: mean", "median", "TM-score", "lDDT", "RMSD by length (chains)"]
+    parts = []
+    for _, of, result in rows("protok-1@"):
+        body = [_row(f"keyframes each {s}", scores) for s, scores in sorted(_spacings(result), reverse=True)]
+        for codebook, other, reference in rows("reference-codec"):
+            if other == of:
+                ((_, scores),) = _spacings(reference)
+                body.append(_row(f"*{codebook.partition('@')[0].replace('-', ' ')} bits*", scores))
+        chains = next(iter(result["reconstruction"].values()))["chains"]
+        read = ", ".join(result["readings"])
+        title = f"**{SETS[of]}** ({chains} chains; read {read})"
+        parts.append(f"{title}\n\n{table(head, body)}")
+    return "\n\n".join(parts)
+
+
+def _spacings(result: dict) -> list[tuple[int, dict]]:
+    return [(int(spacing), scores) for spacing, scores in result["reconstruction"].items()]
+
+
+def _row(name: str, scores: dict) -> list[str]:
+    by_length = ", ".join(
+        f"{bin_} {part['rmsd']:.2f} ({part['chains']})" for bin_, part in scores["by_length"].items()
+    ).replace("-100000", " and more")
+    numbers = [scores["bits_a_residue"], scores["rmsd"], scores["rmsd_median"]]
+    return [
+        name,
+        *(f"{x:.2f}" for x in numbers),
+        f"{scores['tm_score']:.3f}",
+        f"{scores['lddt']:.3f}",
+        by_length,
+    ]
+
+
+def kept() -> str:
+    """What letters keep, and what wrong codes cost."""
+    head = ["set", "what", "value"]
+    body = []
+    for _, of, result in rows("protok-1@"):
+        each4 = result["reconstruction"]["4"]
+        cut, noise, harm, slices = (result[key] for key in ("cut", "noise_0.2", "harm", "slices"))
+        phi = each4["phi>0"]
+        lines = {
+            "perplexity of the letters": f"{result['perplexity']:.1f}",
+            "letters kept: middle half alone / ten off the end / first half alone": " / ".join(
+                f"{cut[key]:.3f}" for key in ("middle half", "10 off the end", "first half")
+            ),
+            "beyond the window from a cut": f"{cut['beyond the window']:.4f}",
+            "letters kept under noise of .2 Å; mutual information": f"{noise['kept']:.3f}; "
+            f"{noise['mutual_information_bits']:.2f} bits",
+            "letters that the mirror image changes": f"{result['mirror']:.3f}",
+            "slices of 40: RMSD alone over inside": f"{slices['ratio']:.2f} ({slices['alone']:.2f}, "
+            f"{slices['inside']:.2f} Å)",
+            "lDDT lost beyond 16 positions on one side: one wrong letter / keyframe": " / ".join(
+                f"{harm['lddt_lost_aside'][key]:.4f}" for key in ("letter", "keyframe")
+            ),
+            "the same, pairs across it too": " / ".join(
+                f"{harm['lddt_lost_beyond'][key]:.3f}" for key in ("letter", "keyframe")
+            ),
+            "RMSD right / one wrong letter / one wrong keyframe / 5 % wrong letters": " / ".join(
+                f"{harm['rmsd'][key]:.2f}" for key in ("right", "letter", "keyframe", "5 % of letters")
+            ),
+            "rank correlation of confidence and true lDDT": f"{each4['confidence_rank_correlation']:.2f}",
+            "positive phi, built and real": f"{phi['built']['mean']:.3f}, {phi['real']['mean']:.3f}",
+        }
+        for key in ("C-N", "CA-C-N", "C-N-CA"):
+            built, real = each4[key]["built"], each4[key]["real"]
+            lines[f"{key}, built and real"] = (
+                f"{built['mean']:.3f} ± {built['spread']:.3f}, {real['mean']:.3f} ± {real['spread']:.3f}"
+            )
+        body += [[SETS[of], what, value] for what, value in lines.items()]
+    return table(head, body)
+
+
+CARD = """\
+# {codebook}
+
+A tokenizer of protein backbones: one of {letters} shape letters a residue, a keyframe each {spacings}
+residues as asked, and a decoder to N, CA, C and O, of complexes too.
+
+- **Data**: {chains} chains: those of Debian's `promod3-data` and the older store of the project, without
+  homologs of what protok is tested on (`recipes/protein/chains.tsv.gz` lists all), drawn with weight
+  1 / size of their cluster at 30 % sequence identity. sha256 of the store: `{sha256}`.
+- **Command**: `protok train recipes/protein/{name}.toml --out runs/{name}`; seed {seed}, {steps} steps of
+  {residues} residues. The recipe as resolved is in `config.json`.
+- **Hardware and time**: {hardware}, other work beside it; {hours:.1f} hours. torch {torch}.
+- **Network**: encoder of {encoder[layers]} layers (width {encoder[hidden]}) over {encoder[window]} positions
+  either side, to {dim} dimensions; step network of {trunk[layers]} transformer layers (width {trunk[width]},
+  {trunk[window]} positions either side each); {motions} motions a spacing; refiner of {refiner[layers]}
+  layers. What codes follow from is kept in float32, the refiner in float16.
+- **Tuned on** the validation store alone: no test set has been read with it.
+
+Codes only, means over chains:
+
+{tables}
+
+**Licence**: Apache-2.0.
+
+**Limits**: a wrong letter or keyframe turns all that follows as one piece; residues without N, CA or C
+have no letter; codes do not see amino acid types. The design is not frozen: a later `protok-1` will
+have another fingerprint, and refuse tokens of this one.
+"""
+
+
+def card(folder: Path) -> str:
+    """The card of a model, from its configuration and its results."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    made, model = config["provenance"], config["model"]
+    return CARD.format(
+        codebook=config["codebook"],
+        letters=model["quantizer"]["size"],
+        spacings=", ".join(map(str, sorted(model["keyframes"]["spacings"], reverse=True))),
+        chains=made["train_chains"],
+        sha256=made["train_sha256"],
+        name=model["name"],
+        residues=made["recipe"]["data"]["residues"],
+        hours=made["seconds_of_last_start"] / 3600,
+        encoder=model["encoder"],
+        dim=model["quantizer"]["dim"],
+        trunk=model["steps"],
+        motions=model["keyframes"]["size"],
+        refiner=model["refiner"],
+        tables=rebuilt(),
+        **{key: made[key] for key in ("seed", "steps", "hardware", "torch")},
+    )
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        page = Path(name) / "README.md"
+        page.write_text(card(Path(name)), "utf-8")
+        print(f"wrote {page}")

@@ -1,0 +1,117 @@
+"""The first protok-1 on the bundled chains: its codes do not hang on how they are computed."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import protok
+from protok import testing
+from protok.pipeline.encode import encode_all
+from protok.testing import joined, moved, random_rotation
+from protok.tokens.files import load
+from tests.helpers.paths import ROOT
+
+MODEL = ROOT / "recipes" / "protein" / "protok-1"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return protok.load(MODEL)
+
+
+@pytest.fixture(scope="module")
+def chains(examples):
+    return [protok.read(file) for file in sorted(examples.glob("*.pdb"))]
+
+
+def text(tokens) -> tuple:
+    return tokens.ids.tolist(), tokens.keyframes.text
+
+
+@pytest.fixture(scope="module")
+def alone(tokenizer, chains):
+    return [text(tokenizer.encode(chain)) for chain in chains]
+
+
+def test_contracts(tokenizer):
+    for check in testing.contracts_for(tokenizer):
+        check(tokenizer)
+
+
+def test_codes_are_the_same_in_batches_and_on_several_threads(tokenizer, chains, alone):
+    assert [text(tokens) for tokens in tokenizer.encode_batch(chains * 20)] == alone * 20
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert [text(tokens) for tokens in tokenizer.encode_batch(chains)] == alone
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+def test_codes_are_the_same_in_another_process_and_from_workers(examples, alone, chains, tmp_path):
+    program = (
+        "import protok, pathlib\n"
+        "for file in sorted(pathlib.Path('data').glob('*.pdb')):\n"
+        "    print(protok.load('./recipes/protein/protok-1').encode(protok.read(file)).keyframes.text)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=examples.parent, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [frames for _, frames in alone], done.stderr
+    encode_all(sorted(examples.glob("*.pdb")), MODEL, tmp_path / "t.parquet", jobs=2)
+    by_name = {tokens.name: text(tokens) for tokens in load(tmp_path / "t.parquet")}
+    assert [by_name[chain.name] for chain in chains] == alone
+
+
+def test_motion_changes_nothing_that_is_decoded(tokenizer, chains):
+    for number, chain in enumerate(chains):
+        turned = moved(chain, random_rotation(number), (40.0, -70.0, 9.0))
+        a, b = tokenizer.encode(chain), tokenizer.encode(turned)
+        assert np.array_equal(a.ids, b.ids)
+        assert protok.rmsd(tokenizer.decode(a), tokenizer.decode(b)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("spacing", "error", "bits"), [(2, 0.4, 12.2), (4, 0.6, 9.2), (8, 1.2, 7.7), (16, 3.5, 7)]
+)
+def test_more_keyframes_rebuild_better(tokenizer, chains, spacing, error, bits):
+    encoded = [tokenizer.encode(chain, keyframes=spacing) for chain in chains]
+    errors = [
+        protok.rmsd(tokenizer.decode(tokens), chain) for tokens, chain in zip(encoded, chains, strict=True)
+    ]
+    assert np.mean(errors) < error
+    assert np.mean([tokens.bits / len(tokens) for tokens in encoded]) < bits
+
+
+def test_a_complex_is_rebuilt_as_a_whole(tokenizer, chains):
+    """Chains that touch nothing still lie where they lay: the links say it."""
+    parts = [moved(chain, shift=(45.0 * i, 10.0 * i, 0.0)) for i, chain in enumerate(chains[:3])]
+    for name, part in zip("ABC", parts, strict=True):
+        part.chain[:] = name
+    structure = joined(parts)
+    tokens = tokenizer.encode(structure)
+    assert protok.compare(tokenizer.decode(tokens), structure).rmsd < 1.0
+    for part, own in zip(parts, tokens.by_chain(), strict=True):
+        assert np.array_equal(tokenizer.encode(part).ids, own.ids)
+
+
+def test_most_letters_stay_when_the_chain_is_cut(tokenizer, chains):
+    kept = []
+    for chain in chains:
+        half = slice(len(chain) // 4, 3 * len(chain) // 4)
+        whole, part = tokenizer.encode(chain).ids[half], tokenizer.encode(chain[half]).ids
+        window = tokenizer.network.config.encoder.window
+        assert np.array_equal(whole[window:-window], part[window:-window])
+        kept.append((whole == part).mean())
+    assert np.mean(kept) > 0.85
+
+
+def test_letters_alone_are_right_over_some_residues(tokenizer, chains):
+    chain = chains[0]
+    back = tokenizer.decode(tokenizer.encode(chain, keyframes=0), letters_alone=True)
+    pieces = [protok.rmsd(back[i : i + 8], chain[i : i + 8]) for i in range(0, len(chain) - 8, 8)]
+    assert np.median(pieces) < 1.0 < protok.rmsd(back, chain)
