@@ -11,7 +11,6 @@ by reflection, and by coordinate noise.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -22,17 +21,12 @@ import protok
 from benchmarks import records
 from benchmarks.paths import RESULTS
 from benchmarks.tables.provenance import digest, provenance
+from protok.bench.measures.locality import noisy
 from protok.structure.backbone import Backbone
 from protok.structure.io.sources.paths import iter_files
 from protok.testing import mirrored, moved, random_rotation
 
 NOISE = (0.1, 0.2, 0.5)
-
-
-def noisy(backbone: Backbone, sigma: float, rng: np.random.Generator) -> Backbone:
-    """Every atom shifted by Gaussian noise of `sigma` Å a coordinate."""
-    noise = rng.normal(scale=sigma, size=backbone.coords.shape)
-    return dataclasses.replace(backbone, coords=(backbone.coords + noise).astype(np.float32))
 
 
 def changed(a: protok.Tokens, b: protok.Tokens) -> tuple[int, int]:

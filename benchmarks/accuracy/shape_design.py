@@ -20,10 +20,9 @@ from pathlib import Path
 from benchmarks import records
 from benchmarks.accuracy import shape_measures as of
 from benchmarks.accuracy.design import flat
-from benchmarks.accuracy.shapes import SEED, valid_chains
+from benchmarks.accuracy.shapes import valid_chains
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import digest, provenance
-from protok.bench.measures import locality
 from protok.structure.backbone import Backbone
 from protok.tokenizers.shapes import ShapeTokenizer
 
@@ -44,10 +43,7 @@ def measure(overrides: dict, chains: list[Backbone]) -> dict:
     return {
         "training_cpu_seconds": round(spent),
         "reconstruction": {s: of.reconstruction(tokenizer, chains, s) for s in tokenizer.spacings},
-        "perplexity": of.usage(tokenizer, chains),
-        "cut": locality.kept_when_cut(tokenizer, some, tokenizer.network.config.encoder.window),
-        "noise_0.2": locality.kept_under_noise(tokenizer, some, 0.2, SEED),
-        "mirror": of.changed_in_the_mirror(tokenizer, some),
+        **of.of_letters(tokenizer, chains, some),
     }
 
 

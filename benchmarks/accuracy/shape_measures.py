@@ -5,18 +5,21 @@ Functions from a tokenizer and chains to plain numbers; `benchmarks.accuracy.sha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from benchmarks.accuracy.reconstruction import geometry
-from protok.bench.measures.locality import letters
-from protok.quantize.usage import perplexity
+from protok.bench.measures import codebook, locality
+from protok.bench.measures.scores import spearman
+from protok.bench.representations.representation import Representation
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare, lddt
-from protok.testing import mirrored
-from protok.tokenizers.protocol import HasKeyframes, Tokenizer
+from protok.tokenizers.protocol import HasKeyframes
+from protok.tokenizers.shapes import ShapeTokenizer
 
+#: Of all draws.
+SEED = 0
 #: Residues of the chains that each mean is of.
 BINS = ((0, 100), (100, 200), (200, 300), (300, 1000), (1000, 100_000))
 
@@ -47,7 +50,7 @@ def reconstruction(tokenizer: HasKeyframes, chains: Sequence[Backbone], spacing:
             for low, high in BINS
             if (inside := (table[:, 0] >= low) & (table[:, 0] < high)).any()
         },
-        "confidence_rank_correlation": rank_correlation(claimed[known], good[known]),
+        "confidence_rank_correlation": spearman(claimed[known], good[known]),
         "rmsd_each": [round(float(x), 3) for x in table[:, 1]],
     }
     for key in ("C-N", "CA-C-N", "C-N-CA", "phi>0"):
@@ -69,23 +72,12 @@ def means(table: np.ndarray) -> dict[str, float]:
     }
 
 
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's, with mean ranks of equal values."""
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(a, b).statistic)
-
-
-def changed_in_the_mirror(tokenizer: Tokenizer, chains: Iterable[Backbone]) -> float:
-    """Share of letters that the mirror image does not have."""
-    changed = [
-        (letters(tokenizer, chain) != letters(tokenizer, mirrored(chain)))[chain.mask].mean()
-        for chain in chains
-    ]
-    return float(np.mean(changed))
-
-
-def usage(tokenizer: Tokenizer, chains: Iterable[Backbone]) -> float:
-    """Perplexity of the letters."""
-    ids = np.concatenate([letters(tokenizer, chain) for chain in chains])
-    return perplexity(np.bincount(ids[ids >= 0], minlength=tokenizer.size))
+def of_letters(tokenizer: ShapeTokenizer, chains: Sequence[Backbone], some: Sequence[Backbone]) -> dict:
+    """How many letters are in use on all chains, and what some keep under cuts, noise and reflection."""
+    who = Representation(tokenizer)
+    return {
+        "perplexity": codebook.utilization(who, chains)[0]["pooled_perplexity"].value,
+        "cut": locality.kept_when_cut(tokenizer, some, tokenizer.network.config.encoder.window),
+        "noise_0.2": locality.kept_under_noise(tokenizer, some, 0.2, SEED),
+        "mirror": codebook.mirror(who, some)[0]["changed"].value,
+    }

@@ -29,7 +29,6 @@ from protok.tokenizers.shapes import ShapeTokenizer
 
 #: Sets of single chains, and of complexes, by the folders of the project's data.
 TEST, COMPLEXES = {"casp14": "files/casp14", "cameo2022": "files/cameo2022"}, "complexes"
-SEED = 0
 
 
 def measured(tokenizer: ShapeTokenizer, chains: list[Backbone], few: int = 60) -> dict:
@@ -38,12 +37,9 @@ def measured(tokenizer: ShapeTokenizer, chains: list[Backbone], few: int = 60) -
     some = [long[i] for i in np.unique(np.linspace(0, len(long) - 1, few).astype(int))]
     return {
         "reconstruction": {s: of.reconstruction(tokenizer, chains, s) for s in tokenizer.spacings},
-        "perplexity": of.usage(tokenizer, chains),
-        "cut": locality.kept_when_cut(tokenizer, some, tokenizer.network.config.encoder.window),
-        "noise_0.2": locality.kept_under_noise(tokenizer, some, 0.2, SEED),
-        "mirror": of.changed_in_the_mirror(tokenizer, some),
+        **of.of_letters(tokenizer, chains, some),
         "slices": locality.slices(tokenizer, some),
-        "harm": locality.harm(tokenizer, some, SEED),
+        "harm": locality.harm(tokenizer, some, of.SEED),
     }
 
 
@@ -78,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.argv[1:] if arguments is None else arguments
     )
     for name, chains in sets.items():
-        about = {"seed": SEED, "data_sha256": digest(files[name])}
+        about = {"seed": of.SEED, "data_sha256": digest(files[name])}
         result = measured(tokenizer, chains)
         keep(options.out, f"{tokenizer.codebook} {name}", provenance(command, **about, **result))
         for key in ("perplexity", "cut", "noise_0.2", "mirror", "slices", "harm"):

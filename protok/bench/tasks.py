@@ -204,7 +204,8 @@ TRAINING_FREE = (
         "structures",
         "same_0.1",
         labels="Share of residues with the same code after Gaussian noise on every atom, standard "
-        "deviation 0.05, 0.1, 0.2 and 0.5 Å; continuous: 1 - relative change",
+        "deviation 0.05, 0.1, 0.2 and 0.5 Å; continuous: 1 - relative change. Discrete also: bits that "
+        "the codes under 0.2 Å tell of those before (mutual information)",
         licence=PDB,
     ),
     Task(
@@ -214,15 +215,6 @@ TRAINING_FREE = (
         "middle_half",
         labels="Share of the codes of a piece, encoded alone, that the whole chain has there, mean over "
         "chains of 60 residues and more: L/4 to 3L/4, all but the last ten, the first half",
-        licence=PDB,
-    ),
-    Task(
-        "noise",
-        "what do codes still tell under noise?",
-        "structures",
-        "kept",
-        labels="Normal noise of 0.2 Å on every coordinate of every atom: share of residues with the same "
-        "code, and mutual information in bits of the codes before and after",
         licence=PDB,
     ),
     Task(

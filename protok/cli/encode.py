@@ -137,9 +137,14 @@ def encode(arguments: argparse.Namespace) -> int:
         return _encode_to_stdout(arguments, reading)
     # A store of structures; token files have no coordinates to encode.
     store = [Path(path).suffix for path in arguments.inputs] == [".parquet"]
-    flags = ("overwrite", "errors", "chain", "across_chains", "max_bytes", "unordered")
-    if store and (of_files := [f"--{flag.replace('_', '-')}" for flag in flags if getattr(arguments, flag)]):
-        options.say(f"error: {', '.join(of_files)}: not for a store of structures")
+    of_files = ("overwrite", "errors", "chain", "across_chains", "keyframes", "max_bytes", "unordered")
+    refused = [
+        f"--{flag.replace('_', '-')}"
+        for flag in of_files
+        if store and getattr(arguments, flag) not in (None, False)
+    ]
+    if refused:
+        options.say(f"error: {', '.join(refused)}: not for a store of structures")
         return options.USAGE
     try:
         if store:

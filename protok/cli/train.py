@@ -59,32 +59,22 @@ def train(arguments: argparse.Namespace) -> int:
             overrides[f"finetune.{key}"] = getattr(arguments, key)
     try:
         from protok.training import shapes
-        from protok.training.run import run
+        from protok.training.run import run as of_places
     except ModuleNotFoundError as error:
         say(f"error: training needs {error.name}: pip install 'protok[train]'")
         return USAGE
     # Of several processes one speaks; torchrun alone says RANK, Lightning says LOCAL_RANK.
     first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
     of_shapes = shapes.is_of_shapes(arguments.recipe, arguments.init, arguments.out)
+    run = shapes.run if of_shapes else of_places
     with spoken_warnings(first):
-        model = (
-            shapes.run(
-                arguments.recipe,
-                structures=arguments.structures,
-                init=arguments.init,
-                out=arguments.out,
-                overrides=overrides,
-                resume=arguments.resume,
-            )
-            if of_shapes
-            else run(
-                arguments.recipe,
-                structures=arguments.structures,
-                init=arguments.init,
-                out=arguments.out,
-                overrides=overrides,
-                resume=arguments.resume,
-            )
+        model = run(
+            arguments.recipe,
+            structures=arguments.structures,
+            init=arguments.init,
+            out=arguments.out,
+            overrides=overrides,
+            resume=arguments.resume,
         )
     if not first:
         return OK

@@ -98,7 +98,7 @@ class Refiner(nn.Module):
     ) -> tuple[Poses, Tensor]:
         """Poses of residues, and the logit of the CA lDDT that they are expected to have."""
         between = built.ahead.to_reach(built.back)
-        taken = Poses(built.poses.shift[:-1], built.poses.turn[:-1]).to_reach(built.poses[1:])
+        taken = built.poses[:-1].to_reach(built.poses[1:])
         same = (runs.run[1:] == runs.run[:-1]) & (runs.run[1:] >= 0)
         off = F.pad((taken.shift - steps.shift[:-1]) * same[:, None], (0, 0, 0, 1))
         turned = ((taken.turn - steps.turn[:-1])[..., :2].flatten(-2)) * same[:, None]

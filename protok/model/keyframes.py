@@ -59,11 +59,14 @@ class Grid:
         Of their residues.
     first : (m,)
         Whether none is before it in its run.
+    start : (m,)
+        Row of the first residue of its run.
     """
 
     row: Int[Tensor, "m"]
     run: Int[Tensor, "m"]
     first: Bool[Tensor, "m"]
+    start: Int[Tensor, "m"]
 
     @classmethod
     def of(cls, runs: Runs, row: Int[Tensor, "m"]) -> Grid:
@@ -71,7 +74,7 @@ class Grid:
         run = runs.run[row]
         first = torch.ones_like(run, dtype=torch.bool)
         first[1:] = run[1:] != run[:-1]
-        return cls(row, run, first)
+        return cls(row, run, first, runs.first[run])
 
     def __len__(self) -> int:
         return len(self.row)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from protok.structure.poses import Poses, rotation, rotation_vector
@@ -59,10 +59,3 @@ def linked_by(codes: Int[Tensor, "*b c"]) -> Poses:
         for axes, bits in zip(wholes, map(sum, zip(*BITS, strict=True)), strict=True)
     )
     return Poses(NEAR * (u * _WIDEST).sinh(), rotation(r * torch.pi))
-
-
-def most_error(distance: float) -> Float[Tensor, ""]:
-    """Å by which the position of a link may be off along an axis, at a distance along it."""
-    bits = sum(level[0] for level in BITS)
-    edge = math.asinh(distance / NEAR) / _WIDEST + 1.0 / (1 << bits)
-    return torch.tensor(NEAR * math.sinh(min(edge, 1.0) * _WIDEST) - distance)

@@ -25,7 +25,7 @@ class Windows:
     keep : (blocks, 1, window, 3 window)
         Which residue attends to which: near in the same run. Itself always, so that no row is empty.
     rope
-        Cosine and sine of the angles of places in their runs, (n, half head).
+        Cosine and sine of the angles of places in their runs, (n, 1, half head).
     """
 
     window: int
@@ -46,7 +46,7 @@ class Windows:
         keep = ((own == seen) & (own >= 0) & (apart.abs() <= window)) | (apart == 0)
         # In float64, so that places far along a chain are told apart as well as those at its start.
         speed = 1.0 / 10000 ** (torch.arange(half, device=device, dtype=torch.float64) / half)
-        angle = runs.place[:, None] * speed
+        angle = runs.place[:, None, None] * speed
         return cls(window, keep[:, None], (angle.cos().float(), angle.sin().float()))
 
     def own(self, x: Float[Tensor, "n h d"]) -> Float[Tensor, "c h w d"]:
@@ -64,7 +64,10 @@ class Windows:
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block with rotary positions (Su et al. 2021), in windows."""
+    """Pre-norm transformer block with rotary positions (Su et al. 2021), in windows.
+
+    Another way to attend is another `forward`.
+    """
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -80,7 +83,7 @@ class Block(nn.Module):
         """Attend to what is near, then feed forward."""
         n, width = x.shape
         q, k, v = self.qkv(self.norm(x)).view(n, 3, self.heads, width // self.heads).unbind(1)
-        q, k = _rotate(q, windows.rope), _rotate(k, windows.rope)
+        q, k = rotate(q, windows.rope), rotate(k, windows.rope)
         q, k, v = windows.own(q), windows.around(k), windows.around(v)
         if torch.is_grad_enabled():
             # On a CPU plain products have the faster backward pass.
@@ -92,8 +95,9 @@ class Block(nn.Module):
         return x + self.feed(x)
 
 
-def _rotate(x: Float[Tensor, "n h d"], rope: tuple[Tensor, Tensor]) -> Tensor:
-    cos, sin = (part[:, None].to(x.dtype) for part in rope)
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn pairs of numbers of heads by the angles of their places, whose cosines and sines fit `x`."""
+    cos, sin = (part.to(x.dtype) for part in rope)
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 

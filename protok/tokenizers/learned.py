@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from protok.common.checkpoint import TRANSIENT, DeviceMixin, find_model, load_network, read_model, save_model
+from protok.common.checkpoint import TRANSIENT
 from protok.common.grouping import packed
-from protok.common.settings import from_dict
-from protok.errors import CodebookMismatch, ProtokError, Unsupported
+from protok.errors import ProtokError, Unsupported
 from protok.model.config import ModelConfig
 from protok.model.encoder import Encoder
 from protok.model.features import Batch
 from protok.model.network import Network
 from protok.model.refine import add_oxygen, relax
-from protok.quantize import ProVQ, Quantizer
+from protok.quantize import ProVQ
 from protok.structure.backbone import Backbone
 from protok.structure.geometry import residue_atoms
 from protok.structure.io.interop import as_backbone
-from protok.tokenizers.alphabets import ALPHABETS
+from protok.tokenizers.coded import CodedTokenizer
 from protok.tokenizers.native import COMPUTE, NativeEncoder
 from protok.tokens.tokens import Tokens
 
@@ -36,7 +33,7 @@ RESIDUES, GPU_RESIDUES = 1024, 2**15
 Encode = Callable[[Batch], Tensor]
 
 
-class StructureTokenizer(DeviceMixin):
+class StructureTokenizer(CodedTokenizer):
     """Backbones to codes and back.
 
     Parameters
@@ -57,6 +54,7 @@ class StructureTokenizer(DeviceMixin):
     """
 
     network: Network
+    kinds, half = (ModelConfig, Network), "decoder."
     crosses_chains = True
 
     def __init__(
@@ -134,23 +132,6 @@ class StructureTokenizer(DeviceMixin):
                 digest.update(f"{key} {tuple(value.shape)}".encode())
                 digest.update(value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:8]
-
-    def code_vectors(self) -> np.ndarray:
-        """The codebook, (size, d) float32.
-
-        Raises
-        ------
-        Unsupported
-            If the model is continuous.
-        """
-        with torch.no_grad():
-            return self._quantizer.lookup(torch.arange(self.size, device=self.device)).cpu().numpy()
-
-    @property
-    def _quantizer(self) -> Quantizer:
-        if self.network.quantizer is None:
-            raise Unsupported(f"{self.name} is continuous and has no codes", "use embed")
-        return self.network.quantizer
 
     def encode(self, structure: Any, *, across_chains: bool = False) -> Tokens:
         """Codes of a structure, one a residue.
@@ -275,21 +256,8 @@ class StructureTokenizer(DeviceMixin):
 
     def _vectors(self, tokens: Tokens) -> Tensor:
         """Code vectors of tokens of this codebook; those of missing ones mean nothing."""
-        self.check_precision()
-        if tokens.codebook != self.codebook:
-            raise CodebookMismatch(
-                f"the tokens are of {tokens.codebook}, the decoder of {self.codebook}",
-                "decode with the model that made them",
-                file=tokens.name,
-            )
-        if len(tokens) and not -1 <= tokens.ids.min() <= tokens.ids.max() < self.size:
-            raise CodebookMismatch(
-                f"ids span {tokens.ids.min()}..{tokens.ids.max()} of {self.size} codes",
-                "give ids in 0..size-1, or -1 for a missing token",
-                file=tokens.name,
-            )
         with torch.no_grad():
-            return self._quantizer.lookup(torch.from_numpy(tokens.ids.astype(np.int64)).to(self.device))
+            return self._quantizer.lookup(self._ids(tokens))
 
     def reconstruct(self, structure: Any) -> Backbone:
         """Encode and decode without quantizing: what the codebook costs is the difference."""
@@ -322,57 +290,6 @@ class StructureTokenizer(DeviceMixin):
         if self.steps and len(ca) > 1:
             ca, rotation = relax(trace, torsion, bonded, self.steps)
         return add_oxygen(residue_atoms(rotation, ca), torsion, bonded), trace.confidence
-
-    def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
-        """Write ``config.json`` and ``model.safetensors``, which need nothing else.
-
-        Encoder and codebook are kept in float32, since rounding would change codes;
-        the decoder in float16.
-        """
-        self.check_precision()
-        config = {
-            "codebook": self.codebook,
-            "model": asdict(self.network.config),
-            "provenance": {**self.provenance, **(provenance or {})},
-        }
-        return save_model(folder, self.network, config, half="decoder.")
-
-    def push_to_hub(self, name: str, **options: Any) -> str:
-        """Upload the model to the Hugging Face Hub; see `protok.common.hub.upload`."""
-        from protok.common.hub import upload
-
-        return upload(self, name, **options)
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, *, compute: str = "torch") -> StructureTokenizer:
-        """Load a model by the name of one that protok ships, from a folder, or from a hub.
-
-        Parameters
-        ----------
-        name
-            As for `protok.load`; ``hf:owner/name@revision`` is downloaded by `huggingface_hub`.
-        compute
-            How codes are computed, see `protok.load`.
-
-        Raises
-        ------
-        FormatError
-            If there is no such model, or the folder is not one.
-        Unsupported
-            For ``hf:`` where `huggingface_hub` is not installed or cannot give the model.
-        """
-        if str(name).startswith("hf:"):
-            from protok.common.hub import download
-
-            name = download(str(name))
-        folder = find_model(name, others=list(ALPHABETS))
-
-        def parse(document: dict[str, Any], _: Any) -> tuple[ModelConfig, Any]:
-            return from_dict(ModelConfig, document["model"], str(folder)), document.get("provenance")
-
-        (config, provenance), state = read_model(folder, "a protok model", parse)
-        network = load_network(lambda: Network(config), state, folder)
-        return cls(network, provenance=provenance, compute=compute)
 
 
 def _by_chain(like: Backbone | Tokens, present: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:

@@ -226,6 +226,13 @@ def decoding(tokenizer: Tokenizer) -> Decodes:
     raise Unsupported(f"{tokenizer.name} is {kind} without a decoder", "decode tokens of a learned tokenizer")
 
 
+def ids_of(tokenizer: Tokenizer, structures: Sequence[Backbone]) -> list[np.ndarray]:
+    """(L,) codes of the residues of each structure; keyframes are not looked for."""
+    if isinstance(tokenizer, HasKeyframes):
+        return [tokenizer.encode(structure, keyframes=0).ids for structure in structures]
+    return [tokens.ids for tokens in encode_each(tokenizer, structures)]
+
+
 def encode_each(tokenizer: Tokenizer, structures: Sequence[Backbone]) -> list[Tokens]:
     """Codes of each structure: together where the tokenizer can, else one by one."""
     if isinstance(tokenizer, EncodesBatches):

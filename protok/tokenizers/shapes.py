@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from protok.common.checkpoint import DeviceMixin, find_model, load_network, read_model, save_model
 from protok.common.grouping import packed
-from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
 from protok.model import keyframes
 from protok.model.close_bonds import close_bonds, with_oxygen
@@ -25,11 +22,11 @@ from protok.model.links import CODES
 from protok.model.runs import Runs
 from protok.model.shape_config import ShapesConfig
 from protok.model.shape_network import ShapeNetwork, stored_steps
-from protok.quantize import Quantizer
 from protok.structure.backbone import Backbone
 from protok.structure.geometry import residue_atoms
 from protok.structure.io.interop import as_backbone
 from protok.structure.poses import Poses
+from protok.tokenizers.coded import CodedTokenizer
 from protok.tokens.keyframes import Keyframes, chain_order
 from protok.tokens.tokens import Tokens
 
@@ -39,7 +36,7 @@ RESIDUES, GPU_RESIDUES = 2048, 2**16
 WALKED = 2**15
 
 
-class ShapeTokenizer(DeviceMixin):
+class ShapeTokenizer(CodedTokenizer):
     """Backbones to shape letters and keyframes, and back.
 
     Parameters
@@ -51,6 +48,7 @@ class ShapeTokenizer(DeviceMixin):
     """
 
     network: ShapeNetwork
+    kinds, half = (ShapesConfig, ShapeNetwork), "refiner."
 
     def __init__(self, network: ShapeNetwork, *, provenance: Mapping[str, Any] | None = None):
         self.network = network
@@ -93,17 +91,6 @@ class ShapeTokenizer(DeviceMixin):
     @property
     def _residues(self) -> int:
         return RESIDUES if self.device.type == "cpu" else GPU_RESIDUES
-
-    @property
-    def _quantizer(self) -> Quantizer:
-        if self.network.quantizer is None:
-            raise Unsupported(f"{self.name} is continuous and has no codes", "use embed")
-        return self.network.quantizer
-
-    def code_vectors(self) -> np.ndarray:
-        """The letters' code vectors, (size, d) float32."""
-        with torch.no_grad():
-            return self._quantizer.lookup(torch.arange(self.size, device=self.device)).cpu().numpy()
 
     def encode(self, structure: Any, *, keyframes: int = 4) -> Tokens:
         """Shape letters of a structure, one a residue, and its keyframes.
@@ -149,7 +136,7 @@ class ShapeTokenizer(DeviceMixin):
                 if spacing:
                     numbers.append(self.network.read(self._quantizer.lookup(ids[-1]), runs)[1])
                     whole.append(batch)
-            coded = grid = runs = None
+            coded = grid = None
             if spacing:
                 batch = Batch.joined(whole)
                 runs, true = Runs.in_batch(batch), Poses.of(batch.coords)
@@ -167,21 +154,23 @@ class ShapeTokenizer(DeviceMixin):
             own[row] = letters[start:stop]
             own[~structure.mask] = -1
             tokens = Tokens.like(structure, own, self.size, self.codebook)
-            if coded is not None and grid is not None and runs is not None:
-                frames = self._keyframes(coded, grid, runs, (start, stop), row, spacing)
+            if coded is not None and grid is not None:
+                frames = self._keyframes(coded, grid, (start, stop), row, spacing)
                 tokens = replace(tokens, keyframes=frames)
             out.append(tokens)
             start = stop
         return out
 
     def _keyframes(
-        self, coded: Coded, grid: Grid, runs: Runs, span: tuple[int, int], row: np.ndarray, spacing: int
+        self, coded: Coded, grid: Grid, span: tuple[int, int], row: np.ndarray, spacing: int
     ) -> Keyframes:
+        """Of the residues in a span, which stand in these rows of their structure."""
         start, stop = span
-        mine = (grid.row >= start) & (grid.row < stop)
-        first = runs.first[(runs.first >= start) & (runs.first < stop)]
-        link = coded.link[mine & grid.first]
-        place, code, link, first = (x.cpu().numpy() for x in (grid.row[mine], coded.code[mine], link, first))
+        low, high = torch.searchsorted(grid.row, torch.tensor([start, stop], device=grid.row.device)).tolist()
+        mine = slice(low, high)
+        opens = grid.first[mine]
+        parts = (grid.row[mine], coded.code[mine], coded.link[mine][opens], grid.start[mine][opens])
+        place, code, link, first = (part.cpu().numpy() for part in parts)
         size = self.network.config.keyframes.size
         return Keyframes(spacing, size, row[place - start], code, row[first - start], link)
 
@@ -214,7 +203,9 @@ class ShapeTokenizer(DeviceMixin):
             If the tokens were made with another codebook.
         """
         if isinstance(structure_or_tokens, Tokens):
-            tokens = structure_or_tokens
+            tokens, order = structure_or_tokens, by_chain(structure_or_tokens)
+            if order is not None:
+                return self.states(tokens[order])[np.argsort(order)]
             ids = self._ids(tokens)
             with torch.no_grad():
                 h, _ = self.network.read(self._quantizer.lookup(ids), self._runs(tokens))
@@ -228,23 +219,6 @@ class ShapeTokenizer(DeviceMixin):
         batch = Batch.of([backbone]).to(self.device)
         with torch.autocast(self.device.type, enabled=False):
             return read(Poses.of(batch.coords), Runs.in_batch(batch))
-
-    def _ids(self, tokens: Tokens) -> Tensor:
-        """Letters of this codebook as torch has them."""
-        self.check_precision()
-        if tokens.codebook != self.codebook:
-            raise CodebookMismatch(
-                f"the tokens are of {tokens.codebook}, the decoder of {self.codebook}",
-                "decode with the model that made them",
-                file=tokens.name,
-            )
-        if len(tokens) and not -1 <= tokens.ids.min() <= tokens.ids.max() < self.size:
-            raise CodebookMismatch(
-                f"ids span {tokens.ids.min()}..{tokens.ids.max()} of {self.size} codes",
-                "give ids in 0..size-1, or -1 for a missing token",
-                file=tokens.name,
-            )
-        return torch.from_numpy(tokens.ids.astype(np.int64)).to(self.device)
 
     def _runs(self, tokens: Tokens) -> Runs:
         present = torch.from_numpy(tokens.ids >= 0)
@@ -291,12 +265,11 @@ class ShapeTokenizer(DeviceMixin):
         if len(runs):
             with torch.autocast(self.device.type, enabled=False):
                 h, numbers = self.network.read(self._quantizer.lookup(ids), runs)
-                grid, poses = self._placed(tokens, runs, stored_steps(numbers))
-                steps = stored_steps(numbers).to(h)
-                decoded = self.network.decode(h, steps, grid, poses.to(h), runs)
-                built = with_oxygen(
-                    close_bonds(residue_atoms(decoded.poses.turn, decoded.poses.shift), runs), runs
-                )
+                steps = stored_steps(numbers)
+                grid, poses = self._placed(tokens, runs, steps)
+                decoded = self.network.decode(h, steps.to(h), grid, poses.to(h), runs)
+                atoms = residue_atoms(decoded.poses.turn, decoded.poses.shift)
+                built = with_oxygen(close_bonds(atoms, runs), runs)
             there = tokens.ids >= 0
             coords[there] = built.cpu().numpy()[there]
             confidence[there] = 100 * decoded.confidence.sigmoid().cpu().numpy()[there]
@@ -306,72 +279,33 @@ class ShapeTokenizer(DeviceMixin):
 
     def _placed(self, tokens: Tokens, runs: Runs, steps: Poses) -> tuple[Grid, Poses]:
         """Keyframes of tokens, with one in the middle of each run that has none."""
-        device = runs.first.device
-        frames, none = tokens.keyframes, runs.first.new_zeros(0)
-        place = none if frames is None else torch.from_numpy(frames.place.astype(np.int64)).to(device)
-        has = torch.zeros(len(runs), dtype=torch.bool, device=device)
-        if frames is not None:
-            if len(place) and (runs.run[place] < 0).any():
-                raise CodebookMismatch(
-                    "a keyframe lies where there is no token", "encode again", file=tokens.name
-                )
-            has[runs.run[place]] = True
-        middle = (runs.first + runs.size // 2)[~has]
-        row, order = torch.cat([place, middle]).sort()
-        grid = Grid.of(runs, row)
-        ids = torch.full_like(row, -1)
-        links = row.new_full((len(row), CODES), -1)
-        if frames is not None:
-            ids = torch.cat([torch.from_numpy(frames.code.astype(np.int64)).to(device), middle * 0 - 1])[
-                order
-            ]
-            of = {int(s): link for s, link in zip(frames.start, frames.link, strict=True)}
-            by_run = [of.get(int(s), np.full(CODES, -1)) for s in runs.first]
-            links[grid.first] = torch.from_numpy(np.array(by_run, np.int64)).to(device)[grid.run[grid.first]]
-        spacing = self.spacings[0] if frames is None else frames.spacing
-        size = self.network.config.keyframes.size
-        if spacing not in self.spacings or (frames is not None and frames.size != size):
-            of = size if frames is None else frames.size
+        frames, config = tokens.keyframes, self.network.config.keyframes
+        if frames is None:
+            none = np.zeros(0, np.int32)
+            frames = Keyframes(config.spacings[0], config.size, none, none, none, none.reshape(0, CODES))
+        if frames.spacing not in config.spacings or frames.size != config.size:
             raise CodebookMismatch(
-                f"keyframes each {spacing} of {of} motions, which the model has not",
+                f"keyframes each {frames.spacing} of {frames.size} motions, which the model has not",
                 "encode again",
                 file=tokens.name,
             )
+        device = runs.first.device
+        place, code, start, link = (
+            torch.from_numpy(part.astype(np.int64)).to(device)
+            for part in (frames.place, frames.code, frames.start, frames.link)
+        )
+        has = torch.zeros(len(runs), dtype=torch.bool, device=device)
+        has[runs.run[place]] = True
+        middle = (runs.first + runs.size // 2)[~has]
+        row, order = torch.cat([place, middle]).sort()
+        grid = Grid.of(runs, row)
+        ids = torch.cat([code, torch.full_like(middle, -1)])[order]
+        by_run = link.new_full((len(runs), CODES), -1)
+        by_run[runs.run[start]] = link
+        links = torch.where(grid.first[:, None], by_run[grid.run], -1)
         group = torch.zeros(len(runs), dtype=torch.long, device=device)
-        poses = keyframes.decode(grid, steps, ids, links, self.network.motions(spacing), group)
+        poses = keyframes.decode(grid, steps, ids, links, self.network.motions(frames.spacing), group)
         return grid, poses
-
-    def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
-        """Write ``config.json`` and ``model.safetensors``, which need nothing else.
-
-        What codes depend on is kept in float32, since rounding would change them; the refiner in
-        float16.
-        """
-        self.check_precision()
-        config = {
-            "codebook": self.codebook,
-            "model": asdict(self.network.config),
-            "provenance": {**self.provenance, **(provenance or {})},
-        }
-        return save_model(folder, self.network, config, half="refiner.")
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path) -> ShapeTokenizer:
-        """Load a model by the name of one that protok ships, or from a folder.
-
-        Raises
-        ------
-        FormatError
-            If there is no such model, or the folder is not one.
-        """
-        folder = find_model(name)
-
-        def parse(document: dict[str, Any], _: Any) -> tuple[ShapesConfig, Any]:
-            return from_dict(ShapesConfig, document["model"], str(folder)), document.get("provenance")
-
-        (config, provenance), state = read_model(folder, "a protok model", parse)
-        network = load_network(lambda: ShapeNetwork(config), state, folder)
-        return cls(network, provenance=provenance)
 
 
 def by_chain(like: Backbone | Tokens) -> np.ndarray | None:

@@ -130,45 +130,40 @@ class Keyframes:
     @classmethod
     def from_text(cls, text: str) -> Keyframes:
         """The way back from `text`."""
-        head, *runs = text.split(";")
-        spacing, size, hangs_on = head.split("/", 2)
-        place, code, start, link = [], [], [], []
-        for run in runs:
-            first, codes, keys = run.split("/")
-            start.append(int(first))
-            link.append([int(c) for c in codes.split(".")] if codes else [-1] * LINK)
-            for key in keys.split(",") if keys else []:
-                at, own = key.split(":")
-                place.append(int(at))
-                code.append(int(own) if own else -1)
-        link = np.array(link, np.int64).reshape(-1, LINK)
-        places, own, starts = (np.array(part, np.int64) for part in (place, code, start))
-        return cls(int(spacing), int(size), places, own, starts, link, hangs_on)
+        head, runs, keys, hangs_on = text.split(";", 3)
+        spacing, size = map(int, head.split("/"))
+        starts = [run.split("/") for run in runs.split(",") if run]
+        places = [key.split(":") for key in keys.split(",") if key]
+        links = [[int(c) for c in link.split(".")] if link else [-1] * LINK for _, link in starts]
+        return cls(
+            spacing,
+            size,
+            np.array([int(place) for place, _ in places], np.int64),
+            np.array([int(code or -1) for _, code in places], np.int64),
+            np.array([int(start) for start, _ in starts], np.int64),
+            np.array(links, np.int64).reshape(-1, LINK),
+            hangs_on,
+        )
 
     @property
     def text(self) -> str:
-        """All in a line: `4/4096/` and the chain that the first link is seen from, then `;` and each run.
+        """All in a line, counted from 0: `4/4096;0/,40/1.2.3.4;2:,6:1234,10:77;A`.
 
-        A run is its first residue, its link and its keyframes as `place:code`, parted by `/`, counted
-        from 0; the first keyframe has no code: `0//2:,6:1234,10:77`.
+        Spacing and number of motions; the first residue of each run and its link; `place:code` of each
+        keyframe, of which the first of a run has no code; the chain that the first link is seen from.
         """
-        parts = [f"{self.spacing}/{self.size}/{self.hangs_on}"]
-        run = self._run_of(self.place) if len(self.start) else self.place
-        for i, (start, link) in enumerate(zip(self.start, self.link, strict=True)):
-            mine = run == i
-            pairs = zip(self.place[mine].tolist(), self.code[mine].tolist(), strict=True)
-            keys = ",".join(f"{at}:{code if code >= 0 else ''}" for at, code in pairs)
-            codes = ".".join(map(str, link)) if link[0] >= 0 else ""
-            parts.append(f"{start}/{codes}/{keys}")
-        return ";".join(parts)
+        runs = (
+            f"{start}/{'.'.join(map(str, link)) if link[0] >= 0 else ''}"
+            for start, link in zip(self.start.tolist(), self.link.tolist(), strict=True)
+        )
+        keys = (
+            f"{place}:{code if code >= 0 else ''}"
+            for place, code in zip(self.place.tolist(), self.code.tolist(), strict=True)
+        )
+        return f"{self.spacing}/{self.size};{','.join(runs)};{','.join(keys)};{self.hangs_on}"
 
     def __len__(self) -> int:
         return len(self.place)
-
-    def _run_of(self, row: np.ndarray) -> np.ndarray:
-        """Run of each residue, as an index of `start`."""
-        order = np.argsort(self.start, kind="stable")
-        return order[np.searchsorted(self.start[order], row, side="right") - 1]
 
     def check(self, ids: np.ndarray, chain: np.ndarray) -> None:
         """Raise a ValueError unless these can be the keyframes of tokens."""
@@ -236,24 +231,38 @@ class Keyframes:
         code[np.diff(piece, prepend=-1) != 0] = -1
         return Keyframes(self.spacing, self.size, place, code, start, link)
 
-    def hung(self, part: Keyframes, here: np.ndarray, before: str) -> Keyframes:
-        """The keyframes of one chain of these with the link to the chain before.
+    def by_chain(self, chain: np.ndarray) -> dict[str, Keyframes]:
+        """Keyframes of each chain, numbered in it; each first link names the chain that it is seen from."""
+        order = chain_order(chain)
+        inside, own = np.empty(len(chain), int), chain[order]
+        begins = np.flatnonzero(np.r_[True, own[1:] != own[:-1]]) if len(own) else order
+        inside[order] = np.arange(len(chain)) - np.repeat(begins, np.diff(np.append(begins, len(chain))))
+        parts, before = {}, ""
+        # Runs and keyframes stand chain by chain.
+        bounds = [_bounds(chain[part]) for part in (self.start, self.place)]
+        for name in dict.fromkeys(own[begins].tolist()):
+            run, key = (slice(*bound.get(name, (0, 0))) for bound in bounds)
+            link = self.link[run].copy()
+            hangs_on = before if before and len(link) and link[0, 0] >= 0 else ""
+            parts[name] = replace(
+                self,
+                place=inside[self.place[key]],
+                code=self.code[key],
+                start=inside[self.start[run]],
+                link=link,
+                hangs_on=hangs_on or self.hangs_on * (not before),
+            )
+            before = name if key.stop > key.start else before
+        return parts
 
-        Parameters
-        ----------
-        part
-            What `of` gives of the chain.
-        here : (L,) bool
-            Its residues.
-        before
-            The chain that it is seen from.
-        """
-        mine = self.link[here[self.start]] if len(self.start) else self.link
-        if not before or not len(mine) or mine[0, 0] < 0:
-            return part
-        link = part.link.copy()
-        link[0] = mine[0]
-        return replace(part, link=link, hangs_on=before)
+
+def _bounds(chain: np.ndarray) -> dict[str, tuple[int, int]]:
+    """Where the entries of each chain begin and end, which stand together."""
+    if not len(chain):
+        return {}
+    begins = np.flatnonzero(np.r_[True, chain[1:] != chain[:-1]])
+    ends = np.append(begins[1:], len(chain))
+    return dict(zip(chain[begins].tolist(), zip(begins.tolist(), ends.tolist(), strict=True), strict=True))
 
 
 def columns_of(frames: Keyframes | None) -> dict[str, Any]:
@@ -268,8 +277,8 @@ def columns_of(frames: Keyframes | None) -> dict[str, Any]:
 
 def chain_order(chain: np.ndarray) -> np.ndarray:
     """Residues chain by chain, in the order in which chains first appear."""
-    known = {name: i for i, name in enumerate(dict.fromkeys(chain.tolist()))}
-    return np.argsort([known[name] for name in chain.tolist()], kind="stable")
+    _, first, of = np.unique(chain, return_index=True, return_inverse=True)
+    return np.argsort(first[of], kind="stable")
 
 
 def run_starts(ids: np.ndarray, chain: np.ndarray, breaks: np.ndarray) -> np.ndarray:

@@ -156,15 +156,10 @@ class Tokens:
         if len(chains) == 1:
             yield self
             return
-        before = ""
+        frames = {} if self.keyframes is None else self.keyframes.by_chain(self.chain)
+        bare = replace(self, keyframes=None)
         for chain in chains:
-            here = self.chain == chain
-            part = self[here]
-            if self.keyframes is not None and part.keyframes is not None:
-                hung = self.keyframes.hung(part.keyframes, here, before)
-                part = replace(part, keyframes=hung)
-                before = chain if len(hung) else before
-            yield part
+            yield replace(bare[self.chain == chain], keyframes=frames.get(chain))
 
 
 def join(chains: Sequence[Tokens]) -> Tokens:

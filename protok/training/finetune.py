@@ -20,13 +20,15 @@ What becomes of the codebook is the user's choice:
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MethodType
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from protok.model.config import ModelConfig
 from protok.model.network import Network
@@ -41,14 +43,40 @@ FREE = ("beta", "schedule", "continuous_share", "ramp", "estimator", "init_and_r
 KEPT = ("coordinate_noise", "consistency_weight", "align_before_loss", "scored_residues")
 
 
-def defaults(start: StructureTokenizer, codebook: str, lengths: np.ndarray, out: Path) -> dict[str, Any]:
-    """Settings for fine-tuning on chains of these lengths, as nested tables of a recipe.
+@dataclass(frozen=True)
+class Extent:
+    """How long to go on, at which peak rate, on crops of which length."""
 
-    From 20 to 20,000 chains the steps grow from 120 to 6,000 (twice that for a new codebook), and
-    the peak learning rate from 1e-4 to 3e-4, below the 1e-3 of training from scratch: on few chains
-    more of either gains little more, and costs much elsewhere. Crops are as long as the chains
-    from the start, up to the longest that the model was trained on; one that can read whole chains
-    need not begin with short ones.
+    steps: int
+    lr: float
+    crop: int
+
+    @classmethod
+    def of(cls, lengths: np.ndarray, known: Mapping[str, Any], fresh: bool) -> Extent:
+        """For training chains of these lengths, and a model trained by a recipe, as nested tables.
+
+        From 20 to 20,000 chains the steps grow from 120 to 6,000 (twice that for a new codebook), and
+        the peak learning rate from 1e-4 to 3e-4, below the 1e-3 of training from scratch: on few chains
+        more of either gains little more, and costs much elsewhere. Crops are as long as the chains
+        from the start, up to the longest that the model was trained on; one that can read whole chains
+        need not begin with short ones.
+        """
+        much = float(np.clip(len(lengths) / 20, 1, 1000))
+        longest = max([n for _, n in known.get("data", {}).get("curriculum", [])], default=512)
+        return cls(
+            steps=int(round(120 * much**0.5663, -1)) * (2 if fresh else 1),
+            lr=round(1e-4 * much ** (1 / 6), 6),
+            crop=int(min(longest, max(64, np.quantile(lengths, 0.95)))),
+        )
+
+
+def name_of(out: Path) -> str:
+    """Of a model with other codes, by the folder of its run."""
+    return re.sub(r"[^\w.-]+", "-", out.resolve().name).strip("-") or "tuned"
+
+
+def defaults(start: StructureTokenizer, codebook: str, lengths: np.ndarray, out: Path) -> dict[str, Any]:
+    """Settings for fine-tuning on chains of these lengths (see `Extent`), as nested tables of a recipe.
 
     Around frozen codes three quarters of the way to the new decoder are gone, which forgets less
     (Wortsman et al. 2022, arXiv 2109.01903).
@@ -64,16 +92,13 @@ def defaults(start: StructureTokenizer, codebook: str, lengths: np.ndarray, out:
     out
         Folder of the run; gives a model with other codes its name.
     """
-    n, fresh = len(lengths), codebook == "new"
-    much = float(np.clip(n / 20, 1, 1000))
-    steps = int(round(120 * much**0.5663, -1)) * (2 if fresh else 1)
-    known = start.provenance.get("recipe", {})
-    longest = max([n for _, n in known.get("data", {}).get("curriculum", [])], default=512)
-    crop = int(min(longest, max(64, np.quantile(lengths, 0.95))))
+    fresh, known = codebook == "new", start.provenance.get("recipe", {})
+    extent = Extent.of(lengths, known, fresh)
+    steps, crop = extent.steps, extent.crop
     model = asdict(start.network.config)
     if start.network.quantizer is not None:
         if codebook != "frozen":
-            model["name"] = re.sub(r"[^\w.-]+", "-", out.resolve().name).strip("-") or "tuned"
+            model["name"] = name_of(out)
         phased = {"schedule": "cosine", "continuous_share": 0.05, "ramp": 0.3}
         model["quantizer"] |= phased if fresh else {"schedule": "none"}
     kept = known.get("optim", {})
@@ -83,7 +108,7 @@ def defaults(start: StructureTokenizer, codebook: str, lengths: np.ndarray, out:
         "data": {"residues": max(1024, crop), "curriculum": [[0.0, crop]]},
         "optim": {
             "steps": steps,
-            "lr": round(1e-4 * much ** (1 / 6), 6),
+            "lr": extent.lr,
             "lr_warmup_steps": max(10, steps // 20),
             **{key: kept[key] for key in KEPT if key in kept},
         },
@@ -198,10 +223,10 @@ def init_from(network: Network, start: StructureTokenizer, codes: bool = True) -
     network.load_state_dict(state)
 
 
-def interpolate_weights(network: Network, start: StructureTokenizer, share: float) -> None:
-    """Leave a network that share of the way from the weights of a model to its own."""
+def interpolate_weights(network: nn.Module, start: nn.Module, share: float) -> None:
+    """Leave a network that share of the way from the weights of another to its own."""
     state = network.state_dict()
-    for key, old in start.network.state_dict().items():
+    for key, old in start.state_dict().items():
         if key in state and old.is_floating_point():
             state[key] = torch.lerp(old.to(state[key]), state[key], share)
     network.load_state_dict(state)

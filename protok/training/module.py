@@ -67,10 +67,6 @@ class Training(TrainingModule):
         """Whether only the encoder learns as yet."""
         return self.global_step < self.recipe.optim.encoder_warmup_steps
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        """Move a `TrainingBatch`, which Lightning does not know."""
-        return batch.to(device) if isinstance(batch, TrainingBatch) else batch
-
     def on_train_start(self) -> None:
         """Where a model starts from is the first point of its curve."""
         if self.global_step == 0 and self.hard and self.recipe.finetune.init and self.metrics:

@@ -163,7 +163,7 @@ def choose_weights(prepared: Prepared) -> tuple[int, dict[str, float]]:
         module.frozen.finish()
     measured = run.validation(step)
     if start is not None and step and plan.finetune.weight_interpolation < 1:
-        finetune.interpolate_weights(module.network.eval(), start, plan.finetune.weight_interpolation)
+        finetune.interpolate_weights(module.network.eval(), start.network, plan.finetune.weight_interpolation)
         measured = module.measure()
     return step, measured
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from protok.common import callbacks
 from protok.common.checkpoint import find_model, has_keyframes
 from protok.common.run import TrainingModule, TrainingRun
 from protok.common.settings import OptimSettings, RecipeError, read_settings
@@ -27,9 +28,13 @@ from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training import shapes_finetune
 from protok.training.batches import Stream, TrainingBatch, TrainingBatches
 from protok.training.config import DataConfig, SplitConfig, TuneConfig, ValidConfig
+from protok.training.finetune import interpolate_weights
 from protok.training.module import noisy
 from protok.training.report import report_tuning
 from protok.training.splits import held_out, make_splits
+
+#: What tells that a run still gets better, and by how much it must.
+MONITOR, GAIN = "valid_rmsd", 0.01
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class ShapesRecipe:
         odds, spacings = self.optim.spacing_odds, self.model.keyframes.spacings
         if len(odds) != len(spacings) or min(odds) < 0 or sum(odds) <= 0:
             raise RecipeError(f"optim.spacing_odds = {list(odds)}", f"give one for each of {list(spacings)}")
+        if self.data.teacher:
+            raise RecipeError("data.teacher of a model of shapes", "leave it out: letters have no teacher")
 
 
 def is_of_shapes(
@@ -111,10 +118,6 @@ class ShapeTraining(TrainingModule):
         return all(
             not isinstance(q, ProVQ) or (bool(q.initialised) and float(q.hardness) == 1) for q in quantizers
         )
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        """Move a `TrainingBatch`, which Lightning does not know."""
-        return batch.to(device) if isinstance(batch, TrainingBatch) else batch
 
     def on_train_start(self) -> None:
         """What a model starts from is the first point of its curve."""
@@ -161,14 +164,14 @@ class ShapeTraining(TrainingModule):
             for key, value in zip(("rmsd", "tm_score", "lddt"), np.nanmean(triples, 0), strict=True):
                 scores[f"valid_{key}_{spacing}"] = float(value)
         spacings = self.recipe.model.keyframes.spacings
-        scores["valid_rmsd"] = scores[f"valid_rmsd_{4 if 4 in spacings else spacings[0]}"]
+        scores[MONITOR] = scores[f"valid_rmsd_{4 if 4 in spacings else spacings[0]}"]
         scores["valid_perplexity"] = perplexity(counts)
         return scores
 
     def validation_step(self, batch: list[int], index: int) -> None:
         """`measure`, once letters and keyframes have codebooks; every process finds the same."""
         if not isinstance(self.network.quantizer, ProVQ) or self.hard:
-            self.record_validation(self.measure(), len(self.held_out), "valid_rmsd")
+            self.record_validation(self.measure(), len(self.held_out), MONITOR)
 
     def configure_optimizers(self) -> dict:
         """AdamW; the rate rises over the warm-up and falls to zero as a cosine."""
@@ -211,22 +214,30 @@ def run(
     frozen = [] if start is None else shapes_finetune.begin(module.network, start, plan.finetune.codebook)
     stream = Stream(splits.train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
     steps = TrainingBatches(stream, module, plan.optim.steps)
+    patience = plan.valid.patience
     training.fit(
         module,
         DataLoader(steps, batch_size=None, num_workers=plan.data.workers),
+        monitor=callbacks.Monitor(MONITOR, GAIN, patience) if patience else None,
         gradient_clip_val=plan.optim.clip,
     )
     if not training.first:
         return training.model
+    step = training.steps
+    if patience and (best := training.best()) is not None:
+        step = int(best["global_step"])
+        module.load_state_dict(best["state_dict"])
     for codes in frozen:
         codes.finish()
     tokenizer = ShapeTokenizer(module.network.eval())
-    step, measured = training.steps, module.measure()
-    before = training.validation(0).get("valid_rmsd")
-    if start is not None and before is not None and before <= measured["valid_rmsd"]:
+    if start is not None and plan.finetune.weight_interpolation < 1:
+        interpolate_weights(module.network, start.network, plan.finetune.weight_interpolation)
+    measured = module.measure()
+    before = training.validation(0)
+    if start is not None and before and before[MONITOR] <= measured[MONITOR]:
         # It has learnt nothing that holds: the model is what it was.
-        shapes_finetune.begin(module.network, start, "adapted")
-        step, measured = 0, training.validation(0)
+        module.network.load_state_dict(start.network.state_dict())
+        step, measured = 0, before
     provenance = training.provenance(
         best_step=step,
         train_chains=int((splits.train.weight > 0).sum()),

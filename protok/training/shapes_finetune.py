@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from protok.common.settings import RecipeError
 from protok.model.shape_config import ShapesConfig
 from protok.model.shape_network import ShapeNetwork
 from protok.tokenizers.shapes import ShapeTokenizer
-from protok.training.finetune import CODEBOOKS, FREE, FrozenCodes
+from protok.training.finetune import CODEBOOKS, FREE, Extent, FrozenCodes, name_of
 
 #: Settings of the optimiser that a model is best trained on with.
 KEPT = ("coordinate_noise", "consistency_weight", "spacing_odds")
@@ -34,33 +33,27 @@ CODES = ("encoder", "inputs", "trunk", "step")
 
 
 def defaults(start: ShapeTokenizer, codebook: str, lengths: np.ndarray, out: Path) -> dict[str, Any]:
-    """Settings for fine-tuning on chains of these lengths, as nested tables of a recipe.
-
-    Steps and rate grow with the number of chains as in `protok.training.finetune.defaults`.
-    """
-    much, fresh = float(np.clip(len(lengths) / 20, 1, 1000)), codebook == "new"
-    steps = int(round(120 * much**0.5663, -1)) * (2 if fresh else 1)
+    """Settings for fine-tuning on chains of these lengths, as nested tables of a recipe; see `Extent`."""
     known = start.provenance.get("recipe", {})
-    longest = max([n for _, n in known.get("data", {}).get("curriculum", [])], default=256)
-    crop = int(min(longest, max(64, np.quantile(lengths, 0.95))))
+    extent = Extent.of(lengths, known, codebook == "new")
     model = asdict(start.network.config)
     if codebook != "frozen":
-        model["name"] = re.sub(r"[^\w.-]+", "-", out.resolve().name).strip("-") or "tuned"
-    if fresh:
+        model["name"] = name_of(out)
+    if codebook == "new":
         model["quantizer"] |= {"continuous_share": 0.05, "ramp": 0.3}
         model["keyframes"] |= {"continuous_share": 0.35, "ramp": 0.15}
     kept = known.get("optim", {})
     return {
         "model": model,
-        "data": {"residues": 1024, "curriculum": [[0.0, crop]]},
+        "data": {"residues": 1024, "curriculum": [[0.0, extent.crop]]},
         "optim": {
-            "steps": steps,
-            "lr": round(1e-4 * much ** (1 / 6), 6),
-            "lr_warmup_steps": max(10, steps // 20),
+            "steps": extent.steps,
+            "lr": extent.lr,
+            "lr_warmup_steps": max(10, extent.steps // 20),
             **{key: kept[key] for key in KEPT if key in kept},
         },
         "finetune": {"encoder": codebook != "frozen"},
-        "valid": {"every": max(20, steps // 6), "longest": max(256, crop)},
+        "valid": {"every": max(20, extent.steps // 6), "longest": max(256, extent.crop)},
     }
 
 
@@ -75,6 +68,13 @@ def check(plan: Any, start: ShapeTokenizer) -> None:
     mode = plan.finetune.codebook
     if mode not in CODEBOOKS:
         raise RecipeError(f"codebook {mode!r}", f"it is one of {', '.join(CODEBOOKS)}")
+    share = plan.finetune.weight_interpolation
+    if not 0 < share <= 1 or (mode != "frozen" and share < 1):
+        cause = f"finetune.weight_interpolation = {share} with {mode} codes"
+        raise RecipeError(cause, "it is above 0 and at most 1, and 1 where codes move")
+    if plan.finetune.encoder != (mode != "frozen"):
+        cause = f"finetune.encoder = {plan.finetune.encoder} with {mode} codes"
+        raise RecipeError(cause, "leave it out: the encoder learns where codes do")
     if _form(plan.model) != _form(start.network.config):
         cause = f"another form of the model than that of {start.name}"
         raise RecipeError(cause, "leave [model] out, or train from scratch")

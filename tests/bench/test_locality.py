@@ -79,12 +79,16 @@ def test_what_cannot_be_measured_says_so(codec):
         locality.complexes(Representation(codec), [random_backbone(40, seed=1)])
     with pytest.raises(Unsupported, match="does not decode"):
         locality.wrong_codes(Representation(protok.load("3di")), [random_backbone(90, seed=1)])
+    places = Representation(protok.load("protok-512"))
     with pytest.raises(Unsupported, match="have no slices"):
-        locality.fragments(Representation(protok.load("protok-512")), [random_backbone(130, seed=1)])
+        locality.fragments(places, [random_backbone(130, seed=1)])
 
 
 def test_rows_of_the_harness(tmp_path):
-    rows = bench.evaluate("reference-codec-8", ["reconstruction", "noise", "complexes"], "mini", out=tmp_path)
+    rows = bench.evaluate(
+        "reference-codec-8", ["reconstruction", "stability", "complexes"], "mini", out=tmp_path
+    )
     scores = {row.task["name"]: row.scores.get("all") for row in rows.rows}
     assert 8 <= scores["reconstruction"]["bits"]["value"] < 8.7
-    assert 0 < scores["noise"]["kept"]["value"] < 0.5
+    assert 0 < scores["stability"]["same_0.2"]["value"] < 0.5
+    assert 1 < scores["stability"]["information_0.2"]["value"] < 8

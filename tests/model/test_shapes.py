@@ -20,6 +20,7 @@ from protok.quantize.config import QuantizerConfig
 from protok.structure.geometry import residue_atoms
 from protok.structure.poses import Poses, rotation_vector
 from protok.testing import exclude, random_backbone, random_complex
+from protok.tokens.keyframes import LINK, LINK_SIZE
 from tests.structure.test_poses import poses
 
 SMALL = TransformerConfig(width=16, layers=2, heads=2, window=4)
@@ -86,6 +87,10 @@ def test_training_and_inference_attend_alike(network):
 def test_places(size, spacing, expected):
     there = torch.ones(size, dtype=torch.bool)
     assert places(Runs.of(there, there[1:]), spacing).tolist() == expected
+
+
+def test_tokens_and_links_have_as_many_codes():
+    assert (CODES, SIZE) == (LINK, LINK_SIZE)  # neither package imports the other
 
 
 def test_links_reach_and_are_fine_where_it_is_near():

@@ -99,6 +99,15 @@ def test_a_complex_is_rebuilt_as_a_whole(tokenizer, chains):
         assert np.array_equal(tokenizer.encode(part).ids, own.ids)
 
 
+def test_a_slice_decodes_alone_as_well_as_in_its_chain(tokenizer, chains):
+    alone, inside = [], []
+    for chain in chains:
+        tokens, part = tokenizer.encode(chain), slice(25, 65)
+        alone.append(protok.rmsd(tokenizer.decode(tokens[part]), chain[part]))
+        inside.append(protok.rmsd(tokenizer.decode(tokens)[part], chain[part]))
+    assert np.mean(alone) < 1.2 * np.mean(inside)
+
+
 def test_most_letters_stay_when_the_chain_is_cut(tokenizer, chains):
     kept = []
     for chain in chains:

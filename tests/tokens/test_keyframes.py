@@ -57,6 +57,12 @@ def test_bits_count_every_code_and_the_break_that_nothing_shows():
     assert replace(tokens, keyframes=None).bits == 45 * 6
 
 
+def test_text_comes_back_whatever_a_chain_is_called():
+    for hangs_on in ("", "A", "a;b/c,d:e"):
+        frames = replace(framed().keyframes, hangs_on=hangs_on)
+        assert same(Keyframes.from_text(frames.text), frames)
+
+
 def test_a_slice_keeps_its_keyframes_and_begins_anew():
     tokens = framed()
     part = tokens[10:34]
@@ -138,20 +144,21 @@ def test_arrays_that_do_not_fit_are_refused(change):
         replace(framed().keyframes, **change)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "4",
-        "4/4096",
-        "x/4096/",
-        "4/4096/;",
-        "4/4096/;0/1.2/",
-        "4/4096/;0//2",
-        "4/4096/;0//2:9:9",
-        "4/9/;0//2:;0//3:",
-    ],
+WRITTEN = (
+    "",
+    "4",
+    "4/4096",
+    "x/4096;0/;2:;",
+    "4/4096;0/;2:",
+    "4/4096;0/1.2;2:;",
+    "4/4096;0/;2;",
+    "4/4096;0/;2:9:9;",
+    "4/9;0/;2:,3:;",
+    "4/9;0;2:;",
 )
+
+
+@pytest.mark.parametrize("text", WRITTEN)
 def test_text_that_is_none_is_a_typed_error(text, tmp_path):
     file = tmp_path / "t.fasta"
     file.write_text(f">x_A codebook=a@1 size=64 sequence=AAAA keyframes={text or '%20'}\n1,2,3,4\n")
@@ -161,7 +168,7 @@ def test_text_that_is_none_is_a_typed_error(text, tmp_path):
 
 def test_too_few_or_too_many_codes_and_links_are_refused():
     ids, chain = np.zeros(9, int), np.repeat("A", 9)
-    assert Keyframes.laid(ids, chain, 4, 10, [3, 4]).text == "4/10/;0//2:,6:3,8:4"
+    assert Keyframes.laid(ids, chain, 4, 10, [3, 4]).text == "4/10;0/;2:,6:3,8:4;"
     with pytest.raises(ValueError, match="1 keyframes for 2 places"):
         Keyframes.laid(ids, chain, 4, 10, [3])
     with pytest.raises(ValueError, match="links for 1 runs"):

@@ -12,8 +12,12 @@ from protok.cli.main import main
 from protok.common.callbacks import read_metrics
 from protok.common.checkpoint import TRANSIENT
 from protok.common.settings import RecipeError, read_settings
+from protok.model.features import Batch
+from protok.testing import random_backbone
 from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training import shapes
+from protok.training.auxiliary import amino_acids
+from protok.training.batches import TrainingBatch
 from protok.training.shapes import ShapesRecipe
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_runs import write_structures
@@ -105,6 +109,7 @@ def test_recipes_of_shapes_are_told_by_their_keyframes(recipe, tmp_path):
         ("model.keyframes.spacings", [2, 2, 4, 8], "different positive numbers"),
         ("model.encoder.window", 300, "too large"),
         ("model.steps.heads", 3, "does not divide"),
+        ("data.teacher", "states.npz", "letters have no teacher"),
     ],
 )
 def test_recipes_that_mean_nothing_are_refused(key, value, message):
@@ -146,6 +151,28 @@ def test_frozen_codes_stay_to_the_byte_while_the_refiner_learns(tiny, tmp_path):
 
 
 @pytest.mark.slow
+def test_half_of_the_way_is_kept_if_asked(tiny, tmp_path):
+    """And a run that gets no better ends early, with its best weights."""
+    model, structures = tiny
+    settings = {"optim.steps": 40, "valid.every": 2, "valid.patience": 2, "optim.lr": 1e-12}
+    settings |= {"finetune.weight_interpolation": 0.5, "finetune.chains": 2}
+    shapes.run(structures=structures, init=model, out=tmp_path / "run", overrides=settings)
+    assert read_metrics(tmp_path / "run" / "metrics.csv")[-1]["step"] < 40
+    before = protok.load(model).network.state_dict()
+    after = protok.load(tmp_path / "run" / "model").network.state_dict()
+    assert all(torch.allclose(before[key], after[key], atol=1e-3) for key in before if key in after)
+
+
+def test_a_batch_goes_to_a_device_with_all_it_holds():
+    """Lightning moves whatever has `to`."""
+    from lightning.fabric.utilities import move_data_to_device
+
+    batch = Batch.of([random_backbone(9, seed=1)])
+    moved = move_data_to_device(TrainingBatch(batch, amino_acids("A" * 9), torch.zeros(9, 2)), "meta")
+    assert {t.device.type for t in (moved.batch.coords, moved.amino_acid, moved.targets)} == {"meta"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["adapted", "new"])
 def test_other_codes_have_another_name(tiny, tmp_path, mode):
     model, structures = tiny
@@ -162,6 +189,8 @@ def test_what_does_not_fit_the_model_is_refused(tiny, tmp_path):
         ({"model.encoder.hidden": 32}, "another form"),
         ({"finetune.codebook": "odd"}, "codebook 'odd'"),
         ({"model.name": "mine"}, "frozen codes are those of tiny"),
+        ({"finetune.codebook": "new", "finetune.weight_interpolation": 0.5}, "weight_interpolation"),
+        ({"finetune.encoder": True}, "encoder = True with frozen codes"),
     ):
         with pytest.raises(RecipeError, match=message):
             shapes.run(structures=structures, init=model, out=tmp_path / "run", overrides=settings)

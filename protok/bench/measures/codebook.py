@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from protok.bench.measures.locality import computing, kept_under_noise
 from protok.bench.measures.scores import Score, mean_of
 from protok.bench.representations.representation import Representation
 from protok.errors import ProtokError, Unsupported
@@ -170,6 +171,9 @@ def stability(representation: Representation, structures: Sequence[Backbone]) ->
     for sigma in NOISE:
         same = _same(representation, structures, lambda x, r, s=sigma: x + r.normal(scale=s, size=x.shape))
         scores[f"same_{sigma:g}"] = mean_of(same)
+    if not representation.continuous:
+        kept = kept_under_noise(computing(representation), structures, 0.2, 0)
+        scores["information_0.2"] = Score(kept["mutual_information_bits"])
     return scores, {}
 
 

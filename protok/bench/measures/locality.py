@@ -15,7 +15,7 @@ from protok.bench.representations.representation import Representation
 from protok.errors import Unsupported
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import lddt, rmsd
-from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer
+from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer, ids_of
 from protok.tokens.tokens import Tokens
 
 #: Residues of a slice, and how far from a wrong code its harm is looked for.
@@ -45,9 +45,9 @@ def kept_when_cut(tokenizer: Tokenizer, chains: Sequence[Backbone], window: int 
     shares: dict[str, list[float]] = {}
     beyond = np.zeros(2, int)
     for chain in chains:
-        whole = letters(tokenizer, chain)
+        whole = _ids(tokenizer, chain)
         for name, part in cuts(len(chain)).items():
-            same = letters(tokenizer, chain[part]) == whole[part]
+            same = _ids(tokenizer, chain[part]) == whole[part]
             there = whole[part] >= 0
             if not there.any():
                 continue
@@ -63,7 +63,7 @@ def kept_under_noise(tokenizer: Tokenizer, chains: Sequence[Backbone], sigma: fl
     rng, shares = np.random.default_rng(seed), []
     joint = np.zeros((tokenizer.size, tokenizer.size))
     for chain in chains:
-        before, after = letters(tokenizer, chain), letters(tokenizer, _noisy(chain, sigma, rng))
+        before, after = _ids(tokenizer, chain), _ids(tokenizer, noisy(chain, sigma, rng))
         both = (before >= 0) & (after >= 0)
         shares.append(float((before == after)[both].mean()))
         np.add.at(joint, (before[both], after[both]), 1)
@@ -76,13 +76,6 @@ def mutual_information(joint: np.ndarray) -> float:
     expected = p.sum(1, keepdims=True) * p.sum(0)
     seen = p > 0
     return float((p[seen] * np.log2(p[seen] / expected[seen])).sum())
-
-
-def letters(tokenizer: Tokenizer, chain: Backbone) -> np.ndarray:
-    """Ids of a chain, without keyframes where there are such."""
-    if isinstance(tokenizer, HasKeyframes):
-        return tokenizer.encode(chain, keyframes=0).ids
-    return tokenizer.encode(chain).ids
 
 
 def slices(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[str, float]:
@@ -162,7 +155,13 @@ def one_wrong(tokens: Tokens, kind: str, rng: np.random.Generator) -> tuple[int,
     return int(frames.place[key]), replace(tokens, keyframes=replace(frames, code=code))
 
 
-def _noisy(chain: Backbone, sigma: float, rng: np.random.Generator) -> Backbone:
+def _ids(tokenizer: Tokenizer, chain: Backbone) -> np.ndarray:
+    (ids,) = ids_of(tokenizer, [chain])
+    return ids
+
+
+def noisy(chain: Backbone, sigma: float, rng: np.random.Generator) -> Backbone:
+    """Every atom shifted by normal noise of `sigma` Å a coordinate."""
     noise = rng.normal(scale=sigma, size=chain.coords.shape)
     return replace(chain, coords=(chain.coords + noise).astype(np.float32))
 
@@ -186,15 +185,9 @@ def interfaces(model: Backbone, reference: Backbone) -> tuple[int, int]:
 
 def cut(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """Share of codes that a piece of a chain has alone too, mean over chains."""
-    tokenizer = _computing(representation)
+    tokenizer = computing(representation)
     scores = kept_when_cut(tokenizer, _chains(structures, SHORTEST))
     return {key.replace(" ", "_"): Score(value) for key, value in scores.items()}, {}
-
-
-def noise(representation: Representation, structures: Sequence[Backbone]) -> Measured:
-    """Share of codes kept under normal noise of .2 Å, and the bits that those after tell of those before."""
-    scores = kept_under_noise(_computing(representation), _chains(structures), 0.2, 0)
-    return {key: Score(value) for key, value in scores.items()}, {}
 
 
 def fragments(representation: Representation, structures: Sequence[Backbone]) -> Measured:
@@ -232,7 +225,7 @@ def complexes(representation: Representation, structures: Sequence[Backbone]) ->
     return {key: Score(value) for key, value in means.items()}, {"rmsd": np.round(rmsds, 4).tolist()}
 
 
-def _computing(representation: Representation) -> Tokenizer:
+def computing(representation: Representation) -> Tokenizer:
     """The tokenizer of a representation that computes codes of changed coordinates."""
     tokenizer = representation.tokenizer
     if representation.precomputed or representation.continuous or not isinstance(tokenizer, Tokenizer):
@@ -241,7 +234,7 @@ def _computing(representation: Representation) -> Tokenizer:
 
 
 def _decoding(representation: Representation) -> Decodes:
-    tokenizer = _computing(representation)
+    tokenizer = computing(representation)
     if not isinstance(tokenizer, Decodes):
         raise Unsupported(f"{representation.name} does not decode", "measure a learned tokenizer")
     return tokenizer
@@ -254,4 +247,4 @@ def _chains(structures: Sequence[Backbone], shortest: int = 1) -> list[Backbone]
     return chains
 
 
-MEASURES = {measure.__name__: measure for measure in (cut, noise, fragments, wrong_codes, complexes)}
+MEASURES = {measure.__name__: measure for measure in (cut, fragments, wrong_codes, complexes)}

@@ -9,6 +9,7 @@ before them, and one wrong code moves the rest. It is a price list, not a tokeni
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,16 +54,12 @@ class ReferenceCodec:
 
     def code_vectors(self) -> np.ndarray:
         """(size, 9) of the steps that there are codes for: shift in Å, and two axes times `LEVER`."""
-        return self._table
-
-    @cached_property
-    def _table(self) -> np.ndarray:
         with np.load(TABLES) as tables:
             return tables[f"bits_{self.bits}"].astype(np.float32)
 
     @cached_property
     def _steps(self) -> Poses:
-        numbers = torch.from_numpy(self._table).double()
+        numbers = torch.from_numpy(self.code_vectors()).double()
         return Poses(numbers[:, :3], orthonormal(numbers[:, 3:]))
 
     def encode(self, structure: Backbone, *, keyframes: int = SPACING) -> Tokens:
@@ -91,7 +88,7 @@ class ReferenceCodec:
         code = np.full(len(start), -1, np.int32)
         tokens = Tokens.like(structure, ids, self.size, self.codebook)
         frames = Keyframes(SPACING, 1, start, code, start, links)
-        return Tokens(**{**vars(tokens), "keyframes": frames if keyframes else None})
+        return replace(tokens, keyframes=frames if keyframes else None)
 
     def decode(self, tokens: Tokens, *, letters_alone: bool = False) -> Backbone:
         """The structure that the codes lead through.
@@ -106,19 +103,15 @@ class ReferenceCodec:
             raise CodebookMismatch(f"the tokens are of {tokens.codebook}", f"give those of {self.codebook}")
         poses = Poses.still(len(tokens), like=self._steps.shift)
         shift, turn = poses.shift.clone(), poses.turn.clone()
-        present, last = tokens.ids >= 0, None
-        starts = {int(s): codes for s, codes in zip(frames.start, frames.link, strict=True)}
-        here = Poses.still(like=self._steps.shift)
+        present, here = tokens.ids >= 0, poses[0] if len(tokens) else poses
+        links = torch.from_numpy(frames.link.astype(np.int64))
+        starts = dict(zip(frames.start.tolist(), links, strict=True))
         for i in np.flatnonzero(present).tolist():
-            if i in starts:
-                codes = torch.from_numpy(starts[i].astype(np.int64))
-                if last is not None and codes[0] >= 0:
-                    here = last.then(linked_by(codes))
-                elif last is None:
-                    here = Poses.still(like=self._steps.shift)
-            else:
+            if i not in starts:
                 here = here.then(self._steps[int(tokens.ids[i])])
-            shift[i], turn[i], last = here.shift, here.turn, here
+            elif starts[i][0] >= 0:
+                here = here.then(linked_by(starts[i]))
+            shift[i], turn[i] = here.shift, here.turn
         bonded = torch.from_numpy(present[1:] & present[:-1])
         bonded[torch.from_numpy(frames.start[frames.start > 0].astype(np.int64)) - 1] = False
         runs = Runs.of(torch.from_numpy(present), bonded)

@@ -41,6 +41,7 @@ from protok.tokenizers.protocol import (
     LooksUp,
     Tokenizer,
     encode_each,
+    ids_of,
 )
 from protok.tokens.tokens import Tokens
 
@@ -216,10 +217,9 @@ class Representation:
             return [tokenizer.states(structure) for structure in structures]
         if not isinstance(tokenizer, Tokenizer):
             raise Unsupported(f"{self.name} has no {layer}", "measure another view")
-        tokens = encode_each(tokenizer, structures)
         if layer == "decoder" and isinstance(tokenizer, HasStates):
-            return [tokenizer.states(chain) for chain in tokens]
-        return [chain.ids for chain in tokens]
+            return [tokenizer.states(chain) for chain in encode_each(tokenizer, structures)]
+        return ids_of(tokenizer, structures)
 
     def _fingerprint(self) -> str:
         # Fingerprints of the decoder's states have named them so from the first result on.

@@ -1,0 +1,121 @@
+"""What tokenizers with a trained network share: their codebook, and the folder they are saved in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from protok.common.checkpoint import DeviceMixin, find_model, load_network, read_model, save_model
+from protok.common.settings import from_dict
+from protok.errors import CodebookMismatch, Unsupported
+from protok.quantize import Quantizer
+from protok.tokenizers.alphabets import ALPHABETS
+from protok.tokens.tokens import Tokens
+
+
+class CodedTokenizer(DeviceMixin):
+    """A tokenizer around a network that has a `quantizer` and a `config`.
+
+    A subclass says which in `kinds`, its configuration and its network, and in `half` how the names of
+    weights begin that no code follows from: they are saved in float16.
+    """
+
+    kinds: ClassVar[tuple[type, type[nn.Module]]]
+    half: ClassVar[str]
+    network: Any
+    name: str
+    size: int
+    codebook: str
+    provenance: dict[str, Any]
+
+    @property
+    def _quantizer(self) -> Quantizer:
+        if self.network.quantizer is None:
+            raise Unsupported(f"{self.name} is continuous and has no codes", "use embed")
+        return self.network.quantizer
+
+    def code_vectors(self) -> np.ndarray:
+        """The codebook, (size, d) float32.
+
+        Raises
+        ------
+        Unsupported
+            If the model is continuous.
+        """
+        with torch.no_grad():
+            return self._quantizer.lookup(torch.arange(self.size, device=self.device)).cpu().numpy()
+
+    def _ids(self, tokens: Tokens) -> Int[Tensor, "n"]:
+        """Codes of tokens of this codebook, -1 for a missing one, as torch has them."""
+        self.check_precision()
+        if tokens.codebook != self.codebook:
+            raise CodebookMismatch(
+                f"the tokens are of {tokens.codebook}, the decoder of {self.codebook}",
+                "decode with the model that made them",
+                file=tokens.name,
+            )
+        if len(tokens) and not -1 <= tokens.ids.min() <= tokens.ids.max() < self.size:
+            raise CodebookMismatch(
+                f"ids span {tokens.ids.min()}..{tokens.ids.max()} of {self.size} codes",
+                "give ids in 0..size-1, or -1 for a missing token",
+                file=tokens.name,
+            )
+        return torch.from_numpy(tokens.ids.astype(np.int64)).to(self.device)
+
+    def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
+        """Write ``config.json`` and ``model.safetensors``, which need nothing else.
+
+        What codes follow from is kept in float32, since rounding would change them; the rest in
+        float16.
+        """
+        self.check_precision()
+        config = {
+            "codebook": self.codebook,
+            "model": asdict(self.network.config),
+            "provenance": {**self.provenance, **(provenance or {})},
+        }
+        return save_model(folder, self.network, config, half=self.half)
+
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Upload the model to the Hugging Face Hub; see `protok.common.hub.upload`."""
+        from protok.common.hub import upload
+
+        return upload(self, name, **options)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+        """Load a model by the name of one that protok ships, from a folder, or from a hub.
+
+        Parameters
+        ----------
+        name
+            As for `protok.load`; ``hf:owner/name@revision`` is downloaded by `huggingface_hub`.
+        options
+            Further arguments of the class.
+
+        Raises
+        ------
+        FormatError
+            If there is no such model, or the folder is not one.
+        Unsupported
+            For ``hf:`` where `huggingface_hub` is not installed or cannot give the model.
+        """
+        if str(name).startswith("hf:"):
+            from protok.common.hub import download
+
+            name = download(str(name))
+        folder, (config_type, network_type) = find_model(name, others=list(ALPHABETS)), cls.kinds
+
+        def parse(document: dict[str, Any], _: Any) -> tuple[Any, Any]:
+            return from_dict(config_type, document["model"], str(folder)), document.get("provenance")
+
+        (config, provenance), state = read_model(folder, "a protok model", parse)
+        network = load_network(lambda: network_type(config), state, folder)
+        return cls(network, provenance=provenance, **options)  # pyright: ignore[reportCallIssue]
