@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from protok.model.keyframes import Grid
-from protok.model.local_transformer import LocalTransformer
+from protok.model.local_convolution import LocalConvolution
 from protok.model.runs import Runs
 from protok.structure.poses import Poses, orthonormal
 
@@ -80,14 +80,13 @@ class Refiner(nn.Module):
     ----------
     states
         Width of what the step network says of residues.
-    width, layers, heads, window
-        Of the transformer; see `LocalTransformer`.
+    width, layers, kernel, window
+        See `LocalConvolution`.
     """
 
-    def __init__(self, states: int, width: int, layers: int, heads: int, window: int):
+    def __init__(self, states: int, width: int, layers: int, kernel: int, window: int):
         super().__init__()
-        self.inputs = nn.Linear(states + SEEN, width)
-        self.trunk = LocalTransformer(width, layers, heads, window)
+        self.trunk = LocalConvolution(states + SEEN, width, layers, kernel, window)
         self.move = nn.Linear(width, 9)
         nn.init.zeros_(self.move.weight)
         self.move.bias.data = torch.tensor([0.0] * 3 + [1, 0, 0] + [0, 1, 0])
@@ -110,8 +109,7 @@ class Refiner(nn.Module):
             built.weight[:, None],
             1 - built.weight[:, None],
         ]
-        x = self.inputs(torch.cat([h.float(), *(part.float() for part in seen)], -1))
-        x = self.trunk(x, runs)
+        x = self.trunk(torch.cat([h.float(), *(part.float() for part in seen)], -1), runs)
         out = self.move(x).float()
         moved = built.poses.then(Poses(out[:, :3], orthonormal(out[:, 3:])))
         return moved, self.sure(x).float()[:, 0]

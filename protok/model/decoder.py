@@ -17,8 +17,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from protok.model import local_transformer
-from protok.model.local_transformer import rotate
 from protok.structure.geometry import chain_frame, frames, superpose
 
 #: Å per unit of the network's output.
@@ -46,8 +44,18 @@ class Trace:
     confidence: Float[Tensor, "l"]
 
 
-class Block(local_transformer.Block):
-    """The block with attention over whole chains, which lie in rows of one length."""
+class Block(nn.Module):
+    """Pre-norm transformer block with rotary positions (Su et al. 2021)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.RMSNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.feed = nn.Sequential(
+            nn.RMSNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def forward(
         self, x: Float[Tensor, "b l w"], rope: tuple[Tensor, Tensor], keep: Bool[Tensor, "b 1 1 l"] | None
@@ -56,7 +64,8 @@ class Block(local_transformer.Block):
         b, n, w = x.shape
         qkv = self.qkv(self.norm(x)).view(b, n, 3, self.heads, w // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        q, k = rotate(q, rope), rotate(k, rope)
+        cos, sin = rope
+        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
         if self.training:
             # On a CPU plain products have the faster backward pass, and crops are short
             # enough to hold the scores; the fused kernel bounds the memory of long chains.
@@ -68,6 +77,12 @@ class Block(local_transformer.Block):
             a = F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
         x = x + self.out(a.transpose(1, 2).reshape(b, n, w))
         return x + self.feed(x)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
 class Trunk(nn.Module):

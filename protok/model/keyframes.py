@@ -19,20 +19,24 @@ from torch import Tensor
 from protok.model.links import CODES, link, linked_by
 from protok.model.runs import Runs
 from protok.quantize.centres import nearest
-from protok.structure.poses import Poses, rotation, rotation_vector
-
-#: Å for which a radian counts in the distance of motions.
-LEVER = 4.0
+from protok.structure.poses import Poses, orthonormal, rotation, rotation_vector
 
 
-def vector(motion: Poses) -> Float[Tensor, "*b 6"]:
-    """A motion as six numbers in Å: its shift, and its rotation vector times `LEVER`."""
-    return torch.cat([motion.shift, LEVER * rotation_vector(motion.turn)], -1)
+def lever(spacing: int) -> float:
+    """Å for which a radian counts in the distance of motions: the more residues it turns, the more."""
+    return max(4.0, spacing / 2)
 
 
-def motion(numbers: Float[Tensor, "*b 6"]) -> Poses:
+def vector(motion: Poses, chord: Float[Tensor, "*b 3 3"], spacing: int) -> Float[Tensor, "*b 6"]:
+    """A motion as six numbers in Å: its shift, and its rotation vector times `lever`, along a chord."""
+    parts = motion.shift, lever(spacing) * rotation_vector(motion.turn)
+    return torch.cat([(part[..., None] * chord).sum(-2) for part in parts], -1)
+
+
+def motion(numbers: Float[Tensor, "*b 6"], chord: Float[Tensor, "*b 3 3"], spacing: int) -> Poses:
     """The way back from `vector`."""
-    return Poses(numbers[..., :3], rotation(numbers[..., 3:] / LEVER))
+    shift, turn = ((chord * part[..., None, :]).sum(-1) for part in numbers.split(3, -1))
+    return Poses(shift, rotation(turn / lever(spacing)))
 
 
 def places(runs: Runs, spacing: int) -> Int[Tensor, "m"]:
@@ -96,17 +100,26 @@ class Grid:
 
 
 def hops(grid: Grid, steps: Poses) -> Poses:
-    """The motion from each keyframe to the next, as the steps say; still where the next is of another run.
+    """The motion to each keyframe from the one before it, as the steps say; still at the first of a run.
 
     ``steps[i]`` leads from residue i to i + 1.
     """
-    gap = torch.zeros_like(grid.row)
-    gap[:-1] = torch.where(grid.first[1:], 0, grid.row[1:] - grid.row[:-1])
+    before = torch.where(grid.first, grid.row, grid.row.roll(1))
+    gap = grid.row - before
     way = Poses.still(len(grid), like=steps.shift)
     for d in range(int(gap.max()) if len(gap) else 0):
-        row = (grid.row + d).clamp(max=len(steps) - 1)
-        way = way.then(steps[row]).where(d < gap, way)
+        way = way.then(steps[(before + d).clamp(max=len(steps) - 1)]).where(d < gap, way)
     return way
+
+
+def chords(way: Poses) -> Float[Tensor, "m 3 3"]:
+    """Axes in the frame to which each way leads: back to where it came from, and across.
+
+    What a way leaves to be corrected is larger across than along it, and a codebook can only follow that
+    in axes that follow the way.
+    """
+    back = way.back()
+    return orthonormal(torch.cat([back.shift, back.turn[..., 0]], -1))
 
 
 def walk(
@@ -120,7 +133,7 @@ def walk(
     Parameters
     ----------
     way
-        From each keyframe to the next (see `hops`).
+        To each keyframe from the one before (see `hops`).
     ranks
         See `Grid.walks`.
     settle
@@ -135,7 +148,7 @@ def walk(
             last, ahead = None, Poses(shift[keys], turn[keys])
         else:
             last = Poses(shift[before], turn[before])
-            ahead = last.then(way[before])
+            ahead = last.then(way[keys])
         here = settle(keys, last, ahead)
         shift[keys], turn[keys] = here.shift, here.turn
     return Poses(shift, turn)
@@ -160,9 +173,15 @@ class Coded:
     poses: Poses
 
 
-def code(
-    grid: Grid, steps: Poses, true: Poses, motions: Float[Tensor, "k 6"], group: Int[Tensor, "r"]
-) -> Coded:
+@dataclass
+class Motions:
+    """A codebook of corrections: their numbers (see `vector`), for keyframes each so many residues."""
+
+    numbers: Float[Tensor, "k 6"]
+    spacing: int
+
+
+def code(grid: Grid, steps: Poses, true: Poses, motions: Motions, group: Int[Tensor, "r"]) -> Coded:
     """Keyframes of runs in closed loop.
 
     Parameters
@@ -172,11 +191,13 @@ def code(
     true
         Of all residues.
     motions
-        The codebook.
+        Of the spacing of the keyframes.
     group : (r,)
         Structure of each run, ascending: the runs of one hang on each other by links.
     """
-    book, truth = motions.double(), true.double()[grid.row]
+    book, truth = motions.numbers.double(), true.double()[grid.row]
+    way = hops(grid, steps)
+    chord = chords(way)
     ids = grid.row.new_full((len(grid),), -1)
     links = grid.row.new_full((len(grid), CODES), -1)
 
@@ -184,16 +205,17 @@ def code(
         if last is None:
             return truth[keys]
         first = grid.first[keys]
-        chosen = nearest(vector(ahead.to_reach(truth[keys])), book)
-        here = ahead.then(motion(book[chosen]))
+        missed = vector(ahead.to_reach(truth[keys]), chord[keys], motions.spacing)
+        chosen = nearest(missed, book)
+        here = ahead.then(motion(book[chosen], chord[keys], motions.spacing))
         ids[keys] = torch.where(first, -1, chosen)
         if first.any():
-            codes = link(last.to_reach(truth[keys]))
-            links[keys] = torch.where(first[:, None], codes, -1)
-            here = last.then(linked_by(codes)).where(first, here)
+            links[keys[first]] = codes = link(last[first].to_reach(truth[keys[first]]))
+            hung = last[first].then(linked_by(codes))
+            here.shift[first], here.turn[first] = hung.shift, hung.turn
         return here
 
-    return Coded(ids, links, walk(grid, hops(grid, steps), grid.walks(group), settle))
+    return Coded(ids, links, walk(grid, way, grid.walks(group), settle))
 
 
 def decode(
@@ -201,14 +223,15 @@ def decode(
     steps: Poses,
     ids: Int[Tensor, "m"],
     links: Int[Tensor, "m c"],
-    motions: Float[Tensor, "k 6"],
+    motions: Motions,
     group: Int[Tensor, "r"],
 ) -> Poses:
     """Poses of stored keyframes, each structure about its first (see `code`).
 
     A run without a link lies where the one before it ends, and says nothing of where it is.
     """
-    corrections = motion(motions.double()[ids.clamp(min=0)])
+    way = hops(grid, steps)
+    corrections = motion(motions.numbers.double()[ids.clamp(min=0)], chords(way), motions.spacing)
     jumps = linked_by(links.clamp(min=0))
 
     def settle(keys: Tensor, last: Poses | None, ahead: Poses) -> Poses:
@@ -217,4 +240,4 @@ def decode(
         here = ahead.then(corrections[keys]).where(ids[keys] >= 0, ahead)
         return last.then(jumps[keys]).where(grid.first[keys] & (links[keys, 0] >= 0), here)
 
-    return walk(grid, hops(grid, steps), grid.walks(group), settle)
+    return walk(grid, way, grid.walks(group), settle)

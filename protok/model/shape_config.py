@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from protok.common.settings import RecipeError, at_least_one, heads_divide
+from protok.common.settings import RecipeError, at_least_one
 from protok.quantize.config import QuantizerConfig
 
 #: Positions that a window may reach, which no weight is for: memory grows with them.
@@ -21,22 +21,22 @@ class ShapeEncoderConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "hidden", "layers", "window")
-        _bounded(self)
+        _bounded(self.window)
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
-    """A `protok.model.local_transformer.LocalTransformer`."""
+class ConvolutionConfig:
+    """A `protok.model.local_convolution.LocalConvolution`."""
 
-    width: int = 128
-    layers: int = 3
-    heads: int = 4
-    window: int = 16
+    width: int = 64
+    layers: int = 4
+    kernel: int = 2
+    window: int = 3
 
     def __post_init__(self) -> None:
-        at_least_one(self, "width", "layers", "heads", "window")
-        heads_divide(self.width, self.heads)
-        _bounded(self)
+        at_least_one(self, "width", "layers", "kernel", "window")
+        _bounded(self.kernel)
+        _bounded(self.window)
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class ShapesConfig:
     quantizer: QuantizerConfig = field(
         default_factory=lambda: QuantizerConfig(size=64, dim=5, continuous_share=0.1, ramp=0.3)
     )
-    steps: TransformerConfig = field(default_factory=TransformerConfig)
-    refiner: TransformerConfig = field(default_factory=TransformerConfig)
+    steps: ConvolutionConfig = field(default_factory=ConvolutionConfig)
+    refiner: ConvolutionConfig = field(default_factory=lambda: ConvolutionConfig(width=128))
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
 
 
-def _bounded(section: ShapeEncoderConfig | TransformerConfig) -> None:
-    if section.window > WIDEST_WINDOW:
-        raise RecipeError(f"window {section.window} is too large", f"give at most {WIDEST_WINDOW}")
+def _bounded(positions: int) -> None:
+    if positions > WIDEST_WINDOW:
+        raise RecipeError(f"window {positions} is too large", f"give at most {WIDEST_WINDOW}")

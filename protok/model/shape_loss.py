@@ -14,7 +14,7 @@ from torch import Tensor
 
 from protok.model.build import Built, build
 from protok.model.features import Batch
-from protok.model.keyframes import Grid, hops, motion, places, vector, walk
+from protok.model.keyframes import Grid, chords, hops, motion, places, vector, walk
 from protok.model.runs import Runs
 from protok.model.shape_network import Decoded, ShapeNetwork, steps_of
 from protok.quantize import ProVQ, Quantized
@@ -80,7 +80,7 @@ def losses(
     with torch.autocast(z.device.type, enabled=False):
         steps = steps_of(numbers)
         grid = Grid.of(runs, places(runs, spacing))
-        loop = in_the_loop(network.quantizer_of(spacing), grid, steps.detach(), true, runs)
+        loop = in_the_loop(network.quantizer_of(spacing), spacing, grid, steps.detach(), true, runs)
         built = build(grid, loop.poses.to(steps.shift), steps, runs)
     decoded = Decoded(*network.refiner(h, built, steps, runs))
     with torch.autocast(z.device.type, enabled=False):
@@ -100,26 +100,28 @@ class Loop:
 
 
 @torch.no_grad()
-def in_the_loop(quantizer: ProVQ, grid: Grid, steps: Poses, true: Poses, runs: Runs) -> Loop:
+def in_the_loop(quantizer: ProVQ, spacing: int, grid: Grid, steps: Poses, true: Poses, runs: Runs) -> Loop:
     """Keyframes decoded in closed loop, as hard as the quantizer is, which learns from them in training.
 
     The first of each run is true.
     """
     truth, seen = true.double()[grid.row], []
+    way = hops(grid, steps.double())
+    chord = chords(way)
     hardness = float(quantizer.hardness) if bool(quantizer.initialised) else 0.0
 
     def settle(keys: Tensor, last: Poses | None, ahead: Poses) -> Poses:
         if last is None:
             return truth[keys]
-        v = vector(ahead.to_reach(truth[keys])).float()
+        v = vector(ahead.to_reach(truth[keys]), chord[keys], spacing).float()
         seen.append(v)
         if hardness:
             coded = quantizer.lookup(quantizer.nearest(v))
             v = torch.where(torch.rand(len(v), 1, device=v.device) < hardness, coded, v)
-        return ahead.then(motion(v.double()))
+        return ahead.then(motion(v.double(), chord[keys], spacing))
 
     group = torch.arange(len(runs), device=grid.row.device)
-    out = walk(grid, hops(grid, steps.double()), grid.walks(group), settle)
+    out = walk(grid, way, grid.walks(group), settle)
     motions = torch.cat(seen) if seen else true.shift.new_zeros(0, 6)
     if len(motions) and quantizer.training:
         quantizer(motions)

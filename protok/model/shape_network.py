@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from protok.model.build import Refiner, build
-from protok.model.keyframes import Grid
-from protok.model.local_transformer import LocalTransformer
+from protok.model.keyframes import Grid, Motions
+from protok.model.local_convolution import LocalConvolution
 from protok.model.runs import Runs
 from protok.model.shape_config import KeyframeConfig, ShapesConfig
 from protok.model.shapes import ShapeEncoder
@@ -60,8 +60,7 @@ class ShapeNetwork(nn.Module):
         dim, width = config.quantizer.dim, config.steps.width
         self.encoder = ShapeEncoder(dim, **asdict(config.encoder))
         self.quantizer = build_quantizer(**asdict(config.quantizer))
-        self.inputs = nn.Linear(dim, width)
-        self.trunk = LocalTransformer(**asdict(config.steps))
+        self.trunk = LocalConvolution(dim, **asdict(config.steps))
         self.step = nn.Linear(width, 9)
         nn.init.normal_(self.step.weight, std=0.02)
         self.step.bias.data = torch.tensor([0.2] * 3 + [1, 0, 0] + [0, 1, 0])
@@ -70,16 +69,16 @@ class ShapeNetwork(nn.Module):
 
     def read(self, z: Float[Tensor, "n d"], runs: Runs) -> tuple[Float[Tensor, "n w"], Float[Tensor, "n 9"]]:
         """States of residues, and the steps to the next ones as numbers, from code vectors."""
-        h = self.trunk(self.inputs(z), runs)
+        h = self.trunk(z, runs)
         return h, self.step(h).float()
 
     def quantizer_of(self, spacing: int) -> ProVQ:
         """The quantizer of keyframes of a spacing."""
         return cast(ProVQ, self.keyframes[str(spacing)])
 
-    def motions(self, spacing: int) -> Float[Tensor, "k 6"]:
+    def motions(self, spacing: int) -> Motions:
         """The codebook of keyframes of a spacing."""
-        return self.quantizer_of(spacing).table()
+        return Motions(self.quantizer_of(spacing).table(), spacing)
 
     def decode(
         self, h: Float[Tensor, "n w"], steps: Poses, grid: Grid, keyframes: Poses, runs: Runs

@@ -27,26 +27,19 @@ def window_features(poses: Poses, runs: Runs, window: int) -> Float[Tensor, "n f
 
     Zero where the run has ended before. Float32; not differentiable.
     """
-    n = len(runs.run)
-    out = poses.shift.new_zeros(n, 2 * window, NUMBERS)
-    for k in range(1, window + 1):
-        if k >= n:
-            break
-        same = (runs.run[k:] == runs.run[:-k]) & (runs.run[:-k] >= 0)
-        left, right = poses[:-k], poses[k:]
-        scale = min(k * SCALE[0], SCALE[1])
-        seen = left.to_reach(right)
-        for where, motion, column in (
-            (slice(0, n - k), seen, k - 1),
-            (slice(k, n), seen.back(), window + k - 1),
-        ):
-            block = [
-                motion.shift / scale,
-                motion.turn[..., :2].flatten(-2),
-                torch.ones_like(motion.shift[:, :1]),
-            ]
-            out[where, column] = torch.cat(block, -1) * same[:, None]
-    return out.flatten(1)
+    n, own = len(runs.run), runs.run[:, None]
+    apart = torch.cat([torch.arange(-window, 0), torch.arange(1, window + 1)]).to(own.device)
+    beside = apart + window
+    near = F.pad(runs.run, (window, window), value=-1).unfold(0, 2 * window + 1, 1)[:, beside]
+    inside = (near == own) & (own >= 0)
+    # Position and two axes of each, by coordinate, one before the other: (n, 3, 3, 2 window).
+    placed = torch.cat([poses.shift[..., None], poses.turn[..., :2]], -1)
+    placed = F.pad(placed, (0, 0, 0, 0, window, window)).unfold(0, 2 * window + 1, 1)[..., beside]
+    placed[:, :, 0] -= poses.shift[:, :, None]
+    placed[:, :, 0] /= (apart.abs() * SCALE[0]).clamp(max=SCALE[1])
+    placed = placed * inside[:, None, None]
+    turned = [(poses.turn[:, :, axis, None, None] * placed).sum(1) for axis in range(3)]
+    return torch.cat([*(part.flatten(1) for part in turned), inside.to(placed)], 1).view(n, -1)
 
 
 #: Separations along the chain of which the trace says the distance.

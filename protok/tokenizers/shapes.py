@@ -33,7 +33,7 @@ from protok.tokens.tokens import Tokens
 #: Residues that the networks read at once: small batches suit a CPU's caches, large ones a GPU.
 RESIDUES, GPU_RESIDUES = 2048, 2**16
 #: Residues whose keyframes are found at once, step by step along all chains: the more the faster.
-WALKED = 2**15
+WALKED = 2**17
 
 
 class ShapeTokenizer(CodedTokenizer):
@@ -70,10 +70,9 @@ class ShapeTokenizer(CodedTokenizer):
         if self.network.quantizer is None:
             return "continuous"
         digest = hashlib.sha256(self.code_vectors().astype("<f4").tobytes())
-        parts = (("inputs", self.network.inputs), ("trunk", self.network.trunk), ("step", self.network.step))
-        for name, part in parts:
+        for name, part in (("trunk", self.network.trunk), ("step", self.network.step)):
             _add(digest, {f"{name}.{key}": value for key, value in part.state_dict().items()})
-        _add(digest, {f"keyframes.{s}": self.network.motions(s) for s in self.spacings})
+        _add(digest, {f"keyframes.{s}": self.network.motions(s).numbers for s in self.spacings})
         return digest.hexdigest()[:8]
 
     @cached_property
@@ -310,10 +309,8 @@ class ShapeTokenizer(CodedTokenizer):
 
 def by_chain(like: Backbone | Tokens) -> np.ndarray | None:
     """Order of residues in which those of a chain stand together; None where they do."""
-    chain = like.chain
-    if len(set(chain.tolist())) == 1 + int((chain[1:] != chain[:-1]).sum()) or not len(chain):
-        return None
-    return chain_order(chain)
+    order = chain_order(like.chain)
+    return None if np.array_equal(order, np.arange(len(order))) else order
 
 
 def _hollow(x: Tensor, present: np.ndarray) -> np.ndarray:

@@ -171,7 +171,7 @@ class Keyframes:
         for what, value in (("keyframe", self.place), ("run", self.start)):
             if value.size and not 0 <= value.min() <= value.max() < n:
                 raise ValueError(f"a {what} lies outside the {n} residues")
-            if (ids[value] < 0).any() or len(np.unique(value)) < len(value):
+            if (ids[value] < 0).any() or _marked(n, value).sum() < len(value):
                 raise ValueError(f"a {what} lies where there is no token, or where there is another")
         if not np.array_equal(self.start, run_starts(ids, chain, self.start)):
             raise ValueError("a run goes on over a missing token or into another chain")
@@ -277,6 +277,9 @@ def columns_of(frames: Keyframes | None) -> dict[str, Any]:
 
 def chain_order(chain: np.ndarray) -> np.ndarray:
     """Residues chain by chain, in the order in which chains first appear."""
+    begins = np.flatnonzero(np.r_[True, chain[1:] != chain[:-1]]) if len(chain) else chain[:0].astype(int)
+    if len(set(chain[begins].tolist())) == len(begins):
+        return np.arange(len(chain))
     _, first, of = np.unique(chain, return_index=True, return_inverse=True)
     return np.argsort(first[of], kind="stable")
 
@@ -286,7 +289,7 @@ def run_starts(ids: np.ndarray, chain: np.ndarray, breaks: np.ndarray) -> np.nda
     order = chain_order(chain)
     there, chain = ids[order] >= 0, chain[order]
     opens = there.copy()
-    opens[1:] &= ~there[:-1] | (chain[1:] != chain[:-1]) | np.isin(order[1:], breaks)
+    opens[1:] &= ~there[:-1] | (chain[1:] != chain[:-1]) | _marked(len(ids), breaks)[order[1:]]
     return order[opens]
 
 
@@ -294,8 +297,14 @@ def run_of(ids: np.ndarray, chain: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Run of each residue, as an index of `start` (see `run_starts`); -1 without a token."""
     order = chain_order(chain)
     run = np.empty(len(ids), int)
-    run[order] = np.where(ids[order] >= 0, np.isin(order, start).cumsum() - 1, -1)
+    run[order] = np.where(ids[order] >= 0, _marked(len(ids), start)[order].cumsum() - 1, -1)
     return run
+
+
+def _marked(n: int, rows: np.ndarray) -> np.ndarray:
+    marks = np.zeros(n, bool)
+    marks[rows[(rows >= 0) & (rows < n)]] = True
+    return marks
 
 
 def joined(parts: Sequence[Keyframes | None], sizes: Sequence[int], names: Sequence[str]) -> Keyframes | None:

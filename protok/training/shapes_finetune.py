@@ -29,7 +29,7 @@ KEPT = ("coordinate_noise", "consistency_weight", "spacing_odds")
 #: Settings of keyframes that may change from run to run.
 PHASES = ("continuous_share", "ramp")
 #: What codes follow from.
-CODES = ("encoder", "inputs", "trunk", "step")
+CODES = ("encoder", "trunk", "step")
 
 
 def defaults(start: ShapeTokenizer, codebook: str, lengths: np.ndarray, out: Path) -> dict[str, Any]:

@@ -35,11 +35,11 @@ ramp = 0.3
 [model.steps]
 width = 16
 layers = 1
-heads = 2
+kernel = 1
 [model.refiner]
 width = 16
 layers = 1
-heads = 2
+kernel = 1
 [model.keyframes]
 size = 16
 spacings = [2, 4]
@@ -108,7 +108,7 @@ def test_recipes_of_shapes_are_told_by_their_keyframes(recipe, tmp_path):
         ("optim.spacing_odds", [1.0], "give one for each of"),
         ("model.keyframes.spacings", [2, 2, 4, 8], "different positive numbers"),
         ("model.encoder.window", 300, "too large"),
-        ("model.steps.heads", 3, "does not divide"),
+        ("model.steps.kernel", 300, "too large"),
         ("data.teacher", "states.npz", "letters have no teacher"),
     ],
 )
