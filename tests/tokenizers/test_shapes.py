@@ -23,11 +23,14 @@ from protok.tokens.tokens import join
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """Random weights: what is tested holds for any."""
+    """Random weights, and letters that the latents of a chain really take."""
     torch.manual_seed(0)
     network = ShapeNetwork(replace(ShapesConfig(name="random"), keyframes=KeyframeConfig(size=256))).eval()
     for spacing in network.config.keyframes.spacings:
         network.quantizer_of(spacing).table().mul_(2.0)
+    tokenizer = ShapeTokenizer(network)
+    letters = network.quantizer.table()
+    letters.copy_(torch.from_numpy(tokenizer.embed(testing.random_backbone(len(letters), seed=1))))
     return ShapeTokenizer(network)
 
 
