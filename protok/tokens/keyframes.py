@@ -97,7 +97,7 @@ class Keyframes:
             If there are too few or too many.
         """
         start = run_starts(np.asarray(ids), np.asarray(chain), np.asarray(breaks, int))
-        stop = np.append(start[1:], len(ids))
+        stop = np.append(start, len(ids))[1:]
         place, first = [], []
         for a, b in zip(start, stop, strict=True):
             b = a + int(np.argmin(np.append(np.asarray(ids)[a:b] >= 0, False)))

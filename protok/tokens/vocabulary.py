@@ -7,19 +7,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import count, islice, product
 from pathlib import Path
 from string import ascii_uppercase
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from protok.common.files import write_json
 from protok.errors import CodebookMismatch, FormatError
+from protok.tokens.keyframes import Keyframes, chain_order
+from protok.tokens.layouts import (
+    BLOCKS,
+    BOS,
+    EOS,
+    LAYOUTS,
+    LETTERS,
+    MASK,
+    PAD,
+    SPECIALS,
+    UNK,
+    Grammar,
+    Ids,
+    Row,
+)
 from protok.tokens.tokens import Tokens
 
-SPECIALS = ("<pad>", "<bos>", "<eos>", "<break>", "<mask>", "<unk>")
-PAD, BOS, EOS, BREAK, MASK, UNK = range(len(SPECIALS))
+if TYPE_CHECKING:
+    from protok.tokenizers.protocol import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,10 @@ class Vocabulary:
     """Ids and names of the codes of one codebook, after six special tokens.
 
     `<pad>` 0, `<bos>` 1, `<eos>` 2, `<break>` 3 (between chains), `<mask>` 4 (for training),
-    `<unk>` 5 (a residue without a code), then `<s0>` 6, `<s1>` 7 and so on.
+    `<unk>` 5 (a residue without a code), then `<s0>` 6, `<s1>` 7 and so on; with `pairs`
+    `<A0>`, `<A1>` ... `<A#>` (no code), `<C0>` ... `<X#>`. With keyframes follow `<gap>` (between
+    residues that are not bonded), `<letters>` (after keyframes that come first), `<k0>`, `<k1>` ...
+    and of links `<l0>`, `<l1>` ...
 
     Attributes
     ----------
@@ -35,6 +55,13 @@ class Vocabulary:
         `name@fingerprint`, as in the tokens.
     size : int
         Number of codes.
+    layout : str
+        `letters`; `blocks`, the code of a keyframe after the letters of its block; or
+        `keyframes-first`.
+    spacing, motions : int
+        Residues a keyframe, and codes of keyframes; 0 with `letters`.
+    pairs : bool
+        Whether an id says residue type and letter together.
 
     Examples
     --------
@@ -46,18 +73,56 @@ class Vocabulary:
     codebook: str
     size: int
 
+    layout: str = LETTERS
+    spacing: int = 0
+    motions: int = 0
+    pairs: bool = False
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}")
+        if (self.layout == LETTERS) != (self.spacing == 0) or (self.spacing == 0) != (self.motions == 0):
+            raise ValueError(f"layout {self.layout} with keyframes each {self.spacing} of {self.motions}")
+
     @classmethod
-    def of(cls, source) -> Vocabulary:
-        """Vocabulary of a tokenizer, or of Tokens."""
-        return cls(source.codebook, source.size)
+    def of(cls, source: Tokenizer | Tokens, layout: str = "", *, pairs: bool = False) -> Vocabulary:
+        """Vocabulary of a tokenizer, or of Tokens.
+
+        Parameters
+        ----------
+        source
+            Tokens with keyframes, where the vocabulary is to have them.
+        layout
+            See the class; by default `blocks` where there are keyframes, else `letters`.
+        pairs
+            See the class.
+
+        Raises
+        ------
+        ValueError
+            If there is no such layout, or it needs keyframes and there are none.
+        """
+        frames = source.keyframes if isinstance(source, Tokens) else None
+        layout = layout or (LETTERS if frames is None else BLOCKS)
+        if frames is None or layout == LETTERS:
+            return cls(source.codebook, source.size, layout, pairs=pairs)
+        return cls(source.codebook, source.size, layout, frames.spacing, frames.size, pairs)
 
     def __len__(self) -> int:
-        return len(SPECIALS) + self.size
+        return len(self._numbers)
+
+    @cached_property
+    def _numbers(self) -> Ids:
+        return Ids(self.size, self.motions, self.spacing, self.pairs, self.layout)
 
     @property
     def names(self) -> list[str]:
         """Name of each id."""
-        return [*SPECIALS, *(f"<s{code}>" for code in range(self.size))]
+        return self._numbers.names()
+
+    def grammar(self) -> Grammar:
+        """What may stand next in a row that is being written, so that it can be decoded."""
+        return Grammar(self._numbers)
 
     def encode(self, tokens: Tokens) -> list[int]:
         """Ids of one structure: `<bos>`, its chains with `<break>` between them, `<eos>`.
@@ -65,7 +130,9 @@ class Vocabulary:
         Raises
         ------
         CodebookMismatch
-            If the tokens are of another codebook.
+            If the tokens are of another codebook, or have not the keyframes of the vocabulary.
+        FormatError
+            If their keyframes do not lie where those of whole chains do, as in a slice.
         """
         return [BOS, *self._inner(tokens), EOS]
 
@@ -88,12 +155,33 @@ class Vocabulary:
                 "encode the structure with the vocabulary's tokenizer",
                 file=tokens.name,
             )
-        ids: list[int] = []
-        for chain in tokens.by_chain():
-            if ids:
-                ids.append(BREAK)
-            ids.extend(np.where(chain.ids < 0, UNK, chain.ids + len(SPECIALS)).tolist())
-        return ids
+        order = chain_order(tokens.chain)
+        whole = tokens if np.array_equal(order, np.arange(len(order))) else tokens[order]
+        frames = self._regular(whole) if self.spacing else None
+        return self._numbers.write(whole.ids, whole.sequence, whole.chain, frames)
+
+    def _regular(self, tokens: Tokens) -> Keyframes:
+        frames = tokens.keyframes
+        if frames is None or (frames.spacing, frames.size) != (self.spacing, self.motions):
+            there = "no keyframes" if frames is None else f"keyframes each {frames.spacing} of {frames.size}"
+            raise CodebookMismatch(
+                f"{there} for a vocabulary with keyframes each {self.spacing} of {self.motions}",
+                f"encode with keyframes each {self.spacing}",
+                file=tokens.name,
+            )
+        codes = [0] * int((frames.code >= 0).sum())
+        own = (tokens.ids, tokens.chain, self.spacing, self.motions, codes)
+        try:
+            regular = np.array_equal(Keyframes.laid(*own, breaks=frames.start.tolist()).place, frames.place)
+        except ValueError:
+            regular = False
+        if not regular:
+            raise FormatError(
+                "keyframes do not lie where those of whole chains do",
+                "encode the part by itself, or take the layout letters",
+                file=tokens.name,
+            )
+        return frames
 
     def decode(self, ids: Iterable[int], name: str = "") -> Tokens:
         """Tokens of one sequence of ids, as a language model writes them.
@@ -105,7 +193,8 @@ class Vocabulary:
         Raises
         ------
         FormatError
-            If an id is outside the vocabulary, or `<bos>` stands in the middle.
+            If an id is outside the vocabulary, `<bos>` stands in the middle, or keyframes, links and
+            gaps do not stand where the letters have them.
         """
         flat = np.asarray(list(ids), dtype=np.int64)
         wrong = np.flatnonzero((flat < 0) | (flat >= len(self)))
@@ -123,20 +212,41 @@ class Vocabulary:
             raise FormatError(
                 "<bos> stands in the middle of the ids", "decode one structure at a time", file=name
             )
-        pieces = np.split(flat, np.flatnonzero(flat == BREAK))
-        lengths = [length for piece in pieces if (length := int((piece != BREAK).sum()))]
-        flat = flat[flat != BREAK]
-        none = (flat == UNK) | (flat == MASK)
-        return Tokens(
-            ids=np.where(none, -1, flat - len(SPECIALS)),
+        try:
+            return self._read(flat, name)
+        except ValueError as error:
+            raise FormatError(str(error), "write rows by the vocabulary's grammar", file=name) from error
+
+    def _read(self, flat: np.ndarray, name: str) -> Tokens:
+        row = self._numbers.read(flat.tolist())
+        chains = np.array(list(islice(_letters(), len(row.lengths))), str)
+        tokens = Tokens(
+            ids=row.letters,
             size=self.size,
             codebook=self.codebook,
-            sequence="X" * len(flat),
-            chain=np.repeat(np.array(list(islice(_letters(), len(lengths))), str), lengths),
-            index=np.concatenate([np.arange(1, n + 1) for n in (0, *lengths)]),
-            icode=np.full(len(flat), ""),
+            sequence=row.sequence,
+            chain=np.repeat(chains, row.lengths),
+            index=np.concatenate([np.arange(1, n + 1) for n in (0, *row.lengths)]),
+            icode=np.full(len(row.letters), ""),
             name=name,
         )
+        if not self.spacing:
+            return tokens
+        tokens = replace(tokens, keyframes=self._laid(row, tokens))
+        again = self._numbers.write(tokens.ids, tokens.sequence, tokens.chain, tokens.keyframes)
+        if not np.array_equal(again, np.where(flat == MASK, UNK, flat)):
+            raise ValueError("keyframes, links or gaps do not stand where the letters have them")
+        return tokens
+
+    def _laid(self, row: Row, tokens: Tokens) -> Keyframes:
+        own = (tokens.ids, tokens.chain, self.spacing, self.motions, row.codes)
+        frames = Keyframes.laid(*own, breaks=row.breaks)
+        link = frames.link.copy()
+        for run, codes in row.links.items():
+            if run >= len(link):
+                raise ValueError(f"a link of run {run + 1} of {len(link)}")
+            link[run] = codes
+        return replace(frames, link=link)
 
     def write_tokenizer_json(self, path: str | Path) -> None:
         """Write a `tokenizer.json` that Hugging Face `tokenizers` loads.
@@ -193,6 +303,7 @@ class Vocabulary:
             "clean_up_tokenization_spaces": False,
             "codebook": self.codebook,
             "codebook_size": self.size,
+            "rows": {key: value for key, value in asdict(self).items() if key not in ("codebook", "size")},
         }
         write_json(folder / "tokenizer_config.json", config)
 
@@ -208,7 +319,7 @@ class Vocabulary:
         path = Path(folder) / "tokenizer_config.json"
         try:
             config = json.loads(path.read_text("utf-8"))
-            return cls(str(config["codebook"]), int(config["codebook_size"]))
+            return cls(str(config["codebook"]), int(config["codebook_size"]), **config["rows"])
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(
                 f"the configuration names no codebook ({error})", "write it with save", file=str(path)
