@@ -205,6 +205,14 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: a folder with tokenizer.json and corpus.jsonl for language models)",
     )
     parser.add_argument(
+        "--layout",
+        metavar="NAME",
+        default="",
+        help="of the corpus: letters alone; blocks of letters and their keyframe; keyframes-first "
+        "(default: blocks where there are keyframes)",
+    )
+    parser.add_argument("--pairs", action="store_true", help="of the corpus: residue type and letter as one")
+    parser.add_argument(
         "--sequences", type=out_file, metavar="FILE", help="with --letters: where amino acids go"
     )
 
@@ -220,7 +228,7 @@ def export(arguments: argparse.Namespace) -> int:
     if arguments.letters:
         n = write_letters(tokens, out, arguments.sequences, left_out)
     else:
-        n = write_corpus(tokens, out, left_out)
+        n = write_corpus(tokens, out, left_out, layout=arguments.layout, pairs=arguments.pairs)
     say(f"{count(n, 'chain')} in {arguments.out}")
     say_uncoded(left_out, "left out")
     return OK

@@ -15,6 +15,7 @@ from protok.common.settings import (
     heads_divide,
     read_settings,
 )
+from protok.tokens.layouts import BLOCKS, LAYOUTS
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class PriorDataConfig:
     ``sequence``, a letter for every code, which the model sees beforehand. ``drop``: share of the
     training records whose condition is hidden, so that the model also works without. ``order`` of
     the codes of images with levels: ``level``, all places of the coarsest first, or ``place``
-    after place. ``longest``: longer chains are left out.
+    after place. ``layout`` of chains with keyframes: see `protok.tokens.vocabulary.Vocabulary`.
+    ``longest``: longer chains are left out.
     """
 
     train: str = ""
@@ -59,11 +61,13 @@ class PriorDataConfig:
     condition: str = "none"
     drop: float = 0.1
     order: str = "level"
+    layout: str = BLOCKS
     longest: int = 512
 
     def __post_init__(self) -> None:
         conditions = ("none", "class", "length", "sequence")
-        for key, known in (("condition", conditions), ("order", ("level", "place"))):
+        orders = ("level", "place")
+        for key, known in (("condition", conditions), ("order", orders), ("layout", LAYOUTS)):
             if getattr(self, key) not in known:
                 raise RecipeError(f"{key} {getattr(self, key)!r} is not one of {', '.join(known)}")
         if not 0 <= self.drop < 1:

@@ -16,6 +16,9 @@ from protok.common.arrays import read_arrays
 from protok.errors import FormatError
 from protok.prior.config import PriorDataConfig
 from protok.prior.layout import OTHER, STRIDE, Layout, Row
+from protok.tokens.layouts import BLOCKS, SPECIALS, UNK
+from protok.tokens.tokens import Tokens
+from protok.tokens.vocabulary import Vocabulary
 
 #: Steps that are planned together, so that the chains of a batch are alike in length.
 PLAN = 16
@@ -35,10 +38,14 @@ class Corpus:
         A letter for each code of a chain; empty for images.
     classes
         Of each record the folder in its name, or empty.
-    codebook, size, grid, pixels
+    codebook, grid, pixels
         As in `Layout`.
+    size
+        Letters, or codes of each level.
     digest
         sha256 of the file.
+    vocabulary
+        Of chains: their codes are its ids without the special ones.
     """
 
     codes: Sequence[np.ndarray]
@@ -50,6 +57,7 @@ class Corpus:
     grid: tuple[int, ...]
     pixels: tuple[int, ...]
     digest: str
+    vocabulary: Vocabulary | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -86,7 +94,7 @@ class Corpus:
         if kind == "class":
             return self.classes[i]
         if kind == "length":
-            return len(self.codes[i])
+            return len(self.texts[i])
         return self.texts[i] if kind == "sequence" else None
 
     def layout(self, data: PriorDataConfig) -> Layout:
@@ -111,17 +119,37 @@ class Corpus:
             # The upper end of each stretch of lengths.
             labels = tuple(str(n) for n in range(STRIDE, data.longest + STRIDE, STRIDE))
         elif data.condition == "sequence":
+            if self.vocabulary is not None and self.vocabulary.spacing:
+                raise FormatError("letters of a sequence have no keyframes", "set data.layout to letters")
             labels = tuple(sorted({OTHER}.union(*map(set, self.texts))))
         lengths: tuple[int, ...] = ()
         if not self.grid:
             at = np.linspace(0, 1, 101)
-            quantiles = np.quantile([len(ids) for ids in self.codes], at, method="nearest")
+            quantiles = np.quantile([len(text) for text in self.texts], at, method="nearest")
             lengths = tuple(quantiles.astype(int).tolist())
-        own = (self.codebook, self.size, self.grid, self.pixels)
-        return Layout(*own, data.order, data.condition, data.longest, labels, lengths)
+        bare = self._bare()
+        own = {"order": data.order, "condition": data.condition, "longest": data.longest}
+        return replace(bare, labels=labels, lengths=lengths, **own)
+
+    def _bare(self) -> Layout:
+        words = self.vocabulary
+        if words is None:
+            return Layout(self.codebook, self.size, self.grid, self.pixels)
+        rows = {"arrangement": words.layout, "spacing": words.spacing, "motions": words.motions}
+        return Layout(self.codebook, len(words) - len(SPECIALS), **rows)
+
+    def tokens(self, i: int) -> Tokens:
+        """Of chain i, under its name."""
+        return self._bare().tokens(self.codes[i], self.names[i])
+
+    def letters(self) -> list[np.ndarray]:
+        """Of each chain, -1 where missing."""
+        if self.vocabulary is None or not self.vocabulary.spacing:
+            return list(self.codes)
+        return [self.tokens(i).ids for i in range(len(self))]
 
 
-def read_corpus(path: str | Path, longest: int | None = None) -> Corpus:
+def read_corpus(path: str | Path, longest: int | None = None, layout: str = BLOCKS) -> Corpus:
     """Read a token file, or codes of images.
 
     Parameters
@@ -131,6 +159,8 @@ def read_corpus(path: str | Path, longest: int | None = None) -> Corpus:
         `protok image encode`.
     longest
         Leave out longer chains.
+    layout
+        Of chains with keyframes.
 
     Raises
     ------
@@ -142,7 +172,7 @@ def read_corpus(path: str | Path, longest: int | None = None) -> Corpus:
         raise FormatError("no such file of codes", "check the path", file=str(path))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     images = path.suffix.lower() == ".npz" and _holds_images(path)
-    corpus = _images(path, digest) if images else _chains(path, digest, longest)
+    corpus = _images(path, digest) if images else _chains(path, digest, longest, layout)
     if not len(corpus):
         raise FormatError("holds no codes to learn from", "encode something", file=str(path))
     return corpus
@@ -173,31 +203,38 @@ def _images(path: Path, digest: str) -> Corpus:
     return Corpus(codes, names, [""] * len(names), classes, *own)
 
 
-def _chains(path: Path, digest: str, longest: int | None) -> Corpus:
+def _chains(path: Path, digest: str, longest: int | None, layout: str) -> Corpus:
     from protok.tokens.files import scan
 
     codes, names, texts = [], [], []
     books: set[tuple[str, int]] = set()
+    vocabularies: set[Vocabulary] = set()
     uncoded = 0
     for chain in scan(path):
         books.add((chain.codebook, chain.size))
         uncoded += chain.uncoded
-        fits = longest is None or len(chain) <= longest
-        if fits and not chain.uncoded:
-            codes.append(chain.ids)
+        if chain.uncoded or (longest is not None and len(chain) > longest):
+            continue
+        vocabulary = Vocabulary.of(chain, "" if layout == BLOCKS or chain.keyframes is None else layout)
+        ids = np.array(vocabulary.encode(chain)[1:-1], np.int32)
+        if longest is None or len(ids) <= 2 * longest:
+            vocabularies.add(vocabulary)
+            codes.append(np.where(ids == UNK, -1, ids - len(SPECIALS)))
             names.append(chain.name)
             texts.append(chain.sequence)
     if uncoded:
         warnings.warn(f"{path}: chains without any code left out: {uncoded}", stacklevel=2)
     _of_one(books, "codebooks", path)
+    _of_one(vocabularies, "spacings of keyframes", path)
     book, size = next(iter(books), ("", 0))
-    return Corpus(codes, names, texts, [""] * len(names), book, size, (), (), digest)
+    own = (book, size, (), (), digest, next(iter(vocabularies), None))
+    return Corpus(codes, names, texts, [""] * len(names), *own)
 
 
 def _of_one(values: set, what: str, path: Path) -> None:
     if len(values) > 1:
         raise FormatError(
-            f"holds {len(values)} {what}: {', '.join(map(str, sorted(values)[:3]))}",
+            f"holds {len(values)} {what}: {', '.join(sorted(map(str, values))[:3])}",
             "a prior learns one",
             file=str(path),
         )

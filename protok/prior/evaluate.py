@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 
 def _learned(prior: Prior, learned: str | Path) -> Corpus:
-    corpus = read_corpus(learned, prior.layout.longest)
-    if corpus.codebook != prior.layout.codebook:
+    corpus, layout = read_corpus(learned, prior.layout.longest, prior.layout.arrangement), prior.layout
+    learnt = (corpus.codebook, 0 if corpus.vocabulary is None else corpus.vocabulary.spacing)
+    if learnt != (layout.codebook, layout.spacing):
         raise CodebookMismatch(
-            f"holds codes of {corpus.codebook}, the prior is over {prior.layout.codebook}",
+            f"holds codes of {corpus.codebook} (keyframes each {learnt[1]}), the prior is over "
+            f"{layout.codebook} (each {layout.spacing})",
             "give the file that the prior was trained on",
             file=str(learned),
         )
@@ -60,11 +62,13 @@ def score_chains(
     from protok.prior.proteins import as_tokens, validity
 
     corpus = _learned(prior, learned)
-    real = corpus.some(len(codes)).codes
-    usage = np.bincount(np.concatenate([ids[ids >= 0] for ids in corpus.codes]), minlength=corpus.size)
+    some = corpus.some(len(codes)).codes
+    usage = np.bincount(np.concatenate([ids[ids >= 0] for ids in corpus.letters()]), minlength=corpus.size)
     table = Codes.of(tokenizer, usage)
-    built = [tokenizer.decode(tokens) for tokens in as_tokens(prior.layout, codes, wanted)]
-    decoded = [tokenizer.decode(t) for t in as_tokens(prior.layout, real, [Request()] * len(real))]
+    sampled = as_tokens(prior.layout, codes, wanted)
+    learnt = as_tokens(prior.layout, some, [Request()] * len(some))
+    built, decoded = ([tokenizer.decode(t) for t in tokens] for tokens in (sampled, learnt))
+    codes, real = ([t.ids for t in tokens] for tokens in (sampled, learnt))
     library = Library(corpus, table)
     return {
         "validity": validity(built),

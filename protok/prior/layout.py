@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from protok.errors import CodebookMismatch, FormatError
-from protok.tokens.tokens import LONGEST
-from protok.tokens.vocabulary import BOS, BREAK, EOS, MASK, SPECIALS, UNK
+from protok.tokens.layouts import BOS, BREAK, EOS, KEYED, LETTERS, MASK, SPECIALS, UNK
+from protok.tokens.tokens import LONGEST, Tokens
+from protok.tokens.vocabulary import Vocabulary
 
 #: Lengths that share a label of the condition ``length``.
 STRIDE = 16
@@ -48,7 +49,8 @@ class Layout:
     Attributes
     ----------
     codebook, size
-        ``name@fingerprint``, and codes (of each level).
+        ``name@fingerprint``, and codes (of each level); of chains all ids of the vocabulary but the
+        special ones.
     grid : (h, w, levels)
         Of images; () for chains.
     pixels : (height, width, factor)
@@ -59,6 +61,8 @@ class Layout:
         Of the condition: classes, upper ends of lengths, or letters.
     lengths
         Quantiles of the training chains' lengths, from which lengths are drawn.
+    arrangement, spacing, motions
+        Layout and keyframes of chains; see `protok.tokens.vocabulary.Vocabulary`.
     """
 
     codebook: str = ""
@@ -70,10 +74,20 @@ class Layout:
     longest: int = 512
     labels: tuple[str, ...] = ()
     lengths: tuple[int, ...] = ()
+    arrangement: str = LETTERS
+    spacing: int = 0
+    motions: int = 0
 
     def __len__(self) -> int:
         """Ids in the vocabulary."""
         return self.first_label + len(self.labels)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Of chains: how letters, keyframes and links stand in a row."""
+        others = KEYED + self.motions if self.spacing else 0
+        own = (self.arrangement, self.spacing, self.motions)
+        return Vocabulary(self.codebook, self.size - others, *own)
 
     @property
     def levels(self) -> int:
@@ -86,9 +100,17 @@ class Layout:
         return len(SPECIALS) + self.levels * self.size
 
     @property
+    def most(self) -> int:
+        """Codes that a record has at most."""
+        if self.grid:
+            return math.prod(self.grid)
+        # Keyframes are at most as many as every second residue; of links and gaps few have more.
+        return self.longest * (2 if self.spacing else 1)
+
+    @property
     def context(self) -> int:
         """Positions that a model needs."""
-        return (math.prod(self.grid) if self.grid else self.longest) + 3
+        return self.most + 3
 
     def check_sizes(self) -> None:
         """Raise a FormatError for a layout from a file whose parts do not fit together."""
@@ -104,6 +126,10 @@ class Layout:
             "length": len(self.labels) * STRIDE >= self.longest,
             "sequence": OTHER in self.labels,
         }
+        try:
+            sound = sound and self.vocabulary.size > 0
+        except (TypeError, ValueError):
+            sound = False
         if not (sound and known.get(self.condition) and self.order in ("level", "place")):
             raise FormatError("the parts of the layout do not fit together")
         if self.context > LONGEST:
@@ -180,11 +206,11 @@ class Layout:
             If they do not fit this layout.
         """
         codes = np.asarray(codes)
-        fits = codes.shape == self.grid if self.grid else 1 <= len(codes) <= self.longest
+        fits = codes.shape == self.grid if self.grid else 1 <= len(codes) <= self.most
         if not fits or codes.max() >= self.size:
             raise FormatError(
                 f"codes of shape {codes.shape} up to {codes.max(initial=0)} do not fit "
-                f"{self.grid or f'1 to {self.longest}'} codes of {self.codebook}",
+                f"{self.grid or f'1 to {self.most}'} codes of {self.codebook}",
                 "give what the prior was trained on",
             )
         if not self.grid:
@@ -221,6 +247,21 @@ class Layout:
         allowed[EOS] = step >= n or (not self.grid and length is None and step > 0)
         return allowed
 
+    def progress(self, length: int | None) -> Progress:
+        """A record that is being drawn, which ends at a length, or where the model ends it."""
+        return Progress(self, length)
+
+    def tokens(self, codes: np.ndarray, name: str = "") -> Tokens:
+        """Tokens of the codes of a chain.
+
+        Raises
+        ------
+        FormatError
+            If keyframes do not stand where the letters have them.
+        """
+        ids = np.asarray(codes)
+        return self.vocabulary.decode(np.where(ids < 0, UNK, ids + len(SPECIALS)), name)
+
     def check(self, codebook: str) -> None:
         """Refuse another codebook than that of the codes.
 
@@ -234,3 +275,47 @@ class Layout:
                 f"the prior is over codes of {self.codebook}, the tokenizer is {codebook}",
                 "give the tokenizer that made the training codes",
             )
+
+
+class Progress:
+    """One record that is being drawn: which ids may be next.
+
+    Parameters
+    ----------
+    layout
+        Of the record.
+    length
+        Residues at which a chain ends; None leaves it to the model, up to the longest.
+    """
+
+    def __init__(self, layout: Layout, length: int | None):
+        self.layout, self.length, self.step = layout, length, 0
+        self.grammar = layout.vocabulary.grammar() if layout.spacing else None
+
+    def push(self, number: int) -> None:
+        """Go on with an id."""
+        self.step += 1
+        if self.grammar is not None:
+            self.grammar.push(number)
+
+    def allowed(self) -> np.ndarray:
+        """Which ids may come next, (vocabulary,) bool: one unbroken chain."""
+        if self.grammar is None:
+            return self.layout.allowed(self.step, self.length)
+        ids, spacing = self.grammar.ids, self.layout.spacing
+        most = self.length or self.layout.longest
+        may = np.zeros(len(self.layout), bool)
+        may[: len(ids)] = self.grammar.allowed()
+        may[[UNK, BREAK, ids.gap]] = False
+        if self.grammar.head:
+            reached = (self.grammar.codes[-1] + 1) * spacing
+            may[ids.key : ids.link] &= reached < most
+            may[ids.then] &= self.length is None or reached >= most
+            return may
+        may[len(SPECIALS) : ids.gap] &= self.grammar.residues < most
+        if self.length is not None:
+            ends = self.grammar.residues == most
+            may[EOS] &= ends
+            # The code of a block that is not full ends the chain.
+            may[ids.key : ids.link] &= ends or self.grammar.block == spacing
+        return may

@@ -17,7 +17,7 @@ from protok.common.extras import extra_module
 from protok.common.settings import from_dict
 from protok.prior.config import PriorConfig
 from protok.prior.layout import Layout, Row
-from protok.tokens.vocabulary import BOS, EOS, PAD
+from protok.tokens.layouts import BOS, EOS, PAD
 
 KIND = "prior"
 #: To the embedding, which is saved.

@@ -70,8 +70,8 @@ class Library:
     """
 
     def __init__(self, corpus: Corpus, codes: Codes):
-        self.corpus, self.codes = corpus, codes
-        pairs = [self._pairs(chain) for chain in corpus.codes]
+        self.corpus, self.codes, self.letters = corpus, codes, corpus.letters()
+        pairs = [self._pairs(chain) for chain in self.letters]
         self._flat = np.concatenate(pairs)
         self._chain = np.repeat(np.arange(len(pairs)), [len(p) for p in pairs])
         self._n = np.array([max(1, len(p)) for p in pairs])
@@ -92,7 +92,7 @@ class Library:
         shared = np.bincount(self._chain[here], self._weight[here], minlength=len(self.corpus))
         # By chance a long chain shares more.
         order = np.argsort(-shared / np.sqrt(self._n), kind="stable")[:ALIGNED]
-        hits = [(int(i), self.codes.align(codes, self.corpus.codes[i])) for i in order]
+        hits = [(int(i), self.codes.align(codes, self.letters[i])) for i in order]
         return sorted(hits, key=lambda hit: -hit[1])
 
 
@@ -147,16 +147,10 @@ def novelty(
         ``alignment`` and ``tm_score``: means over samples of the best; ``novel``: share of the
         samples whose TM-score stays below 0.5; ``nearest``: name of each sample's likest chain.
     """
-    from protok.prior.layout import Layout
-    from protok.prior.proteins import as_tokens
-    from protok.prior.sampling import Request
-
-    layout = Layout(library.corpus.codebook, library.corpus.size)
 
     @cache
     def decoded(i: int) -> Backbone:
-        (tokens,) = as_tokens(layout, [library.corpus.codes[i]], [Request()])
-        return tokenizer.decode(tokens)
+        return tokenizer.decode(library.corpus.tokens(i))
 
     best, aligned, nearest = [], [], []
     for ids, backbone in zip(codes, backbones, strict=True):

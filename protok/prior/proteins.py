@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from protok.errors import Unsupported
-from protok.prior.layout import OTHER, Layout
+from protok.prior.layout import Layout
 from protok.prior.sampling import Request
 from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths
 from protok.structure.descriptors import secondary_structure
@@ -38,12 +39,10 @@ def as_tokens(layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Requ
         raise Unsupported(f"{layout.codebook} codes images", "give a prior over chains")
     tokens = []
     for i, (ids, request) in enumerate(zip(codes, wanted, strict=True)):
-        known = isinstance(request.condition, str) and len(request.condition) == len(ids)
-        n = len(ids)
-        letters = str(request.condition) if known else OTHER * n
-        chain, numbers, insertions = np.full(n, "A"), np.arange(1, n + 1, dtype=np.int32), np.full(n, "")
-        code = (ids, layout.size, layout.codebook)
-        tokens.append(Tokens(*code, letters, chain, numbers, insertions, f"sample-{i + 1:04d}"))
+        chain = layout.tokens(ids, f"sample-{i + 1:04d}")
+        if isinstance(request.condition, str) and len(request.condition) == len(chain):
+            chain = replace(chain, sequence=request.condition)
+        tokens.append(chain)
     return tokens
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -15,7 +14,7 @@ from torch import Tensor
 from protok.common.grouping import alike
 from protok.errors import ProtokError
 from protok.prior.model import Prior, transformers
-from protok.tokens.vocabulary import EOS, PAD
+from protok.tokens.layouts import EOS, PAD
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,7 @@ def sample(
     Returns
     -------
     list of (h, w, levels) or (n,) int32
+        Of chains the ids of the layout's vocabulary without the special ones; see `Layout.tokens`.
 
     Raises
     ------
@@ -179,8 +179,8 @@ def _draw(
     guidance: float,
 ) -> list[list[int]]:
     layout = prior.layout
-    most = math.prod(layout.grid) if layout.grid else layout.longest
-    lengths = [wanted[i].length for i in part]
+    most = layout.most
+    begun = [layout.progress(wanted[i].length) for i in part]
     # One more than there are codes: the end of a chain is drawn too.
     chance = np.stack([np.random.default_rng((seed, i)).random(most + 1) for i in part])
     records: list[list[int]] = [[] for _ in part]
@@ -189,14 +189,15 @@ def _draw(
         logits = streams[0].logits
         if guidance:
             logits = (1 + guidance) * logits - guidance * streams[1].logits
-        may = {n: torch.from_numpy(layout.allowed(step, n)) for n in set(lengths)}
-        logits = logits.masked_fill(~torch.stack([may[n] for n in lengths]), -torch.inf)
+        may = torch.from_numpy(np.stack([record.allowed() for record in begun]))
+        logits = logits.masked_fill(~may, -torch.inf)
         ids = pick(logits, torch.from_numpy(chance[:, step]), temperature, top_p)
         going &= (ids != EOS).numpy()
         if not going.any():
             break
         for i in np.flatnonzero(going):
             records[i].append(int(ids[i]))
+            begun[i].push(records[i][-1])
         if step + 1 < most:
             ids[torch.from_numpy(~going)] = PAD
             for stream in streams:

@@ -123,10 +123,10 @@ def run(
 def parts(plan: PriorRecipe) -> tuple[Corpus, Corpus]:
     """Records to learn from, and records that are held out."""
     data = plan.data
-    train = read_corpus(data.train, data.longest)
+    train = read_corpus(data.train, data.longest, data.layout)
     if data.valid:
-        valid = read_corpus(data.valid, data.longest)
-        if (valid.codebook, valid.grid) != (train.codebook, train.grid):
+        valid = read_corpus(data.valid, data.longest, data.layout)
+        if (valid.codebook, valid.grid, valid.vocabulary) != (train.codebook, train.grid, train.vocabulary):
             raise CodebookMismatch(
                 f"holds codes of {valid.codebook}, the training file of {train.codebook}",
                 "encode both with one model, images at one size",

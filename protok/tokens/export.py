@@ -16,20 +16,30 @@ from protok.tokens.tokens import Tokens
 from protok.tokens.vocabulary import Vocabulary
 
 
-def write_corpus(tokens: Iterable[Tokens], folder: str | Path, left_out: list[str] | None = None) -> int:
+def write_corpus(
+    tokens: Iterable[Tokens],
+    folder: str | Path,
+    left_out: list[str] | None = None,
+    *,
+    layout: str = "",
+    pairs: bool = False,
+) -> int:
     """Write a folder that a language model trains on; returns the number of structures.
 
     `tokenizer.json` and `tokenizer_config.json` of `Vocabulary.save`, which `transformers` loads
     as `AutoTokenizer.from_pretrained(folder)`, and `corpus.jsonl`: a line a record of the token
     file, with `name`, `chain`, `text` (`<s12> <s7> ...`) and `sequence`. One without any code is
-    left out, and `left_out` gets its label.
+    left out, and `left_out` gets its label. `layout` and `pairs` are those of
+    `Vocabulary.of`.
 
     Raises
     ------
     CodebookMismatch
-        If the tokens are of several codebooks.
+        If the tokens are of several codebooks, or some of them lack keyframes.
     NoProtein
         If there are none.
+    Unsupported
+        If the layout needs keyframes that none of them has.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +47,7 @@ def write_corpus(tokens: Iterable[Tokens], folder: str | Path, left_out: list[st
     vocabulary, count = None, 0
     with atomic(folder / "corpus.jsonl") as handle:
         for structure in _coded(tokens, left_out):
-            vocabulary = vocabulary or Vocabulary.of(structure)
+            vocabulary = vocabulary or _vocabulary(structure, layout, pairs)
             line = {
                 "name": structure.name,
                 "chain": ",".join(dict.fromkeys(structure.chain.tolist())),
@@ -108,6 +118,13 @@ def write_letters(
             with atomic(file) as handle:
                 handle.writelines(f">{head}\n{line}\n" for head, line in zip(headers, lines, strict=True))
     return len(headers)
+
+
+def _vocabulary(tokens: Tokens, layout: str, pairs: bool) -> Vocabulary:
+    try:
+        return Vocabulary.of(tokens, layout, pairs=pairs)
+    except ValueError as error:
+        raise Unsupported(str(error), "encode with keyframes, or take the layout letters") from error
 
 
 def _coded(tokens: Iterable[Tokens], left_out: list[str]) -> Iterator[Tokens]:

@@ -18,6 +18,8 @@ from protok.tokens.keyframes import LINK, LINK_SIZE, Keyframes
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<break>", "<mask>", "<unk>")
 PAD, BOS, EOS, BREAK, MASK, UNK = range(len(SPECIALS))
 LETTERS, BLOCKS, FIRST = LAYOUTS = ("letters", "blocks", "keyframes-first")
+#: Ids beside letters and codes of keyframes: marks, and codes of links.
+KEYED = 2 + LINK_SIZE
 #: Residue types of pairs; the last is any other.
 TYPES = AMINO_ACIDS + "X"
 
@@ -149,7 +151,8 @@ class Ids:
             low, high = np.searchsorted(frames.place, [start, stop])
             codes = [[self.key + int(code)] for code in frames.code[low:high]]
             link = frames.link[number]
-            codes[0] = [self.link + int(code) for code in link if code >= 0]
+            # The first run hangs on none of this row.
+            codes[0] = [self.link + int(code) for code in link if code >= 0] if number else []
             head += sum(codes, [])
             for block, code in enumerate(codes):
                 after[min(start + (block + 1) * self.spacing, stop) - 1] = code

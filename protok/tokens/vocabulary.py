@@ -23,6 +23,7 @@ from protok.tokens.layouts import (
     BLOCKS,
     BOS,
     EOS,
+    FIRST,
     LAYOUTS,
     LETTERS,
     MASK,
@@ -104,6 +105,8 @@ class Vocabulary:
         """
         frames = source.keyframes if isinstance(source, Tokens) else None
         layout = layout or (LETTERS if frames is None else BLOCKS)
+        if frames is None and layout in (BLOCKS, FIRST):
+            raise ValueError(f"no keyframes for the layout {layout}")
         if frames is None or layout == LETTERS:
             return cls(source.codebook, source.size, layout, pairs=pairs)
         return cls(source.codebook, source.size, layout, frames.spacing, frames.size, pairs)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,11 +19,13 @@ from protok.prior import Layout, Prior, PriorConfig, Request, read_corpus, read_
 from protok.prior import training as train
 from protok.prior.corpus import PLAN, Batches
 from protok.prior.model import stack
+from protok.prior.proteins import as_tokens
 from protok.prior.sampling import _Stream, pick, requests
 from protok.tokens import files
+from protok.tokens.layouts import BLOCKS, EOS, FIRST, MASK, UNK
 from protok.tokens.tokens import Tokens
-from protok.tokens.vocabulary import EOS, MASK, UNK
 from tests.helpers.paths import ROOT
+from tests.tokens.test_layouts import make
 
 RECIPES = sorted((ROOT / "recipes" / "prior").glob("*.toml"))
 SMALL = {"layers": 2, "width": 32, "heads": 2}
@@ -38,7 +41,7 @@ TINY = {
     "valid.every": 6,
     "valid.records": 4,
 }
-IMAGE = Layout("pictures@0", 7, (2, 3, 2), (8, 12, 4), "level", "class", labels=("cat", "dog"))
+IMAGE = Layout("pictures@0", 7, (2, 3, 2), (8, 12, 4), condition="class", labels=("cat", "dog"))
 CHAIN = Layout("chains@0", 7, condition="none", longest=20, lengths=(4, 9))
 LETTERS = Layout("chains@0", 7, condition="sequence", longest=20, labels=("A", "G", "X"))
 
@@ -95,7 +98,7 @@ def drawings(tmp_path_factory):
 
 @pytest.mark.parametrize("order", ["level", "place"])
 def test_codes_of_images_come_back_from_their_row(order):
-    layout = Layout("p@0", 7, (2, 3, 2), (8, 12, 4), order, "class", labels=("cat", "dog"))
+    layout = Layout("p@0", 7, (2, 3, 2), (8, 12, 4), order=order, condition="class", labels=("cat", "dog"))
     codes = np.random.default_rng(0).integers(0, 7, (2, 3, 2))
     row = layout.row(codes, "dog")
     assert row.scored.tolist() == [False] * 2 + [True] * 12
@@ -247,6 +250,26 @@ def test_a_condition_is_learned_and_obeyed(wheels, tmp_path):
     assert made.provenance["train_records"] == 76 and made.provenance["steps"] == 220
     held = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert held["data"]["condition"] == "sequence"
+
+
+@pytest.mark.parametrize("layout", [BLOCKS, FIRST])
+def test_chains_with_keyframes_are_drawn_as_their_layout_says(layout, tmp_path):
+    rng = np.random.default_rng(0)
+    chains = [make(rng.integers(7, size=n), "A" * n, seed=n) for n in (9, 12, 14, 19, 20)] * 2
+    chains.append(make(rng.integers(7, size=15), "A" * 15, breaks=[6]))
+    path = tmp_path / "t.parquet"
+    files.save([replace(chain, name=f"c{i}") for i, chain in enumerate(chains)], path)
+    plan = TINY | {"data.layout": layout, "data.condition": "length", "data.longest": 32, "valid.records": 1}
+    plan |= {"data.valid": str(path)}
+    made = Prior.from_pretrained(train.run(tokens=path, out=tmp_path / "run", overrides=plan))
+    assert made.layout.spacing == 4 and made.layout.lengths[-1] == 20
+    asked = [Request(8, 8), Request(13, 13), Request(1, 1), Request(), Request(), Request()]
+    tokens = as_tokens(made.layout, sample(made, asked), asked)
+    assert [len(t) for t in tokens[:3]] == [8, 13, 1] and max(map(len, tokens)) <= 32
+    for chain in tokens:
+        assert chain.keyframes.place.tolist() == make(chain.ids, "A" * len(chain)).keyframes.place.tolist()
+    with pytest.raises(FormatError, match="letters of a sequence have no keyframes"):
+        train.run(tokens=path, out=tmp_path / "x", overrides=plan | {"data.condition": "sequence"})
 
 
 @pytest.mark.slow

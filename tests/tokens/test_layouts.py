@@ -134,7 +134,7 @@ def test_keyframes_that_do_not_fit_are_refused():
         vocabulary.encode(replace(tokens, keyframes=None))
     with pytest.raises(ValueError, match="layout 'both' is not one of letters"):
         Vocabulary.of(tokens, "both")
-    with pytest.raises(ValueError, match="keyframes each 0"):
+    with pytest.raises(ValueError, match="no keyframes for the layout blocks"):
         Vocabulary.of(replace(tokens, keyframes=None), BLOCKS)
     for ids in ([SPECIALS.index("<unk>"), 6, len(vocabulary) - 1], [6] * 5, [6, 6 + SIZE + 2]):
         with pytest.raises(FormatError):
