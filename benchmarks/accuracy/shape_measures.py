@@ -15,7 +15,7 @@ from protok.bench.measures.scores import spearman
 from protok.bench.representations.representation import Representation
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare, lddt
-from protok.tokenizers.protocol import HasKeyframes
+from protok.tokenizers.protocol import Decodes, HasKeyframes
 from protok.tokenizers.shapes import ShapeTokenizer
 
 #: Of all draws.
@@ -24,12 +24,16 @@ SEED = 0
 BINS = ((0, 100), (100, 200), (200, 300), (300, 1000), (1000, 100_000))
 
 
-def reconstruction(tokenizer: HasKeyframes, chains: Sequence[Backbone], spacing: int) -> dict:
-    """Mean scores of chains decoded from their codes, by length, and all bits that are stored."""
+def reconstruction(tokenizer: Decodes, chains: Sequence[Backbone], spacing: int = 0) -> dict:
+    """Mean scores of chains decoded from their codes, by length, and all bits that are stored.
+
+    With keyframes each `spacing` residues; 0: of a tokenizer that has none.
+    """
     rows, bits, residues = [], 0.0, 0
     sure, true, built, real = [], [], [], []
     for chain in chains:
-        tokens = tokenizer.encode(chain, keyframes=spacing)
+        keyed = spacing and isinstance(tokenizer, HasKeyframes)
+        tokens = tokenizer.encode(chain, keyframes=spacing) if keyed else tokenizer.encode(chain)
         again = tokenizer.decode(tokens)
         scores = compare(again, chain)
         rows.append((len(chain), scores.rmsd, scores.tm_score, scores.lddt))
@@ -72,12 +76,13 @@ def means(table: np.ndarray) -> dict[str, float]:
     }
 
 
-def of_letters(tokenizer: ShapeTokenizer, chains: Sequence[Backbone], some: Sequence[Backbone]) -> dict:
+def of_letters(tokenizer: Decodes, chains: Sequence[Backbone], some: Sequence[Backbone]) -> dict:
     """How many letters are in use on all chains, and what some keep under cuts, noise and reflection."""
     who = Representation(tokenizer)
+    window = tokenizer.network.config.encoder.window if isinstance(tokenizer, ShapeTokenizer) else 0
     return {
         "perplexity": codebook.utilization(who, chains)[0]["pooled_perplexity"].value,
-        "cut": locality.kept_when_cut(tokenizer, some, tokenizer.network.config.encoder.window),
+        "cut": locality.kept_when_cut(tokenizer, some, window),
         "noise_0.2": locality.kept_under_noise(tokenizer, some, 0.2, SEED),
         "mirror": codebook.mirror(who, some)[0]["changed"].value,
     }

@@ -2,6 +2,7 @@
 
     python -m benchmarks.accuracy.shapes --model recipes/protein/protok-1
 
+Models without keyframes are measured by the same measures, for what they have.
 All is tuned on the validation store, which this command reads. The test sets (CASP14, CAMEO2022, complexes)
 are read once the design is frozen, by ``--test``, and every such reading is a line of the result.
 """
@@ -22,23 +23,26 @@ from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import digest, provenance
 from protok.bench.measures import locality
 from protok.bench.representations.reference_codec import BITS, SPACING, ReferenceCodec
+from protok.bench.representations.representation import Representation
 from protok.structure.backbone import Backbone
 from protok.structure.io.sources.paths import iter_files
 from protok.structure.store import read_store
-from protok.tokenizers.shapes import ShapeTokenizer
+from protok.tokenizers.protocol import Decodes, HasKeyframes, decoding
 
 #: Sets of single chains, and of complexes, by the folders of the project's data.
 TEST, COMPLEXES = {"casp14": "files/casp14", "cameo2022": "files/cameo2022"}, "complexes"
 
 
-def measured(tokenizer: ShapeTokenizer, chains: list[Backbone], few: int = 60) -> dict:
+def measured(tokenizer: Decodes, chains: list[Backbone], few: int = 60) -> dict:
     """All measures of a set; those of letters on chains of at least 60 residues, at most `few` of them."""
     long = [chain for chain in chains if len(chain) >= 60]
     some = [long[i] for i in np.unique(np.linspace(0, len(long) - 1, few).astype(int))]
+    keyed = isinstance(tokenizer, HasKeyframes)
+    spacings = tokenizer.spacings if keyed else (0,)
     return {
-        "reconstruction": {s: of.reconstruction(tokenizer, chains, s) for s in tokenizer.spacings},
+        "reconstruction": {s: of.reconstruction(tokenizer, chains, s) for s in spacings},
         **of.of_letters(tokenizer, chains, some),
-        "slices": locality.slices(tokenizer, some),
+        **({"slices": locality.slices(tokenizer, some)} if keyed else {}),
         "harm": locality.harm(tokenizer, some, of.SEED),
     }
 
@@ -63,8 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--test", action="store_true", help="read the test sets: once the design is frozen")
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "shapes.parquet")
     options = parser.parse_args(arguments)
-    tokenizer = protok.load(options.model)
-    assert isinstance(tokenizer, ShapeTokenizer)
+    tokenizer = decoding(protok.load(options.model))
     files = {"valid": [options.data / "structures" / "valid.parquet"]}
     sets = {"valid": valid_chains(options.data, options.chains)}
     if options.test:
@@ -78,11 +81,17 @@ def main(arguments: list[str] | None = None) -> None:
         result = measured(tokenizer, chains)
         keep(options.out, f"{tokenizer.codebook} {name}", provenance(command, **about, **result))
         for key in ("perplexity", "cut", "noise_0.2", "mirror", "slices", "harm"):
-            print(name, key, result[key], flush=True)
-        for bits in BITS:
+            print(name, key, result.get(key), flush=True)
+        for bits in BITS if isinstance(tokenizer, HasKeyframes) else ():
             codec = ReferenceCodec(bits)
             scores = {"reconstruction": {SPACING: of.reconstruction(codec, chains, SPACING)}}
             keep(options.out, f"{codec.codebook} {name}", provenance(command, **about, **scores))
+    if options.test:
+        members = list(iter_files(options.data / COMPLEXES))
+        scores, rows = locality.complexes(Representation(tokenizer), [protok.read(file) for file in members])
+        values = {key: score.value for key, score in scores.items()} | rows
+        about = {"seed": of.SEED, "data_sha256": digest(members)}
+        keep(options.out, f"{tokenizer.codebook} {COMPLEXES}", provenance(command, **about, complexes=values))
 
 
 def keep(path: Path, name: str, result: dict) -> None:
@@ -90,7 +99,8 @@ def keep(path: Path, name: str, result: dict) -> None:
     readings = records.read(path).get(name, {}).get("readings", [])
     today = datetime.date.today().isoformat()
     records.put(path, name, {"name": name, **result, "readings": [*readings, today]})
-    for spacing, scores in result["reconstruction"].items():
+    print(name, result.get("complexes", ""))
+    for spacing, scores in result.get("reconstruction", {}).items():
         shown = {key: round(scores[key], 3) for key in ("bits_a_residue", "rmsd", "tm_score", "lddt")}
         print(name, "each", spacing, shown, flush=True)
 
