@@ -22,7 +22,7 @@ def rows(name: str) -> list[tuple[str, str, dict]]:
     chosen = []
     for key, result in records.read(RESULTS / "shapes.parquet").items():
         codebook, _, of = key.rpartition(" ")
-        if codebook.startswith(name):
+        if codebook.startswith(name) and of in SETS:
             chosen.append((codebook, of, result))
     bits = (min(part["bits_a_residue"] for part in row[2]["reconstruction"].values()) for row in chosen)
     order = sorted(zip(chosen, bits, strict=True), key=lambda pair: ([*SETS].index(pair[0][1]), pair[1]))
@@ -117,9 +117,9 @@ residues as asked, and a decoder to N, CA, C and O, of complexes too.
   {residues} residues. The recipe as resolved is in `config.json`.
 - **Hardware and time**: {hardware}, other work beside it; {hours:.1f} hours. torch {torch}.
 - **Network**: encoder of {encoder[layers]} layers (width {encoder[hidden]}) over {encoder[window]} positions
-  either side, to {dim} dimensions; step network of {trunk[layers]} transformer layers (width {trunk[width]},
-  {trunk[window]} positions either side each); {motions} motions a spacing; refiner of {refiner[layers]}
-  layers. What codes follow from is kept in float32, the refiner in float16.
+  either side, to {dim} dimensions; step network of {trunk[layers]} gated convolutions (width {trunk[width]},
+  {reach} positions either side in all); {motions} motions a spacing; refiner of {refiner[layers]} of width
+  {refiner[width]}. What codes follow from is kept in float32, the refiner in float16.
 - **Tuned on** the validation store alone: no test set has been read with it.
 
 Codes only, means over chains:
@@ -150,6 +150,7 @@ def card(folder: Path) -> str:
         encoder=model["encoder"],
         dim=model["quantizer"]["dim"],
         trunk=model["steps"],
+        reach=model["steps"]["window"] + model["steps"]["layers"] * model["steps"]["kernel"],
         motions=model["keyframes"]["size"],
         refiner=model["refiner"],
         tables=rebuilt(),

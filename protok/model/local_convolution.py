@@ -64,15 +64,11 @@ class LocalConvolution(nn.Module):
 
     def __init__(self, inputs: int, width: int, layers: int, kernel: int, window: int):
         super().__init__()
-        self.window = window
+        #: `window`, and positions on either side beyond which nothing counts.
+        self.window, self.reach = window, window + layers * kernel
         self.inputs = nn.Linear((2 * window + 1) * (inputs + 1), width)
         self.layers = nn.ModuleList(Layer(width, kernel) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-
-    @property
-    def reach(self) -> int:
-        """Positions on either side beyond which nothing counts."""
-        return self.window + sum(layer.kernel for layer in self.layers)
 
     def forward(self, x: Float[Tensor, "n d"], runs: Runs) -> Float[Tensor, "n w"]:
         """In float32 also under autocast."""
