@@ -11,6 +11,7 @@ Every part is a process of its own with one thread, of at most five minutes; wha
   to codes in memory; `total` is both, for protok with a Parquet file at the end, as `protok encode`
   makes it. Peak memory is that of the process; start-up is wall time from its start to its first
   code, compilation included.
+  `shapes alone` is a model with keyframes that leaves them out.
 - **codes**: all files by each way to compute; how many codes are those of fp32 torch.
 - **lengths**: real chains side by side at the density of proteins, as one neighbourhood; short ones
   many at a time, as in a job.
@@ -47,7 +48,7 @@ import numpy as np
 import protok
 import protok.testing
 from benchmarks.paths import FIGURES, RESULTS
-from benchmarks.speed.other_tools import OTHERS, model_and_way, ours, routes, tool
+from benchmarks.speed.other_tools import ALONE, OTHERS, model_and_way, ours, routes, tool
 from benchmarks.tables.provenance import digest, provenance, write
 from protok.errors import ProtokError
 from protok.pipeline.batches import BATCH_RESIDUES
@@ -71,6 +72,7 @@ def measure_encoder(name: str, model: str, files: list[Path], began: float) -> d
     (read, encode, count), tokenizer = tool(name, model)
     encode(read(files[0]))
     startup = time.time() - began
+    options = {"keyframes": 0} if name == ALONE else {}
     for path in files[1:4]:  # other lengths: a compiler may work again
         encode(read(path))
     seconds: dict[str, list[float]] = {"reading": [], "encoding": [], "total": []}
@@ -81,7 +83,7 @@ def measure_encoder(name: str, model: str, files: list[Path], began: float) -> d
         seconds["reading"].append(time.process_time() - clock)
         clock = time.process_time()
         if isinstance(tokenizer, EncodesBatches):
-            tokenizer.encode_batch(structures)
+            tokenizer.encode_batch(structures, **options)
         else:
             for structure in structures:
                 encode(structure)
@@ -93,7 +95,7 @@ def measure_encoder(name: str, model: str, files: list[Path], began: float) -> d
             continue
         with tempfile.TemporaryDirectory() as folder:
             clock = time.process_time()
-            protok.encode_all(files, tokenizer, Path(folder, "t.parquet"), progress=False)
+            protok.encode_all(files, tokenizer, Path(folder, "t.parquet"), progress=False, **options)
             seconds["total"].append(time.process_time() - clock)
     return {
         "seconds": {key: min(values) for key, values in seconds.items()},

@@ -13,6 +13,8 @@ import numpy as np
 
 import protok
 
+#: Of a tokenizer with keyframes: the letters without them.
+ALONE = "shapes alone"
 #: Those that are not protok's own network.
 OTHERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")
 #: Read a file; encode what was read, to codes or states; residues of what was read.
@@ -102,7 +104,7 @@ def tool(name: str, model: str) -> tuple[Tool, Any]:
 
 def model_and_way(name: str, model: str) -> tuple[str, str]:
     """What ``native``, or ``protok-512-lite/native``, stands for: the model, and how it is computed."""
-    other, _, way = name.rpartition("/")
+    other, _, way = name.replace(ALONE, "torch").rpartition("/")
     return other or model, way
 
 

@@ -104,6 +104,62 @@ def kept() -> str:
     return table(head, body)
 
 
+#: Models that came before, and what the page calls them.
+BEFORE = {"protok-512@": "protok 0 (place codes)", "protok-512-sites@": "protok 0, `-sites`"}
+
+
+def beside() -> str:
+    """The same measures of the models that came before."""
+    head = ["", "validation chains", *(name for name in BEFORE.values())]
+    results = [{of: result for _, of, result in rows(name)} for name in ("protok-1@", *BEFORE)]
+    foretold = _foretold()
+    body = [
+        ["bits a residue", *(f"{_four(r['valid'])['bits_a_residue']:.2f}" for r in results)],
+        ["... as one small language model foretells them", *foretold],
+    ]
+    for of, title in SETS.items():
+        scores = [_four(r[of]) if of in r else None for r in results]
+        texts = (
+            f"{s['rmsd']:.2f} Å, {s['tm_score']:.3f}, {s['lddt']:.3f}" if s else "not read" for s in scores
+        )
+        body.append([f"CA RMSD, TM-score, lDDT: {title}", *texts])
+    together = (r["complexes"]["complexes"] if "complexes" in r else None for r in results)
+    texts = (f"{c['rmsd']:.2f} Å, {c['contacts_kept']:.3f}" if c else "not read" for c in together)
+    body.append(["complexes: all chains together, touching pairs kept", *texts])
+    valid = [r["valid"] for r in results]
+    for key in ("middle half", "10 off the end", "first half"):
+        body.append([f"codes kept: {key}", *(f"{r['cut'][key]:.3f}" for r in valid)])
+    kept = (r["noise_0.2"] for r in valid)
+    texts = (f"{n['kept']:.3f}; {n['mutual_information_bits']:.2f} bits" for n in kept)
+    body.append(["codes kept under noise of .2 Å; mutual information", *texts])
+    body.append(["perplexity", *(f"{r['perplexity']:.0f}" for r in valid)])
+    harm = (r["harm"] for r in valid)
+    texts = (f"{h['lddt_lost_beyond']['letter']:.3f}; {h['rmsd']['5 % of letters']:.1f} Å" for h in harm)
+    body.append(["lDDT lost beyond 16 positions by one wrong code; RMSD with 5 % wrong", *texts])
+    head[1] = "protok-1, keyframes each 4"
+    return table(head, body)
+
+
+def _four(result: dict) -> dict:
+    """Scores with keyframes each 4, or of a model that has none."""
+    return result["reconstruction"].get("4") or result["reconstruction"]["0"]
+
+
+def _foretold() -> list[str]:
+    """Bits a residue by `benchmarks.accuracy.language_model`, of protok-1 and of those before."""
+    texts = []
+    for name in ("protok-1@", *BEFORE):
+        parts = {
+            (key.split()[-2], key.split()[-1]): result["bits_a_residue"]
+            for key, result in records.read(RESULTS / "shapes.parquet").items()
+            if key.startswith(name) and " foretold " in key
+        }
+        words = {("blocks", "4"): "each 4", ("blocks", "8"): "each 8", ("letters", "0"): "letters alone"}
+        shown = [f"{parts[key]:.2f} ({word})" for key, word in words.items() if key in parts]
+        texts.append(", ".join(shown) or "not measured")
+    return texts
+
+
 CARD = """\
 # {codebook}
 

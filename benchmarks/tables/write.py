@@ -26,6 +26,7 @@ TABLES = {
     "design": accuracy.design,
     "shapes rebuilt": shapes.rebuilt,
     "shapes kept": shapes.kept,
+    "shapes beside": shapes.beside,
     "finetune": accuracy.finetune,
     "reading": speed.reading,
     "encoding": speed.encoding,

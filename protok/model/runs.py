@@ -20,8 +20,6 @@ class Runs:
     ----------
     run : (n,)
         Of each residue, counted from 0; -1 where it lacks N, CA or C.
-    place : (n,)
-        Of each residue in its run.
     size : (r,)
         Residues of each run.
     first : (r,)
@@ -29,7 +27,6 @@ class Runs:
     """
 
     run: Int[Tensor, "n"]
-    place: Int[Tensor, "n"]
     size: Int[Tensor, "r"]
     first: Int[Tensor, "r"]
 
@@ -41,9 +38,7 @@ class Runs:
         first = starts.nonzero()[:, 0]
         run = torch.where(present, starts.cumsum(0) - 1, -1)
         size = torch.bincount(run[present], minlength=len(first))
-        row = torch.arange(len(present), device=present.device)
-        place = torch.where(present, row - first[run.clamp(min=0)] if len(first) else row, 0)
-        return cls(run, place, size, first)
+        return cls(run, size, first)
 
     @classmethod
     def in_batch(cls, batch: Batch) -> Runs:
