@@ -42,7 +42,14 @@ def measured(tokenizer: Decodes, chains: list[Backbone], few: int = 60) -> dict:
     return {
         "reconstruction": {s: of.reconstruction(tokenizer, chains, s) for s in spacings},
         **of.of_letters(tokenizer, chains, some),
-        **({"slices": locality.slices(tokenizer, some)} if keyed else {}),
+        **(
+            {
+                "slices": locality.slices(tokenizer, some),
+                "without_keyframes": locality.without_keyframes(tokenizer, some),
+            }
+            if keyed
+            else {}
+        ),
         "harm": locality.harm(tokenizer, some, of.SEED),
     }
 
@@ -80,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         about = {"seed": of.SEED, "data_sha256": digest(files[name])}
         result = measured(tokenizer, chains)
         keep(options.out, f"{tokenizer.codebook} {name}", provenance(command, **about, **result))
-        for key in ("perplexity", "cut", "noise_0.2", "mirror", "slices", "harm"):
+        for key in ("perplexity", "cut", "noise_0.2", "mirror", "slices", "without_keyframes", "harm"):
             print(name, key, result.get(key), flush=True)
         for bits in BITS if isinstance(tokenizer, HasKeyframes) else ():
             codec = ReferenceCodec(bits)

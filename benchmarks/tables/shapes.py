@@ -83,6 +83,9 @@ def kept() -> str:
             "letters that the mirror image changes": f"{result['mirror']:.3f}",
             "slices of 40: RMSD alone over inside": f"{slices['ratio']:.2f} ({slices['alone']:.2f}, "
             f"{slices['inside']:.2f} Å)",
+            "letters alone: RMSD of stretches of 8 / 16 / 32 residues": " / ".join(
+                f"{result['without_keyframes'][n]:.2f} Å" for n in ("8", "16", "32")
+            ),
             "lDDT lost beyond 16 positions on one side: one wrong letter / keyframe": " / ".join(
                 f"{harm['lddt_lost_aside'][key]:.4f}" for key in ("letter", "keyframe")
             ),

@@ -224,7 +224,8 @@ TRAINING_FREE = (
         "ratio",
         "lower",
         labels="RMSD of slices of 40 residues, of unbroken chain and 20 from its ends at least, decoded "
-        "alone, over that of the same residues of the decoded chain, each superposed for itself",
+        "alone, over that of the same residues of the decoded chain, each superposed for itself; "
+        "letters_8, _16, _32: RMSD of stretches decoded without keyframes",
         licence=PDB,
     ),
     Task(

@@ -52,6 +52,8 @@ def test_codes_hang_on_all_before_them_and_wrong_ones_move_the_rest(codec, chain
     scores = locality.wrong_codes(who, chains)[0]
     assert scores["rmsd_letter"].value > 3 * scores["rmsd_right"].value
     assert "rmsd_keyframe" not in scores
+    stretches = locality.without_keyframes(codec, chains)
+    assert 0 < stretches[8] < stretches[32] < 0.8
 
 
 def test_letters_of_neighbours_alone_stay_when_the_chain_is_cut(chains):

@@ -25,6 +25,9 @@ SHORTEST = 60
 #: Å within which CA atoms of two chains touch, and by which that distance may be off.
 TOUCH, OFF = 8.0, 2.0
 
+#: Å between CA atoms that are bonded.
+BONDED = 4.5
+
 Measured = tuple[dict[str, Score], dict]
 
 
@@ -96,6 +99,22 @@ def slices(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[str, flo
         raise Unsupported(f"no chain has {3 * SLICE} residues in a row", "give longer ones")
     alone, inside = (float(x) for x in np.array(pairs).mean(0))
     return {"ratio": alone / inside, "alone": alone, "inside": inside, "slices": float(len(pairs))}
+
+
+def without_keyframes(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[int, float]:
+    """RMSD of stretches of 8, 16 and 32 residues decoded from letters alone, each superposed for itself."""
+    off: dict[int, list[float]] = {8: [], 16: [], 32: []}
+    for chain in chains:
+        back = tokenizer.decode(tokenizer.encode(chain, keyframes=0), letters_alone=True)
+        good = chain.mask & back.mask
+        gap = np.linalg.norm(np.diff(chain.coords[:, 1], axis=0), axis=-1)
+        whole = good[1:] & good[:-1] & (gap < BONDED)
+        for n, values in off.items():
+            for begin in range(0, len(chain) - n + 1, n):
+                part = slice(begin, begin + n)
+                if whole[begin : begin + n - 1].all():
+                    values.append(rmsd(back[part], chain[part]))
+    return {n: float(np.mean(values)) for n, values in off.items() if values}
 
 
 def harm(tokenizer: Decodes, chains: Sequence[Backbone], seed: int) -> dict[str, dict[str, float]]:
@@ -191,11 +210,13 @@ def cut(representation: Representation, structures: Sequence[Backbone]) -> Measu
 
 
 def fragments(representation: Representation, structures: Sequence[Backbone]) -> Measured:
-    """RMSD of slices of 40 residues, decoded alone and inside their chain."""
+    """RMSD of slices of 40 residues, decoded alone and inside their chain; of stretches of letters alone."""
     tokenizer = _decoding(representation)
     if not isinstance(tokenizer, HasKeyframes):
         raise Unsupported(f"tokens of {representation.name} have no slices that decode", "leave it out")
-    scores = slices(tokenizer, _chains(structures))
+    chains = _chains(structures)
+    scores = slices(tokenizer, chains)
+    scores |= {f"letters_{n}": value for n, value in without_keyframes(tokenizer, chains).items()}
     return {key: Score(float(value)) for key, value in scores.items()}, {}
 
 

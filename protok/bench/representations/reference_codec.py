@@ -25,7 +25,7 @@ from protok.model.runs import Runs
 from protok.structure.backbone import Backbone
 from protok.structure.geometry import linked, residue_atoms
 from protok.structure.poses import Poses, orthonormal
-from protok.tokens.keyframes import Keyframes
+from protok.tokens.keyframes import Keyframes, run_starts
 from protok.tokens.tokens import Tokens
 
 #: Å for which a radian of a step counts.
@@ -99,8 +99,14 @@ class ReferenceCodec:
             If they are of another codec, or the first residues of their runs are not told.
         """
         frames = tokens.keyframes
-        if tokens.codebook != self.codebook or frames is None:
+        if tokens.codebook != self.codebook:
             raise CodebookMismatch(f"the tokens are of {tokens.codebook}", f"give those of {self.codebook}")
+        if frames is None:
+            if not letters_alone:
+                raise CodebookMismatch("the tokens do not tell where runs begin", "encode with keyframes")
+            start = run_starts(tokens.ids, tokens.chain, np.zeros(0, int))
+            none = np.full(len(start), -1)
+            frames = Keyframes(SPACING, 1, start, none, start, np.repeat(none[:, None], CODES, 1))
         poses = Poses.still(len(tokens), like=self._steps.shift)
         shift, turn = poses.shift.clone(), poses.turn.clone()
         present, here = tokens.ids >= 0, poses[0] if len(tokens) else poses
