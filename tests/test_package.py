@@ -227,17 +227,15 @@ def test_shipped_weights_are_small_and_carded():
     weights = ROOT / "protok" / "weights"
     models = [path.parent for path in weights.glob("*/config.json")]
     assert sorted(model.name for model in models) == [
-        "protok-4096",
+        "protok-1",
         "protok-512",
-        "protok-512-lite",
-        "protok-512-named",
         "protok-512-sites",
         "protok-image",
     ]
     for model in models:
         assert (model / "model.safetensors").exists()
         assert (model / "README.md").exists()
-    assert sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) < 40e6
+    assert sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) < 25e6
 
 
 def test_bundled_examples_are_what_their_readme_says(examples):

@@ -1,6 +1,6 @@
 """What tokens cost under one small language model: bits a residue that it cannot foretell.
 
-    python -m benchmarks.accuracy.language_model --model recipes/protein/protok-1 protok-512 3di
+    python -m benchmarks.accuracy.language_model --model protok-1 protok-512 3di
 
 The same transformer learns rows of each tokenizer (of protok-1: letters alone, blocks with a keyframe each
 eight and each four residues) on the same chains of the training store, for the same steps, and foretells
@@ -77,7 +77,7 @@ def foretold(tokenizer: Tokenizer, layout: str, spacing: int, chains: dict[str, 
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", nargs="+", default=["recipes/protein/protok-1"], help="names or folders")
+    parser.add_argument("--model", nargs="+", default=["protok-1"], help="names or folders")
     parser.add_argument("--train", type=Path, default=SHARED.parent / "promod3" / "train.parquet")
     parser.add_argument("--data", type=Path, default=SHARED)
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "shapes.parquet")

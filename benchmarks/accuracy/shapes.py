@@ -1,6 +1,6 @@
 """Shapes and keyframes on chains that nobody trained on: what they rebuild, and what they keep.
 
-    python -m benchmarks.accuracy.shapes --model recipes/protein/protok-1
+    python -m benchmarks.accuracy.shapes --model protok-1
 
 Models without keyframes are measured by the same measures, for what they have.
 All is tuned on the validation store, which this command reads. The test sets (CASP14, CAMEO2022, complexes)
@@ -68,7 +68,7 @@ def read_folder(folder: Path) -> list[Backbone]:
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="recipes/protein/protok-1", help="name or folder")
+    parser.add_argument("--model", default="protok-1", help="name or folder")
     parser.add_argument("--data", type=Path, default=SHARED)
     parser.add_argument("--chains", type=int, default=150, help="of the validation store")
     parser.add_argument("--test", action="store_true", help="read the test sets: once the design is frozen")

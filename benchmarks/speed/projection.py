@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.paths import RESULTS
 
 ROUTES = {"cif.gz": "mmCIF, gzip", "fcz": "Foldcomp", "pdb.gz": "PDB, gzip"}
-WAYS = {"torch": "`--compute torch`", "native": "default", "protok-512-lite/native": "`protok-512-lite`"}
+WAYS = {"torch": "`--compute torch`", "native": "default"}
 #: Memory of one job's parent process that a plan may use, in bytes.
 ROOM = 8e9
 

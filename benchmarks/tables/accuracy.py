@@ -12,7 +12,7 @@ from benchmarks.paths import RESULTS, ROOT
 from benchmarks.tables.markdown import table
 
 SETS = {"casp14": "CASP14", "cameo2022": "CAMEO 2022"}
-MODELS = ("protok-512", "protok-512-lite", "protok-512-named", "protok-512-sites", "protok-4096")
+MODELS = ("protok-512", "protok-512-sites")
 
 
 def measured() -> dict[str, dict]:
@@ -21,10 +21,10 @@ def measured() -> dict[str, dict]:
 
 
 def quality() -> str:
-    """Four models on both test sets, in short."""
+    """The models on both test sets, in short."""
     there = measured()
     measures, rows = {"rmsd": 2, "tm_score": 3, "lddt": 3}, []
-    for name in ("protok-512", "protok-512-lite", "protok-512-sites", "protok-4096"):
+    for name in MODELS:
         result = there[name]
         means = [result["sets"][key]["mean"] for key in SETS]
         rows.append(

@@ -69,18 +69,12 @@ ALONE = """. The last run trained the decoder alone,
 #: How an encoder that is distilled begins.
 ENCODER_WARMUP = " (after {:,} steps in which the encoder learns nothing but this)"
 
-#: How a model is trained, on what, and where its codes are from: from scratch, or by `recipes.distil`.
+#: How a model is trained, on what, and where its codes are from.
 SCRATCH = (
     "{runs}",
     "coordinates with noise of up to {coordinate_noise} Å are encoded and the clean ones decoded; the "
     "latents' drift under\n  the noise has weight {consistency_weight}{residue_types}{distilled}{alone}",
     "`{kind}` with {size} codes, {schedule} schedule, continuous share {continuous_share}, ramp {ramp}, estimator `{estimator}`",
-)
-DISTILLED = (
-    "`python -m recipes.distil recipes/protein/{name}.toml --teacher protok-512 --out runs/{name}`",
-    "the encoder learns the latents of `{teacher}`, whose codebook and decoder are kept as they are;\n"
-    "  of the codes of held-out chains {same:.1%} are the same",
-    "the {size} codes of the teacher",
 )
 
 
@@ -116,8 +110,8 @@ def main() -> None:
     ]
     head = ["set", "targets", "CA RMSD, Å", "TM-score", "lDDT", "codes used", "perplexity"]
     optim, recipes = recipe["optim"], options.recipe or [shape["name"]]
+    valid = origin["validation"]
     asked, taught = optim.get("residue_type_weights", []), optim.get("distill_weights", [])
-    teacher, valid = origin.get("teacher", {}).get("codebook"), origin["validation"]
     fields = {
         "distilled": DISTILLED_STATES.format(
             teacher=origin["states_of"],
@@ -134,15 +128,13 @@ def main() -> None:
             f"`protok train recipes/protein/{name}.toml --out runs/{name}`" for name in recipes
         ),
         "name": shape["name"],
-        "teacher": teacher,
-        "same": valid.get("valid_same_codes", 0),
         "residue_types": RESIDUE_TYPES.format(*asked) if any(asked) else "",
         "coordinate_noise": optim["coordinate_noise"],
         "consistency_weight": optim["consistency_weight"],
         "alone": ALONE.format(decoder["optim"]["distill_weights"][2]) if options.codes_from else "",
         **coder["model"]["quantizer"],
     }
-    command, signal, codes = (part.format(**fields) for part in (DISTILLED if teacher else SCRATCH))
+    command, signal, codes = (part.format(**fields) for part in SCRATCH)
     unseen = recipe["data"].get("exclude")
     text = TEXT.format(
         exclude=unseen

@@ -1,6 +1,6 @@
 """Tables of shapes and keyframes, from `benchmarks.accuracy.shapes`, and the card of a model.
 
-python -m benchmarks.tables.shapes recipes/protein/protok-1    # writes its card
+python -m benchmarks.tables.shapes protok/weights/protok-1    # writes its card
 """
 
 from __future__ import annotations

@@ -33,8 +33,7 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     """An empty working folder with the bundled data in it."""
-    for folder in ("data", "recipes"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
+    (tmp_path / "data").symlink_to(ROOT / "data")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -19,7 +19,10 @@ def main() -> None:
         tok = protok.load(config.parent.name)
         codes = {}
         for path in sorted((ROOT / "data").glob("*.pdb")):
-            codes[path.name] = ",".join(map(str, tok.encode(path).ids))
+            tokens = tok.encode(path)
+            codes[path.name] = ",".join(map(str, tokens.ids))
+            if tokens.keyframes is not None:
+                codes[path.name] += f" {tokens.keyframes.text}"
         golden[tok.name] = {"codebook": tok.codebook, "encoder": tok.encoder_fingerprint, "codes": codes}
     out = Path(__file__).with_name("codes.json")
     out.write_text(json.dumps(golden, indent=1) + "\n")

@@ -67,7 +67,7 @@ def test_codes_agree(compiled, chains, global_frame):
     np.testing.assert_array_equal(tokenizer.embed(chains[0]), compiled.embed(chains[0]))
 
 
-@pytest.mark.parametrize("model", ["protok-512", "protok-512-lite", "protok-4096"])
+@pytest.mark.parametrize("model", ["protok-512", "protok-512-sites"])
 def test_shipped_codes_agree(compiled, chains, model):
     expected, ids = (
         np.concatenate([tokens.ids for tokens in protok.load(model, compute=way).encode_batch(chains)])
