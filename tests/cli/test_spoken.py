@@ -65,6 +65,8 @@ def test_other_commands_say_them_too(files, tmp_path, capsys):
     assert run("export", out, "-o", tmp_path / "x.fasta", "--letters") == 0
     assert (tmp_path / "x.fasta").read_text().count(">") == 1
     assert run("export", single, "-o", tmp_path / "y") == 2
+    assert run("export", out, "-o", tmp_path / "z", "--layout", "blocks") == 2
+    assert "no keyframes for the layout blocks" in capsys.readouterr().err
     assert run("info", out) == 0
     assert "chains without any code: 2" in capsys.readouterr().out
     assert run("bench", "prepare", *files, "-o", tmp_path / "data") == 1

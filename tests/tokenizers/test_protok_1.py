@@ -10,10 +10,12 @@ import torch
 
 import protok
 from protok import testing
+from protok.cli import main
 from protok.pipeline.encode import encode_all
 from protok.testing import joined, moved, random_rotation
 from protok.tokens.files import load
 from protok.tokens.keyframes import Keyframes
+from protok.tokens.vocabulary import Vocabulary
 from tests.helpers.paths import GOLDEN
 
 MODEL = "protok-1"
@@ -138,3 +140,16 @@ def test_letters_alone_are_right_over_some_residues(tokenizer, chains):
     back = tokenizer.decode(tokenizer.encode(chain, keyframes=0), letters_alone=True)
     pieces = [protok.rmsd(back[i : i + 8], chain[i : i + 8]) for i in range(0, len(chain) - 8, 8)]
     assert np.median(pieces) < 1.0 < protok.rmsd(back, chain)
+
+
+@pytest.mark.parametrize("layout", ["blocks", "keyframes-first"])
+def test_corpora_hold_what_decodes(tokenizer, examples, tmp_path, layout):
+    encode_all(sorted(examples.glob("*.pdb")), MODEL, tmp_path / "t.parquet", keyframes=8)
+    command = ["export", str(tmp_path / "t.parquet"), "-o", str(tmp_path / "lm"), "--layout", layout]
+    assert main(command) == 0
+    vocabulary = Vocabulary.load(tmp_path / "lm")
+    numbers = {name: i for i, name in enumerate(vocabulary.names)}
+    lines = (tmp_path / "lm" / "corpus.jsonl").read_text().splitlines()
+    for line, tokens in zip(map(json.loads, lines), load(tmp_path / "t.parquet"), strict=True):
+        read = vocabulary.decode([numbers[word] for word in line["text"].split()])
+        assert protok.rmsd(tokenizer.decode(read), tokenizer.decode(tokens)) < 1e-3
