@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.test:
         members = list(iter_files(options.data / COMPLEXES))
         scores, rows = locality.complexes(Representation(tokenizer), [protok.read(file) for file in members])
-        values = {key: score.value for key, score in scores.items()} | rows
+        values = {key: score.value for key, score in scores.items()} | {"rmsd_each": rows["rmsd"]}
         about = {"seed": of.SEED, "data_sha256": digest(members)}
         keep(options.out, f"{tokenizer.codebook} {COMPLEXES}", provenance(command, **about, complexes=values))
 

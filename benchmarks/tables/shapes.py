@@ -115,6 +115,7 @@ def beside() -> str:
     """The same measures of the models that came before."""
     head = ["", "validation chains", *(name for name in BEFORE.values())]
     results = [{of: result for _, of, result in rows(name)} for name in ("protok-1@", *BEFORE)]
+    together = [_of_complexes(name) for name in ("protok-1@", *BEFORE)]
     foretold = _foretold()
     body = [
         ["bits a residue", *(f"{_four(r['valid'])['bits_a_residue']:.2f}" for r in results)],
@@ -126,7 +127,6 @@ def beside() -> str:
             f"{s['rmsd']:.2f} Å, {s['tm_score']:.3f}, {s['lddt']:.3f}" if s else "not read" for s in scores
         )
         body.append([f"CA RMSD, TM-score, lDDT: {title}", *texts])
-    together = (r["complexes"]["complexes"] if "complexes" in r else None for r in results)
     texts = (f"{c['rmsd']:.2f} Å, {c['contacts_kept']:.3f}" if c else "not read" for c in together)
     body.append(["complexes: all chains together, touching pairs kept", *texts])
     valid = [r["valid"] for r in results]
@@ -146,6 +146,13 @@ def beside() -> str:
 def _four(result: dict) -> dict:
     """Scores with keyframes each 4, or of a model that has none."""
     return result["reconstruction"].get("4") or result["reconstruction"]["0"]
+
+
+def _of_complexes(name: str) -> dict | None:
+    for key, result in records.read(RESULTS / "shapes.parquet").items():
+        if key.startswith(name) and key.endswith(" complexes"):
+            return result["complexes"]
+    return None
 
 
 def _foretold() -> list[str]:

@@ -209,14 +209,14 @@ def _write_images(tokens: list[ImageTokens], tokenizer: ImageTokenizer, out: Pat
 
 
 def _write_backbones(tokens: list[Tokens], tokenizer: Decodes, out: Path) -> list[dict]:
-    from protok.prior.proteins import is_valid, soundness
+    from protok.prior.proteins import built, is_valid, soundness
     from protok.structure.io.write import write
     from protok.tokens.files import save
 
     save(tokens, out / "tokens.parquet")
     rows = []
     for chain in tokens:
-        backbone = tokenizer.decode(chain)
+        backbone = built(tokenizer, chain)
         path = out / f"{chain.name}.pdb"
         write(backbone, path)
         measures = soundness(backbone)
@@ -253,7 +253,7 @@ def _info(arguments: argparse.Namespace) -> int:
         "codes": layout.size,
         "of": f"images of {' x '.join(map(str, layout.grid))} codes"
         if layout.grid
-        else f"chains of up to {layout.longest} codes",
+        else f"chains of up to {layout.longest} residues",
         "condition": layout.condition,
         **prior.provenance,
     }

@@ -9,7 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protok.cli.options import FAILED, MODEL, OK, count, number, out_file, row, say, say_notes, say_uncoded
+from protok.cli.options import (
+    FAILED,
+    MODEL,
+    OK,
+    USAGE,
+    count,
+    number,
+    out_file,
+    row,
+    say,
+    say_notes,
+    say_uncoded,
+)
 from protok.common.files import atomic, check_output
 from protok.common.grouping import numbered
 
@@ -206,7 +218,7 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--layout",
-        metavar="NAME",
+        choices=("letters", "blocks", "keyframes-first"),
         default="",
         help="of the corpus: letters alone; blocks of letters and their keyframe; keyframes-first "
         "(default: blocks where there are keyframes)",
@@ -222,6 +234,9 @@ def export(arguments: argparse.Namespace) -> int:
     from protok.tokens.export import write_corpus, write_letters
     from protok.tokens.files import scan
 
+    if arguments.letters and (arguments.layout or arguments.pairs):
+        say("error: --layout and --pairs are of a corpus; leave --letters out")
+        return USAGE
     tokens, out = scan(arguments.tokens), check_output(arguments.out, folder=not arguments.letters)
     out.parent.mkdir(parents=True, exist_ok=True)
     left_out: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -50,6 +51,13 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self.size)
+
+    def near(self, window: int) -> Bool[Tensor, "n v"]:
+        """Whether the residues up to `window` positions before and after each, in order, are of its run."""
+        if not len(self.run):
+            return self.present[:, None].expand(0, 2 * window + 1)
+        beside = F.pad(self.run, (window, window), value=-1).unfold(0, 2 * window + 1, 1)
+        return (beside == self.run[:, None]) & self.present[:, None]
 
     @property
     def present(self) -> Bool[Tensor, "n"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from protok.common.settings import RecipeError, at_least_one
 from protok.quantize.config import QuantizerConfig
 
-#: Positions that a window may reach, which no weight is for: memory grows with them.
+#: Positions that a window may reach: memory grows with them.
 WIDEST_WINDOW = 256
 
 

@@ -27,11 +27,12 @@ def window_features(poses: Poses, runs: Runs, window: int) -> Float[Tensor, "n f
 
     Zero where the run has ended before. Float32; not differentiable.
     """
-    n, own = len(runs.run), runs.run[:, None]
-    apart = torch.cat([torch.arange(-window, 0), torch.arange(1, window + 1)]).to(own.device)
+    n = len(runs.run)
+    if not n:
+        return poses.shift.new_zeros(0, 2 * window * NUMBERS)
+    apart = torch.cat([torch.arange(-window, 0), torch.arange(1, window + 1)]).to(runs.run.device)
     beside = apart + window
-    near = F.pad(runs.run, (window, window), value=-1).unfold(0, 2 * window + 1, 1)[:, beside]
-    inside = (near == own) & (own >= 0)
+    inside = runs.near(window)[:, beside]
     # Position and two axes of each, by coordinate, one before the other: (n, 3, 3, 2 window).
     placed = torch.cat([poses.shift[..., None], poses.turn[..., :2]], -1)
     placed = F.pad(placed, (0, 0, 0, 0, window, window)).unfold(0, 2 * window + 1, 1)[..., beside]
@@ -60,9 +61,7 @@ def trace_features(ca: Float[Tensor, "n 3"], runs: Runs, window: int) -> Float[T
     n, columns = len(ca), []
     if not n:
         return ca.new_zeros(0, trace_numbers(window))
-    own = runs.run
-    padded = F.pad(own, (window, window), value=-2).unfold(0, 2 * window + 1, 1)
-    inside = (padded == own[:, None]) & (own >= 0)[:, None]
+    inside = runs.near(window)
     angle = dihedral(ca[:-3], ca[1:-2], ca[2:-1], ca[3:])
     tracks = [(s, ((ca[s:] - ca[:-s]).norm(dim=-1) - 2.6 * s**0.8) / 2) for s in APART]
     tracks = [*tracks, (3, angle.sin()), (3, angle.cos())]

@@ -35,7 +35,7 @@ class Corpus:
     names
         Of each record.
     texts
-        A letter for each code of a chain; empty for images.
+        The residue types of a chain; empty for images.
     classes
         Of each record the folder in its name, or empty.
     codebook, grid, pixels

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 
 def _learned(prior: Prior, learned: str | Path) -> Corpus:
-    corpus, layout = read_corpus(learned, prior.layout.longest, prior.layout.arrangement), prior.layout
-    learnt = (corpus.codebook, 0 if corpus.vocabulary is None else corpus.vocabulary.spacing)
-    if learnt != (layout.codebook, layout.spacing):
+    layout = prior.layout
+    corpus = read_corpus(learned, layout.longest, layout.arrangement)
+    words = None if layout.grid else layout.vocabulary
+    if corpus.codebook != layout.codebook or corpus.vocabulary != words:
         raise CodebookMismatch(
-            f"holds codes of {corpus.codebook} (keyframes each {learnt[1]}), the prior is over "
-            f"{layout.codebook} (each {layout.spacing})",
+            f"holds codes of {corpus.vocabulary or corpus.codebook}, the prior is over "
+            f"{words or layout.codebook}",
             "give the file that the prior was trained on",
             file=str(learned),
         )
@@ -59,7 +60,7 @@ def score_chains(
         decoder does to real chains is not the prior's fault.
     """
     from protok.prior.novelty import Codes, Library, diversity, novelty
-    from protok.prior.proteins import as_tokens, validity
+    from protok.prior.proteins import as_tokens, built, validity
 
     corpus = _learned(prior, learned)
     some = corpus.some(len(codes)).codes
@@ -67,15 +68,15 @@ def score_chains(
     table = Codes.of(tokenizer, usage)
     sampled = as_tokens(prior.layout, codes, wanted)
     learnt = as_tokens(prior.layout, some, [Request()] * len(some))
-    built, decoded = ([tokenizer.decode(t) for t in tokens] for tokens in (sampled, learnt))
+    backbones, decoded = ([built(tokenizer, t) for t in tokens] for tokens in (sampled, learnt))
     codes, real = ([t.ids for t in tokens] for tokens in (sampled, learnt))
     library = Library(corpus, table)
     return {
-        "validity": validity(built),
+        "validity": validity(backbones),
         "validity_of_training_chains": validity(decoded),
-        "diversity": diversity(codes, built, table),
+        "diversity": diversity(codes, backbones, table),
         "diversity_of_training_chains": diversity(real, decoded, table),
-        "novelty": novelty(codes, built, library, tokenizer),
+        "novelty": novelty(codes, backbones, library, tokenizer),
         "codes": code_use(codes, corpus.size),
         "codes_of_training_chains": code_use(real, corpus.size),
     }

@@ -103,7 +103,7 @@ class Prior(DeviceMixin):
         self.provenance = dict(provenance or {})
 
     def __repr__(self) -> str:
-        what = " x ".join(map(str, self.layout.grid)) or f"up to {self.layout.longest}"
+        what = " x ".join(map(str, self.layout.grid)) or f"up to {self.layout.most}"
         n = sum(p.numel() for p in self.network.parameters())
         return (
             f"Prior({self.config.name}, {self.config.architecture}, {n:,} parameters, {what} "

@@ -147,10 +147,11 @@ def novelty(
         ``alignment`` and ``tm_score``: means over samples of the best; ``novel``: share of the
         samples whose TM-score stays below 0.5; ``nearest``: name of each sample's likest chain.
     """
+    from protok.prior.proteins import built
 
     @cache
     def decoded(i: int) -> Backbone:
-        return tokenizer.decode(library.corpus.tokens(i))
+        return built(tokenizer, library.corpus.tokens(i))
 
     best, aligned, nearest = [], [], []
     for ids, backbone in zip(codes, backbones, strict=True):

@@ -13,7 +13,7 @@ from protok.prior.layout import Layout
 from protok.prior.sampling import Request
 from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths
 from protok.structure.descriptors import secondary_structure
-from protok.tokenizers.protocol import Decodes, Tokenizer, decoding
+from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer, decoding
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
 
@@ -59,6 +59,13 @@ def decoder(name: Tokenizer | str | Path, layout: Layout) -> Decodes:
     tokenizer = decoding(as_tokenizer(name))
     layout.check(tokenizer.codebook)
     return tokenizer
+
+
+def built(tokenizer: Decodes, tokens: Tokens) -> Backbone:
+    """The backbone of a chain; of letters alone where the prior has learnt no more."""
+    if isinstance(tokenizer, HasKeyframes) and tokens.keyframes is None:
+        return tokenizer.decode(tokens, letters_alone=True)
+    return tokenizer.decode(tokens)
 
 
 def soundness(backbone: Backbone) -> dict[str, float]:

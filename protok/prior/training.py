@@ -128,7 +128,8 @@ def parts(plan: PriorRecipe) -> tuple[Corpus, Corpus]:
         valid = read_corpus(data.valid, data.longest, data.layout)
         if (valid.codebook, valid.grid, valid.vocabulary) != (train.codebook, train.grid, train.vocabulary):
             raise CodebookMismatch(
-                f"holds codes of {valid.codebook}, the training file of {train.codebook}",
+                f"holds codes of {valid.vocabulary or valid.codebook}, the training file of "
+                f"{train.vocabulary or train.codebook}",
                 "encode both with one model, images at one size",
                 file=data.valid,
             )

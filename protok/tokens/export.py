@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from protok.common.files import atomic
 from protok.common.grouping import numbered
 from protok.errors import CodebookMismatch, NoProtein, Unsupported
 from protok.structure.backbone import AMINO_ACIDS
-from protok.tokens.tokens import Tokens
+from protok.tokens.tokens import Tokens, join
 from protok.tokens.vocabulary import Vocabulary
 
 
@@ -28,26 +29,32 @@ def write_corpus(
 
     `tokenizer.json` and `tokenizer_config.json` of `Vocabulary.save`, which `transformers` loads
     as `AutoTokenizer.from_pretrained(folder)`, and `corpus.jsonl`: a line a record of the token
-    file, with `name`, `chain`, `text` (`<s12> <s7> ...`) and `sequence`. One without any code is
-    left out, and `left_out` gets its label. `layout` and `pairs` are those of
-    `Vocabulary.of`.
+    file, with `name`, `chain`, `text` (`<s12> <s7> ...`) and `sequence`. Records with keyframes that
+    follow each other under one name are the chains of one line. One without any code is left out, and
+    `left_out` gets its label. `layout` and `pairs` are those of `Vocabulary.of`.
 
     Raises
     ------
     CodebookMismatch
-        If the tokens are of several codebooks, or some of them lack keyframes.
+        If the tokens are of several codebooks, or only some of them have keyframes.
     NoProtein
         If there are none.
     Unsupported
-        If the layout needs keyframes that none of them has.
+        If the layout needs keyframes that the first of them has not.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     left_out = [] if left_out is None else left_out
     vocabulary, count = None, 0
     with atomic(folder / "corpus.jsonl") as handle:
-        for structure in _coded(tokens, left_out):
+        for structure in _whole(_coded(tokens, left_out)):
             vocabulary = vocabulary or _vocabulary(structure, layout, pairs)
+            if structure.keyframes is not None and not (layout or vocabulary.spacing):
+                raise CodebookMismatch(
+                    "has keyframes, and those before it have none",
+                    "encode all alike, or take the layout letters",
+                    file=structure.name,
+                )
             line = {
                 "name": structure.name,
                 "chain": ",".join(dict.fromkeys(structure.chain.tolist())),
@@ -125,6 +132,17 @@ def _vocabulary(tokens: Tokens, layout: str, pairs: bool) -> Vocabulary:
         return Vocabulary.of(tokens, layout, pairs=pairs)
     except ValueError as error:
         raise Unsupported(str(error), "encode with keyframes, or take the layout letters") from error
+
+
+def _whole(tokens: Iterable[Tokens]) -> Iterator[Tokens]:
+    """Chains of a structure with keyframes together: links say where they lie."""
+    for (name, keyed), group in groupby(tokens, lambda t: (t.name, t.keyframes is not None)):
+        chains = list(group)
+        ids = [str(t.chain[0]) for t in chains]
+        if keyed and name and len(set(ids)) == len(ids):
+            yield join(chains)
+        else:
+            yield from chains
 
 
 def _coded(tokens: Iterable[Tokens], left_out: list[str]) -> Iterator[Tokens]:

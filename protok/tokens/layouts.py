@@ -139,30 +139,37 @@ class Ids:
         """
         ids = self.of_letters(letters, sequence)
         before: dict[int, list[int]] = {i: [BREAK] for i in range(1, len(ids)) if chain[i] != chain[i - 1]}
-        if frames is None:
-            return [part for i, own in enumerate(ids) for part in (*before.get(i, ()), own)]
         after: dict[int, list[int]] = {}
         head: list[int] = []
-        for number, (start, stop) in enumerate(_spans(frames, letters)):
+        runs = [] if frames is None else self._codes(frames, letters)
+        for number, (start, stop, codes) in enumerate(runs):
             if start and letters[start - 1] >= 0 and start not in before:
                 before[start] = [self.gap]
-            if number:
-                head.append(self.gap)
-            low, high = np.searchsorted(frames.place, [start, stop])
-            codes = [[self.key + int(code)] for code in frames.code[low:high]]
-            link = frames.link[number]
-            # The first run hangs on none of this row.
-            codes[0] = [self.link + int(code) for code in link if code >= 0] if number else []
-            head += sum(codes, [])
+            if self.layout == FIRST:
+                head += [self.gap] * (number > 0) + sum(codes, [])
+                continue
             for block, code in enumerate(codes):
                 after[min(start + (block + 1) * self.spacing, stop) - 1] = code
-        if self.layout == FIRST:
-            return [
-                *head,
-                self.then,
-                *(part for i, own in enumerate(ids) for part in (*before.get(i, ()), own)),
-            ]
-        return [part for i, own in enumerate(ids) for part in (*before.get(i, ()), own, *after.get(i, ()))]
+        if frames is not None and self.layout == FIRST:
+            head.append(self.then)
+        body = (part for i, own in enumerate(ids) for part in (*before.get(i, ()), own, *after.get(i, ())))
+        return [*head, *body]
+
+    def _codes(self, frames: Keyframes, letters: np.ndarray) -> list[tuple[int, int, list[list[int]]]]:
+        """First residue of each run, the one after its last, and the ids of each of its keyframes."""
+        ends = np.append(np.flatnonzero(letters < 0), len(letters))
+        stops = np.minimum(
+            np.append(frames.start, len(letters))[1:], ends[np.searchsorted(ends, frames.start)]
+        )
+        runs = []
+        for number, (start, stop) in enumerate(zip(frames.start.tolist(), stops.tolist(), strict=True)):
+            low, high = np.searchsorted(frames.place, [start, stop])
+            codes = [[self.key + int(code)] for code in frames.code[low:high]]
+            # The first run hangs on none of this row.
+            link = frames.link[number] if number else ()
+            codes[0] = [self.link + int(code) for code in link if code >= 0]
+            runs.append((start, stop, codes))
+        return runs
 
     def read(self, ids: Sequence[int]) -> Row:
         """What a row says, whatever its order; whether that is right `write` tells.
@@ -176,9 +183,8 @@ class Ids:
         kinds: list[str] = []
         lengths, breaks, codes = [0], [], []
         links: dict[int, list[int]] = {}
-        run, fresh, first = -1, True, self.then in ids
-        if first:
-            run, fresh = 0, False
+        first = self.then in ids
+        run, fresh = (0, False) if first else (-1, True)
         for number in ids:
             residue = self.letter(number)
             if residue is not None:
@@ -204,13 +210,6 @@ class Ids:
         if any(at < 1 or len(link) != LINK for at, link in links.items()):
             raise ValueError("a link is cut, or the first run has one")
         return Row(np.array(letters, int), "".join(kinds), [n for n in lengths if n], breaks, codes, links)
-
-
-def _spans(frames: Keyframes, letters: np.ndarray) -> list[tuple[int, int]]:
-    """First residue of each run, and the one after its last."""
-    ends = np.append(np.flatnonzero(letters < 0), len(letters))
-    stops = np.minimum(np.append(frames.start, len(letters))[1:], ends[np.searchsorted(ends, frames.start)])
-    return list(zip(frames.start.tolist(), stops.tolist(), strict=True))
 
 
 class Grammar:
@@ -298,10 +297,11 @@ class Grammar:
         may[letters] = goes_on
         may[missing] = ends and self.last != ids.gap
         over = ends and self.in_chain > 0 and self.last != ids.gap
-        may[BREAK] = over and (not first or left > 0)
-        may[EOS] = over and (not first or left == 0)
+        may[BREAK] = over
+        # A head without codes may be that of one run or of none.
+        may[EOS] = over and (not first or left == 0 or (self.run < 0 and self.codes == [0]))
         if ids.motions:
-            may[ids.gap] = self.inside and may[BREAK]
+            may[ids.gap] = self.inside and over and (not first or left > 0)
         return may
 
     def _letters(self) -> tuple[np.ndarray, np.ndarray]:

@@ -82,6 +82,8 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise ValueError(f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}")
+        if any(type(n) is not int or n < 0 for n in (self.spacing, self.motions)):
+            raise ValueError(f"keyframes each {self.spacing} of {self.motions}")
         if (self.layout == LETTERS) != (self.spacing == 0) or (self.spacing == 0) != (self.motions == 0):
             raise ValueError(f"layout {self.layout} with keyframes each {self.spacing} of {self.motions}")
 
@@ -190,8 +192,8 @@ class Vocabulary:
         """Tokens of one sequence of ids, as a language model writes them.
 
         `<pad>` and a leading `<bos>` are dropped, all from the first `<eos>` on is ignored,
-        `<unk>` and `<mask>` become missing tokens. Ids know neither residue types nor numbers:
-        the sequence is `X`, chains are called A, B, C ... and numbered from 1.
+        `<unk>` and `<mask>` become missing tokens, which end a run of residues. Without pairs ids
+        know no residue types: the sequence is `X`. Chains are called A, B, C ... and numbered from 1.
 
         Raises
         ------
@@ -237,7 +239,8 @@ class Vocabulary:
             return tokens
         tokens = replace(tokens, keyframes=self._laid(row, tokens))
         again = self._numbers.write(tokens.ids, tokens.sequence, tokens.chain, tokens.keyframes)
-        if not np.array_equal(again, np.where(flat == MASK, UNK, flat)):
+        missing = self._numbers.of_letters(np.array([-1]), "X")[0]
+        if not np.array_equal(again, np.where(np.isin(flat, [MASK, UNK]), missing, flat)):
             raise ValueError("keyframes, links or gaps do not stand where the letters have them")
         return tokens
 

@@ -179,3 +179,11 @@ def test_a_job_keeps_complexes_together(tokenizer, structure, tmp_path):
         encode_all(folder, model, tmp_path / "u.parquet", keyframes=3)
     with pytest.raises(Unsupported, match="3di@.* has no keyframes"):
         encode_all(folder, "3di", tmp_path / "u.parquet", keyframes=2)
+
+
+def test_nothing_is_encoded_to_nothing(tokenizer, structure):
+    nothing = structure[:0]
+    for keyframes in (0, 4):
+        alone, beside = tokenizer.encode(nothing, keyframes=keyframes), tokenizer.encode_batch([nothing] * 2)
+        assert len(alone) == 0 and [len(t) for t in beside] == [0, 0]
+    assert len(tokenizer.decode(beside[0])) == 0 and tokenizer.embed(nothing).shape == (0, 5)

@@ -1,13 +1,15 @@
 """Rows of ids with letters, keyframes and links: there and back, and nothing else is written."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from protok.errors import CodebookMismatch, FormatError
+from protok.tokens.export import write_corpus
 from protok.tokens.keyframes import LINK, LINK_SIZE, Keyframes
-from protok.tokens.layouts import BLOCKS, BOS, EOS, FIRST, LETTERS, SPECIALS
+from protok.tokens.layouts import BLOCKS, BOS, EOS, FIRST, LETTERS, MASK, PAD, SPECIALS, UNK
 from protok.tokens.tokens import Tokens
 from protok.tokens.vocabulary import Vocabulary
 
@@ -23,7 +25,7 @@ def make(ids, chain, breaks=(), spacing=4, links=True, seed=0):
     for count in range(n):
         try:
             codes = rng.integers(MOTIONS, size=count)
-            drawn = rng.integers(LINK_SIZE, size=(runs - 1, LINK)) if links else ()
+            drawn = rng.integers(LINK_SIZE, size=(max(runs - 1, 0), LINK)) if links else ()
             frames = Keyframes.laid(ids, chain, spacing, MOTIONS, codes, breaks=breaks, links=drawn)
             break
         except ValueError:
@@ -43,6 +45,10 @@ STRUCTURES = {
     "a gap": make(np.arange(11) % SIZE, "A" * 11, breaks=[6]),
     "chains": make(np.arange(12) % SIZE, "AAAAABBBBBBC"),
     "no links": make(np.arange(12) % SIZE, "AAAAABBBBBBC", links=False),
+    "nothing": make([-1, -1], "AA"),
+    "a chain of nothing": make([1, 2, -1, -1], "AABB"),
+    "each second": make(np.arange(9) % SIZE, "AAAAAAABB", breaks=[3], spacing=2),
+    "each": make(np.arange(5) % SIZE, "AAABB", spacing=1),
     "all": make([1, 2, 3, 4, 5, -1, -1, 6, 1, 2, 3, 4, 5, 6, 0, 1], "AAAAAAAABBBBBBBB", breaks=[12]),
 }
 
@@ -87,23 +93,25 @@ def test_how_rows_look():
 def test_whatever_the_grammar_writes_can_be_read(layout, pairs):
     tokens = STRUCTURES["all"]
     vocabulary = Vocabulary.of(tokens, layout, pairs=pairs)
-    rng, runs = np.random.default_rng(0), 0
+    rng, runs, ended = np.random.default_rng(0), 0, 0
     for _ in range(60):
         grammar, ids = vocabulary.grammar(), [BOS]
         while ids[-1] != EOS and len(ids) < 150:
             may = np.flatnonzero(grammar.allowed())
             # Kinds of ids alike, however many there are of each.
-            kind = np.searchsorted([6, 6 + SIZE, len(vocabulary) - LINK_SIZE], may, side="right")
+            edges = [6, len(vocabulary) - LINK_SIZE - MOTIONS - 2, len(vocabulary) - LINK_SIZE]
+            kind = np.searchsorted(edges if layout != LETTERS else [6], may, side="right")
             may = may[kind == rng.choice(np.unique(kind))]
             ids.append(int(rng.choice(may)))
             grammar.push(ids[-1])
         if ids[-1] == EOS:
+            ended += 1
             read = vocabulary.decode(ids)
             assert len(read) == grammar.residues
             if layout != LETTERS:
                 runs += len(read.keyframes.start)
                 assert vocabulary.encode(read) == ids
-    assert layout == LETTERS or runs > 30
+    assert ended > 40 and (layout == LETTERS or runs > 30)
 
 
 @pytest.mark.parametrize("layout", [BLOCKS, FIRST])
@@ -112,6 +120,8 @@ def test_damaged_rows_are_refused_or_read(layout):
     vocabulary = Vocabulary.of(STRUCTURES["all"], layout)
     refused = 0
     for tokens in STRUCTURES.values():
+        if tokens.keyframes.spacing != vocabulary.spacing:
+            continue
         good = vocabulary.encode(tokens)
         for _ in range(30):
             ids, at = list(good), int(rng.integers(1, len(good)))
@@ -121,7 +131,8 @@ def test_damaged_rows_are_refused_or_read(layout):
             except FormatError:
                 refused += 1
             else:
-                assert len(read.ids) == len(read.sequence)
+                kept = [UNK if number == MASK else number for number in [*ids, EOS] if number != PAD]
+                assert vocabulary.encode(read) == kept[: kept.index(EOS) + 1]
     assert refused > 100
 
 
@@ -132,6 +143,8 @@ def test_keyframes_that_do_not_fit_are_refused():
         vocabulary.encode(tokens[3:])
     with pytest.raises(CodebookMismatch, match="no keyframes for a vocabulary with keyframes each 4 of 11"):
         vocabulary.encode(replace(tokens, keyframes=None))
+    with pytest.raises(ValueError, match="keyframes each -4 of 5"):
+        Vocabulary("t@0", 7, BLOCKS, -4, 5)
     with pytest.raises(ValueError, match="layout 'both' is not one of letters"):
         Vocabulary.of(tokens, "both")
     with pytest.raises(ValueError, match="no keyframes for the layout blocks"):
@@ -139,6 +152,32 @@ def test_keyframes_that_do_not_fit_are_refused():
     for ids in ([SPECIALS.index("<unk>"), 6, len(vocabulary) - 1], [6] * 5, [6, 6 + SIZE + 2]):
         with pytest.raises(FormatError):
             vocabulary.decode(ids)
+
+
+def test_a_masked_letter_is_a_missing_one_with_pairs_too():
+    tokens = STRUCTURES["one residue"]
+    pairs = Vocabulary.of(tokens, pairs=True)
+    for number in (MASK, UNK):
+        read = pairs.decode([BOS, *pairs.encode(tokens)[1:-1], number, EOS])
+        assert read.ids.tolist() == [3, -1]
+
+
+def test_a_chain_of_a_complex_is_a_row_of_its_own():
+    first, second, _ = STRUCTURES["chains"].by_chain()
+    vocabulary = Vocabulary.of(first)
+    assert second.keyframes.hangs_on == "A" and second.keyframes.link[0, 0] >= 0
+    read = vocabulary.decode(vocabulary.encode(second))
+    assert np.array_equal(read.ids, second.ids) and read.keyframes.link[0, 0] == -1
+
+
+def test_a_corpus_has_complexes_in_one_line(tmp_path):
+    chains = list(STRUCTURES["chains"].by_chain())
+    assert write_corpus([*chains, replace(chains[0], name="other")], tmp_path) == 2
+    lines = [json.loads(line) for line in (tmp_path / "corpus.jsonl").read_text().splitlines()]
+    assert lines[0]["text"] == Vocabulary.of(chains[0]).text(STRUCTURES["chains"])
+    assert lines[1]["name"] == "other" and "<break>" not in lines[1]["text"]
+    with pytest.raises(CodebookMismatch, match="has keyframes, and those before it have none"):
+        write_corpus([replace(chains[0], keyframes=None), chains[1]], tmp_path)
 
 
 def test_saved_with_its_layout(tmp_path):
