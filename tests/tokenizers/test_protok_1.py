@@ -10,7 +10,7 @@ import torch
 
 import protok
 from protok import testing
-from protok.cli import main
+from protok.cli.main import main
 from protok.pipeline.encode import encode_all
 from protok.testing import joined, moved, random_rotation
 from protok.tokens.files import load
