@@ -236,6 +236,8 @@ def begun(*arguments) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "protok", *map(str, arguments)],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # A shell that runs the tests in the background ignores Ctrl-C for all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 
