@@ -27,5 +27,10 @@ def test_a_shipped_configuration_has_no_key_that_nothing_reads(path):
     assert from_dict(recipe, config["provenance"]["recipe"], str(path)).model.name == path.parent.name
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_a_shipped_configuration_names_no_place_of_the_machine_that_made_it(path):
+    assert '"/' not in path.read_text()
+
+
 def test_every_shipped_model_was_looked_at():
     assert SHIPPED and len(SHIPPED) == len([path for path in WEIGHTS.iterdir() if path.is_dir()])
