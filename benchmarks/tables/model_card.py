@@ -127,7 +127,6 @@ def main() -> None:
         "runs": ", ".join(
             f"`protok train recipes/protein/{name}.toml --out runs/{name}`" for name in recipes
         ),
-        "name": shape["name"],
         "residue_types": RESIDUE_TYPES.format(*asked) if any(asked) else "",
         "coordinate_noise": optim["coordinate_noise"],
         "consistency_weight": optim["consistency_weight"],

@@ -113,13 +113,17 @@ BEFORE = {"protok-512@": "protok 0 (place codes)", "protok-512-sites@": "protok 
 
 def beside() -> str:
     """The same measures of the models that came before."""
-    head = ["", "validation chains", *(name for name in BEFORE.values())]
+    head = [
+        "of validation chains where no other set is named",
+        "protok-1, keyframes each 4",
+        *BEFORE.values(),
+    ]
     results = [{of: result for _, of, result in rows(name)} for name in ("protok-1@", *BEFORE)]
     together = [_of_complexes(name) for name in ("protok-1@", *BEFORE)]
     foretold = _foretold()
     body = [
         ["bits a residue", *(f"{_four(r['valid'])['bits_a_residue']:.2f}" for r in results)],
-        ["... as one small language model foretells them", *foretold],
+        ["bits that one small language model cannot foretell", *foretold],
     ]
     for of, title in SETS.items():
         scores = [_four(r[of]) if of in r else None for r in results]
@@ -139,7 +143,6 @@ def beside() -> str:
     harm = (r["harm"] for r in valid)
     texts = (f"{h['lddt_lost_beyond']['letter']:.3f}; {h['rmsd']['5 % of letters']:.1f} Å" for h in harm)
     body.append(["lDDT lost beyond 16 positions by one wrong code; RMSD with 5 % wrong", *texts])
-    head[1] = "protok-1, keyframes each 4"
     return table(head, body)
 
 
@@ -164,9 +167,20 @@ def _foretold() -> list[str]:
             for key, result in records.read(RESULTS / "shapes.parquet").items()
             if key.startswith(name) and " foretold " in key
         }
-        words = {("blocks", "4"): "each 4", ("blocks", "8"): "each 8", ("letters", "0"): "letters alone"}
-        shown = [f"{parts[key]:.2f} ({word})" for key, word in words.items() if key in parts]
-        texts.append(", ".join(shown) or "not measured")
+        if name in BEFORE:
+            texts.append(f"{parts['letters', '0']:.2f}" if parts else "not measured")
+            continue
+        words = {
+            ("blocks", "4"): "keyframes each 4",
+            ("blocks", "8"): "each 8",
+            ("letters", "0"): "letters alone, which say no place",
+        }
+        texts.append(
+            ", ".join(
+                f"{parts[key]:.2f} ({word})" if key in parts else f"not measured ({word})"
+                for key, word in words.items()
+            )
+        )
     return texts
 
 

@@ -23,7 +23,7 @@ from protok.structure.poses import Poses, orthonormal, rotation, rotation_vector
 
 
 def lever(spacing: int) -> float:
-    """Å for which a radian counts in the distance of motions: the more residues it turns, the more."""
+    """Å for which a radian counts in the distance of motions: a choice, the more the more residues turn."""
     return max(4.0, spacing / 2)
 
 
@@ -115,8 +115,8 @@ def hops(grid: Grid, steps: Poses) -> Poses:
 def chords(way: Poses) -> Float[Tensor, "m 3 3"]:
     """Axes in the frame to which each way leads: back to where it came from, and across.
 
-    What a way leaves to be corrected is larger across than along it, and a codebook can only follow that
-    in axes that follow the way.
+    Where a correction hangs on the direction of the way, one codebook for all places can say so only in
+    axes that follow the way.
     """
     back = way.back()
     return orthonormal(torch.cat([back.shift, back.turn[..., 0]], -1))

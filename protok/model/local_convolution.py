@@ -1,7 +1,7 @@
 """Gated convolutions along the chain: what a residue's output knows ends a stated number of positions away.
 
 Cost is linear in the length; a slice of a chain is read as it is read inside the chain, but for `reach`
-positions at its ends. Attention, which is free to look farther, foretells steps no better and costs more.
+positions at its ends.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def _whole(tokens: Iterable[Tokens]) -> Iterator[Tokens]:
     """Chains of a structure with keyframes together: links say where they lie."""
     for (name, keyed), group in groupby(tokens, lambda t: (t.name, t.keyframes is not None)):
         chains = list(group)
-        ids = [str(t.chain[0]) for t in chains]
+        ids = [chain for t in chains for chain in dict.fromkeys(t.chain.tolist())]
         if keyed and name and len(set(ids)) == len(ids):
             yield join(chains)
         else:
