@@ -41,20 +41,25 @@ class ConvolutionConfig:
 
 @dataclass(frozen=True)
 class KeyframeConfig:
-    """Codebooks of keyframes, ``size`` motions for each of ``spacings``, and their curriculum.
+    """Codebooks of keyframes, one for each of ``spacings`` with as many motions as ``sizes`` say, and their curriculum.
 
     ``continuous_share`` and ``ramp`` are those of `protok.quantize.curriculum.Schedule`.
     """
 
-    size: int = 4096
     spacings: tuple[int, ...] = (2, 4, 8, 16)
+    sizes: tuple[int, ...] = (4096, 4096, 4096, 10240)
     continuous_share: float = 0.3
     ramp: float = 0.2
 
     def __post_init__(self) -> None:
-        at_least_one(self, "size")
         if not self.spacings or min(self.spacings) < 1 or len(set(self.spacings)) != len(self.spacings):
             raise RecipeError(f"spacings {list(self.spacings)}", "give different positive numbers")
+        if len(self.sizes) != len(self.spacings) or min(self.sizes) < 1:
+            raise RecipeError(f"sizes {list(self.sizes)}", f"give one for each of {list(self.spacings)}")
+
+    def size(self, spacing: int) -> int:
+        """Motions in the codebook of a spacing."""
+        return self.sizes[self.spacings.index(spacing)]
 
 
 @dataclass(frozen=True)

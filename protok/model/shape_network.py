@@ -104,5 +104,8 @@ def keyframe_quantizers(config: KeyframeConfig) -> nn.ModuleDict:
     """A codebook of motions for each spacing, by its number."""
     schedule = Schedule("cosine", config.continuous_share, config.ramp)
     return nn.ModuleDict(
-        {str(s): ProVQ(VQ(config.size, 6, decay=DECAY), schedule, reservoir=KEPT) for s in config.spacings}
+        {
+            str(spacing): ProVQ(VQ(size, 6, decay=DECAY), schedule, reservoir=KEPT)
+            for spacing, size in zip(config.spacings, config.sizes, strict=True)
+        }
     )

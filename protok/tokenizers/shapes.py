@@ -170,7 +170,7 @@ class ShapeTokenizer(CodedTokenizer):
         opens = grid.first[mine]
         parts = (grid.row[mine], coded.code[mine], coded.link[mine][opens], grid.start[mine][opens])
         place, code, link, first = (part.cpu().numpy() for part in parts)
-        size = self.network.config.keyframes.size
+        size = self.network.config.keyframes.size(spacing)
         return Keyframes(spacing, size, row[place - start], code, row[first - start], link)
 
     def embed(self, structure: Any, *, quantized: bool = False) -> np.ndarray:
@@ -281,8 +281,8 @@ class ShapeTokenizer(CodedTokenizer):
         frames, config = tokens.keyframes, self.network.config.keyframes
         if frames is None:
             none = np.zeros(0, np.int32)
-            frames = Keyframes(config.spacings[0], config.size, none, none, none, none.reshape(0, CODES))
-        if frames.spacing not in config.spacings or frames.size != config.size:
+            frames = Keyframes(config.spacings[0], config.sizes[0], none, none, none, none.reshape(0, CODES))
+        if frames.spacing not in config.spacings or frames.size != config.size(frames.spacing):
             raise CodebookMismatch(
                 f"keyframes each {frames.spacing} of {frames.size} motions, which the model has not",
                 "encode again",

@@ -29,7 +29,7 @@ CONFIG = ShapesConfig(
     quantizer=QuantizerConfig(size=8, dim=3),
     steps=SMALL,
     refiner=SMALL,
-    keyframes=KeyframeConfig(size=32, spacings=(2, 4)),
+    keyframes=KeyframeConfig(spacings=(2, 4), sizes=(32, 32)),
 )
 
 

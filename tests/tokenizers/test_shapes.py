@@ -25,7 +25,7 @@ from protok.tokens.tokens import join
 def tokenizer():
     """Random weights, and letters that the latents of a chain really take."""
     torch.manual_seed(0)
-    network = ShapeNetwork(replace(ShapesConfig(name="random"), keyframes=KeyframeConfig(size=256))).eval()
+    network = ShapeNetwork(replace(ShapesConfig(name="random"), keyframes=KeyframeConfig(sizes=(256, 256, 256, 512)))).eval()
     for spacing in network.config.keyframes.spacings:
         network.quantizer_of(spacing).table().mul_(2.0)
     tokenizer = ShapeTokenizer(network)

@@ -41,8 +41,8 @@ width = 16
 layers = 1
 kernel = 1
 [model.keyframes]
-size = 16
 spacings = [2, 4]
+sizes = [16, 16]
 [data]
 residues = 256
 [optim]
@@ -107,6 +107,7 @@ def test_recipes_of_shapes_are_told_by_their_keyframes(recipe, tmp_path):
     [
         ("optim.spacing_odds", [1.0], "give one for each of"),
         ("model.keyframes.spacings", [2, 2, 4, 8], "different positive numbers"),
+        ("model.keyframes.sizes", [64], "give one for each of"),
         ("model.encoder.window", 300, "too large"),
         ("model.steps.kernel", 300, "too large"),
         ("data.teacher", "states.npz", "letters have no teacher"),
