@@ -11,24 +11,31 @@ measured again.
 from __future__ import annotations
 
 import argparse
+import gzip
 import sys
 import tempfile
 import time
 import tomllib
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import records
 from benchmarks.accuracy import shape_measures as of
 from benchmarks.accuracy.design import flat
 from benchmarks.accuracy.shapes import valid_chains
-from benchmarks.paths import RESULTS, SHARED
+from benchmarks.paths import RESULTS, ROOT, SHARED
 from benchmarks.tables.provenance import digest, provenance
+from protok.bench.measures import locality
 from protok.structure.backbone import Backbone
+from protok.structure.metrics import compare
 from protok.tokenizers.shapes import ShapeTokenizer
 
 RECIPE = Path(__file__).with_suffix(".toml")
 #: Chains of the validation store, and residues of the longest.
 CHAINS, LONGEST = 60, 600
+#: The chains that shipped models are trained on, with the store that each comes from.
+CHAINS_USED = ROOT / "recipes" / "protein" / "chains.tsv.gz"
 
 
 def measure(overrides: dict, chains: list[Backbone]) -> dict:
@@ -39,12 +46,33 @@ def measure(overrides: dict, chains: list[Backbone]) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = ShapeTokenizer.from_pretrained(run(out=folder, overrides=overrides))
     spent = time.process_time() - began
+    out: dict = {"training_cpu_seconds": round(spent)}
+    began = time.process_time()
+    if not tokenizer.size:
+        return out | {"reconstruction": {s: continuous(tokenizer, chains, s) for s in tokenizer.spacings}}
+    out["reconstruction"] = {s: of.reconstruction(tokenizer, chains, s) for s in tokenizer.spacings}
+    out["measuring_cpu_seconds"] = round(time.process_time() - began)
     some = [chain for chain in chains if len(chain) >= 60][::2]
-    return {
-        "training_cpu_seconds": round(spent),
-        "reconstruction": {s: of.reconstruction(tokenizer, chains, s) for s in tokenizer.spacings},
-        **of.of_letters(tokenizer, chains, some),
-    }
+    alone = locality.without_keyframes(tokenizer, some)
+    return out | of.of_letters(tokenizer, chains, some) | {"without_keyframes": alone}
+
+
+def continuous(tokenizer: ShapeTokenizer, chains: list[Backbone], spacing: int) -> dict:
+    """Mean scores of chains whose latents are not quantized; their keyframes are coded."""
+    rows = []
+    for chain in chains:
+        scores = compare(tokenizer.rebuild(chain, keyframes=spacing), chain)
+        rows.append((len(chain), scores.rmsd, scores.tm_score, scores.lddt))
+    return {"chains": len(rows), **of.means(np.array(rows))}
+
+
+def without(store: str, folder: Path) -> Path:
+    """A list of the chains that come from a store, which are not to be trained on."""
+    with gzip.open(CHAINS_USED, "rt") as file:
+        rows = [line.split("\t") for line in file]
+    path = folder / f"{store}.txt"
+    path.write_text("".join(f"{row[1]}\n" for row in rows if row[0] == store))
+    return path
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -68,6 +96,8 @@ def main(arguments: list[str] | None = None) -> None:
         elif name not in there and (options.only is None or name in options.only):
             overrides = flat(recipe["base"]) | changes
             overrides |= {"data.train": str(options.train), "data.valid": str(valid)}
+            if store := overrides.pop("without", None):
+                overrides["data.exclude"] = str(without(store, options.train.parent))
             result = provenance(
                 "python -m benchmarks.accuracy.shape_design " + " ".join(sys.argv[1:]),
                 name=name,
@@ -79,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
             records.put(options.out, name, result)
             scores = {s: round(part["rmsd"], 3) for s, part in result["reconstruction"].items()}
-            print(name, scores, result["perplexity"], result["noise_0.2"], result["cut"], flush=True)
+            print(name, scores, *(result.get(key) for key in ("perplexity", "noise_0.2", "cut")), flush=True)
 
 
 if __name__ == "__main__":

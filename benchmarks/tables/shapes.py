@@ -198,8 +198,8 @@ residues as asked, and a decoder to N, CA, C and O, of complexes too.
 - **Hardware and time**: {hardware}, other work beside it; {hours:.1f} hours. torch {torch}.
 - **Network**: encoder of {encoder[layers]} layers (width {encoder[hidden]}) over {encoder[window]} positions
   either side, to {dim} dimensions; step network of {trunk[layers]} gated convolutions (width {trunk[width]},
-  {reach} positions either side in all); {motions} motions for these spacings; refiner of {refiner[layers]} of width
-  {refiner[width]}. What codes follow from is kept in float32, the refiner in float16.
+  {reach} positions either side in all); {motions} motions for these spacings; refiner of
+  {refiner[layers]} of width {refiner[width]}. What codes follow from is in float32, the refiner in float16.
 - **Tuned on** the validation store alone: no test set has been read with it.
 
 Codes only, means over chains:

@@ -41,7 +41,7 @@ class ConvolutionConfig:
 
 @dataclass(frozen=True)
 class KeyframeConfig:
-    """Codebooks of keyframes, one for each of ``spacings`` with as many motions as ``sizes`` say, and their curriculum.
+    """Codebooks of keyframes: for each of ``spacings`` one of as many motions as ``sizes`` say.
 
     ``continuous_share`` and ``ramp`` are those of `protok.quantize.curriculum.Schedule`.
     """

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from protok.common.grouping import packed
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
-from protok.model import keyframes
 from protok.model.close_bonds import close_bonds, with_oxygen
 from protok.model.features import Batch
-from protok.model.keyframes import Coded, Grid, places
+from protok.model.keyframes import Coded, Grid, code, decode, places
 from protok.model.links import CODES
 from protok.model.runs import Runs
 from protok.model.shape_config import ShapesConfig
@@ -143,7 +142,7 @@ class ShapeTokenizer(CodedTokenizer):
                 sizes = torch.tensor(batch.sizes, device=grid.row.device)
                 group = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)[runs.first]
                 steps, motions = stored_steps(torch.cat(numbers)), self.network.motions(spacing)
-                coded = keyframes.code(grid, steps, true, motions, group)
+                coded = code(grid, steps, true, motions, group)
         out, start = [], 0
         letters = torch.cat(ids).cpu().numpy().astype(np.int32)
         for structure, order in zip(structures, orders, strict=True):
@@ -259,22 +258,45 @@ class ShapeTokenizer(CodedTokenizer):
                 "encode with keyframes, or decode letters alone, explicitly",
             )
         runs = self._runs(tokens)
-        coords = np.full((len(tokens), 4, 3), np.nan, np.float32)
-        confidence = np.full(len(tokens), np.nan, np.float32)
+        with torch.autocast(self.device.type, enabled=False):
+            h, numbers = self.network.read(self._quantizer.lookup(ids), runs)
+            steps = stored_steps(numbers)
+            grid, poses = self._placed(tokens, runs, steps)
+            return self._built(tokens, tokens.ids >= 0, runs, (h, steps, grid, poses))
+
+    @torch.no_grad()
+    def rebuild(self, structure: Any, *, keyframes: int = 4) -> Backbone:
+        """What decoding would give if letters were latents, unquantized: the rest of the error is theirs.
+
+        Parameters
+        ----------
+        structure, keyframes
+            As for `encode`; the residues of a chain must stand together. Keyframes are coded.
+        """
+        backbone = as_backbone(structure)
+        batch = Batch.of([backbone]).to(self.device)
+        runs, true = Runs.in_batch(batch), Poses.of(batch.coords)
+        with torch.autocast(self.device.type, enabled=False):
+            h, numbers = self.network.read(self.network.encoder(true, runs), runs)
+            steps, grid = stored_steps(numbers), Grid.of(runs, places(runs, keyframes))
+            together = torch.zeros(len(runs), dtype=torch.long, device=self.device)
+            coded = code(grid, steps, true, self.network.motions(keyframes), together)
+            return self._built(backbone, backbone.mask, runs, (h, steps, grid, coded.poses))
+
+    def _built(
+        self, like: Backbone | Tokens, there: np.ndarray, runs: Runs, read: tuple[Tensor, Poses, Grid, Poses]
+    ) -> Backbone:
+        """Atoms from states, steps, and keyframes with their poses."""
+        coords = np.full((len(like), 4, 3), np.nan, np.float32)
+        confidence = np.full(len(like), np.nan, np.float32)
         if len(runs):
-            with torch.autocast(self.device.type, enabled=False):
-                h, numbers = self.network.read(self._quantizer.lookup(ids), runs)
-                steps = stored_steps(numbers)
-                grid, poses = self._placed(tokens, runs, steps)
-                decoded = self.network.decode(h, steps.to(h), grid, poses.to(h), runs)
-                atoms = residue_atoms(decoded.poses.turn, decoded.poses.shift)
-                built = with_oxygen(close_bonds(atoms, runs), runs)
-            there = tokens.ids >= 0
+            h, steps, grid, poses = read
+            decoded = self.network.decode(h, steps.to(h), grid, poses.to(h), runs)
+            atoms = residue_atoms(decoded.poses.turn, decoded.poses.shift)
+            built = with_oxygen(close_bonds(atoms, runs), runs)
             coords[there] = built.cpu().numpy()[there]
             confidence[there] = 100 * decoded.confidence.sigmoid().cpu().numpy()[there]
-        return Backbone(
-            coords, tokens.sequence, tokens.chain, tokens.index, tokens.icode, confidence, tokens.name
-        )
+        return Backbone(coords, like.sequence, like.chain, like.index, like.icode, confidence, like.name)
 
     def _placed(self, tokens: Tokens, runs: Runs, steps: Poses) -> tuple[Grid, Poses]:
         """Keyframes of tokens, with one in the middle of each run that has none."""
@@ -303,7 +325,7 @@ class ShapeTokenizer(CodedTokenizer):
         by_run[runs.run[start]] = link
         links = torch.where(grid.first[:, None], by_run[grid.run], -1)
         group = torch.zeros(len(runs), dtype=torch.long, device=device)
-        poses = keyframes.decode(grid, steps, ids, links, self.network.motions(frames.spacing), group)
+        poses = decode(grid, steps, ids, links, self.network.motions(frames.spacing), group)
         return grid, poses
 
 

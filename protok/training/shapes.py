@@ -157,9 +157,13 @@ class ShapeTraining(TrainingModule):
         for spacing in self.recipe.model.keyframes.spacings:
             triples = []
             for backbone in self.held_out:
-                tokens = tokenizer.encode(backbone, keyframes=spacing)
-                counts += np.bincount(tokens.ids[tokens.ids >= 0], minlength=len(counts))
-                compared = compare(tokenizer.decode(tokens), backbone)
+                if self.network.quantizer is None:
+                    back = tokenizer.rebuild(backbone, keyframes=spacing)
+                else:
+                    tokens = tokenizer.encode(backbone, keyframes=spacing)
+                    counts += np.bincount(tokens.ids[tokens.ids >= 0], minlength=len(counts))
+                    back = tokenizer.decode(tokens)
+                compared = compare(back, backbone)
                 triples.append((compared.rmsd, compared.tm_score, compared.lddt))
             for key, value in zip(("rmsd", "tm_score", "lddt"), np.nanmean(triples, 0), strict=True):
                 scores[f"valid_{key}_{spacing}"] = float(value)

@@ -25,7 +25,9 @@ from protok.tokens.tokens import join
 def tokenizer():
     """Random weights, and letters that the latents of a chain really take."""
     torch.manual_seed(0)
-    network = ShapeNetwork(replace(ShapesConfig(name="random"), keyframes=KeyframeConfig(sizes=(256, 256, 256, 512)))).eval()
+    network = ShapeNetwork(
+        replace(ShapesConfig(name="random"), keyframes=KeyframeConfig(sizes=(256, 256, 256, 512)))
+    ).eval()
     for spacing in network.config.keyframes.spacings:
         network.quantizer_of(spacing).table().mul_(2.0)
     tokenizer = ShapeTokenizer(network)
@@ -69,7 +71,7 @@ def test_places_are_those_that_follow_from_the_runs(tokenizer, structure, spacin
         tokens.ids,
         tokens.chain,
         spacing,
-        256,
+        256 if spacing < 16 else 512,
         frames.code[frames.code >= 0],
         breaks=frames.start,
         links=frames.link[1:],
