@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from protok.structure.io.read import read
     from protok.structure.io.write import write
     from protok.structure.metrics import compare, lddt, rmsd, superpose, tm_score
-    from protok.tokenizers.learned import StructureTokenizer
     from protok.tokenizers.protocol import Tokenizer
     from protok.tokenizers.registry import load
+    from protok.tokenizers.shapes import ShapeTokenizer
     from protok.tokens.tokens import Tokens
 
 # Public names are imported when first used, so that `import protok` costs nothing.
@@ -32,9 +32,9 @@ _lazy, __dir__, __all__ = lazy_loader.attach(
         "structure.io.read": ["read"],
         "structure.io.write": ["write"],
         "structure.metrics": ["compare", "lddt", "rmsd", "superpose", "tm_score"],
-        "tokenizers.learned": ["StructureTokenizer"],
         "tokenizers.protocol": ["Tokenizer"],
         "tokenizers.registry": ["load"],
+        "tokenizers.shapes": ["ShapeTokenizer"],
         "tokens.tokens": ["Tokens"],
     },
 )

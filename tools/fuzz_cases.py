@@ -152,22 +152,31 @@ def _models(folder: Path) -> Seeds:
     from protok.image.network import ImageNetwork
     from protok.image.tokenizer import ImageTokenizer
     from protok.image.tokens import save_codes
-    from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
-    from protok.model.network import Network
+    from protok.model.config import ConvolutionConfig, KeyframeConfig, ShapeEncoderConfig, ShapesConfig
+    from protok.model.network import ShapeNetwork
     from protok.prior.config import PriorConfig
     from protok.prior.layout import Layout
     from protok.prior.model import Prior
+    from protok.quantize.config import QuantizerConfig
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    encoder = EncoderConfig(hidden=16, layers=1, neighbours=6)
-    decoder = DecoderConfig(width=16, layers=1, heads=2, pair=8)
-    network = Network(ModelConfig("tiny", encoder, QuantizerConfig(size=32, dim=8), decoder))
+    small = ConvolutionConfig(width=16, layers=1, kernel=1)
+    network = ShapeNetwork(
+        ShapesConfig(
+            "tiny",
+            encoder=ShapeEncoderConfig(hidden=16, layers=1, window=4),
+            quantizer=QuantizerConfig(size=32, dim=8),
+            steps=small,
+            refiner=small,
+            keyframes=KeyframeConfig(spacings=(4,), sizes=(16,)),
+        )
+    )
     image = ImageConfig("i", 4, 2, 8, 8, (1, 1), quantizer=CodebookConfig(size=16, dim=4, levels=2))
     pictures = ImageTokenizer(ImageNetwork(image).eval())
     layout = Layout("toy@1", 20, longest=20, lengths=(4, 9))
     made = {
-        "model": protok.StructureTokenizer(network.eval()).save_pretrained(folder / "model"),
+        "model": protok.ShapeTokenizer(network.eval()).save_pretrained(folder / "model"),
         "image": pictures.save_pretrained(folder / "image"),
         "prior": Prior(PriorConfig("p", layers=1, width=16, heads=2), layout).save_pretrained(
             folder / "prior"
@@ -244,7 +253,7 @@ def _check_weights(network: Any) -> None:
 
 
 def _use_model(path: Path) -> None:
-    tokenizer = protok.StructureTokenizer.from_pretrained(path)
+    tokenizer = protok.ShapeTokenizer.from_pretrained(path)
     _check_weights(tokenizer.network)
     backbone = protok.read(ROOT / "data" / "7w89.A.pdb")[:16]
     tokens = tokenizer.encode(backbone)

@@ -84,8 +84,9 @@ def measure(overrides: dict, data: Path) -> dict:
     Two settings are not the recipe's: ``part``, of `design_parts`, and ``relax``, the steps of
     relaxation after decoding.
     """
-    from protok.structure.store import read_store
     from protok.tokenizers.learned import StructureTokenizer
+
+    from protok.structure.store import read_store
     from protok.training.run import run
 
     overrides = dict(overrides)

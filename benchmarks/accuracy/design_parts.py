@@ -14,10 +14,10 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from protok.model.decoder import SCALE, Decoder, pad
 from protok.model.features import Batch
+from torch import Tensor, nn
+
 from protok.model.network import Network
 from protok.structure.backbone import AMINO_ACIDS
 from protok.structure.geometry import IDEAL_RESIDUE

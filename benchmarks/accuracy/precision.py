@@ -15,11 +15,11 @@ import sys
 
 import numpy as np
 import torch
+from protok.model.features import Batch
 
 import protok
 from benchmarks.paths import RESULTS
 from benchmarks.tables.provenance import provenance, write
-from protok.model.features import Batch
 from protok.structure.store import read_store
 from protok.training.batches import Stream
 from protok.training.config import OptimConfig

@@ -215,8 +215,9 @@ class Proteins(Task):
 
     def report(self, quantizer: nn.Module) -> dict[str, float]:
         """CA RMSD, TM-score and lDDT of whole held-out chains from hard codes."""
-        from protok.structure.metrics import compare
         from protok.tokenizers.learned import StructureTokenizer
+
+        from protok.structure.metrics import compare
 
         self.network.quantizer = quantizer.eval()
         tokenizer = StructureTokenizer(self.network.eval(), steps=0)

@@ -51,7 +51,7 @@ class TokenDataset(InMemoryDataset):
     def __init__(
         self,
         structures: Iterable[Any],
-        tokenizer: Tokenizer | str | Path = "protok-512",
+        tokenizer: Tokenizer | str | Path = "protok-1",
         labels: Sequence[Any] | None = None,
         neighbours: int = 16,
         transform: Callable | None = None,

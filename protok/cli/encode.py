@@ -41,13 +41,6 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
     parser.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray")
-    parser.add_argument(
-        "--compute",
-        choices=("auto", "torch", "native"),
-        default="auto",
-        help="how codes are computed, which are the same either way: native in C++, torch, or auto "
-        "(default) for native where there is a C++ compiler, else torch",
-    )
     parser.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
     parser.add_argument(
         "--keyframes",
@@ -55,11 +48,6 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="a keyframe for each N residues: fewer cost fewer bits, more rebuild better; 0 for letters "
         "alone (default: 4; only of models that have keyframes)",
-    )
-    parser.add_argument(
-        "--across-chains",
-        action="store_true",
-        help="let neighbourhoods cross chains (default: each chain alone, as in training)",
     )
     parser.add_argument(
         "--on-error",
@@ -110,7 +98,6 @@ def encode(arguments: argparse.Namespace) -> int:
 
     reading = options.reading_options(arguments) | {
         "chain": arguments.chain,
-        "across_chains": arguments.across_chains,
         "keyframes": arguments.keyframes,
         "max_bytes": arguments.max_bytes,
     }
@@ -123,21 +110,20 @@ def encode(arguments: argparse.Namespace) -> int:
         options.say("error: --gpus and --address need --engine ray")
         return options.USAGE
     moved = arguments.device != "cpu"
-    if moved and (arguments.compute == "native" or ray or arguments.jobs > 1):
-        options.say("error: --device goes with one process and --compute torch; Ray has --gpus")
+    if moved and (ray or arguments.jobs > 1):
+        options.say("error: --device goes with one process; Ray has --gpus")
         return options.USAGE
-    if moved or arguments.compute != "auto":
-        tokenizer = arguments.model = load(arguments.model, compute=arguments.compute)
-        if moved:
-            if not isinstance(tokenizer, Movable):
-                options.say(f"error: {tokenizer.name} has no network; leave --device out")
-                return options.USAGE
-            tokenizer.to(arguments.device)
+    if moved:
+        tokenizer = arguments.model = load(arguments.model)
+        if not isinstance(tokenizer, Movable):
+            options.say(f"error: {tokenizer.name} has no network; leave --device out")
+            return options.USAGE
+        tokenizer.to(arguments.device)
     if arguments.out is None:
         return _encode_to_stdout(arguments, reading)
     # A store of structures; token files have no coordinates to encode.
     store = [Path(path).suffix for path in arguments.inputs] == [".parquet"]
-    of_files = ("overwrite", "errors", "chain", "across_chains", "keyframes", "max_bytes", "unordered")
+    of_files = ("overwrite", "errors", "chain", "keyframes", "max_bytes", "unordered")
     refused = [
         f"--{flag.replace('_', '-')}"
         for flag in of_files

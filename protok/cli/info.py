@@ -39,9 +39,9 @@ def describe(what: str | Path) -> dict[str, Any]:
 
 
 def _model(name: str) -> dict[str, Any]:
-    from protok.tokenizers.learned import StructureTokenizer
     from protok.tokenizers.protocol import Decodes, HasAlphabet, HasNetwork
     from protok.tokenizers.registry import load
+    from protok.tokenizers.shapes import ShapeTokenizer
 
     tokenizer = load(name)
     description: dict[str, Any] = {
@@ -55,7 +55,7 @@ def _model(name: str) -> dict[str, Any]:
     if isinstance(tokenizer, HasNetwork):
         description["parameters"] = sum(weight.numel() for weight in tokenizer.network.parameters())
     description["decodes"] = isinstance(tokenizer, Decodes)
-    if isinstance(tokenizer, StructureTokenizer):
+    if isinstance(tokenizer, ShapeTokenizer):
         description |= json.loads(json.dumps(tokenizer.provenance, default=str))
     return description
 

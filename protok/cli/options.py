@@ -185,7 +185,7 @@ def run_training(arguments: argparse.Namespace, module: str, remedy: str, use: s
     return OK
 
 
-MODEL = "protok-512"
+MODEL = "protok-1"
 EXIT_CODES = """\
 exit codes: 0 all well; 1 some inputs failed (see the error table), or nothing got a code;
 2 wrong use, or a full disk; 130 interrupted; 143 ended by SIGTERM

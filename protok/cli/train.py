@@ -58,15 +58,12 @@ def train(arguments: argparse.Namespace) -> int:
         if getattr(arguments, key) is not None:
             overrides[f"finetune.{key}"] = getattr(arguments, key)
     try:
-        from protok.training import shapes
-        from protok.training.run import run as of_places
+        from protok.training.run import run
     except ModuleNotFoundError as error:
         say(f"error: training needs {error.name}: pip install 'protok[train]'")
         return USAGE
     # Of several processes one speaks; torchrun alone says RANK, Lightning says LOCAL_RANK.
     first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-    of_shapes = shapes.is_of_shapes(arguments.recipe, arguments.init, arguments.out)
-    run = shapes.run if of_shapes else of_places
     with spoken_warnings(first):
         model = run(
             arguments.recipe,

@@ -36,15 +36,6 @@ SPARE, TENSOR = 1 << 25, 1 << 14
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
-def has_keyframes(folder: Path, config: str = FILES[0]) -> bool:
-    """Whether the model in a folder is one of shapes and keyframes, by a file that has a table ``model``."""
-    try:
-        model = json.loads((folder / config).read_text(encoding="utf-8")).get("model", {})
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return False  # whoever loads it says what is wrong
-    return isinstance(model, dict) and "keyframes" in model
-
-
 def shipped(kind: str = "") -> list[str]:
     """Names of the models that protok brings, of one kind."""
     configs = WEIGHTS.glob("*/config.json")

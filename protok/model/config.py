@@ -1,58 +1,81 @@
-"""Shapes of a model: plain dataclasses, so that a recipe or a checkpoint is read without torch."""
+"""Form of a model of shapes and keyframes: plain dataclasses, so that a recipe is read without torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from protok.common.settings import RecipeError, at_least_one, heads_divide
+from protok.common.settings import RecipeError, at_least_one
 from protok.quantize.config import QuantizerConfig
 
-#: Neighbours of a residue, which no weight is for: memory grows with them.
-MOST_NEIGHBOURS = 1024
+#: Positions that a window may reach: memory grows with them.
+WIDEST_WINDOW = 256
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
-    """Shape of the encoder (see `protok.model.encoder.Encoder`).
-
-    ``global_frame``: it sees where a residue lies in the frame of its chain, not only its surroundings.
-    """
+class ShapeEncoderConfig:
+    """The encoder (see `protok.model.encoder.ShapeEncoder`), which sees ``window`` positions either side."""
 
     hidden: int = 128
-    layers: int = 3
-    neighbours: int = 16
-    global_frame: bool = False
+    layers: int = 2
+    window: int = 6
 
     def __post_init__(self) -> None:
-        at_least_one(self, "hidden", "layers", "neighbours")
-        if self.neighbours > MOST_NEIGHBOURS:
-            raise RecipeError(f"neighbours {self.neighbours} is too large", f"give at most {MOST_NEIGHBOURS}")
+        at_least_one(self, "hidden", "layers", "window")
+        _bounded(self.window)
 
 
 @dataclass(frozen=True)
-class DecoderConfig:
-    """Shape of the decoder.
+class ConvolutionConfig:
+    """A `protok.model.local_convolution.LocalConvolution`."""
 
-    ``global_frame`` chooses `protok.model.decoder.Decoder`, for codes that say where in the chain a residue
-    lies; otherwise it is `protok.model.pair_geometry.ViewDecoder`, whose pair head has ``pair`` hidden units.
+    width: int = 64
+    layers: int = 4
+    kernel: int = 2
+    window: int = 3
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "width", "layers", "kernel", "window")
+        _bounded(self.kernel)
+        _bounded(self.window)
+
+
+@dataclass(frozen=True)
+class KeyframeConfig:
+    """Codebooks of keyframes: for each of ``spacings`` one of as many motions as ``sizes`` say.
+
+    ``continuous_share`` and ``ramp`` are those of `protok.quantize.curriculum.Schedule`.
     """
 
-    width: int = 256
-    layers: int = 8
-    heads: int = 4
-    pair: int = 96
-    global_frame: bool = False
+    spacings: tuple[int, ...] = (2, 4, 8, 16)
+    sizes: tuple[int, ...] = (4096, 4096, 4096, 10240)
+    continuous_share: float = 0.3
+    ramp: float = 0.2
 
     def __post_init__(self) -> None:
-        at_least_one(self, "width", "layers", "heads", "pair")
-        heads_divide(self.width, self.heads)
+        if not self.spacings or min(self.spacings) < 1 or len(set(self.spacings)) != len(self.spacings):
+            raise RecipeError(f"spacings {list(self.spacings)}", "give different positive numbers")
+        if len(self.sizes) != len(self.spacings) or min(self.sizes) < 1:
+            raise RecipeError(f"sizes {list(self.sizes)}", f"give one for each of {list(self.spacings)}")
+
+    def size(self, spacing: int) -> int:
+        """Motions in the codebook of a spacing."""
+        return self.sizes[self.spacings.index(spacing)]
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """Everything that a checkpoint needs to rebuild its network."""
+class ShapesConfig:
+    """Everything that a checkpoint needs to rebuild its `protok.model.network.ShapeNetwork`."""
 
-    name: str = "protok-512"
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    name: str = "protok-1"
+    encoder: ShapeEncoderConfig = field(default_factory=ShapeEncoderConfig)
+    quantizer: QuantizerConfig = field(
+        default_factory=lambda: QuantizerConfig(size=64, dim=5, continuous_share=0.1, ramp=0.3)
+    )
+    steps: ConvolutionConfig = field(default_factory=ConvolutionConfig)
+    refiner: ConvolutionConfig = field(default_factory=lambda: ConvolutionConfig(width=128))
+    keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+
+
+def _bounded(positions: int) -> None:
+    if positions > WIDEST_WINDOW:
+        raise RecipeError(f"window {positions} is too large", f"give at most {WIDEST_WINDOW}")

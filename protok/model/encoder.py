@@ -1,10 +1,8 @@
-"""Encoder: backbones to one invariant latent a residue.
+"""Shape encoder: what a letter knows of a residue, which is its own stretch of chain and nothing else.
 
-A message-passing network over the k nearest residues in three dimensions. All
-inputs are written in the residues' own right-handed frames, so that latents do
-not change under rotation and translation and do change under reflection. The
-messages are those of ProteinMPNN (Dauparas et al. 2022) with the first layer
-factored, so that the matrix products run over residues instead of edges.
+A residue sees the poses of the residues up to `window` positions before and after it, in its own
+frame, as far as the chain is unbroken. So a latent, and the letter made of it, cannot change by
+anything farther along the chain: not when the chain is cut there, nor moved, nor joined to another.
 """
 
 from __future__ import annotations
@@ -14,106 +12,103 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from protok.model.features import EDGE, FAR, Batch, Graph, featurize, node_features, row_blocks
+from protok.model.runs import Runs
+from protok.structure.geometry import dihedral
+from protok.structure.poses import Poses
+
+#: Numbers that say where a neighbour lies: position, two axes, presence.
+NUMBERS = 3 + 6 + 1
+#: Å per unit of position, at a distance of one position along the chain and farther.
+SCALE = (3.8, 12.0)
 
 
-class Message(nn.Module):
-    """One round of messages and a feed-forward layer, both residual."""
+def window_features(poses: Poses, runs: Runs, window: int) -> Float[Tensor, "n f"]:
+    """Poses of the residues around each, up to `window` positions away, in its own frame.
 
-    def __init__(self, hidden: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(hidden)
-        self.here = nn.Linear(hidden, hidden)
-        self.there = nn.Linear(hidden, hidden, bias=False)
-        self.edge = nn.Linear(EDGE, hidden, bias=False)
-        self.separation = nn.Embedding(2 * FAR + 2, hidden)
-        self.out = nn.Linear(hidden, hidden)
-        self.feed = nn.Sequential(
-            nn.LayerNorm(hidden), nn.Linear(hidden, 3 * hidden), nn.GELU(), nn.Linear(3 * hidden, hidden)
-        )
-
-    def forward(self, h: Float[Tensor, "n h"], graph: Graph) -> Float[Tensor, "n h"]:
-        """Update the residues' states from their neighbours'."""
-        if not torch.is_grad_enabled():
-            return self._infer(h, graph)
-        x = self.norm(h)
-        there = self.there(x)
-        gathered = there.index_select(0, graph.index.flatten()).view(*graph.index.shape, x.shape[-1])
-        edge = self.edge(graph.edge) + self.separation(graph.separation).to(there.dtype)
-        message = F.gelu(self.here(x)[:, None] + gathered + edge)
-        message = (message * graph.valid[..., None].to(message.dtype)).sum(1)
-        return self.update(h, message, graph.index.shape[1])
-
-    def update(self, h: Float[Tensor, "n h"], summed: Float[Tensor, "n h"], k: int) -> Float[Tensor, "n h"]:
-        """States after the sums of the messages of `k` neighbours, and the feed-forward layer."""
-        h = h + self.out(summed) / k
-        return h + self.feed(h)
-
-    def _infer(self, h: Tensor, graph: Graph) -> Tensor:
-        """The same in place and in pieces: messages stay in the cache, memory is small."""
-        x = self.norm(h)
-        here, there = self.here(x), self.there(x)
-        separation = self.separation.weight.to(there.dtype)
-        complete, step = bool(graph.valid.all()), row_blocks(h)
-        summed = []
-        for start in range(0, len(h), step):
-            rows = slice(start, start + step)
-            message = self.edge(graph.edge[rows].flatten(0, 1))
-            message += separation.index_select(0, graph.separation[rows].flatten())
-            message += there.index_select(0, graph.index[rows].flatten())
-            message = message.view(-1, graph.index.shape[1], message.shape[-1])
-            message += here[rows, None]
-            message = F.gelu(message)
-            if not complete:
-                message *= graph.valid[rows, :, None]
-            summed.append(message.sum(1))
-        if not summed:
-            return h
-        parts = zip(h.split(2 * step), torch.cat(summed).split(2 * step), strict=True)
-        return torch.cat([self.update(part, message, graph.index.shape[1]) for part, message in parts])
+    Zero where the run has ended before. Float32; not differentiable.
+    """
+    n = len(runs.run)
+    if not n:
+        return poses.shift.new_zeros(0, 2 * window * NUMBERS)
+    apart = torch.cat([torch.arange(-window, 0), torch.arange(1, window + 1)]).to(runs.run.device)
+    beside = apart + window
+    inside = runs.near(window)[:, beside]
+    # Position and two axes of each, by coordinate, one before the other: (n, 3, 3, 2 window).
+    placed = torch.cat([poses.shift[..., None], poses.turn[..., :2]], -1)
+    placed = F.pad(placed, (0, 0, 0, 0, window, window)).unfold(0, 2 * window + 1, 1)[..., beside]
+    placed[:, :, 0] -= poses.shift[:, :, None]
+    placed[:, :, 0] /= (apart.abs() * SCALE[0]).clamp(max=SCALE[1])
+    placed = placed * inside[:, None, None]
+    turned = [(poses.turn[:, :, axis, None, None] * placed).sum(1) for axis in range(3)]
+    return torch.cat([*(part.flatten(1) for part in turned), inside.to(placed)], 1).view(n, -1)
 
 
-class Encoder(nn.Module):
-    """Local SE(3)-invariant encoder; see the module docstring.
+#: Separations along the chain of which the trace says the distance.
+APART = (2, 3, 4, 5, 6)
+
+
+def trace_numbers(window: int) -> int:
+    """Numbers of `trace_features`."""
+    return sum(2 * window + 1 - s for s in APART) + 2 * (2 * window - 2)
+
+
+def trace_features(ca: Float[Tensor, "n 3"], runs: Runs, window: int) -> Float[Tensor, "n f"]:
+    """Distances and dihedrals of the CA trace in the window of each residue.
+
+    They hang on no residue's own frame, which small errors of N and C turn by degrees. Zero where the run
+    has ended.
+    """
+    n, columns = len(ca), []
+    if not n:
+        return ca.new_zeros(0, trace_numbers(window))
+    inside = runs.near(window)
+    angle = dihedral(ca[:-3], ca[1:-2], ca[2:-1], ca[3:])
+    tracks = [(s, ((ca[s:] - ca[:-s]).norm(dim=-1) - 2.6 * s**0.8) / 2) for s in APART]
+    tracks = [*tracks, (3, angle.sin()), (3, angle.cos())]
+    for s, track in tracks:
+        track = F.pad(track, (window, window + n - len(track))).unfold(0, 2 * window + 1 - s, 1)
+        columns.append(track[:n] * (inside[:, : track.shape[1]] & inside[:, s : s + track.shape[1]]))
+    return torch.cat(columns, 1)
+
+
+class ShapeEncoder(nn.Module):
+    """Latents of residues from their windows; see the module docstring.
 
     Parameters
     ----------
     dim
-        Dimension of the latents. They are normalised to zero mean and unit
-        variance a residue, so that their scale cannot be used to soften a codebook.
-    hidden, layers, neighbours
-        Width, rounds of messages, neighbours a residue.
+        Dimension of the latents, which have zero mean and unit variance a residue, so that
+        their scale cannot be used to soften a codebook.
+    hidden, layers
+        Width, and number of residual layers.
+    window
+        Positions before and after a residue that it sees.
     """
 
-    def __init__(
-        self,
-        dim: int = 32,
-        hidden: int = 128,
-        layers: int = 3,
-        neighbours: int = 16,
-        global_frame: bool = False,
-    ):
+    def __init__(self, dim: int = 5, hidden: int = 128, layers: int = 2, window: int = 6):
         super().__init__()
-        self.neighbours, self.global_frame = neighbours, global_frame
-        self.inputs = nn.Linear(node_features(global_frame), hidden)
-        self.messages = nn.ModuleList(Message(hidden) for _ in range(layers))
+        self.window = window
+        self.inputs = nn.Linear(2 * window * NUMBERS + trace_numbers(window), hidden)
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(hidden), nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden)
+            )
+            for _ in range(layers)
+        )
         self.outputs = nn.Sequential(
             nn.LayerNorm(hidden), nn.Linear(hidden, dim), nn.LayerNorm(dim, elementwise_affine=False)
         )
 
-    def forward(self, batch: Batch) -> Float[Tensor, "n d"]:
+    def forward(self, poses: Poses, runs: Runs) -> Float[Tensor, "n d"]:
         """Latents of all residues; those of incomplete residues mean nothing."""
-        return self.outputs(self.states(self.graph(batch)))
+        return self.outputs(self.states(poses, runs))
 
-    def graph(self, batch: Batch) -> Graph:
-        """The features that this encoder reads."""
-        with torch.autocast(batch.coords.device.type, enabled=False):
-            return featurize(batch, self.neighbours, self.global_frame)
-
-    def states(self, graph: Graph) -> Float[Tensor, "n h"]:
-        """What residues know after the last message, before it is projected to latents."""
-        # The residual stream stays in float32 under autocast.
-        h = self.inputs(graph.node).float()
-        for message in self.messages:
-            h = message(h, graph)
+    def states(self, poses: Poses, runs: Runs) -> Float[Tensor, "n h"]:
+        """What residues know before it is projected to latents."""
+        with torch.no_grad():
+            placed = window_features(poses, runs, self.window)
+            features = torch.cat([placed, trace_features(poses.shift, runs, self.window)], 1)
+        h = F.gelu(self.inputs(features))
+        for layer in self.layers:
+            h = h + layer(h)
         return h

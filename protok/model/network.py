@@ -1,126 +1,111 @@
-"""The network of a tokenizer: encoder, quantizer and decoder, and its training loss."""
+"""The network of shapes and keyframes: encoder, letters, the steps that they say, keyframes, refiner."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from protok.model.config import ModelConfig
-from protok.model.decoder import Decoder, pad
-from protok.model.encoder import Encoder
-from protok.model.features import Batch
-from protok.model.pair_geometry import ViewDecoder
-from protok.quantize import Quantized, build_quantizer
-from protok.structure.geometry import linked, torsions
+from protok.model.build import Refiner, build
+from protok.model.config import KeyframeConfig, ShapesConfig
+from protok.model.encoder import ShapeEncoder
+from protok.model.keyframes import Grid, Motions
+from protok.model.local_convolution import LocalConvolution
+from protok.model.runs import Runs
+from protok.quantize import ProVQ, build_quantizer
+from protok.quantize.curriculum import Schedule
+from protok.quantize.table import VQ
+from protok.structure.poses import Poses, orthonormal
+
+#: Å per unit of a predicted shift.
+STEP = 3.8
+#: Steps are rounded to so many parts of an Å, and of the length of an axis: codes must not follow
+#: from the last digits of a sum, which another machine adds up in another order.
+PARTS = 1024
+#: Of the moving averages of keyframes: they are many, and few in a batch.
+DECAY = 0.999
+#: Motions that are kept to place the keyframes on.
+KEPT = 1 << 17
 
 
 @dataclass
-class Losses:
-    """The training loss and its parts, all scalars; `quantized` is None without a codebook.
-
-    `activations`: what a side task may ask of the residues.
-    """
-
-    total: Tensor
-    shape: Tensor
-    error: Tensor
-    torsion: Tensor
-    quantized: Quantized | None
-    activations: Activations
-
-
-class Network(nn.Module):
-    """Encoder, quantizer and decoder of a configuration."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
-        dim = config.quantizer.dim
-        self.encoder = Encoder(dim, **asdict(config.encoder))
-        self.quantizer = build_quantizer(**asdict(config.quantizer))
-        own = config.decoder
-        form = (dim, own.width, own.layers, own.heads)
-        self.decoder = Decoder(*form) if own.global_frame else ViewDecoder(*form, own.pair)
-
-    def forward(
-        self, batch: Batch, rows: int, seen: Batch | None = None, consistency_weight: float = 0.0
-    ) -> Losses:
-        """Training loss of a batch of crops.
-
-        Parameters
-        ----------
-        batch
-            Crops, one chain each.
-        rows
-            How many residues a chain, drawn anew each time, whose views are scored:
-            memory and time of the pair head grow with rows, not with length squared.
-        seen
-            What the encoder sees, if that is not the batch itself but the batch with noise.
-        consistency_weight
-            Weight of the squared difference between latents of `seen` and of `batch`.
-        """
-        states = self.encoder.states(self.encoder.graph(batch if seen is None else seen))
-        z = self.encoder.outputs(states)
-        drift = z.new_zeros(())
-        if seen is not None and consistency_weight:
-            drift = (z - self.encoder(batch))[batch.mask].square().mean()
-        quantized = self.quantizer(z, batch.mask) if self.quantizer is not None else None
-        flat = z if quantized is None else quantized.z
-        padded, keep = pad(flat, batch.sizes)
-        present, _ = pad(batch.mask[:, None], batch.sizes)
-        present = present[..., 0]
-        h = self.decoder.trunk(padded, present, keep)
-        coords, _ = pad(batch.coords.flatten(1), batch.sizes)
-        coords = coords.unflatten(-1, (4, 3))
-        torsion, bond = self._local_loss(h, batch, keep)
-        with torch.autocast(h.device.type, enabled=False):
-            shape, error = self.decoder.losses(h, coords, present, rows)
-            total = shape + torsion + bond + consistency_weight * drift.float()
-        if quantized is not None:
-            total = total + quantized.loss
-        return Losses(total, shape, error, torsion, quantized, Activations(states, flat, h[keep]))
-
-    def _local_loss(self, h: Tensor, batch: Batch, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """1 - cos of the angle between predicted and true torsions; cross-entropy of bonds."""
-        predicted, bonded = self.decoder.backbone(h[keep])
-        bond = linked(batch.coords, batch.mask)
-        ends = torch.tensor(batch.sizes, device=bond.device).cumsum(0)[:-1] - 1
-        bond[ends] = False
-        angles, defined = torsions(batch.coords, bond)
-        true = torch.stack([angles.sin(), angles.cos()], dim=-1)
-        gap = 1 - (predicted * true).sum(-1)
-        inside = batch.mask[:-1].clone()
-        inside[ends] = False
-        bce = F.binary_cross_entropy_with_logits(bonded[:-1][inside], bond[inside].float())
-        return (gap * defined).sum() / defined.sum().clamp(min=1), bce
-
-
-@dataclass
-class Activations:
-    """What a network holds of each residue at its three places, chains end to end.
+class Decoded:
+    """What letters and keyframes say of residues.
 
     Attributes
     ----------
-    states : (n, h)
-        The encoder after its last message.
-    codes : (n, d) or None
-        Code vectors, as the decoder gets them.
-    decoder : (n, w) or None
-        The decoder, which has read the codes of the whole chain.
+    poses
+        Frames of residues.
+    confidence : (n,)
+        Logit of the CA lDDT that each is expected to have.
     """
 
-    states: Float[Tensor, "n h"]
-    codes: Float[Tensor, "n d"] | None = None
-    decoder: Float[Tensor, "n w"] | None = None
+    poses: Poses
+    confidence: Float[Tensor, "n"]
 
-    def for_heads(self, heads: nn.ModuleDict) -> Iterator[tuple[str, Tensor, nn.Module]]:
-        """Place, what is held there, and its head, where there are both."""
-        for place, head in heads.items():
-            held = getattr(self, place)
-            if held is not None:
-                yield place, held, head
+
+class ShapeNetwork(nn.Module):
+    """Networks and codebooks of a configuration.
+
+    The step network reads the shape letters and says how the chain goes on from each residue to
+    the next. It runs while encoding too, since keyframes are coded as what it leaves.
+    """
+
+    def __init__(self, config: ShapesConfig):
+        super().__init__()
+        self.config = config
+        dim, width = config.quantizer.dim, config.steps.width
+        self.encoder = ShapeEncoder(dim, **asdict(config.encoder))
+        self.quantizer = build_quantizer(**asdict(config.quantizer))
+        self.trunk = LocalConvolution(dim, **asdict(config.steps))
+        self.step = nn.Linear(width, 9)
+        nn.init.normal_(self.step.weight, std=0.02)
+        self.step.bias.data = torch.tensor([0.2] * 3 + [1, 0, 0] + [0, 1, 0])
+        self.keyframes = keyframe_quantizers(config.keyframes)
+        self.refiner = Refiner(width, **asdict(config.refiner))
+
+    def read(self, z: Float[Tensor, "n d"], runs: Runs) -> tuple[Float[Tensor, "n w"], Float[Tensor, "n 9"]]:
+        """States of residues, and the steps to the next ones as numbers, from code vectors."""
+        h = self.trunk(z, runs)
+        return h, self.step(h).float()
+
+    def quantizer_of(self, spacing: int) -> ProVQ:
+        """The quantizer of keyframes of a spacing."""
+        return cast(ProVQ, self.keyframes[str(spacing)])
+
+    def motions(self, spacing: int) -> Motions:
+        """The codebook of keyframes of a spacing."""
+        return Motions(self.quantizer_of(spacing).table(), spacing)
+
+    def decode(
+        self, h: Float[Tensor, "n w"], steps: Poses, grid: Grid, keyframes: Poses, runs: Runs
+    ) -> Decoded:
+        """Residues between keyframes, refined."""
+        built = build(grid, keyframes, steps, runs)
+        return Decoded(*self.refiner(h, built, steps, runs))
+
+
+def steps_of(numbers: Float[Tensor, "n 9"]) -> Poses:
+    """Motions of what the step network says."""
+    return Poses(STEP * numbers[:, :3], orthonormal(numbers[:, 3:]))
+
+
+def stored_steps(numbers: Float[Tensor, "n 9"]) -> Poses:
+    """The same in float64, of rounded numbers: what keyframes are coded and decoded with."""
+    unit = numbers.new_tensor([STEP] * 3 + [1.0] * 6, dtype=torch.float64)
+    rounded = (numbers.double() * unit * PARTS).round() / PARTS
+    return Poses(rounded[:, :3], orthonormal(rounded[:, 3:]))
+
+
+def keyframe_quantizers(config: KeyframeConfig) -> nn.ModuleDict:
+    """A codebook of motions for each spacing, by its number."""
+    schedule = Schedule("cosine", config.continuous_share, config.ramp)
+    return nn.ModuleDict(
+        {
+            str(spacing): ProVQ(VQ(size, 6, decay=DECAY), schedule, reservoir=KEPT)
+            for spacing, size in zip(config.spacings, config.sizes, strict=True)
+        }
+    )

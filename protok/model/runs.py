@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from protok.model.features import Batch
+from protok.model.batch import Batch
 from protok.structure.geometry import linked
 
 

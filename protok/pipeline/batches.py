@@ -12,7 +12,7 @@ from protok.common import workers
 from protok.common.grouping import packed
 from protok.errors import ProtokError, Unsupported, as_error
 from protok.pipeline.inputs import Source, find_sources, repeated
-from protok.tokenizers.protocol import CrossesChains, EncodesBatches, HasKeyframes, Tokenizer
+from protok.tokenizers.protocol import EncodesBatches, HasKeyframes, Tokenizer
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
 
@@ -33,8 +33,6 @@ class ReadOptions:
     ----------
     chain, model, chain_ids, truncated
         As for `protok.read`.
-    across_chains
-        Let the neighbourhood of a residue cross chains; by default each chain stands alone.
     keyframes
         Residues a keyframe, 0 for none; None as the tokenizer would. Of tokenizers that have any.
     max_bytes
@@ -45,7 +43,6 @@ class ReadOptions:
     model: int = 1
     chain_ids: Literal["author", "label"] = "author"
     truncated: Literal["error", "keep"] = "error"
-    across_chains: bool = False
     keyframes: int | None = None
     max_bytes: int | None = None
 
@@ -108,8 +105,6 @@ def residues_of(tokenizer: Tokenizer) -> int:
 
 def check_options(tokenizer: Tokenizer, options: ReadOptions) -> None:
     """Refuse options before the work where the tokenizer does not know them."""
-    if options.across_chains and not isinstance(tokenizer, CrossesChains):
-        raise Unsupported(f"{tokenizer.codebook} cannot encode across chains", "leave it off")
     if options.keyframes is None:
         return
     if not isinstance(tokenizer, HasKeyframes):
@@ -199,7 +194,7 @@ def encode_structures(
     batch: Sequence[Structures], tokenizer: Tokenizer, options: ReadOptions
 ) -> list[Encoded]:
     """Tokenize what was read of a batch, an `Encoded` for each of its inputs."""
-    whole = options.across_chains or isinstance(tokenizer, HasKeyframes)
+    whole = isinstance(tokenizer, HasKeyframes)
     pieces = [[p for s in entry.structures for p in ([s] if whole else s.by_chain())] for entry in batch]
     results = _tokenize([piece for own in pieces for piece in own], tokenizer, options)
     encoded = []
@@ -229,12 +224,9 @@ def _tokenize(
     structures: Sequence[Backbone], tokenizer: Tokenizer, options: ReadOptions
 ) -> Iterator[Tokens | ProtokError]:
     """Yield tokens or an error for each structure: together where it can be, else one by one."""
-    extra: dict[str, Any] = {"across_chains": True} if options.across_chains else {}
-    if options.keyframes is not None:
-        extra["keyframes"] = options.keyframes
+    extra: dict[str, Any] = {} if options.keyframes is None else {"keyframes": options.keyframes}
     for group in packed(structures, len, residues_of(tokenizer)):
-        alone = options.across_chains or len(group) == 1
-        if isinstance(tokenizer, EncodesBatches) and not alone:
+        if isinstance(tokenizer, EncodesBatches) and len(group) > 1:
             try:
                 results = tokenizer.encode_batch(group, **extra)
             except Exception:

@@ -129,7 +129,7 @@ def encode_all(
     progress
         Show a progress bar; by default if the standard error is a terminal.
     **reading
-        Fields of `ReadOptions`: chain, model, chain_ids, truncated, across_chains, max_bytes.
+        Fields of `ReadOptions`: chain, model, chain_ids, truncated, keyframes, max_bytes.
 
     Returns
     -------

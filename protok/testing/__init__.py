@@ -44,7 +44,6 @@ from protok.testing.tokenizers import (
     check_batch,
     check_chains,
     check_code_vectors,
-    check_crossing,
     check_decode,
     check_deterministic,
     check_embed,

@@ -30,7 +30,6 @@ from protok.testing.structures import (
     random_rotation,
 )
 from protok.tokenizers.protocol import (
-    CrossesChains,
     Decodes,
     Embeds,
     EncodesBatches,
@@ -127,16 +126,6 @@ def check_alphabet(tokenizer: HasAlphabet, structures: Structures = None) -> Non
     for s in _chosen(structures):
         carried = tokenizer.encode(s).alphabet
         require(carried == letters, f"tokens carry the letters {carried!r}, not {letters!r}")
-
-
-def check_crossing(tokenizer: CrossesChains, structures: Structures = None) -> None:
-    """`across_chains` changes no code of a single chain, and no place of a missing one."""
-    for s in _chosen(structures):
-        apart, together = tokenizer.encode(s), tokenizer.encode(s, across_chains=True)
-        if len(s.chains) == 1:
-            _require_same(apart.ids, together.ids, "of a single chain change with across_chains")
-        moved = int(((apart.ids < 0) != (together.ids < 0)).sum())
-        require(not moved, f"{moved} of {len(s)} codes come or go with across_chains")
 
 
 def check_invariance(tokenizer: Tokenizer, structures: Structures = None, share: float = 0.005) -> None:
@@ -329,7 +318,6 @@ TOKENIZER_CONTRACTS = (
 #: Further contracts, by the protocol of the ability that each is of.
 ABILITY_CONTRACTS: dict[type, Callable[..., None]] = {
     EncodesBatches: check_batch,
-    CrossesChains: check_crossing,
     Decodes: check_decode,
     HasKeyframes: check_keyframes,
     HasCodeVectors: check_code_vectors,

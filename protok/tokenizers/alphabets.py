@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from protok.errors import Unsupported
 from protok.structure.backbone import AMINO_ACIDS, BOND_LIMIT, Backbone, bond_lengths
 from protok.structure.io.interop import as_backbone
 from protok.tokens.tokens import Tokens
@@ -41,48 +40,39 @@ class _Alphabet(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.codebook}, {self.size} codes, no decoder)"
 
-    def encode(self, structure: Any, *, across_chains: bool = False) -> Tokens:
+    def encode(self, structure: Any) -> Tokens:
         """Give each residue its letter; -1 where there is none.
 
         Parameters
         ----------
         structure
-            A Backbone, or anything `protok.as_backbone` takes.
-        across_chains
-            Must stay off.
-
-        Raises
-        ------
-        Unsupported
-            With `across_chains`.
+            A Backbone, or anything `protok.as_backbone` takes. Each chain is encoded by itself.
         """
         backbone = as_backbone(structure)
-        return self._tokens(backbone, backbone.coords[:, :3], across_chains)
+        return self._tokens(backbone, backbone.coords[:, :3])
 
-    def encode_batch(self, structures: Sequence[Any], *, across_chains: bool = False) -> list[Tokens]:
+    def encode_batch(self, structures: Sequence[Any]) -> list[Tokens]:
         """Encode several structures, each as `encode` does."""
-        return [self.encode(structure, across_chains=across_chains) for structure in structures]
+        return [self.encode(structure) for structure in structures]
 
-    def embed(self, structure, *, quantized: bool = False, across_chains: bool = False) -> np.ndarray:
+    def embed(self, structure, *, quantized: bool = False) -> np.ndarray:
         """The letters as one-hot vectors, (L, size) float32; NaN where the token is missing.
 
         Parameters
         ----------
-        structure, across_chains
+        structure
             As for `encode`.
         quantized
             Makes no difference here: an alphabet has nothing finer than its letters.
         """
-        ids = self.encode(structure, across_chains=across_chains).ids
+        ids = self.encode(structure).ids
         vectors = np.zeros((len(ids), self.size), np.float32)
         vectors[np.arange(len(ids)), ids] = 1
         vectors[ids < 0] = np.nan
         return vectors
 
-    def _tokens(self, backbone: Backbone, atoms: np.ndarray, across_chains: bool) -> Tokens:
+    def _tokens(self, backbone: Backbone, atoms: np.ndarray) -> Tokens:
         """Tokens of a structure with atoms (L, 3 or 4, 3), each chain by itself."""
-        if across_chains:
-            raise Unsupported(f"{self.name} is defined on single chains", "encode each chain alone")
         ids, mask = np.full(len(backbone), -1, np.int32), backbone.mask
         for chain in backbone.chains:
             rows = np.flatnonzero(backbone.chain == chain)
@@ -107,13 +97,13 @@ class ThreeDi(_Alphabet):
     name = "3di"
     alphabet = AMINO_ACIDS
 
-    def encode(self, structure: Any, *, cb: np.ndarray | None = None, across_chains: bool = False) -> Tokens:
+    def encode(self, structure: Any, *, cb: np.ndarray | None = None) -> Tokens:
         """Give each residue its 3Di letter.
 
         Parameters
         ----------
-        structure, across_chains
-            As for any alphabet: anything `protok.as_backbone` takes, and off.
+        structure
+            Anything that `protok.as_backbone` takes.
         cb : (L, 3)
             CB atoms in Å, NaN where a residue has none. A Backbone carries no side chains;
             without `cb` every CB is placed from N, CA and C, as Foldseek does for glycine.
@@ -132,7 +122,7 @@ class ThreeDi(_Alphabet):
             if cb.shape != (n, 3):
                 raise ValueError(f"cb of {n} residues must have shape ({n}, 3), not {cb.shape}")
             atoms = np.concatenate([atoms, cb[:, None]], axis=1)
-        return self._tokens(backbone, atoms, across_chains)
+        return self._tokens(backbone, atoms)
 
     def _ids(self, atoms: np.ndarray) -> np.ndarray:
         from biotite.structure.alphabet import to_3di

@@ -9,7 +9,6 @@ refused for one object, by `Unsupported`, as a continuous model refuses `code_ve
 |---|---|
 | `Tokenizer` | needed: codes of a structure |
 | `EncodesBatches` | codes of several structures at once |
-| `CrossesChains` | neighbourhoods over several chains |
 | `HasKeyframes` | keyframes that say where residues lie |
 | `Decodes` | codes to a backbone |
 | `HasCodeVectors` | a vector for each code |
@@ -81,21 +80,6 @@ class EncodesBatches(Tokenizer, Protocol):
 
     def encode_batch(self, structures: Sequence[Backbone], /) -> list[Tokens]:
         """Codes of each structure, in their order."""
-        ...
-
-
-@runtime_checkable
-class CrossesChains(Tokenizer, Protocol):
-    """Neighbourhoods that cross chains if asked to; by default each chain stands alone.
-
-    `crosses_chains` is True; a method's options cannot be asked for.
-    """
-
-    @property
-    def crosses_chains(self) -> bool: ...
-
-    def encode(self, structure: Backbone, /, *, across_chains: bool = False) -> Tokens:
-        """Codes of a structure, all chains together with `across_chains`."""
         ...
 
 

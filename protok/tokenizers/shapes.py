@@ -14,13 +14,13 @@ from torch import Tensor
 
 from protok.common.grouping import packed
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
+from protok.model.batch import Batch
 from protok.model.close_bonds import close_bonds, with_oxygen
-from protok.model.features import Batch
+from protok.model.config import ShapesConfig
 from protok.model.keyframes import Coded, Grid, code, decode, places
 from protok.model.links import CODES
+from protok.model.network import ShapeNetwork, stored_steps
 from protok.model.runs import Runs
-from protok.model.shape_config import ShapesConfig
-from protok.model.shape_network import ShapeNetwork, stored_steps
 from protok.structure.backbone import Backbone
 from protok.structure.geometry import residue_atoms
 from protok.structure.io.interop import as_backbone

@@ -30,7 +30,7 @@ def save(tokens: Tokens | Iterable[Tokens], path: str | Path) -> None:
 
     One record a chain: a Tokens of several chains comes back as several Tokens.
 
-    - `.fasta`, `.fa`: header `>1aki_A codebook=protok-512@3f2a91c0 size=512 index=1:129
+    - `.fasta`, `.fa`: header `>1aki_A codebook=protok-1@3f2a91c0 size=64 index=1:129
       sequence=KVFG...`, then comma-separated ids with `-` for missing, or letters and
       `alphabet=` in the header for alphabets of at most 26 codes. What could not stand in a
       header is percent-encoded in it.

@@ -1,47 +1,18 @@
-"""What a training step gets: crops of chains, and what is to be learnt of them."""
+"""What a training step gets: crops of chains."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from protok.common.trainer import world_and_rank
-from protok.model.features import Batch
+from protok.model.batch import Batch
 from protok.structure.store import Store
-from protok.training.auxiliary import amino_acids
-from protok.training.distillation import Teacher
-
-
-@dataclass
-class TrainingBatch:
-    """A batch and what side tasks ask of it.
-
-    Attributes
-    ----------
-    batch
-        The chains.
-    amino_acid : (n,)
-        `UNKNOWN` where there is no letter for it.
-    targets : (n, t) or None
-        What a teacher says of the residues (`protok.training.distillation`), NaN where it says nothing.
-    """
-
-    batch: Batch
-    amino_acid: Int[Tensor, "n"]
-    targets: Float[Tensor, "n t"] | None = None
-
-    def to(self, device: torch.device | str) -> TrainingBatch:
-        """Move to a device."""
-        targets = None if self.targets is None else self.targets.to(device)
-        return TrainingBatch(self.batch.to(device), self.amino_acid.to(device), targets)
 
 
 @dataclass(eq=False)
@@ -56,41 +27,22 @@ class TrainingBatches(IterableDataset):
         In training; its `global_step` is the present one.
     steps
         The last.
-    encoder_warmup_steps
-        So many of the steps, the first, have the longest crops; the curriculum begins after them.
-    teacher
-        What batches say besides.
     """
 
     stream: Stream
     module: Any
     steps: int
-    encoder_warmup_steps: int = 0
-    teacher: Teacher | None = None
 
-    def __iter__(self) -> Iterator[TrainingBatch]:
+    def __iter__(self) -> Iterator[Batch]:
         world, rank = world_and_rank()
         # Lightning asks workers in turn, so they keep the order of steps.
         worker = get_worker_info()
         first, every = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        whole = dataclasses.replace(self.stream, curriculum=((0.0, self.stream.longest(1.0)),))
         store = self.stream.store
         for step in range(self.module.global_step + first, self.steps, every):
-            if step < self.encoder_warmup_steps:
-                crops = whole.batch(step * world + rank, self.encoder_warmup_steps * world)
-            else:
-                done, of = step - self.encoder_warmup_steps, self.steps - self.encoder_warmup_steps
-                crops = self.stream.batch(done * world + rank, of * world)
+            crops = self.stream.batch(step * world + rank, self.steps * world)
             coords = [store.coords(c.chain, c.begin, c.stop) for c in crops]
-            letters = "".join(store.sequence[c.chain][c.begin : c.stop] for c in crops)
-            targets = None
-            if self.teacher is not None:
-                targets = torch.cat([self.teacher.targets(c.chain, c.begin, c.stop) for c in crops])
-            yield TrainingBatch(
-                Batch.from_coords(torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords]),
-                amino_acids(letters),
-                targets,
-            )
+            yield Batch.from_coords(torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords])
 
 
 #: Batches that are planned together, so that chains of a batch are alike in length.

@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from protok.common.settings import OptimSettings, RecipeError, ValidSettings, read_settings
-from protok.model.config import ModelConfig
-
-#: The longest crop from each progress of a training from scratch on.
-CURRICULUM = ((0.0, 48), (0.06, 96), (0.16, 160), (0.3, 256), (0.5, 384), (0.75, 512))
+from protok.model.config import ShapesConfig
 
 
 @dataclass(frozen=True)
@@ -22,18 +19,16 @@ class DataConfig:
     ``train`` is held out (see `SplitConfig`). In fine-tuning ``valid`` is what forgetting is
     measured on. ``residues``: about so many a step and process. ``curriculum`` holds pairs
     (progress, longest crop), the first at progress 0. ``exclude``: a text file of ids, one a
-    line, that are never trained on. ``teacher``: states of another model for the residues of
-    ``train`` (`protok.training.distillation`). ``workers``: processes that prepare batches, for a GPU that
+    line, that are never trained on. ``workers``: processes that prepare batches, for a GPU that
     would wait for them; 0 prepares each as it is due.
     """
 
     train: str = ""
     valid: str = ""
     exclude: str = ""
-    teacher: str = ""
-    residues: int = 1536
+    residues: int = 1024
     workers: int = 0
-    curriculum: tuple[tuple[float, int], ...] = CURRICULUM
+    curriculum: tuple[tuple[float, int], ...] = ((0.0, 256),)
 
     def __post_init__(self) -> None:
         if not any(at <= 0 for at, _ in self.curriculum):
@@ -44,50 +39,20 @@ class DataConfig:
 class OptimConfig(OptimSettings):
     """How to train.
 
-    ``scored_residues``: residues a chain whose views are scored in a step. ``coordinate_noise``: the encoder
-    sees chains with Gaussian noise of up to so many Å on every atom, the decoder must restore them
-    without it. ``consistency_weight``: weight of the squared difference between latents with and without that
-    noise. ``residue_type_weights``: weights with which encoder states, code vectors and decoder states must
-    name amino acids (`protok.training.auxiliary`). ``distill_weights``: weights with which the same three
-    must say what ``data.teacher`` says (`protok.training.distillation`), codes and decoder also
-    its means over the residues within each of ``distill_radii`` in Å.
-    ``encoder_warmup_steps``: in so many of the steps, the first, nothing but the encoder
-    learns, and nothing but these two tasks, on the longest crops: such a step costs a fraction of
-    another; progress of all else is counted from their end. ``align_before_loss``: a decoder of placed
-    codes is scored after superposition of each chain, not in the frame of the chain.
-    ``devices``: how many processes train together, each with batches of its own; 0 is one for
-    each GPU, or one on the CPU.
+    ``coordinate_noise``: the encoder sees chains with Gaussian noise of up to so many Å on every atom.
+    ``consistency_weight``: of the squared difference between latents with and without that noise, and of a
+    stretch inside its chain and alone. ``spacing_odds``: how often each spacing of
+    ``model.keyframes`` is drawn, in their order. ``devices``: how many processes train together, each with
+    batches of its own; 0 is one for each GPU, or one on the CPU.
     """
 
-    weight_decay: float = 0.02
-    scored_residues: int = 64
-    coordinate_noise: float = 0.0
-    consistency_weight: float = 0.0
-    align_before_loss: bool = False
-    residue_type_weights: tuple[float, ...] = (0.0, 0.0, 0.0)
-    distill_weights: tuple[float, ...] = (0.0, 0.0, 0.0)
-    distill_radii: tuple[float, ...] = ()
-    encoder_warmup_steps: int = 0
+    steps: int = 12000
+    weight_decay: float = 0.01
+    lr_warmup_steps: int = 100
+    coordinate_noise: float = 0.2
+    consistency_weight: float = 20.0
+    spacing_odds: tuple[float, ...] = (0.15, 0.35, 0.3, 0.2)
     devices: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("residue_type_weights", "distill_weights"):
-            weights = getattr(self, key)
-            if len(weights) != 3 or min(weights) < 0:
-                raise RecipeError(
-                    f"optim.{key} = {list(weights)}",
-                    "give the weights of encoder states, code vectors and decoder states, or zeros",
-                )
-        if self.distill_radii and min(self.distill_radii) <= 0:
-            raise RecipeError(f"optim.distill_radii = {list(self.distill_radii)}", "give radii in Å")
-        asked = self.residue_type_weights[0] or self.distill_weights[0]
-        if self.encoder_warmup_steps and not (0 < self.encoder_warmup_steps < self.steps and asked):
-            raise RecipeError(
-                f"optim.encoder_warmup_steps = {self.encoder_warmup_steps}",
-                "give fewer than optim.steps, and in optim.residue_type_weights or optim.distill_weights "
-                "a weight of encoder states, or 0",
-            )
 
 
 @dataclass(frozen=True)
@@ -98,8 +63,9 @@ class ValidConfig(ValidSettings):
     and the model is the best one; 0 trains to the end, and the model is the last one.
     """
 
+    every: int = 1000
     chains: int = 48
-    longest: int = 256
+    longest: int = 600
     patience: int = 0
 
 
@@ -124,16 +90,14 @@ class TuneConfig:
     """Fine-tuning of a model (see `protok.training.finetune`).
 
     ``init``: name or folder of the model to start from; empty trains from scratch.
-    ``codebook``: ``frozen``, ``adapted`` or ``new``. ``encoder``: False keeps the encoder as
-    it is, which is the default for frozen codes. ``weight_interpolation``: how far the weights that are kept
-    lie on the way from those before to the best ones; less forgets less. ``forgetting``: store or
+    ``codebook``: ``frozen``, ``adapted`` or ``new``. ``weight_interpolation``: how far the weights that are
+    kept lie on the way from those before to the best ones; less forgets less. ``forgetting``: store or
     folder on which forgetting is measured. ``chains``: of each set in the report, at most.
     ``longest``: residues of a chain in the report, at most.
     """
 
     init: str = ""
     codebook: str = "frozen"
-    encoder: bool = True
     weight_interpolation: float = 1.0
     forgetting: str = ""
     chains: int = 64
@@ -144,7 +108,7 @@ class TuneConfig:
 class Recipe:
     """A whole training run; reads from and writes to TOML sections of these names."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ShapesConfig = field(default_factory=ShapesConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     valid: ValidConfig = field(default_factory=ValidConfig)
@@ -152,16 +116,9 @@ class Recipe:
     finetune: TuneConfig = field(default_factory=TuneConfig)
 
     def __post_init__(self) -> None:
-        if any(self.optim.distill_weights) and not self.data.teacher:
-            raise RecipeError("optim.distill_weights without data.teacher", "name a file of states, or 0s")
-        if self.data.teacher and not any(self.optim.distill_weights):
-            raise RecipeError("data.teacher without optim.distill_weights", "give a weight, or no teacher")
-        # The shape of a model to fine-tune need not be said, and is not known here.
-        if self.optim.align_before_loss and not (self.model.decoder.global_frame or self.finetune.init):
-            raise RecipeError(
-                "optim.align_before_loss without model.decoder.global_frame",
-                "views are scored in residues' own frames already: give false",
-            )
+        odds, spacings = self.optim.spacing_odds, self.model.keyframes.spacings
+        if len(odds) != len(spacings) or min(odds) < 0 or sum(odds) <= 0:
+            raise RecipeError(f"optim.spacing_odds = {list(odds)}", f"give one for each of {list(spacings)}")
 
 
 def read_recipe(

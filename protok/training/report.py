@@ -17,12 +17,10 @@ from protok.errors import ProtokError
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
 from protok.structure.store import Store, open_store, unread
-from protok.tokenizers.learned import StructureTokenizer
 from protok.tokenizers.shapes import ShapeTokenizer
+from protok.training.config import Recipe
 from protok.training.splits import Splits, chains_of
 
-#: What is fine-tuned.
-Learned = StructureTokenizer | ShapeTokenizer
 #: Columns of a report: whether more is better, digits, and what it is called.
 MEASURES = {"rmsd": (False, 2, "CA RMSD, Å"), "tm_score": (True, 3, "TM-score"), "lddt": (True, 3, "lDDT")}
 #: What a report tells of how the model after was made.
@@ -42,7 +40,7 @@ class ChainSet:
     chains: list[Backbone]
 
 
-def forgetting_set(asked: str, start: Learned, out: Path, limit: int, longest: int) -> ChainSet:
+def forgetting_set(asked: str, start: ShapeTokenizer, out: Path, limit: int, longest: int) -> ChainSet:
     """The chains on which forgetting is measured.
 
     Those of `asked`, a store or folder, called "elsewhere" unless it is the model's own validation
@@ -63,7 +61,7 @@ def forgetting_set(asked: str, start: Learned, out: Path, limit: int, longest: i
     return ChainSet(name, about, chains_of(store, limit, longest))
 
 
-def _original(start: Learned) -> tuple[Store, str] | None:
+def _original(start: ShapeTokenizer) -> tuple[Store, str] | None:
     known = start.provenance
     path = known.get("recipe", {}).get("data", {}).get("valid", "")
     if path and Path(path).is_file() and known.get("valid_sha256"):
@@ -76,16 +74,12 @@ def _original(start: Learned) -> tuple[Store, str] | None:
     return None
 
 
-def measure(tokenizer: Learned, chains: Sequence[Backbone]) -> list[dict[str, Any]]:
-    """Scores of the round trip of each chain, and its codes (None from a continuous model)."""
+def measure(tokenizer: ShapeTokenizer, chains: Sequence[Backbone]) -> list[dict[str, Any]]:
+    """Scores of the round trip of each chain, and its letters."""
     rows = []
     for chain in chains:
-        if isinstance(tokenizer, StructureTokenizer) and tokenizer.network.quantizer is None:
-            ids, again = None, tokenizer.reconstruct(chain)
-        else:
-            tokens = tokenizer.encode(chain)
-            ids, again = tokens.ids, tokenizer.decode(tokens)
-        rows.append({"ids": ids, **_scores(again, chain)})
+        tokens = tokenizer.encode(chain)
+        rows.append({"ids": tokens.ids, **_scores(tokenizer.decode(tokens), chain)})
     return rows
 
 
@@ -94,7 +88,7 @@ def _scores(again: Backbone, chain: Backbone) -> dict[str, float]:
     return {key: float(getattr(compared, key)) for key in MEASURES}
 
 
-def crossed(writer: Learned, reader: Learned, chains: Sequence[Backbone]) -> dict[str, float]:
+def crossed(writer: ShapeTokenizer, reader: ShapeTokenizer, chains: Sequence[Backbone]) -> dict[str, float]:
     """Mean scores when one model's codes are decoded by another of the same codebook."""
     rows = [_scores(reader.decode(writer.encode(chain)), chain) for chain in chains]
     return {key: round(float(np.mean([row[key] for row in rows])), 4) for key in MEASURES}
@@ -117,7 +111,9 @@ def change(before: np.ndarray, after: np.ndarray, more_is_better: bool) -> dict[
     }
 
 
-def compare_models(before: Learned, after: Learned, sets: Sequence[ChainSet]) -> list[dict[str, Any]]:
+def compare_models(
+    before: ShapeTokenizer, after: ShapeTokenizer, sets: Sequence[ChainSet]
+) -> list[dict[str, Any]]:
     """What `measure` finds with two models on sets of chains, and how it differs.
 
     Where one codebook was used otherwise it is also said how well each model decodes the other's
@@ -144,8 +140,7 @@ def compare_models(before: Learned, after: Learned, sets: Sequence[ChainSet]) ->
         for key, (more, _, _) in MEASURES.items():
             a, b = (np.array([row[key] for row in rows]) for rows in (old, new))
             result[key] = change(a, b, more)
-        coded = old[0]["ids"] is not None and new[0]["ids"] is not None
-        if coded and before.size == after.size:
+        if before.size == after.size:
             a, b = (np.concatenate([row["ids"] for row in rows]) for rows in (old, new))
             both = (a >= 0) & (b >= 0)
             result["codes_kept"] = round(float((a[both] == b[both]).mean()), 4)
@@ -198,8 +193,8 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def report_tuning(
-    start: Learned,
-    plan: Any,
+    start: ShapeTokenizer,
+    plan: Recipe,
     out: Path,
     splits: Splits,
     provenance: Mapping[str, Any],
@@ -224,7 +219,7 @@ def report_tuning(
     report = {
         "before": start.codebook,
         "after": after.codebook,
-        "codebook": tune.codebook if start.network.quantizer is not None else "none",
+        "codebook": tune.codebook,
         "notes": [*splits.notes, *empty, *(f"not read: {row}" for row in unread(out / "train.parquet"))],
         **{key: provenance[key] for key in PROVENANCE},
         "sets": compare_models(start, after, sets),

@@ -17,32 +17,31 @@ from torch.utils.data import DataLoader
 from protok.common import callbacks
 from protok.common.callbacks import OutOfMemory
 from protok.common.run import TrainingRun
-from protok.tokenizers.learned import StructureTokenizer
+from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training import finetune
 from protok.training.batches import Stream, TrainingBatches
 from protok.training.config import Recipe, RecipeError, read_recipe
-from protok.training.distillation import Teacher, read_teacher
-from protok.training.module import Training
+from protok.training.module import MONITOR, Training
 from protok.training.report import report_tuning
 from protok.training.splits import Splits, held_out, make_splits
 
-#: What tells the best weights, in Å; a gain below 0.01 Å is none.
-MONITOR, GAIN = "valid_rmsd", 0.01
+#: Å by which a run must get better to count as better.
+GAIN = 0.01
 
 
 @dataclass(frozen=True)
 class Prepared:
     """All that there is before the first step.
 
-    ``start``: the model to fine-tune, if there is one.
+    ``start``: the model to fine-tune, if there is one, and ``frozen`` what keeps its codes.
     """
 
     run: TrainingRun
     recipe: Recipe
     splits: Splits
-    start: StructureTokenizer | None
-    teacher: Teacher | None
+    start: ShapeTokenizer | None
     module: Training
+    frozen: list[finetune.FrozenCodes]
 
 
 def run(
@@ -103,7 +102,7 @@ def prepare(run: TrainingRun, recipe: str | Path | None, options: Mapping[str, A
     odd = [key for key in options if key.startswith("finetune.")]
     if odd and not plan.finetune.init:
         raise RecipeError(f"{odd[0]} without a model to fine-tune", "give --init MODEL")
-    start = StructureTokenizer.from_pretrained(plan.finetune.init) if plan.finetune.init else None
+    start = ShapeTokenizer.from_pretrained(plan.finetune.init) if plan.finetune.init else None
     run.out.mkdir(parents=True, exist_ok=True)
     splits = make_splits(plan, run.out, resumed=run.checkpoint is not None, write=run.first)
     if start is not None:
@@ -112,13 +111,9 @@ def prepare(run: TrainingRun, recipe: str | Path | None, options: Mapping[str, A
         plan = read_recipe(recipe, options, settings)
         finetune.check(plan, start)
     plan = run.begin(plan, splits.train.digest)
-    teacher = None
-    if any(plan.optim.distill_weights):
-        teacher = read_teacher(plan.data.teacher, splits.train, plan.optim.distill_radii)
-    module = Training(plan, held_out(splits.valid, plan.valid), teacher)
-    if start is not None:
-        module.frozen = finetune.begin(module.network, start, plan)
-    return Prepared(run, plan, splits, start, teacher, module)
+    module = Training(plan, held_out(splits.valid, plan.valid))
+    frozen = [] if start is None else finetune.begin(module.network, start, plan.finetune.codebook)
+    return Prepared(run, plan, splits, start, module, frozen)
 
 
 def fit(prepared: Prepared) -> None:
@@ -126,9 +121,7 @@ def fit(prepared: Prepared) -> None:
     plan, module = prepared.recipe, prepared.module
     patience = plan.valid.patience
     stream = Stream(prepared.splits.train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
-    steps = TrainingBatches(
-        stream, module, plan.optim.steps, plan.optim.encoder_warmup_steps, prepared.teacher
-    )
+    steps = TrainingBatches(stream, module, plan.optim.steps)
     try:
         prepared.run.fit(
             module,
@@ -150,21 +143,23 @@ def choose_weights(prepared: Prepared) -> tuple[int, dict[str, float]]:
     They may be those that fine-tuning started from, or lie between these and the best.
     """
     run, plan, module, start = prepared.run, prepared.recipe, prepared.module, prepared.start
-    step = run.steps
+    step, share = run.steps, plan.finetune.weight_interpolation
     if plan.valid.patience and (best := run.best()) is not None:
         step = int(best["global_step"])
-        before, lowest = run.validation(0).get(MONITOR), run.validation(step).get(MONITOR)
-        if start is not None and before is not None and lowest is not None and before <= lowest:
-            finetune.init_from(module.network, start)
-            step = 0
-        else:
-            module.load_state_dict(best["state_dict"])
-    if module.frozen is not None:
-        module.frozen.finish()
+        module.load_state_dict(best["state_dict"])
+    for codes in prepared.frozen:
+        codes.finish()
+    module.network.eval()
     measured = run.validation(step)
-    if start is not None and step and plan.finetune.weight_interpolation < 1:
-        finetune.interpolate_weights(module.network.eval(), start.network, plan.finetune.weight_interpolation)
-        measured = module.measure()
+    if start is not None and share < 1:
+        finetune.interpolate_weights(module.network, start.network, share)
+        measured = {}
+    measured = measured or module.measure()
+    before = run.validation(0)
+    if start is not None and before and before[MONITOR] <= measured[MONITOR]:
+        # It has learnt nothing that holds: the model is what it was.
+        module.network.load_state_dict(start.network.state_dict())
+        step, measured = 0, before
     return step, measured
 
 
@@ -177,12 +172,10 @@ def write(prepared: Prepared, step: int, measured: Mapping[str, float]) -> Path:
         valid_sha256=splits.valid.digest,
         validation={key: round(value, 4) for key, value in measured.items()},
     )
-    if prepared.teacher is not None:
-        provenance["states_of"] = prepared.teacher.name
     if start is not None:
         digest = start.provenance.get("train_sha256")
         provenance["init"] = {"codebook": start.codebook, "train_sha256": digest}
-    tokenizer = StructureTokenizer(prepared.module.network.eval())
+    tokenizer = ShapeTokenizer(prepared.module.network.eval())
     run.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))
     if start is not None:
         device = run.trainer.strategy.root_device
@@ -200,9 +193,7 @@ def memory_advice(plan: Recipe, validating: bool) -> OutOfMemory:
     return OutOfMemory(
         "memory ran out in training",
         f"lower, with --set: data.residues (now {plan.data.residues}, memory grows with it), the "
-        f"longest crop in data.curriculum (now {longest}, memory grows with its square), "
-        f"optim.scored_residues (now {plan.optim.scored_residues}); "
-        "--resume goes on from the last checkpoint",
+        f"longest crop in data.curriculum (now {longest}); --resume goes on from the last checkpoint",
     )
 
 

@@ -4,10 +4,10 @@ import tomllib
 
 import pytest
 import torch
+from protok.model.decoder import Decoder
 
 import protok
-from protok.model.decoder import Decoder
-from protok.model.features import Batch
+from protok.model.batch import Batch
 from protok.structure.store import write_store
 from protok.training.config import read_recipe
 from tests.helpers.paths import ROOT

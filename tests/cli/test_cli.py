@@ -32,10 +32,10 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
 def model(tmp_path_factory) -> Path:
     """Folder of a small untrained model."""
     import torch
+    from protok.tokenizers.learned import StructureTokenizer
 
     from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
     from protok.model.network import Network
-    from protok.tokenizers.learned import StructureTokenizer
 
     torch.manual_seed(0)
     config = ModelConfig(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from protok.tokenizers.learned import StructureTokenizer
 from safetensors.torch import load_file, save_file
 
 import protok
@@ -21,7 +22,6 @@ from protok.image.tokens import ImageTokens, save_codes
 from protok.model.network import Network
 from protok.prior.config import PriorConfig
 from protok.prior.layout import Layout
-from protok.tokenizers.learned import StructureTokenizer
 from tests.helpers.models import SMALL
 from tests.helpers.paths import ROOT
 

@@ -1,26 +1,33 @@
 """Untrained models, small enough for tests."""
 
-import dataclasses
-
 import torch
 
-from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
-from protok.model.network import Network
-from protok.tokenizers.learned import StructureTokenizer
+from protok.model.config import ConvolutionConfig, KeyframeConfig, ShapeEncoderConfig, ShapesConfig
+from protok.model.network import ShapeNetwork
+from protok.quantize.config import QuantizerConfig
+from protok.testing import random_backbone
+from protok.tokenizers.shapes import ShapeTokenizer
+
+SMALL = ShapesConfig(
+    name="small",
+    encoder=ShapeEncoderConfig(hidden=16, layers=1, window=4),
+    quantizer=QuantizerConfig(size=64, dim=5),
+    steps=ConvolutionConfig(width=16, layers=1, kernel=1),
+    refiner=ConvolutionConfig(width=16, layers=1, kernel=1),
+    keyframes=KeyframeConfig(spacings=(4, 8), sizes=(32, 64)),
+)
 
 
-def small(global_frame: bool, compute: str = "torch") -> StructureTokenizer:
-    """An untrained tokenizer with a codebook, small enough for tests."""
+def small(config: ShapesConfig = SMALL) -> ShapeTokenizer:
+    """An untrained tokenizer whose letters are latents that chains really take."""
     torch.manual_seed(0)
-    network = Network(
-        ModelConfig(
-            "small",
-            EncoderConfig(hidden=32, layers=2, neighbours=8, global_frame=global_frame),
-            QuantizerConfig(kind="simvq", size=64, dim=5),
-            DecoderConfig(width=32, layers=1, heads=2, global_frame=True),
-        )
-    )
-    return StructureTokenizer(network.eval(), compute=compute)
+    network = ShapeNetwork(config).eval()
+    for spacing in config.keyframes.spacings:
+        network.quantizer_of(spacing).table().mul_(2.0)
+    letters = network.quantizer.table()
+    latents = ShapeTokenizer(network).embed(random_backbone(len(letters), seed=1))
+    letters.copy_(torch.from_numpy(latents))
+    return ShapeTokenizer(network)
 
 
 def vgg(path, width=4):
@@ -36,18 +43,3 @@ def vgg(path, width=4):
         before = width
     save_file(state, path)
     return path
-
-
-SMALL = ModelConfig(
-    name="small",
-    encoder=EncoderConfig(hidden=32, layers=2, neighbours=8),
-    quantizer=QuantizerConfig(size=64, dim=8),
-    decoder=DecoderConfig(width=32, layers=2, heads=2, pair=16),
-)
-
-
-PLACED = dataclasses.replace(
-    SMALL,
-    encoder=dataclasses.replace(SMALL.encoder, global_frame=True),
-    decoder=dataclasses.replace(SMALL.decoder, global_frame=True),
-)

@@ -10,35 +10,28 @@ TINY = {
     "model.name": "tiny",
     "model.encoder.hidden": 16,
     "model.encoder.layers": 1,
-    "model.encoder.neighbours": 6,
+    "model.encoder.window": 4,
     "model.quantizer.size": 32,
-    "model.quantizer.dim": 8,
-    "model.decoder.width": 16,
-    "model.decoder.layers": 1,
-    "model.decoder.heads": 2,
-    "model.decoder.pair": 8,
+    "model.steps.width": 16,
+    "model.steps.layers": 1,
+    "model.refiner.width": 16,
+    "model.refiner.layers": 1,
+    "model.keyframes.spacings": [4, 8],
+    "model.keyframes.sizes": [16, 16],
     "data.residues": 120,
     "data.curriculum": [[0.0, 24], [0.5, 48]],
     "optim.steps": 40,
     "optim.lr_warmup_steps": 4,
-    "optim.scored_residues": 8,
+    "optim.spacing_odds": [0.5, 0.5],
     "valid.every": 20,
     "valid.chains": 2,
     "split.method": "kmers",
-}
-#: Codes that say where in the chain a residue lies, trained with noise.
-PLACED = {
-    "model.encoder.global_frame": True,
-    "model.decoder.global_frame": True,
-    "model.quantizer.dim": 5,
-    "optim.coordinate_noise": 0.4,
-    "optim.consistency_weight": 10.0,
 }
 #: The same for fine-tuning, where the model says its shape.
 TUNE = {
     key: value
     for key, value in TINY.items()
-    if key.startswith(("data.residues", "valid.", "split.", "optim.lr_warmup_steps", "optim.scored_residues"))
+    if key.startswith(("data.residues", "valid.", "split.", "optim.lr_warmup_steps", "optim.spacing_odds"))
 } | {"optim.steps": 20, "valid.every": 10, "valid.longest": 60, "valid.patience": 3, "finetune.chains": 2}
 
 

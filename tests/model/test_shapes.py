@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from protok.model import keyframes
+from protok.model.batch import Batch
 from protok.model.build import build
 from protok.model.close_bonds import LENGTHS, close_bonds
-from protok.model.features import Batch
+from protok.model.config import ConvolutionConfig, KeyframeConfig, ShapeEncoderConfig, ShapesConfig
 from protok.model.keyframes import Grid, Motions, chords, hops, motion, places, vector
 from protok.model.links import CODES, REACH, SIZE, link, linked_by
+from protok.model.loss import losses
+from protok.model.network import PARTS, ShapeNetwork, stored_steps
 from protok.model.runs import Runs
-from protok.model.shape_config import ConvolutionConfig, KeyframeConfig, ShapeEncoderConfig, ShapesConfig
-from protok.model.shape_loss import losses
-from protok.model.shape_network import PARTS, ShapeNetwork, stored_steps
 from protok.quantize.config import QuantizerConfig
 from protok.structure.geometry import residue_atoms
 from protok.structure.poses import Poses, rotation_vector

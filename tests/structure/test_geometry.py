@@ -61,55 +61,6 @@ def test_torsions_equal_those_of_biotite(coords):
     assert np.abs(gap[shown]).max() < 1e-3
 
 
-def test_neighbours_equal_a_sorted_distance_matrix(coords):
-    ca, mask = coords[:, 1], torch.ones(60, dtype=torch.bool)
-    mask[7] = False
-    index, valid = g.neighbours(ca, mask, 8)
-    far = (ca[:, None] - ca).norm(dim=-1)
-    far[:, 7] = torch.inf
-    far.fill_diagonal_(torch.inf)
-    expected = far.argsort(dim=1)[:, :8]
-    keep = torch.arange(60) != 7
-    assert torch.equal(index[keep], expected[keep])
-    assert valid[keep].all() and not valid[7].any()
-
-
-@pytest.mark.parametrize("n", [0, 1, 2, 5])
-def test_neighbours_of_few_residues(n):
-    index, valid = g.neighbours(torch.randn(n, 3), torch.ones(n, dtype=torch.bool), 4)
-    assert index.shape == valid.shape == (n, 4)
-    assert valid.sum() == n * max(0, n - 1) and (n == 0 or index.max() < n)
-
-
-def test_density_moments_equal_their_definition(coords):
-    ca, turn = coords[:, 1], g.frames(*coords[:, :3].unbind(1))
-    mask = torch.ones(60, dtype=torch.bool)
-    r = 18.0
-    moments = g.density_moments(ca, turn, mask, (r,))
-    for i in (0, 31):
-        local = (ca - ca[i]) @ turn[i] / r
-        w = (1 - local.square().sum(-1)).clamp(min=0).square()
-        shape = (w[:, None, None] * local[:, :, None] * local[:, None]).sum(0) / w.sum()
-        expected = torch.cat(
-            [
-                w.sum().log1p()[None],
-                (w[:, None] * local).sum(0) / w.sum(),
-                shape[(0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)],
-            ]
-        )
-        assert torch.allclose(moments[i], expected, atol=1e-8)
-
-
-def test_density_moments_ignore_what_is_beyond_the_radius(coords):
-    ca, turn = coords[:, 1].clone(), g.frames(*coords[:, :3].unbind(1))
-    mask = torch.ones(60, dtype=torch.bool)
-    before = g.density_moments(ca, turn, mask, (10.0,))
-    far = (ca - ca[0]).norm(dim=-1) > 12
-    ca[far] += 50 * torch.nn.functional.normalize(ca[far] - ca[0], dim=-1)
-    after = g.density_moments(ca, turn, mask, (10.0,))
-    assert far.any() and torch.allclose(before[0], after[0], atol=1e-9)
-
-
 def test_superpose_undoes_a_motion_and_refuses_a_mirror(coords):
     ca, r = coords[:, 1], rotation(1)
     target = ca @ r.T + torch.tensor([3.0, -2.0, 9.0]).double()

@@ -11,8 +11,8 @@ import protok
 from protok import testing
 from protok.common.checkpoint import TRANSIENT
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
-from protok.model.shape_config import KeyframeConfig, ShapesConfig
-from protok.model.shape_network import ShapeNetwork
+from protok.model.config import KeyframeConfig, ShapesConfig
+from protok.model.network import ShapeNetwork
 from protok.pipeline.decode import decode_all
 from protok.pipeline.encode import encode_all
 from protok.structure.io.write import write

@@ -3,14 +3,13 @@
 import json
 
 import pytest
+from protok.training.shapes import ShapesRecipe
 
 from protok.common.checkpoint import WEIGHTS
 from protok.common.settings import from_dict
 from protok.image.config import ImageConfig, ImageRecipe
-from protok.model.config import ModelConfig
-from protok.model.shape_config import ShapesConfig
+from protok.model.config import ModelConfig, ShapesConfig
 from protok.training.config import Recipe
-from protok.training.shapes import ShapesRecipe
 
 SHIPPED = sorted(WEIGHTS.glob("*/config.json"))
 

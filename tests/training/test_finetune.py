@@ -12,13 +12,14 @@ import torch
 
 pytest.importorskip("lightning", reason="training is an extra")
 
+from protok.tokenizers.learned import StructureTokenizer
+
 import protok
 from protok.cli import main
 from protok.common.callbacks import read_metrics
 from protok.common.checkpoint import TRANSIENT
 from protok.model.network import Network
 from protok.structure.store import open_store
-from protok.tokenizers.learned import StructureTokenizer
 from protok.training import finetune, module, run
 from protok.training.config import RecipeError, read_recipe
 from protok.training.report import (

@@ -15,7 +15,7 @@ import torch
 import protok
 from protok.common import callbacks
 from protok.common.callbacks import LAST, PREVIOUS, AtomicCheckpoints, MetricsFile, read_metrics
-from protok.model.features import Batch
+from protok.model.batch import Batch
 from protok.training import module, run
 from protok.training import run as train
 from protok.training.batches import Stream

@@ -6,19 +6,19 @@ import pytest
 lightning = pytest.importorskip("lightning", reason="training is an extra")
 
 import torch
+from protok.training.auxiliary import amino_acids
+from protok.training.shapes import ShapesRecipe
 
 import protok
 from protok.cli.main import main
 from protok.common.callbacks import read_metrics
 from protok.common.checkpoint import TRANSIENT
 from protok.common.settings import RecipeError, read_settings
-from protok.model.features import Batch
+from protok.model.batch import Batch
 from protok.testing import random_backbone
 from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training import shapes
-from protok.training.auxiliary import amino_acids
 from protok.training.batches import TrainingBatch
-from protok.training.shapes import ShapesRecipe
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_runs import write_structures
 

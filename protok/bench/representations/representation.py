@@ -1,6 +1,6 @@
 """What is measured: tokenizers under one face, discrete or continuous.
 
-A representation is named by a string: what `protok.load` knows (`protok-512`, `3di`, a folder), a
+A representation is named by a string: what `protok.load` knows (`protok-1`, `3di`, a folder), a
 control of `protok.bench.representations.controls`, a model of others (`proteinmpnn`, or `esm3=FILE` with the
 weights, see `protok.bench.representations.adapters`), or a file of precomputed tokens (`.npz`). A `Tokenizer`
 of yours, or what only `Embeds` (`protok.tokenizers.protocol`), will do as well. What follows a

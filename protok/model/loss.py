@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from protok.model.batch import Batch
 from protok.model.build import Built, build
-from protok.model.features import Batch
 from protok.model.keyframes import Grid, chords, hops, motion, places, vector, walk
+from protok.model.network import Decoded, ShapeNetwork, steps_of
 from protok.model.runs import Runs
-from protok.model.shape_network import Decoded, ShapeNetwork, steps_of
 from protok.quantize import ProVQ, Quantized
 from protok.structure.geometry import residue_atoms
 from protok.structure.metrics import LDDT_RADIUS, LDDT_THRESHOLDS
