@@ -116,6 +116,12 @@ class Recipe:
     finetune: TuneConfig = field(default_factory=TuneConfig)
 
     def __post_init__(self) -> None:
+        # The form of a model to fine-tune need not be in a recipe, and is not known before it is read.
+        if not self.finetune.init:
+            self.check_odds()
+
+    def check_odds(self) -> None:
+        """Raise a `RecipeError` unless each spacing has its odds."""
         odds, spacings = self.optim.spacing_odds, self.model.keyframes.spacings
         if len(odds) != len(spacings) or min(odds) < 0 or sum(odds) <= 0:
             raise RecipeError(f"optim.spacing_odds = {list(odds)}", f"give one for each of {list(spacings)}")

@@ -92,7 +92,7 @@ def defaults(start: ShapeTokenizer, codebook: str, lengths: np.ndarray, out: Pat
             "lr_warmup_steps": max(10, extent.steps // 20),
             **{key: kept[key] for key in KEPT if key in kept},
         },
-        "valid": {"every": max(20, extent.steps // 6), "longest": max(256, extent.crop)},
+        "valid": {"every": max(20, extent.steps // 6), "longest": max(256, extent.crop), "chains": 16},
     }
 
 
@@ -104,6 +104,7 @@ def check(plan: Recipe, start: ShapeTokenizer) -> None:
     RecipeError
         If it asks for another form, an unknown kind of codebook, or another name with frozen codes.
     """
+    plan.check_odds()
     mode = plan.finetune.codebook
     if mode not in CODEBOOKS:
         raise RecipeError(f"codebook {mode!r}", f"it is one of {', '.join(CODEBOOKS)}")

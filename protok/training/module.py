@@ -25,7 +25,13 @@ MONITOR = "valid_rmsd"
 
 
 class Training(TrainingModule):
-    """The network in training: loss, optimiser, curriculum, validation."""
+    """The network in training: loss, optimiser, curriculum, validation.
+
+    Attributes
+    ----------
+    measuring : bool
+        Whether it is at a validation; stays true if that fails.
+    """
 
     def __init__(self, recipe: Recipe, held_out: list[Backbone]):
         super().__init__()
@@ -53,16 +59,23 @@ class Training(TrainingModule):
             self.network.train()
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
-        """Loss of one batch of crops, at the hardness that the progress demands."""
+        """Loss of one batch of crops, and its record."""
+        loss, values = self.loss(batch, self.global_step)
+        values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.record(self.global_step + 1, values, "hardness", "loss", "ca_error")
+        return loss
+
+    def loss(self, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Loss of a step, at the hardness that the progress demands, and what is logged of it."""
         optim = self.recipe.optim
-        torch.manual_seed(optim.seed * 1_000_003 + self.global_step)
-        done = 1.0 if self.discrete else self.global_step / optim.steps
+        torch.manual_seed(optim.seed * 1_000_003 + step)
+        done = 1.0 if self.discrete else step / optim.steps
         values: dict[str, Any] = {}
         if isinstance(self.network.quantizer, ProVQ):
             values["hardness"] = self.network.quantizer.progress(done)
         for spacing in self.recipe.model.keyframes.spacings:
             values["keyframe_hardness"] = self.network.quantizer_of(spacing).progress(done)
-        draw = np.random.default_rng([optim.seed, self.global_step]).choice(len(self.odds), p=self.odds)
+        draw = np.random.default_rng([optim.seed, step]).choice(len(self.odds), p=self.odds)
         spacing = self.recipe.model.keyframes.spacings[draw]
         seen = noisy(batch, optim.coordinate_noise)
         parts = losses(self.network, batch, seen, spacing, optim.consistency_weight)
@@ -70,13 +83,12 @@ class Training(TrainingModule):
         values |= {"bond_error": parts.bond, "drift": parts.drift, "doubt": parts.doubt}
         if self.network.quantizer is not None:
             values["perplexity"] = self.network.quantizer.perplexity()
-        values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.record(self.global_step + 1, values, "hardness", "loss", "ca_error")
-        return parts.total
+        return parts.total, values
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """Round trip of held-out chains at each spacing: mean CA RMSD, TM-score, lDDT; the letters used."""
+        self.measuring = True
         tokenizer = ShapeTokenizer(self.network)
         scores: dict[str, float] = {}
         counts = np.zeros(max(tokenizer.size, 1))
@@ -96,6 +108,7 @@ class Training(TrainingModule):
         spacings = self.recipe.model.keyframes.spacings
         scores[MONITOR] = scores[f"valid_rmsd_{4 if 4 in spacings else spacings[0]}"]
         scores["valid_perplexity"] = perplexity(counts)
+        self.measuring = False
         return scores
 
     def validation_step(self, batch: list[int], index: int) -> None:

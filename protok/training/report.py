@@ -25,8 +25,6 @@ from protok.training.splits import Splits, chains_of
 MEASURES = {"rmsd": (False, 2, "CA RMSD, Å"), "tm_score": (True, 3, "TM-score"), "lddt": (True, 3, "lDDT")}
 #: What a report tells of how the model after was made.
 PROVENANCE = "train_chains steps best_step validation seconds_of_last_start train_sha256 recipe".split()
-#: Chains of a set whose codes are also decoded by the other model.
-CROSSED = 16
 #: Chains by which forgetting is seen when there is no validation set; none was trained on.
 BUNDLED = Path(__file__).parents[1] / "bench" / "structures"
 
@@ -88,12 +86,6 @@ def _scores(again: Backbone, chain: Backbone) -> dict[str, float]:
     return {key: float(getattr(compared, key)) for key in MEASURES}
 
 
-def crossed(writer: ShapeTokenizer, reader: ShapeTokenizer, chains: Sequence[Backbone]) -> dict[str, float]:
-    """Mean scores when one model's codes are decoded by another of the same codebook."""
-    rows = [_scores(reader.decode(writer.encode(chain)), chain) for chain in chains]
-    return {key: round(float(np.mean([row[key] for row in rows])), 4) for key in MEASURES}
-
-
 def change(before: np.ndarray, after: np.ndarray, more_is_better: bool) -> dict[str, Any]:
     """Means, their difference with its 95 % interval (paired bootstrap), and how many improved."""
     difference = after - before
@@ -114,11 +106,7 @@ def change(before: np.ndarray, after: np.ndarray, more_is_better: bool) -> dict[
 def compare_models(
     before: ShapeTokenizer, after: ShapeTokenizer, sets: Sequence[ChainSet]
 ) -> list[dict[str, Any]]:
-    """What `measure` finds with two models on sets of chains, and how it differs.
-
-    Where one codebook was used otherwise it is also said how well each model decodes the other's
-    codes, of the first 16 chains.
-    """
+    """What `measure` finds with two models on sets of chains, and how it differs."""
     out = []
     for group in sets:
         if not group.chains:
@@ -145,10 +133,6 @@ def compare_models(
             both = (a >= 0) & (b >= 0)
             result["codes_kept"] = round(float((a[both] == b[both]).mean()), 4)
             result["codes_used"] = [len(np.unique(ids[ids >= 0])) for ids in (a, b)]
-        if before.codebook == after.codebook and result.get("codes_kept", 1) < 1:
-            few = group.chains[:CROSSED]
-            result["before_codes_after_decoder"] = crossed(before, after, few)
-            result["after_codes_before_decoder"] = crossed(after, before, few)
         out.append(result)
     return out
 
@@ -181,12 +165,6 @@ def markdown(report: Mapping[str, Any]) -> str:
         if "codes_kept" in result:
             used = " → ".join(map(str, result["codes_used"]))
             lines.append(f"Codes unchanged: {result['codes_kept']:.1%}; codes used: {used}.")
-        if "before_codes_after_decoder" in result:
-            lines.append(
-                f"First {min(CROSSED, len(result['chains']))} chains, codes from before, decoder "
-                f"from after: {result['before_codes_after_decoder']['rmsd']:.2f} Å; codes from "
-                f"after, decoder from before: {result['after_codes_before_decoder']['rmsd']:.2f} Å."
-            )
         lines.append("")
     lines += [f"- {note}" for note in report["notes"]]
     return "\n".join(lines).rstrip() + "\n"

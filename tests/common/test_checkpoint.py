@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from protok.tokenizers.learned import StructureTokenizer
 from safetensors.torch import load_file, save_file
 
 import protok
@@ -19,16 +18,17 @@ from protok.image.config import CodebookConfig, ImageConfig
 from protok.image.network import ImageNetwork
 from protok.image.tokenizer import ImageTokenizer
 from protok.image.tokens import ImageTokens, save_codes
-from protok.model.network import Network
+from protok.model.network import ShapeNetwork
 from protok.prior.config import PriorConfig
 from protok.prior.layout import Layout
+from protok.tokenizers.shapes import ShapeTokenizer
 from tests.helpers.models import SMALL
 from tests.helpers.paths import ROOT
 
 
 def _protein():
     torch.manual_seed(0)
-    return StructureTokenizer(Network(SMALL).eval())
+    return ShapeTokenizer(ShapeNetwork(SMALL).eval())
 
 
 def _image():
@@ -114,7 +114,7 @@ def test_decoders_that_are_no_numbers_write_no_structure(tmp_path, examples, cap
     file, tokens = str(examples / "7w89.A.pdb"), tmp_path / "t.fasta"
     assert main.main(["encode", file, "-o", str(tokens), "--model", str(folder)]) == main.OK
     state = load_file(folder / "model.safetensors")
-    key = next(key for key in state if key.startswith("decoder."))
+    key = next(key for key in state if key.startswith("refiner."))
     save_file({**state, key: state[key] * float("nan")}, folder / "model.safetensors")
     command = ["decode", str(tokens), "-o", str(tmp_path / "out"), "--model", str(folder)]
     assert main.main(command) == main.USAGE
@@ -125,10 +125,12 @@ def test_decoders_that_are_no_numbers_write_no_structure(tmp_path, examples, cap
 @pytest.mark.parametrize(
     ("kind", "section", "key", "values"),
     [
-        ("protein", "model.encoder", "neighbours", (0, -1, 10**4, 10**9)),
+        ("protein", "model.encoder", "window", (0, -1, 10**4, 10**9)),
         ("protein", "model.encoder", "layers", (0, -1)),
-        ("protein", "model.decoder", "heads", (0, -2, 3, 5, 32)),
-        ("protein", "model.decoder", "layers", (0, -1)),
+        ("protein", "model.steps", "layers", (0, -1)),
+        ("protein", "model.refiner", "kernel", (0, -1, 10**9)),
+        ("protein", "model.keyframes", "sizes", ([0, 1], [-1, 16], [16], [10**9, 16])),
+        ("protein", "model.keyframes", "spacings", ([0, 4], [4, 4], [])),
         ("protein", "model.quantizer", "size", (0, -1)),
         ("protein", "model.quantizer", "dim", (0, -1)),
         ("image", "model", "width", (0, -8)),
@@ -172,8 +174,8 @@ import resource, sys
 from protok.errors import FormatError
 from protok.image.tokenizer import ImageTokenizer
 from protok.prior.model import Prior
-from protok.tokenizers.learned import StructureTokenizer
-kinds = {"protein": StructureTokenizer, "image": ImageTokenizer, "prior": Prior}
+from protok.tokenizers.shapes import ShapeTokenizer
+kinds = {"protein": ShapeTokenizer, "image": ImageTokenizer, "prior": Prior}
 good, *bad = sys.argv[1:]
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 for folder in good.split(","):
@@ -195,9 +197,9 @@ LARGE = [
     ("protein", "model.encoder", {"layers": 5000}),
     ("protein", "model.encoder", {"layers": 10**9}),
     ("protein", "model.encoder", {"hidden": 1 << 16}),
-    ("protein", "model.decoder", {"layers": 5000}),
-    ("protein", "model.decoder", {"width": 1 << 16}),
-    ("protein", "model.decoder", {"pair": 10**9}),
+    ("protein", "model.refiner", {"layers": 5000}),
+    ("protein", "model.steps", {"width": 1 << 16}),
+    ("protein", "model.keyframes", {"sizes": [1 << 28, 64]}),
     ("image", "model", {"blocks": 10**6}),
     ("image", "model", {"width": 10**5}),
     ("image", "model", {"multiples": [1, 10**5]}),
@@ -224,7 +226,7 @@ def test_sizes_that_multiply_beyond_the_weights_take_no_memory(tmp_path):
     # Weights of many tensors do not pay for many layers.
     folder = tmp_path / "protein-many"
     _protein().save_pretrained(folder)
-    many = {f"encoder.messages.{i}.x": torch.zeros(1) for i in range(5000)}
+    many = {f"encoder.layers.{i}.x": torch.zeros(1) for i in range(5000)}
     save_file({**load_file(folder / "model.safetensors"), **many}, folder / "model.safetensors")
     edit(folder, "model.encoder", layers=5000)
     command = [sys.executable, "-c", SCRIPT, ",".join(good), *bad, str(folder)]
@@ -236,12 +238,12 @@ def test_sizes_that_multiply_beyond_the_weights_take_no_memory(tmp_path):
 
 
 def test_shipped_names_win_and_a_folder_needs_a_separator(tmp_path, monkeypatch):
-    expected = protok.load("protok-512").codebook
-    for name in ("protok-512", "mine", "3di"):
+    expected = protok.load("protok-1").codebook
+    for name in ("protok-1", "mine", "3di"):
         _protein().save_pretrained(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    assert protok.load("protok-512").codebook == expected
-    own = protok.load("./protok-512").codebook
+    assert protok.load("protok-1").codebook == expected
+    own = protok.load("./protok-1").codebook
     assert own != expected and own == protok.load(tmp_path / "mine").codebook
     assert protok.load("mine/").codebook == own
     with pytest.raises(FormatError, match=r"no model 'mine'; give \./mine for the folder here, or one of"):
@@ -249,12 +251,12 @@ def test_shipped_names_win_and_a_folder_needs_a_separator(tmp_path, monkeypatch)
     assert protok.load("3di").alphabet
     monkeypatch.chdir(tmp_path / "mine")
     assert protok.load(".").codebook == own
-    for name in ("../protok/weights/protok-512", "..", ""):
+    for name in ("../protok/weights/protok-1", "..", ""):
         with pytest.raises(FormatError, match="no model"):
             find_model(name)
 
 
-HOSTILE = ["../m", "m", "./m", "/tmp/m", "hf:someone/model", "hf:someone/model@v1", "", ".", "protok-512\n"]
+HOSTILE = ["../m", "m", "./m", "/tmp/m", "hf:someone/model", "hf:someone/model@v1", "", ".", "protok-1\n"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

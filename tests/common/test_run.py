@@ -20,9 +20,9 @@ from protok.common.files import lock
 from protok.common.run import TrainingModule, TrainingRun
 from protok.common.settings import RecipeError
 from protok.image.tokens import ImageTokens, save_codes
-from protok.model.config import ModelConfig
+from protok.model.config import ShapesConfig
 from protok.training.config import Recipe
-from tests.helpers.tiny_runs import PLACED, TINY, write_structures
+from tests.helpers.tiny_runs import TINY, write_structures
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ MODULES = {
 }
 #: Checkpoints every second step or more often, validations every tenth.
 EVERY = {"optim.steps": 40, "valid.every": 10}
-PROTEIN = TINY | PLACED | EVERY | {"valid.chains": 1, "valid.patience": 100}
+PROTEIN = TINY | EVERY | {"valid.chains": 1, "valid.patience": 100}
 IMAGE = EVERY | {
     "model.factor": 4,
     "model.patch": 2,
@@ -126,7 +126,8 @@ def test_a_run_that_is_killed_and_resumed_has_the_same_curve(kind, tmp_path):
     assert read_metrics(cut / "metrics.csv") == curve
     assert [row["step"] for row in curve if "lr" in row] == [20, 40]
     validations = [row["step"] for row in curve if any(key.startswith("valid_") for key in row)]
-    assert validations == [10, 20, 30, 40]
+    # Letters and keyframes have codebooks after three tenths.
+    assert validations == [10, 20, 30, 40][kind == "protein" :]
     states = [torch.load(out / "checkpoints" / LAST, weights_only=True) for out in (cut, whole)]
     mine, theirs = (state["state_dict"] for state in states)
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
@@ -158,7 +159,7 @@ def test_a_folder_in_which_another_process_trains_is_refused(tmp_path):
     before = training.recipe.read_bytes()
     with lock(tmp_path / "run.lock"):
         with pytest.raises(RecipeError, match="another process trains here"):
-            TrainingRun(tmp_path).begin(replace(Recipe(), model=ModelConfig(name="other")), "b")
+            TrainingRun(tmp_path).begin(replace(Recipe(), model=ShapesConfig(name="other")), "b")
         assert training.recipe.read_bytes() == before
         with pytest.raises(RecipeError, match="another process trains here"):
             training.fit(TrainingModule(), DataLoader([0]))

@@ -21,12 +21,12 @@ from protok.training import run as train
 from protok.training.batches import Stream
 from protok.training.config import Recipe, RecipeError, read_recipe
 from protok.training.splits import make_splits
-from tests.helpers.tiny_runs import PLACED, TINY, write_structures
+from tests.helpers.tiny_runs import TINY, write_structures
 
 pytestmark = pytest.mark.slow
 
 #: A checkpoint every second step.
-OFTEN = TINY | PLACED | {"valid.every": 10, "valid.chains": 1, "valid.patience": 100}
+OFTEN = TINY | {"valid.every": 10, "valid.chains": 1, "valid.patience": 100}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,11 @@ def test_two_processes_train_as_one(structures, tmp_path):
         "optim.clip": 0.5,
         "model.quantizer.continuous_share": 0.8,
         "model.quantizer.ramp": 0.0,
+        "model.keyframes.spacings": [4],
+        "model.keyframes.sizes": [16],
+        "optim.spacing_odds": [1.0],
+        "model.keyframes.continuous_share": 0.8,
+        "model.keyframes.ramp": 0.0,
         "valid.every": 3,
     }
     env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
@@ -71,15 +76,13 @@ def test_two_processes_train_as_one(structures, tmp_path):
     stream = Stream(splits.train, plan.data.residues, plan.data.curriculum, plan.optim.seed)
     module.network.train()
     for step in range(steps - 1):
-        module.network.quantizer.progress(step / steps)
         for rank in range(2):
             crops = stream.batch(2 * step + rank, 2 * steps)
             coords = [splits.train.coords(c.chain, c.begin, c.stop) for c in crops]
             batch = Batch.from_coords(
                 torch.cat([torch.from_numpy(c) for c in coords]), [len(c) for c in coords]
             )
-            torch.manual_seed(plan.optim.seed * 1_000_003 + step)
-            (module.network(batch, plan.optim.scored_residues).total / 2).backward()
+            (module.loss(batch, step)[0] / 2).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), plan.optim.clip)
         optimiser.step()
         optimiser.zero_grad()
@@ -89,21 +92,17 @@ def test_two_processes_train_as_one(structures, tmp_path):
         torch.testing.assert_close(held[key], value.detach(), rtol=1e-3, atol=1e-5, msg=key)
 
     rows = read_metrics(out / "metrics.csv")
-    assert [row["step"] for row in rows] == [3, 6] and rows[-1]["valid_usage"] > 0
+    assert [row["step"] for row in rows] == [6] and rows[-1]["valid_perplexity"] > 0
     tokenizer = protok.load(out / "model")
     assert tokenizer.encode(protok.read(structures / "s00.pdb")).ids.max() >= 0
 
 
 def test_two_machines_train_as_one(structures, tmp_path):
-    """As torchrun starts them, one process on each; first the encoder alone, whose loss reaches few weights.
-
-    Gradients of several processes must not wait for those of the others.
-    """
+    """As torchrun starts them, one process on each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    alone = {"optim.encoder_warmup_steps": 20, "optim.residue_type_weights": [1.0, 0.0, 0.0]}
-    settings = TINY | alone | {"optim.steps": 24, "optim.precision": "32", "valid.every": 24}
+    settings = TINY | {"optim.steps": 24, "optim.precision": "32", "valid.every": 24}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     launcher += ["--master-addr=127.0.0.1", f"--master-port={port}"]
     nodes = [
@@ -120,7 +119,6 @@ def test_two_machines_train_as_one(structures, tmp_path):
     assert "".join(errors).count("the model is in") == 1, "the first process alone speaks"
     rows = read_metrics(tmp_path / "two" / "metrics.csv")
     assert [row["step"] for row in rows] == [20, 24] and "valid_rmsd" in rows[1]
-    assert "residue_type_accuracy_states" in rows[0] and "hardness" not in rows[0]
     assert protok.load(tmp_path / "two" / "model").provenance["steps"] == 24
 
 
@@ -215,14 +213,14 @@ def test_full_memory_is_explained(structures, tmp_path, monkeypatch, error, is_m
         raise error
 
     monkeypatch.setattr(module.Training, "training_step", fails)
-    settings = TINY | {"optim.scored_residues": 7, "data.curriculum": [[0.0, 24], [0.5, 48]]}
+    settings = TINY | {"data.curriculum": [[0.0, 24], [0.5, 48]]}
     with pytest.raises(callbacks.OutOfMemory if is_memory else RuntimeError) as caught:
         train.run(structures=structures, out=tmp_path / "x", overrides=settings)
     assert isinstance(caught.value, callbacks.OutOfMemory) == is_memory
     if is_memory:
         message = str(caught.value)
         assert "data.residues (now 120" in message and "data.curriculum (now 48" in message
-        assert "optim.scored_residues (now 7)" in message and caught.value.__cause__ is error
+        assert caught.value.__cause__ is error
 
 
 def test_an_interrupt_is_said_and_can_be_sent_again(structures, tmp_path, monkeypatch, capsys):
@@ -241,7 +239,7 @@ def test_an_interrupt_is_said_and_can_be_sent_again(structures, tmp_path, monkey
 
 
 def test_memory_that_is_full_in_validation_is_another_matter():
-    assert "valid.longest (now 256)" in str(run.memory_advice(Recipe(), validating=True))
+    assert "valid.longest (now 600)" in str(run.memory_advice(Recipe(), validating=True))
 
 
 def test_without_matplotlib_there_are_no_figures(tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ def test_a_run_leaves_a_model_that_loads(structures, whole):
     assert (whole / "tensorboard").exists() == tensorboard
     logged = read_metrics(whole / "metrics.csv")
     valid = [r for r in logged if "valid_rmsd" in r]
-    measured = ("rmsd", "lddt", "usage", "perplexity", "dimension")
+    measured = ("rmsd", "rmsd_4", "lddt_8", "tm_score_8", "perplexity")
     assert len(valid) == 2 and all(valid[-1][f"valid_{k}"] > 0 for k in measured)
     provenance = json.loads((whole / "model" / "config.json").read_text())["provenance"]
     assert provenance["steps"] == 40 and provenance["recipe"]["optim"]["lr"] == 1e-3
@@ -161,6 +161,21 @@ def test_training_starts_from_a_model(structures, whole, tmp_path):
     assert drift < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("optim.spacing_odds", [1.0], "give one for each of"),
+        ("model.keyframes.spacings", [2, 2, 4, 8], "different positive numbers"),
+        ("model.keyframes.sizes", [64], "give one for each of"),
+        ("model.encoder.window", 300, "too large"),
+        ("model.steps.kernel", 300, "too large"),
+    ],
+)
+def test_recipes_that_mean_nothing_are_refused(key, value, message):
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(None, {key: value})
+
+
 def test_nothing_to_train_on_is_said(tmp_path):
     with pytest.raises(RecipeError, match="nothing to train on"):
         run.run(out=tmp_path / "x")
@@ -171,7 +186,7 @@ def test_a_trained_model_beats_an_untrained_one(structures, tmp_path):
     more |= {"data.curriculum": [[0.0, 24]]}
     model = run.run(structures=structures, out=tmp_path / "m", overrides=more)
     logged = read_metrics(tmp_path / "m" / "metrics.csv")
-    errors = [row["view_error"] for row in logged if "view_error" in row]
+    errors = [row["ca_error"] for row in logged if "ca_error" in row]
     assert errors[-1] < errors[0]
     measured = [row["step"] for row in logged if "valid_rmsd" in row]
     assert measured == [40, 60], "the last step too"
@@ -179,4 +194,4 @@ def test_a_trained_model_beats_an_untrained_one(structures, tmp_path):
     chain = protok.read(structures / "s00.pdb")
     with pytest.raises(protok.ProtokError, match="continuous"):
         tok.encode(chain)
-    assert np.isfinite(tok.reconstruct(chain).coords).all()
+    assert np.isfinite(tok.rebuild(chain).coords).all()
