@@ -1,4 +1,4 @@
-"""Draw the picture of the README: a structure by its codes, the codes, and what is decoded from them.
+"""Draw the picture of the README: a structure by its letters, the letters, and what is decoded.
 
 python tools/overview.py                  # writes docs/figures/overview.png
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 import protok
 from protok.tokens.tokens import Tokens
@@ -18,12 +19,12 @@ from protok.viz.colours import code_colours, residue_colours
 from protok.viz.plots import draw_codes, draw_trace
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Residues whose codes are drawn.
-SHOWN = 40
+#: Residues whose letters are drawn, and how many a line.
+SHOWN, ACROSS = 40, 10
 
 
 def overview(structure: Path, model: str) -> Figure:
-    """The chain of a file coloured by its codes, its first codes, and the decoded chain on the real one."""
+    """A chain coloured by its letters, its first letters and keyframes, and the decoded chain on it."""
     tokenizer, chain = protok.load(model), protok.read(structure)
     tokens = tokenizer.encode(chain)
     decoded = protok.superpose(tokenizer.decode(tokens), chain)
@@ -33,13 +34,18 @@ def overview(structure: Path, model: str) -> Figure:
     FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 1, 1.1))
     frame = draw_trace(left, chain, shades, width=4)
-    left.set_title(f"{chain.name}, coloured by its codes", fontsize=10)
+    left.set_title(f"{chain.name}, coloured by its letters", fontsize=10)
     first = Tokens.like(chain[np.arange(SHOWN)], tokens.ids[:SHOWN], tokens.size, tokens.codebook)
-    draw_codes(middle, first, colours, across=10)
-    middle.set_title(f"one of {tokenizer.size} codes a residue", fontsize=10)
+    draw_codes(middle, first, colours, across=ACROSS)
+    for place in [] if tokens.keyframes is None else tokens.keyframes.place:
+        if place >= SHOWN:
+            break
+        corner = (place % ACROSS, -2.2 * (place // ACROSS))
+        middle.add_patch(Rectangle(corner, 1, 0.9, fill=False, edgecolor="black", linewidth=1.2))
+    middle.set_title(f"one of {tokenizer.size} letters a residue, keyframes framed", fontsize=10)
     draw_trace(right, chain, "0.75", frame=frame, width=4)
     draw_trace(right, decoded, shades, frame=frame, width=2.5)
-    right.set_title(f"decoded from them, {protok.rmsd(decoded, chain):.1f} Å off (grey: file)", fontsize=10)
+    right.set_title(f"decoded, {protok.rmsd(decoded, chain):.1f} Å off (grey: file)", fontsize=10)
     return figure
 
 
@@ -47,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Read the command line and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--structure", type=Path, default=ROOT / "data" / "7w89.A.pdb")
-    parser.add_argument("--model", default="protok-512")
+    parser.add_argument("--model", default="protok-1")
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "figures" / "overview.png")
     options = parser.parse_args(arguments)
     overview(options.structure, options.model).savefig(options.out, dpi=100)

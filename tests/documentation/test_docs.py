@@ -1,4 +1,4 @@
-"""The pages: their Python runs, their commands exist, their links and paths lead somewhere; doctests.
+"""The pages: their Python runs and prints what they say, commands exist, links lead somewhere; doctests.
 
 Links of the site are checked by `mkdocs build --strict`; here are those of the pages outside it.
 """
@@ -63,16 +63,25 @@ def test_with_other_libraries(desk):
     space = {}
     for code in blocks(ROOT / "docs/interoperability.md", "python"):
         exec(code, space)
-    assert space["features"].shape == (2, 512) and space["hit"].identity < 1
+    assert space["features"].shape == (2, 64) and space["hit"].identity < 1
     assert np.array_equal(space["t"].ids, space["tok"].encode(space["s"]).ids)
 
 
-@pytest.mark.parametrize("name", ["index", "encode", "search", "language-models"])
-def test_python_of_the_pages_runs(name, desk):
-    space = {}
-    for code in blocks(ROOT / f"docs/{name}.md", "python"):
+@pytest.mark.parametrize(
+    "name", ["README", "docs/index", "docs/encode", "docs/search", "docs/language-models"]
+)
+def test_python_of_the_pages_runs_and_prints_what_they_say(name, desk, capsys):
+    space, promised = {}, []
+    for code in blocks(ROOT / f"{name}.md", "python"):
         exec(code, space)
+        promised += re.findall(r"^print\(.*\)  # (.*)$", code, re.M)
     assert space
+    # A page does not hold the fingerprint, which changes with the weights.
+    printed = re.sub(r"@[0-9a-f]{8}\b", "@...", capsys.readouterr().out).splitlines()
+    assert not promised or printed == promised
+    if name == "README":
+        assert promised and space["z"].shape == (len(space["s"]), 5)
+        assert Path("tokens.parquet").exists()
 
 
 def test_commands_of_the_pages_are_commands():
@@ -159,7 +168,7 @@ DOCUMENTED = sorted(
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_examples_of_docstrings(name, desk):
-    tokenizer = protok.load("protok-512")
+    tokenizer = protok.load("protok-1")
     structure = protok.read("data/7w89.A.pdb")
     tokens = tokenizer.encode(structure)
     save([tokens, tokenizer.encode("data/7soo.A.pdb")], "tokens.parquet")

@@ -1,7 +1,6 @@
-"""What the documents say is run: the README's Python, its generated tables."""
+"""Result files, and the tables that pages make of them."""
 
 import json
-import re
 import subprocess
 import sys
 
@@ -11,21 +10,6 @@ import pytest
 from benchmarks import records
 from benchmarks.tables import write
 from tests.helpers.paths import ROOT
-
-
-@pytest.mark.slow
-def test_the_readmes_python_runs(monkeypatch, tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
-    (tmp_path / "data").symlink_to(ROOT / "data")
-    monkeypatch.chdir(tmp_path)
-    space = {}
-    exec(code, space)
-    assert space["z"].shape == (len(space["s"]), 5)
-    assert str(space["t"]) in code
-    protok = space["protok"]
-    back, chain = space["back"], space["s"]
-    assert f"{protok.rmsd(back, chain):.1f} Å, TM-score {protok.tm_score(back, chain):.2f}" in code
-    assert (tmp_path / "tokens.parquet").exists()
 
 
 @pytest.mark.slow

@@ -15,10 +15,10 @@ FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 #: What each must show at least: numbers of pictures, and words that its outputs hold.
 SHOWS = {
-    "01_tokenize": (3, ["123 residues", "TM-score", "<iframe", "moved: 0.0% changed"]),
+    "01_tokenize": (3, ["123 residues", "keyframes each 16", "<iframe", "moved: 0.0% changed"]),
     "02_compare_tokenizers": (4, ["protok-1", "protein-blocks", "perplexity"]),
     "03_structtokenbench": (1, ["random-code", "flex_bfactor", "buried"]),
-    "04_finetune": (2, ["Fine-tuning of protok-512", "tokens that changed: 0", "held out"]),
+    "04_finetune": (2, ["Fine-tuning of protok-1", "tokens that changed: 0", "held out"]),
     "05_images": (4, ["ImageTokens(", "continuous"]),
 }
 #: What is run of the longer ones: fewer chains and steps than are shown.
