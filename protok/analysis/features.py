@@ -46,7 +46,7 @@ class CodeCounts(*BASES):
     --------
     >>> counts = CodeCounts().fit_transform([tokens, tokens])
     >>> counts.shape
-    (2, 512)
+    (2, 64)
     """
 
     def __init__(self, tokenizer: Tokenizer | str | Path | None = None, ngram: int = 1, share: bool = True):

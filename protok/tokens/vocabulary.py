@@ -66,7 +66,7 @@ class Vocabulary:
 
     Examples
     --------
-    >>> vocabulary = Vocabulary.of(tokenizer)
+    >>> vocabulary = Vocabulary.of(tokens)
     >>> ids = vocabulary.encode(tokens)
     >>> structure = tokenizer.decode(vocabulary.decode(ids))
     """
