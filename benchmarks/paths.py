@@ -6,7 +6,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 #: Pictures that pages show.
 FIGURES = ROOT / "docs" / "figures"
-#: Recipes of models, which `controls` and `images` begin from.
+#: Recipes of models, which `images` begins from.
 RECIPES = ROOT / "recipes"
 #: Trained models and cells of unfinished sweeps; not part of the repository.
 RUNS = ROOT / "runs"

@@ -1,6 +1,6 @@
 """What tokens cost under one small language model: bits a residue that it cannot foretell.
 
-    python -m benchmarks.accuracy.language_model --model protok-1 protok-512 3di
+    python -m benchmarks.accuracy.language_model --model protok-1 3di
 
 The same transformer learns rows of each tokenizer (of protok-1: letters alone, blocks with a keyframe each
 eight and each four residues) on the same chains of the training store, for the same steps, and foretells
@@ -19,7 +19,7 @@ import numpy as np
 import protok
 from benchmarks import records
 from benchmarks.accuracy.shapes import valid_chains
-from benchmarks.paths import RESULTS, SHARED
+from benchmarks.paths import RESULTS, RUNS, SHARED
 from benchmarks.tables.provenance import digest, provenance
 from protok.structure.backbone import Backbone
 from protok.structure.store import read_store
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", nargs="+", default=["protok-1"], help="names or folders")
-    parser.add_argument("--train", type=Path, default=SHARED.parent / "promod3" / "train.parquet")
+    parser.add_argument("--train", type=Path, default=RUNS / "data" / "train.parquet")
     parser.add_argument("--data", type=Path, default=SHARED)
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "shapes.parquet")
     options = parser.parse_args(arguments)

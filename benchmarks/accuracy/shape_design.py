@@ -1,7 +1,7 @@
 """The design search of shapes and keyframes: what each part gives, at equal steps, on held-out chains.
 
     python -m benchmarks.accuracy.shape_design --list
-    python -m benchmarks.accuracy.shape_design --run --train ../promod3/train.parquet
+    python -m benchmarks.accuracy.shape_design --run --train runs/data/train.parquet
 
 Every variant of shape_design.toml is trained by `protok train`'s own code and measured on chains of
 the validation store by `benchmarks.accuracy.shape_measures`. Variants whose result is there are not
@@ -22,9 +22,8 @@ import numpy as np
 
 from benchmarks import records
 from benchmarks.accuracy import shape_measures as of
-from benchmarks.accuracy.design import flat
 from benchmarks.accuracy.shapes import valid_chains
-from benchmarks.paths import RESULTS, ROOT, SHARED
+from benchmarks.paths import RESULTS, ROOT, RUNS, SHARED
 from benchmarks.tables.provenance import digest, provenance
 from protok.bench.measures import locality
 from protok.structure.backbone import Backbone
@@ -38,9 +37,20 @@ CHAINS, LONGEST = 60, 600
 CHAINS_USED = ROOT / "recipes" / "protein" / "chains.tsv.gz"
 
 
+def flat(table: dict, prefix: str = "") -> dict:
+    """Nested tables as dotted keys."""
+    dotted = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            dotted |= flat(value, f"{prefix}{key}.")
+        else:
+            dotted[prefix + key] = value
+    return dotted
+
+
 def measure(overrides: dict, chains: list[Backbone]) -> dict:
     """Train one variant in a temporary folder and score it."""
-    from protok.training.shapes import run
+    from protok.training.run import run
 
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--list", action="store_true", help="variants; + done, - to do")
     parser.add_argument("--run", action="store_true")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants")
-    parser.add_argument("--train", type=Path, default=SHARED.parent / "promod3" / "train.parquet")
+    parser.add_argument("--train", type=Path, default=RUNS / "data" / "train.parquet")
     parser.add_argument("--data", type=Path, default=SHARED)
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "shape_design.parquet")
     options = parser.parse_args(arguments)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.accuracy.reconstruction import geometry
 from protok.bench.measures import codebook, locality
 from protok.bench.measures.scores import spearman
 from protok.bench.representations.representation import Representation
@@ -64,6 +63,32 @@ def reconstruction(tokenizer: Decodes, chains: Sequence[Backbone], spacing: int 
             for side, x in zip(("built", "real"), pair, strict=True)
         }
     return out
+
+
+def geometry(backbone: Backbone) -> dict[str, np.ndarray]:
+    """Bond lengths, angles and the sign of phi of one chain, for the spread of built and real ones."""
+    import torch
+
+    from protok.structure.geometry import linked, torsions
+
+    coords = torch.from_numpy(backbone.coords)
+    mask = torch.from_numpy(backbone.mask)
+    bond = linked(coords, mask)
+    angles, defined = torsions(torch.nan_to_num(coords), bond)
+    n, ca, c = backbone.coords[:, 0], backbone.coords[:, 1], backbone.coords[:, 2]
+    bond = bond.numpy()
+
+    def angle(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
+        u, v = p - q, r - q
+        cos = (u * v).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1)
+        return np.degrees(np.arccos(np.clip(cos, -1, 1)))
+
+    return {
+        "C-N": np.linalg.norm(c[:-1] - n[1:], axis=-1)[bond],
+        "CA-C-N": angle(ca[:-1], c[:-1], n[1:])[bond],
+        "C-N-CA": angle(c[:-1], n[1:], ca[1:])[bond],
+        "phi>0": (angles[:, 0].numpy() > 0)[defined[:, 0].numpy()].astype(float),
+    }
 
 
 def means(table: np.ndarray) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Two sets of leaderboard cells, table by table: what one model gains over another.
 
 python -m benchmarks.leaderboard.compare benchmarks/results/leaderboard.parquet runs/mine \
-    --group linear --rows protok-512-sites --name mine
+    --group linear --rows protok-1 --name mine
 
 Of every row that both have and whose name begins with one of `--rows`, or of the two rows of each
 `--pair BEFORE=AFTER` (of one set, given twice): the mean over site tables, before and after, of

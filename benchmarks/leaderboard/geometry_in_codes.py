@@ -4,32 +4,27 @@
 
 Four geometric facts are predicted from the code alone (the mean over residues with that code), or
 by ridge regression from an embedding, learnt on half of the chains and scored on the other half by
-the share of variance explained. It is why tokenizers differ on tasks that do need labels.
+the share of variance explained. It is why tokenizers differ on tasks that do need labels. Rows of
+models that are gone stay in the result.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import provenance, write
+from benchmarks.tables.speed import BEFORE
 from protok import bench
 from protok.bench.data.source import digest
 from protok.bench.representations.controls import neighbours
 from protok.structure.backbone import Backbone
 
-MODELS = (
-    "3di",
-    "protein-blocks",
-    "protok-512",
-    "protok-512-sites",
-    "protok-512:continuous",
-    "protok-512:states",
-    "protok-512:decoder",
-)
+MODELS = ("3di", "protein-blocks", "protok-1", "protok-1:continuous", "protok-1:states", "protok-1:decoder")
 FAR = 8  # residues apart in the sequence
 
 
@@ -89,7 +84,8 @@ def main() -> None:
     chains = [folder.structure(id) for id in ids]
     halves = chains[::2], chains[1::2]
     wanted = [[facts(chain) for chain in half] for half in halves]
-    rows = {}
+    old = json.loads(options.out.read_text())["explained"] if options.out.exists() else {}
+    rows = {name: shares for name, shares in old.items() if name.startswith(BEFORE)}
     for name in options.model or MODELS:
         who = bench.representation(name)
         rows[who.name] = explained(who, *halves, wanted)

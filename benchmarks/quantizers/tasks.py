@@ -159,26 +159,33 @@ def _pixels(file: Path, part: str, n: int | None) -> np.ndarray:
 
 
 class Proteins(Task):
-    """Backbones, with a small encoder and decoder of the package."""
+    """Backbones: letters under test on the latents of a small network of shapes and keyframes.
 
-    unit = "Å between predicted and true CA in local frames"
+    Keyframes are coded in closed loop as in training, with a codebook of their own whose schedule is the
+    same for every setting.
+    """
+
+    unit = "Å between decoded and true CA"
 
     def __init__(self, recipe: Mapping[str, Any], data: Path, seed: int):
-        from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
-        from protok.model.network import Network
+        from protok.model.config import ConvolutionConfig, KeyframeConfig, ShapeEncoderConfig, ShapesConfig
+        from protok.model.network import ShapeNetwork
+        from protok.quantize.config import QuantizerConfig
         from protok.training.batches import Stream
 
         own = recipe["task"]
-        config = ModelConfig(
+        self.spacing = own["spacing"]
+        config = ShapesConfig(
             "benchmark",
-            EncoderConfig(own["hidden"], own["layers"], global_frame=True),
+            ShapeEncoderConfig(own["hidden"]),
             QuantizerConfig(kind="none", size=recipe["size"], dim=recipe["dim"]),
-            DecoderConfig(own["width"], own["decoder_layers"], pair=own["width"] // 2, global_frame=True),
+            steps=ConvolutionConfig(own["steps_width"]),
+            refiner=ConvolutionConfig(own["refiner_width"]),
+            keyframes=KeyframeConfig((self.spacing,), (own["motions"],)),
         )
         torch.manual_seed(seed)
-        self.network = Network(config)
+        self.network = ShapeNetwork(config)
         super().__init__(self.network)
-        self.rows = own["rows"]
         curriculum = tuple(tuple(stage) for stage in own["curriculum"])
         self.files = (data / own["train"], data / own["valid"])
         self.stream = Stream(_store(self.files[0]), recipe["batch"], curriculum, seed)
@@ -188,51 +195,61 @@ class Proteins(Task):
         self.chains = [valid.backbone(int(i)) for i in chosen]
 
     def batch(self, step: int, steps: int) -> Any:
-        from protok.model.features import Batch
+        from protok.model.batch import Batch
 
+        self.network.quantizer_of(self.spacing).progress(step / steps)
         crops = self.stream.batch(step, steps)
         coords = [self.stream.store.coords(c.chain, c.begin, c.stop) for c in crops]
         return Batch.from_coords(torch.from_numpy(np.concatenate(coords)), [len(c) for c in coords])
 
     def held_out(self) -> list[Any]:
-        from protok.model.features import Batch
+        from protok.model.batch import Batch
 
         groups = [self.chains[i : i + 4] for i in range(0, len(self.chains), 4)]
         return [Batch.of(group) for group in groups]
 
     def encode(self, x: Any) -> tuple[Tensor, Tensor]:
-        return self.network.encoder(x), x.mask
+        from protok.model.runs import Runs
+        from protok.structure.poses import Poses
+
+        runs = Runs.in_batch(x)
+        return self.network.encoder(Poses.of(x.coords), runs), runs.present
 
     def losses(self, z: Tensor, x: Any) -> tuple[Tensor, Tensor]:
-        # The network of the package, with its encoder's and quantizer's work done.
+        from protok.model.loss import losses
+
+        # The loss of the package, with its encoder's and quantizer's work done.
         encoder = self.network.encoder
         self.network.encoder = _Given(z)
         try:
-            losses = self.network(x, self.rows)
+            parts = losses(self.network, x, x, self.spacing, 0.0)
         finally:
             self.network.encoder = encoder
-        return losses.total, losses.error
+        return parts.total, parts.place
 
     def report(self, quantizer: nn.Module) -> dict[str, float]:
         """CA RMSD, TM-score and lDDT of whole held-out chains from hard codes."""
-        from protok.tokenizers.learned import StructureTokenizer
-
         from protok.structure.metrics import compare
+        from protok.tokenizers.shapes import ShapeTokenizer
 
         self.network.quantizer = quantizer.eval()
-        tokenizer = StructureTokenizer(self.network.eval(), steps=0)
-        scores = [compare(tokenizer.decode(tokenizer.encode(c)), c) for c in self.chains]
+        tokenizer = ShapeTokenizer(self.network.eval())
+        scores = [
+            compare(tokenizer.decode(tokenizer.encode(c, keyframes=self.spacing)), c) for c in self.chains
+        ]
         self.network.quantizer = None
         keys = ("rmsd", "tm_score", "lddt")
         return {k: float(np.mean([getattr(f, k) for f in scores])) for k in keys}
 
 
 class _Given(nn.Module):
+    """In place of an encoder: latents that are there."""
+
     def __init__(self, z: Tensor):
         super().__init__()
         self.z = z
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, *_: Any) -> Tensor:
         return self.z
 
 

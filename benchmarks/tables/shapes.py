@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import records
 from benchmarks.paths import RESULTS
+from benchmarks.tables import speed
 from benchmarks.tables.markdown import table
 
 #: What the sets are called on the page, in their order.
@@ -107,23 +108,36 @@ def kept() -> str:
     return table(head, body)
 
 
-#: Models that came before, and what the page calls them.
-BEFORE = {"protok-512@": "protok 0 (place codes)", "protok-512-sites@": "protok 0, `-sites`"}
+def quality() -> str:
+    """What each spacing rebuilds, in short: the test sets where they were read, else validation chains."""
+    there = {(codebook.partition("@")[0], of): result for codebook, of, result in rows("")}
+    read = [of for of in ("casp14", "cameo2022") if ("protok-1", of) in there] or ["valid"]
+    measures = {"rmsd": ("CA RMSD (Å)", 2), "tm_score": ("TM-score", 3), "lddt": ("lDDT", 3)}
+    spacings = sorted(there["protok-1", read[0]]["reconstruction"], key=int, reverse=True)
+    lines = {f"`protok-1`, keyframes each {s}": ("protok-1", s) for s in spacings}
+    codecs = {name for name, of in there if name.startswith("reference-codec") and of == read[0]}
+    for name in sorted(codecs, key=lambda name: int(name.rpartition("-")[2])):
+        ((spacing, _),) = there[name, read[0]]["reconstruction"].items()
+        lines[f"*{name.replace('-', ' ')} bits*"] = name, spacing
+    body = []
+    for title, (name, spacing) in lines.items():
+        scores = [there[name, of]["reconstruction"][spacing] for of in read]
+        body.append([title, f"{scores[0]['bits_a_residue']:.1f}"])
+        body[-1] += [f"{part[key]:.{d}f}" for key, (_, d) in measures.items() for part in scores]
+    head = ["", "bits a residue"]
+    head += [f"{name}, {SETS[of]}" for name, _ in measures.values() for of in read]
+    return table(head, body)
 
 
 def beside() -> str:
-    """The same measures of the models that came before."""
-    head = [
-        "of validation chains where no other set is named",
-        "protok-1, keyframes each 4",
-        *BEFORE.values(),
-    ]
-    results = [{of: result for _, of, result in rows(name)} for name in ("protok-1@", *BEFORE)]
-    together = [_of_complexes(name) for name in ("protok-1@", *BEFORE)]
-    foretold = _foretold()
+    """The same measures of the models that came before, and what they cost."""
+    names = ("protok-1@", *speed.BEFORE)
+    head = ["of validation chains where no other set is named", "protok-1, keyframes each 4", *speed.BEFORE]
+    results = [{of: result for _, of, result in rows(name)} for name in names]
+    valid = [r["valid"] for r in results]
     body = [
-        ["bits a residue", *(f"{_four(r['valid'])['bits_a_residue']:.2f}" for r in results)],
-        ["bits that one small language model cannot foretell", *foretold],
+        ["bits a residue", *(f"{_four(r)['bits_a_residue']:.2f}" for r in valid)],
+        ["bits that one small language model cannot foretell", *_foretold()],
     ]
     for of, title in SETS.items():
         scores = [_four(r[of]) if of in r else None for r in results]
@@ -131,19 +145,28 @@ def beside() -> str:
             f"{s['rmsd']:.2f} Å, {s['tm_score']:.3f}, {s['lddt']:.3f}" if s else "not read" for s in scores
         )
         body.append([f"CA RMSD, TM-score, lDDT: {title}", *texts])
+    lengths = ("100-200", "300-1000")
+    texts = (" / ".join(f"{_four(r)['by_length'][n]['rmsd']:.2f} Å" for n in lengths) for r in valid)
+    body.append(["CA RMSD of chains of 100 to 200 / 300 to 1,000 residues", *texts])
+    together = [_of_complexes(name) for name in names]
     texts = (f"{c['rmsd']:.2f} Å, {c['contacts_kept']:.3f}" if c else "not read" for c in together)
     body.append(["complexes: all chains together, touching pairs kept", *texts])
-    valid = [r["valid"] for r in results]
     for key in ("middle half", "10 off the end", "first half"):
         body.append([f"codes kept: {key}", *(f"{r['cut'][key]:.3f}" for r in valid)])
-    kept = (r["noise_0.2"] for r in valid)
-    texts = (f"{n['kept']:.3f}; {n['mutual_information_bits']:.2f} bits" for n in kept)
+    texts = (f"{r['slices']['alone']:.2f} Å" if "slices" in r else "cannot be decoded alone" for r in valid)
+    body.append(["40 residues out of a chain, decoded from their codes alone", *texts])
+    noise = (r["noise_0.2"] for r in valid)
+    texts = (f"{n['kept']:.3f}; {n['mutual_information_bits']:.2f} bits" for n in noise)
     body.append(["codes kept under noise of .2 Å; mutual information", *texts])
     body.append(["perplexity", *(f"{r['perplexity']:.0f}" for r in valid)])
     harm = (r["harm"] for r in valid)
     texts = (f"{h['lddt_lost_beyond']['letter']:.3f}; {h['rmsd']['5 % of letters']:.1f} Å" for h in harm)
     body.append(["lDDT lost beyond 16 positions by one wrong code; RMSD with 5 % wrong", *texts])
-    return table(head, body)
+    phi = (_four(r)["phi>0"] for r in valid)
+    body.append(
+        ["positive phi, built (real)", *(f"{p['built']['mean']:.1%} ({p['real']['mean']:.1%})" for p in phi)]
+    )
+    return table(head, body + speed.beside())
 
 
 def _four(result: dict) -> dict:
@@ -161,13 +184,13 @@ def _of_complexes(name: str) -> dict | None:
 def _foretold() -> list[str]:
     """Bits a residue by `benchmarks.accuracy.language_model`, of protok-1 and of those before."""
     texts = []
-    for name in ("protok-1@", *BEFORE):
+    for name in ("protok-1@", *speed.BEFORE):
         parts = {
             (key.split()[-2], key.split()[-1]): result["bits_a_residue"]
             for key, result in records.read(RESULTS / "shapes.parquet").items()
             if key.startswith(name) and " foretold " in key
         }
-        if name in BEFORE:
+        if name in speed.BEFORE:
             texts.append(f"{parts['letters', '0']:.2f}" if parts else "not measured")
             continue
         words = {

@@ -7,9 +7,10 @@ import json
 from benchmarks.paths import RESULTS
 from benchmarks.tables.markdown import table
 
-OTHER_ENCODERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")
-#: Ways to compute that there are; a result file may hold rows of ways that are gone.
-HOW = {"torch": "torch", "native": "native (default where a C++ compiler is found)"}
+#: What `benchmarks.speed.encoding` calls protok-1 with its keyframes, and whose rate others are put beside.
+KEYED, UNIT = "shapes and keyframes", "mini3di + fastpdb"
+#: Models that came before: rows that are kept.
+BEFORE = ("protok 0 (place codes)", "protok 0 (-sites)")
 
 
 def load(name: str) -> dict:
@@ -37,80 +38,89 @@ def reading() -> str:
 
 def encoding() -> str:
     """Files in, tokens out, side by side; what length costs; two workers; memory."""
-    if not (RESULTS / "speed.json").exists():
-        return "Not measured for these weights yet: `python -m benchmarks.speed.encoding` does."
-    result = load("speed.json")
-    ways, rows = (result["codes"] or {"ways": {}})["ways"], []
-    mpnn = result["tools"].get("ProteinMPNN encoder")
-    for name, measured in kept(result["tools"]).items():
+    result, rows = load("speed.json"), []
+    for name, measured in result["tools"].items():
         rate = measured["residues_per_cpu_second"]
-        times = rate["total"] / mpnn["residues_per_cpu_second"]["total"] if mpnn else None
         rows.append(
             [
-                name if name in OTHER_ENCODERS else _how(name),
+                name,
                 *(f"{rate[key] / 1000:.1f}k" for key in ("reading", "encoding", "total")),
-                f"{times:.1f}x" if times else "",
+                f"{measured['to_unit']:.2f}x" if measured["to_unit"] else "",
                 f"{measured['files_per_cpu_second']:.0f}",
                 f"{measured['peak_mib']}",
                 f"{measured['startup_seconds']:.1f}",
-                f"{ways[name]['equal']:.2%}" if name in ways else "",
+                _when(measured),
             ]
         )
-    head = [
-        "",
-        "reading",
-        "encoding",
-        "total",
-        "total to ProteinMPNN's",
-        "files per CPU-second",
-        "peak memory, MiB",
-        "first code after, s",
-        "codes as fp32 torch",
-    ]
+    head = ["", "reading", "encoding", "total", f"total to that of {UNIT} of the same run"]
+    head += ["files per CPU-second", "peak memory, MiB", "first code after, s", "measured"]
     text = "Residues per CPU-second of one thread:\n\n" + table(head, rows)
-    if ways:
-        text += f"\n\nCodes are compared on {result['codes']['codes']:,} residues."
-    for name, measured in kept(result["workers"]).items():
+    for name, measured in result["workers"].items():
         text += (
-            f"\n\nTwo worker processes, {_how(name)}, {measured['files']} files to Parquet: "
+            f"\n\nTwo worker processes, {name}, {measured['files']} files to Parquet: "
             f"{measured['residues_per_second']:,} residues and {measured['files_per_second']:.0f} files "
             f"a second, start of the workers included; {measured['largest_worker_mib']} MiB a worker."
         )
-    for name, measured in kept(result["lengths"]).items():
+    for name, measured in result["lengths"].items():
         cost = ", ".join(f"{row['microseconds_per_residue']:.0f} ({row['residues']:,})" for row in measured)
         each = [row["microseconds_per_residue"] for row in measured]
         text += (
-            f"\n\nMicroseconds per residue by length of the chain, {_how(name)}: {cost}; "
+            f"\n\nMicroseconds per residue by length of the chain, {name}: {cost}; "
             f"most to least {max(each) / min(each):.2f}."
         )
     if result["memory"]:
         steps = ", ".join(f"{row['resident_mib']} ({row['chains']:,})" for row in result["memory"])
         text += f"\n\nResident MiB on the way through an archive of short chains: {steps}."
-    if (RESULTS / "decoding.json").exists():
-        text += "\n\n" + _decoding()
     if result["left_out"]:
         text += "\n\nLeft out: " + "; ".join(f"{k}: {v}" for k, v in result["left_out"].items())
     return text + "\n\n![Cost per residue over length](/docs/figures/speed.png)"
 
 
-def kept(measured: dict) -> dict:
-    """Measurements of other encoders, and of ways to compute that there still are."""
-    ways = {name: name.rpartition("/")[2] for name in measured}
-    return {name: measured[name] for name, way in ways.items() if way in HOW or name in OTHER_ENCODERS}
+def _when(row: dict) -> str:
+    """When and where a row was measured, and how busy the machine was if that was looked at."""
+    busy = f", load {row['load']:g} on {row['processors']} cores" if row["load"] is not None else ""
+    return f"{row['date']}, {row['cpu']}{busy}"
 
 
-def _decoding() -> str:
-    """What decoding costs, in words."""
-    rows = load("decoding.json")["lengths"]
-    cost = ", ".join(f"{r['milliseconds_per_residue']:.1f} ({r['residues']:,})" for r in rows)
-    memory = ", ".join(f"{r['more_than_before_mib']} ({r['residues']:,})" for r in rows)
-    return (
-        f"Decoding, milliseconds per residue by length of the chain: {cost}; memory beyond that "
-        f"of a process which has decoded a short chain, MiB: {memory}."
-    )
+def decoding() -> str:
+    """Models by length of the chain, residues per CPU-second, and memory."""
+    models = load("decoding.json")["models"]
+    lengths = [row["residues"] for row in next(iter(models.values()))["lengths"]]
+    rows = []
+    for name, measured in models.items():
+        rates = _rates(measured)
+        rows.append(
+            [
+                name,
+                *(f"{rate:,}" for rate in rates),
+                f"{max(rates) / min(rates):.2f}",
+                f"{measured['lengths'][-1]['more_than_before_mib'] or ''}",
+                _when(measured),
+            ]
+        )
+    head = ["", *(f"{n:,} residues" for n in lengths), "dearest to cheapest residue"]
+    head += [f"memory for {lengths[-1]:,}, MiB", "measured"]
+    return "Residues per CPU-second of one thread:\n\n" + table(head, rows)
 
 
-def _how(name: str) -> str:
-    """`protok, native`, or with the model before it."""
-    model, _, way = name.rpartition("/")
-    return f"{model or 'protok'}, {HOW[way]}"
+def beside() -> list[list[str]]:
+    """Rows of protok-1 and of the models before: rates, and what protok-1 had in the run of each."""
+    models, tools = load("decoding.json")["models"], load("speed.json")["tools"]
+    ends = (1, -1)
+
+    def shown(rates: list[int]) -> str:
+        return " / ".join(f"{rates[end]:,}" for end in ends)
+
+    long = " / ".join(f"{models[BEFORE[0]]['lengths'][end]['residues']:,}" for end in ends)
+    own = [shown(_rates(models[name])) for name in ("protok-1", *BEFORE)]
+    same = [shown(models[name]["beside"]["protok-1"]) for name in BEFORE]
+    coded = [f"{tools[name]['to_unit']:.2f}" for name in (KEYED, *BEFORE)]
+    return [
+        [f"decoding, residues per CPU-second: chains of {long} residues", *own],
+        ["the same, of protok-1 in the same run", "", *same],
+        [f"files to Parquet, rate over that of {UNIT} in the same run", *coded],
+    ]
+
+
+def _rates(measured: dict) -> list[int]:
+    return [row["residues_per_cpu_second"] for row in measured["lengths"]]

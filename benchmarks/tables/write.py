@@ -20,16 +20,15 @@ from benchmarks.speed import projection
 from benchmarks.tables import accuracy, images, leaderboard, quantizers, shapes, speed
 
 TABLES = {
-    "quality": accuracy.quality,
-    "reconstruction": accuracy.reconstruction,
-    "controls": accuracy.controls,
-    "design": accuracy.design,
+    "quality": shapes.quality,
+    "before": accuracy.before,
     "shapes rebuilt": shapes.rebuilt,
     "shapes kept": shapes.kept,
     "shapes beside": shapes.beside,
     "finetune": accuracy.finetune,
     "reading": speed.reading,
     "encoding": speed.encoding,
+    "decoding": speed.decoding,
     "scale": projection.table,
     "leaderboard": leaderboard.short,
     "leaderboard summary": leaderboard.summary,
