@@ -107,10 +107,10 @@ class Toy:
 
     name, size, codebook = "toy", 64, "toy@00c0ffee"
     alphabet = "".join(map(chr, range(64, 128)))
-    batch_residues, crosses_chains = 1000, True
+    batch_residues = 1000
     shift = 0.1
 
-    def encode(self, structure, *, across_chains=False):
+    def encode(self, structure):
         ids = np.full(len(structure), -1)
         for chain in structure.chains:
             rows = structure.chain == chain
@@ -198,7 +198,7 @@ def test_contracts_take_structures():
     seen = []
 
     class Watched(Toy):
-        def encode(self, structure, **options):
+        def encode(self, structure):
             seen.append(structure)
             return super().encode(structure)
 
@@ -324,29 +324,14 @@ class LearnsFromWhatItEncodes(Toy):
 class RepeatsALetter(Toy):
     alphabet = Toy.alphabet[:-1] + "@"
 
-    def encode(self, structure, **options):
+    def encode(self, structure):
         return replace(super().encode(structure), alphabet="")
 
 
 @broken(testing.check_alphabet, "tokens carry the letters ''")
 class WritesNoLetters(Toy):
-    def encode(self, structure, **options):
+    def encode(self, structure):
         return replace(super().encode(structure), alphabet="")
-
-
-@broken(testing.check_crossing, r"\d+ of \d+ codes of a single chain change with across_chains")
-class ChangesSingleChains(Toy):
-    def encode(self, structure, *, across_chains=False):
-        tokens = super().encode(structure)
-        return replace(tokens, ids=np.where(tokens.ids < 0, -1, (tokens.ids + across_chains) % 64))
-
-
-@broken(testing.check_crossing, r"\d+ of 90 codes come or go with across_chains")
-class LosesChains(Toy):
-    def encode(self, structure, *, across_chains=False):
-        tokens = super().encode(structure)
-        lost = across_chains & (structure.chain != structure.chain[0])
-        return replace(tokens, ids=np.where(lost, -1, tokens.ids))
 
 
 @broken(testing.check_invariance, r"rotation and translation change \d+ of \d+ codes \(\d")
