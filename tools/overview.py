@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Read the command line and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--structure", type=Path, default=ROOT / "data" / "7w89.A.pdb")
-    parser.add_argument("--model", default="protok-512")
+    parser.add_argument("--model", default="protok-1")
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "figures" / "overview.png")
     options = parser.parse_args(arguments)
     overview(options.structure, options.model).savefig(options.out, dpi=100)
