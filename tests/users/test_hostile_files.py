@@ -98,7 +98,7 @@ def framed(alphabet=""):
 @pytest.mark.parametrize("alphabet", ["", "ACDEFGHIKLMNPQRSTVWY"])
 def test_token_files(suffix, alphabet, tmp_path):
     path = tmp_path / f"t{suffix}"
-    save([tokens(), tokens(7, alphabet), framed(alphabet)], path)
+    save([framed(alphabet), tokens(), tokens(7, alphabet)], path)
     data = path.read_bytes()
 
     @BOUNDED

@@ -164,9 +164,9 @@ def test_letters_for_sequence_tools(structures, tokens, tmp_path, capsys):
         header = f"{backbone.name}_{backbone.chain[0]}"
         assert coded[header] == three.letters.replace("-", "X")  # Foldseek's letters
         assert plain[header] == backbone.sequence
-    save(tokens, tmp_path / "512.parquet")
-    assert main(["export", str(tmp_path / "512.parquet"), "-o", str(out), "--letters"]) == 2
-    assert "512 codes, and there are 20 letters" in capsys.readouterr().err
+    save(tokens, tmp_path / "protok-1.parquet")
+    assert main(["export", str(tmp_path / "protok-1.parquet"), "-o", str(out), "--letters"]) == 2
+    assert "64 codes, and there are 20 letters" in capsys.readouterr().err
 
 
 # PyG
@@ -234,4 +234,4 @@ def test_counts_in_a_pipeline(tokens):
     search.fit(proteins, helical)
     assert (search.predict(proteins) == helical).all()
     assert clone(CodeCounts(ngram=2)).ngram == 2
-    assert len(model.fit(proteins, helical)[:-1].get_feature_names_out()) == 512
+    assert len(model.fit(proteins, helical)[:-1].get_feature_names_out()) == 64
