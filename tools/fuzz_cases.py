@@ -142,7 +142,7 @@ def _token_files(folder: Path) -> Seeds:
         for alphabet in ("", "ACDEFGHIKLMNPQRSTVWY"):
             path = folder / f"t{suffix}"
             long = tokens(2000 if alphabet else 7, alphabet)
-            save([tokens(30, alphabet), long, _framed(tokens(40, alphabet))], path)
+            save([_framed(tokens(40, alphabet)), tokens(30, alphabet), long], path)
             seeds.setdefault(suffix[1:].removesuffix(".gz"), []).append((path.name, {"": path.read_bytes()}))
     return seeds
 

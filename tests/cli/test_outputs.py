@@ -79,7 +79,7 @@ def inputs(tmp_path_factory):
     paths["copies"] = folder / "copies.parquet"
     assert main(["encode", str(paths["pdbs"]), "-o", str(paths["tokens"])]) == 0
     assert main(["encode", str(paths["pdbs"]), "-o", str(paths["letters"]), "--model", "3di"]) == 0
-    copies = [replace(t, name=f"{t.name}-{i}") for t in load(paths["tokens"]) for i in range(25)]
+    copies = [replace(t, name=f"{t.name}-{i}") for t in load(paths["tokens"]) for i in range(5)]
     save(copies, paths["copies"])
     assert main(["image", "encode", str(paths["images"]), "-o", str(paths["codes"])]) == 0
     layout = Layout(protok.load("protok-1").codebook, 64, condition="none", longest=20, lengths=(4, 9))
@@ -292,7 +292,7 @@ LONG = {
     "prior train": "prior train --tokens {tokens} --out OUT --set model.layers=1 --set model.width=16"
     " --set model.heads=2",
     "prior sample": "prior sample {prior} -n 60 -o OUT",
-    "bench": "bench --model 3di --tasks mirror,rotation,stability,utilization -o OUT",
+    "bench": "bench --model 3di --tasks mirror,rotation,utilization -o OUT",
 }
 
 
@@ -300,7 +300,7 @@ LONG = {
 @pytest.mark.parametrize(
     ("words", "number"),
     [(words, signal.SIGKILL) for words in LONG.values()]
-    + [(LONG[name], signal.SIGTERM) for name in ("decode with workers", "image train", "bench")],
+    + [(LONG[name], signal.SIGTERM) for name in ("decode with workers", "bench")],
 )
 def test_a_command_that_is_ended_leaves_whole_files(words, number, inputs, tmp_path):
     """Under their names; SIGTERM leaves no drafts either."""
