@@ -223,19 +223,20 @@ def test_metadata(config):
     assert project.keys() == {"build-system", "tool"} and project["tool"].keys() == {"pyright"}
 
 
+def size(folder: Path) -> int:
+    """Bytes of the files in a folder but those that Python makes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
 def test_shipped_weights_are_small_and_carded():
     weights = ROOT / "protok" / "weights"
     models = [path.parent for path in weights.glob("*/config.json")]
-    assert sorted(model.name for model in models) == [
-        "protok-1",
-        "protok-512",
-        "protok-512-sites",
-        "protok-image",
-    ]
+    assert sorted(model.name for model in models) == ["protok-1", "protok-image"]
     for model in models:
         assert (model / "model.safetensors").exists()
         assert (model / "README.md").exists()
-    assert sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) < 25e6
+    assert size(weights) < 12e6
+    assert size(ROOT / "protok") < 20e6, "a wheel is the package, packed"
 
 
 def test_bundled_examples_are_what_their_readme_says(examples):

@@ -9,7 +9,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import numpy as np
 import protok
 from protok.errors import ProtokError
 from protok.tokens.files import load, save
+from protok.tokens.keyframes import LINK, Keyframes
 from protok.tokens.tokens import LARGEST, Tokens
 from tools.fuzz_edits import edit, edit_arrays, edit_json, edit_messages, edit_tensors
 
@@ -140,9 +141,18 @@ def _token_files(folder: Path) -> Seeds:
     for suffix in (".fasta", ".fasta.gz", ".csv", ".csv.gz", ".parquet", ".npz"):
         for alphabet in ("", "ACDEFGHIKLMNPQRSTVWY"):
             path = folder / f"t{suffix}"
-            save([tokens(30, alphabet), tokens(2000 if alphabet else 7, alphabet)], path)
+            long = tokens(2000 if alphabet else 7, alphabet)
+            save([_framed(tokens(40, alphabet)), tokens(30, alphabet), long], path)
             seeds.setdefault(suffix[1:].removesuffix(".gz"), []).append((path.name, {"": path.read_bytes()}))
     return seeds
+
+
+def _framed(tokens: Tokens) -> Tokens:
+    """The same of two runs that no break of numbers shows, with keyframes."""
+    half, ids = len(tokens) // 2, np.abs(tokens.ids)
+    links, codes = [range(LINK)], range(2 * (half // 4 - 1))
+    frames = Keyframes.laid(ids, tokens.chain, 4, 16, codes, breaks=[half], links=links)
+    return replace(tokens, ids=ids, keyframes=frames)
 
 
 def _models(folder: Path) -> Seeds:
@@ -237,6 +247,8 @@ def _use_tokens(path: Path) -> None:
     for chain in load(path):
         assert len(chain.ids) == len(chain.sequence) == len(chain.index), "lengths"
         assert -1 <= chain.ids.min(initial=-1) and chain.ids.max(initial=-1) < chain.size <= LARGEST, "ids"
+        if chain.keyframes is not None:
+            assert (chain.ids[chain.keyframes.place] >= 0).all(), "keyframes"
 
 
 def _use_codes(path: Path) -> None:

@@ -162,7 +162,7 @@ def test_command(examples, tmp_path, capsys):
     assert rows[0]["evalue"] == "", "five chains do not make a distribution"
     capsys.readouterr()
     # A token file as query gives the same.
-    save(protok.load("protok-512").encode(examples / "7w89.A.pdb"), tmp_path / "q.fasta")
+    save(protok.load("protok-1").encode(examples / "7w89.A.pdb"), tmp_path / "q.fasta")
     assert main(["search", str(tmp_path / "q.fasta"), str(database)]) == 0
     assert capsys.readouterr().out == (tmp_path / "hits.tsv").read_text()
     # Other codebooks.
@@ -174,9 +174,9 @@ def test_command(examples, tmp_path, capsys):
 
 
 def test_names_in_a_token_file_are_no_paths(examples, tmp_path, capsys, monkeypatch):
-    protok.load("protok-512").save_pretrained(tmp_path / "model")
+    protok.load("protok-1").save_pretrained(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
-    tokens = protok.load("protok-512").encode(examples / "7w89.A.pdb")
+    tokens = protok.load("protok-1").encode(examples / "7w89.A.pdb")
     for name in ("model", "./model", str(tmp_path / "model"), "hf:someone/model", "../model"):
         save(replace(tokens, codebook=f"{name}@00000000"), "db.npz")
         assert main(["search", str(examples / "7w89.A.pdb"), "db.npz"]) == 2

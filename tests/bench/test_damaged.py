@@ -160,7 +160,7 @@ def test_files_of_precomputed_tokens_that_do_not_fit(tmp_path, change, message):
         representation(str(tmp_path / "odd.npz"))
 
 
-@pytest.mark.parametrize("name", ["3di,protein-blocks", "protok-512:kmeans0"])
+@pytest.mark.parametrize("name", ["3di,protein-blocks", "protok-1:kmeans0"])
 def test_names_that_are_none(name):
     with pytest.raises(FormatError, match="is no tokenizer"):
         representation(name)

@@ -234,13 +234,13 @@ def test_a_view_by_id_says_nothing_of_other_codes():
 @pytest.mark.slow
 def test_views_of_hidden_states():
     some = chains(2)
-    tok = protok.load("protok-512")
-    inner, read = representation("protok-512:states"), representation("protok-512:decoder")
-    assert (inner.name, inner.size) == ("protok-512:states", 0)
-    assert (read.name, read.size) == ("protok-512:decoder", 512)  # its bits are those of the codes
+    tok = protok.load("protok-1")
+    inner, read = representation("protok-1:states"), representation("protok-1:decoder")
+    assert (inner.name, inner.size) == ("protok-1:states", 0)
+    assert (read.name, read.size) == ("protok-1:decoder", 64)  # its bits are those of the codes
     assert inner.continuous and read.continuous
     layers = ("", ":ids", ":continuous", ":states", ":decoder")
-    assert len({representation(f"protok-512{layer}").fingerprint for layer in layers}) == 5
+    assert len({representation(f"protok-1{layer}").fingerprint for layer in layers}) == 5
     for structure, a, b in zip(some, inner.outputs(some), read.outputs(some), strict=True):
         np.testing.assert_array_equal(a, tok.states(structure))
         np.testing.assert_array_equal(b, tok.states(tok.encode(structure)))

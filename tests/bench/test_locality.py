@@ -1,15 +1,19 @@
 """Measures of locality, and the reference codec that stands beside every reconstruction."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import protok
 from protok import bench
+from protok.bench import results
 from protok.bench.measures import locality
 from protok.bench.representations.reference_codec import BITS, ReferenceCodec
 from protok.bench.representations.representation import Representation
 from protok.errors import CodebookMismatch, Unsupported
 from protok.testing import exclude, random_backbone, random_complex
+from tests.helpers.tiny import Tiny
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +85,18 @@ def test_what_cannot_be_measured_says_so(codec):
         locality.complexes(Representation(codec), [random_backbone(40, seed=1)])
     with pytest.raises(Unsupported, match="does not decode"):
         locality.wrong_codes(Representation(protok.load("3di")), [random_backbone(90, seed=1)])
-    places = Representation(protok.load("protok-512"))
     with pytest.raises(Unsupported, match="have no slices"):
-        locality.fragments(places, [random_backbone(130, seed=1)])
+        locality.fragments(Representation(Tiny()), [random_backbone(130, seed=1)])
 
 
-def test_rows_of_the_harness(tmp_path):
-    rows = bench.evaluate(
-        "reference-codec-8", ["reconstruction", "stability", "complexes"], "mini", out=tmp_path
-    )
+def test_rows_of_the_harness(chains, tmp_path):
+    """On a chain, and another that is cut into two that touch."""
+    (tmp_path / "in").mkdir()
+    protok.write(chains[0], tmp_path / "in" / "x.pdb")
+    protok.write(replace(chains[2], chain=np.repeat(["A", "B"], [60, 63])), tmp_path / "in" / "y.pdb")
+    tasks = ["reconstruction", "stability", "complexes"]
+    rows = bench.evaluate("reference-codec-8", tasks, tmp_path / "in", out=tmp_path / "out")
+    assert all(row.status == results.OK for row in rows.rows)
     scores = {row.task["name"]: row.scores.get("all") for row in rows.rows}
     assert 8 <= scores["reconstruction"]["bits"]["value"] < 8.7
     assert 0 < scores["stability"]["same_0.2"]["value"] < 0.5

@@ -292,7 +292,7 @@ def test_what_cannot_be_read_fails_as_a_row(data):
     got = bench.evaluate("3di", ["utilization", "sites"], folder, probe="linear")
     assert [row.status for row in got] == [results.FAILED, results.OK]
     # The centres come from the table, so the sets are not missed.
-    got = bench.evaluate("protok-512:kmeans4", ["sites"], folder, probe="linear")
+    got = bench.evaluate("protok-1:kmeans4", ["sites"], folder, probe="linear")
     assert [row.status for row in got] == [results.OK]
 
 
@@ -306,8 +306,8 @@ def test_pairs_need_tm_align(files, tmp_path, monkeypatch):
 def test_outputs_are_let_go_of_but_for_subjects_that_were_given(data, monkeypatch):
     mine, seen, real = representation("3di"), [], Representation.forget
     monkeypatch.setattr(Representation, "forget", lambda self: seen.append(self.name) or real(self))
-    bench.evaluate([mine, "random-code", "protok-512:kmeans4"], ["utilization"], data)
-    assert seen == ["random-code", "protok-512:kmeans4", "protok-512:continuous"]
+    bench.evaluate([mine, "random-code", "protok-1:kmeans4"], ["utilization"], data)
+    assert seen == ["random-code", "protok-1:kmeans4", "protok-1:continuous"]
     assert mine._bytes > 0
 
 

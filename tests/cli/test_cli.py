@@ -15,6 +15,7 @@ import protok
 from protok.cli import main
 from protok.common.workers import show_progress
 from protok.tokens.files import load
+from tests.helpers.models import small
 from tests.helpers.paths import ROOT
 
 
@@ -31,22 +32,7 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     """Folder of a small untrained model."""
-    import torch
-    from protok.tokenizers.learned import StructureTokenizer
-
-    from protok.model.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
-    from protok.model.network import Network
-
-    torch.manual_seed(0)
-    config = ModelConfig(
-        name="small",
-        encoder=EncoderConfig(hidden=16, layers=1, neighbours=8),
-        quantizer=QuantizerConfig(kind="vq", size=32, dim=8),
-        decoder=DecoderConfig(width=16, layers=1, heads=2, pair=8),
-    )
-    folder = tmp_path_factory.mktemp("models") / "small"
-    StructureTokenizer(Network(config).eval()).save_pretrained(folder)
-    return folder
+    return small().save_pretrained(tmp_path_factory.mktemp("models") / "small")
 
 
 def test_help_is_instant():
@@ -232,7 +218,7 @@ def test_info(capsys, examples, tmp_path, model):
     code, out, _ = run(capsys, "info", model)
     assert code == 0
     assert f"codebook: {codebook}" in out
-    assert "codes: 32" in out
+    assert "codes: 64" in out
     code, out, _ = run(capsys, "info", "protein-blocks")
     assert "alphabet: abcdefghijklmnop" in out
 
@@ -250,7 +236,7 @@ def test_train_passes_everything_on(capsys, monkeypatch):
         "--structures",
         "pdbs",
         "--init",
-        "protok-512",
+        "protok-1",
         "--out",
         "runs/x",
         "--set",
@@ -269,7 +255,7 @@ def test_train_passes_everything_on(capsys, monkeypatch):
             Path("r.toml"),
             {
                 "structures": "pdbs",
-                "init": "protok-512",
+                "init": "protok-1",
                 "out": Path("runs/x"),
                 "overrides": {
                     "optim.lr": 1e-4,

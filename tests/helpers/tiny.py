@@ -76,14 +76,3 @@ class TinyBatch(Tiny):
 
     def encode_batch(self, structures):
         return [self.encode(structure) for structure in structures]
-
-
-class TinyAcross(Tiny):
-    """The same, able to cross chains; says in the codes whether it did."""
-
-    crosses_chains = True
-
-    def encode(self, structure, *, across_chains=False):
-        tokens = super().encode(structure)
-        tokens.ids[...] = across_chains
-        return tokens

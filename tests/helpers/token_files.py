@@ -11,7 +11,7 @@ SUFFIXES = [".fasta", ".fasta.gz", ".parquet", ".csv", ".csv.gz", ".npz"]
 FORMATS = pytest.mark.parametrize("suffix", SUFFIXES)
 
 
-def make(n=7, seed=0, name="1aki", chain="A", size=512, codebook="protok-512@3f2a91c0", **rest):
+def make(n=7, seed=0, name="1aki", chain="A", size=512, codebook="toy@3f2a91c0", **rest):
     rng = np.random.default_rng(seed)
     return Tokens(
         ids=rng.integers(-1, size, n),

@@ -52,10 +52,10 @@ print(*[m for m in ("biotite", "gemmi", "pyarrow") if m in sys.modules])
 
 
 def test_both_tokenizers_hold_the_same_quantizer():
-    from protok.model.config import ModelConfig
-    from protok.model.network import Network
+    from protok.model.config import ShapesConfig
+    from protok.model.network import ShapeNetwork
 
-    protein, image = Network(ModelConfig()).quantizer, ImageNetwork(ImageConfig()).quantizer
+    protein, image = ShapeNetwork(ShapesConfig()).quantizer, ImageNetwork(ImageConfig()).quantizer
     assert type(protein) is type(image) is ProVQ
     assert type(protein.inner) is type(image.inner)
     state = {key: value.shape for key, value in protein.state_dict().items()}

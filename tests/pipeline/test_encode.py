@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,14 @@ import pytest
 
 import protok
 from protok.common import workers
-from protok.errors import FormatError, ProtokError, TruncatedFile, Unsupported
+from protok.errors import FormatError, ProtokError, TruncatedFile
 from protok.pipeline import inputs, journal, output
 from protok.pipeline.batches import ReadOptions, encode_files
 from protok.pipeline.encode import Stopped, encode_all, job_key, parts_of
 from protok.pipeline.inputs import find_sources, unique_names
 from protok.tokens.files import load
 from tests.helpers.paths import ROOT
-from tests.helpers.tiny import Tiny, TinyAcross, TinyBatch
+from tests.helpers.tiny import Tiny, TinyBatch
 
 # For scripts elsewhere: the protok that is tested here.
 HERE = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -267,31 +268,16 @@ def test_rows_in_order_of_inputs_whatever_the_order_of_results(pdbs, tmp_path, m
     work.close()
 
 
-def test_chains_are_alone_unless_asked(examples, tmp_path):
-    backbone = protok.read(examples / "7w89.A.pdb")
-    two = protok.Backbone(
-        backbone.coords,
-        backbone.sequence,
-        np.repeat(["B", "A"], [60, 63]),
-        backbone.index,
-        backbone.icode,
-        backbone.bfactor,
-        "two",
-    )
+def test_each_chain_is_a_row(examples, tmp_path):
+    chain = np.repeat(["B", "A"], [60, 63])
+    two = replace(protok.read(examples / "7w89.A.pdb"), chain=chain, name="two")
     protok.write(two, tmp_path / "two.pdb")
-    for across in (False, True):
-        out = tmp_path / f"{across}.parquet"
-        summary = encode_all(tmp_path / "two.pdb", TinyAcross(), out, across_chains=across)
-        loaded = load(out)
-        assert summary.chains == 2
-        assert [(tokens.chain[0], len(tokens), tokens.ids[0]) for tokens in loaded] == [
-            ("B", 60, across),
-            ("A", 63, across),
-        ]
+    summary = encode_all(tmp_path / "two.pdb", Tiny(), tmp_path / "t.parquet")
+    assert summary.chains == 2
+    rows = [(tokens.chain[0], len(tokens)) for tokens in load(tmp_path / "t.parquet")]
+    assert rows == [("B", 60), ("A", 63)]
     encode_all(tmp_path / "two.pdb", Tiny(), tmp_path / "a.parquet", chain="A")
     assert [tokens.chain[0] for tokens in load(tmp_path / "a.parquet")] == ["A"]
-    with pytest.raises(Unsupported):
-        encode_all(tmp_path / "two.pdb", Tiny(), tmp_path / "b.parquet", across_chains=True)
 
 
 def test_one_bad_chain_leaves_the_others(examples, tmp_path):

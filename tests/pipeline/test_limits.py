@@ -172,7 +172,7 @@ def test_job_knows_the_weights_not_only_the_codebook():
 
     from protok.pipeline.batches import ReadOptions
 
-    model, other = (protok.load("protok-512") for _ in range(2))
+    model, other = (protok.load("protok-1") for _ in range(2))
     assert job_key(model, ReadOptions()) == job_key(other, ReadOptions())
     with torch.no_grad():
         next(other.network.encoder.parameters())[0] += 1e-3

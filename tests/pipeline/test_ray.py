@@ -41,14 +41,17 @@ def pdbs(pieces) -> Path:
     return pieces(12)
 
 
-def test_equals_the_local_engine(pdbs, tmp_path):
+@pytest.mark.parametrize("tokenizer", [TinyBatch(), "protok-1"], ids=["tiny", "protok-1"])
+def test_equals_the_local_engine(tokenizer, pdbs, tmp_path):
     (pdbs / "s12.pdb").write_text("nothing\n")
     cluster = Cluster(readers=2, encoders=2)
-    summary = encode_all(pdbs, TinyBatch(), tmp_path / "a.parquet", ray=cluster)
-    encode_all(pdbs, TinyBatch(), tmp_path / "b.parquet")
+    summary = encode_all(pdbs, tokenizer, tmp_path / "a.parquet", ray=cluster)
+    encode_all(pdbs, tokenizer, tmp_path / "b.parquet")
     assert (summary.files, summary.chains, summary.failed) == (13, 12, 1)
     for tokens, other in zip(load(tmp_path / "a.parquet"), load(tmp_path / "b.parquet"), strict=True):
         assert tokens.name == other.name and (tokens.ids == other.ids).all()
+        if tokenizer == "protok-1":
+            assert tokens.keyframes.text == other.keyframes.text
 
 
 def test_dead_workers_cost_their_own_rows(pdbs, tmp_path):

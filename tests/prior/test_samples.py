@@ -43,9 +43,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    tokenizer = protok.load("protok-512")
-    tokenizer.steps = 40
-    return tokenizer
+    return protok.load("protok-1")
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +90,15 @@ def test_soundness_tells_a_protein_from_none(chains):
 
 def test_alignment_finds_the_training_chain_that_a_sample_repeats(tokenizer, encoded):
     corpus = read_corpus(encoded)
-    usage = np.bincount(np.concatenate(corpus.codes).clip(0), minlength=512)
+    letters = corpus.letters()
+    usage = np.bincount(np.concatenate(letters).clip(0), minlength=tokenizer.size)
     table = Codes.of(tokenizer, usage)
     library = Library(corpus, table)
-    whole = corpus.codes[1]
+    whole = letters[1]
     assert table.align(whole, whole) == pytest.approx(1.0)
     hits = library.search(np.concatenate([whole[5:], whole[:5]]))
     assert hits[0][0] == 1 and 0.6 < hits[0][1] < 1
-    noise = np.random.default_rng(0).integers(0, 512, len(whole))
+    noise = np.random.default_rng(0).integers(0, tokenizer.size, len(whole))
     assert library.search(noise)[0][1] < 0.5 * hits[0][1]
     built = [tokenizer.decode(t) for t in files.load(encoded)[1:3]]
     result = novelty([whole, noise], [built[0], built[0][::-1]], library, tokenizer, hits=2)
@@ -111,7 +110,7 @@ def test_alignment_finds_the_training_chain_that_a_sample_repeats(tokenizer, enc
 def test_diversity_is_none_of_one_chain_and_some_of_several(tokenizer, encoded):
     tokens = files.load(encoded)[:3]
     codes = [chain.ids for chain in tokens]
-    table = Codes.of(tokenizer, np.ones(512))
+    table = Codes.of(tokenizer, np.ones(tokenizer.size))
     built = [tokenizer.decode(chain) for chain in tokens]
     same = diversity(codes[:1] * 3, built[:1] * 3, table)
     assert same["pairs"] == 3 and same["tm_score"] > 0.99 and same["clusters"] == 1 / 3
@@ -122,7 +121,7 @@ def test_diversity_is_none_of_one_chain_and_some_of_several(tokenizer, encoded):
 
 
 def test_samples_become_tokens_that_know_their_codebook(tokenizer):
-    layout = Layout(tokenizer.codebook, 512, condition="sequence", labels=("A", "X"))
+    layout = Layout(tokenizer.codebook, 64, condition="sequence", labels=("A", "X"))
     first, second = as_tokens(layout, [np.arange(4), np.arange(3)], [Request("AAGA"), Request()])
     assert (first.sequence, second.sequence, second.name) == ("AAGA", "XXX", "sample-0002")
     assert decoder(tokenizer, layout) is tokenizer
@@ -261,7 +260,7 @@ def test_images_of_collections_are_encoded_by_class(tmp_path):
 
 
 def test_a_prior_over_other_codes_is_refused(tmp_path, encoded, tokenizer):
-    layout = Layout("other@0", 512, longest=40, lengths=(5,))
+    layout = Layout("other@0", 64, longest=40, lengths=(5,))
     made = Prior(PriorConfig(layers=1, width=16, heads=2), layout)
     from protok.prior.evaluate import score_chains
 
@@ -272,7 +271,7 @@ def test_a_prior_over_other_codes_is_refused(tmp_path, encoded, tokenizer):
 
         as_image_tokens(layout, [np.arange(3)], [Request()])
     with pytest.raises(FormatError, match="not a prior"):
-        Prior.from_pretrained(ROOT / "protok" / "weights" / "protok-512")
+        Prior.from_pretrained(ROOT / "protok" / "weights" / "protok-1")
 
 
 @pytest.mark.slow
@@ -280,7 +279,7 @@ def test_the_benchmark_measures_each_setting_once(encoded, tokenizer, tmp_path, 
     from benchmarks import records
     from benchmarks.quantizers import prior_samples as samples
 
-    layout = Layout(tokenizer.codebook, 512, condition="length", longest=48, labels=("16", "32", "48"))
+    layout = Layout(tokenizer.codebook, 64, condition="length", longest=48, labels=("16", "32", "48"))
     layout = replace(layout, lengths=(8, 12))
     torch.manual_seed(0)
     made = Prior(PriorConfig("small", layers=1, width=16, heads=2), layout)

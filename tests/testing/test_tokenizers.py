@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,9 @@ from protok.structure.backbone import Backbone
 from protok.structure.descriptors import secondary_structure
 from protok.tokenizers import protocol
 from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer, decoding, encode_each
+from protok.tokenizers.shapes import ShapeTokenizer
 from protok.tokens.tokens import Tokens
+from tests.helpers.models import small
 
 # Random structures --------------------------------------------------------------------
 
@@ -102,15 +105,23 @@ def test_random_rotations_cover_all_directions():
 # A toy tokenizer and its broken kin ---------------------------------------------------
 
 
+@pytest.fixture(scope="module", autouse=True)
+def made_once():
+    """Most contracts ask for the same structures, which take longer to make than to check."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("protok.testing.tokenizers.default_structures", cache(testing.default_structures))
+        yield
+
+
 class Toy:
     """Bins of phi and psi, 8 by 8, each chain alone; decodes to a straight line."""
 
     name, size, codebook = "toy", 64, "toy@00c0ffee"
     alphabet = "".join(map(chr, range(64, 128)))
-    batch_residues, crosses_chains = 1000, True
+    batch_residues = 1000
     shift = 0.1
 
-    def encode(self, structure, *, across_chains=False):
+    def encode(self, structure):
         ids = np.full(len(structure), -1)
         for chain in structure.chains:
             rows = structure.chain == chain
@@ -198,7 +209,7 @@ def test_contracts_take_structures():
     seen = []
 
     class Watched(Toy):
-        def encode(self, structure, **options):
+        def encode(self, structure):
             seen.append(structure)
             return super().encode(structure)
 
@@ -324,29 +335,14 @@ class LearnsFromWhatItEncodes(Toy):
 class RepeatsALetter(Toy):
     alphabet = Toy.alphabet[:-1] + "@"
 
-    def encode(self, structure, **options):
+    def encode(self, structure):
         return replace(super().encode(structure), alphabet="")
 
 
 @broken(testing.check_alphabet, "tokens carry the letters ''")
 class WritesNoLetters(Toy):
-    def encode(self, structure, **options):
+    def encode(self, structure):
         return replace(super().encode(structure), alphabet="")
-
-
-@broken(testing.check_crossing, r"\d+ of \d+ codes of a single chain change with across_chains")
-class ChangesSingleChains(Toy):
-    def encode(self, structure, *, across_chains=False):
-        tokens = super().encode(structure)
-        return replace(tokens, ids=np.where(tokens.ids < 0, -1, (tokens.ids + across_chains) % 64))
-
-
-@broken(testing.check_crossing, r"\d+ of 90 codes come or go with across_chains")
-class LosesChains(Toy):
-    def encode(self, structure, *, across_chains=False):
-        tokens = super().encode(structure)
-        lost = across_chains & (structure.chain != structure.chain[0])
-        return replace(tokens, ids=np.where(lost, -1, tokens.ids))
 
 
 @broken(testing.check_invariance, r"rotation and translation change \d+ of \d+ codes \(\d")
@@ -540,6 +536,37 @@ def test_a_broken_tokenizer_is_caught(tokenizer, contract, message, kwargs):
 def test_every_tokenizer_contract_was_broken_by_some():
     caught = {parameter.values[1] for parameter in BROKEN}
     assert caught == {*testing.contracts_for(Toy())}
+
+
+class CountsKeyframes(ShapeTokenizer):
+    def encode(self, structure, *, keyframes=4):
+        tokens = super().encode(structure, keyframes=keyframes)
+        return replace(tokens, ids=np.where(tokens.ids < 0, -1, (tokens.ids + keyframes) % self.size))
+
+
+class AlwaysHasKeyframes(ShapeTokenizer):
+    def encode(self, structure, *, keyframes=4):
+        return super().encode(structure, keyframes=keyframes or 4)
+
+
+class NeedsNoKeyframes(ShapeTokenizer):
+    def decode(self, tokens, *, letters_alone=False):
+        return super().decode(tokens, letters_alone=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (CountsKeyframes, "codes of .* change with keyframes each 4"),
+        (AlwaysHasKeyframes, "there are keyframes where none were asked for"),
+        (NeedsNoKeyframes, "without keyframes are decoded though nobody asked"),
+    ],
+)
+def test_a_broken_tokenizer_with_keyframes_is_caught(kind, message):
+    network = small().network
+    testing.check_keyframes(ShapeTokenizer(network))
+    with pytest.raises(AssertionError, match=message):
+        testing.check_keyframes(kind(network))
 
 
 def test_a_tokenizer_without_a_decoder_may_say_so():

@@ -8,7 +8,7 @@ import pytest
 from protok.errors import Unsupported
 from protok.structure.backbone import Backbone
 from protok.tokenizers.alphabets import ProteinBlocks, ThreeDi
-from protok.tokenizers.protocol import CrossesChains, decoding
+from protok.tokenizers.protocol import decoding
 from tests.helpers.paths import GOLDEN
 
 BOTH = pytest.mark.parametrize("tokenizer", [ThreeDi(), ProteinBlocks()], ids=lambda t: t.name)
@@ -212,14 +212,9 @@ def test_embed_is_one_hot(tokenizer):
 
 
 @BOTH
-def test_what_an_alphabet_cannot_do_is_refused(tokenizer):
-    structure = backbone()
+def test_an_alphabet_does_not_decode(tokenizer):
     with pytest.raises(Unsupported, match=f"{tokenizer.name} is an alphabet without a decoder"):
         decoding(tokenizer)
-    assert not isinstance(tokenizer, CrossesChains)
-    for verb in (tokenizer.encode, tokenizer.embed, lambda s, **k: tokenizer.encode_batch([s], **k)):
-        with pytest.raises(Unsupported, match="single chains"):
-            verb(structure, across_chains=True)
 
 
 @BOTH

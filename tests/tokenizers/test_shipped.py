@@ -3,12 +3,11 @@
 import json
 
 import pytest
-from protok.training.shapes import ShapesRecipe
 
 from protok.common.checkpoint import WEIGHTS
 from protok.common.settings import from_dict
 from protok.image.config import ImageConfig, ImageRecipe
-from protok.model.config import ModelConfig, ShapesConfig
+from protok.model.config import ShapesConfig
 from protok.training.config import Recipe
 
 SHIPPED = sorted(WEIGHTS.glob("*/config.json"))
@@ -17,10 +16,8 @@ SHIPPED = sorted(WEIGHTS.glob("*/config.json"))
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
 def test_a_shipped_configuration_has_no_key_that_nothing_reads(path):
     config = json.loads(path.read_text())
-    model, recipe = ModelConfig, Recipe
-    if "keyframes" in config["model"]:
-        model, recipe = ShapesConfig, ShapesRecipe
-    elif config.get("kind") == "image-tokenizer":
+    model, recipe = ShapesConfig, Recipe
+    if config.get("kind") == "image-tokenizer":
         model, recipe = ImageConfig, ImageRecipe
     assert from_dict(model, config["model"], str(path)).name == path.parent.name
     assert from_dict(recipe, config["provenance"]["recipe"], str(path)).model.name == path.parent.name

@@ -37,10 +37,10 @@ def assert_same(loaded, wanted):
 def test_prints_as_what_it_is():
     ids = np.arange(129) % 118
     tokens = replace(make(129), ids=ids)
-    assert repr(tokens) == "Tokens(1aki, 129 residues, protok-512@3f2a91c0, 118 of 512 codes)"
+    assert repr(tokens) == "Tokens(1aki, 129 residues, toy@3f2a91c0, 118 of 512 codes)"
     ids[3] = -1
     assert repr(replace(tokens, ids=ids)).endswith("118 of 512 codes, 1 missing)")
-    assert repr(make(0, name="")) == ("Tokens(unnamed, 0 residues, protok-512@3f2a91c0, 0 of 512 codes)")
+    assert repr(make(0, name="")) == ("Tokens(unnamed, 0 residues, toy@3f2a91c0, 0 of 512 codes)")
 
 
 def test_like_takes_the_residues_of_the_backbone():
@@ -55,7 +55,7 @@ def test_like_takes_the_residues_of_the_backbone():
 def test_letters():
     tokens = replace(make(5, size=4), ids=[0, 3, -1, 1, 2], alphabet="wxyz")
     assert tokens.letters == "wz-xy"
-    with pytest.raises(Unsupported, match="protok-512@3f2a91c0 have no letters"):
+    with pytest.raises(Unsupported, match="toy@3f2a91c0 have no letters"):
         _ = make().letters
 
 
@@ -187,7 +187,7 @@ def test_scan_reads_as_it_goes(tmp_path):
 def test_fasta_as_text():
     tokens = replace(make(4), ids=[12, -1, 407, 0], sequence="KVFG", icode=["", "", "", "A"])
     assert fasta(tokens) == (
-        ">1aki_A codebook=protok-512@3f2a91c0 size=512 index=1:3,4A sequence=KVFG\n12,-,407,0\n"
+        ">1aki_A codebook=toy@3f2a91c0 size=512 index=1:3,4A sequence=KVFG\n12,-,407,0\n"
     )
     letters = replace(tokens, size=4, ids=[0, -1, 3, 1], alphabet="abcd", codebook="x@00000000")
     assert fasta(letters).splitlines() == [
@@ -219,8 +219,8 @@ def test_csv_as_text(tmp_path):
     save(replace(make(2), ids=[5, -1], sequence="KV", icode=["", "A"]), tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == (
         "name,chain,index,icode,residue,token,codebook,size,alphabet,length\n"
-        "1aki,A,1,,K,5,protok-512@3f2a91c0,512,,2\n"
-        "1aki,A,2,A,V,-1,protok-512@3f2a91c0,512,,2\n"
+        "1aki,A,1,,K,5,toy@3f2a91c0,512,,2\n"
+        "1aki,A,2,A,V,-1,toy@3f2a91c0,512,,2\n"
     )
 
 

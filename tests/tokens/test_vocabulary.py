@@ -9,7 +9,7 @@ from protok.errors import CodebookMismatch, FormatError
 from protok.tokens.tokens import Tokens
 from protok.tokens.vocabulary import SPECIALS, Vocabulary
 
-CODEBOOK = "protok-512@3f2a91c0"
+CODEBOOK = "toy@3f2a91c0"
 VOCABULARY = Vocabulary(CODEBOOK, 512)
 
 
@@ -88,10 +88,10 @@ def test_decode_refuses_what_is_no_structure(ids, message):
         VOCABULARY.decode(ids)
 
 
-@pytest.mark.parametrize("other", [{"codebook": "protok-512@00000000"}, {"size": 600}])
+@pytest.mark.parametrize("other", [{"codebook": "toy@00000000"}, {"size": 600}])
 def test_tokens_of_another_codebook_are_refused_naming_both(other):
     for method in (VOCABULARY.encode, VOCABULARY.text):
-        with pytest.raises(CodebookMismatch, match=r"1aki.*for the vocabulary of protok-512@3f2a"):
+        with pytest.raises(CodebookMismatch, match=r"1aki.*for the vocabulary of toy@3f2a"):
             method(make(**other))
 
 

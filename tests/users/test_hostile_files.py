@@ -10,6 +10,7 @@ import json
 import pickle
 import tarfile
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,8 +23,10 @@ from protok.analysis.substitution import Matrix, of_codebook
 from protok.common.settings import RecipeError
 from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.tokens.files import load, save
+from protok.tokens.keyframes import LINK, Keyframes
 from protok.tokens.tokens import LARGEST, Tokens
 from protok.tokens.vocabulary import Vocabulary
+from tests.helpers.models import small
 
 BOUNDED = settings(
     max_examples=70, deadline=5000, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -83,11 +86,19 @@ def tokens(n=30, alphabet=""):
     )
 
 
+def framed(alphabet=""):
+    """Tokens of two runs with keyframes."""
+    chain = tokens(40, alphabet)
+    ids = np.abs(chain.ids)
+    frames = Keyframes.laid(ids, chain.chain, 4, 16, range(8), breaks=[20], links=[range(LINK)])
+    return replace(chain, ids=ids, keyframes=frames)
+
+
 @pytest.mark.parametrize("suffix", [".fasta", ".csv", ".npz", ".parquet", ".fasta.gz"])
 @pytest.mark.parametrize("alphabet", ["", "ACDEFGHIKLMNPQRSTVWY"])
 def test_token_files(suffix, alphabet, tmp_path):
     path = tmp_path / f"t{suffix}"
-    save([tokens(), tokens(7, alphabet)], path)
+    save([framed(alphabet), tokens(), tokens(7, alphabet)], path)
     data = path.read_bytes()
 
     @BOUNDED
@@ -102,6 +113,7 @@ def test_token_files(suffix, alphabet, tmp_path):
         for chain in loaded:
             assert len(chain.ids) == len(chain) and chain.ids.min(initial=0) >= -1
             assert chain.ids.max(initial=0) < chain.size <= LARGEST
+            assert chain.keyframes is None or (chain.ids[chain.keyframes.place] >= 0).all()
         if loaded:
             try:
                 Database(loaded)
@@ -131,12 +143,7 @@ def test_matrices(tmp_path):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A tiny model, so that hundreds are loaded in seconds."""
-    from protok.model.network import Network
-    from protok.training.config import read_recipe
-    from tests.helpers.tiny_runs import TINY
-
-    network = Network(read_recipe(None, TINY).model).eval()
-    return protok.StructureTokenizer(network).save_pretrained(tmp_path_factory.mktemp("model"))
+    return small().save_pretrained(tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -152,7 +159,7 @@ def test_model_folders(name, model, tmp_path):
     def mutate(changes):
         (tmp_path / name).write_bytes(edited(head, changes) + data[len(head) :])
         try:
-            protok.StructureTokenizer.from_pretrained(tmp_path)
+            protok.ShapeTokenizer.from_pretrained(tmp_path)
         except ProtokError as error:
             assert str(tmp_path) in str(error)
 
@@ -176,9 +183,8 @@ def test_configurations_with_any_values(model, tmp_path):
     for file in model.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     good = json.loads((model / "config.json").read_text())
-    keys = [
-        (section, key) for section in ("encoder", "quantizer", "decoder") for key in good["model"][section]
-    ]
+    sections = ("encoder", "quantizer", "steps", "refiner", "keyframes")
+    keys = [(section, key) for section in sections for key in good["model"][section]]
 
     @BOUNDED
     @given(st.sampled_from([("",), ("model",), *keys]), VALUES)
@@ -192,7 +198,7 @@ def test_configurations_with_any_values(model, tmp_path):
             config = value
         (tmp_path / "config.json").write_text(json.dumps(config))
         try:
-            protok.StructureTokenizer.from_pretrained(tmp_path)
+            protok.ShapeTokenizer.from_pretrained(tmp_path)
         except ProtokError as error:
             assert str(tmp_path) in str(error)
 
@@ -318,10 +324,10 @@ def test_every_unpickling_in_the_source_is_of_our_own_processes():
 
 def test_a_codebook_of_billions_is_refused_before_there_is_memory_for_it(tmp_path):
     path = tmp_path / "t.fasta"
-    path.write_text(">a_A codebook=protok-512@f16a761c size=9000000000\n1,2,3\n")
+    path.write_text(">a_A codebook=protok-1@0123abcd size=9000000000\n1,2,3\n")
     with pytest.raises(CorruptFile, match="a codebook of 9000000000 codes"):
         load(path)
-    path.write_text(">a_A codebook=protok-512@f16a761c size=16000000\n1,2,3\n")
+    path.write_text(">a_A codebook=protok-1@0123abcd size=16000000\n1,2,3\n")
     (chain,) = load(path)
     with pytest.raises(ProtokError, match="16000000 codes"):
         from protok.analysis.search import search
@@ -331,8 +337,6 @@ def test_a_codebook_of_billions_is_refused_before_there_is_memory_for_it(tmp_pat
 
 
 def test_two_sizes_of_one_codebook_are_refused():
-    from dataclasses import replace
-
     with pytest.raises(CorruptFile, match="20 and of 30 codes under one name"):
         Database([tokens(), replace(tokens(), size=30)])
 
@@ -365,14 +369,14 @@ def test_a_configuration_that_asks_for_the_machine_is_refused(model, tmp_path):
     for section, key in (
         ("encoder", "layers"),
         ("encoder", "hidden"),
-        ("decoder", "width"),
-        ("decoder", "layers"),
+        ("steps", "layers"),
+        ("refiner", "width"),
         ("quantizer", "size"),
         ("quantizer", "dim"),
-        ("decoder", "pair"),
+        ("keyframes", "sizes"),
     ):
         config = json.loads(json.dumps(good))
-        config["model"][section][key] = 10**8
+        config["model"][section][key] = [10**8] * 2 if key == "sizes" else 10**8
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(FormatError, match="do not fit config.json|larger than what the weights hold"):
             protok.load(tmp_path)

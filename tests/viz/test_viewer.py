@@ -22,7 +22,7 @@ NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)>&\"'"
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return protok.load("protok-512")
+    return protok.load("protok-1")
 
 
 def data_of(page: str) -> dict:
@@ -105,7 +105,7 @@ def test_a_notebook_gets_a_frame_with_the_page():
 
 def test_like_codes_have_like_colours(tokenizer):
     colours, vectors = code_colours(tokenizer).astype(float), tokenizer.code_vectors()
-    assert len(np.unique(colours, axis=0)) > 500
+    assert len(np.unique(colours, axis=0)) > 60
     apart = np.linalg.norm(vectors[:, None] - vectors, axis=2)
     nearest = (apart + 1e9 * np.eye(len(apart))).argmin(axis=1)
     step = np.linalg.norm(colours - colours[nearest], axis=1).mean()
@@ -121,7 +121,7 @@ def test_command(examples, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file = str(examples / "7soo.A.pdb")
     assert main.main(["view", file]) == 0
-    assert data_of((tmp_path / "7soo.A.html").read_text())["codebook"].startswith("protok-512@")
+    assert data_of((tmp_path / "7soo.A.html").read_text())["codebook"].startswith("protok-1@")
     assert "again" not in data_of((tmp_path / "7soo.A.html").read_text())
     assert main.main(["view", file, "--decode", "-o", "x.html", "--chain", "A"]) == 0
     assert "again" in data_of((tmp_path / "x.html").read_text())

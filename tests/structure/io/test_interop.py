@@ -308,7 +308,7 @@ def test_pyg_of_coordinates_only():
     assert backbone.index.tolist() == [7, 9] and backbone.chain.tolist() == ["B", "B"]
 
 
-@pytest.mark.parametrize("name", ["protok-512", "3di", "protein-blocks"])
+@pytest.mark.parametrize("name", ["protok-1", "3di", "protein-blocks"])
 def test_pyg_padding_has_no_codes(name):
     needs("pyg")
     import torch

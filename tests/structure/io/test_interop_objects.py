@@ -18,7 +18,7 @@ from protok.tokens.files import save
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return protok.load("protok-512")
+    return protok.load("protok-1")
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +164,9 @@ def test_letters_for_sequence_tools(structures, tokens, tmp_path, capsys):
         header = f"{backbone.name}_{backbone.chain[0]}"
         assert coded[header] == three.letters.replace("-", "X")  # Foldseek's letters
         assert plain[header] == backbone.sequence
-    save(tokens, tmp_path / "512.parquet")
-    assert main(["export", str(tmp_path / "512.parquet"), "-o", str(out), "--letters"]) == 2
-    assert "512 codes, and there are 20 letters" in capsys.readouterr().err
+    save(tokens, tmp_path / "protok-1.parquet")
+    assert main(["export", str(tmp_path / "protok-1.parquet"), "-o", str(out), "--letters"]) == 2
+    assert "64 codes, and there are 20 letters" in capsys.readouterr().err
 
 
 # PyG
@@ -203,7 +203,7 @@ def test_pyg_data_set(structures, tokens, tokenizer):
 def test_counts(tokens, tokenizer, structures):
     counts = CodeCounts(share=False).fit(tokens)
     table = counts.transform(tokens)
-    assert table.shape == (len(tokens), 512) and table[0].sum() == (tokens[0].ids >= 0).sum()
+    assert table.shape == (len(tokens), 64) and table[0].sum() == (tokens[0].ids >= 0).sum()
     assert table[0, tokens[0].ids[5]] == (tokens[0].ids == tokens[0].ids[5]).sum()
     assert counts.get_feature_names_out()[7] == "s7"
     assert np.allclose(CodeCounts().fit_transform(tokens).sum(1), 1)
@@ -211,7 +211,7 @@ def test_counts(tokens, tokenizer, structures):
     assert pairs.transform(tokens)[0].sum() == (tokens[0].ids >= 0).sum() - 1
     first = f"s{tokens[0].ids[0]}_s{tokens[0].ids[1]}"
     assert first in pairs.get_feature_names_out()
-    assert np.array_equal(CodeCounts("protok-512", share=False).fit_transform(structures), table)
+    assert np.array_equal(CodeCounts("protok-1", share=False).fit_transform(structures), table)
     with pytest.raises(Unsupported, match="give Tokens"):
         CodeCounts().fit(structures)
     with pytest.raises(Unsupported, match="not fitted"):
@@ -234,4 +234,4 @@ def test_counts_in_a_pipeline(tokens):
     search.fit(proteins, helical)
     assert (search.predict(proteins) == helical).all()
     assert clone(CodeCounts(ngram=2)).ngram == 2
-    assert len(model.fit(proteins, helical)[:-1].get_feature_names_out()) == 512
+    assert len(model.fit(proteins, helical)[:-1].get_feature_names_out()) == 64
