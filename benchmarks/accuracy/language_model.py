@@ -24,6 +24,7 @@ from benchmarks.tables.provenance import digest, provenance
 from protok.structure.backbone import Backbone
 from protok.structure.store import read_store
 from protok.tokenizers.protocol import HasKeyframes, Tokenizer, encode_each
+from protok.tokenizers.shapes import ShapeTokenizer
 from protok.tokens.files import save
 from protok.tokens.layouts import BLOCKS, LETTERS
 
@@ -49,8 +50,8 @@ def foretold(tokenizer: Tokenizer, layout: str, spacing: int, chains: dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder, f"{name}.parquet") for name in chains}
         for name, structures in chains.items():
-            if isinstance(tokenizer, HasKeyframes):
-                tokens = [tokenizer.encode(structure, keyframes=spacing) for structure in structures]
+            if isinstance(tokenizer, ShapeTokenizer):
+                tokens = tokenizer.encode_batch(structures, keyframes=spacing)
             else:
                 tokens = encode_each(tokenizer, structures)
             save(tokens, files[name])
