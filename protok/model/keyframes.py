@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from protok.model.links import CODES, link, linked_by
 from protok.model.runs import Runs
-from protok.quantize.centres import nearest
 from protok.structure.poses import Poses, orthonormal, rotation, rotation_vector
 
 
@@ -27,16 +27,14 @@ def lever(spacing: int) -> float:
     return max(4.0, spacing / 2)
 
 
-def vector(motion: Poses, chord: Float[Tensor, "*b 3 3"], spacing: int) -> Float[Tensor, "*b 6"]:
-    """A motion as six numbers in Å: its shift, and its rotation vector times `lever`, along a chord."""
-    parts = motion.shift, lever(spacing) * rotation_vector(motion.turn)
-    return torch.cat([(part[..., None] * chord).sum(-2) for part in parts], -1)
+def vector(motion: Poses, spacing: int) -> Float[Tensor, "*b 6"]:
+    """A motion as six numbers in Å: its shift, and its rotation vector times `lever`."""
+    return torch.cat([motion.shift, lever(spacing) * rotation_vector(motion.turn)], -1)
 
 
-def motion(numbers: Float[Tensor, "*b 6"], chord: Float[Tensor, "*b 3 3"], spacing: int) -> Poses:
+def motion(numbers: Float[Tensor, "*b 6"], spacing: int) -> Poses:
     """The way back from `vector`."""
-    shift, turn = ((chord * part[..., None, :]).sum(-1) for part in numbers.split(3, -1))
-    return Poses(shift, rotation(turn / lever(spacing)))
+    return Poses(numbers[..., :3], rotation(numbers[..., 3:] / lever(spacing)))
 
 
 def places(runs: Runs, spacing: int) -> Int[Tensor, "m"]:
@@ -83,8 +81,8 @@ class Grid:
     def __len__(self) -> int:
         return len(self.row)
 
-    def walks(self, group: Int[Tensor, "r"]) -> list[Int[Tensor, "_"]]:
-        """Keyframes by their rank in their group of runs: those of one rank need not wait for each other.
+    def ranks(self, group: Int[Tensor, "r"]) -> Int[Tensor, "m"]:
+        """How many keyframes of its group of runs stand before each.
 
         Parameters
         ----------
@@ -92,11 +90,7 @@ class Grid:
             Of each run, ascending.
         """
         of = group[self.run]
-        index = torch.arange(len(of), device=of.device)
-        begin = torch.searchsorted(of, of)
-        rank = index - begin
-        order = rank.argsort(stable=True)
-        return list(order.split(torch.bincount(rank).tolist())) if len(of) else []
+        return torch.arange(len(of), device=of.device) - torch.searchsorted(of, of)
 
 
 def hops(grid: Grid, steps: Poses) -> Poses:
@@ -112,46 +106,82 @@ def hops(grid: Grid, steps: Poses) -> Poses:
     return way
 
 
-def chords(way: Poses) -> Float[Tensor, "m 3 3"]:
+def chords(grid: Grid, way: Poses) -> Float[Tensor, "m 3 3"]:
     """Axes in the frame to which each way leads: back to where it came from, and across.
 
     Where a correction hangs on the direction of the way, one codebook for all places can say so only in
-    axes that follow the way.
+    axes that follow the way. The first of a run has no way, and keeps the axes of its frame.
     """
     back = way.back()
-    return orthonormal(torch.cat([back.shift, back.turn[..., 0]], -1))
+    axes = orthonormal(torch.cat([back.shift, back.turn[..., 0]], -1))
+    return torch.where(grid.first[:, None, None], torch.eye(3).to(axes), axes)
+
+
+def along(way: Poses, chord: Float[Tensor, "m 3 3"]) -> Poses:
+    """The way to each keyframe from the one before, both in the axes of their chords.
+
+    Between frames whose axes are their chords a correction is the same motion everywhere.
+    """
+    before = chord.roll(1, 0).mT
+    return Poses((before @ way.shift[..., None])[..., 0], before @ way.turn @ chord)
+
+
+#: Of a matrix of a pose, the column of the origin.
+ORIGIN = (0.0, 0.0, 0.0, 1.0)
 
 
 def walk(
     grid: Grid,
     way: Poses,
-    ranks: list[Int[Tensor, "_"]],
-    settle: Callable[[Int[Tensor, "_"], Poses | None, Poses], Poses],
-) -> Poses:
-    """Decoded poses of keyframes, rank by rank.
+    truth: Poses,
+    group: Int[Tensor, "r"],
+    correct: Callable[[Int[Tensor, "k"], Poses], Float[Tensor, "k 4 4"]],
+) -> tuple[Int[Tensor, "m c"], Poses]:
+    """Keyframes of one rank after the other (see `Grid.ranks`), which need not wait for each other.
 
     Parameters
     ----------
     way
         To each keyframe from the one before (see `hops`).
-    ranks
-        See `Grid.walks`.
-    settle
-        Called with the keyframes of a rank, the decoded poses before them (None for the first rank), and
-        the poses to which the way leads from there; returns their decoded poses.
+    truth
+        Of the keyframes.
+    group : (r,)
+        Of each run, ascending: the runs of one hang on each other by links.
+    correct
+        Called with keyframes and the motions that they miss, along their chords; returns the corrections
+        to make, as matrices.
+
+    Returns
+    -------
+    links, poses
+        See `Coded`; poses are true at the first of each group.
     """
-    out = Poses.still(len(grid), like=way.shift)
-    shift, turn = out.shift, out.turn.clone()
-    for keys in ranks:
-        before = keys - 1
-        if keys is ranks[0]:
-            last, ahead = None, Poses(shift[keys], turn[keys])
-        else:
-            last = Poses(shift[before], turn[before])
-            ahead = last.then(way[keys])
-        here = settle(keys, last, ahead)
-        shift[keys], turn[keys] = here.shift, here.turn
-    return Poses(shift, turn)
+    links = grid.row.new_full((len(grid), CODES), -1)
+    rank, chord = grid.ranks(group), chords(grid, way)
+    # By rank, long groups first: what comes after the first k of a rank are the first k of the next.
+    longest = torch.bincount(group[grid.run])[group[grid.run]]
+    order = (rank * (len(grid) + 1) - longest).argsort(stable=True)
+    sizes = torch.bincount(rank).tolist()
+    opening = set(rank[grid.first].tolist())
+    hop = along(way, chord).matrices()[order]
+    goal = Poses(truth.shift, truth.turn @ chord).matrices()[order]
+    out, origin = goal.clone(), goal.new_tensor(ORIGIN)
+    last, parts = goal, (x.split(sizes) for x in (order, hop, goal, out))
+    for number, (keys, hop, goal, here) in enumerate(zip(*parts, strict=True)):
+        if number:
+            last = last[: len(keys)]
+            ahead = last @ hop
+            missed = ahead[:, :3, :3].mT @ (goal[:, :3] - ahead[:, :3] * origin)
+            torch.matmul(ahead, correct(keys, Poses(missed[..., 3], missed[..., :3])), out=here)
+            if number in opening:
+                first = grid.first[keys].nonzero()[:, 0]
+                before = Poses.of_matrices(last[first])
+                before.turn = before.turn @ chord[keys[first] - 1].mT
+                links[keys[first]] = codes = link(before.to_reach(Poses.of_matrices(goal[first])))
+                here[first] = before.then(linked_by(codes)).matrices()
+        last = here
+    poses = Poses.of_matrices(torch.empty_like(out).index_copy_(0, order, out))
+    return links, Poses(poses.shift, poses.turn @ chord.mT)
 
 
 @dataclass
@@ -181,6 +211,45 @@ class Motions:
     spacing: int
 
 
+#: Motions that are searched for at once: their scores stay in a CPU's caches.
+SEARCHED = 128
+
+
+class Search:
+    """The nearest of some vectors in float64, the first of equal ones, mostly found in float32."""
+
+    def __init__(self, book: Float[Tensor, "k d"]):
+        self.book = book.double()
+        self.table = torch.cat(
+            [book.float(), -book.float().square().sum(-1, keepdim=True) / 2], -1
+        ).T.contiguous()
+        self.widest = float(self.book.norm(dim=-1).max())
+        self.scores = self.table.new_empty(SEARCHED, len(book))
+
+    def nearest(self, vectors: Float[Tensor, "n d"]) -> Int[Tensor, "n"]:
+        """Index of the nearest to each."""
+        return torch.cat([self._nearest(part) for part in vectors.split(SEARCHED)])
+
+    def _nearest(self, vectors: Tensor) -> Tensor:
+        scores = self.scores[: len(vectors)]
+        torch.mm(F.pad(vectors.float(), (0, 1), value=1.0), self.table, out=scores)
+        ids = _largest(scores)[:, None]
+        best = scores.gather(1, ids)
+        gap = best - scores.scatter_(1, ids, -torch.inf).amax(1, keepdim=True)
+        # A score is off by less than a dozen roundings of the largest terms that it may be made of.
+        off = 12 * 2.0**-24 * self.widest * (vectors.norm(dim=-1, keepdim=True) + self.widest / 2)
+        for row in (gap <= 2 * off).nonzero()[:, 0].tolist():
+            ids[row] = (self.book - vectors[row]).square().sum(-1).argmin()
+        return ids[:, 0]
+
+
+def _largest(scores: Tensor) -> Tensor:
+    """Index of the largest of each row; on a CPU numpy finds it ten times faster."""
+    if scores.device.type == "cpu":
+        return torch.from_numpy(scores.numpy().argmax(1))
+    return scores.argmax(1)
+
+
 def code(grid: Grid, steps: Poses, true: Poses, motions: Motions, group: Int[Tensor, "r"]) -> Coded:
     """Keyframes of runs in closed loop.
 
@@ -195,27 +264,16 @@ def code(grid: Grid, steps: Poses, true: Poses, motions: Motions, group: Int[Ten
     group : (r,)
         Structure of each run, ascending: the runs of one hang on each other by links.
     """
-    book, truth = motions.numbers.double(), true.double()[grid.row]
-    way = hops(grid, steps)
-    chord = chords(way)
+    search = Search(motions.numbers)
+    corrections = motion(motions.numbers.double(), motions.spacing).matrices()
     ids = grid.row.new_full((len(grid),), -1)
-    links = grid.row.new_full((len(grid), CODES), -1)
 
-    def settle(keys: Tensor, last: Poses | None, ahead: Poses) -> Poses:
-        if last is None:
-            return truth[keys]
-        first = grid.first[keys]
-        missed = vector(ahead.to_reach(truth[keys]), chord[keys], motions.spacing)
-        chosen = nearest(missed, book)
-        here = ahead.then(motion(book[chosen], chord[keys], motions.spacing))
-        ids[keys] = torch.where(first, -1, chosen)
-        if first.any():
-            links[keys[first]] = codes = link(last[first].to_reach(truth[keys[first]]))
-            hung = last[first].then(linked_by(codes))
-            here.shift[first], here.turn[first] = hung.shift, hung.turn
-        return here
+    def correct(keys: Tensor, missed: Poses) -> Tensor:
+        ids[keys] = chosen = search.nearest(vector(missed, motions.spacing))
+        return corrections[chosen]
 
-    return Coded(ids, links, walk(grid, way, grid.walks(group), settle))
+    links, poses = walk(grid, hops(grid, steps), true.double()[grid.row], group, correct)
+    return Coded(ids.masked_fill(grid.first, -1), links, poses)
 
 
 def decode(
@@ -230,14 +288,17 @@ def decode(
 
     A run without a link lies where the one before it ends, and says nothing of where it is.
     """
-    way = hops(grid, steps)
-    corrections = motion(motions.numbers.double()[ids.clamp(min=0)], chords(way), motions.spacing)
-    jumps = linked_by(links.clamp(min=0))
-
-    def settle(keys: Tensor, last: Poses | None, ahead: Poses) -> Poses:
-        if last is None:
-            return ahead
-        here = ahead.then(corrections[keys]).where(ids[keys] >= 0, ahead)
-        return last.then(jumps[keys]).where(grid.first[keys] & (links[keys, 0] >= 0), here)
-
-    return walk(grid, way, grid.walks(group), settle)
+    way, rank = hops(grid, steps), grid.ranks(group)
+    chord = chords(grid, way)
+    way = linked_by(links.clamp(min=0)).where(grid.first & (links[:, 0] >= 0), way)
+    still = torch.eye(4).to(way.shift)
+    numbers = motions.numbers.double()[ids.clamp(min=0)]
+    corrections = motion(numbers, motions.spacing).matrices().where((ids >= 0)[:, None, None], still)
+    out = torch.where((rank == 0)[:, None, None], still, along(way, chord).matrices() @ corrections)
+    # What leads from the one before, from the two before, from the four before: in the end from the first.
+    apart = 1
+    while (later := (rank >= apart).nonzero()[:, 0]).numel():
+        out[later] = out[later - apart] @ out[later]
+        apart *= 2
+    poses = Poses.of_matrices(out)
+    return Poses(poses.shift, poses.turn @ chord.mT)

@@ -6,7 +6,6 @@ positions at its ends.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -16,12 +15,11 @@ from protok.model.runs import Runs
 
 def around(x: Float[Tensor, "n w"], near: Bool[Tensor, "n v"]) -> Float[Tensor, "n u"]:
     """Rows of the residues before and after each, in order, itself among them; zero where not `near`."""
-    n, window = len(x), near.shape[1] // 2
-    parts = []
-    for column, k in enumerate(range(-window, window + 1)):
-        beside = F.pad(x[max(k, 0) : n + min(k, 0)], (0, 0, max(-k, 0), max(k, 0)))[:n]
-        parts.append(beside * near[:, column, None])
-    return torch.cat(parts, 1)
+    window = near.shape[1] // 2
+    if not len(x):
+        return x.new_zeros(0, near.shape[1] * x.shape[1])
+    beside = F.pad(x, (0, 0, window, window)).unfold(0, near.shape[1], 1).transpose(1, 2)
+    return (beside * near[..., None]).flatten(1)
 
 
 class Layer(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from protok.model.batch import Batch
 from protok.model.build import Built, build
-from protok.model.keyframes import Grid, chords, hops, motion, places, vector, walk
+from protok.model.keyframes import Grid, hops, motion, places, vector, walk
 from protok.model.network import Decoded, ShapeNetwork, steps_of
 from protok.model.runs import Runs
 from protok.quantize import ProVQ, Quantized
@@ -107,21 +107,18 @@ def in_the_loop(quantizer: ProVQ, spacing: int, grid: Grid, steps: Poses, true: 
     """
     truth, seen = true.double()[grid.row], []
     way = hops(grid, steps.double())
-    chord = chords(way)
     hardness = float(quantizer.hardness) if bool(quantizer.initialised) else 0.0
 
-    def settle(keys: Tensor, last: Poses | None, ahead: Poses) -> Poses:
-        if last is None:
-            return truth[keys]
-        v = vector(ahead.to_reach(truth[keys]), chord[keys], spacing).float()
+    def correct(_: Tensor, missed: Poses) -> Tensor:
+        v = vector(missed, spacing).float()
         seen.append(v)
         if hardness:
             coded = quantizer.lookup(quantizer.nearest(v))
             v = torch.where(torch.rand(len(v), 1, device=v.device) < hardness, coded, v)
-        return ahead.then(motion(v.double(), chord[keys], spacing))
+        return motion(v.double(), spacing).matrices()
 
     group = torch.arange(len(runs), device=grid.row.device)
-    out = walk(grid, way, grid.walks(group), settle)
+    _, out = walk(grid, way, truth, group, correct)
     motions = torch.cat(seen) if seen else true.shift.new_zeros(0, 6)
     if len(motions) and quantizer.training:
         quantizer(motions)

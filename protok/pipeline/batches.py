@@ -19,7 +19,9 @@ from protok.tokens.tokens import Tokens
 if TYPE_CHECKING:
     from protok.structure.backbone import Backbone
 
-# A batch of files is what a worker gets at a time; residues are what a model gets at a time.
+# A batch of files is what a worker gets at a time; residues are what a model gets at a time. Models that want
+# more residues get more files, up to `MOST` times as many.
+MOST = 8
 BATCH_FILES = 16
 BATCH_BYTES = 4 << 20
 BATCH_RESIDUES = 4096
@@ -123,7 +125,7 @@ def encode_sources(
     timeout: float | None = None,
 ) -> Generator[tuple[Source, Encoded]]:
     """Yield the result of each source as it comes; `timeout` as in `workers.run`."""
-    queue = batches(sources, options, jobs)
+    queue = batches(sources, options, jobs, residues_of(tokenizer))
     for entry, result in workers.run(encoder, (tokenizer, options), queue, jobs=jobs, timeout=timeout):
         path = entry.source.path
         if isinstance(result, workers.Lost):
@@ -131,14 +133,20 @@ def encode_sources(
         yield entry.source, result
 
 
-def batches(sources: Sequence[Source], options: ReadOptions, jobs: int) -> Iterator[list[Input]]:
-    """Yield sources ready for `jobs` workers, some files or some MB at a time."""
-    most = min(BATCH_FILES, 1 + len(sources) // (4 * jobs))
+def batches(
+    sources: Sequence[Source], options: ReadOptions, jobs: int, residues: int
+) -> Iterator[list[Input]]:
+    """Yield sources ready for `jobs` workers, some files or some MB at a time.
+
+    More of them for a model that is best given many `residues` at once.
+    """
+    more = min(max(1, residues // BATCH_RESIDUES), MOST)
+    most, size = BATCH_FILES * more, BATCH_BYTES * more
+    if jobs > 1:  # so that all have something to do until the end
+        most = min(most, 1 + len(sources) // (4 * jobs))
     # So many small files fill a batch as well.
-    least = BATCH_BYTES // most
-    yield from packed(
-        open_sources(sources, options), lambda entry: max(entry.source.size, least), BATCH_BYTES
-    )
+    least = size // most
+    yield from packed(open_sources(sources, options), lambda entry: max(entry.source.size, least), size)
 
 
 def open_sources(sources: Iterable[Source], options: ReadOptions) -> Iterator[Input]:

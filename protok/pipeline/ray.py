@@ -27,6 +27,7 @@ from protok.pipeline.batches import (
     batches,
     encode_structures,
     read_structures,
+    residues_of,
 )
 from protok.pipeline.inputs import Source
 from protok.tokenizers.protocol import Movable, Tokenizer
@@ -104,7 +105,7 @@ def encode_sources(
     if own:
         _connect(ray, cluster)
     try:
-        queue = batches(sources, options, cluster.readers + cluster.encoders)
+        queue = batches(sources, options, cluster.readers + cluster.encoders, residues_of(tokenizer))
         yield from _Stages(ray, tokenizer, options, cluster, timeout).run(queue)
     finally:
         if own:

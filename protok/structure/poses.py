@@ -46,6 +46,17 @@ class Poses:
         """Along a new dimension, counted from the front."""
         return cls(torch.stack([p.shift for p in poses], dim), torch.stack([p.turn for p in poses], dim))
 
+    @classmethod
+    def of_matrices(cls, matrices: Float[Tensor, "*b 4 4"]) -> Poses:
+        """The way back from `matrices`."""
+        return cls(matrices[..., :3, 3], matrices[..., :3, :3])
+
+    def matrices(self) -> Float[Tensor, "*b 4 4"]:
+        """Turn and shift side by side over (0, 0, 0, 1): their products are what `then` gives."""
+        out = self.shift.new_zeros(*self.shift.shape[:-1], 4, 4)
+        out[..., :3, :3], out[..., :3, 3], out[..., 3, 3] = self.turn, self.shift, 1.0
+        return out
+
     def __getitem__(self, rows) -> Poses:
         return Poses(self.shift[rows], self.turn[rows])
 
@@ -107,27 +118,34 @@ def orthonormal(axes: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
 
 def rotation_vector(turn: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
     """Axis of a rotation times its angle in 0..pi, by the quaternion with the largest entry."""
-    m = turn
+    m = turn.flatten(-2)
+    trace = m[..., 0] + m[..., 4] + m[..., 8]
+    # 4 w (w, x, y, z), which is the most precise where w is the largest.
+    real, odd = 1 + trace, m[..., (7, 2, 3)] - m[..., (5, 6, 1)]
+    sine = odd.square().sum(-1).sqrt().clamp(min=1e-12)
+    vector = odd * (2 * torch.atan2(sine, real) / sine)[..., None]
+    wide = trace < m[..., ::4].amax(-1)
+    if bool(wide.any()):
+        vector[wide] = _wide_rotation_vector(turn[wide])
+    return vector
+
+
+def _wide_rotation_vector(m: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3"]:
+    """The same where the largest entry of the quaternion is not the real one."""
     trace = m.diagonal(dim1=-2, dim2=-1)
     sum_ = trace.sum(-1)
-    # Each candidate is 4 q_k q, for k = w, x, y, z; the longest is the most precise.
+    # Each candidate is 4 q_k q, for k = x, y, z; the longest is the most precise.
     a = torch.stack([m[..., 2, 1], m[..., 0, 2], m[..., 1, 0]], -1)
     b = torch.stack([m[..., 1, 2], m[..., 2, 0], m[..., 0, 1]], -1)
     odd, even = a - b, a + b
-    w = torch.cat([1 + sum_[..., None], odd], -1)
     x = torch.stack([odd[..., 0], 1 + 2 * trace[..., 0] - sum_, even[..., 2], even[..., 1]], -1)
     y = torch.stack([odd[..., 1], even[..., 2], 1 + 2 * trace[..., 1] - sum_, even[..., 0]], -1)
     z = torch.stack([odd[..., 2], even[..., 1], even[..., 0], 1 + 2 * trace[..., 2] - sum_], -1)
-    candidates = torch.stack([w, x, y, z], -2)
-    best = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    q = candidates.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2)
-    q = F.normalize(q, dim=-1)
+    best = trace.argmax(-1)[:, None, None].expand(-1, 1, 4)
+    q = F.normalize(torch.stack([x, y, z], -2).gather(-2, best).squeeze(-2), dim=-1)
     q = torch.where(q[..., :1] < 0, -q, q)
     sine = q[..., 1:].norm(dim=-1, keepdim=True)
-    half = torch.atan2(sine, q[..., :1])
-    # 2 half / sine -> 2 / cosine where the angle vanishes.
-    scale = torch.where(sine > 1e-6, 2 * half / sine.clamp(min=1e-6), 2.0)
-    return q[..., 1:] * scale
+    return q[..., 1:] * (2 * torch.atan2(sine, q[..., :1]) / sine)
 
 
 def rotation(vector: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:

@@ -11,7 +11,7 @@ from protok.model.batch import Batch
 from protok.model.build import build
 from protok.model.close_bonds import LENGTHS, close_bonds
 from protok.model.config import ConvolutionConfig, KeyframeConfig, ShapeEncoderConfig, ShapesConfig
-from protok.model.keyframes import Grid, Motions, chords, hops, motion, places, vector
+from protok.model.keyframes import Grid, Motions, Search, chords, hops, motion, places, vector
 from protok.model.links import CODES, REACH, SIZE, link, linked_by
 from protok.model.loss import losses
 from protok.model.network import PARTS, ShapeNetwork, stored_steps
@@ -113,8 +113,20 @@ def book(grid, true, steps):
     way = hops(grid, steps.double())
     inside = (~grid.first).nonzero()[:, 0]
     ahead = true.double()[grid.row[inside - 1]].then(way[inside])
-    asked = vector(ahead.to_reach(true.double()[grid.row[inside]]), chords(way)[inside], 4)
+    chord = chords(grid, way)[inside]
+    missed = Poses(ahead.shift, ahead.turn @ chord).to_reach(true.double()[grid.row[inside]])
+    asked = vector(Poses(missed.shift, missed.turn @ chord), 4)
     return Motions(torch.cat([asked + 0.3 * torch.randn_like(asked) for _ in range(4)]).float(), 4)
+
+
+def test_the_search_finds_the_nearest_and_the_first_of_equal_ones():
+    torch.manual_seed(2)
+    table = torch.randn(500, 6)
+    table[400] = table[7]
+    table[401:] = table[8:107] + 1e-7  # nearer to each other than float32 tells
+    vectors = torch.cat([torch.randn(300, 6).double() * 2, table.double()])
+    expected = [int((table.double() - v).square().sum(-1).argmin()) for v in vectors]
+    assert Search(table).nearest(vectors).tolist() == expected and expected[700] == 7
 
 
 def test_decoding_gives_the_poses_of_encoding_and_errors_do_not_add_up(network):
@@ -229,7 +241,6 @@ def test_a_network_learns_one_chain(network):
 
 def test_motions_are_numbers_and_back():
     way = poses(30)
-    chord = chords(poses(30, seed=8))
-    again = motion(vector(way, chord, 16), chord, 16)
+    again = motion(vector(way, 16), 16)
     torch.testing.assert_close(again.shift, way.shift)
     torch.testing.assert_close(again.turn, way.turn)
