@@ -27,7 +27,8 @@ from protok.tokenizers.protocol import Named
 STRUCTURES = 40
 #: The measures on structures alone, by their tasks; of the first all structures, of others some.
 MEASURES = codebook.MEASURES | locality.MEASURES
-WHOLE = ("distinctiveness", "utilization", "reconstruction", "complexes")
+COMPLEXES = locality.complexes.__name__
+WHOLE = ("distinctiveness", "utilization", "reconstruction", COMPLEXES)
 #: Structures that k-means centres come from.
 CENTRES = 150
 
@@ -150,7 +151,9 @@ def available(folder: LabelledStructures) -> list[str]:
     if _has(folder.has_pairs):
         names.append("sensitivity")
     if _has(folder.has_sets):
-        names += list(MEASURES)
+        names += [name for name in MEASURES if name != COMPLEXES]
+    if _has(folder.complexes):
+        names.append(COMPLEXES)
     if _has(lambda: len(alignment.representatives(folder.domains())) > 1):
         names.append("retrieval")
     return names
@@ -279,7 +282,8 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
         sha256 = digest(folder, domains, [domain.id for domain in domains])
         return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, sha256
     if name in MEASURES:
-        sets = {kind: _some(name, ids) for kind, ids in folder.sets().items()}
+        named = {"all": list(folder.complexes())} if name == COMPLEXES else folder.sets()
+        sets = {kind: _some(name, ids) for kind, ids in named.items()}
         described = {"structures": _counts(sets, folder, "sets")} | _left_out(folder, "sets")
         sha256 = digest(folder, sorted(sets.items()), [id for ids in sets.values() for id in ids])
         return tasks.TASKS[name], sets, described, sha256

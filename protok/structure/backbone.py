@@ -6,7 +6,7 @@ is never dropped or invented: residues are what the file lists, in its order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -141,6 +141,17 @@ class Backbone:
         """Yield the chains one by one, each under the same `name`."""
         for chain in self.chains:
             yield self[self.chain == chain]
+
+
+def joined(parts: Iterable[Backbone]) -> Backbone:
+    """Several Backbones as one, in the given order, under the name of the first."""
+    parts = list(parts)
+    columns = {
+        key: np.concatenate([getattr(part, key) for part in parts])
+        for key in ("coords", "chain", "index", "icode", "bfactor")
+    }
+    sequence = "".join(part.sequence for part in parts)
+    return replace(parts[0], sequence=sequence, notes=(), **columns)
 
 
 def placeholders(coords: np.ndarray) -> np.ndarray:

@@ -29,7 +29,6 @@ from protok.testing.quantizers import (
 from protok.testing.sources import check_source
 from protok.testing.structures import (
     exclude,
-    joined,
     mirrored,
     moved,
     packed_chain,

@@ -32,6 +32,8 @@ def check_source(source: LabelledStructures) -> None:
     for ids in sets.values():
         for id in ids:
             _structure(source, id)
+    for id in source.complexes():
+        require(len(_structure(source, id).chains) > 1, f"the complex {id} has one chain")
 
 
 def _check_table(source: LabelledStructures, table: Table) -> None:

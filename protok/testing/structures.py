@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from protok.structure.backbone import AMINO_ACIDS, Backbone
+from protok.structure.backbone import AMINO_ACIDS, Backbone, joined
 from protok.structure.geometry import C_N, C_N_CA, C_O, CA_C_N, CA_C_O, IDEAL_RESIDUE, frames, place
 
 # phi and psi in degrees with their standard deviation, and the lengths of a segment.
@@ -133,17 +133,6 @@ def packed_chain(n: int, chains: int = 1, seed: int = 0) -> Backbone:
         chain=names[np.arange(n) * chains // n],
         name="packed",
     )
-
-
-def joined(parts: Iterable[Backbone]) -> Backbone:
-    """Several Backbones as one, in the given order, under the name of the first."""
-    parts = list(parts)
-    columns = {
-        key: np.concatenate([getattr(part, key) for part in parts])
-        for key in ("coords", "chain", "index", "icode", "bfactor")
-    }
-    sequence = "".join(part.sequence for part in parts)
-    return replace(parts[0], sequence=sequence, notes=(), **columns)
 
 
 def random_rotation(seed: int = 0) -> np.ndarray:

@@ -17,12 +17,11 @@ import torch
 
 from protok.common.checkpoint import SavesPretrained
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import Backbone, joined
 from protok.testing.keyframes import check_keyframes
 from protok.testing.requirement import require
 from protok.testing.structures import (
     exclude,
-    joined,
     mirrored,
     moved,
     random_backbone,

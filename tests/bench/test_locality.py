@@ -91,11 +91,13 @@ def test_rows_of_the_harness(chains, tmp_path):
     (tmp_path / "in").mkdir()
     for chain in chains[:2]:
         protok.write(chain, tmp_path / "in" / f"{chain.name}.pdb")
+    pair = random_complex([40, 30], seed=3)
+    protok.write(pair, tmp_path / "in" / "pair.pdb")
     tasks = ["reconstruction", "stability", "complexes"]
     rows = bench.evaluate("reference-codec-8", tasks, tmp_path / "in", out=tmp_path / "out")
-    # Tables of chains hold no complexes.
-    assert [row.status for row in rows.rows] == [results.OK, results.OK, results.UNSUPPORTED]
+    assert [row.status for row in rows.rows] == [results.OK] * 3
     scores = {row.task["name"]: row.scores.get("all") for row in rows.rows}
     assert 8 <= scores["reconstruction"]["bits"]["value"] < 8.7
+    assert 0 < scores["complexes"]["rmsd"]["value"] < 2 and rows.rows[2].data["structures"] == {"all": 1}
     assert 0 < scores["stability"]["same_0.2"]["value"] < 0.5
     assert 1 < scores["stability"]["information_0.2"]["value"] < 8

@@ -10,7 +10,8 @@ import pytest
 import protok
 from protok.cli import main
 from protok.cli.options import say_notes
-from protok.testing import exclude, joined, random_backbone
+from protok.structure.backbone import joined
+from protok.testing import exclude, random_backbone
 from protok.tokens.export import write_letters
 from protok.tokens.files import load, save
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protok.structure.backbone import ATOMS, Backbone
-from protok.testing import exclude, joined, random_backbone
+from protok.structure.backbone import ATOMS, Backbone, joined
+from protok.testing import exclude, random_backbone
 
 
 def fields(n, **changed):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from protok.structure import metrics
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import Backbone, joined
 from protok.structure.io.read import read
-from protok.testing import exclude, joined, mirrored, moved, random_backbone, random_rotation
+from protok.testing import exclude, mirrored, moved, random_backbone, random_rotation
 from tests.helpers.paths import GOLDEN
 
 SCORES = json.loads((GOLDEN / "metrics_scores.json").read_text())

@@ -10,7 +10,8 @@ import protok
 from protok import testing
 from protok.cli.main import main
 from protok.pipeline.encode import encode_all
-from protok.testing import joined, moved, random_rotation
+from protok.structure.backbone import joined
+from protok.testing import moved, random_rotation
 from protok.tokens.files import load
 from protok.tokens.keyframes import Keyframes
 from protok.tokens.vocabulary import Vocabulary

@@ -2,7 +2,7 @@
 
 | file | columns |
 |---|---|
-| `*.parquet` with `xyz` | `id`; `seq`; `xyz`: N, CA, C, O flattened, as float32 in Å, NaN missing, or as int16 hundredths of an Å, -32768 missing; optional `resnum`, `icode` (a character a residue, blank for none), `bfac` |
+| `*.parquet` with `xyz` | `id`; `seq`; `xyz`: N, CA, C, O flattened, as float32 in Å, NaN missing, or as int16 hundredths of an Å, -32768 missing; optional `resnum`, `icode` (a character a residue, blank for none), `bfac`, `chain`, `file` (chains of one file are a complex, in one frame) |
 | `tasks/NAME.parquet` | `id`; `split`; `label`: a string of 0, 1 and x (unlabelled) or a list of numbers, one a residue; or instead `fold` (a class a domain), with optional `superfamily`, `family`, and `start`, `end` (residues counted from 1) or `region` (author numbers, `A:2-129`); optional `cluster`, `system` |
 | `*pairs.parquet` | `set`, `id1` and `id2` (or `file1`, `file2`), `tm` |
 | `*sets.parquet` | `set`, `id` |
@@ -14,6 +14,7 @@ z-scores in each chain.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from protok.bench.data.parquet import read_table, schema_of
 from protok.bench.data.regions import in_region
 from protok.bench.data.source import TRAIN, VALID, Domain, Entry, Table
 from protok.errors import FormatError
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import Backbone, joined
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,9 +95,23 @@ class Folder:
                 where[id] = (file, row)
         return where
 
+    @cached_property
+    def _together(self) -> dict[str, list[str]]:
+        """Chains of each file that has several."""
+        chains: dict[str, list[str]] = {}
+        for file in self._files:
+            if {"file", "chain"} <= set(schema_of(file).names):
+                for row in read_table(file, ["id", "file"]).to_pylist():
+                    chains.setdefault(row["file"] or row["id"], []).append(row["id"])
+        return {name: of for name, of in chains.items() if len(of) > 1 and name not in self._where}
+
     def ids(self) -> list[str]:
-        """All structures."""
+        """All chains."""
         return list(self._where)
+
+    def complexes(self) -> list[str]:
+        """Names of structures of several chains."""
+        return list(self._together)
 
     def structure(self, id: str) -> Backbone:
         """One structure.
@@ -106,6 +121,8 @@ class Folder:
         FormatError
             If the folder does not have it, or its columns disagree.
         """
+        if id in self._together:
+            return replace(joined(self.structure(chain) for chain in self._together[id]), name=id)
         if id not in self._where:
             raise FormatError(f"no structure {id!r}", "add it, or drop its label", file=str(self.path))
         file, row = self._where[id]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,12 @@ def prepare(
         written then.
     """
     from protok.structure.io.read import read_all
-    from protok.structure.io.sources.paths import iter_files
+    from protok.structure.io.sources.paths import iter_files, stem
 
     made = Prepared(Path(out))
     old = _old(made.out)
     chains: dict[str, Backbone] = {}
+    files: dict[str, str] = {}
     bound: dict[str, np.ndarray] = {}
     errors: list[tuple[str, str, str]] = []
     for path, whole in read_all(iter_files(structures), errors):
@@ -115,7 +116,7 @@ def prepare(
             if not chain.mask.any():
                 errors.append((str(path), "", f"no residue of chain {id} has N, CA and C"))
                 continue
-            chains[id] = chain
+            chains[id], files[id] = chain, stem(path)
             label = _contacts(path, chain) if ligands else None
             if label is not None:
                 bound[id] = label
@@ -150,7 +151,7 @@ def prepare(
         file.unlink()
     (made.out / "tasks").mkdir(parents=True, exist_ok=True)
     named = (replace(chain, name=id) for id, chain in chains.items())
-    write_structures(named, made.out / "structures.parquet", MADE)
+    write_structures(named, made.out / "structures.parquet", MADE, files)
     for name, rows, about in tables:
         write_table(rows, made.out / "tasks" / f"{name}.parquet", about, MADE)
     if couples:
@@ -374,9 +375,15 @@ def _pairs(path: Path, chains: dict[str, Backbone]) -> list[dict[str, Any]]:
 
 
 def write_structures(
-    structures: Iterable[Backbone], path: Path, metadata: dict[str, str] | None = None
+    structures: Iterable[Backbone],
+    path: Path,
+    metadata: dict[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> None:
-    """Write Backbones as a structure file of a data folder, under their names."""
+    """Write Backbones as a structure file of a data folder, under their names.
+
+    `files` says from which each comes: chains of one file are a complex.
+    """
     rows = [
         {
             "id": structure.name,
@@ -386,6 +393,7 @@ def write_structures(
             "resnum": structure.index.astype(np.int32),
             "icode": "".join(code or " " for code in structure.icode.tolist()),
             "bfac": structure.bfactor.astype(np.float32),
+            **({"file": files[structure.name]} if files else {}),
         }
         for structure in structures
     ]

@@ -281,6 +281,10 @@ class Release:
             for cache in sorted((self.root / place).rglob("chain_data_cache.json"))
         ]
 
+    def complexes(self) -> list[str]:
+        """None: its structures are single chains."""
+        return []
+
     def has_sets(self) -> bool:
         """Whether there are lists of sets, without reading their structures."""
         return bool(self._caches())

@@ -152,6 +152,10 @@ class LabelledStructures(Protocol):
         """Pairs of conformations by set: two structures and their TM-score."""
         ...
 
+    def complexes(self) -> Sequence[str]:
+        """Names of structures of several chains, in one frame; may be none."""
+        ...
+
     def has_sets(self) -> bool:
         """Whether there are sets, as far as that can be told without reading structures."""
         ...

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from protok.errors import FormatError, NoProtein, Unsupported
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import Backbone, joined
 from protok.structure.io import interop
 from protok.structure.io.interop import as_backbone
-from protok.testing import exclude, joined, random_backbone
+from protok.testing import exclude, random_backbone
 
 # PyG uses torch.jit.script on import, which torch 2.13 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
