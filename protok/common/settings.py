@@ -115,9 +115,13 @@ def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def from_dict(cls: type, raw: Mapping[str, Any], where: str) -> Any:
-    """Build a configuration dataclass from nested dictionaries, strictly (see `read_settings`)."""
-    defaults = vars(cls())
+def from_dict(cls: type, raw: Mapping[str, Any], where: str, like: Any = None) -> Any:
+    """Build a configuration dataclass from nested dictionaries, strictly (see `read_settings`).
+
+    What a table leaves out is as in `like`: the default of the whole, which may be another than its own.
+    """
+    like = cls() if like is None else like
+    defaults = vars(like)
     values = {}
     for key, value in raw.items():
         if key not in defaults:
@@ -129,10 +133,10 @@ def from_dict(cls: type, raw: Mapping[str, Any], where: str) -> Any:
         if dataclasses.is_dataclass(default):
             if not isinstance(value, Mapping):
                 raise RecipeError(f"{key} must be a table, not {value!r}", file=where)
-            values[key] = from_dict(type(default), value, where)
+            values[key] = from_dict(type(default), value, where, default)
         else:
             values[key] = _coerce(key, value, default, where)
-    return cls(**values)
+    return dataclasses.replace(like, **values)
 
 
 def _coerce(key: str, value: Any, default: Any, where: str) -> Any:

@@ -1,6 +1,7 @@
 """Recipes and whole training runs of tiny models, through the public function."""
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,6 +47,9 @@ def test_a_recipe_reads_and_is_strict(tmp_path):
     assert (recipe.optim.lr, recipe.optim.lr_warmup_steps) == (1.0, 3)
     assert (recipe.model.encoder.hidden, recipe.model.encoder.layers) == (8, 2)
     assert low["model"]["encoder"] == {"hidden": 8}, "defaults stay as they are"
+    # What a table leaves out is as in the default of the whole, not of the table's own class.
+    usual, one = read_recipe(None).model, read_recipe(None, {"model.quantizer.size": 48}).model
+    assert one == replace(usual, quantizer=replace(usual.quantizer, size=48)) and usual.quantizer.dim == 5
 
 
 @pytest.mark.parametrize(
