@@ -24,6 +24,7 @@ TABLES = {
     "before": accuracy.before,
     "shapes rebuilt": shapes.rebuilt,
     "shapes kept": shapes.kept,
+    "shapes design": shapes.design,
     "shapes beside": shapes.beside,
     "finetune": accuracy.finetune,
     "reading": speed.reading,
