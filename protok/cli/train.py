@@ -40,8 +40,9 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--codebook",
         choices=("frozen", "adapted", "new"),
-        help="with --init: codes and encoder stay, so tokens stay the same, and the decoder is "
-        "trained (frozen, the default); all go on learning (adapted); codes are placed anew (new)",
+        help="with --init: letters, step network and keyframes stay, so tokens stay the same, and the "
+        "refiner is trained (frozen, the default); all go on learning (adapted); letters and keyframes are "
+        "placed anew (new)",
     )
     parser.add_argument(
         "--forgetting",

@@ -24,9 +24,9 @@ class Batch:
     mask : (n,)
         Residue has N, CA and C.
     sizes : list of int
-        Residues of each structure; neighbourhoods do not cross structures.
+        Residues of each structure; no run goes on in the next.
     chain : (n,)
-        Integer chain label; messages know whether they cross chains.
+        Integer chain label; a run ends where it changes.
     """
 
     coords: Float[Tensor, "n 4 3"]
@@ -36,7 +36,7 @@ class Batch:
 
     @classmethod
     def of(cls, backbones: Sequence[Backbone]) -> Batch:
-        """Join Backbones; each is one neighbourhood, whatever chains it has."""
+        """Join Backbones."""
         coords = np.concatenate([b.coords for b in backbones]) if backbones else np.zeros((0, 4, 3))
         chain = [np.unique(b.chain, return_inverse=True)[1] for b in backbones]
         return cls.from_coords(

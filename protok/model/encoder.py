@@ -62,9 +62,11 @@ def trace_features(ca: Float[Tensor, "n 3"], runs: Runs, window: int) -> Float[T
     if not n:
         return ca.new_zeros(0, trace_numbers(window))
     inside = runs.near(window)
-    angle = dihedral(ca[:-3], ca[1:-2], ca[2:-1], ca[3:])
+    # In float64: in float32 the last rows of a vector are computed by another routine than the others, and
+    # latents would hang, by a last digit, on where in a batch a residue lies.
+    angle = dihedral(*(part.double() for part in (ca[:-3], ca[1:-2], ca[2:-1], ca[3:])))
     tracks = [(s, ((ca[s:] - ca[:-s]).norm(dim=-1) - 2.6 * s**0.8) / 2) for s in APART]
-    tracks = [*tracks, (3, angle.sin()), (3, angle.cos())]
+    tracks = [*tracks, (3, angle.sin().to(ca)), (3, angle.cos().to(ca))]
     for s, track in tracks:
         track = F.pad(track, (window, window + n - len(track))).unfold(0, 2 * window + 1 - s, 1)
         columns.append(track[:n] * (inside[:, : track.shape[1]] & inside[:, s : s + track.shape[1]]))

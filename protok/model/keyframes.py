@@ -40,7 +40,7 @@ def motion(numbers: Float[Tensor, "*b 6"], spacing: int) -> Poses:
 def places(runs: Runs, spacing: int) -> Int[Tensor, "m"]:
     """Rows of the residues with a keyframe: the middle of each `spacing` residues of a run.
 
-    What is left at the end of a run has its keyframe in its middle too, or at its last residue if it
+    What is left at the end of a run has its keyframe at the same place, or at its last residue if it
     is shorter. They follow from the runs alone.
     """
     count = -(-runs.size // spacing)
@@ -236,8 +236,8 @@ class Search:
         ids = _largest(scores)[:, None]
         best = scores.gather(1, ids)
         gap = best - scores.scatter_(1, ids, -torch.inf).amax(1, keepdim=True)
-        # A score is off by less than a dozen roundings of the largest terms that it may be made of.
-        off = 12 * 2.0**-24 * self.widest * (vectors.norm(dim=-1, keepdim=True) + self.widest / 2)
+        # A score is off by less than sixteen roundings of the largest terms that it may be made of.
+        off = 16 * 2.0**-24 * self.widest * (vectors.norm(dim=-1, keepdim=True) + self.widest / 2)
         for row in (gap <= 2 * off).nonzero()[:, 0].tolist():
             ids[row] = (self.book - vectors[row]).square().sum(-1).argmin()
         return ids[:, 0]
@@ -286,7 +286,7 @@ def decode(
 ) -> Poses:
     """Poses of stored keyframes, each structure about its first (see `code`).
 
-    A run without a link lies where the one before it ends, and says nothing of where it is.
+    A run without a link begins at the last keyframe of the one before it, and says nothing of where it is.
     """
     way, rank = hops(grid, steps), grid.ranks(group)
     chord = chords(grid, way)

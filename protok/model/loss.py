@@ -74,7 +74,8 @@ def losses(
     drift = z.new_zeros(())
     if consistency_weight:
         clean = network.encoder(true, runs)
-        drift = (z - clean)[present].square().mean() / 2 + _cut(network, true, runs, batch.sizes, clean) / 2
+        whole = _mean((z - clean)[present].square())
+        drift = whole / 2 + _cut(network, true, runs, batch.sizes, clean) / 2
     quantized = None if network.quantizer is None else network.quantizer(z, present)
     h, numbers = network.read(z if quantized is None else quantized.z, runs)
     with torch.autocast(z.device.type, enabled=False):
@@ -120,7 +121,7 @@ def in_the_loop(quantizer: ProVQ, spacing: int, grid: Grid, steps: Poses, true: 
     group = torch.arange(len(runs), device=grid.row.device)
     _, out = walk(grid, way, truth, group, correct)
     motions = torch.cat(seen) if seen else true.shift.new_zeros(0, 6)
-    if len(motions) and quantizer.training:
+    if quantizer.training:
         quantizer(motions)
     return Loop(out, motions)
 
@@ -136,7 +137,12 @@ def _cut(network: ShapeNetwork, true: Poses, runs: Runs, sizes: list[int], z: Te
     row = torch.cat(rows).to(z.device)
     bonded = (runs.run[row[1:]] == runs.run[row[:-1]]) & (row[1:] == row[:-1] + 1)
     alone = Runs.of(runs.present[row], bonded)
-    return (network.encoder(true[row], alone) - z[row])[alone.present].square().mean()
+    return _mean((network.encoder(true[row], alone) - z[row])[alone.present].square())
+
+
+def _mean(x: Tensor) -> Tensor:
+    """The mean; of nothing 0, as in a batch of crops that a file leaves without atoms."""
+    return x.sum() / max(x.numel(), 1)
 
 
 def _parts(

@@ -112,15 +112,19 @@ class ShapeTokenizer(CodedTokenizer):
     @torch.no_grad()
     def encode_batch(self, structures: Sequence[Backbone], *, keyframes: int = 4) -> list[Tokens]:
         """Tokens of several structures; the same as one by one, and faster for short chains."""
-        if keyframes and keyframes not in self.spacings:
-            known = ", ".join(map(str, self.spacings))
-            raise ProtokError(f"no keyframes each {keyframes}", f"give one of {known}, or 0 for none")
+        if keyframes:
+            self._check_spacing(keyframes, ", or 0 for none")
         self.check_precision()
         tokens: list[Tokens] = []
         backbones = [as_backbone(s) for s in structures]
         for group in packed(backbones, len, WALKED):
             tokens += self._encode_together(group, keyframes)
         return tokens
+
+    def _check_spacing(self, keyframes: int, more: str = "") -> None:
+        if keyframes not in self.spacings:
+            known = ", ".join(map(str, self.spacings))
+            raise ProtokError(f"no keyframes each {keyframes}", f"give one of {known}{more}")
 
     def _encode_together(self, structures: list[Backbone], spacing: int) -> list[Tokens]:
         orders = [by_chain(s) for s in structures]
@@ -271,9 +275,18 @@ class ShapeTokenizer(CodedTokenizer):
         Parameters
         ----------
         structure, keyframes
-            As for `encode`; the residues of a chain must stand together. Keyframes are coded.
+            As for `encode`, but not 0: keyframes are coded.
+
+        Raises
+        ------
+        ProtokError
+            If the structure cannot be read, or there is no such spacing.
         """
+        self._check_spacing(keyframes)
+        self.check_precision()
         backbone = as_backbone(structure)
+        if (order := by_chain(backbone)) is not None:
+            return self.rebuild(backbone[order], keyframes=keyframes)[np.argsort(order)]
         batch = Batch.of([backbone]).to(self.device)
         runs, true = Runs.in_batch(batch), Poses.of(batch.coords)
         with torch.autocast(self.device.type, enabled=False):

@@ -78,6 +78,10 @@ class Training(TrainingModule):
         draw = np.random.default_rng([optim.seed, step]).choice(len(self.odds), p=self.odds)
         spacing = self.recipe.model.keyframes.spacings[draw]
         seen = noisy(batch, optim.coordinate_noise)
+        if not bool(batch.mask.any()):
+            # Crops without a complete residue teach nothing.
+            nothing = sum(0 * weight.sum() for weight in self.parameters() if weight.requires_grad)
+            return torch.as_tensor(nothing), values | {"loss": torch.as_tensor(nothing)}
         parts = losses(self.network, batch, seen, spacing, optim.consistency_weight)
         values |= {"loss": parts.total, "step_error": parts.step, "ca_error": parts.place}
         values |= {"bond_error": parts.bond, "drift": parts.drift, "doubt": parts.doubt}

@@ -73,11 +73,15 @@ def _original(start: ShapeTokenizer) -> tuple[Store, str] | None:
 
 
 def measure(tokenizer: ShapeTokenizer, chains: Sequence[Backbone]) -> list[dict[str, Any]]:
-    """Scores of the round trip of each chain, and its letters."""
+    """Scores of the round trip of each chain, keyframes each 4 if there are, and its letters, if any."""
     rows = []
     for chain in chains:
-        tokens = tokenizer.encode(chain)
-        rows.append({"ids": tokens.ids, **_scores(tokenizer.decode(tokens), chain)})
+        spacing = 4 if 4 in tokenizer.spacings else tokenizer.spacings[0]
+        if tokenizer.size:
+            tokens = tokenizer.encode(chain, keyframes=spacing)
+            rows.append({"ids": tokens.ids, **_scores(tokenizer.decode(tokens), chain)})
+        else:
+            rows.append({"ids": None, **_scores(tokenizer.rebuild(chain, keyframes=spacing), chain)})
     return rows
 
 
@@ -128,7 +132,7 @@ def compare_models(
         for key, (more, _, _) in MEASURES.items():
             a, b = (np.array([row[key] for row in rows]) for rows in (old, new))
             result[key] = change(a, b, more)
-        if before.size == after.size:
+        if before.size == after.size > 0:
             a, b = (np.concatenate([row["ids"] for row in rows]) for rows in (old, new))
             both = (a >= 0) & (b >= 0)
             result["codes_kept"] = round(float((a[both] == b[both]).mean()), 4)

@@ -122,7 +122,10 @@ class Folder:
             If the folder does not have it, or its columns disagree.
         """
         if id in self._together:
-            return replace(joined(self.structure(chain) for chain in self._together[id]), name=id)
+            whole = joined(self.structure(chain) for chain in self._together[id])
+            if len(whole.chains) < len(self._together[id]):
+                raise FormatError(f"two chains of {id} have one name", "name them apart", file=str(self.path))
+            return replace(whole, name=id)
         if id not in self._where:
             raise FormatError(f"no structure {id!r}", "add it, or drop its label", file=str(self.path))
         file, row = self._where[id]

@@ -98,7 +98,7 @@ def prepare(
         written then.
     """
     from protok.structure.io.read import read_all
-    from protok.structure.io.sources.paths import iter_files, stem
+    from protok.structure.io.sources.paths import iter_files
 
     made = Prepared(Path(out))
     old = _old(made.out)
@@ -116,7 +116,7 @@ def prepare(
             if not chain.mask.any():
                 errors.append((str(path), "", f"no residue of chain {id} has N, CA and C"))
                 continue
-            chains[id], files[id] = chain, stem(path)
+            chains[id], files[id] = chain, str(path).removeprefix(str(structures)).lstrip("/")
             label = _contacts(path, chain) if ligands else None
             if label is not None:
                 bound[id] = label
@@ -382,7 +382,7 @@ def write_structures(
 ) -> None:
     """Write Backbones as a structure file of a data folder, under their names.
 
-    `files` says from which each comes: chains of one file are a complex.
+    `files` says from which each comes: chains of one file are a complex, without those too short to be here.
     """
     rows = [
         {

@@ -13,8 +13,8 @@ colon is the view:
 * `NAME:continuous`: the embeddings before quantization;
 * `NAME:states`: the encoder's last hidden states, before they are projected to embeddings: what
   a continuous model without a narrow latent, such as ProteinMPNN, shows of itself;
-* `NAME:decoder`: hidden states of the decoder, which reads the codes of the chain and nothing
-  else: what a string of codes says to who can read it. No such row is in the paper;
+* `NAME:decoder`: hidden states of the decoder (of protok-1 its step network), which reads the codes of
+  the chain and nothing else: what a string of codes says to who can read it. No such row is in the paper;
 * `NAME:kmeans64`: codes made from the embeddings by k-means.
 """
 
