@@ -158,9 +158,9 @@ def quality() -> str:
     body = []
     for title, (name, spacing) in lines.items():
         scores = [there[name, of]["reconstruction"][spacing] for of in read]
-        body.append([title, f"{scores[0]['bits_a_residue']:.1f}"])
+        body.append([title, " / ".join(f"{part['bits_a_residue']:.1f}" for part in scores)])
         body[-1] += [f"{part[key]:.{d}f}" for key, (_, d) in measures.items() for part in scores]
-    head = ["", "bits a residue"]
+    head = ["", "bits a residue, " + " / ".join(SETS[of] for of in read)]
     head += [f"{name}, {SETS[of]}" for name, _ in measures.values() for of in read]
     return table(head, body)
 
