@@ -3,7 +3,7 @@
 Knows nothing of proteins or images. Five kinds of codebook, `VQ`, `SimVQ`, `FSQ`, `LFQ`
 and `ResidualVQ`, and `ProVQ`, a schedule around any of them that starts continuous and
 ends discrete: an independent implementation of the progressive-quantization idea of
-arXiv 2603.22304, of which no code is public; the schedule family and the estimators are
+arXiv 2603.22304; the schedule family and the estimators are
 ours. All state is in buffers and parameters; everything is computed in float32 under
 autocast; nothing changes in eval; data-parallel processes keep the same codebook.
 """
