@@ -48,8 +48,8 @@ def test_a_recipe_reads_and_is_strict(tmp_path):
     assert (recipe.model.encoder.hidden, recipe.model.encoder.layers) == (8, 2)
     assert low["model"]["encoder"] == {"hidden": 8}, "defaults stay as they are"
     # What a table leaves out is as in the default of the whole, not of the table's own class.
-    usual, one = read_recipe(None).model, read_recipe(None, {"model.quantizer.size": 48}).model
-    assert one == replace(usual, quantizer=replace(usual.quantizer, size=48)) and usual.quantizer.dim == 5
+    usual, other = read_recipe(None).model, read_recipe(None, {"model.quantizer.size": 48}).model
+    assert other == replace(usual, quantizer=replace(usual.quantizer, size=48)) and usual.quantizer.dim == 5
 
 
 @pytest.mark.parametrize(

@@ -36,5 +36,13 @@ def from_files(path: Path) -> Folder:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    weakref.finalize(folder, shutil.rmtree, temporary, ignore_errors=True)
+    weakref.finalize(folder, _remove, temporary)
     return folder
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder, also if a signal comes in the middle, which a finalizer cannot pass on."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
