@@ -292,7 +292,7 @@ LONG = {
     "prior train": "prior train --tokens {tokens} --out OUT --set model.layers=1 --set model.width=16"
     " --set model.heads=2",
     "prior sample": "prior sample {prior} -n 60 -o OUT",
-    "bench": "bench --model 3di --tasks mirror,rotation,utilization -o OUT",
+    "bench": "bench --model 3di --tasks mirror,rotation,utilization,stability -o OUT",
 }
 
 
@@ -311,8 +311,10 @@ def test_a_command_that_is_ended_leaves_whole_files(words, number, inputs, tmp_p
     started = children(process.pid) if process.poll() is None else []
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    # It may have been done before, or even have printed that it is.
-    assert process.returncode in ((0, 143) if number == signal.SIGTERM else (0, -9)) or " in " in err, err
+    # It may have been done before, and be on its way out, where SIGTERM is that of the system again.
+    assert process.returncode in ((0, 143, -15) if number == signal.SIGTERM else (0, -9)) or " in " in err, (
+        err
+    )
     assert "Traceback" not in err
     until(lambda: not any(map(runs, started)), 20)
     files = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"]
