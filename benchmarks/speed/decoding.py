@@ -14,7 +14,6 @@ A row says when and where it was measured. Rows of models that are not asked for
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import statistics
@@ -27,7 +26,7 @@ from pathlib import Path
 import protok
 import protok.testing
 from benchmarks.paths import RESULTS, ROOT
-from benchmarks.tables.provenance import provenance, write
+from benchmarks.tables.provenance import circumstances, provenance, write
 
 LENGTHS = (300, 1000, 3000, 10000, 20000)
 #: Times that a chain is decoded, and CPU-seconds after which a model is not asked again for a length.
@@ -128,13 +127,7 @@ def main() -> None:
         threads=1,
         unit="residues per CPU-second, median of the rounds",
     )
-    about = {
-        "command": result["command"],
-        "date": datetime.date.today().isoformat(),
-        "cpu": result["hardware"]["cpu"],
-        "processors": os.cpu_count(),
-        "load": round(os.getloadavg()[1], 1),  # above 1 others ran: figures are low, ratios hold
-    }
+    about = circumstances(result)
     codebooks = {model: protok.load(model).codebook for model in measured}
     names = {model: codebook.partition("@")[0] for model, codebook in codebooks.items()}
     rates = {

@@ -26,7 +26,6 @@ it was measured; rows of encoders that are not asked for stay as they are.
 from __future__ import annotations
 
 import argparse
-import datetime
 import gzip
 import json
 import os
@@ -45,7 +44,7 @@ import protok
 from benchmarks.paths import FIGURES, RESULTS
 from benchmarks.speed.loads import endurance, peak, scaling, workers
 from benchmarks.speed.other_tools import OTHERS, OURS, options_of, routes, tool
-from benchmarks.tables.provenance import digest, provenance, write
+from benchmarks.tables.provenance import circumstances, digest, provenance, write
 from protok.structure.io.sources.paths import iter_files
 from protok.tokenizers.protocol import EncodesBatches
 
@@ -234,7 +233,7 @@ def main() -> None:
     sources = random.Random(0).sample(sorted(sources), len(sources))[: options.all_files]
     tokenizer = protok.load(options.model)
     # The figures are of these files, these encoders and this code.
-    code = [p for p in Path(protok.__file__).parent.rglob("*") if p.suffix in (".py", ".cpp")]
+    code = [p for p in Path(protok.__file__).parent.rglob("*") if p.suffix == ".py"]
     job = {
         "command": "python -m benchmarks.speed.encoding " + " ".join(sys.argv[1:]),
         "model": tokenizer.codebook,
@@ -271,14 +270,7 @@ def report(options: argparse.Namespace, job: dict, results: dict, files: int) ->
     left_out = {" ".join(part): r["left_out"] for part, r in results.items() if "left_out" in r}
     good = {part: result for part, result in results.items() if "left_out" not in result}
     result = provenance(job.pop("command"), PACKAGES, **job, files=files, threads=1)
-    about = {
-        "command": result["command"],
-        "date": datetime.date.today().isoformat(),
-        "cpu": result["hardware"]["cpu"],
-        "processors": os.cpu_count(),
-        "load": round(os.getloadavg()[1], 1),  # above 1 others ran: figures are low, ratios hold
-        "sample": min(options.files, files),
-    }
+    about = circumstances(result) | {"sample": min(options.files, files)}
     measured = {}
     for name in options.only:
         runs = [r for part, r in good.items() if part[:2] == ("one", name)]

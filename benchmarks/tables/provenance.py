@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +32,17 @@ def provenance(command: str, packages: Iterable[str] = PACKAGES, **more: Any) ->
         "python": platform.python_version(),
         "hardware": {"cpu": cpu_model(), "machine": platform.machine()},
         **more,
+    }
+
+
+def circumstances(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row of a file that keeps rows of several runs says of its own: command, date, machine, load."""
+    return {
+        "command": result["command"],
+        "date": datetime.date.today().isoformat(),
+        "cpu": result["hardware"]["cpu"],
+        "processors": os.cpu_count(),
+        "load": round(os.getloadavg()[1], 1),  # above 1 others ran: figures are low, ratios hold
     }
 
 

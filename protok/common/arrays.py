@@ -42,6 +42,7 @@ def array_names(path: str | Path) -> set[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
+    # NotImplementedError is what `zipfile` raises for a format that it does not know, as damage makes one.
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
 

@@ -42,6 +42,9 @@ def build(grid: Grid, keyframes: Poses, steps: Poses, runs: Runs) -> Built:
     run mean nothing.
     """
     n, m = len(runs.run), len(grid)
+    if not m:
+        still = Poses.still(n, like=steps.shift)
+        return Built(still, still, still, steps.shift.new_zeros(n))
     row = torch.arange(n, device=grid.row.device)
     before = (torch.searchsorted(grid.row, row, right=True) - 1).clamp(min=0)
     after = torch.searchsorted(grid.row, row).clamp(max=m - 1)

@@ -144,7 +144,7 @@ class Backbone:
 
 
 def joined(parts: Iterable[Backbone]) -> Backbone:
-    """Several Backbones as one, in the given order, under the name of the first."""
+    """Several Backbones as one of all their residues, in the given order, under the name of the first."""
     parts = list(parts)
     columns = {
         key: np.concatenate([getattr(part, key) for part in parts])

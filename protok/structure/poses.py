@@ -42,9 +42,9 @@ class Poses:
         return cls(like.new_zeros(*shape, 3), torch.eye(3).to(like).expand(*shape, 3, 3))
 
     @classmethod
-    def stack(cls, poses: list[Poses], dim: int = 0) -> Poses:
-        """Along a new dimension, counted from the front."""
-        return cls(torch.stack([p.shift for p in poses], dim), torch.stack([p.turn for p in poses], dim))
+    def stack(cls, poses: list[Poses]) -> Poses:
+        """Along a new dimension in front."""
+        return cls(torch.stack([p.shift for p in poses]), torch.stack([p.turn for p in poses]))
 
     @classmethod
     def of_matrices(cls, matrices: Float[Tensor, "*b 4 4"]) -> Poses:

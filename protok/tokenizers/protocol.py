@@ -95,8 +95,8 @@ class HasKeyframes(Tokenizer, Protocol):
         """Residues a keyframe that can be asked for."""
         ...
 
-    def encode(self, structure: Backbone, /, *, keyframes: int = 4) -> Tokens:
-        """Tokens of a structure with a keyframe for each so many residues, 0 for none."""
+    def encode(self, structure: Backbone, /, *, keyframes: int | None = None) -> Tokens:
+        """Tokens with a keyframe for each so many residues, 0 for none, None as the tokenizer likes."""
         ...
 
     def decode(self, tokens: Tokens, /, *, letters_alone: bool = False) -> Backbone:

@@ -64,6 +64,11 @@ class ShapeTokenizer(CodedTokenizer):
         """Residues a keyframe that can be asked for."""
         return self.network.config.keyframes.spacings
 
+    @property
+    def usual_spacing(self) -> int:
+        """Residues a keyframe where nobody says: 4, or the first of `spacings` where that is not there."""
+        return 4 if 4 in self.spacings else self.spacings[0]
+
     def _fingerprint(self) -> str:
         """Of all that decoding needs to place keyframes: letters, step network, codebooks of keyframes."""
         if self.network.quantizer is None:
@@ -90,7 +95,7 @@ class ShapeTokenizer(CodedTokenizer):
     def _residues(self) -> int:
         return RESIDUES if self.device.type == "cpu" else GPU_RESIDUES
 
-    def encode(self, structure: Any, *, keyframes: int = 4) -> Tokens:
+    def encode(self, structure: Any, *, keyframes: int | None = None) -> Tokens:
         """Shape letters of a structure, one a residue, and its keyframes.
 
         Parameters
@@ -99,8 +104,8 @@ class ShapeTokenizer(CodedTokenizer):
             A `Backbone`, or anything that `protok.as_backbone` takes: a path, a
             biotite array, a Bio.PDB structure or chain, a PyG object.
         keyframes
-            One for each so many residues, of `spacings`: fewer cost fewer bits, more rebuild better. 0 for
-            letters alone.
+            One for each so many residues, of `spacings` (None: `usual_spacing`): fewer cost fewer bits, more
+            rebuild better. 0 for letters alone.
 
         Raises
         ------
@@ -110,21 +115,23 @@ class ShapeTokenizer(CodedTokenizer):
         return self.encode_batch([as_backbone(structure)], keyframes=keyframes)[0]
 
     @torch.no_grad()
-    def encode_batch(self, structures: Sequence[Backbone], *, keyframes: int = 4) -> list[Tokens]:
+    def encode_batch(self, structures: Sequence[Backbone], *, keyframes: int | None = None) -> list[Tokens]:
         """Tokens of several structures; the same as one by one, and faster for short chains."""
-        if keyframes:
-            self._check_spacing(keyframes, ", or 0 for none")
+        spacing = self._spacing(keyframes, none=", or 0 for none")
         self.check_precision()
         tokens: list[Tokens] = []
         backbones = [as_backbone(s) for s in structures]
         for group in packed(backbones, len, WALKED):
-            tokens += self._encode_together(group, keyframes)
+            tokens += self._encode_together(group, spacing)
         return tokens
 
-    def _check_spacing(self, keyframes: int, more: str = "") -> None:
-        if keyframes not in self.spacings:
+    def _spacing(self, keyframes: int | None, none: str = "") -> int:
+        """What is asked for, or the usual; `none` says in the error that 0 would do too."""
+        spacing = self.usual_spacing if keyframes is None else keyframes
+        if spacing not in self.spacings and not (none and spacing == 0):
             known = ", ".join(map(str, self.spacings))
-            raise ProtokError(f"no keyframes each {keyframes}", f"give one of {known}{more}")
+            raise ProtokError(f"no keyframes each {spacing}", f"give one of {known}{none}")
+        return spacing
 
     def _encode_together(self, structures: list[Backbone], spacing: int) -> list[Tokens]:
         orders = [by_chain(s) for s in structures]
@@ -269,7 +276,7 @@ class ShapeTokenizer(CodedTokenizer):
             return self._built(tokens, tokens.ids >= 0, runs, (h, steps, grid, poses))
 
     @torch.no_grad()
-    def rebuild(self, structure: Any, *, keyframes: int = 4) -> Backbone:
+    def rebuild(self, structure: Any, *, keyframes: int | None = None) -> Backbone:
         """What decoding would give if letters were latents, unquantized: the rest of the error is theirs.
 
         Parameters
@@ -282,18 +289,18 @@ class ShapeTokenizer(CodedTokenizer):
         ProtokError
             If the structure cannot be read, or there is no such spacing.
         """
-        self._check_spacing(keyframes)
+        spacing = self._spacing(keyframes)
         self.check_precision()
         backbone = as_backbone(structure)
         if (order := by_chain(backbone)) is not None:
-            return self.rebuild(backbone[order], keyframes=keyframes)[np.argsort(order)]
+            return self.rebuild(backbone[order], keyframes=spacing)[np.argsort(order)]
         batch = Batch.of([backbone]).to(self.device)
         runs, true = Runs.in_batch(batch), Poses.of(batch.coords)
         with torch.autocast(self.device.type, enabled=False):
             h, numbers = self.network.read(self.network.encoder(true, runs), runs)
-            steps, grid = stored_steps(numbers), Grid.of(runs, places(runs, keyframes))
+            steps, grid = stored_steps(numbers), Grid.of(runs, places(runs, spacing))
             together = torch.zeros(len(runs), dtype=torch.long, device=self.device)
-            coded = code(grid, steps, true, self.network.motions(keyframes), together)
+            coded = code(grid, steps, true, self.network.motions(spacing), together)
             return self._built(backbone, backbone.mask, runs, (h, steps, grid, coded.poses))
 
     def _built(

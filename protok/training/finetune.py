@@ -102,9 +102,12 @@ def check(plan: Recipe, start: ShapeTokenizer) -> None:
     Raises
     ------
     RecipeError
-        If it asks for another form, an unknown kind of codebook, or another name with frozen codes.
+        If it asks for another form, an unknown kind of codebook, or another name with frozen codes, or if
+        the model is continuous.
     """
     plan.check_odds()
+    if start.network.quantizer is None:
+        raise RecipeError(f"{start.name} has no letters to keep, adapt or renew", "train it from scratch")
     mode = plan.finetune.codebook
     if mode not in CODEBOOKS:
         raise RecipeError(f"codebook {mode!r}", f"it is one of {', '.join(CODEBOOKS)}")
@@ -139,7 +142,7 @@ def begin(network: ShapeNetwork, start: ShapeTokenizer, mode: str) -> list[Froze
         key: value for key, value in known.items() if mode != "new" or not key.startswith(quantizers)
     }
     network.load_state_dict(state)
-    if mode != "frozen" or network.quantizer is None:
+    if mode != "frozen":
         return []
     for name in CODES:
         network.get_submodule(name).requires_grad_(False)

@@ -78,10 +78,6 @@ class Training(TrainingModule):
         draw = np.random.default_rng([optim.seed, step]).choice(len(self.odds), p=self.odds)
         spacing = self.recipe.model.keyframes.spacings[draw]
         seen = noisy(batch, optim.coordinate_noise)
-        if not bool(batch.mask.any()):
-            # Crops without a complete residue teach nothing.
-            nothing = sum(0 * weight.sum() for weight in self.parameters() if weight.requires_grad)
-            return torch.as_tensor(nothing), values | {"loss": torch.as_tensor(nothing)}
         parts = losses(self.network, batch, seen, spacing, optim.consistency_weight)
         values |= {"loss": parts.total, "step_error": parts.step, "ca_error": parts.place}
         values |= {"bond_error": parts.bond, "drift": parts.drift, "doubt": parts.doubt}
@@ -109,8 +105,7 @@ class Training(TrainingModule):
                 triples.append((compared.rmsd, compared.tm_score, compared.lddt))
             for key, value in zip(("rmsd", "tm_score", "lddt"), np.nanmean(triples, 0), strict=True):
                 scores[f"valid_{key}_{spacing}"] = float(value)
-        spacings = self.recipe.model.keyframes.spacings
-        scores[MONITOR] = scores[f"valid_rmsd_{4 if 4 in spacings else spacings[0]}"]
+        scores[MONITOR] = scores[f"valid_rmsd_{tokenizer.usual_spacing}"]
         scores["valid_perplexity"] = perplexity(counts)
         self.measuring = False
         return scores

@@ -73,15 +73,11 @@ def _original(start: ShapeTokenizer) -> tuple[Store, str] | None:
 
 
 def measure(tokenizer: ShapeTokenizer, chains: Sequence[Backbone]) -> list[dict[str, Any]]:
-    """Scores of the round trip of each chain, keyframes each 4 if there are, and its letters, if any."""
+    """Scores of the round trip of each chain, with the usual keyframes, and its letters."""
     rows = []
     for chain in chains:
-        spacing = 4 if 4 in tokenizer.spacings else tokenizer.spacings[0]
-        if tokenizer.size:
-            tokens = tokenizer.encode(chain, keyframes=spacing)
-            rows.append({"ids": tokens.ids, **_scores(tokenizer.decode(tokens), chain)})
-        else:
-            rows.append({"ids": None, **_scores(tokenizer.rebuild(chain, keyframes=spacing), chain)})
+        tokens = tokenizer.encode(chain)
+        rows.append({"ids": tokens.ids, **_scores(tokenizer.decode(tokens), chain)})
     return rows
 
 
@@ -132,7 +128,7 @@ def compare_models(
         for key, (more, _, _) in MEASURES.items():
             a, b = (np.array([row[key] for row in rows]) for rows in (old, new))
             result[key] = change(a, b, more)
-        if before.size == after.size > 0:
+        if before.size == after.size:
             a, b = (np.concatenate([row["ids"] for row in rows]) for rows in (old, new))
             both = (a >= 0) & (b >= 0)
             result["codes_kept"] = round(float((a[both] == b[both]).mean()), 4)

@@ -311,10 +311,8 @@ def test_a_command_that_is_ended_leaves_whole_files(words, number, inputs, tmp_p
     started = children(process.pid) if process.poll() is None else []
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    # It may have been done before, and be on its way out, where SIGTERM is that of the system again.
-    assert process.returncode in ((0, 143, -15) if number == signal.SIGTERM else (0, -9)) or " in " in err, (
-        err
-    )
+    # It may have been done before, or even have printed that it is.
+    assert process.returncode in ((0, 143) if number == signal.SIGTERM else (0, -9)) or " in " in err, err
     assert "Traceback" not in err
     until(lambda: not any(map(runs, started)), 20)
     files = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"]

@@ -223,6 +223,14 @@ def test_the_loss_reaches_every_weight_and_the_quantizers_learn(network):
     assert bool(network.quantizer_of(4).initialised) and not bool(network.quantizer_of(2).initialised)
 
 
+def test_a_batch_without_a_complete_residue_teaches_nothing(network):
+    batch = Batch.from_coords(torch.full((30, 4, 3), torch.nan), [20, 10])
+    parts = losses(network.train(), batch, batch, 4, 20.0)
+    parts.total.backward()
+    grads = [weight.grad for weight in network.parameters() if weight.grad is not None]
+    assert parts.total.item() == 0 and len(grads) > 20 and all(not grad.any() for grad in grads)
+
+
 @pytest.mark.slow
 def test_a_network_learns_one_chain(network):
     network.train()

@@ -62,7 +62,7 @@ class ReferenceCodec:
         numbers = torch.from_numpy(self.code_vectors()).double()
         return Poses(numbers[:, :3], orthonormal(numbers[:, 3:]))
 
-    def encode(self, structure: Backbone, *, keyframes: int = SPACING) -> Tokens:
+    def encode(self, structure: Backbone, *, keyframes: int | None = None) -> Tokens:
         """Codes of a structure, each chosen where decoding will be."""
         coords = torch.from_numpy(np.nan_to_num(structure.coords)).double()
         mask, chain = torch.from_numpy(structure.mask), structure.chain
@@ -88,7 +88,7 @@ class ReferenceCodec:
         code = np.full(len(start), -1, np.int32)
         tokens = Tokens.like(structure, ids, self.size, self.codebook)
         frames = Keyframes(SPACING, 1, start, code, start, links)
-        return replace(tokens, keyframes=frames if keyframes else None)
+        return replace(tokens, keyframes=None if keyframes == 0 else frames)
 
     def decode(self, tokens: Tokens, *, letters_alone: bool = False) -> Backbone:
         """The structure that the codes lead through.
