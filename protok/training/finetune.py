@@ -2,7 +2,7 @@
 
 ``frozen``
     Letters, step network and keyframes stay, so tokens are the same to the byte; refiner and confidence
-    learn, and tokens of before decode better with the model after.
+    learn on: tokens of before are decoded by the model after.
 ``adapted``
     All go on learning from where they are, discrete throughout; keyframes follow in closed loop.
 ``new``
