@@ -93,6 +93,14 @@ def test_more_keyframes_rebuild_better(tokenizer, chains, spacing, error, bits):
     assert np.mean([tokens.bits / len(tokens) for tokens in encoded]) < bits
 
 
+def test_latents_in_place_of_letters_rebuild_better(tokenizer, chains):
+    decoded = [protok.rmsd(tokenizer.decode(tokenizer.encode(chain)), chain) for chain in chains]
+    unquantized = [protok.rmsd(tokenizer.rebuild(chain), chain) for chain in chains]
+    assert np.mean(unquantized) < 0.85 * np.mean(decoded)
+    with pytest.raises(protok.ProtokError, match="no keyframes each 0"):
+        tokenizer.rebuild(chains[0], keyframes=0)
+
+
 def test_a_complex_is_rebuilt_as_a_whole(tokenizer, chains):
     """Chains that touch nothing still lie where they lay: the links say it."""
     parts = [moved(chain, shift=(45.0 * i, 10.0 * i, 0.0)) for i, chain in enumerate(chains[:3])]

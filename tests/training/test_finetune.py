@@ -5,6 +5,7 @@ import json
 import shutil
 import warnings
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ import protok
 from protok.cli import main
 from protok.common.callbacks import read_metrics
 from protok.common.checkpoint import TRANSIENT
+from protok.model.network import ShapeNetwork
 from protok.structure.store import open_store
+from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training import finetune, module, run
 from protok.training.config import RecipeError, read_recipe
 from protok.training.report import (
@@ -29,6 +32,7 @@ from protok.training.report import (
     report_tuning,
 )
 from protok.training.splits import Splits
+from tests.helpers.models import SMALL
 from tests.helpers.tiny_runs import TINY, TUNE, write_structures
 
 pytestmark = pytest.mark.slow
@@ -210,6 +214,15 @@ def test_defaults_suit_few_and_many_chains(base):
 def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, changes, message):
     with pytest.raises(RecipeError, match=message):
         run.run(structures=structures, init=base, out=tmp_path / "x", overrides=TUNE | changes)
+
+
+def test_a_model_without_letters_is_refused(tmp_path):
+    config = replace(SMALL, quantizer=replace(SMALL.quantizer, kind="none"))
+    start = ShapeTokenizer(ShapeNetwork(config).eval())
+    settings = finetune.defaults(start, "adapted", np.full(20, 30), tmp_path)
+    plan = read_recipe(None, {"finetune.init": "x", "optim.spacing_odds": [0.5, 0.5]}, settings)
+    with pytest.raises(RecipeError, match="small has no letters.*train it from scratch"):
+        finetune.check(plan, start)
 
 
 def test_a_codebook_without_a_model_is_refused(structures, tmp_path):
