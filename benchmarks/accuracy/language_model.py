@@ -24,7 +24,6 @@ from benchmarks.tables.provenance import digest, provenance
 from protok.structure.backbone import Backbone
 from protok.structure.store import read_store
 from protok.tokenizers.protocol import HasKeyframes, Tokenizer, encode_each
-from protok.tokenizers.shapes import ShapeTokenizer
 from protok.tokens.files import save
 from protok.tokens.layouts import BLOCKS, LETTERS
 
@@ -50,11 +49,8 @@ def foretold(tokenizer: Tokenizer, layout: str, spacing: int, chains: dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder, f"{name}.parquet") for name in chains}
         for name, structures in chains.items():
-            if isinstance(tokenizer, ShapeTokenizer):
-                tokens = tokenizer.encode_batch(structures, keyframes=spacing)
-            else:
-                tokens = encode_each(tokenizer, structures)
-            save(tokens, files[name])
+            options = {"keyframes": spacing} if isinstance(tokenizer, HasKeyframes) else {}
+            save(encode_each(tokenizer, structures, **options), files[name])
         overrides = {f"model.{key}": value for key, value in MODEL.items()}
         overrides |= {f"optim.{key}": value for key, value in OPTIM.items()}
         overrides |= {"data.valid": str(files["valid"]), "data.longest": LONGEST, "data.layout": layout}

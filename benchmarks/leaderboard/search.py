@@ -31,7 +31,7 @@ from protok.analysis.substitution import Matrix, default_matrix, of_alignments, 
 from protok.bench.data.folder import Folder
 from protok.bench.data.source import digest
 from protok.bench.measures.scores import spearman
-from protok.tokenizers.protocol import HasCodeVectors, HasKeyframes, Tokenizer
+from protok.tokenizers.protocol import HasCodeVectors, codes_alone, ids_of
 from protok.tokens.tokens import Tokens
 
 TOKENIZERS = ("protok-1", "3di", "protein-blocks")
@@ -74,16 +74,9 @@ def named(tokens: Tokens, number: int) -> Tokens:
     return replace(tokens, name=f"d{number:04d}", chain=np.full(len(tokens), "A"))
 
 
-def encoded(tokenizer: Tokenizer, structure: protok.Backbone) -> Tokens:
-    """Codes of a structure; search compares letters, so keyframes are left out."""
-    if isinstance(tokenizer, HasKeyframes):
-        return tokenizer.encode(structure, keyframes=0)
-    return tokenizer.encode(structure)
-
-
 def counted(folder: Folder, learn: list, tokenizer, aligned: list) -> Matrix:
     """Matrix of the aligned homologs of one half."""
-    codes = [encoded(tokenizer, cut(folder, domain)).ids for domain in learn]
+    codes = ids_of(tokenizer, [cut(folder, domain) for domain in learn])
     vectors = tokenizer.code_vectors() if isinstance(tokenizer, HasCodeVectors) else None
     pairs = ((codes[i][at[:, 0]], codes[j][at[:, 1]]) for i, j, at in aligned)
     return of_alignments(pairs, tokenizer.codebook, tokenizer.size, vectors)
@@ -179,8 +172,10 @@ def main() -> None:
     print(rows[0], flush=True)
     for name in arguments.model or TOKENIZERS:
         tokenizer = protok.load(name)
-        alone = [named(encoded(tokenizer, cut(folder, d)), i) for i, d in enumerate(test)]
-        chains = {d.id: encoded(tokenizer, folder.structure(d.id)) for d in test}
+        pieces = codes_alone(tokenizer, [cut(folder, d) for d in test])
+        alone = [named(tokens, i) for i, tokens in enumerate(pieces)]
+        ids = list({d.id: None for d in test})
+        chains = dict(zip(ids, codes_alone(tokenizer, [folder.structure(id) for id in ids]), strict=True))
         whole = [named(chains[d.id][slice(*d.rows)], i) for i, d in enumerate(test)]
         usage = Database(alone).usage()
         matrices = {

@@ -28,7 +28,7 @@ priors have too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from protok.errors import Unsupported
 
@@ -211,14 +211,18 @@ def decoding(tokenizer: Tokenizer) -> Decodes:
 
 
 def ids_of(tokenizer: Tokenizer, structures: Sequence[Backbone]) -> list[np.ndarray]:
-    """(L,) codes of the residues of each structure; keyframes are not looked for."""
-    if isinstance(tokenizer, HasKeyframes):
-        return [tokenizer.encode(structure, keyframes=0).ids for structure in structures]
-    return [tokens.ids for tokens in encode_each(tokenizer, structures)]
+    """(L,) codes of the residues of each structure."""
+    return [tokens.ids for tokens in codes_alone(tokenizer, structures)]
 
 
-def encode_each(tokenizer: Tokenizer, structures: Sequence[Backbone]) -> list[Tokens]:
-    """Codes of each structure: together where the tokenizer can, else one by one."""
+def codes_alone(tokenizer: Tokenizer, structures: Sequence[Backbone]) -> list[Tokens]:
+    """Codes of the residues of each structure; keyframes, which take longer, are not looked for."""
+    options = {"keyframes": 0} if isinstance(tokenizer, HasKeyframes) else {}
+    return encode_each(tokenizer, structures, **options)
+
+
+def encode_each(tokenizer: Tokenizer, structures: Sequence[Backbone], **options: Any) -> list[Tokens]:
+    """Tokens of each structure, by options of `encode`: together where the tokenizer can, else one by one."""
     if isinstance(tokenizer, EncodesBatches):
-        return tokenizer.encode_batch(structures)
-    return [tokenizer.encode(structure) for structure in structures]
+        return tokenizer.encode_batch(structures, **options)
+    return [tokenizer.encode(structure, **options) for structure in structures]

@@ -144,6 +144,7 @@ def begin(network: ShapeNetwork, start: ShapeTokenizer, mode: str) -> list[Froze
     network.load_state_dict(state)
     if mode != "frozen":
         return []
+    assert network.quantizer is not None  # see `check`
     for name in CODES:
         network.get_submodule(name).requires_grad_(False)
     books = [network.quantizer_of(spacing) for spacing in network.config.keyframes.spacings]

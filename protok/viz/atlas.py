@@ -17,7 +17,7 @@ from protok.errors import NoProtein, Unsupported
 from protok.quantize.usage import perplexity
 from protok.structure import descriptors
 from protok.structure.backbone import Backbone
-from protok.tokenizers.protocol import Embeds, HasAlphabet, HasCodeVectors, Tokenizer, encode_each
+from protok.tokenizers.protocol import Embeds, HasAlphabet, HasCodeVectors, Tokenizer, codes_alone
 from protok.viz.colours import code_colours, hexes
 
 #: Residues on either side of the middle of a fragment.
@@ -187,7 +187,7 @@ class _Seen:
 
     def add(self, chains: list[Backbone]) -> None:
         """Measure the residues of chains."""
-        for chain, tokens in zip(chains, encode_each(self.tokenizer, chains), strict=True):
+        for chain, tokens in zip(chains, codes_alone(self.tokenizer, chains), strict=True):
             kept = np.flatnonzero(tokens.ids >= 0)
             if not len(kept):
                 continue

@@ -40,7 +40,7 @@ from protok.tokenizers.protocol import (
     HasStates,
     LooksUp,
     Tokenizer,
-    encode_each,
+    codes_alone,
     ids_of,
 )
 from protok.tokens.tokens import Tokens
@@ -218,7 +218,7 @@ class Representation:
         if not isinstance(tokenizer, Tokenizer):
             raise Unsupported(f"{self.name} has no {layer}", "measure another view")
         if layer == "decoder" and isinstance(tokenizer, HasStates):
-            return [tokenizer.states(chain) for chain in encode_each(tokenizer, structures)]
+            return [tokenizer.states(chain) for chain in codes_alone(tokenizer, structures)]
         return ids_of(tokenizer, structures)
 
     def _fingerprint(self) -> str:
