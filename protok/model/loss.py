@@ -14,6 +14,7 @@ from torch import Tensor
 
 from protok.model.batch import Batch
 from protok.model.build import Built, build
+from protok.model.encoder import ShapeEncoder
 from protok.model.keyframes import Grid, hops, motion, places, vector, walk
 from protok.model.network import Decoded, ShapeNetwork, steps_of
 from protok.model.runs import Runs
@@ -73,9 +74,7 @@ def losses(
     z = network.encoder(Poses.of(seen.coords), runs)
     drift = z.new_zeros(())
     if consistency_weight:
-        clean = network.encoder(true, runs)
-        whole = _mean((z - clean)[present].square())
-        drift = whole / 2 + _cut(network, true, runs, batch.sizes, clean) / 2
+        drift = drift_of(network.encoder, z, true, runs, batch.sizes)
     quantized = None if network.quantizer is None else network.quantizer(z, present)
     h, numbers = network.read(z if quantized is None else quantized.z, runs)
     with torch.autocast(z.device.type, enabled=False):
@@ -126,8 +125,15 @@ def in_the_loop(quantizer: ProVQ, spacing: int, grid: Grid, steps: Poses, true: 
     return Loop(out, motions)
 
 
-def _cut(network: ShapeNetwork, true: Poses, runs: Runs, sizes: list[int], z: Tensor) -> Tensor:
-    """Squared difference between latents of a piece of each crop inside it and alone."""
+def drift_of(encoder: ShapeEncoder, z: Tensor, true: Poses, runs: Runs, sizes: list[int]) -> Tensor:
+    """Mean squared difference of latents that should be alike: `z`, of noisy poses, and those of true ones;
+    those of a piece of each crop inside it and alone."""
+    clean = encoder(true, runs)
+    whole = _mean((z - clean)[runs.present].square())
+    return whole / 2 + _cut(encoder, true, runs, sizes, clean) / 2
+
+
+def _cut(encoder: ShapeEncoder, true: Poses, runs: Runs, sizes: list[int], z: Tensor) -> Tensor:
     rows, start = [], 0
     for size in sizes:
         length = max(16, int(size * (0.2 + 0.4 * torch.rand(()))))
@@ -137,7 +143,7 @@ def _cut(network: ShapeNetwork, true: Poses, runs: Runs, sizes: list[int], z: Te
     row = torch.cat(rows).to(z.device)
     bonded = (runs.run[row[1:]] == runs.run[row[:-1]]) & (row[1:] == row[:-1] + 1)
     alone = Runs.of(runs.present[row], bonded)
-    return _mean((network.encoder(true[row], alone) - z[row])[alone.present].square())
+    return _mean((encoder(true[row], alone) - z[row])[alone.present].square())
 
 
 def _mean(x: Tensor) -> Tensor:
@@ -150,11 +156,8 @@ def _parts(
 ) -> ShapeLosses:
     present, poses = runs.present, decoded.poses
     count = present.sum().clamp(min=1)
-    bonded = (runs.run[1:] == runs.run[:-1]) & present[1:]
+    bonded, wrong = step_errors(steps, true, runs)
     bonds = bonded.sum().clamp(min=1)
-    taken = true[:-1].to_reach(true[1:])
-    wrong = (steps.turn[:-1] - taken.turn).square().sum((-1, -2))
-    wrong = wrong + (steps.shift[:-1] - taken.shift).square().sum(-1)
     step = (wrong * bonded).sum() / bonds
     atoms, real = residue_atoms(poses.turn, poses.shift), batch.coords[:, :3]
     away = ((atoms - real).square().sum(-1) + 1e-3).sqrt().mean(-1).clamp(max=FAR)
@@ -169,6 +172,14 @@ def _parts(
     total = STEPS * step + ((away + AXES * axes + WAYS * ways) * present).sum() / count + bond + doubt / 2
     place = ((poses.shift.detach() - true.shift).norm(dim=-1) * present).sum() / count
     return ShapeLosses(total, step, place, bond, total.new_zeros(()), doubt, None)
+
+
+def step_errors(steps: Poses, true: Poses, runs: Runs) -> tuple[Bool[Tensor, "m"], Float[Tensor, "m"]]:
+    """Whether each residue is bonded to the next, and the squared error of the step to it."""
+    bonded = (runs.run[1:] == runs.run[:-1]) & runs.present[1:]
+    taken = true[:-1].to_reach(true[1:])
+    wrong = (steps.turn[:-1] - taken.turn).square().sum((-1, -2))
+    return bonded, wrong + (steps.shift[:-1] - taken.shift).square().sum(-1)
 
 
 def across(atoms: Float[Tensor, "n 3 3"]) -> Float[Tensor, "m 3"]:

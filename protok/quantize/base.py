@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from protok.quantize.curriculum import Vectors, feed
+from protok.quantize.curriculum import Vectors, feed, loss_weights
 from protok.quantize.diagnostics import CollapseWarning, relative_error
 from protok.quantize.distributed import total
 from protok.quantize.usage import perplexity
@@ -111,8 +111,8 @@ class Quantizer(nn.Module):
         """All codes, where they can be listed."""
         raise ValueError(f"{type(self).__name__} has no table of codes, which `soft` needs")
 
-    def penalty(self, c: Vectors, ids: Ids, q: Vectors, hardness: float) -> Float[Tensor, ""]:
-        """What is added to the training loss."""
+    def penalty(self, c: Vectors, ids: Ids, q: Vectors, pull: float) -> Float[Tensor, ""]:
+        """What is added to the training loss; `pull`: weight of what draws latents to codes."""
         return c.new_zeros(())
 
     def anchor(self, c: Float[Tensor, "n e"]) -> None:
@@ -161,6 +161,7 @@ class Quantizer(nn.Module):
         hardness: float = 1.0,
         estimator: str = "ste",
         settled: bool = False,
+        loss_weight: str = "ramped",
     ) -> Quantized:
         """`forward` at a hardness above 0 (see `ProVQ`); in eval always hard."""
         with torch.autocast(z.device.type, enabled=False):
@@ -173,7 +174,8 @@ class Quantizer(nn.Module):
                     q = q.detach() + (c - c.detach())
                 return self.leave(z, keep, q, ids, c.new_zeros(()), error)
             fed = feed(self.table, c, self.shorten(q, ids), hardness, estimator)
-            loss = self.penalty(c, ids, q, hardness)
+            everything, pull = loss_weights(loss_weight, hardness)
+            loss = everything * self.penalty(c, ids, q, pull)
             out = self.leave(z, keep, fed, ids, loss, error)
             self.update(c.detach(), ids, settled)
             return out

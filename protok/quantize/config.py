@@ -19,9 +19,10 @@ class QuantizerConfig:
     """The codebook and its curriculum (see `protok.quantize`).
 
     ``kind`` is ``provq``, a bare ``vq``, ``simvq``, ``fsq`` or ``lfq``, or ``none`` for
-    continuous latents. ``inner`` is the kind inside ``provq``. ``fsq`` and ``lfq`` need a
-    power of two as ``size``. ``update`` (``ema`` or ``gradient``), ``metric`` and ``init_and_revive`` are
-    those of `protok.quantize.VQ`, ``bias`` is that of `protok.quantize.SimVQ`.
+    continuous latents. ``inner`` is the kind inside ``provq``, ``estimator`` and ``loss_weight`` are
+    those of `protok.quantize.ProVQ`. ``fsq`` and ``lfq`` need a power of two as ``size``. ``update``
+    (``ema`` or ``gradient``), ``metric`` and ``init_and_revive`` are those of `protok.quantize.VQ`,
+    ``bias`` is that of `protok.quantize.SimVQ`.
     """
 
     kind: str = "provq"
@@ -32,6 +33,7 @@ class QuantizerConfig:
     continuous_share: float = 0.2
     ramp: float = 0.4
     estimator: str = "bernoulli"
+    loss_weight: str = "ramped"
     inner: str = "vq"
     update: str = "ema"
     metric: str = "euclidean"
@@ -95,4 +97,4 @@ def build_quantizer(
     if kind != "provq":
         return quantizer
     schedule = Schedule(config.schedule, config.continuous_share, config.ramp)
-    return ProVQ(quantizer, schedule, config.estimator)
+    return ProVQ(quantizer, schedule, config.estimator, loss_weight=config.loss_weight)

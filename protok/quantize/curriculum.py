@@ -12,7 +12,7 @@ from torch import Tensor
 
 #: Vectors of the space of the codes.
 Vectors = Float[Tensor, "n e"]
-KINDS = ("none", "step", "linear", "cosine", "power", "sigmoid", "adaptive")
+KINDS = ("none", "step", "linear", "cosine", "exponential", "power", "sigmoid", "adaptive")
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Schedule:
     Attributes
     ----------
     kind
-        ``cosine``, ``linear``, ``power``, ``sigmoid``, ``step`` (0, then 1 when
-        the warm-up ends: Deferred Quantization, arXiv 2603.17052), ``none``
-        (always 1: plain VQ) or ``adaptive`` (a cosine that starts when the effective
-        dimension of the latents stops growing, at the latest when the warm-up ends).
+        ``cosine``, ``linear``, ``exponential`` (1 - exp(-5 u) at a share u of the ramp, then 1),
+        ``power``, ``sigmoid``, ``step`` (0, then 1 when the warm-up ends: Deferred Quantization,
+        arXiv 2603.17052), ``none`` (always 1: plain VQ) or ``adaptive`` (a cosine that starts when the
+        effective dimension of the latents stops growing, at the latest when the warm-up ends).
     continuous_share, ramp
         Fractions of training: fully continuous, then rising. Hardness is exactly
         1 for the rest, so that training ends as inference runs.
@@ -56,10 +56,33 @@ class Schedule:
             return (1 - math.cos(math.pi * u)) / 2
         if self.kind == "linear":
             return u
+        if self.kind == "exponential":
+            return 1 - math.exp(-5 * u) if u < 1 else 1.0
         if self.kind == "power":
             return u**self.power
         low, high = (1 / (1 + math.exp(s * self.power * 2)) for s in (1, -1))
         return (1 / (1 + math.exp(-self.power * 4 * (u - 0.5))) - low) / (high - low)
+
+
+LOSS_WEIGHTS = ("ramped", "full", "soft")
+#: Share that `soft` begins with.
+SOFT = 0.5
+
+
+def loss_weights(kind: str, hardness: float) -> tuple[float, float]:
+    """Weights of all that a quantizer adds to the loss, and of the pull to the codes within it.
+
+    Parameters
+    ----------
+    kind
+        ``ramped``: latents are pulled as hard as they are quantized, and a table that the optimiser
+        learns follows them at full weight (ours). ``full``: 1 and 1. ``soft``: all of it rises
+        with hardness from a half to 1. The last two are those of the first author of arXiv 2603.22304,
+        on proteins and on images (GitHub `997ddler`).
+    """
+    if kind == "soft":
+        return SOFT + (1 - SOFT) * hardness, 1.0
+    return 1.0, hardness if kind == "ramped" else 1.0
 
 
 ESTIMATORS = ("bernoulli", "ste", "mix", "rotation", "soft")

@@ -162,11 +162,11 @@ class LFQ(_Lattice):
     def _signs(self, ids: Tensor, powers: Tensor) -> Tensor:
         return ((ids[:, None] & powers) != 0) * (2 * self.unit) - self.unit
 
-    def penalty(self, c: Vectors, ids: Ids, q: Vectors, hardness: float) -> Float[Tensor, ""]:
-        """Commitment and mean entropy of a vector less entropy of the mean, times hardness."""
-        loss = commitment(c, q, self.beta * hardness)
+    def penalty(self, c: Vectors, ids: Ids, q: Vectors, pull: float) -> Float[Tensor, ""]:
+        """Commitment and mean entropy of a vector less entropy of the mean."""
+        loss = commitment(c, q, self.beta * pull)
         if self.entropy:
-            loss = loss + self.entropy * hardness * self._entropies(c)
+            loss = loss + self.entropy * pull * self._entropies(c)
         return loss
 
     def _entropies(self, c: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from protok.quantize.base import Quantized, Quantizer
-from protok.quantize.curriculum import ESTIMATORS, Schedule
+from protok.quantize.curriculum import ESTIMATORS, LOSS_WEIGHTS, Schedule
 from protok.quantize.diagnostics import spread
 from protok.quantize.distributed import gather, total
+from protok.quantize.table import VQ
 
 #: Share of the end of training in which ids settle: no more respawn.
 SETTLE = 0.2
@@ -30,8 +31,11 @@ class ProVQ(Quantizer):
     when it first exceeds 0 the codebook is anchored on the reservoir by k-means, if it has
     any; while it rises, vectors lie between their latent and their code; at 1, and always
     in eval, this is the inner quantizer. In the last fifth of training dead codes stay
-    where they are, so that ids settle. An independent implementation of the idea of
-    arXiv 2603.22304; anchoring as in arXiv 2605.06870.
+    where they are, so that ids settle. The idea is that of arXiv 2603.22304; anchoring as in
+    arXiv 2605.06870. That nothing is added to the loss while hardness is 0, and that each vector is
+    discrete with a probability (``bernoulli``), is ours; shares of vectors that pass unquantized in
+    training are also in FoldToken (arXiv 2403.09673) and Mimi (arXiv 2410.00037). The form of the
+    paper's first author is `published`.
 
     Call `progress` before each training step.
 
@@ -48,6 +52,8 @@ class ProVQ(Quantizer):
         How many recent latents to keep for the anchoring, in each process.
     anchor
         False leaves the codebook where its initialisation put it.
+    loss_weight
+        ``ramped``, ``full`` or ``soft`` (see `protok.quantize.curriculum.loss_weights`).
     """
 
     recent: Tensor
@@ -61,9 +67,14 @@ class ProVQ(Quantizer):
         estimator: str = "bernoulli",
         reservoir: int = 32768,
         anchor: bool = True,
+        loss_weight: str = "ramped",
     ):
-        if estimator not in ESTIMATORS:
-            raise ValueError(f"estimator {estimator!r} is not one of {', '.join(ESTIMATORS)}")
+        for name, value, known in (
+            ("estimator", estimator, ESTIMATORS),
+            ("loss_weight", loss_weight, LOSS_WEIGHTS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
         if isinstance(inner, ProVQ):
             raise ValueError("a schedule around a schedule has no meaning")
         if estimator == "soft":
@@ -71,7 +82,7 @@ class ProVQ(Quantizer):
         self.code_shape = inner.code_shape
         super().__init__(inner.size, inner.dim, inner.width, inner.beta)
         self.inner, self.schedule = inner, schedule or Schedule()
-        self.estimator, self.anchors = estimator, anchor
+        self.estimator, self.anchors, self.loss_weight = estimator, anchor, loss_weight
         self.register_buffer("recent", torch.zeros(reservoir, inner.width))
         # How many latents the reservoir has seen; -1 once the ids settle.
         self.register_buffer("seen", torch.tensor(0))
@@ -81,6 +92,25 @@ class ProVQ(Quantizer):
             watch = torch.tensor([0.0, start, FIRST * start, 0.0, 0.0], dtype=torch.float64)
             self.register_buffer("watch", watch)
         self.progress(0.0)
+
+    @classmethod
+    def published(cls, size: int, dim: int, *, metric: str = "euclidean", loss_weight: str = "full") -> ProVQ:
+        """The form in the public forks of the first author of arXiv 2603.22304 (GitHub `997ddler`).
+
+        A table that the optimiser learns, placed by k-means once 19 % of the steps have trained a continuous
+        auto-encoder; a cosine over 9 % of the steps in which vectors lie ``ste`` between latent and code;
+        nothing revives codes. Read, not copied; that the forks are the paper's is inferred from their author,
+        dates and schedule.
+
+        Parameters
+        ----------
+        size, dim, metric
+            Of the table (see `VQ`).
+        loss_weight
+            ``full`` as on proteins; ``soft`` as on images, there with ``cosine`` codes.
+        """
+        table = VQ(size, dim, decay=None, metric=metric, init_and_revive="none")
+        return cls(table, Schedule("cosine", 0.19, 0.09), "ste", loss_weight=loss_weight)
 
     def progress(self, fraction: float) -> float:
         """Set the training progress in [0, 1]; returns the hardness that follows."""
@@ -123,7 +153,9 @@ class ProVQ(Quantizer):
         if not self.initialised:
             with torch.autocast(z.device.type, enabled=False):
                 self._anchor_on_recent()
-        out = self.inner.run(z, mask, hardness, self.estimator, settled=bool(self.seen < 0))
+        out = self.inner.run(
+            z, mask, hardness, self.estimator, settled=bool(self.seen < 0), loss_weight=self.loss_weight
+        )
         self.usage.copy_(self.inner.usage)
         return out
 

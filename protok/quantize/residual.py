@@ -79,9 +79,9 @@ class ResidualVQ(Quantizer):
         kept = 1 + int(length * len(self.levels))
         return self.codes(ids[:, :kept]) if chance < self.prefix else q
 
-    def penalty(self, c: Vectors, ids: Ids, q: Vectors, hardness: float) -> Float[Tensor, ""]:
+    def penalty(self, c: Vectors, ids: Ids, q: Vectors, pull: float) -> Float[Tensor, ""]:
         """Sum of what the levels ask for."""
-        parts = (level.penalty(left, own, part, hardness) for level, left, own, part in self._each(c, ids))
+        parts = (level.penalty(left, own, part, pull) for level, left, own, part in self._each(c, ids))
         return sum(parts, c.new_zeros(()))
 
     @torch.no_grad()

@@ -23,9 +23,9 @@ class Tabled(Quantizer):
         """Nearest code of each vector, in chunks that bound the memory."""
         return nearest(c, self.table())
 
-    def penalty(self, c: Vectors, ids: Ids, q: Vectors, hardness: float) -> Float[Tensor, ""]:
-        """Commitment, in proportion to hardness, and |sg z - q|^2 where the table is learned."""
-        return commitment(c, q, self.beta * hardness)
+    def penalty(self, c: Vectors, ids: Ids, q: Vectors, pull: float) -> Float[Tensor, ""]:
+        """Commitment, and |sg z - q|^2 where the table is learned."""
+        return commitment(c, q, self.beta * pull)
 
     def place(self, centres: Float[Tensor, "k d"]) -> None:
         """Make centres of clusters the codes; their usage is known."""

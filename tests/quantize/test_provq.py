@@ -19,17 +19,18 @@ def blobs(k: int = 8, n: int = 2000, seed: int = 0) -> tuple[torch.Tensor, torch
     return centres, centres[torch.randint(k, (n,), generator=g)] + 0.1 * torch.randn(n, 4, generator=g)
 
 
-@pytest.mark.parametrize("kind", ["cosine", "linear", "power", "sigmoid"])
+@pytest.mark.parametrize("kind", ["cosine", "linear", "exponential", "power", "sigmoid"])
 def test_schedules_rise_from_0_to_exactly_1(kind):
     s = Schedule(kind, continuous_share=0.2, ramp=0.3)
     values = [s.hardness(i / 100) for i in range(101)]
     assert values[:21] == [0.0] * 21 and values[50:] == [1.0] * 51
-    assert values == sorted(values) and 0.2 < s.hardness(0.35) < 0.8
+    assert values == sorted(values) and 0.2 < s.hardness(0.35) < 0.95
 
 
 def test_schedule_values():
     assert math.isclose(Schedule("cosine", 0.0, 1.0).hardness(0.25), (1 - math.sqrt(0.5)) / 2)
     assert Schedule("linear", 0.0, 1.0).hardness(0.25) == 0.25
+    assert math.isclose(Schedule("exponential", 0.0, 1.0).hardness(0.2), 1 - 1 / math.e)
     assert Schedule("step", 0.3).hardness(0.29) == 0 and Schedule("step", 0.3).hardness(0.3) == 1
     assert Schedule("none").hardness(0.0) == 1
 
@@ -72,6 +73,61 @@ def test_ste_mix_moves_part_of_the_way():
     code = codebook[out.ids]
     share = ((out.z - z) * (code - z)).sum() / (code - z).square().sum()
     assert abs(float(share) - 0.25) < 1e-4
+
+
+def published_half_way(loss_weight: str) -> tuple[ProVQ, torch.Tensor]:
+    """Codes at 0 and 4, in the middle of the ramp, and latents one and two from the first of them."""
+    q = ProVQ.published(2, 1, loss_weight=loss_weight).train()
+    q.inner.codebook.data = torch.tensor([[0.0], [4.0]])
+    q.initialised.fill_(True)
+    assert q.progress(0.19) == 0 and q.progress(0.19 + 0.09) == 1
+    assert abs(q.progress(0.19 + 0.045) - 0.5) < 1e-6
+    return q, torch.tensor([[1.0], [-2.0]], requires_grad=True)
+
+
+def test_the_published_form_moves_half_way_with_the_gradient_of_the_latent():
+    q, z = published_half_way("full")
+    out = q(z)
+    assert out.ids.tolist() == [0, 0]
+    assert torch.allclose(out.z, torch.tensor([[0.5], [-1.0]]), atol=1e-5)
+    out.z.sum().backward()
+    assert z.grad.tolist() == [[1.0], [1.0]]
+    assert q.eval()(z).z.tolist() == [[0.0], [0.0]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "all_of_it", "pull"), [("full", 1, 1), ("soft", 0.75, 1), ("ramped", 1, 0.5)]
+)
+def test_losses_half_way_are_those_computed_by_hand(kind, all_of_it, pull):
+    q, z = published_half_way(kind)
+    loss = q(z).loss
+    # Mean squares of 1 and 2 are 2.5: of the latents times a quarter, of the code times 1.
+    assert math.isclose(loss.item(), all_of_it * (0.25 * pull + 1) * 2.5, rel_tol=1e-5)
+    loss.backward()
+    assert torch.allclose(z.grad, all_of_it * 0.25 * pull * torch.tensor([[1.0], [-2.0]]), atol=1e-5)
+    # The code at 0 is drawn to the mean of its latents, that at 4 stays.
+    assert torch.allclose(q.inner.codebook.grad, all_of_it * torch.tensor([[1.0], [0.0]]), atol=1e-5)
+
+
+def test_the_published_form_is_placed_by_kmeans_and_nothing_else():
+    torch.manual_seed(0)
+    centres, z = blobs()
+    q = ProVQ.published(64, 4).train()
+    q.progress(0.1)
+    q(z)
+    q.progress(0.2)
+    out = q(z)
+    assert out.error < 0.05
+    assert q.inner.codebook.requires_grad
+    before = q.inner.codebook.clone()
+    q.inner.usage.zero_()  # all dead
+    q(z)
+    assert torch.equal(q.inner.codebook, before)
+
+
+def test_a_name_that_is_no_loss_weight_is_refused():
+    with pytest.raises(ValueError, match="loss_weight 'half' is not one of ramped, full, soft"):
+        ProVQ(VQ(8, 4), loss_weight="half")
 
 
 def test_eval_is_hard_whatever_the_hardness():
