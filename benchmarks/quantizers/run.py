@@ -2,7 +2,6 @@
 
     python -m benchmarks.quantizers.run --list
     python -m benchmarks.quantizers.run --run synthetic                    # minutes on one core
-    python -m benchmarks.quantizers.run --run proteins --data ../shared
     python -m benchmarks.quantizers.run --run images --data ../shared
     python -m benchmarks.quantizers.run --run speed
 
@@ -30,7 +29,7 @@ from benchmarks import records
 from benchmarks.paths import FIGURES, RESULTS, SHARED
 
 HERE = Path(__file__).resolve().parent
-TASKS = ("synthetic", "proteins", "images", "speed")
+TASKS = ("synthetic", "images", "speed")
 #: What every setting is compared with, where these have several seeds.
 CONTROLS = ("step-w20", "step-w40", "step-w60", "plain-tuned")
 #: Student's t at 97.5 % for 1, 2, ... degrees of freedom.
@@ -118,8 +117,6 @@ def measure(cell: Cell, recipe: Mapping[str, Any], data: Path) -> dict[str, Any]
         if (step + 1) % recipe["every"] == 0 or step + 1 == steps:
             rows.append({"step": step + 1, **evaluate(task, quantizer)})
     final = dict(rows[-1])
-    if hasattr(task, "report"):
-        final |= task.report(quantizer)
     return {
         "setting": setting,
         "unit": task.unit,

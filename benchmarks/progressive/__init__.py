@@ -1,0 +1,1 @@
+"""Progressive quantization decided by one experiment: registration, runs, analysis."""
