@@ -20,7 +20,7 @@ from benchmarks.progressive.tasks import HALVES, Task
 from protok.bench.data.folder import Folder
 from protok.bench.data.source import TRAIN, VALID, Entry
 from protok.bench.measures.locality import without_keyframes
-from protok.bench.measures.scores import auroc
+from protok.bench.measures.scores import Score, auroc, mean_of
 from protok.model.batch import Batch
 from protok.model.config import KeyframeConfig, ShapesConfig
 from protok.model.keyframes import Grid, places
@@ -39,6 +39,8 @@ from protok.training.module import noisy
 
 #: Residues of held-out chains that are read at once.
 AT_ONCE = 4096
+#: Residues by which the odds of all are mixed into those of a letter.
+PRIOR = 4.0
 
 
 class Letters(Task):
@@ -87,7 +89,10 @@ class Letters(Task):
     def errors(self, z: Tensor, x: Batch) -> tuple[Tensor, Tensor]:
         runs = Runs.in_batch(x)
         bonded, wrong = step_errors(self.steps(z, runs), Poses.of(x.coords), runs)
-        return (wrong * bonded).sum(), bonded.sum()
+        # A bond counts with the residue that it begins at.
+        of = torch.repeat_interleave(torch.arange(len(x.sizes)), torch.tensor(x.sizes))[:-1]
+        sums = z.new_zeros(2, len(x.sizes))
+        return sums[0].index_add(0, of, wrong * bonded), sums[1].index_add(0, of, bonded.to(z))
 
     def steps(self, z: Tensor, runs: Runs) -> Poses:
         """What the step network says."""
@@ -110,7 +115,8 @@ class Letters(Task):
         off = [compare(tokenizer.decode(tokenizer.encode(c, keyframes=self.spacing)), c).rmsd for c in some]
         out = {"rmsd_16": without_keyframes(tokenizer, some)[16], "rmsd_keyframes": float(np.mean(off))}
         for name in self.own["tables"]:
-            out[f"auroc_{name}"] = self._within(tokenizer, name)
+            score = self._within(tokenizer, name)
+            out |= {f"auroc_{name}": score.value, f"auroc_{name}_se": score.se}
         self.network.quantizer = None
         return out
 
@@ -131,17 +137,18 @@ class Letters(Task):
             in_the_loop(motions, self.spacing, grid, steps, Poses.of(x.coords), runs)
         motions.eval()
 
-    def _within(self, tokenizer: ShapeTokenizer, name: str) -> float:
+    def _within(self, tokenizer: ShapeTokenizer, name: str) -> Score:
         """Mean AUROC within proteins of log odds of single letters, counted on the table's training side."""
-        counts = np.full((2, tokenizer.size), 0.5)
+        counts = np.zeros((2, tokenizer.size))
         folder = _folder(self.labelled)
         entries = {side: _some(folder, name, side, self.own["proteins"]) for side in (TRAIN, VALID)}
         for ids, label in self._labelled(tokenizer, entries[TRAIN]):
             for value in (0, 1):
                 np.add.at(counts[value], ids[label == value], 1)
+        # Letters that were not seen have the odds of all residues.
+        counts += PRIOR * counts.sum(1, keepdims=True) / counts.sum()
         odds = np.log(counts[1] / counts[0])
-        scores = [auroc(odds[ids], label) for ids, label in self._labelled(tokenizer, entries[VALID])]
-        return float(np.nanmean(scores))
+        return mean_of([auroc(odds[ids], label) for ids, label in self._labelled(tokenizer, entries[VALID])])
 
     def _labelled(self, tokenizer: ShapeTokenizer, entries: tuple[Entry, ...]) -> Any:
         for begin in range(0, len(entries), 16):

@@ -45,13 +45,13 @@ class Task:
         raise AttributeError(f"{type(self).__name__} has no encode")
 
     def errors(self, z: Tensor, x: Any) -> tuple[Tensor, Tensor]:
-        """Error of what is decoded from z: its sum, and over how many."""
+        """Error of what is decoded from z, of each item of a batch: its sum, and over how many numbers."""
         raise AttributeError(f"{type(self).__name__} has no errors")
 
     def loss(self, z: Tensor, latents: Tensor, x: Any) -> Tensor:
         """What is minimised, the quantizer's own loss aside; `latents` are those before quantization."""
-        total, count = self.errors(z, x)
-        return total / count
+        wrong, count = self.errors(z, x)
+        return wrong.sum() / count.sum()
 
     def report(self, quantizer: Quantizer, half: str) -> dict[str, float]:
         """What else is measured of a trained model."""
@@ -67,7 +67,8 @@ class Synthetic(Task):
         self.mix = [torch.randn(a, b, generator=g) / a**0.5 for a, b in ((12, 64), (64, 48))]
         torch.manual_seed(seed)
         hidden = own["hidden"]
-        super().__init__(nn.ModuleDict({"encoder": _mlp(48, hidden, dim), "decoder": _mlp(dim, hidden, 48)}))
+        self.encoder, self.decoder = _mlp(48, hidden, dim), _mlp(dim, hidden, 48)
+        super().__init__(nn.ModuleList([self.encoder, self.decoder]))
         self.size, self.seed = own["batch"], seed
         self.drawn = {
             half: self._draw(4096, torch.Generator().manual_seed(i)) for i, half in enumerate(HALVES)
@@ -85,11 +86,11 @@ class Synthetic(Task):
         return [self.drawn[half]]
 
     def encode(self, x: Tensor) -> tuple[Tensor, None]:
-        return self.parts["encoder"](x), None
+        return self.encoder(x), None
 
     def errors(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        wrong = (self.parts["decoder"](z) - x).square().mean(-1) / self.variance
-        return wrong.sum(), torch.tensor(len(x))
+        wrong = (self.decoder(z) - x).square().mean(-1) / self.variance
+        return wrong, torch.ones(len(x))
 
 
 def _mlp(a: int, hidden: int, b: int) -> nn.Module:
@@ -112,7 +113,8 @@ class Images(Task):
         up = [nn.Conv2d(dim, 2 * w, 3, 1, 1), _Residual(2 * w)]
         up += [nn.ConvTranspose2d(2 * w, 2 * w, 4, 2, 1), nn.GELU()]
         up += [nn.ConvTranspose2d(2 * w, w, 4, 2, 1), nn.GELU(), nn.ConvTranspose2d(w, 3, 4, 2, 1)]
-        super().__init__(nn.ModuleDict({"encoder": nn.Sequential(*down), "decoder": nn.Sequential(*up)}))
+        self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up)
+        super().__init__(nn.ModuleList([self.encoder, self.decoder]))
         self.size, self.seed = own["batch"], seed
 
     def batch(self, step: int, steps: int) -> Tensor:
@@ -125,11 +127,11 @@ class Images(Task):
         return list(_unit(self.valid[HALVES.index(half) :: 2]).split(64))
 
     def encode(self, x: Tensor) -> tuple[Tensor, None]:
-        return self.parts["encoder"](x).movedim(1, -1), None
+        return self.encoder(x).movedim(1, -1), None
 
     def errors(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        wrong = (self.parts["decoder"](z.movedim(-1, 1)) - x).square()
-        return wrong.sum(), torch.tensor(wrong.numel())
+        wrong = (self.decoder(z.movedim(-1, 1)) - x).square().flatten(1)
+        return wrong.sum(1), torch.full((len(x),), wrong.shape[1])
 
 
 class _Residual(nn.Module):

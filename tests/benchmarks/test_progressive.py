@@ -2,20 +2,21 @@
 
 import csv
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 import protok
-from benchmarks.progressive import analysis, run
+from benchmarks.progressive import analysis, plan, train
 from benchmarks.progressive.letters import Letters, halves
+from benchmarks.progressive.tasks import Synthetic
 from protok.quantize import build_quantizer
 from protok.structure.store import read_store, write_store
 from tests.helpers.paths import ROOT
 
 NAMES = ("7w89.A", "7vmf.A")
-PLAN = run.registration()
+PLAN = plan.registration()
 OWN = {"batch": 128, "motions": 8, "motion_batches": 3, "chains": 2, "tables": []}
 
 
@@ -57,7 +58,7 @@ def test_letters_learn_steps_and_are_scored(task):
     torch.manual_seed(0)
     quantizer = build_quantizer(kind="vq", size=8, dim=5).train()
     optimiser = torch.optim.Adam(task.parts.parameters(), 1e-3)
-    before = run.evaluate(task, quantizer, "test")["quantized"]
+    before = train.evaluate(task, quantizer, "test")["quantized"]
     for step in range(20):
         x = task.batch(step, 20)
         z, mask = task.encode(x)
@@ -66,25 +67,50 @@ def test_letters_learn_steps_and_are_scored(task):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    after = run.evaluate(task, quantizer, "test")
+    after = train.evaluate(task, quantizer, "test")
     assert after["quantized"] < before and after["usage"] > 0
     scores = task.report(quantizer, "test")
     assert 0 < scores["rmsd_16"] < 20 and 0 < scores["rmsd_keyframes"] < 20
     assert task.network.quantizer is None
 
 
-def synthetic(arm: str, **changes) -> run.Cell:
-    return run.Cell(**{"part": "x", "task": "synthetic", "arm": arm, "dim": 4, "size": 16, "steps": 40,
+def synthetic(arm: str, **changes) -> plan.Cell:
+    return plan.Cell(**{"part": "x", "task": "synthetic", "arm": arm, "dim": 4, "size": 16, "steps": 40,
                        "seed": 1, "rate": 1e-3} | changes)  # fmt: skip
 
 
 @pytest.mark.parametrize("arm", PLAN["arms"])
-def test_every_arm_trains_the_same_networks_on_the_same_data(arm, tmp_path):
-    result = run.measure(synthetic(arm), PLAN, tmp_path)
-    assert result == run.measure(synthetic(arm), PLAN, tmp_path) | {"cpu_seconds": result["cpu_seconds"]}
+def test_every_arm_trains_and_trains_again_alike(arm, tmp_path):
+    result = train.measure(synthetic(arm), PLAN, tmp_path)
+    assert result == train.measure(synthetic(arm), PLAN, tmp_path) | {"cpu_seconds": result["cpu_seconds"]}
     assert math.isfinite(result["test"]["quantized"]) and len(result["rows"]) == PLAN["looks"] - 1
     same = result["test"]["quantized"] == result["test"]["continuous"]
     assert same == (arm == "continuous")
+    assert synthetic(arm).of(result, PLAN) and not synthetic(arm, rate=2e-3).of(result, PLAN)
+
+
+def test_arms_of_a_seed_begin_alike_and_see_the_same(monkeypatch, tmp_path):
+    seen: dict[str, list] = {}
+    encode, loss = Synthetic.encode, Synthetic.loss
+
+    def record(self, x):
+        z, mask = encode(self, x)
+        seen[arm].append((float(x.sum()), float(torch.rand(()))) if self.training else ())
+        seen[arm][-1] += (float(z.detach().sum()),) if len(seen[arm]) == 1 else ()
+        return z, mask
+
+    def draw(self, z, latents, x):
+        seen[arm].append(float(torch.rand(())))
+        return loss(self, z, latents, x)
+
+    monkeypatch.setattr(Synthetic, "encode", record)
+    monkeypatch.setattr(Synthetic, "loss", draw)
+    monkeypatch.setattr(Synthetic, "training", property(lambda self: self.encoder.training), raising=False)
+    monkeypatch.setattr(train.Run, "place", lambda *_: None)
+    for arm in PLAN["arms"]:
+        seen[arm] = []
+        train.measure(synthetic(arm, part="tune"), PLAN, tmp_path)
+    assert all(of == seen["plain"] for of in seen.values()) and len(seen["plain"]) > 80
 
 
 def test_placing_again_happens_once_and_at_a_fifth(monkeypatch, tmp_path):
@@ -93,8 +119,27 @@ def test_placing_again_happens_once_and_at_a_fifth(monkeypatch, tmp_path):
     placed = []
     anchor = VQ.anchor
     monkeypatch.setattr(VQ, "anchor", lambda self, c: (placed.append(len(c)), anchor(self, c))[1])
-    run.measure(synthetic("placed-again"), PLAN, tmp_path)
-    assert placed == [256, 8 * 256], "the first batch, then all eight of a fifth of the steps"
+    train.measure(synthetic("placed-again", size=300), PLAN, tmp_path)
+    assert placed == [512, 8 * 256], "two batches for 300 codes, then all eight of a fifth of the steps"
+    placed.clear()
+    train.measure(synthetic("jump"), PLAN, tmp_path)
+    assert placed == [8 * 256]
+
+
+def test_a_table_placed_late_begins_without_a_history(tmp_path):
+    cell = synthetic("published")
+    run = train.Run(cell, PLAN, Synthetic(PLAN["tasks"]["synthetic"], cell.dim, tmp_path, cell.seed))
+    for step in range(10):
+        run.step(step)
+    steps = {name: int(run.optimiser.state[p]["step"]) for name, p in run.quantizer.named_parameters()}
+    assert steps == {"inner.codebook": 1}, "placed at the tenth step, one after the wait"
+    assert int(run.optimiser.state[run.task.encoder[0].weight]["step"]) == 10
+
+
+def test_a_training_that_diverges_has_learnt_nothing(tmp_path):
+    result = train.measure(synthetic("default", rate=1e30), PLAN, tmp_path)
+    assert "diverged" in result and math.isfinite(result["test"]["quantized"])
+    assert result["test"]["quantized"] > 1
 
 
 def test_rates_grow_until_the_best_is_inside(tmp_path):
@@ -102,13 +147,13 @@ def test_rates_grow_until_the_best_is_inside(tmp_path):
     # Least error between four and eight thousandths, nearer to the latter: beyond the grid.
     score = {rate: abs(math.log(rate / 6e-3)) + 1 for rate in (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)}
     for _ in range(3):
-        for cell in run.tuning(PLAN, "first", there):
+        for cell in plan.tuning(PLAN, "first", there):
             there[cell.name] = {"tune": {"quantized": score[cell.rate]}}
-    rates = {cell.rate for cell in run.tuning(PLAN, "first", there)}
+    rates = {cell.rate for cell in plan.tuning(PLAN, "first", there)}
     assert rates == {*score}
-    frozen = run.freeze(PLAN, there)
+    frozen = plan.freeze(PLAN, there)
     assert "letters-jump-d512 = 0.008" in frozen and "synthetic" not in frozen
-    again = [cell.setting for cell in run.tuning(PLAN, "shipped", there)]
+    again = [cell.setting for cell in plan.tuning(PLAN, "shipped", there)]
     assert "letters-plain-d5" not in again and "letters-default-d5" in again
 
 
@@ -131,17 +176,45 @@ def test_verdicts_are_corrected_for_the_family():
     assert levels == pytest.approx([0.05 / 3, 0.025, 0.05])
 
 
+def test_what_comes_after_a_contrast_that_is_not_told_keeps_its_level():
+    # Students' t of 2.7 to 2.8 with 7 degrees of freedom: p of about .03, each told from 0 by itself alone.
+    swing = [0.03 * (-1) ** k for k in range(8)]
+    family = [analysis.Contrast(str(k), tuple(0.0306 + k / 2000 + s for s in swing)) for k in range(3)]
+    assert all(0.05 / 3 < c.p < 0.05 for c in family)
+    verdicts = analysis.holm(family)
+    assert {v.level for v in verdicts} == {0.05 / 3} and not any(v.word == "helps" for v in verdicts)
+
+
 def test_a_stage_with_a_missing_seed_is_refused(monkeypatch):
-    plan = {"arms": {"a": {}, "b": {}}, "stages": {"s": {
-        "task": "t", "arms": ["all"], "dims": [2], "sizes": [4], "steps": [1], "seeds": [1, 2]}}}  # fmt: skip
-    monkeypatch.setattr(run, "rates", lambda: {"t-a-d2": 1e-3, "t-b-d2": 1e-3})
+    own = {"task": "t", "arms": ["a", "b"], "dims": [2], "sizes": [4], "steps": [1], "seeds": [1, 2]}
+    small = {"arms": {"a": {}, "b": {}}, "tasks": {"t": {}}, "stages": {"first": own}}
+    monkeypatch.setattr(plan, "rates", lambda: {"t-a-d2": 1e-3, "t-b-d2": 1e-3})
+    error = {"a": 1.0, "b": math.e}
     there = {
-        f"s-t-{arm}-d2-k4-t1-{seed}": {"test": {"quantized": error * seed}}
-        for arm, error in (("a", 1.0), ("b", math.e))
-        for seed in (1, 2)
+        cell.name: {
+            "cell": asdict(cell),
+            "arm": {},
+            "task": {},
+            "test": {"quantized": error[cell.arm] * cell.seed},
+        }
+        for cell in plan.cells(small, "first")
     }
-    stage = analysis.Stage(plan, "s", there)
-    assert stage.gain("a", "b", stage.settings) == pytest.approx((1.0, 1.0))
-    del there["s-t-b-d2-k4-t1-2"]
-    with pytest.raises(SystemExit, match="1 of 4 cells are missing, the first is s-t-b-d2-k4-t1-2"):
-        analysis.Stage(plan, "s", there)
+    results = analysis.Results(small, there)
+    results.demand("first")
+    setting = analysis.Setting("t", 2, 4, 1)
+    assert results.gain("a", "b", setting) == pytest.approx({1: 1.0, 2: 1.0})
+    late = "first-t-b-d2-k4-t1-2"
+    there[late]["cell"]["rate"] = 2e-3
+    with pytest.raises(SystemExit, match=f"first: 1 of 4 cells are missing, the first is {late}"):
+        analysis.Results(small, there).demand("first")
+
+
+def test_what_is_frozen_stays(monkeypatch, tmp_path):
+    monkeypatch.setattr(plan, "RATES", tmp_path / "rates.toml")
+    plan.RATES.write_text("[rates]\nletters-plain-d5 = 0.5\n")
+    there = {
+        cell.name: {"tune": {"quantized": 1 + abs(cell.rate - 2e-3)}}
+        for cell in plan.tuning(PLAN, "first", {})
+    }
+    frozen = plan.freeze(PLAN, there)
+    assert "letters-plain-d5 = 0.5\n" in frozen and "letters-plain-d512 = 0.002\n" in frozen
