@@ -16,6 +16,7 @@ from protok.common.grouping import packed
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
 from protok.model.batch import Batch
 from protok.model.close_bonds import close_bonds, with_oxygen
+from protok.model.confidence import among_neighbours
 from protok.model.config import ShapesConfig
 from protok.model.keyframes import Coded, Grid, code, decode, places
 from protok.model.links import CODES
@@ -315,7 +316,8 @@ class ShapeTokenizer(CodedTokenizer):
             atoms = residue_atoms(decoded.poses.turn, decoded.poses.shift)
             built = with_oxygen(close_bonds(atoms, runs), runs)
             coords[there] = built.cpu().numpy()[there]
-            confidence[there] = 100 * decoded.confidence.sigmoid().cpu().numpy()[there]
+            own = 100 * decoded.confidence.sigmoid().cpu().numpy()[there]
+            confidence[there] = among_neighbours(coords[there, 1], own)
         return Backbone(coords, like.sequence, like.chain, like.index, like.icode, confidence, like.name)
 
     def _placed(self, tokens: Tokens, runs: Runs, steps: Poses) -> tuple[Grid, Poses]:
