@@ -36,7 +36,8 @@ def close_bonds(atoms: Float[Tensor, "n 3 3"], runs: Runs, rounds: int = ROUNDS)
     """
     n = len(atoms)
     present, bonded = runs.present, _bonded(runs)
-    x, base = atoms.reshape(-1, 3), 3 * torch.arange(n, device=atoms.device)
+    # A row a coordinate: gathered and added up twice as fast as a row an atom.
+    x, base = atoms.reshape(-1, 3).T.contiguous(), 3 * torch.arange(n, device=atoms.device)
     first, second, length = [], [], []
     for (a, b), target in LENGTHS.items():
         rows = base[present] if b < 3 else base[:-1][bonded]
@@ -44,15 +45,20 @@ def close_bonds(atoms: Float[Tensor, "n 3 3"], runs: Runs, rounds: int = ROUNDS)
         second.append(rows + b)
         goal = torch.full_like(rows, 0, dtype=atoms.dtype) + target
         if (a, b) == (1, 4):
-            goal[(x[rows + 1] - x[rows + 4]).norm(dim=-1) < BETWEEN] = CIS
+            goal[_size(x[:, rows + 1] - x[:, rows + 4]) < BETWEEN] = CIS
         length.append(goal)
     i, j, goal = torch.cat(first), torch.cat(second), torch.cat(length)
+    goal = goal * (SHARE / 2)
     for _ in range(rounds):
-        way = x[j] - x[i]
-        apart = way.norm(dim=-1).clamp(min=1e-3)
-        pull = way * (SHARE / 2 * (apart - goal) / apart)[:, None]
-        x = x.index_add(0, i, pull).index_add(0, j, -pull)
-    return x.view(n, 3, 3)
+        way = x.index_select(1, j) - x.index_select(1, i)
+        # Half the share of what a distance is off, over the distance.
+        pull = way * (SHARE / 2 - goal / _size(way).clamp_(min=1e-3))
+        x.index_add_(1, i, pull).index_add_(1, j, -pull)
+    return x.T.reshape(n, 3, 3)
+
+
+def _size(way: Float[Tensor, "3 m"]) -> Float[Tensor, "m"]:
+    return way.square().sum(0).sqrt()
 
 
 def with_oxygen(atoms: Float[Tensor, "n 3 3"], runs: Runs) -> Float[Tensor, "n 4 3"]:
