@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.paths import ROOT
 from benchmarks.speed import projection
-from benchmarks.tables import accuracy, images, leaderboard, quantizers, shapes, speed
+from benchmarks.tables import accuracy, images, leaderboard, progressive, quantizers, shapes, speed
 
 TABLES = {
     "quality": shapes.quality,
@@ -38,6 +38,9 @@ TABLES = {
     "knows": leaderboard.knows,
     "unshipped": leaderboard.unshipped,
     "search": leaderboard.search,
+    "progressive": progressive.verdicts,
+    "progressive settings": progressive.settings,
+    "progressive rates": progressive.tuned,
     "quantizers": quantizers.quantizers,
     "speed": quantizers.speed,
     "image-model": images.model,

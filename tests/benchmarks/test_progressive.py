@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import protok
+from benchmarks import records
 from benchmarks.progressive import analysis, plan, train
 from benchmarks.progressive.letters import Letters, halves
 from benchmarks.progressive.tasks import Synthetic
+from benchmarks.tables import progressive as tables
 from protok.quantize import build_quantizer
 from protok.structure.store import read_store, write_store
 from tests.helpers.paths import ROOT
@@ -183,6 +185,45 @@ def test_what_comes_after_a_contrast_that_is_not_told_keeps_its_level():
     assert all(0.05 / 3 < c.p < 0.05 for c in family)
     verdicts = analysis.holm(family)
     assert {v.level for v in verdicts} == {0.05 / 3} and not any(v.word == "helps" for v in verdicts)
+
+
+def test_tables_say_how_far_it_is_and_then_the_verdicts(monkeypatch, tmp_path):
+    arms = ("plain", "placed-again", "jump", "published")
+    own = {
+        "task": "letters",
+        "arms": arms,
+        "dims": [5, 512],
+        "sizes": [512],
+        "steps": [1500],
+        "seeds": [1, 2, 3],
+    }
+    tune = {"rates": [1e-3], "seeds": [9], "steps": 1500, "sizes": {"letters": 512}}
+    small = {"arms": {a: {} for a in arms}, "tasks": {"letters": {}}, "stages": {"first": own}, "tune": tune}
+    small["stages"]["shipped"] = own | {"sizes": [64]}
+    rates = {f"letters-{arm}-d{dim}": 1e-3 for arm in arms for dim in own["dims"]}
+    monkeypatch.setattr(plan, "rates", lambda: rates)
+    monkeypatch.setattr(tables, "registration", lambda: small)
+    monkeypatch.setattr(tables, "OUT", tmp_path / "results.parquet")
+    error = dict(zip(arms, (4.0, 3.0, 2.0, 2.001), strict=True))
+    assert "| `first` | 0 of 8 | 0 of 24 runs |" in tables.verdicts()
+    there = {}
+    for cell in plan.cells(small, "first"):
+        spoiled = error[cell.arm] * (1 + cell.dim / 1000) * (1 + len(cell.arm) * cell.seed / 1e4)
+        there[cell.name] = {
+            "cell": asdict(cell), "arm": {}, "task": {}, "cpu_seconds": 60,
+            "test": {"quantized": spoiled, "continuous": 1.0, "usage": 0.5, "rmsd_16": 1.234},
+        }  # fmt: skip
+    records.write(tables.OUT, there)
+    text = tables.verdicts()
+    assert "| waiting against re-anchoring (B - A') | +40" in text and "helps |" in text
+    assert "| ramp against jump (C - B) | -0" in text and "| equivalent |" in text
+    assert "0.4 core-hours so far" in text and "default against" not in text
+    text = tables.settings()
+    assert (
+        "**letters: D 5, K 512, 1,500 steps**" in text
+        and "| `jump` | 3 | 2.01" in text
+        and "| 1.23 |" in text
+    )
 
 
 def test_a_stage_with_a_missing_seed_is_refused(monkeypatch):

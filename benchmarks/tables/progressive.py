@@ -1,0 +1,103 @@
+"""Tables of the experiment on progressive quantization: verdicts, arms in each setting, learning rates."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from benchmarks import records
+from benchmarks.progressive.analysis import Contrast, Results, holm, of_default, registered
+from benchmarks.progressive.plan import TUNE, cells, rates, registration, tuning
+from benchmarks.progressive.run import OUT
+from benchmarks.tables.markdown import table
+
+#: Scores of the test half beside the error: key, head, digits. Not all tasks have all.
+SCORES = (
+    ("usage", "codes used", 3),
+    ("perplexity", "perplexity", 0),
+    ("latent_dimension", "dimension of latents", 1),
+    ("code_dimension", "of codes", 1),
+    ("rmsd_16", "RMSD of 16 residues, letters alone, Å", 2),
+    ("rmsd_keyframes", "RMSD with keyframes each 8, Å", 2),
+    ("auroc_bind_biolip", "AUROC bind_biolip", 3),
+    ("auroc_cat_biolip_family", "AUROC cat_biolip_family", 3),
+)
+
+
+def verdicts() -> str:
+    """The registered contrasts, and those that the default hangs on; before that, how far the runs are."""
+    plan, there = registration(), records.read(OUT)
+    results = Results(plan, there)
+    parts = []
+    for stage, family in (("first", registered), ("shipped", of_default)):
+        if stage not in results.left_out:
+            parts.append(_family(family(results)))
+    done = []
+    for stage in plan["stages"]:
+        grid = [*tuning(plan, stage, there)]
+        try:
+            runs = [cell.of(there.get(cell.name), plan) for cell in cells(plan, stage)]
+            text = f"{sum(runs)} of {len(runs)} runs"
+        except SystemExit:
+            text = "rates are not tuned"
+        tuned = sum(cell.of(there.get(cell.name), plan) for cell in grid)
+        done.append([f"`{stage}`", f"{tuned} of {len(grid)}" if grid else "", text])
+    hours = sum(result["cpu_seconds"] for result in there.values()) / 3600
+    parts.append(table(["stage", "runs for its rates", "runs"], done) + f"\n\n{hours:.1f} core-hours so far.")
+    return "\n\n".join(parts)
+
+
+def _family(contrasts: Sequence[Contrast]) -> str:
+    head = ["contrast", "less log error, hundredths", "corrected interval", "verdict"]
+    body = []
+    for verdict in holm(contrasts):
+        low, high = 100 * verdict.low, 100 * verdict.high
+        interval = f"[{low:+.1f}, {high:+.1f}] at {100 * (1 - verdict.level):.1f} %"
+        body.append([verdict.contrast.name, f"{100 * verdict.contrast.mean:+.1f}", interval, verdict.word])
+    return table(head, body)
+
+
+def settings() -> str:
+    """Every arm in every setting whose stage is complete: means over seeds on the test half."""
+    results = Results(registration(), records.read(OUT))
+    parts = []
+    for setting in results.settings:
+        of = {arm: [*scores.values()] for (at, arm), scores in results.of.items() if at == setting}
+        keys = [score for score in SCORES if any(score[0] in seeds[0] for seeds in of.values())]
+        body = []
+        for arm, seeds in of.items():
+            error = _geometric([scores["quantized"] for scores in seeds])
+            own = _geometric([scores["continuous"] for scores in seeds])
+            row = [f"`{arm}`", str(len(seeds)), f"{error:.5f}", f"{error / own:.2f}"]
+            for key, _, digits in keys:
+                there = [scores[key] for scores in seeds if key in scores]
+                row.append(f"{statistics.mean(there):.{digits}f}" if there else "")
+            body.append(row)
+        head = ["arm", "seeds", "error", "over its own continuous", *(title for _, title, _ in keys)]
+        parts.append(f"**{setting}**\n\n{table(head, sorted(body, key=lambda row: float(row[2])))}")
+    return "\n\n".join(parts) or "No stage is complete."
+
+
+def tuned() -> str:
+    """Error on the half for tuning at each rate that was tried; the one that is frozen is bold."""
+    plan, there, frozen = registration(), records.read(OUT), rates()
+    errors: dict[str, dict[float, list[float]]] = {}
+    for stage in plan["stages"]:
+        for cell in tuning(plan, stage, there):
+            if cell.of(there.get(cell.name), plan):
+                of = errors.setdefault(cell.setting, {}).setdefault(cell.rate, [])
+                of.append(there[cell.name][TUNE]["quantized"])
+    tried = sorted({rate for of in errors.values() for rate in of})
+    body = []
+    for setting, of in errors.items():
+        row = [f"`{setting}`"]
+        for rate in tried:
+            text = f"{_geometric(of[rate]):.5f}" if rate in of else ""
+            row.append(f"**{text}**" if frozen.get(setting) == rate else text)
+        body.append(row)
+    return table(["task, arm, dimension", *(f"{rate:g}" for rate in tried)], body)
+
+
+def _geometric(values: Sequence[float]) -> float:
+    return math.exp(statistics.mean(map(math.log, values)))
