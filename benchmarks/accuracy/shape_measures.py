@@ -110,4 +110,5 @@ def of_letters(tokenizer: Decodes, chains: Sequence[Backbone], some: Sequence[Ba
         "cut": locality.kept_when_cut(tokenizer, some, window),
         "noise_0.2": locality.kept_under_noise(tokenizer, some, 0.2, SEED),
         "mirror": codebook.mirror(who, some)[0]["changed"].value,
+        "motion": 1 - codebook.rotation(who, some)[0]["same"].value,
     }

@@ -21,6 +21,7 @@ from benchmarks import records
 from benchmarks.accuracy import shape_measures as of
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import digest, provenance
+from protok.bench.data.folder import Folder
 from protok.bench.measures import locality
 from protok.bench.representations.reference_codec import BITS, SPACING, ReferenceCodec
 from protok.bench.representations.representation import Representation
@@ -33,10 +34,15 @@ from protok.tokenizers.protocol import Decodes, HasKeyframes, decoding
 TEST, COMPLEXES = {"casp14": "files/casp14", "cameo2022": "files/cameo2022"}, "complexes"
 
 
-def measured(tokenizer: Decodes, chains: list[Backbone], few: int = 60) -> dict:
-    """All measures of a set; those of letters on chains of at least 60 residues, at most `few` of them."""
+def few_of(chains: list[Backbone], most: int = 60) -> list[Backbone]:
+    """Chains of at least 60 residues, evenly through the list, at most so many."""
     long = [chain for chain in chains if len(chain) >= 60]
-    some = [long[i] for i in np.unique(np.linspace(0, len(long) - 1, few).astype(int))]
+    return [long[i] for i in np.unique(np.linspace(0, len(long) - 1, most).astype(int))]
+
+
+def measured(tokenizer: Decodes, chains: list[Backbone]) -> dict:
+    """All measures of a set; those of letters on some of its chains."""
+    some = few_of(chains)
     keyed = isinstance(tokenizer, HasKeyframes)
     spacings = tokenizer.spacings if keyed else (0,)
     return {
@@ -58,6 +64,12 @@ def valid_chains(data: Path, most: int) -> list[Backbone]:
     """Chains of the validation store, evenly through it."""
     store = read_store(data / "structures" / "valid.parquet")
     return [store.backbone(int(i)) for i in np.unique(np.linspace(0, len(store) - 1, most).astype(int))]
+
+
+def domains_of(folder: Path) -> list[tuple[Backbone, tuple[int, int]]]:
+    """Classified domains, and the chains that they lie in; no label is read."""
+    source = Folder(folder)
+    return [(source.structure(domain.id), domain.rows) for domain in source.domains()]
 
 
 def read_folder(folder: Path) -> list[Backbone]:
@@ -83,6 +95,14 @@ def main(arguments: list[str] | None = None) -> None:
     command = "python -m benchmarks.accuracy.shapes " + " ".join(
         sys.argv[1:] if arguments is None else arguments
     )
+    if isinstance(tokenizer, HasKeyframes):
+        folder = options.data / "structtokenbench"
+        store = [*folder.glob("tasks/homo_*.parquet"), folder / "chains.parquet"]
+        shares = locality.kept_in_chain(tokenizer, domains_of(folder))
+        about = {"seed": of.SEED, "data_sha256": digest(store), "domains": len(shares)}
+        result = provenance(command, **about, kept=float(np.mean(shares)))
+        records.put(options.out, f"{tokenizer.codebook} domains", result)
+        print("domains in their chains", len(shares), result["kept"], flush=True)
     for name, chains in sets.items():
         about = {"seed": of.SEED, "data_sha256": digest(files[name])}
         result = measured(tokenizer, chains)
@@ -92,6 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
         for bits in BITS if isinstance(tokenizer, HasKeyframes) else ():
             codec = ReferenceCodec(bits)
             scores = {"reconstruction": {SPACING: of.reconstruction(codec, chains, SPACING)}}
+            scores["harm"] = locality.harm(codec, few_of(chains), of.SEED)
             keep(options.out, f"{codec.codebook} {name}", provenance(command, **about, **scores))
     if options.test:
         members = list(iter_files(options.data / COMPLEXES))

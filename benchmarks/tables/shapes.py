@@ -13,6 +13,7 @@ from benchmarks import records
 from benchmarks.paths import RESULTS
 from benchmarks.tables import speed
 from benchmarks.tables.markdown import table
+from protok.bench.measures.locality import MANY
 
 #: What the sets are called on the page, in their order.
 SETS = {"valid": "validation chains", "casp14": "CASP14", "cameo2022": "CAMEO2022"}
@@ -82,6 +83,7 @@ def kept() -> str:
             "letters kept under noise of .2 Å; mutual information": f"{noise['kept']:.3f}; "
             f"{noise['mutual_information_bits']:.2f} bits",
             "letters that the mirror image changes": f"{result['mirror']:.3f}",
+            "letters that a motion changes": f"{result['motion']:.4f}" if "motion" in result else "",
             "slices of 40: RMSD alone over inside": f"{slices['ratio']:.2f} ({slices['alone']:.2f}, "
             f"{slices['inside']:.2f} Å)",
             "letters alone: RMSD of stretches of 8 / 16 / 32 residues": " / ".join(
@@ -94,9 +96,23 @@ def kept() -> str:
                 f"{harm['lddt_lost_beyond'][key]:.3f}" for key in ("letter", "keyframe")
             ),
             "RMSD right / one wrong letter / one wrong keyframe / 5 % wrong letters": " / ".join(
-                f"{harm['rmsd'][key]:.2f}" for key in ("right", "letter", "keyframe", "5 % of letters")
+                f"{harm['rmsd'][key]:.2f}" for key in ("right", "letter", "keyframe", MANY)
             ),
-            "rank correlation of confidence and true lDDT": f"{each4['confidence_rank_correlation']:.2f}",
+            "lDDT lost with 5 % wrong letters, all residues": _spoiled(result),
+            **{
+                f"*{codebook.partition('@')[0].replace('-', ' ')} bits*: lDDT lost beyond 16 positions by "
+                "one wrong code, pairs across too; RMSD right / one / 5 % wrong; lDDT lost then": (
+                    f"{other['harm']['lddt_lost_beyond']['letter']:.3f}; "
+                    + " / ".join(f"{other['harm']['rmsd'][key]:.2f}" for key in ("right", "letter", MANY))
+                    + f"; {_spoiled(other)}"
+                )
+                for codebook, at, other in rows("reference-codec-9")
+                if at == of and "harm" in other
+            },
+            "rank correlation of confidence and true lDDT: each 16 / 8 / 4 / 2": " / ".join(
+                f"{result['reconstruction'][s]['confidence_rank_correlation']:.2f}"
+                for s in ("16", "8", "4", "2")
+            ),
             "positive phi, built and real": f"{phi['built']['mean']:.3f}, {phi['real']['mean']:.3f}",
         }
         for key in ("C-N", "CA-C-N", "C-N-CA"):
@@ -104,7 +120,11 @@ def kept() -> str:
             lines[f"{key}, built and real"] = (
                 f"{built['mean']:.3f} ± {built['spread']:.3f}, {real['mean']:.3f} ± {real['spread']:.3f}"
             )
-        body += [[SETS[of], what, value] for what, value in lines.items()]
+        body += [[SETS[of], what, value] for what, value in lines.items() if value]
+    for key, result in records.read(RESULTS / "shapes.parquet").items():
+        if key.startswith("protok-1@") and key.endswith(" domains"):
+            what = "letters kept: domain alone, of those that it has in its longer chain"
+            body.append([f"{result['domains']:,} domains", what, f"{result['kept']:.3f}"])
     if (scores := _of_complexes("protok-1@")) is not None:
         number = len(scores["rmsd_each"])
         body += [
@@ -122,7 +142,8 @@ def design() -> str:
     """The design search: what each change gives, at equal steps."""
     keys = ("4", "8", "16")
     head = ["variant", "change", *(f"RMSD each {key}, Å" for key in keys)]
-    head += ["perplexity", "kept under noise", "middle half", "stretches of 32, Å", "training, CPU s"]
+    head += ["perplexity", "kept under noise", "middle half", "stretches of 32, Å"]
+    head += ["multiply-adds a residue: encoding", "decoding"]
     body = []
     for name, result in records.read(RESULTS / "shape_design.parquet").items():
         scores = result["reconstruction"]
@@ -140,8 +161,25 @@ def design() -> str:
         rmsds = [f"{scores[key]['rmsd']:.3f}" if key in scores else "" for key in keys]
         if not any(rmsds):
             rmsds = [f"whole chains {scores[key]['rmsd']:.1f}" for key in scores] + ["", ""]
-        body.append([f"`{name}`", changes, *rmsds, *letters, str(result["training_cpu_seconds"])])
+        body.append([f"`{name}`", changes, *rmsds, *letters, *_cost(result["recipe"])])
     return table(head, sorted(body))
+
+
+def _cost(recipe: dict) -> list[str]:
+    """Thousands of multiply-adds a residue in the layers of a network: of letters and steps, of decoding."""
+    from torch import nn
+
+    from protok.model.network import ShapeNetwork
+    from protok.training.config import read_recipe
+
+    network = ShapeNetwork(read_recipe(None, recipe).model)
+
+    def of(*parts: nn.Module) -> int:
+        layers = (layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear))
+        return sum(layer.weight.numel() for layer in layers)
+
+    steps = of(network.trunk, network.step)
+    return [f"{(of(network.encoder) + steps) / 1000:.0f} k", f"{(steps + of(network.refiner)) / 1000:.0f} k"]
 
 
 def quality() -> str:
@@ -160,8 +198,11 @@ def quality() -> str:
         scores = [there[name, of]["reconstruction"][spacing] for of in read]
         body.append([title, " / ".join(f"{part['bits_a_residue']:.1f}" for part in scores)])
         body[-1] += [f"{part[key]:.{d}f}" for key, (_, d) in measures.items() for part in scores]
+        bins = scores[-1]["by_length"]
+        body[-1].append(" / ".join(f"{bins[key]['rmsd']:.2f}" for key in ("100-200", "300-1000")))
     head = ["", "bits a residue, " + " / ".join(SETS[of] for of in read)]
     head += [f"{name}, {SETS[of]}" for name, _ in measures.values() for of in read]
+    head.append(f"RMSD of 100 to 200 / over 300 residues, {SETS[read[-1]]}")
     return table(head, body)
 
 
@@ -208,6 +249,10 @@ def beside() -> str:
 def _four(result: dict) -> dict:
     """Scores with keyframes each 4, or of a model that has none."""
     return result["reconstruction"].get("4") or result["reconstruction"]["0"]
+
+
+def _spoiled(result: dict) -> str:
+    return f"{lost[MANY]:.3f}" if (lost := result["harm"].get("lddt_lost")) else ""
 
 
 def _of_complexes(name: str) -> dict | None:

@@ -28,7 +28,10 @@ STRUCTURES = 40
 #: The measures on structures alone, by their tasks; of the first all structures, of others some.
 MEASURES = codebook.MEASURES | locality.MEASURES
 COMPLEXES = locality.complexes.__name__
+DOMAINS = locality.domain_in_chain.__name__
 WHOLE = ("distinctiveness", "utilization", "reconstruction", COMPLEXES)
+#: Domains whose codes are compared alone and in their chains, at most.
+MOST_DOMAINS = 400
 #: Structures that k-means centres come from.
 CENTRES = 150
 
@@ -155,7 +158,7 @@ def available(folder: LabelledStructures) -> list[str]:
     if _has(folder.complexes):
         names.append(COMPLEXES)
     if _has(lambda: len(alignment.representatives(folder.domains())) > 1):
-        names.append("retrieval")
+        names += [DOMAINS, "retrieval"]
     return names
 
 
@@ -281,6 +284,11 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
         domains = alignment.representatives(folder.domains())
         sha256 = digest(folder, domains, [domain.id for domain in domains])
         return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, sha256
+    if name == DOMAINS:
+        domains = list(folder.domains())
+        domains = [domains[i] for i in np.unique(np.linspace(0, len(domains) - 1, MOST_DOMAINS).astype(int))]
+        sha256 = digest(folder, domains, [domain.id for domain in domains])
+        return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, sha256
     if name in MEASURES:
         named = {"all": list(folder.complexes())} if name == COMPLEXES else folder.sets()
         sets = {kind: _some(name, ids) for kind, ids in named.items()}
@@ -325,6 +333,9 @@ def _work(who: Representation, name: str, labelled: Any, folder: LabelledStructu
         done = {kind: alignment.sensitivity(who, folder, pairs) for kind, pairs in labelled.items()}
     elif name == "retrieval":
         done = {kind: alignment.retrieval(who, folder, domains) for kind, domains in labelled.items()}
+    elif name == DOMAINS:
+        parts = {kind: [(folder.structure(d.id), d.rows) for d in of] for kind, of in labelled.items()}
+        done = {kind: locality.domain_in_chain(who, of) for kind, of in parts.items()}
     else:
         measure = MEASURES[name]
         done = {kind: measure(who, [folder.structure(id) for id in ids]) for kind, ids in labelled.items()}

@@ -218,6 +218,15 @@ TRAINING_FREE = (
         licence=PDB,
     ),
     Task(
+        "domain_in_chain",
+        "does a domain have the codes that it has in its chain?",
+        "domains",
+        "same",
+        labels="Share of the codes of a domain, encoded alone, that its chain has there, mean over domains "
+        "that are less than nine tenths of their chain",
+        licence=PDB,
+    ),
+    Task(
         "fragments",
         "does a slice of the tokens decode alone?",
         "structures",

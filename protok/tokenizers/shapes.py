@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -244,8 +244,8 @@ class ShapeTokenizer(CodedTokenizer):
     def decode(self, tokens: Tokens, *, letters_alone: bool = False) -> Backbone:
         """Backbone of tokens: N, CA, C, O in Å, with a confidence in `bfactor`.
 
-        The confidence, 0..100, is the CA lDDT that the decoder expects. Chains lie to one another as
-        their links say. Residues without a token are NaN.
+        The confidence, 0..100, is the CA lDDT that the decoder expects of a residue and of those around it,
+        of other chains too. Chains lie to one another as their links say. Residues without a token are NaN.
 
         Parameters
         ----------
@@ -273,8 +273,7 @@ class ShapeTokenizer(CodedTokenizer):
         with torch.autocast(self.device.type, enabled=False):
             h, numbers = self.network.read(self._quantizer.lookup(ids), runs)
             steps = stored_steps(numbers)
-            grid, poses = self._placed(tokens, runs, steps)
-            return self._built(tokens, tokens.ids >= 0, runs, (h, steps, grid, poses))
+            return self._built(tokens, tokens.ids >= 0, runs, self._placed(tokens, runs, h, steps))
 
     @torch.no_grad()
     def rebuild(self, structure: Any, *, keyframes: int | None = None) -> Backbone:
@@ -302,26 +301,25 @@ class ShapeTokenizer(CodedTokenizer):
             steps, grid = stored_steps(numbers), Grid.of(runs, places(runs, spacing))
             together = torch.zeros(len(runs), dtype=torch.long, device=self.device)
             coded = code(grid, steps, true, self.network.motions(spacing), together)
-            return self._built(backbone, backbone.mask, runs, (h, steps, grid, coded.poses))
+            return self._built(backbone, backbone.mask, runs, _Read(h, steps, grid, coded.poses, together))
 
-    def _built(
-        self, like: Backbone | Tokens, there: np.ndarray, runs: Runs, read: tuple[Tensor, Poses, Grid, Poses]
-    ) -> Backbone:
+    def _built(self, like: Backbone | Tokens, there: np.ndarray, runs: Runs, read: _Read) -> Backbone:
         """Atoms from states, steps, and keyframes with their poses."""
         coords = np.full((len(like), 4, 3), np.nan, np.float32)
         confidence = np.full(len(like), np.nan, np.float32)
         if len(runs):
-            h, steps, grid, poses = read
-            decoded = self.network.decode(h, steps.to(h), grid, poses.to(h), runs)
+            h = read.states
+            decoded = self.network.decode(h, read.steps.to(h), read.grid, read.keyframes.to(h), runs)
             atoms = residue_atoms(decoded.poses.turn, decoded.poses.shift)
             built = with_oxygen(close_bonds(atoms, runs), runs)
             coords[there] = built.cpu().numpy()[there]
             own = 100 * decoded.confidence.sigmoid().cpu().numpy()[there]
-            confidence[there] = among_neighbours(coords[there, 1], own)
+            group = read.group[runs.run[runs.present]].cpu().numpy()
+            confidence[there] = among_neighbours(coords[there, 1], own, group)
         return Backbone(coords, like.sequence, like.chain, like.index, like.icode, confidence, like.name)
 
-    def _placed(self, tokens: Tokens, runs: Runs, steps: Poses) -> tuple[Grid, Poses]:
-        """Keyframes of tokens, with one in the middle of each run that has none."""
+    def _placed(self, tokens: Tokens, runs: Runs, h: Tensor, steps: Poses) -> _Read:
+        """With keyframes of tokens, and one in the middle of each run that has none."""
         frames, config = tokens.keyframes, self.network.config.keyframes
         if frames is None:
             none = np.zeros(0, np.int32)
@@ -348,7 +346,22 @@ class ShapeTokenizer(CodedTokenizer):
         links = torch.where(grid.first[:, None], by_run[grid.run], -1)
         group = torch.zeros(len(runs), dtype=torch.long, device=device)
         poses = decode(grid, steps, ids, links, self.network.motions(frames.spacing), group)
-        return grid, poses
+        # A run without a link lies anywhere, and those that hang on it with it.
+        return _Read(h, steps, grid, poses, (by_run[:, 0] < 0).cumsum(0))
+
+
+@dataclass
+class _Read:
+    """What tokens say before residues are built.
+
+    `group` is of runs: those of one number lie as they should to one another.
+    """
+
+    states: Tensor
+    steps: Poses
+    grid: Grid
+    keyframes: Poses
+    group: Tensor
 
 
 def by_chain(like: Backbone | Tokens) -> np.ndarray | None:

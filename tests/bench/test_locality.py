@@ -54,6 +54,7 @@ def test_codes_hang_on_all_before_them_and_wrong_ones_move_the_rest(codec, chain
     scores = locality.wrong_codes(who, chains)[0]
     assert scores["rmsd_letter"].value > 3 * scores["rmsd_right"].value
     assert "rmsd_keyframe" not in scores
+    assert 0.1 < scores["lddt_lost_5_percent_of_letters"].value < 1
     stretches = locality.without_keyframes(codec, chains)
     assert 0 < stretches[8] < stretches[32] < 0.8
 
@@ -64,6 +65,17 @@ def test_letters_of_neighbours_alone_stay_when_the_chain_is_cut(chains):
     assert kept["beyond the window"] == 1.0 and 0.9 < kept["middle half"] < 1.0
     loose = locality.kept_when_cut(protok.load("3di"), chains)
     assert 0.5 < loose["middle half"] < 1.0 and "beyond the window" not in loose
+
+
+def test_a_domain_has_the_letters_of_its_chain(chains):
+    tokenizer, chain = Tiny(), chains[0]
+    domains = [(chain, (20, 60)), (chain, (0, len(chain)))]
+    scores, points = locality.domain_in_chain(Representation(tokenizer), domains)
+    alone, inside = tokenizer.encode(chain[20:60]).ids, tokenizer.encode(chain).ids[20:60]
+    assert points["same"] == [round(float((alone == inside).mean()), 4)], "the whole chain is no domain"
+    assert scores["same"].value == pytest.approx(points["same"][0], abs=1e-4)
+    with pytest.raises(Unsupported, match="no domain lies in a longer chain"):
+        locality.domain_in_chain(Representation(tokenizer), domains[1:])
 
 
 def test_mutual_information_is_that_of_known_tables():

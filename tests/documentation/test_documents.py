@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import records
-from benchmarks.tables import write
+from benchmarks.tables import shapes, write
 from tests.helpers.paths import ROOT
 
 
@@ -18,6 +18,12 @@ def test_tables_of_the_pages_are_those_of_the_results():
         [sys.executable, "-m", "benchmarks.tables.write", "--check"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_card_is_what_the_results_give():
+    folder = ROOT / "protok" / "weights" / "protok-1"
+    advice = "run python -m benchmarks.tables.shapes protok/weights/protok-1"
+    assert shapes.card(folder) == (folder / "README.md").read_text("utf-8"), advice
 
 
 def test_every_result_says_where_it_comes_from():

@@ -204,6 +204,9 @@ def test_closed_bonds_have_their_lengths():
             apart = (flat[rows + a] - flat[rows + b]).norm(dim=-1)
             assert (apart - length).abs().mean() < 0.03, (a, b)
     assert (closed - off).norm(dim=-1).mean() < 0.35
+    before = closed.clone()
+    close_bonds(closed, runs)
+    assert torch.equal(closed, before), "its input stays as it is"
 
 
 def test_the_loss_reaches_every_weight_and_the_quantizers_learn(network):

@@ -1,6 +1,8 @@
 """protok-1 on the bundled chains: codes do not depend on how they are computed, and rebuild the chains."""
 
 import json
+import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +73,26 @@ def test_codes_are_the_same_from_other_processes(examples, alone, chains, tmp_pa
     encode_all(sorted(examples.glob("*.pdb")), MODEL, tmp_path / "t.parquet", jobs=2)
     by_name = {tokens.name: text(tokens) for tokens in load(tmp_path / "t.parquet")}
     assert [by_name[chain.name] for chain in chains] == alone
+
+
+@pytest.mark.slow
+def test_codes_are_the_same_from_an_archive(examples, alone, tmp_path):
+    with tarfile.open(tmp_path / "chains.tar.gz", "w:gz") as archive:
+        for file in sorted(examples.glob("*.pdb")):
+            archive.add(file, file.name)
+    encode_all([tmp_path / "chains.tar.gz"], MODEL, tmp_path / "archive.parquet")
+    assert sorted(map(text, load(tmp_path / "archive.parquet"))) == sorted(alone)
+
+
+def test_unlinked_runs_are_no_neighbours(tokenizer, chains):
+    pair = joined([moved(chains[0], np.eye(3), shift) for shift in (0.0, 40.0)])
+    tokens = tokenizer.encode(pair)
+    alone = tokenizer.decode(tokens[: len(chains[0])])
+    broken = replace(
+        tokens, keyframes=replace(tokens.keyframes, link=np.full_like(tokens.keyframes.link, -1))
+    )
+    apart = tokenizer.decode(broken)
+    np.testing.assert_allclose(apart.bfactor[: len(alone)], alone.bfactor, atol=1e-3)
 
 
 def test_motion_changes_nothing_that_is_decoded(tokenizer, chains):

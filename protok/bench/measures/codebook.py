@@ -121,6 +121,10 @@ def utilization(representation: Representation, structures: Sequence[Backbone]) 
     return scores, {"counts": total.astype(int).tolist()}
 
 
+#: Residues of chains whose errors are told apart.
+LENGTHS = ((0, 100), (100, 200), (200, 300), (300, 1000))
+
+
 def reconstruction(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """RMSD, TM-score and lDDT of decoded codes against the original, over chains; bits of all codes.
 
@@ -140,6 +144,8 @@ def reconstruction(representation: Representation, structures: Sequence[Backbone
     compared = [compare(tokenizer.decode(own), chain) for own, chain in zip(encoded, chains, strict=True)]
     columns = {key: [getattr(scores, key) for scores in compared] for key in ("tm_score", "rmsd", "lddt")}
     scores = {key: mean_of(values) for key, values in columns.items()}
+    off, long = np.array(columns["rmsd"]), np.array([len(chain) for chain in chains])
+    scores |= {f"rmsd_{low}_to_{high}": mean_of(off[(long >= low) & (long < high)]) for low, high in LENGTHS}
     residues = sum(int((tokens.ids >= 0).sum()) for tokens in encoded)
     scores["bits"] = Score(sum(tokens.bits for tokens in encoded) / max(residues, 1))
     scores |= {f"{key}_median": Score(float(np.nanmedian(values))) for key, values in columns.items()}

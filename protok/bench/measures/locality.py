@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from protok.bench.measures.scores import Score
+from protok.bench.measures.scores import Score, mean_of
 from protok.bench.representations.representation import Representation
 from protok.errors import Unsupported
 from protok.structure.backbone import Backbone
@@ -22,11 +22,16 @@ from protok.tokens.tokens import Tokens
 SLICE, BEYOND = 40, 16
 #: Chains with fewer residues are not cut.
 SHORTEST = 60
+#: Share of its chain below which a domain lies in a longer one.
+PART = 0.9
 #: Å within which CA atoms of two chains touch, and by which that distance may be off.
 TOUCH, OFF = 8.0, 2.0
 
 #: Å between CA atoms that are bonded.
 BONDED = 4.5
+
+#: What is wrong all along a chain.
+MANY = "5 % of letters"
 
 Measured = tuple[dict[str, Score], dict]
 
@@ -59,6 +64,17 @@ def kept_when_cut(tokenizer: Tokenizer, chains: Sequence[Backbone], window: int 
             beyond += same[inner][there[inner]].sum(), there[inner].sum()
     means = {name: float(np.mean(x)) for name, x in shares.items()}
     return means | ({"beyond the window": float(beyond[0] / beyond[1])} if window else {})
+
+
+def kept_in_chain(tokenizer: Tokenizer, domains: Sequence[tuple[Backbone, tuple[int, int]]]) -> list[float]:
+    """Of each domain, rows of a longer chain: the share of its codes alone that the chain has there."""
+    shares = []
+    for chain, (begin, stop) in domains:
+        alone, inside = _ids(tokenizer, chain[begin:stop]), _ids(tokenizer, chain)[begin:stop]
+        there = (alone >= 0) & (inside >= 0)
+        if there.any() and there.sum() < PART * chain.mask.sum():
+            shares.append(float((alone == inside)[there].mean()))
+    return shares
 
 
 def kept_under_noise(tokenizer: Tokenizer, chains: Sequence[Backbone], sigma: float, seed: int) -> dict:
@@ -121,12 +137,14 @@ def harm(tokenizer: Decodes, chains: Sequence[Backbone], seed: int) -> dict[str,
     """What wrong codes cost: lDDT of residues farther than `BEYOND` from one, and RMSD.
 
     A wrong code turns all that follows as one piece, and every pair of residues across it is lost:
-    ``lddt_lost_beyond`` counts all pairs, ``lddt_lost_aside`` those on the same side of it.
+    ``lddt_lost_beyond`` counts all pairs, ``lddt_lost_aside`` those on the same side of it; ``lddt_lost``
+    is that of all residues, where codes are wrong all along the chain.
     """
     rng = np.random.default_rng(seed)
     lost: dict[str, list[float]] = {"letter": [], "keyframe": []}
     aside: dict[str, list[float]] = {"letter": [], "keyframe": []}
-    moved: dict[str, list[float]] = {"right": [], "letter": [], "keyframe": [], "5 % of letters": []}
+    moved: dict[str, list[float]] = {"right": [], "letter": [], "keyframe": [], MANY: []}
+    everywhere: list[float] = []
     for chain in chains:
         tokens = tokenizer.encode(chain)
         right = tokenizer.decode(tokens)
@@ -148,10 +166,13 @@ def harm(tokenizer: Decodes, chains: Sequence[Backbone], seed: int) -> dict[str,
         ids = tokens.ids.copy()
         some = (rng.random(len(ids)) < 0.05) & (ids >= 0)
         ids[some] = rng.integers(0, tokens.size, some.sum())
-        moved["5 % of letters"].append(rmsd(tokenizer.decode(replace(tokens, ids=ids)), chain))
+        spoiled = tokenizer.decode(replace(tokens, ids=ids))
+        moved[MANY].append(rmsd(spoiled, chain))
+        everywhere.append(float(lddt(right, chain)) - float(lddt(spoiled, chain)))
     return {
         "lddt_lost_beyond": {key: float(np.mean(x)) for key, x in lost.items() if x},
         "lddt_lost_aside": {key: float(np.mean(x)) for key, x in aside.items() if x},
+        "lddt_lost": {MANY: float(np.mean(everywhere))},
         "rmsd": {key: float(np.mean(x)) for key, x in moved.items() if x},
     }
 
@@ -207,6 +228,16 @@ def cut(representation: Representation, structures: Sequence[Backbone]) -> Measu
     tokenizer = computing(representation)
     scores = kept_when_cut(tokenizer, _chains(structures, SHORTEST))
     return {key.replace(" ", "_"): Score(value) for key, value in scores.items()}, {}
+
+
+def domain_in_chain(
+    representation: Representation, domains: Sequence[tuple[Backbone, tuple[int, int]]]
+) -> Measured:
+    """Share of codes of a domain alone that it has in its chain too, mean over domains."""
+    shares = kept_in_chain(computing(representation), domains)
+    if not shares:
+        raise Unsupported("no domain lies in a longer chain", "give chains with several domains")
+    return {"same": mean_of(shares)}, {"same": np.round(shares, 4).tolist()}
 
 
 def fragments(representation: Representation, structures: Sequence[Backbone]) -> Measured:
