@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -37,7 +39,7 @@ class ProVQ(Quantizer):
     training are also in FoldToken (arXiv 2403.09673) and Mimi (arXiv 2410.00037). The form of the
     paper's first author is `published`.
 
-    Call `progress` before each training step.
+    Call `progress` before each training step; a first evaluation after training without it warns.
 
     Parameters
     ----------
@@ -75,6 +77,12 @@ class ProVQ(Quantizer):
         ):
             if value not in known:
                 raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
+        if not isinstance(inner, Quantizer):
+            raise TypeError(f"inner is {inner!r}, not a quantizer: give ProVQ(VQ(512, 8)), for example")
+        if schedule is not None and not isinstance(schedule, Schedule):
+            raise TypeError(
+                f"schedule is {schedule!r}, not a Schedule: give Schedule({'cosine'!r}, 0.2, 0.4)"
+            )
         if isinstance(inner, ProVQ):
             raise ValueError("a schedule around a schedule has no meaning")
         if estimator == "soft":
@@ -92,6 +100,7 @@ class ProVQ(Quantizer):
             watch = torch.tensor([0.0, start, FIRST * start, 0.0, 0.0], dtype=torch.float64)
             self.register_buffer("watch", watch)
         self.progress(0.0)
+        self._told = self._unmoved = False
 
     @classmethod
     def published(cls, size: int, dim: int, *, metric: str = "euclidean", loss_weight: str = "full") -> ProVQ:
@@ -114,7 +123,7 @@ class ProVQ(Quantizer):
 
     def progress(self, fraction: float) -> float:
         """Set the training progress in [0, 1]; returns the hardness that follows."""
-        start = None
+        start, self._told = None, True
         if self.schedule.kind == "adaptive":
             self.watch[0], start = fraction, float(self.watch[1])
         self.hardness.fill_(self.schedule.hardness(fraction, start))
@@ -146,8 +155,10 @@ class ProVQ(Quantizer):
     def forward(self, z: Float[Tensor, "*b d"], mask: Bool[Tensor, "*b"] | None = None) -> Quantized:
         """Quantize as hard as the present hardness says (see `Quantizer.forward`)."""
         if not self.training:
+            self._warn_if_unmoved()
             return self.inner.run(z, mask)
         hardness = float(self.hardness)
+        self._unmoved = hardness == 0 and not self._told
         if hardness == 0:
             return self._pass(z, mask)
         if not self.initialised:
@@ -158,6 +169,17 @@ class ProVQ(Quantizer):
         )
         self.usage.copy_(self.inner.usage)
         return out
+
+    def _warn_if_unmoved(self) -> None:
+        """Say once that training went on without a word of how far it is, so that no code was learnt."""
+        if self._unmoved:
+            self._unmoved = False
+            warnings.warn(
+                "ProVQ was trained and `progress` was never called: hardness is 0 and no code is learnt; "
+                "call progress(step / steps) before each training step",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _pass(self, z: Tensor, mask: Tensor | None) -> Quantized:
         with torch.autocast(z.device.type, enabled=False):

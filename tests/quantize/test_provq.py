@@ -125,6 +125,41 @@ def test_the_published_form_is_placed_by_kmeans_and_nothing_else():
     assert torch.equal(q.inner.codebook, before)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("ProVQ(512, 8)", "inner is 512, not a quantizer: give ProVQ(VQ(512, 8)), for example"),
+        (
+            "ProVQ(VQ(64, 8), 'linear')",
+            "schedule is 'linear', not a Schedule: give Schedule('cosine', 0.2, 0.4)",
+        ),
+    ],
+)
+def test_what_is_no_quantizer_or_schedule_is_named(call, message):
+    # Types are checked before that under pytest.
+    done = subprocess.run(
+        [sys.executable, "-c", f"from protok.quantize import VQ, ProVQ; {call}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.strip().endswith(f"TypeError: {message}")
+
+
+def test_training_without_progress_is_said_once_and_only_then(recwarn):
+    _, z = blobs()
+    q = ProVQ(VQ(8, 4)).eval()
+    q(z)
+    q.train()(z)
+    assert not recwarn
+    with pytest.warns(UserWarning, match=r"`progress` was never called: hardness is 0"):
+        q.eval()(z)
+    q(z)
+    q.progress(0.1)
+    q.train()(z)
+    q.eval()(z)
+    assert len(recwarn) == 0
+
+
 def test_a_name_that_is_no_loss_weight_is_refused():
     with pytest.raises(ValueError, match="loss_weight 'half' is not one of ramped, full, soft"):
         ProVQ(VQ(8, 4), loss_weight="half")
@@ -133,6 +168,7 @@ def test_a_name_that_is_no_loss_weight_is_refused():
 def test_eval_is_hard_whatever_the_hardness():
     _, z = blobs()
     q = ProVQ(VQ(8, 4)).train()
+    q.progress(0.0)
     q(z)
     q.eval()
     out = q(z)
