@@ -24,6 +24,8 @@ GROWTH = 0.01
 #: of an untrained encoder says little.
 PATIENCE = 5
 FIRST = 0.25
+#: Training steps at hardness 0 without a call of `progress`, from which on that is said: fewer are a trial.
+UNTOLD = 20
 
 
 class ProVQ(Quantizer):
@@ -100,7 +102,7 @@ class ProVQ(Quantizer):
             watch = torch.tensor([0.0, start, FIRST * start, 0.0, 0.0], dtype=torch.float64)
             self.register_buffer("watch", watch)
         self.progress(0.0)
-        self._told = self._unmoved = False
+        self._told, self._untold_steps = False, 0
 
     @classmethod
     def published(cls, size: int, dim: int, *, metric: str = "euclidean", loss_weight: str = "full") -> ProVQ:
@@ -158,7 +160,7 @@ class ProVQ(Quantizer):
             self._warn_if_unmoved()
             return self.inner.run(z, mask)
         hardness = float(self.hardness)
-        self._unmoved = hardness == 0 and not self._told
+        self._untold_steps += hardness == 0 and not self._told
         if hardness == 0:
             return self._pass(z, mask)
         if not self.initialised:
@@ -172,8 +174,8 @@ class ProVQ(Quantizer):
 
     def _warn_if_unmoved(self) -> None:
         """Say once that training went on without a word of how far it is, so that no code was learnt."""
-        if self._unmoved:
-            self._unmoved = False
+        if not self._told and self._untold_steps >= UNTOLD:
+            self._untold_steps = 0
             warnings.warn(
                 "ProVQ was trained and `progress` was never called: hardness is 0 and no code is learnt; "
                 "call progress(step / steps) before each training step",
