@@ -244,11 +244,11 @@ def draw(results: Results, path: Path) -> None:
     plt.close(figure)
 
 
-def say(contrast: Contrast, level: float, told: bool) -> str:
-    """A contrast in hundredths of the log error, with its interval and its word."""
+def say(contrast: Contrast, level: float, verdict: str) -> str:
+    """A contrast in hundredths of the log error, with its interval and its verdict."""
     low, high = (100 * x for x in contrast.interval(level))
     interval = f"{100 * contrast.mean:+.2f} [{low:+.2f}, {high:+.2f}] at {100 * (1 - level):.1f} %"
-    return f"{contrast.name}: {interval}, {len(contrast.values)} seeds: {word(contrast, told)}"
+    return f"{contrast.name}: {interval}, {len(contrast.values)} seeds: {verdict}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -260,14 +260,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = Results(registration(), records.read(options.out))
     for family in [registered(results), *([] if "shipped" in results.left_out else [of_default(results)])]:
         for verdict in holm(family):
-            low, high, mean = (100 * x for x in (verdict.low, verdict.high, verdict.contrast.mean))
-            interval = f"[{low:+.2f}, {high:+.2f}] at {100 * (1 - verdict.level):.1f} %"
-            print(f"{verdict.contrast.name}: {mean:+.2f} {interval}: {verdict.word}")
+            print(say(verdict.contrast, verdict.level, verdict.word))
     print("\nEach setting by itself, not corrected:")
     for of in differences(results).values():
         for setting, contrast in of:
             low, high = contrast.interval(LEVEL)
-            print(f"{setting}: {say(contrast, LEVEL, low > 0 or high < 0)}")
+            print(f"{setting}: {say(contrast, LEVEL, word(contrast, low > 0 or high < 0))}")
     for reason in results.left_out.values():
         print(f"left out: {reason}")
     if options.figure:

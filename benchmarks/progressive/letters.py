@@ -44,7 +44,9 @@ PRIOR = 4.0
 
 
 class Letters(Task):
-    """Backbones; error: mean squared error of steps (shift in Å, and axes) over held-out bonds."""
+    """Backbones: encoder, codebook and step network."""
+
+    unit = "mean squared error of steps (shift in Å, and axes) over bonds"
 
     def __init__(self, own: Mapping[str, Any], dim: int, data: Path, seed: int):
         self.own = own

@@ -27,13 +27,12 @@ from typing import Any
 
 from benchmarks import records
 from benchmarks.paths import FIGURES, RESULTS, SHARED
+from benchmarks.progressive.analysis import Contrast
 
 HERE = Path(__file__).resolve().parent
 TASKS = ("synthetic", "images", "speed")
 #: What every setting is compared with, where these have several seeds.
 CONTROLS = ("step-w20", "step-w40", "step-w60", "plain-tuned")
-#: Student's t at 97.5 % for 1, 2, ... degrees of freedom.
-T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 PACKAGES = ("torch", "numpy", "vector-quantize-pytorch")
 
 
@@ -81,14 +80,15 @@ def measure(cell: Cell, recipe: Mapping[str, Any], data: Path) -> dict[str, Any]
     """Train one cell; what it reached and how."""
     import torch
 
-    from benchmarks.quantizers.tasks import TASKS as BUILD
-    from benchmarks.quantizers.tasks import evaluate
+    from benchmarks.progressive.tasks import build_task
+    from benchmarks.progressive.train import evaluate
     from benchmarks.tables.provenance import digest
     from protok.quantize import ProVQ, build_quantizer
 
     setting = recipe["settings"][cell.setting]
     began = time.process_time()
-    task = BUILD[cell.task](recipe, data, cell.seed)
+    own = recipe["task"] | {"batch": recipe["batch"]}
+    task = build_task(cell.task, own, recipe["dim"], data, cell.seed)
     torch.manual_seed(cell.seed)
     quantizer = build_quantizer(
         **{"kind": "provq", "size": recipe["size"], "dim": recipe["dim"], **setting}
@@ -109,13 +109,13 @@ def measure(cell: Cell, recipe: Mapping[str, Any], data: Path) -> dict[str, Any]
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.get("bf16", False)):
             z, mask = task.encode(x)
             out = quantizer(z, mask)
-            loss = task.losses(out.z, x)[0] + out.loss
+            loss = task.loss(out.z, z, x) + out.loss
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         if (step + 1) % recipe["every"] == 0 or step + 1 == steps:
-            rows.append({"step": step + 1, **evaluate(task, quantizer)})
+            rows.append({"step": step + 1, **evaluate(task, quantizer, recipe["held_out"])})
     final = dict(rows[-1])
     return {
         "setting": setting,
@@ -244,11 +244,9 @@ def paired(ours: Mapping[int, float], other: Mapping[int, float]) -> dict[str, f
     seeds = sorted(set(ours) & set(other))
     if len(seeds) < 2:
         return None
-    gaps = [ours[s] - other[s] for s in seeds]
-    mean, n = statistics.mean(gaps), len(gaps)
-    t = T[n - 2] if n - 2 < len(T) else 1.96 + 2.4 / (n - 1)
-    half = t * statistics.stdev(gaps) / math.sqrt(n)
-    return {"seeds": n, "mean": mean, "low": mean - half, "high": mean + half}
+    gap = Contrast("", tuple(ours[seed] - other[seed] for seed in seeds))
+    low, high = gap.interval(0.05)
+    return {"seeds": len(seeds), "mean": gap.mean, "low": low, "high": high}
 
 
 def summarize(task: str, recipe: Mapping[str, Any], out: Path, figures: Path) -> dict[str, Any]:

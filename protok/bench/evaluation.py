@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from protok.structure.backbone import Backbone
 from protok.structure.io.sources.paths import iter_files
 from protok.tokenizers.protocol import Named
 
+#: What there are many of.
+Item = TypeVar("Item")
 #: Structures of a set that robustness is measured on, at most; reconstruction takes all.
 STRUCTURES = 40
 #: The measures on structures alone, by their tasks; of the first all structures, of others some.
@@ -285,13 +287,13 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
         sha256 = digest(folder, domains, [domain.id for domain in domains])
         return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, sha256
     if name == DOMAINS:
-        domains = list(folder.domains())
-        domains = [domains[i] for i in np.unique(np.linspace(0, len(domains) - 1, MOST_DOMAINS).astype(int))]
+        domains = _evenly(folder.domains(), MOST_DOMAINS)
         sha256 = digest(folder, domains, [domain.id for domain in domains])
         return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, sha256
     if name in MEASURES:
         named = {"all": list(folder.complexes())} if name == COMPLEXES else folder.sets()
-        sets = {kind: _some(name, ids) for kind, ids in named.items()}
+        most = {kind: len(ids) if name in WHOLE else STRUCTURES for kind, ids in named.items()}
+        sets = {kind: _evenly(ids, most[kind]) for kind, ids in named.items()}
         described = {"structures": _counts(sets, folder, "sets")} | _left_out(folder, "sets")
         sha256 = digest(folder, sorted(sets.items()), [id for ids in sets.values() for id in ids])
         return tasks.TASKS[name], sets, described, sha256
@@ -342,7 +344,7 @@ def _work(who: Representation, name: str, labelled: Any, folder: LabelledStructu
     return {k: v[0] for k, v in done.items()}, {k: v[1] for k, v in done.items()}, {}
 
 
-def _some(name: str, ids: Sequence[str]) -> list[str]:
-    if name in WHOLE or len(ids) <= STRUCTURES:
-        return list(ids)
-    return [ids[int(i)] for i in np.linspace(0, len(ids) - 1, STRUCTURES)]
+def _evenly(items: Sequence[Item], most: int) -> list[Item]:
+    if len(items) <= most:
+        return list(items)
+    return [items[int(i)] for i in np.linspace(0, len(items) - 1, most)]

@@ -37,10 +37,8 @@ def close_bonds(atoms: Float[Tensor, "n 3 3"], runs: Runs, rounds: int = ROUNDS)
     n = len(atoms)
     present, bonded = runs.present, _bonded(runs)
     # A row a coordinate: gathered and added up twice as fast as a row an atom.
-    x, base = (
-        atoms.reshape(-1, 3).T.clone(memory_format=torch.contiguous_format),
-        3 * torch.arange(n, device=atoms.device),
-    )
+    x = atoms.reshape(-1, 3).T.clone(memory_format=torch.contiguous_format)
+    base = 3 * torch.arange(n, device=atoms.device)
     first, second, length = [], [], []
     for (a, b), target in LENGTHS.items():
         rows = base[present] if b < 3 else base[:-1][bonded]
@@ -56,7 +54,7 @@ def close_bonds(atoms: Float[Tensor, "n 3 3"], runs: Runs, rounds: int = ROUNDS)
         way = x.index_select(1, j) - x.index_select(1, i)
         # Half the share of what a distance is off, over the distance.
         pull = way * (SHARE / 2 - goal / _size(way).clamp(min=1e-3))
-        x = x.index_add_(1, i, pull).index_add_(1, j, -pull)
+        x.index_add_(1, i, pull).index_add_(1, j, -pull)
     return x.T.reshape(n, 3, 3)
 
 

@@ -82,9 +82,7 @@ class ProVQ(Quantizer):
         if not isinstance(inner, Quantizer):
             raise TypeError(f"inner is {inner!r}, not a quantizer: give ProVQ(VQ(512, 8)), for example")
         if schedule is not None and not isinstance(schedule, Schedule):
-            raise TypeError(
-                f"schedule is {schedule!r}, not a Schedule: give Schedule({'cosine'!r}, 0.2, 0.4)"
-            )
+            raise TypeError(f"schedule is {schedule!r}, not a Schedule: give Schedule('cosine', 0.2, 0.4)")
         if isinstance(inner, ProVQ):
             raise ValueError("a schedule around a schedule has no meaning")
         if estimator == "soft":

@@ -70,9 +70,10 @@ def kept_in_chain(tokenizer: Tokenizer, domains: Sequence[tuple[Backbone, tuple[
     """Of each domain, rows of a longer chain: the share of its codes alone that the chain has there."""
     shares = []
     for chain, (begin, stop) in domains:
+        if chain.mask[begin:stop].sum() >= PART * chain.mask.sum():
+            continue
         alone, inside = _ids(tokenizer, chain[begin:stop]), _ids(tokenizer, chain)[begin:stop]
-        there = (alone >= 0) & (inside >= 0)
-        if there.any() and there.sum() < PART * chain.mask.sum():
+        if (there := (alone >= 0) & (inside >= 0)).any():
             shares.append(float((alone == inside)[there].mean()))
     return shares
 
