@@ -69,7 +69,9 @@ def cells(plan: Mapping[str, Any], stage: str) -> Iterator[Cell]:
     for seed, dim, size, steps, arm in every:
         cell = Cell(stage, own["task"], arm, dim, size, steps, seed, math.nan)
         if cell.setting not in frozen:
-            raise SystemExit(f"no rate for {cell.setting}: run --tune {stage}, then --rates")
+            raise SystemExit(
+                f"no rate for {cell.setting}: run --tune with the first stage that has it, then --rates"
+            )
         yield Cell(**asdict(cell) | {"rate": frozen[cell.setting]})
 
 
