@@ -127,7 +127,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_repeated(pdbs, tmp_path):
         assert process.stdout.readline() == "begun\n"
         count = len(log.read_text().split()) if log.exists() else 0
         # Some moments into the work; some runs are killed before any, some may finish.
-        target = count + chance.randrange(-1, 12)
+        target = count + chance.randrange(-1, 8)
         while process.poll() is None and (
             target >= 0 and (len(log.read_text().split()) if log.exists() else 0) < target
         ):
