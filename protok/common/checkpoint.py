@@ -191,7 +191,8 @@ def save_model(
     # Both are whole before either gets its name: weights of one model beside the configuration
     # of another may be read without an error.
     with atomic(weights, "wb") as first, atomic(config) as second:
-        first.write(save(state))
+        # Without a format older releases of transformers refuse the file.
+        first.write(save(state, {"format": "pt"}))
         second.write(json.dumps(finite(content), indent=1) + "\n")
     return folder
 

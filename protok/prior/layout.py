@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import numpy as np
 
@@ -84,10 +85,15 @@ class Layout:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Of chains: how letters, keyframes and links stand in a row."""
+        """Of chains: how letters, keyframes and links stand in a row; of images: the codes of all levels."""
         others = KEYED + self.motions if self.spacing else 0
         own = (self.arrangement, self.spacing, self.motions)
-        return Vocabulary(self.codebook, self.size - others, *own)
+        return Vocabulary(self.codebook, self.levels * self.size - others, *own)
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the ids of the labels: `<class:cat>`, `<length:16>`, `<sequence:G>`."""
+        return [f"<{self.condition}:{quote(label)}>" for label in self.labels]
 
     @property
     def levels(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -136,15 +136,23 @@ class Prior(DeviceMixin):
         return np.concatenate(means)
 
     def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
-        """Write ``config.json`` and ``model.safetensors``, which need nothing else."""
+        """Write ``config.json`` and ``model.safetensors``, which need nothing else, and the tokenizer.
+
+        `transformers` loads the folder too, by ``AutoModelForCausalLM`` and ``AutoTokenizer``, and what it
+        saves `from_pretrained` loads.
+        """
         saved = {
+            **cast(Any, self.network).config.to_dict(),
+            "architectures": [type(self.network).__name__],
             "kind": KIND,
             "codebook": self.layout.codebook,
             "model": asdict(self.config),
             "layout": asdict(self.layout),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        return save_model(folder, self.network, saved, exclude=TIED)
+        folder = save_model(folder, self.network, saved, exclude=TIED)
+        self.layout.vocabulary.save(folder, self.layout.label_names)
+        return folder
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Prior:

@@ -6,7 +6,7 @@ Special tokens exist only here. `Tokens` and token files hold codes and nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import count, islice, product
@@ -254,12 +254,13 @@ class Vocabulary:
             link[run] = codes
         return replace(frames, link=link)
 
-    def write_tokenizer_json(self, path: str | Path) -> None:
+    def write_tokenizer_json(self, path: str | Path, labels: Sequence[str] = ()) -> None:
         """Write a `tokenizer.json` that Hugging Face `tokenizers` loads.
 
         A word-level model over `text`, split at blanks; it adds `<bos>` and `<eos>`, so that
         `Tokenizer.from_file(path).encode(vocabulary.text(t)).ids == vocabulary.encode(t)`.
-        The format has no place for the codebook: `save` writes that beside it.
+        The format has no place for the codebook: `save` writes that beside it. `labels` are names of
+        ids of a model's own, which stand behind those of the vocabulary.
         """
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         specials = [{"id": i, "content": name, **flags, "special": True} for i, name in enumerate(SPECIALS)]
@@ -287,20 +288,21 @@ class Vocabulary:
             "decoder": None,
             "model": {
                 "type": "WordLevel",
-                "vocab": {name: i for i, name in enumerate(self.names)},
+                "vocab": {name: i for i, name in enumerate([*self.names, *labels])},
                 "unk_token": "<unk>",
             },
         }
         write_json(path, content)
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, labels: Sequence[str] = ()) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads.
 
-        The configuration names the roles of the special tokens and the codebook.
+        The configuration names the roles of the special tokens and the codebook. `labels` are as for
+        `write_tokenizer_json`.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.write_tokenizer_json(folder / "tokenizer.json")
+        self.write_tokenizer_json(folder / "tokenizer.json", labels)
         roles = ("pad", "bos", "eos", "mask", "unk")
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",

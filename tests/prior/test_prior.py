@@ -24,6 +24,7 @@ from protok.prior.sampling import _Stream, pick, requests
 from protok.tokens import files
 from protok.tokens.layouts import BLOCKS, EOS, FIRST, MASK, UNK
 from protok.tokens.tokens import Tokens
+from protok.tokens.vocabulary import Vocabulary
 from tests.helpers.paths import ROOT
 from tests.tokens.test_layouts import make
 
@@ -295,7 +296,8 @@ def test_classes_of_images_are_learned(drawings, tmp_path):
 def test_a_saved_prior_is_the_same_and_a_damaged_one_is_refused(tmp_path):
     made = prior(IMAGE, "gpt2")
     folder = made.save_pretrained(tmp_path / "p", provenance={"steps": 3})
-    assert sorted(f.name for f in folder.iterdir()) == ["config.json", "model.safetensors"]
+    weights = ["config.json", "model.safetensors"]
+    assert sorted(f.name for f in folder.iterdir()) == [*weights, "tokenizer.json", "tokenizer_config.json"]
     again = Prior.from_pretrained(folder)
     assert again.layout == IMAGE and again.provenance == {"steps": 3}
     rows = [IMAGE.row(np.zeros((2, 3, 2), int), "cat")]
@@ -306,6 +308,42 @@ def test_a_saved_prior_is_the_same_and_a_damaged_one_is_refused(tmp_path):
         Prior.from_pretrained(folder)
     with pytest.raises(FormatError, match=str(tmp_path / "nowhere")):
         Prior.from_pretrained(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_transformers_loads_a_prior_and_gives_it_back(architecture, tmp_path):
+    hugging = pytest.importorskip("transformers")
+    tokens = make(np.arange(13) % 7, "A" * 13)
+    vocabulary = Vocabulary.of(tokens)
+    rows = {"arrangement": vocabulary.layout, "spacing": vocabulary.spacing, "motions": vocabulary.motions}
+    labels = {"condition": "length", "longest": 32, "labels": ("16", "32"), "lengths": (13,)}
+    made = prior(Layout(vocabulary.codebook, len(vocabulary) - 6, **rows, **labels), architecture)
+    folder = made.save_pretrained(tmp_path / "p", provenance={"steps": 3})
+    model = hugging.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = hugging.AutoTokenizer.from_pretrained(folder)
+    assert len(tokenizer) == len(made.layout) == model.config.vocab_size
+    # The label stands behind <bos>, which the tokenizer writes.
+    batch = tokenizer(f"<length:16> {vocabulary.text(tokens)}", return_tensors="pt")
+    ids = made.layout.row(np.array(vocabulary.encode(tokens)[1:-1]) - 6, 13).ids
+    assert batch["input_ids"].tolist() == [ids.tolist()]
+    with torch.no_grad():
+        expected = made.network(torch.from_numpy(ids)[None]).logits
+        assert torch.equal(model(batch["input_ids"]).logits, expected)
+        assert expected.std() > 0.1
+    assert Vocabulary.load(folder) == vocabulary
+    model.save_pretrained(tmp_path / "again")
+    again = Prior.from_pretrained(tmp_path / "again")
+    assert (again.layout, again.config, again.provenance) == (made.layout, made.config, {"steps": 3})
+    assert torch.equal(again.network(batch["input_ids"]).logits, expected)
+
+
+def test_ids_of_images_have_names_too(tmp_path):
+    hugging = pytest.importorskip("transformers")
+    layout = replace(IMAGE, labels=("cat", "big dog"))
+    tokenizer = hugging.AutoTokenizer.from_pretrained(prior(layout, "gpt2").save_pretrained(tmp_path / "p"))
+    ids = layout.row(np.arange(12).reshape(2, 3, 2) % 7, "big dog").ids
+    text = "<class:big%20dog> " + " ".join(f"<s{i - 6}>" for i in ids[2:])
+    assert tokenizer(text)["input_ids"][:-1] == ids.tolist() and len(tokenizer) == len(layout)
 
 
 def test_batches_are_alike_in_length_and_hide_conditions(wheels):
