@@ -206,7 +206,9 @@ def _homologs(chains: dict, named: list, least: float):
 
 def export_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `protok export`."""
-    parser.add_argument("tokens", metavar="TOKENS", help="a token file, or a folder of Parquet files")
+    parser.add_argument(
+        "tokens", nargs="+", metavar="TOKENS", help="token files, or folders of Parquet files"
+    )
     parser.add_argument(
         "-o", "--out", required=True, metavar="PATH", help="a folder, or with --letters a FASTA file"
     )
@@ -223,7 +225,19 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the corpus: letters alone; blocks of letters and their keyframe; keyframes-first "
         "(default: blocks where there are keyframes)",
     )
-    parser.add_argument("--pairs", action="store_true", help="of the corpus: residue type and letter as one")
+    parser.add_argument(
+        "--pairs",
+        action="store_true",
+        help="residue type and letter together: one token of the corpus, with --letters as in SaProt",
+    )
+    parser.add_argument(
+        "--chains", action="store_true", help="of the corpus: a line a chain (default: a line a structure)"
+    )
+    parser.add_argument(
+        "--positions",
+        action="store_true",
+        help="of the corpus: the residue of each token, and the numbers of residues in their file",
+    )
     parser.add_argument(
         "--sequences", type=out_file, metavar="FILE", help="with --letters: where amino acids go"
     )
@@ -231,19 +245,24 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def export(arguments: argparse.Namespace) -> int:
     """Run `protok export`."""
+    from itertools import chain
+
     from protok.tokens.export import write_corpus, write_letters
     from protok.tokens.files import scan
 
-    if arguments.letters and (arguments.layout or arguments.pairs):
-        say("error: --layout and --pairs are of a corpus; leave --letters out")
+    of_corpus = {key: getattr(arguments, key) for key in ("layout", "chains", "positions")}
+    if arguments.letters and any(of_corpus.values()):
+        say("error: --layout, --chains and --positions are of a corpus; leave --letters out")
         return USAGE
-    tokens, out = scan(arguments.tokens), check_output(arguments.out, folder=not arguments.letters)
+    tokens = chain.from_iterable(map(scan, arguments.tokens))
+    out = check_output(arguments.out, folder=not arguments.letters)
     out.parent.mkdir(parents=True, exist_ok=True)
     left_out: list[str] = []
     if arguments.letters:
-        n = write_letters(tokens, out, arguments.sequences, left_out)
+        n = write_letters(tokens, out, arguments.sequences, left_out, pairs=arguments.pairs)
     else:
-        n = write_corpus(tokens, out, left_out, layout=arguments.layout, pairs=arguments.pairs)
-    say(f"{count(n, 'chain')} in {arguments.out}")
+        n = write_corpus(tokens, out, left_out, pairs=arguments.pairs, **of_corpus)
+    kind = "chain" if arguments.letters or arguments.chains else "structure"
+    say(f"{count(n, kind)} in {arguments.out}")
     say_uncoded(left_out, "left out")
     return OK

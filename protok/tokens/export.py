@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from protok.common.files import atomic
@@ -24,14 +25,30 @@ def write_corpus(
     *,
     layout: str = "",
     pairs: bool = False,
+    chains: bool = False,
+    positions: bool = False,
 ) -> int:
-    """Write a folder that a language model trains on; returns the number of structures.
+    """Write a folder that a language model trains on; returns the number of its lines.
 
     `tokenizer.json` and `tokenizer_config.json` of `Vocabulary.save`, which `transformers` loads
-    as `AutoTokenizer.from_pretrained(folder)`, and `corpus.jsonl`: a line a record of the token
-    file, with `name`, `chain`, `text` (`<s12> <s7> ...`) and `sequence`. Records with keyframes that
-    follow each other under one name are the chains of one line. One without any code is left out, and
-    `left_out` gets its label. `layout` and `pairs` are those of `Vocabulary.of`.
+    as `AutoTokenizer.from_pretrained(folder)`, and `corpus.jsonl`: a line a structure, as `structures` puts
+    chains together, with `name`, `chain` (`A,B`), `text` (`<s12> <s7> ...`) and `sequence`.
+
+    Parameters
+    ----------
+    tokens
+        Of one codebook.
+    folder
+        Made if needed.
+    left_out
+        Gets the labels of records without any code, which are left out.
+    layout, pairs
+        As for `Vocabulary.of`.
+    chains
+        A line for each chain, also of complexes.
+    positions
+        Add `residues`, of each word of the text the residue in `sequence` (see `Vocabulary.placed`), and
+        `numbers`, the residues' numbers in their file, with insertion codes.
 
     Raises
     ------
@@ -47,24 +64,28 @@ def write_corpus(
     left_out = [] if left_out is None else left_out
     vocabulary, count = None, 0
     with atomic(folder / "corpus.jsonl") as handle:
-        for structure in _whole(_coded(tokens, left_out)):
-            vocabulary = vocabulary or _vocabulary(structure, layout, pairs)
+        for structure in structures(tokens, left_out, chains=chains):
+            vocabulary = vocabulary or vocabulary_for(structure, layout, pairs)
             if structure.keyframes is not None and not (layout or vocabulary.spacing):
                 raise CodebookMismatch(
                     "has keyframes, and those before it have none",
                     "encode all alike, or take the layout letters",
                     file=structure.name,
                 )
-            line = {
+            line: dict[str, Any] = {
                 "name": structure.name,
                 "chain": ",".join(dict.fromkeys(structure.chain.tolist())),
                 "text": vocabulary.text(structure),
                 "sequence": structure.sequence,
             }
+            if positions:
+                numbers = zip(structure.index.tolist(), structure.icode.tolist(), strict=True)
+                line["residues"] = vocabulary.placed(structure).residues[1:-1]
+                line["numbers"] = [f"{number}{icode}" for number, icode in numbers]
             handle.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += 1
         if vocabulary is None:
-            raise _nothing(left_out)
+            raise nothing(left_out)
         vocabulary.save(folder)
     return count
 
@@ -74,6 +95,8 @@ def write_letters(
     path: str | Path,
     sequences: str | Path | None = None,
     left_out: list[str] | None = None,
+    *,
+    pairs: bool = False,
 ) -> int:
     """Write FASTA of letters as MMseqs2 and Foldseek take it; returns the number of chains.
 
@@ -91,6 +114,9 @@ def write_letters(
         Where the amino acids go, under the same headers.
     left_out
         Gets the labels of chains without any code, which are left out.
+    pairs
+        Write the amino acid before each letter, which is small then, and `#` for what is not known of
+        either: `MdKvX#` is `MdKv##`, as SaProt reads 3Di (Su et al. 2024).
 
     Raises
     ------
@@ -115,10 +141,10 @@ def write_letters(
                 "use the ids, or an alphabet such as 3di",
             )
         headers.append(re.sub(r"\s", lambda blank: quote(blank[0]), chain.label))
-        letters.append("".join("X" if i < 0 else AMINO_ACIDS[i] for i in chain.ids.tolist()))
+        letters.append(_paired(chain) if pairs else _letters(chain, "X"))
         sequence.append(chain.sequence)
     if book is None:
-        raise _nothing(left_out)
+        raise nothing(left_out)
     headers = numbered(headers, "#")
     for file, lines in ((path, letters), (sequences, sequence)):
         if file is not None:
@@ -127,22 +153,50 @@ def write_letters(
     return len(headers)
 
 
-def _vocabulary(tokens: Tokens, layout: str, pairs: bool) -> Vocabulary:
+def _letters(chain: Tokens, missing: str) -> str:
+    return "".join(missing if i < 0 else AMINO_ACIDS[i] for i in chain.ids.tolist())
+
+
+def _paired(chain: Tokens) -> str:
+    kinds = (kind if kind in AMINO_ACIDS else "#" for kind in chain.sequence)
+    return "".join(map("".join, zip(kinds, _letters(chain, "#").lower(), strict=True)))
+
+
+def vocabulary_for(tokens: Tokens, layout: str, pairs: bool) -> Vocabulary:
+    """`Vocabulary.of` tokens from a file.
+
+    Raises
+    ------
+    Unsupported
+        If the layout needs keyframes, and there are none.
+    """
     try:
         return Vocabulary.of(tokens, layout, pairs=pairs)
     except ValueError as error:
         raise Unsupported(str(error), "encode with keyframes, or take the layout letters") from error
 
 
-def _whole(tokens: Iterable[Tokens]) -> Iterator[Tokens]:
-    """Chains of a structure with keyframes together: links say where they lie."""
-    for (name, keyed), group in groupby(tokens, lambda t: (t.name, t.keyframes is not None)):
-        chains = list(group)
-        ids = [chain for t in chains for chain in dict.fromkeys(t.chain.tolist())]
-        if keyed and name and len(set(ids)) == len(ids):
-            yield join(chains)
+def structures(
+    tokens: Iterable[Tokens], left_out: list[str] | None = None, *, chains: bool = False
+) -> Iterator[Tokens]:
+    """Tokens of whole structures: chains that follow each other under one name, as token files have them.
+
+    Parameters
+    ----------
+    tokens
+        As read from a file. Chains without a name, or of which two have the same id, stay by themselves.
+    left_out
+        Gets the labels of records without any code, which are left out.
+    chains
+        Each chain by itself.
+    """
+    coded = _coded(tokens, [] if left_out is None else left_out)
+    for (name, _), group in groupby(coded, lambda t: (t.name, t.keyframes is not None)):
+        members = [chain for t in group for chain in t.by_chain()]
+        if not chains and name and len({str(chain.chain[0]) for chain in members}) == len(members):
+            yield join(members)
         else:
-            yield from chains
+            yield from members
 
 
 def _coded(tokens: Iterable[Tokens], left_out: list[str]) -> Iterator[Tokens]:
@@ -153,7 +207,8 @@ def _coded(tokens: Iterable[Tokens], left_out: list[str]) -> Iterator[Tokens]:
             yield record
 
 
-def _nothing(left_out: list[str]) -> NoProtein:
+def nothing(left_out: list[str]) -> NoProtein:
+    """The error of a file without any code."""
     if left_out:
         return NoProtein("no residue has a code", "encode structures with N, CA and C atoms")
     return NoProtein("holds no tokens", "encode some structures first")

@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, TruncatedFile
 from protok.structure.io.sources.content import bomb
 from protok.tokens import csv, fasta, npz
-from protok.tokens.parquet import read_parquet, write_parquet
+from protok.tokens.parquet import read_parquet, row_groups, write_parquet
 from protok.tokens.tokens import Tokens
 
 
@@ -70,15 +71,52 @@ def load(path: str | Path) -> list[Tokens]:
     return list(scan(path))
 
 
-def scan(path: str | Path) -> Iterator[Tokens]:
+@dataclass(frozen=True)
+class Part:
+    """What is read by itself: a row group of a Parquet file, or any other token file, which has none.
+
+    Chains of one structure that `save` or a batch job wrote lie in one part.
+    """
+
+    path: Path
+    group: int | None = None
+
+
+def parts(path: str | Path) -> list[Part]:
+    """Parts of a token file, or of a folder of Parquet files in the order of their names.
+
+    Raises
+    ------
+    FormatError
+        If there is no such file or folder of Parquet files, or its suffix is that of no token file.
+    CorruptFile, TruncatedFile
+        If a Parquet file is damaged.
+    """
+    path = Path(path)
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.exists() else []
+    if not files:
+        raise FormatError("no such token file", "give files of protok encode", file=str(path))
+    return [part for file in files for part in _parts(file)]
+
+
+def _parts(path: Path) -> list[Part]:
+    if format_of(path)[0] is not _PARQUET:
+        return [Part(path)]
+    return [Part(path, group) for group in range(row_groups(str(path)))]
+
+
+def scan(path: str | Path | Part) -> Iterator[Tokens]:
     """Read tokens one chain at a time, for files that do not fit into memory.
 
     Raises as `load` does, when the damage is reached. Only npz is read at once. A folder
     is a Parquet dataset as `encode_all` makes it: its files in the order of their names.
     """
+    options = {}
+    if isinstance(path, Part):
+        path, options = path.path, {} if path.group is None else {"group": path.group}
     if Path(path).is_dir():
-        for part in sorted(Path(path).glob("*.parquet")):
-            yield from scan(part)
+        for file in sorted(Path(path).glob("*.parquet")):
+            yield from scan(file)
         return
     (_, read), packed = format_of(path)
     again = "the file was damaged on its way: write or copy it again"
@@ -88,7 +126,7 @@ def scan(path: str | Path) -> Iterator[Tokens]:
             handle.seek(0)
             if not head:
                 raise TruncatedFile("the file is empty", again, file=str(path))
-            yield from read(handle, str(path))
+            yield from read(handle, str(path), **options)
         except EOFError as error:
             raise TruncatedFile("the compressed data ends early", again, file=str(path)) from error
         except (gzip.BadGzipFile, zlib.error) as error:

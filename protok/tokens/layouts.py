@@ -53,6 +53,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """Ids of a row, and where they belong.
+
+    Attributes
+    ----------
+    ids
+        In the order of the row.
+    residues
+        Of each id its residue, counted from 0: of a letter, or with a keyframe or link; -1 at a mark.
+    """
+
+    ids: list[int]
+    residues: list[int]
+
+
+@dataclass(frozen=True)
 class Ids:
     """The numbers of all kinds of ids; a later kind stands behind those that are there.
 
@@ -129,7 +145,7 @@ class Ids:
 
     def write(
         self, letters: np.ndarray, sequence: str, chain: np.ndarray, frames: Keyframes | None
-    ) -> list[int]:
+    ) -> Placed:
         """The row of residues of which those of a chain stand together.
 
         Parameters
@@ -138,36 +154,43 @@ class Ids:
             At the places of `Keyframes.laid`; None where there are none.
         """
         ids = self.of_letters(letters, sequence)
-        before: dict[int, list[int]] = {i: [BREAK] for i in range(1, len(ids)) if chain[i] != chain[i - 1]}
-        after: dict[int, list[int]] = {}
-        head: list[int] = []
+        before = {i: [(BREAK, -1)] for i in range(1, len(ids)) if chain[i] != chain[i - 1]}
+        after: dict[int, list[tuple[int, int]]] = {}
+        head: list[tuple[int, int]] = []
         runs = [] if frames is None else self._codes(frames, letters)
         for number, (start, stop, codes) in enumerate(runs):
             if start and letters[start - 1] >= 0 and start not in before:
-                before[start] = [self.gap]
+                before[start] = [(self.gap, -1)]
             if self.layout == FIRST:
-                head += [self.gap] * (number > 0) + sum(codes, [])
+                head += [(self.gap, -1)] * (number > 0) + sum(codes, [])
                 continue
             for block, code in enumerate(codes):
                 after[min(start + (block + 1) * self.spacing, stop) - 1] = code
         if frames is not None and self.layout == FIRST:
-            head.append(self.then)
-        body = (part for i, own in enumerate(ids) for part in (*before.get(i, ()), own, *after.get(i, ())))
-        return [*head, *body]
+            head.append((self.then, -1))
+        body = (
+            part for i, own in enumerate(ids) for part in (*before.get(i, ()), (own, i), *after.get(i, ()))
+        )
+        return Placed(*map(list, zip(*head, *body, strict=True))) if ids or head else Placed([], [])
 
-    def _codes(self, frames: Keyframes, letters: np.ndarray) -> list[tuple[int, int, list[list[int]]]]:
-        """First residue of each run, the one after its last, and the ids of each of its keyframes."""
+    def _codes(
+        self, frames: Keyframes, letters: np.ndarray
+    ) -> list[tuple[int, int, list[list[tuple[int, int]]]]]:
+        """First residue of each run, the one after its last, and of each of its keyframes the ids, with
+        its residue."""
         ends = np.append(np.flatnonzero(letters < 0), len(letters))
         stops = np.minimum(
             np.append(frames.start, len(letters))[1:], ends[np.searchsorted(ends, frames.start)]
         )
         runs = []
         for number, (start, stop) in enumerate(zip(frames.start.tolist(), stops.tolist(), strict=True)):
-            low, high = np.searchsorted(frames.place, [start, stop])
-            codes = [[self.key + int(code)] for code in frames.code[low:high]]
+            mine = slice(*np.searchsorted(frames.place, [start, stop]))
+            places = frames.place[mine].tolist()
+            stored = zip(frames.code[mine].tolist(), places, strict=True)
+            codes = [[(self.key + code, place)] for code, place in stored]
             # The first run hangs on none of this row.
-            link = frames.link[number] if number else ()
-            codes[0] = [self.link + int(code) for code in link if code >= 0]
+            link = frames.link[number].tolist() if number else ()
+            codes[0] = [(self.link + code, places[0]) for code in link if code >= 0]
             runs.append((start, stop, codes))
         return runs
 

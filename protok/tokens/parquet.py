@@ -46,10 +46,10 @@ class ParquetWriter(AbstractContextManager):
         self._file = pq.ParquetWriter(target, self._schema, compression="zstd", write_page_checksum=True)
 
     def append(self, tokens: Tokens) -> None:
-        """Add the chains of `tokens`, one row each."""
-        self._held.extend(tokens.by_chain())
-        if len(self._held) >= self._rows:
+        """Add the chains of `tokens`, one row each. Those of one name stay together in a row group."""
+        if len(self._held) >= self._rows and not (tokens.name and tokens.name == self._held[-1].name):
             self.flush()
+        self._held.extend(tokens.by_chain())
 
     def flush(self) -> None:
         """Write what is held as a row group."""
@@ -118,8 +118,27 @@ def write_parquet(chains: Iterable[Tokens], handle) -> None:
             out.append(chain)
 
 
-def read_parquet(handle, path: str, *, own: bool = False) -> Iterator[Tokens]:
-    """Read the chains of a file; one of our own making may unpack to any size."""
+def row_groups(path: str) -> int:
+    """How many row groups a file has.
+
+    Raises
+    ------
+    CorruptFile, TruncatedFile
+        If it is no Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open(path, "rb") as handle:
+        check_ends(handle, path, "Parquet", b"PAR1", lambda tail: tail.endswith(b"PAR1"))
+        try:
+            return pq.read_metadata(handle).num_row_groups
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(error, path) from error
+
+
+def read_parquet(handle, path: str, *, own: bool = False, group: int | None = None) -> Iterator[Tokens]:
+    """Read the chains of a file or of a row group; a file of our own making may unpack to any size."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -142,8 +161,9 @@ def read_parquet(handle, path: str, *, own: bool = False) -> Iterator[Tokens]:
             raise CorruptFile(f"has no column {missing[0]!r}", "write it with protok", file=path)
         batches = (
             batch
-            for group in range(metadata.num_row_groups)  # each has a dictionary of its own
-            for batch in table.iter_batches(rows, row_groups=[group], columns=wanted)
+            for number in (range(metadata.num_row_groups) if group is None else [group])
+            # Each has a dictionary of its own.
+            for batch in table.iter_batches(rows, row_groups=[number], columns=wanted)
         )
         for batch in batches:
             columns = {}
@@ -165,7 +185,11 @@ def read_parquet(handle, path: str, *, own: bool = False) -> Iterator[Tokens]:
                 make = partial(Keyframes.from_columns, frames) if frames else None
                 yield record(path, frames=make, ids=fields.pop("tokens"), **fields)
     except (pa.ArrowException, OSError) as error:
-        raise CorruptFile(f"Parquet cannot read it ({error})", "write the file again", file=path) from error
+        raise _unreadable(error, path) from error
+
+
+def _unreadable(error: Exception, path: str) -> CorruptFile:
+    return CorruptFile(f"Parquet cannot read it ({error})", "write the file again", file=path)
 
 
 def _longest(lists) -> int:

@@ -32,6 +32,7 @@ from protok.tokens.layouts import (
     UNK,
     Grammar,
     Ids,
+    Placed,
     Row,
 )
 from protok.tokens.tokens import Tokens
@@ -139,7 +140,16 @@ class Vocabulary:
         FormatError
             If their keyframes do not lie where those of whole chains do, as in a slice.
         """
-        return [BOS, *self._inner(tokens), EOS]
+        return self.placed(tokens).ids
+
+    def placed(self, tokens: Tokens) -> Placed:
+        """Ids of `encode`, and of each the residue that it is of; raises as `encode`.
+
+        That is -1 for `<bos>`, `<eos>`, `<break>`, `<gap>` and `<letters>`, and the residue with the keyframe
+        for codes of keyframes and links.
+        """
+        row = self._inner(tokens)
+        return Placed([BOS, *row.ids, EOS], [-1, *row.residues, -1])
 
     def text(self, tokens: Tokens) -> str:
         """Names of the same ids without `<bos>` and `<eos>`, which `tokenizer.json` adds.
@@ -150,9 +160,9 @@ class Vocabulary:
             If the tokens are of another codebook.
         """
         names = self.names
-        return " ".join(names[i] for i in self._inner(tokens))
+        return " ".join(names[i] for i in self._inner(tokens).ids)
 
-    def _inner(self, tokens: Tokens) -> list[int]:
+    def _inner(self, tokens: Tokens) -> Placed:
         if (tokens.codebook, tokens.size) != (self.codebook, self.size):
             raise CodebookMismatch(
                 f"tokens of {tokens.codebook} ({tokens.size} codes) for the vocabulary of "
@@ -161,9 +171,11 @@ class Vocabulary:
                 file=tokens.name,
             )
         order = chain_order(tokens.chain)
-        whole = tokens if np.array_equal(order, np.arange(len(order))) else tokens[order]
+        together = np.array_equal(order, np.arange(len(order)))
+        whole = tokens if together else tokens[order]
         frames = self._regular(whole) if self.spacing else None
-        return self._numbers.write(whole.ids, whole.sequence, whole.chain, frames)
+        row = self._numbers.write(whole.ids, whole.sequence, whole.chain, frames)
+        return row if together else Placed(row.ids, [-1 if i < 0 else int(order[i]) for i in row.residues])
 
     def _regular(self, tokens: Tokens) -> Keyframes:
         frames = tokens.keyframes
@@ -238,7 +250,7 @@ class Vocabulary:
         if not self.spacing:
             return tokens
         tokens = replace(tokens, keyframes=self._laid(row, tokens))
-        again = self._numbers.write(tokens.ids, tokens.sequence, tokens.chain, tokens.keyframes)
+        again = self._numbers.write(tokens.ids, tokens.sequence, tokens.chain, tokens.keyframes).ids
         missing = self._numbers.of_letters(np.array([-1]), "X")[0]
         if not np.array_equal(again, np.where(np.isin(flat, [MASK, UNK]), missing, flat)):
             raise ValueError("keyframes, links or gaps do not stand where the letters have them")

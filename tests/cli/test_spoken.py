@@ -137,6 +137,26 @@ def test_no_two_chains_have_one_header(tmp_path, capsys):
     assert {target for _, target in rows} == {query for query, _ in rows}
 
 
+def test_several_files_are_exported_with_amino_acids(tmp_path, capsys):
+    tokens = [named("x", "A"), named("y", "B")]
+    missing = np.r_[-1, tokens[1].ids[1:]]
+    tokens[1] = replace(tokens[1], sequence="X" + tokens[1].sequence[1:], ids=missing)
+    for i, chain in enumerate(tokens):
+        save([chain], tmp_path / f"{i}.csv")
+    files = [tmp_path / "0.csv", tmp_path / "1.csv"]
+    assert run("export", *files, "-o", tmp_path / "p.fasta", "--letters", "--pairs") == 0
+    assert "2 chains in" in capsys.readouterr().err
+    lines = (tmp_path / "p.fasta").read_text().splitlines()
+    assert lines[::2] == [">x_A", ">y_B"]
+    for line, chain in zip(lines[1::2], tokens, strict=True):
+        assert line[::2] == chain.sequence.replace("X", "#")
+        assert line[1::2].upper() == chain.letters.replace("-", "#") and line[1::2].islower()
+    assert lines[3][:2] == "##"
+    assert run("export", *files, "-o", tmp_path / "c", "--positions") == 0
+    assert "2 structures in" in capsys.readouterr().err
+    assert run("export", *files, "-o", tmp_path / "l.fasta", "--letters", "--positions") == 2
+
+
 def test_a_decoded_chain_that_pdb_has_no_room_for_is_mmcif(tmp_path, capsys):
     backbone = random_backbone(30, seed=6)
     for name, chain in (("one", "A"), ("two", "AB")):

@@ -178,6 +178,53 @@ def test_a_corpus_has_complexes_in_one_line(tmp_path):
     assert lines[1]["name"] == "other" and "<break>" not in lines[1]["text"]
     with pytest.raises(CodebookMismatch, match="has keyframes, and those before it have none"):
         write_corpus([replace(chains[0], keyframes=None), chains[1]], tmp_path)
+    bare = [replace(chain, keyframes=None) for chain in chains]
+    assert write_corpus(bare, tmp_path) == 1
+    assert json.loads((tmp_path / "corpus.jsonl").read_text())["text"].count("<break>") == 2
+    for keyed in (chains, bare):
+        assert write_corpus(keyed, tmp_path, chains=True) == 3
+        rows = [json.loads(line) for line in (tmp_path / "corpus.jsonl").read_text().splitlines()]
+        assert [row["chain"] for row in rows] == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize("layout", [LETTERS, BLOCKS, FIRST])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_each_id_knows_its_residue(name, layout):
+    tokens = STRUCTURES[name]
+    vocabulary = Vocabulary.of(tokens, layout, pairs=True)
+    row = vocabulary.placed(tokens)
+    assert row.ids == vocabulary.encode(tokens)
+    numbers, frames = vocabulary.grammar().ids, tokens.keyframes
+    places = dict(zip(frames.place.tolist(), frames.code.tolist(), strict=True))
+    letters, codes = [], {}
+    for number, residue in zip(row.ids, row.residues, strict=True):
+        letter = numbers.letter(number)
+        if letter is not None:
+            letters.append(residue)
+            assert letter == (tokens.ids[residue], tokens.sequence[residue])
+        elif layout != LETTERS and number >= numbers.link:
+            assert places[residue] == -1, "a link stands with the first keyframe of its run"
+        elif layout != LETTERS and number >= numbers.key:
+            codes[residue] = number - numbers.key
+        else:
+            assert residue == -1
+    assert letters == list(range(len(tokens)))
+    assert layout == LETTERS or codes == {place: code for place, code in places.items() if code >= 0}
+
+
+def test_residues_of_mixed_chains_are_those_of_the_tokens():
+    tokens = replace(STRUCTURES["chains"], keyframes=None, chain=np.array(list("ABABABABABAB")))
+    row = Vocabulary.of(tokens, pairs=True).placed(tokens)
+    assert [i for i in row.residues if i >= 0] == [*range(0, 12, 2), *range(1, 12, 2)]
+
+
+def test_a_corpus_with_positions(tmp_path):
+    tokens = replace(make([1, 2, 3, 4, 5, 6], "AAAAAB"), icode=np.array(["", "", "B", "", "", ""]))
+    write_corpus([tokens], tmp_path, positions=True)
+    line = json.loads((tmp_path / "corpus.jsonl").read_text())
+    assert line["numbers"] == ["1", "2", "3B", "4", "5", "6"]
+    where = dict(zip(line["text"].split(), line["residues"], strict=True))
+    assert where["<s3>"] == 2 and where["<break>"] == -1 and where[f"<k{tokens.keyframes.code[1]}>"] == 4
 
 
 def test_saved_with_its_layout(tmp_path):
