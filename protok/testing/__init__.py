@@ -40,6 +40,7 @@ from protok.testing.tokenizers import (
     ABILITY_CONTRACTS,
     TOKENIZER_CONTRACTS,
     check_alphabet,
+    check_alternatives,
     check_batch,
     check_chains,
     check_code_vectors,

@@ -36,6 +36,7 @@ from protok.tokenizers.protocol import (
     HasCodeVectors,
     HasKeyframes,
     HasStates,
+    RanksCodes,
     Tokenizer,
 )
 from protok.tokens.tokens import Tokens
@@ -98,6 +99,19 @@ def check_states(tokenizer: HasStates, structures: Structures = None) -> None:
         if isinstance(tokenizer, Tokenizer) and tokenizer.size:
             tokens = tokenizer.encode(s)
             _require_rows(tokenizer.states(tokens), np.asarray(tokens.ids) < 0, "states")
+
+
+def check_alternatives(tokenizer: RanksCodes, structures: Structures = None) -> None:
+    """`alternatives` gives different codes, nearest first, of which the first is the residue's own."""
+    for s in _chosen(structures):
+        nearest = tokenizer.alternatives(s, 2)
+        _require_rows(np.asarray(nearest.distances), np.asarray(nearest.codes)[:, 0] < 0, "alternatives")
+        unsorted = int((nearest.margin < 0).sum())
+        require(not unsorted, f"{unsorted} of {len(s)} second codes are nearer than the first")
+        if isinstance(tokenizer, Tokenizer):
+            _require_same(nearest.codes[:, 0], tokenizer.encode(s).ids, "are not the nearest")
+        same = int((nearest.codes[:, 0] == nearest.codes[:, 1])[nearest.codes[:, 0] >= 0].sum())
+        require(not same, f"{same} of {len(s)} second codes are the first again")
 
 
 def check_code_vectors(tokenizer: HasCodeVectors, structures: Structures = None) -> None:
@@ -323,6 +337,7 @@ ABILITY_CONTRACTS: dict[type, Callable[..., None]] = {
     HasAlphabet: check_alphabet,
     Embeds: check_embed,
     HasStates: check_states,
+    RanksCodes: check_alternatives,
     SavesPretrained: check_save_load,
 }
 

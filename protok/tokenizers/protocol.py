@@ -16,6 +16,7 @@ refused for one object, by `Unsupported`, as a continuous model refuses `code_ve
 | `HasEncoder` | a digest of what makes codes beside the codebook |
 | `Embeds` | vectors of residues; needs no codes |
 | `HasStates` | hidden states of residues |
+| `RanksCodes` | the codes nearest to each residue |
 | `HasNetwork` | a network of torch |
 | `Movable` | goes to another device |
 | `Fingerprinted` | says itself by what its outputs are known |
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import torch
 
     from protok.structure.backbone import Backbone
+    from protok.tokenizers.soft import Alternatives
     from protok.tokens.tokens import Tokens
 
 
@@ -156,6 +158,15 @@ class HasStates(Named, Protocol):
 
     def states(self, structure_or_tokens: Backbone | Tokens, /) -> np.ndarray:
         """(L, w) float32; NaN where a residue is incomplete or has no token."""
+        ...
+
+
+@runtime_checkable
+class RanksCodes(Named, Protocol):
+    """Codes that lie at distances from the vectors of residues."""
+
+    def alternatives(self, structure: Backbone, /, k: int = 4) -> Alternatives:
+        """The k codes nearest to each residue, and how far they are."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,21 +13,20 @@ import torch
 from torch import Tensor
 
 from protok.common.grouping import packed
-from protok.errors import CodebookMismatch, ProtokError, Unsupported
+from protok.errors import ProtokError, Unsupported
 from protok.model.batch import Batch
-from protok.model.close_bonds import close_bonds, with_oxygen
 from protok.model.confidence import among_neighbours
 from protok.model.config import ShapesConfig
-from protok.model.keyframes import Coded, Grid, code, decode, places
-from protok.model.links import CODES
+from protok.model.keyframes import Coded, Grid, code, places
 from protok.model.network import ShapeNetwork, stored_steps
 from protok.model.runs import Runs
 from protok.structure.backbone import Backbone
-from protok.structure.geometry import residue_atoms
 from protok.structure.io.interop import as_backbone
 from protok.structure.poses import Poses
+from protok.tokenizers.built import Atoms, Read, atoms_of, by_chain, placed, runs_of
 from protok.tokenizers.coded import CodedTokenizer
-from protok.tokens.keyframes import Keyframes, chain_order
+from protok.tokenizers.soft import Alternatives, decode_soft, distances, nearest
+from protok.tokens.keyframes import Keyframes
 from protok.tokens.tokens import Tokens
 
 #: Residues that the networks read at once: small batches suit a CPU's caches, large ones a GPU.
@@ -200,6 +199,74 @@ class ShapeTokenizer(CodedTokenizer):
             z = self._quantizer.lookup(self._quantizer.assign(z))
         return _hollow(z, backbone.mask)
 
+    def alternatives(self, structure: Any, k: int = 4) -> Alternatives:
+        """The k codes nearest to each residue's latent, their distances, and by how much the first is nearer.
+
+        Parameters
+        ----------
+        structure
+            As for `encode`.
+        k
+            2 or more, for a margin, and at most as many as there are codes.
+        """
+        if not 2 <= k <= self.size:
+            raise ProtokError(f"{k} alternatives of {self.size} codes", f"ask for 2 to {self.size}")
+        backbone = as_backbone(structure)
+        z = self._read(backbone, self.network.encoder)
+        codes, away = (part.cpu().numpy() for part in nearest(self._quantizer, z, k))
+        codes = np.where(backbone.mask[:, None], codes, -1)
+        return Alternatives(codes.astype(np.int32), _hollow(torch.from_numpy(away), backbone.mask))
+
+    def soft(self, structure: Any, temperature: float = 0.05) -> Tensor:
+        """Weights of all letters for each residue, (L, size) with a sum of 1: what `decode_soft` takes.
+
+        The softmax of minus the squared distances of its latent to the codes, over the temperature: the
+        lower, the more is the nearest alone. All alike where a residue is incomplete.
+        """
+        backbone = as_backbone(structure)
+        away = distances(self._quantizer, self._read(backbone, self.network.encoder))
+        weights = (-away.square() / temperature).softmax(-1).float()
+        weights[torch.from_numpy(~backbone.mask).to(weights.device)] = 1 / self.size
+        return weights
+
+    def decode_soft(self, weights: Tensor, like: Tokens | None = None) -> Atoms:
+        """Backbone of weights of letters, through which gradients go.
+
+        A residue has the mean of the code vectors by its weights; from there on all is as in `decode`: steps,
+        poses, building, refining, bonds. So one letter a residue gives what `decode` gives, but for the
+        rounding of steps. The result is differentiable in the weights (of logits ``logits.softmax(-1)``);
+        weights of the networks get no gradient.
+
+        Keyframes are fixed as *codes*: each is still the same correction of where the steps lead, and its
+        pose moves with the steps. Which codes a structure has follows from a search in closed loop, which has
+        no gradient: of a backbone that has moved far, encode again. They correct the steps of single
+        letters, so mixtures of letters decode worse; see the page on vectors for a way around.
+
+        Parameters
+        ----------
+        weights : (L, size)
+            Of each residue, with a sum of 1.
+        like
+            Tokens whose chains, gaps and keyframes the residues have; of their ids only counts where one is
+            missing. None for a chain without gap or keyframe, which drifts, as with `letters_alone`.
+
+        Raises
+        ------
+        ValueError
+            If the weights are not of this shape, or do not sum to 1.
+        CodebookMismatch
+            If the tokens were made with another codebook, or have keyframes that cannot be theirs.
+        """
+        if like is None:
+            n = len(weights)
+            columns = (np.full(n, "A"), np.arange(1, n + 1), np.full(n, ""))
+            like = Tokens(np.zeros(n, np.int32), self.size, self.codebook, "X" * n, *columns)
+        self._ids(like)
+        if (order := by_chain(like)) is None:
+            return decode_soft(self.network, self._quantizer, weights.to(self.device), like)
+        built, back = self.decode_soft(weights[order], like[order]), np.argsort(order)
+        return Atoms(built.coords[back], built.confidence[back])
+
     def states(self, structure_or_tokens: Backbone | Tokens | Any) -> np.ndarray:
         """Hidden states of residues, (L, w) float32: features for a model on top.
 
@@ -218,7 +285,7 @@ class ShapeTokenizer(CodedTokenizer):
                 return self.states(tokens[order])[np.argsort(order)]
             ids = self._ids(tokens)
             with torch.no_grad():
-                h, _ = self.network.read(self._quantizer.lookup(ids), self._runs(tokens))
+                h, _ = self.network.read(self._quantizer.lookup(ids), runs_of(tokens, self.device))
             return _hollow(h, tokens.ids >= 0)
         backbone = as_backbone(structure_or_tokens)
         return _hollow(self._read(backbone, self.network.encoder.states), backbone.mask)
@@ -229,16 +296,6 @@ class ShapeTokenizer(CodedTokenizer):
         batch = Batch.of([backbone]).to(self.device)
         with torch.autocast(self.device.type, enabled=False):
             return read(Poses.of(batch.coords), Runs.in_batch(batch))
-
-    def _runs(self, tokens: Tokens) -> Runs:
-        present = torch.from_numpy(tokens.ids >= 0)
-        bonded = present[1:] & present[:-1]
-        chain = tokens.chain
-        bonded &= torch.from_numpy(chain[1:] == chain[:-1])
-        if tokens.keyframes is not None:
-            start = tokens.keyframes.start
-            bonded[torch.from_numpy(start[start > 0].astype(np.int64)) - 1] = False
-        return Runs.of(present.to(self.device), bonded.to(self.device))
 
     @torch.no_grad()
     def decode(self, tokens: Tokens, *, letters_alone: bool = False) -> Backbone:
@@ -269,11 +326,11 @@ class ShapeTokenizer(CodedTokenizer):
                 f"tokens of {tokens.name or 'no name'} have no keyframes",
                 "encode with keyframes, or decode letters alone, explicitly",
             )
-        runs = self._runs(tokens)
+        runs = runs_of(tokens, self.device)
         with torch.autocast(self.device.type, enabled=False):
             h, numbers = self.network.read(self._quantizer.lookup(ids), runs)
             steps = stored_steps(numbers)
-            return self._built(tokens, tokens.ids >= 0, runs, self._placed(tokens, runs, h, steps))
+            return self._built(tokens, tokens.ids >= 0, runs, placed(self.network, tokens, runs, h, steps))
 
     @torch.no_grad()
     def rebuild(self, structure: Any, *, keyframes: int | None = None) -> Backbone:
@@ -301,73 +358,19 @@ class ShapeTokenizer(CodedTokenizer):
             steps, grid = stored_steps(numbers), Grid.of(runs, places(runs, spacing))
             together = torch.zeros(len(runs), dtype=torch.long, device=self.device)
             coded = code(grid, steps, true, self.network.motions(spacing), together)
-            return self._built(backbone, backbone.mask, runs, _Read(h, steps, grid, coded.poses, together))
+            return self._built(backbone, backbone.mask, runs, Read(h, steps, grid, coded.poses, together))
 
-    def _built(self, like: Backbone | Tokens, there: np.ndarray, runs: Runs, read: _Read) -> Backbone:
-        """Atoms from states, steps, and keyframes with their poses."""
+    def _built(self, like: Backbone | Tokens, there: np.ndarray, runs: Runs, read: Read) -> Backbone:
+        """The same as a structure, with the confidence of residues among their neighbours."""
         coords = np.full((len(like), 4, 3), np.nan, np.float32)
         confidence = np.full(len(like), np.nan, np.float32)
         if len(runs):
-            h = read.states
-            decoded = self.network.decode(h, read.steps.to(h), read.grid, read.keyframes.to(h), runs)
-            atoms = residue_atoms(decoded.poses.turn, decoded.poses.shift)
-            built = with_oxygen(close_bonds(atoms, runs), runs)
-            coords[there] = built.cpu().numpy()[there]
-            own = 100 * decoded.confidence.sigmoid().cpu().numpy()[there]
+            atoms = atoms_of(self.network, runs, read)
+            coords[there] = atoms.coords.cpu().numpy()[there]
+            own = atoms.confidence.cpu().numpy()[there]
             group = read.group[runs.run[runs.present]].cpu().numpy()
             confidence[there] = among_neighbours(coords[there, 1], own, group)
         return Backbone(coords, like.sequence, like.chain, like.index, like.icode, confidence, like.name)
-
-    def _placed(self, tokens: Tokens, runs: Runs, h: Tensor, steps: Poses) -> _Read:
-        """With keyframes of tokens, and one in the middle of each run that has none."""
-        frames, config = tokens.keyframes, self.network.config.keyframes
-        if frames is None:
-            none = np.zeros(0, np.int32)
-            frames = Keyframes(config.spacings[0], config.sizes[0], none, none, none, none.reshape(0, CODES))
-        if frames.spacing not in config.spacings or frames.size != config.size(frames.spacing):
-            raise CodebookMismatch(
-                f"keyframes each {frames.spacing} of {frames.size} motions, which the model has not",
-                "encode again",
-                file=tokens.name,
-            )
-        device = runs.first.device
-        place, code, start, link = (
-            torch.from_numpy(part.astype(np.int64)).to(device)
-            for part in (frames.place, frames.code, frames.start, frames.link)
-        )
-        has = torch.zeros(len(runs), dtype=torch.bool, device=device)
-        has[runs.run[place]] = True
-        middle = (runs.first + runs.size // 2)[~has]
-        row, order = torch.cat([place, middle]).sort()
-        grid = Grid.of(runs, row)
-        ids = torch.cat([code, torch.full_like(middle, -1)])[order]
-        by_run = link.new_full((len(runs), CODES), -1)
-        by_run[runs.run[start]] = link
-        links = torch.where(grid.first[:, None], by_run[grid.run], -1)
-        group = torch.zeros(len(runs), dtype=torch.long, device=device)
-        poses = decode(grid, steps, ids, links, self.network.motions(frames.spacing), group)
-        # A run without a link lies anywhere, and those that hang on it with it.
-        return _Read(h, steps, grid, poses, (by_run[:, 0] < 0).cumsum(0))
-
-
-@dataclass
-class _Read:
-    """What tokens say before residues are built.
-
-    `group` is of runs: those of one number lie as they should to one another.
-    """
-
-    states: Tensor
-    steps: Poses
-    grid: Grid
-    keyframes: Poses
-    group: Tensor
-
-
-def by_chain(like: Backbone | Tokens) -> np.ndarray | None:
-    """Order of residues in which those of a chain stand together; None where they do."""
-    order = chain_order(like.chain)
-    return None if np.array_equal(order, np.arange(len(order))) else order
 
 
 def _hollow(x: Tensor, present: np.ndarray) -> np.ndarray:

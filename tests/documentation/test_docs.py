@@ -68,7 +68,7 @@ def test_with_other_libraries(desk):
 
 
 @pytest.mark.parametrize(
-    "name", ["README", "docs/index", "docs/encode", "docs/search", "docs/language-models"]
+    "name", ["README", "docs/index", "docs/encode", "docs/search", "docs/language-models", "docs/vectors"]
 )
 def test_python_of_the_pages_runs_and_prints_what_they_say(name, desk, capsys):
     space, promised = {}, []

@@ -19,6 +19,7 @@ from protok.structure.descriptors import secondary_structure
 from protok.tokenizers import protocol
 from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer, decoding, encode_each
 from protok.tokenizers.shapes import ShapeTokenizer
+from protok.tokenizers.soft import Alternatives
 from protok.tokens.tokens import Tokens
 from tests.helpers.models import small
 
@@ -140,6 +141,12 @@ class Toy:
     def states(self, structure):
         ids = (structure if isinstance(structure, Tokens) else self.encode(structure)).ids
         return np.where(ids[:, None] < 0, np.nan, np.stack([ids // 8, ids % 8], axis=1))
+
+    def alternatives(self, structure, k=4):
+        vectors, own = self.code_vectors(), self.embed(structure)
+        away = np.linalg.norm(own[:, None] - vectors, axis=-1)
+        codes = np.where(np.isnan(away), -1, np.argsort(away, axis=1))[:, :k]
+        return Alternatives(codes, np.sort(away, axis=1)[:, :k])
 
     def code_vectors(self):
         return np.stack([np.arange(64) // 8, np.arange(64) % 8], axis=1).astype(np.float32)
@@ -305,6 +312,27 @@ class StatesOfMissingTokens(Toy):
     def states(self, structure):
         z = super().states(structure)
         return np.nan_to_num(z) if isinstance(structure, Tokens) else z
+
+
+@broken(testing.check_alternatives, r"\d+ of \d+ codes are not the nearest")
+class SecondFirst(Toy):
+    def alternatives(self, structure, k=4):
+        nearest = super().alternatives(structure, k)
+        return Alternatives(nearest.codes[:, ::-1], nearest.distances)
+
+
+@broken(testing.check_alternatives, r"\d+ of \d+ second codes are nearer than the first")
+class FarthestFirst(Toy):
+    def alternatives(self, structure, k=4):
+        nearest = super().alternatives(structure, k)
+        return Alternatives(nearest.codes, nearest.distances[:, ::-1])
+
+
+@broken(testing.check_alternatives, r"\d+ of \d+ second codes are the first again")
+class RepeatsTheFirst(Toy):
+    def alternatives(self, structure, k=4):
+        nearest = super().alternatives(structure, k)
+        return Alternatives(nearest.codes[:, [0, 0]], nearest.distances)
 
 
 @broken(testing.check_code_vectors, r"code_vectors of 64 codes have shape \(63, 2\)")
