@@ -10,6 +10,7 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from protok.errors import ProtokError
+    from protok.pipeline.embed import embed_all
     from protok.pipeline.encode import encode_all
     from protok.structure.backbone import Backbone
     from protok.structure.io.interop import as_backbone
@@ -26,6 +27,7 @@ _lazy, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "errors": ["ProtokError"],
+        "pipeline.embed": ["embed_all"],
         "pipeline.encode": ["encode_all"],
         "structure.backbone": ["Backbone"],
         "structure.io.interop": ["as_backbone"],

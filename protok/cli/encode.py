@@ -4,32 +4,51 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from protok.cli import options
 
+if TYPE_CHECKING:
+    from protok.pipeline.encode import Summary
+
 
 def encode_arguments(parser: argparse.ArgumentParser) -> None:
+    job_arguments(
+        parser,
+        out=".parquet, .fasta, .csv or .npz, or a folder for a Parquet dataset; without it FASTA goes to the "
+        "standard output",
+        models=f"{options.MODEL} (default), 3di, protein-blocks",
+        more="; or a store of training",
+    )
+    parser.add_argument(
+        "--keyframes",
+        type=int,
+        metavar="N",
+        help="a keyframe for each N residues: fewer cost fewer bits, more rebuild better; 0 for letters "
+        "alone (default: 4; only of models that have keyframes)",
+    )
+
+
+def job_arguments(
+    parser: argparse.ArgumentParser, *, out: str, models: str, more: str = "", required: bool = False
+) -> None:
+    """Add the arguments of a batch job over structure files.
+
+    `out` is the help of the output, which may be `required`, `models` names what may be given, `more` inputs
+    of the command alone.
+    """
     parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
         help="structure files (.pdb .cif .bcif .fcz, also .gz .zst), folders (links in them to "
         "folders are not followed), patterns; archives (.tar .tar.gz .zip, Foldcomp databases); "
-        "@FILE with a path a line, - for such lines on the standard input; or a store of training",
+        f"@FILE with a path a line, - for such lines on the standard input{more}",
     )
-    parser.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE",
-        help=".parquet, .fasta, .csv or .npz, or a folder for a Parquet dataset; without it FASTA "
-        "goes to the standard output",
-    )
-    parser.add_argument(
-        "--model",
-        default=options.MODEL,
-        help=f"{options.MODEL} (default), 3di, protein-blocks, or the folder of a model",
-    )
+    parser.add_argument("-o", "--out", metavar="FILE", required=required, help=out)
+    parser.add_argument("--model", default=options.MODEL, help=f"{models}, or the folder of a model")
     parser.add_argument("--jobs", type=options.number, default=1, metavar="N", help="processes (default: 1)")
     options.device_argument(parser)
     parser.add_argument(
@@ -42,13 +61,6 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
     parser.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray")
     parser.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
-    parser.add_argument(
-        "--keyframes",
-        type=int,
-        metavar="N",
-        help="a keyframe for each N residues: fewer cost fewer bits, more rebuild better; 0 for letters "
-        "alone (default: 4; only of models that have keyframes)",
-    )
     parser.add_argument(
         "--on-error",
         choices=("skip", "stop"),
@@ -89,18 +101,48 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
 
 def encode(arguments: argparse.Namespace) -> int:
     """Run `protok encode`."""
-    from dataclasses import asdict
+    from protok.pipeline.encode import encode_all, encode_store
 
-    from protok.pipeline.encode import Stopped, encode_all, encode_store, errors_of, parts_of
-    from protok.pipeline.ray import Cluster
+    if code := prepare(arguments):
+        return code
+    reading = reading_options(arguments) | {"keyframes": arguments.keyframes}
+    if arguments.out is None:
+        return _encode_to_stdout(arguments, reading)
+    # A store of structures; token files have no coordinates to encode.
+    store = [Path(path).suffix for path in arguments.inputs] == [".parquet"]
+    of_files = ("overwrite", "errors", "chain", "keyframes", "max_bytes", "unordered")
+    refused = [
+        f"--{flag.replace('_', '-')}"
+        for flag in of_files
+        if store and getattr(arguments, flag) not in (None, False)
+    ]
+    if refused:
+        options.say(f"error: {', '.join(refused)}: not for a store of structures")
+        return options.USAGE
+    if store:
+        return run_job(
+            arguments,
+            lambda: encode_store(arguments.inputs[0], arguments.model, arguments.out),
+            "begins anew",
+        )
+    settings = job_settings(arguments) | reading
+    return run_job(
+        arguments, lambda: encode_all(arguments.inputs, arguments.model, arguments.out, **settings)
+    )
+
+
+def reading_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How a job reads structures."""
+    own = {"chain": arguments.chain, "max_bytes": arguments.max_bytes}
+    return options.reading_options(arguments) | own
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Check where a job is to run, and bring its model there; an exit code."""
+    from protok.pipeline.encode import parts_of
     from protok.tokenizers.protocol import Movable
     from protok.tokenizers.registry import load
 
-    reading = options.reading_options(arguments) | {
-        "chain": arguments.chain,
-        "keyframes": arguments.keyframes,
-        "max_bytes": arguments.max_bytes,
-    }
     ray = arguments.engine == "ray"
     # What ended a run before its end may be the next input: a worker process that ends is replaced.
     stopped = arguments.out is not None and parts_of(arguments.out).exists()
@@ -119,43 +161,40 @@ def encode(arguments: argparse.Namespace) -> int:
             options.say(f"error: {tokenizer.name} has no network; leave --device out")
             return options.USAGE
         tokenizer.to(arguments.device)
-    if arguments.out is None:
-        return _encode_to_stdout(arguments, reading)
-    # A store of structures; token files have no coordinates to encode.
-    store = [Path(path).suffix for path in arguments.inputs] == [".parquet"]
-    of_files = ("overwrite", "errors", "chain", "keyframes", "max_bytes", "unordered")
-    refused = [
-        f"--{flag.replace('_', '-')}"
-        for flag in of_files
-        if store and getattr(arguments, flag) not in (None, False)
-    ]
-    if refused:
-        options.say(f"error: {', '.join(refused)}: not for a store of structures")
-        return options.USAGE
+    return options.OK
+
+
+def job_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Where and how a job works."""
+    from protok.pipeline.ray import Cluster
+
+    ray = Cluster(arguments.address, arguments.jobs, arguments.jobs, arguments.gpus)
+    return {
+        "jobs": arguments.jobs,
+        "ray": ray if arguments.engine == "ray" else None,
+        "errors": arguments.errors,
+        "overwrite": arguments.overwrite,
+        "on_error": arguments.on_error,
+        "ordered": not arguments.unordered,
+        "timeout": arguments.timeout,
+    }
+
+
+def run_job(
+    arguments: argparse.Namespace, job: Callable[[], Summary], again: str = "goes on where it stopped"
+) -> int:
+    """Run a batch job and say what it came to; an exit code. `again` is what the same command does later."""
+    from dataclasses import asdict
+
+    from protok.pipeline.encode import Stopped, errors_of
+
     try:
-        if store:
-            summary = encode_store(arguments.inputs[0], arguments.model, arguments.out)
-        else:
-            summary = encode_all(
-                arguments.inputs,
-                arguments.model,
-                arguments.out,
-                jobs=arguments.jobs,
-                ray=Cluster(arguments.address, arguments.jobs, arguments.jobs, arguments.gpus)
-                if ray
-                else None,
-                errors=arguments.errors,
-                overwrite=arguments.overwrite,
-                on_error=arguments.on_error,
-                ordered=not arguments.unordered,
-                timeout=arguments.timeout,
-                **reading,
-            )
+        summary = job()
     except Stopped as error:
         options.say(f"stopped: {error}")
         return options.FAILED
     except KeyboardInterrupt as error:
-        error.args = ("the same command " + ("begins anew" if store else "goes on where it stopped"),)
+        error.args = (f"the same command {again}",)
         raise
     if arguments.json:
         options.print_json(asdict(summary))

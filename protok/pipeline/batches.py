@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from protok.common import workers
 from protok.common.grouping import packed
@@ -17,6 +17,8 @@ from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from protok.structure.backbone import Backbone
 
 # A batch of files is what a worker gets at a time; residues are what a model gets at a time. Models that want
@@ -49,12 +51,29 @@ class ReadOptions:
     max_bytes: int | None = None
 
 
+class Record(Protocol):
+    """What a job makes of a chain, such as its tokens."""
+
+    @property
+    def chain(self) -> np.ndarray: ...
+
+    @property
+    def uncoded(self) -> bool:
+        """Whether there is nothing for any residue."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+R = TypeVar("R", bound=Record)
+
+
 @dataclass(frozen=True)
-class Encoded:
-    """Tokens of one file, one a chain; what failed in it; what was left out, or got no code."""
+class Encoded(Generic[R]):
+    """Tokens (or other records) of one file, one a chain; what failed; what was left out, or got no code."""
 
     path: str
-    tokens: tuple[Tokens, ...] = ()
+    tokens: tuple[R, ...] = ()
     errors: tuple[ProtokError, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -68,6 +87,10 @@ class Input:
     data: bytes | ProtokError | None = None
 
 
+#: Makes records of what was read, one `Encoded` for each input.
+Make = Callable[["Sequence[Structures]", Tokenizer, ReadOptions], "list[Encoded[R]]"]
+
+
 def encode_files(
     paths: str | Path | Iterable[str | Path],
     tokenizer: Tokenizer | str | Path,
@@ -76,7 +99,7 @@ def encode_files(
     ordered: bool = True,
     timeout: float | None = None,
     **reading,
-) -> Iterator[Encoded]:
+) -> Iterator[Encoded[Tokens]]:
     """Tokenize structure files one by one without writing anything.
 
     Parameters and names of structures are as for `encode_all`; errors are in the results.
@@ -86,9 +109,11 @@ def encode_files(
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
     check_options(tokenizer, options)
-    early: dict[Source, Encoded] = {}
+    early: dict[Source, Encoded[Tokens]] = {}
     due, twice = 0, repeated(sources)
-    for source, result in encode_sources(sources, tokenizer, options, jobs, timeout=timeout):
+    for source, result in encode_sources(
+        sources, tokenizer, options, jobs, make=encode_structures, timeout=timeout
+    ):
         if source in twice:
             result = replace(result, notes=(*result.notes, twice[source]))
         if not ordered:
@@ -122,11 +147,12 @@ def encode_sources(
     options: ReadOptions,
     jobs: int,
     *,
+    make: Make[R],
     timeout: float | None = None,
-) -> Generator[tuple[Source, Encoded]]:
+) -> Generator[tuple[Source, Encoded[R]]]:
     """Yield the result of each source as it comes; `timeout` as in `workers.run`."""
     queue = batches(sources, options, jobs, residues_of(tokenizer))
-    for entry, result in workers.run(encoder, (tokenizer, options), queue, jobs=jobs, timeout=timeout):
+    for entry, result in workers.run(encoder, (tokenizer, options, make), queue, jobs=jobs, timeout=timeout):
         path = entry.source.path
         if isinstance(result, workers.Lost):
             result = Encoded(path, errors=(ProtokError(result.reason, result.remedy, file=path),))
@@ -163,9 +189,11 @@ def open_sources(sources: Iterable[Source], options: ReadOptions) -> Iterator[In
             yield Input(named[name], content)
 
 
-def encoder(tokenizer: Tokenizer, options: ReadOptions) -> Callable[[Sequence[Input]], list[Encoded]]:
+def encoder(
+    tokenizer: Tokenizer, options: ReadOptions, make: Make[R]
+) -> Callable[[Sequence[Input]], list[Encoded[R]]]:
     """Make the function that a worker applies to its batches."""
-    return lambda batch: encode_structures(read_structures(batch, options), tokenizer, options)
+    return lambda batch: make(read_structures(batch, options), tokenizer, options)
 
 
 @dataclass(frozen=True)
@@ -200,7 +228,7 @@ def read_structures(batch: Sequence[Input], options: ReadOptions) -> list[Struct
 
 def encode_structures(
     batch: Sequence[Structures], tokenizer: Tokenizer, options: ReadOptions
-) -> list[Encoded]:
+) -> list[Encoded[Tokens]]:
     """Tokenize what was read of a batch, an `Encoded` for each of its inputs."""
     whole = isinstance(tokenizer, HasKeyframes)
     pieces = [[p for s in entry.structures for p in ([s] if whole else s.by_chain())] for entry in batch]
@@ -219,7 +247,7 @@ def encode_structures(
     return encoded
 
 
-def uncoded(tokens: Sequence[Tokens]) -> tuple[str, ...]:
+def uncoded(tokens: Sequence[Record]) -> tuple[str, ...]:
     """The note that chains without any code are worth, if there are such."""
     chains = [repr(str(chain.chain[0])) for chain in tokens if chain.uncoded]
     if not chains:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 
@@ -20,16 +20,54 @@ from protok.common import workers
 from protok.common.files import check_output, write_errors
 from protok.errors import ProtokError
 from protok.pipeline import output
-from protok.pipeline.batches import ReadOptions, check_options, encode_sources, residues_of, uncoded
+from protok.pipeline.batches import (
+    Make,
+    R,
+    ReadOptions,
+    check_options,
+    encode_sources,
+    encode_structures,
+    residues_of,
+    uncoded,
+)
 from protok.pipeline.inputs import find_sources
 from protok.pipeline.journal import Journal
 from protok.tokenizers.protocol import HasEncoder, Tokenizer, encode_each
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.files import save
+from protok.tokens.parquet import token_schema
 from protok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from protok.pipeline.ray import Cluster
+
+
+@dataclass(frozen=True)
+class Product(Generic[R]):
+    """What a job makes of structures, one record a chain, and how it keeps them.
+
+    Attributes
+    ----------
+    make
+        Records of what was read; goes to workers, so it must pickle.
+    write
+        Puts records into a Parquet file.
+    schema
+        Of such a file, as Arrow has it.
+    key
+        What records hang on besides model and options of reading, as JSON has it.
+    """
+
+    make: Make[R]
+    write: Callable[[Iterable[R], Path], None]
+    schema: Callable[[], pa.Schema]
+    key: Mapping[str, Any] = field(default_factory=dict)
+
+
+#: Tokens, as `encode_all` makes them.
+TOKENS = Product(encode_structures, save, token_schema)
 
 
 class Stopped(ProtokError):
@@ -88,6 +126,7 @@ def encode_all(
     timeout: float | None = None,
     ray: Cluster | None = None,
     progress: bool | None = None,
+    product: Product = TOKENS,
     **reading,
 ) -> Summary:
     """Tokenize structure files into one token file, one record a chain.
@@ -128,6 +167,8 @@ def encode_all(
         Work on a Ray cluster (`protok.pipeline.ray.Cluster`) instead of `jobs` processes.
     progress
         Show a progress bar; by default if the standard error is a terminal.
+    product
+        What is made of structures: tokens, or other records, which are kept as Parquet only.
     **reading
         Fields of `ReadOptions`: chain, model, chain_ids, truncated, keyframes, max_bytes.
 
@@ -158,7 +199,7 @@ def encode_all(
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
     check_options(tokenizer, options)
-    job = job_key(tokenizer, options)
+    job = {**job_key(tokenizer, options), **product.key}
     made = {**job, "ordered": ordered}
     parts = parts_of(out)
 
@@ -173,7 +214,7 @@ def encode_all(
             Journal(parts, job).remove()
         write_errors(stored["errors"], table)
         return _summary(out, job, stored, len(sources), began)
-    journal = Journal(parts, job, fresh=overwrite)
+    journal = Journal(parts, job, fresh=overwrite, write=product.write)
     try:
         done = [source for source in sources if source in journal.done]
         todo = [source for source in sources if source not in journal.done]
@@ -181,11 +222,11 @@ def encode_all(
         running = parts / "errors.tsv"
         write_errors(known, running)
         if ray is None:
-            stream = encode_sources(todo, tokenizer, options, jobs, timeout=timeout)
+            stream = encode_sources(todo, tokenizer, options, jobs, make=product.make, timeout=timeout)
         else:
             from protok.pipeline.ray import encode_sources as on_cluster
 
-            stream = on_cluster(todo, tokenizer, options, ray, timeout=timeout)
+            stream = on_cluster(todo, tokenizer, options, ray, make=product.make, timeout=timeout)
         with (
             workers.show_progress("encoding", len(sources), progress) as advance,
             contextlib.closing(stream) as results,
@@ -201,7 +242,7 @@ def encode_all(
                 advance(1, bool(failed))
         journal.flush()
         stored = output.made_of(made, sources, [journal.done[source] for source in sources])
-        output.finish(journal, sources, out, stored, ordered)
+        output.finish(journal, sources, out, stored, schema=product.schema(), ordered=ordered)
         write_errors(stored["errors"], table)
         journal.remove()
     finally:

@@ -1,7 +1,7 @@
 """The unfinished work of a batch job on disk, whole after a kill at any instant.
 
-A folder holds parts (token Parquet files) and `journal.jsonl`, one line a finished input, which
-says in which rows of which part its chains lie. A line is written after its part; what a kill
+A folder holds parts (Parquet files of tokens or other records) and `journal.jsonl`, one line a finished
+input, which says in which rows of which part its chains lie. A line is written after its part; what a kill
 leaves half done (a torn last line, a part that no line names) is as if it had not been begun.
 """
 
@@ -12,20 +12,22 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from protok.common.files import add_lines, lock, write_json
 from protok.errors import ProtokError
+from protok.pipeline.batches import Record
 from protok.pipeline.inputs import Source
 from protok.tokens.files import save
-from protok.tokens.tokens import Tokens
 
-# A part is written when it has so many chains, or when the oldest result waited so many seconds:
+# A part is written when it has so many chains or residues, or when the oldest result waited so many seconds:
 # that much work is done again after a kill.
 PART_ROWS = 1024
+PART_RESIDUES = 1 << 17
 PART_SECONDS = 5.0
 
 
@@ -55,6 +57,8 @@ class Journal:
         What the results depend on besides the inputs: the codebook and the options.
     fresh
         Drop what an interrupted run of another job left, and try its own failed inputs again.
+    write
+        Writes records into a Parquet file: tokens by default.
 
     Attributes
     ----------
@@ -67,8 +71,14 @@ class Journal:
         If the folder holds results of another job, or another process works in it.
     """
 
-    def __init__(self, folder: Path, job: dict, fresh: bool = False):
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        job: dict,
+        fresh: bool = False,
+        write: Callable[[Iterable[Any], Path], None] = save,
+    ):
+        self.folder, self._write = folder, write
         folder.mkdir(parents=True, exist_ok=True)
         self._held = contextlib.ExitStack()
         try:
@@ -106,7 +116,7 @@ class Journal:
             self.done = {key: entry for key, entry in self.done.items() if not entry.errors}
         numbers = [int(Path(entry.part).stem) for entry in self.done.values() if entry.part]
         self._next = max(numbers, default=-1) + 1
-        self._tokens: list[Tokens] = []
+        self._records: list[Record] = []
         self._entries: list[Entry] = []
         self._since = time.monotonic()
 
@@ -128,7 +138,7 @@ class Journal:
     def add(
         self,
         source: Source,
-        tokens: Sequence[Tokens],
+        records: Sequence[Record],
         errors: Sequence[tuple[str, str]] = (),
         notes: Sequence[str] = (),
     ) -> None:
@@ -137,34 +147,35 @@ class Journal:
             self._since = time.monotonic()
         entry = Entry(
             source,
-            part=f"{self._next:06}.parquet" if tokens else "",
-            start=len(self._tokens),
-            rows=len(tokens),
-            residues=sum(map(len, tokens)),
+            part=f"{self._next:06}.parquet" if records else "",
+            start=len(self._records),
+            rows=len(records),
+            residues=sum(map(len, records)),
             errors=errors,
             notes=notes,
-            uncoded=sum(chain.uncoded for chain in tokens),
+            uncoded=sum(chain.uncoded for chain in records),
         )
         # In this order: rows that no entry names are nothing, should Ctrl-C come in between.
-        self._tokens.extend(tokens)
+        self._records.extend(records)
         self._entries.append(entry)
-        if len(self._tokens) >= PART_ROWS or time.monotonic() - self._since > PART_SECONDS:
+        full = len(self._records) >= PART_ROWS or sum(e.residues for e in self._entries) >= PART_RESIDUES
+        if full or time.monotonic() - self._since > PART_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """Bring what was added to disk."""
         if not self._entries:
             return
-        if self._tokens:
+        if self._records:
             part = self.folder / f"{self._next:06}.parquet"
-            save(self._tokens, part)
+            self._write(self._records, part)
             with open(part, "r+b") as handle:  # Windows syncs only what may be written
                 os.fsync(handle.fileno())
             self._next += 1
         lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in self._entries)
         add_lines(self.folder / "journal.jsonl", lines, sync=True)
         self.done.update((entry.source, entry) for entry in self._entries)
-        self._tokens, self._entries = [], []
+        self._records, self._entries = [], []
 
     def tables(self, sources: Sequence[Source], ordered: bool = True) -> Iterator:
         """Yield the rows of each source as Arrow tables.

@@ -19,7 +19,7 @@ from protok.errors import ProtokError
 from protok.pipeline.inputs import Source, repeated
 from protok.pipeline.journal import PART_ROWS, Entry, Journal, difference
 from protok.tokens.files import format_of, save
-from protok.tokens.parquet import read_parquet, token_schema
+from protok.tokens.parquet import read_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,27 +62,39 @@ def _digest(sources: Sequence[Source]) -> str:
 
 
 def finish(
-    journal: Journal, sources: Sequence[Source], out: Path, stored: dict[str, Any], ordered: bool
+    journal: Journal,
+    sources: Sequence[Source],
+    out: Path,
+    stored: dict[str, Any],
+    *,
+    schema: pa.Schema,
+    ordered: bool,
 ) -> None:
     """Join the parts of a journal, and let the output appear at once; `stored` is of `made_of`."""
     tables = journal.tables(sources, ordered)
     # Drafts lie in the folder of the journal, which goes with all that a kill may leave in it.
     if out.suffix.lower() == ".parquet":
         with atomic_path(out, journal.folder) as joined:
-            join(tables, joined, stored)
+            join(tables, joined, stored, schema)
     elif out.suffix:
         joined = journal.folder / "joined.parquet"
-        join(tables, joined, stored)
+        join(tables, joined, stored, schema)
         with joined.open("rb") as handle:
             save(read_parquet(handle, str(joined), own=True), out)
     else:
         with atomic_folder(out, journal.folder) as dataset:
             for number in itertools.count():
-                if not join(tables, dataset / f"{PART}{number:06}.parquet", stored, FILE_ROWS):
+                if not join(tables, dataset / f"{PART}{number:06}.parquet", stored, schema, FILE_ROWS):
                     break
 
 
-def join(tables: Iterator[pa.Table], path: Path, stored: dict[str, Any], most: float = float("inf")) -> bool:
+def join(
+    tables: Iterator[pa.Table],
+    path: Path,
+    stored: dict[str, Any],
+    schema: pa.Schema,
+    most: float = float("inf"),
+) -> bool:
     """Write tables into one file until it has `most` rows; False if there were not so many."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -90,7 +102,6 @@ def join(tables: Iterator[pa.Table], path: Path, stored: dict[str, Any], most: f
     rest = {key: stored[key] for key in ("errors", "notes") if key in stored}
     plain = {key: value for key, value in stored.items() if key not in rest}
     packed = base64.b64encode(zlib.compress(json.dumps(rest).encode()))
-    schema = token_schema()
     schema = schema.with_metadata({**(schema.metadata or {}), MADE_OF: json.dumps(plain), FAILED: packed})
     total = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:

@@ -22,10 +22,11 @@ from protok.errors import ProtokError, Unsupported
 from protok.pipeline.batches import (
     Encoded,
     Input,
+    Make,
+    R,
     ReadOptions,
     Structures,
     batches,
-    encode_structures,
     read_structures,
     residues_of,
 )
@@ -74,13 +75,14 @@ def encode_sources(
     options: ReadOptions,
     cluster: Cluster,
     *,
+    make: Make[R],
     timeout: float | None = None,
-) -> Generator[tuple[Source, Encoded]]:
+) -> Generator[tuple[Source, Encoded[R]]]:
     """Yield the result of each source as it comes.
 
     Parameters
     ----------
-    sources, tokenizer, options
+    sources, tokenizer, options, make
         As for `protok.pipeline.batches.encode_sources`.
     cluster
         Where.
@@ -106,7 +108,7 @@ def encode_sources(
         _connect(ray, cluster)
     try:
         queue = batches(sources, options, cluster.readers + cluster.encoders, residues_of(tokenizer))
-        yield from _Stages(ray, tokenizer, options, cluster, timeout).run(queue)
+        yield from _Stages(ray, (tokenizer, options, make), cluster, timeout).run(queue)
     finally:
         if own:
             ray.shutdown()
@@ -142,8 +144,8 @@ def _read(batch: Sequence[Input], options: ReadOptions) -> tuple[int, list[Struc
 class _Encoder:
     """The second stage."""
 
-    def __init__(self, payload: bytes, options: ReadOptions, cuda: bool):
-        self.tokenizer, self.options = pickle.loads(payload), options
+    def __init__(self, payload: bytes, cuda: bool):
+        self.tokenizer, self.options, self.make = pickle.loads(payload)
         if cuda:
             self.tokenizer.to("cuda")
 
@@ -151,19 +153,19 @@ class _Encoder:
         """Answers once the model is there."""
 
     def encode(self, structures: Sequence[Structures]) -> list[Encoded]:
-        return encode_structures(structures, self.tokenizer, self.options)
+        return self.make(structures, self.tokenizer, self.options)
 
 
 class _Stages:
     """What is being read, has been read, and is being encoded."""
 
     def __init__(
-        self, ray: Any, tokenizer: Tokenizer, options: ReadOptions, cluster: Cluster, timeout: float | None
+        self, ray: Any, work: tuple[Tokenizer, ReadOptions, Make], cluster: Cluster, timeout: float | None
     ):
-        self.ray, self.options, self.cluster, self.timeout = ray, options, cluster, timeout
+        self.ray, self.options, self.cluster, self.timeout = ray, work[1], cluster, timeout
         self.read = ray.remote(_read).options(num_cpus=1, num_returns=2, max_retries=0)
         self.actor = ray.remote(_Encoder).options(num_cpus=1, num_gpus=cluster.gpus)
-        self.arguments = ray.put(pickle.dumps(tokenizer)), options, cluster.gpus > 0
+        self.arguments = ray.put(pickle.dumps(work)), cluster.gpus > 0
         self.starting: dict[Any, Any] = {}
         self.idle: deque[Any] = deque()
         for _ in range(cluster.encoders):

@@ -178,7 +178,7 @@ def read_parquet(handle, path: str, *, own: bool = False, group: int | None = No
                     raise CorruptFile(
                         f"column {column.name!r} has empty cells", "-1 is a missing token", file=path
                     )
-                columns[column.name] = _cells(values)
+                columns[column.name] = cells(values)
             for row in range(batch.num_rows):
                 fields = {key: values[row] for key, values in columns.items()}
                 frames = {key: fields.pop(key) for key in COLUMNS if key in fields}
@@ -204,7 +204,7 @@ def _longest(lists) -> int:
     return max((size or 0 for size in call_function("binary_length", [texts]).to_pylist()), default=0)
 
 
-def _cells(values) -> list:
+def cells(values) -> list:
     """Rows of an Arrow column, lists as numpy arrays."""
     import pyarrow as pa
 

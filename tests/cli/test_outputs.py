@@ -29,6 +29,7 @@ FILES = {
     "encode {pdbs} --model 3di  -o OUT": "x.npz",
     "encode {pdbs} --model 3di -o  OUT": "x.csv.gz",
     "encode {bad} --model 3di --errors OUT": "e.tsv",
+    "embed {pdbs} -o OUT --model 3di": "v.parquet",
     "decode {tokens} -o {empty} --table OUT": "t.csv",
     "search {letters} {letters} -o OUT": "hits.tsv",
     "matrix {pdbs} --model 3di --tm 0.1 -o OUT": "m.npz",
@@ -42,6 +43,7 @@ FILES = {
 }
 FOLDERS = {
     "encode {pdbs} -o OUT --model 3di": "set",
+    "embed {pdbs} -o OUT --model 3di": "vectors",
     "decode {tokens} -o OUT": "out",
     "decode {tokens} --jobs 2 -o OUT": "out2",
     "export {letters} -o OUT": "corpus",

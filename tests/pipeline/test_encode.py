@@ -22,6 +22,7 @@ from protok.pipeline.batches import ReadOptions, encode_files
 from protok.pipeline.encode import Stopped, encode_all, job_key, parts_of
 from protok.pipeline.inputs import find_sources, unique_names
 from protok.tokens.files import load
+from protok.tokens.parquet import token_schema
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import Tiny, TinyBatch
 
@@ -415,7 +416,7 @@ def test_overwrite_spares_what_is_not_an_output(pdbs, tmp_path):
 def test_a_large_error_table_leaves_the_output_readable(tmp_path):
     """Readers refuse metadata of 100 MB and more."""
     rows = [(f"some/folder/file{n}.pdb", "", "is no structure file") for n in range(1_500_000)]
-    output.join(iter([]), tmp_path / "t.parquet", {"errors": rows})
+    output.join(iter([]), tmp_path / "t.parquet", {"errors": rows}, token_schema())
     assert len(output.read_stored(tmp_path / "t.parquet")["errors"]) == len(rows)
 
 
