@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
+    from protok.analysis.compare import compare
     from protok.errors import ProtokError
     from protok.pipeline.embed import embed_all
     from protok.pipeline.encode import encode_all
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from protok.structure.io.interop import as_backbone
     from protok.structure.io.read import read
     from protok.structure.io.write import write
-    from protok.structure.metrics import compare, lddt, rmsd, superpose, tm_score
+    from protok.structure.metrics import lddt, rmsd, superpose, tm_score
     from protok.tokenizers.protocol import Tokenizer
     from protok.tokenizers.registry import load
     from protok.tokenizers.shapes import ShapeTokenizer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _lazy, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "analysis.compare": ["compare"],
         "errors": ["ProtokError"],
         "pipeline.embed": ["embed_all"],
         "pipeline.encode": ["encode_all"],
@@ -33,7 +35,7 @@ _lazy, __dir__, __all__ = lazy_loader.attach(
         "structure.io.interop": ["as_backbone"],
         "structure.io.read": ["read"],
         "structure.io.write": ["write"],
-        "structure.metrics": ["compare", "lddt", "rmsd", "superpose", "tm_score"],
+        "structure.metrics": ["lddt", "rmsd", "superpose", "tm_score"],
         "tokenizers.protocol": ["Tokenizer"],
         "tokenizers.registry": ["load"],
         "tokenizers.shapes": ["ShapeTokenizer"],
