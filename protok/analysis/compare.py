@@ -60,7 +60,7 @@ class Pairs:
         if self.by == "number":
             advice = "where the files count differently, compare by alignment"
         else:
-            advice = "sequences hardly tell what corresponds, structures do (tm_align of protok.analysis.alignment)"
+            advice = "sequences hardly tell what corresponds, protok.analysis.alignment.tm_align does"
         return f"only {self.identity:.0%} of the amino acids agree: {advice}"
 
     def __str__(self) -> str:

@@ -19,10 +19,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
+from types import ModuleType
 from typing import Any
+
+from protok.errors import ProtokError
 
 # One thread a process: the processes are the parallelism.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+#: A worker that is sent what the program itself defines runs the program's file to have it.
+OWN_PROGRAM = (
+    "call this below `if __name__ == '__main__':`, or define what it needs in a module instead, or use jobs=1"
+)
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,9 @@ def run(
 
     Raises
     ------
-    RuntimeError
-        If a worker dies before it starts to work, as all others then would too.
+    ProtokError
+        If `factory` or its arguments do not pickle, or a worker dies before it starts to work, as all
+        others then would too.
     """
     if timeout == float("inf"):
         timeout = None
@@ -76,7 +84,7 @@ def run(
         for batch in batches:
             yield from _attempt(work, batch)
         return
-    payload = pickle.dumps((factory, arguments))
+    payload = _pickled(factory, arguments)
     source, again = iter(batches), deque()
     idle: list[_Worker] = []
     busy: dict[Any, _Worker] = {}
@@ -120,6 +128,16 @@ def run(
             worker.stop()
 
 
+def _pickled(factory: Callable, arguments: tuple) -> bytes:
+    try:
+        return pickle.dumps((factory, arguments))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ProtokError(
+            f"cannot be sent to a worker process: {error}",
+            "define its classes and functions at the top of a module, or use jobs=1",
+        ) from error
+
+
 def _attempt(work, batch: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     """Work in this process; when the function raises, item by item."""
     try:
@@ -146,7 +164,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _uninterrupted():
+        self.of_program = b"__main__" in payload
+        with _uninterrupted(), contextlib.nullcontext() if self.of_program else _without_program():
             self.process.start()
         theirs.close()
         # Not with the process: `start` waits until it has read all, for ever if it has died.
@@ -175,9 +194,13 @@ class _Worker:
         try:
             kind, content = self.pipe.recv()
         except (EOFError, OSError):
-            return "died", self._obituary()
+            kind, content = "died", ""
+        if kind == "died":
+            return kind, self._obituary()
         if kind == "unready":
-            raise RuntimeError(f"a worker process could not start: {content}")
+            raise ProtokError(
+                f"a worker process could not start: {content}", OWN_PROGRAM if self.of_program else ""
+            )
         if kind == "ready":
             self.ready = True
             self.give(self.batch)
@@ -188,9 +211,9 @@ class _Worker:
         code = self.process.exitcode
         assert code is not None, "a process that was joined has ended"
         if not self.ready:
-            raise RuntimeError(
-                f"a worker process ended before it began (exit code {code}); in a script, call "
-                "this below `if __name__ == '__main__':`, or use jobs=1"
+            raise ProtokError(
+                f"a worker process ended before it began (exit code {code})",
+                OWN_PROGRAM if self.of_program else "see what it printed, or use jobs=1",
             )
         if code >= 0:
             return f"the worker process ended with exit code {code}"
@@ -230,6 +253,21 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         for number in late:
             signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def _without_program() -> Iterator[None]:
+    """Start processes that do not run the program's own file, to have what it defines, as theirs.
+
+    They have no use for it unless they are sent something that is defined there. A file that calls this
+    without `if __name__ == "__main__":` would run on and on in them, and the standard input is no file.
+    """
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 def _end_with_parent() -> None:

@@ -8,18 +8,18 @@ import contextlib
 import doctest
 import importlib
 import io
+import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import protok
 from protok.cli.main import parser
-from protok.tokens.files import save
+from protok.tokens.files import load, save
 from tests.helpers.paths import ROOT
 
 OUTSIDE = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks/README.md", ROOT / "protok/bench/README.md"]
@@ -38,50 +38,90 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.slow
-def test_own_tokenizer_quantizer_and_task(desk, capsys):
-    space = {}
-    for code in blocks(ROOT / "docs/extend.md", "python"):
-        assert len(code.splitlines()) <= 30
-        exec(code, space)
-    assert len(protok.tokens.files.load("bend.parquet")) == 5
-    with pytest.raises(AssertionError, match="mirror image changes"):
-        space["testing"].check_mirror(space["Bend"]())
-    assert space["ProVQ"](space["Signs"](6)).size == 64
-    score = {row.tokenizer["name"]: row for row in space["results"]}
-    assert not space["results"].failed
-    best, chance = (
-        max(split["auroc"]["value"] for split in score[name].scores.values())
-        for name in ("3di", "random-code")
+def run_as_file(name: str, then: str = "", change: tuple[str, str] = ("", "")) -> list[str]:
+    """Run the Python of a page as one script, as a reader would save it, and `then` more; what it prints."""
+    code = "\n".join(blocks(ROOT / f"{name}.md", "python"))
+    assert code and change[0] in code
+    Path("page.py").write_text(f"{code.replace(*change)}\n{then}\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "page.py"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
     )
-    assert best > 0.85 > chance + 0.1, "3Di knows helices, random codes do not"
+    assert done.returncode == 0, done.stderr
+    # A page does not hold the fingerprint, which changes with the weights.
+    return re.sub(r"@[0-9a-f]{8}\b", "@...", done.stdout).splitlines()
+
+
+@pytest.mark.slow
+def test_own_tokenizer_quantizer_and_task(desk):
+    assert all(len(code.splitlines()) <= 30 for code in blocks(ROOT / "docs/extend.md", "python"))
+    then = """
+from protok.tokens.files import load
+assert len(load("bend.parquet")) == 5
+try:
+    testing.check_mirror(Bend())
+except AssertionError as error:
+    assert "mirror image changes" in str(error)
+else:
+    assert False, "distances do not tell a mirror image"
+assert ProVQ(Signs(6)).size == 64
+score = {row.tokenizer["name"]: row for row in results}
+assert not results.failed
+best, chance = (
+    max(split["auroc"]["value"] for split in score[name].scores.values()) for name in ("3di", "random-code")
+)
+assert best > 0.85 > chance + 0.1, "3Di knows helices, random codes do not"
+"""
+    run_as_file("docs/extend", then)
 
 
 @pytest.mark.slow
 def test_with_other_libraries(desk):
     pytest.importorskip("torch_geometric", reason="needs protok[interop]")
-    space = {}
-    for code in blocks(ROOT / "docs/interoperability.md", "python"):
-        exec(code, space)
-    assert space["features"].shape == (2, 64) and space["hit"].identity < 1
-    assert np.array_equal(space["t"].ids, space["tok"].encode(space["s"]).ids)
+    run_as_file(
+        "docs/interoperability",
+        "assert features.shape == (2, 64) and hit.identity < 1 and (t.ids == tok.encode(s).ids).all()",
+    )
 
 
 @pytest.mark.parametrize(
-    "name", ["README", "docs/index", "docs/encode", "docs/search", "docs/language-models", "docs/vectors"]
+    "name",
+    [
+        "README",
+        "docs/index",
+        "docs/encode",
+        "docs/search",
+        "docs/shapes",
+        "docs/language-models",
+        "docs/vectors",
+    ],
 )
-def test_python_of_the_pages_runs_and_prints_what_they_say(name, desk, capsys):
-    space, promised = {}, []
-    for code in blocks(ROOT / f"{name}.md", "python"):
-        exec(code, space)
-        promised += re.findall(r"^print\(.*\)  # (.*)$", code, re.M)
-    assert space
-    # A page does not hold the fingerprint, which changes with the weights.
-    printed = re.sub(r"@[0-9a-f]{8}\b", "@...", capsys.readouterr().out).splitlines()
+def test_python_of_the_pages_runs_and_prints_what_they_say(name, desk):
+    promised = [
+        text
+        for code in blocks(ROOT / f"{name}.md", "python")
+        for text in re.findall(r"^print\(.*\)  # (.*)$", code, re.M)
+    ]
+    printed = run_as_file(name)
     assert not promised or printed == promised
-    if name == "README":
-        assert promised and space["z"].shape == (len(space["s"]), 5)
-        assert Path("tokens.parquet").exists()
+
+
+@pytest.mark.slow
+def test_the_readme_runs_as_a_script_with_processes(desk):
+    """Below no `if __name__ == "__main__":`, as people write scripts."""
+    change = 'out="tokens.parquet")', 'out="tokens.parquet", jobs=2)'
+    assert run_as_file("README", "assert z.shape == (len(s), 5)", change)
+    assert len(load("tokens.parquet")) == 5
+
+
+def test_every_page_with_python_is_run():
+    tested = re.findall(r'"(README|docs/[\w-]+)"', Path(__file__).read_text("utf-8"))
+    with_python = {str(page.relative_to(ROOT).with_suffix("")) for page in PAGES if blocks(page, "python")}
+    assert with_python <= set(tested)
 
 
 def test_commands_of_the_pages_are_commands():

@@ -350,32 +350,67 @@ def test_workers_raise_for_the_item_alone(jobs):
 
 
 def test_workers_that_cannot_start_say_so():
-    with pytest.raises(RuntimeError, match="no such factor"):
+    with pytest.raises(ProtokError, match="no such factor"):
         list(workers.run(work_factory, (None,), [[1]], jobs=2))
+    with pytest.raises(ProtokError, match="cannot be sent to a worker process.*top of a module"):
+        list(workers.run(lambda: None, (), [[1]], jobs=2))
 
 
-@pytest.mark.parametrize("size", [0, 10_000_000])
-@pytest.mark.parametrize("piped", [False, True])
-def test_unguarded_script_is_told(pdbs, tmp_path, size, piped):
-    """Of any size: what a worker is to do must not wait for one that has died at its start."""
-    script = (
-        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from protok.pipeline.encode import encode_all\nfrom tests.helpers.tiny import Tiny\n"
-        f"tokenizer = Tiny()\ntokenizer.weights = bytes({size})\n"
-        f"encode_all({str(pdbs)!r}, tokenizer, {str(tmp_path / 't.parquet')!r}, jobs=2)\n"
-    )
-    path = tmp_path / "script.py"
+def run_script(script: str, path: Path, piped: bool) -> subprocess.CompletedProcess:
+    """Run a script as a file, or from the standard input; one that hangs fails."""
     path.write_text(script)
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-" if piped else path],
         input=script if piped else "",
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
         env=HERE,
     )
+
+
+# Without `if __name__ == "__main__":`. Of 10 MB, what a worker is to do does not fit into a pipe.
+UNGUARDED = """
+import multiprocessing
+from protok.pipeline.decode import decode_all
+from protok.pipeline.encode import encode_all
+from tests.helpers.tiny import Tiny
+multiprocessing.set_start_method("fork", force=True)
+{tokenizer}.weights = bytes({size})
+{call}
+"""
+ENCODE = "encode_all({pdbs!r}, tokenizer, {out!r}, jobs=2)"
+CALLS = {
+    "encode": ENCODE,
+    "decode": ENCODE.replace("jobs=2", "") + "\ndecode_all({out!r}, {folder!r}, tokenizer, jobs=2)",
+    "with a time limit": ENCODE.replace("jobs=2", "timeout=60"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("size", [0, 10_000_000])
+def test_a_script_needs_no_guard(pdbs, tmp_path, size, piped, call):
+    places = {"pdbs": str(pdbs), "out": str(tmp_path / "t.parquet"), "folder": str(tmp_path / "decoded")}
+    call = CALLS[call].format(**places)
+    script = UNGUARDED.format(tokenizer="tokenizer = Tiny()\ntokenizer", size=size, call=call)
+    done = run_script(script, tmp_path / "script.py", piped)
+    assert done.returncode == 0, done.stderr
+    assert len(load(tmp_path / "t.parquet")) == 9
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("size", [0, 10_000_000])
+def test_a_script_that_needs_a_guard_is_told(pdbs, tmp_path, size, piped, call):
+    """A class of the script itself is there for a worker only where the script runs to the end in it."""
+    places = {"pdbs": str(pdbs), "out": str(tmp_path / "t.parquet"), "folder": str(tmp_path / "decoded")}
+    own = "class Own(Tiny): pass\ntokenizer = Own()\ntokenizer"
+    script = UNGUARDED.format(tokenizer=own, size=size, call=CALLS[call].format(**places))
+    done = run_script(script, tmp_path / "script.py", piped)
     assert done.returncode == 1
     assert "__name__ == '__main__'" in done.stderr.splitlines()[-1]
+    assert "or use jobs=1" in done.stderr.splitlines()[-1]
 
 
 def test_overwrite_goes_on_and_tries_failed_inputs_again(pdbs, tmp_path):
