@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import protok
+from protok.common.extras import Extra, MissingExtra
 from tests.helpers.paths import ROOT
 
 # Distributions whose module has another name.
@@ -22,25 +25,12 @@ MODULE_OF = {
     "scikit-learn": "sklearn",
     "torch-geometric": "torch_geometric",
 }
-# Modules that an extra brings, by file or folder; all others must do with the core.
-EXTRA = {
-    "bench": {"esm", "matplotlib", "tmtools", "torch_geometric"},
-    "image": {"PIL", "lightning", "matplotlib", "torchmetrics"},
-    "plots.py": {"matplotlib"},
-    "callbacks.py": {"lightning"},
-    "run.py": {"lightning"},
-    "training": {"lightning", "matplotlib"},
-    "trainer.py": {"lightning"},
-    "prior": {"lightning", "transformers"},
-    "foldcomp.py": {"foldcomp"},
-    "ray.py": {"ray"},
-    "viewer.py": {"py3Dmol"},
-    "interop.py": {"Bio", "torch_geometric"},
-    "features.py": {"sklearn"},
-    "hub.py": {"huggingface_hub"},
-    "substitution.py": {"tmtools"},
-    "graphs.py": {"torch_geometric"},
-    "diagnostics.py": {"matplotlib"},
+# Modules of protok that import what an extra brings without saying so, and why.
+UNGUARDED = {
+    "common/run.py": "imported by trainings, which say which extra of theirs is missing",
+    "common/callbacks.py": "the same",
+    "analysis/features.py": "a class of scikit-learn where that is, and the same class without it",
+    "quantize/diagnostics.py": "stands alone",
 }
 # The core brings these; a missing one is an error that says what to install.
 STANDARD = set(sys.stdlib_module_names) | {"protok"}
@@ -68,17 +58,91 @@ def imports(path: Path) -> set[str]:
     return imported - STANDARD
 
 
-def test_every_import_is_a_declared_dependency(config):
+def guarded_imports(node: ast.AST, extra: str | None = None) -> Iterator[tuple[str, str | None]]:
+    """Modules imported at run time, with the extra that an `Extra` around the import names."""
+    match node:
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return
+        case ast.Import(names=names):
+            yield from ((alias.name, extra) for alias in names)
+        case ast.ImportFrom(module=str(module), names=names):
+            yield from (
+                (f"{module}.{alias.name}" if module == "protok.common" else module, extra) for alias in names
+            )
+        case ast.Call(func=ast.Name(id="import_module"), args=[ast.Constant(value=name)]):
+            yield name, extra
+        case ast.Call(
+            func=ast.Name(id="import_module"), args=[ast.JoinedStr(values=[ast.Constant(value=name), *_])]
+        ):
+            yield name, extra
+        case ast.With(items=items):
+            for item in items:
+                if isinstance(item.context_expr, ast.Call) and ast.unparse(item.context_expr.func) == "Extra":
+                    extra = ast.literal_eval(item.context_expr.args[0])
+    for child in ast.iter_child_nodes(node):
+        yield from guarded_imports(child, extra)
+
+
+def test_every_import_is_declared_and_says_which_extra_is_missing(config):
     core = modules(config["options"]["install_requires"])
-    used = set()
+    extras = {name: modules(text) for name, text in config["options.extras_require"].items()}
+    used, named, unguarded = set(), set(), set()
     for path in (ROOT / "protok").rglob("*.py"):
-        allowed = core.union(*(EXTRA.get(part, set()) for part in path.parts))
-        imported = imports(path)
-        if "testing" in path.parts:
-            allowed = core | modules(config["options.extras_require"]["dev"])
-        assert imported <= allowed, f"{path.name} imports {imported - allowed}"
-        used |= imported
+        file = str(path.relative_to(ROOT / "protok"))
+        for module, extra in guarded_imports(ast.parse(path.read_text(encoding="utf-8"))):
+            top = module.split(".")[0]
+            if module in ("protok.common.run", "protok.common.callbacks"):
+                assert extra or file in UNGUARDED, f"{file}: {module} needs an Extra around it"
+            elif extra and top != "protok":
+                named.add(extra)
+                assert top in extras[extra], f"{file}: the extra {extra} does not bring {top}"
+            elif top not in STANDARD | core and not file.startswith("testing/"):
+                unguarded.add(file)
+            used.add(top)
+    assert unguarded == UNGUARDED.keys()
     assert core <= used, f"declared, but not imported: {core - used}"
+    assert named >= {"train", "image", "prior", "bench", "interop", "ray"}
+
+
+@pytest.mark.parametrize(
+    "command, module, extra",
+    [
+        ("train --structures data --out {out}", "lightning", "train"),
+        ("train --structures data --out {out}", "torchmetrics", "train"),  # which lightning needs
+        ("image train --images data --out {out}", "lightning", "image"),
+        ("image encode missing.png -o {out}/codes.npz", "PIL", "image"),
+        ("prior train --tokens tokens.parquet --out {out}", "lightning", "prior"),
+        ("encode data -o {out}/t.parquet --model hf:me/mine", "huggingface_hub", "interop"),
+        ("encode data -o {out}/t.parquet --model 3di --engine ray", "ray", "ray"),
+    ],
+)
+def test_commands_name_the_extra_that_is_missing(command, module, extra, tmp_path):
+    script = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from protok.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    arguments = command.format(out=tmp_path / "out").split()
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert re.search(rf"needs {module}[.\w]*; pip install 'protok\[{extra}\]'", done.stderr), done.stderr
+
+
+def test_only_what_is_missing_is_said_to_be(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_package.py").write_text("from math import nothing\n")
+    with pytest.raises(
+        MissingExtra, match="pictures needs no_such; pip install 'protok.train.', or do without"
+    ):
+        with Extra("train", "pictures", otherwise="do without"):
+            import_module("no_such")
+    with (
+        pytest.raises(ImportError, match="cannot import name 'nothing'") as error,
+        Extra("train", "pictures"),
+    ):
+        import_module("broken_package")
+    assert not isinstance(error.value, MissingExtra)
 
 
 def test_tests_import_what_the_dev_extra_brings(config):
@@ -106,7 +170,7 @@ def test_extras_that_errors_and_pages_name_are_declared(config):
     named = {
         (path.name, extra)
         for path in files
-        for extras in re.findall(r"pip install (?:-e )?'(?:protok|\.)\[([^]]+)\]", path.read_text("utf-8"))
+        for extras in re.findall(r"pip install (?:-e )?'(?:protok|\.)\[([^]{]+)\]", path.read_text("utf-8"))
         for extra in extras.split(",")
     }
     assert len(named) > 10

@@ -48,7 +48,7 @@ def tm_align(first: Backbone, second: Backbone) -> float:
 
     Raises
     ------
-    ProtokError
+    MissingExtra
         Without `tmtools`.
     """
     return tm_alignment(first, second)[0]

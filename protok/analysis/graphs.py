@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch_geometric.data import InMemoryDataset
 
+from protok.common.extras import Extra
 from protok.errors import NoProtein
 from protok.structure.io.interop import as_backbone, to_pyg
 from protok.tokenizers.protocol import Tokenizer
 from protok.tokenizers.registry import as_tokenizer
+
+with Extra("interop", "a data set of PyTorch Geometric"):
+    from torch_geometric.data import InMemoryDataset
 
 
 class TokenDataset(InMemoryDataset):

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from protok.common.arrays import read_arrays, write_arrays
+from protok.common.extras import Extra
 from protok.common.files import atomic
-from protok.errors import CorruptFile, FormatError, ProtokError, Unsupported
+from protok.errors import CorruptFile, FormatError, Unsupported
 from protok.tokenizers.protocol import HasCodeVectors, Tokenizer
 
 if TYPE_CHECKING:
@@ -240,15 +241,13 @@ def tm_alignment(first: Backbone, second: Backbone) -> tuple[float, np.ndarray]:
 
     Raises
     ------
-    ProtokError
+    MissingExtra
         Without `tmtools`.
     Unsupported
         If one has fewer than three CA atoms.
     """
-    try:
+    with Extra("prior", "TM-align"):
         import tmtools
-    except ImportError as error:
-        raise ProtokError("TM-align is not installed", "pip install tmtools") from error
 
     backbones = first, second
     rows = [np.flatnonzero(np.isfinite(b.coords[:, 1]).all(1)) for b in backbones]

@@ -13,8 +13,8 @@ import numpy as np
 
 from protok.bench.measures.scores import PARITY_BATCH
 from protok.bench.results import ENOUGH_DOMAINS, OK, Results, ScoreInfo
+from protok.common.extras import Extra
 from protok.common.files import atomic
-from protok.errors import ProtokError
 
 #: Tables beside each other in a figure.
 PANELS = 4
@@ -46,13 +46,9 @@ def write_report(results: Results, path: str | Path) -> None:
 
     Raises
     ------
-    ProtokError
+    MissingExtra
         Without matplotlib.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ProtokError("a report needs matplotlib", "pip install 'protok[bench]'") from error
     parts = ["<h1>Structure tokenizers</h1>", _notes(results), _leaders(results)]
     kinds = {task["kind"] for task in results.tasks().values()}
     for kind, title in TITLES.items():
@@ -194,10 +190,11 @@ def _provenance(results: Results) -> str:
 
 def _figure(draw: Callable[..., Any], results: Results, *more: str) -> str:
     """Inline SVG of what `draw` gives; empty if it has nothing to show."""
-    import matplotlib
+    with Extra("bench", "a report"):
+        import matplotlib
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
 
     # Text stays text, and ids are the same every time.
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "protok", "font.size": 9}):

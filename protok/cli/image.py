@@ -207,7 +207,7 @@ def _decode(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     data = {"images": arguments.images, "init": arguments.init}
     use = "the model is in {model}; use it with --model {model}"
-    return run_training(arguments, "protok.image.training", "pip install 'protok[image]'", use, **data)
+    return run_training(arguments, "protok.image.training", use, **data)
 
 
 def _score(arguments: argparse.Namespace) -> int:

@@ -167,15 +167,11 @@ def add_verbs(commands, name: str, what: str, description: str):
     return group.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
 
-def run_training(arguments: argparse.Namespace, module: str, remedy: str, use: str, **data: Any) -> int:
+def run_training(arguments: argparse.Namespace, module: str, use: str, **data: Any) -> int:
     """Let a module train what `run_arguments` say, and say how to `use` the model; an exit code."""
     from importlib import import_module
 
-    try:
-        training = import_module(module)
-    except ModuleNotFoundError as error:
-        say(f"error: training needs {error.name}: {remedy}")
-        return USAGE
+    training = import_module(module)
     overrides = settings(arguments.overrides)
     with spoken_warnings():
         model = training.run(

@@ -124,8 +124,7 @@ def _sampling_arguments(verb: argparse.ArgumentParser, n: int) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     use = "the prior is in {model}; draw with protok prior sample {model} -o FOLDER"
-    remedy = "pip install 'protok[prior]'"
-    return run_training(arguments, "protok.prior.training", remedy, use, tokens=arguments.tokens)
+    return run_training(arguments, "protok.prior.training", use, tokens=arguments.tokens)
 
 
 def _drawn(

@@ -5,17 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from protok.cli.options import (
-    FAILED,
-    OK,
-    USAGE,
-    count,
-    run_arguments,
-    say,
-    say_failed,
-    settings,
-    spoken_warnings,
-)
+from protok.cli.options import FAILED, OK, count, run_arguments, say, say_failed, settings, spoken_warnings
 
 TRAIN = """\
 Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).
@@ -58,11 +48,8 @@ def train(arguments: argparse.Namespace) -> int:
     for key in ("codebook", "forgetting"):
         if getattr(arguments, key) is not None:
             overrides[f"finetune.{key}"] = getattr(arguments, key)
-    try:
-        from protok.training.run import run
-    except ModuleNotFoundError as error:
-        say(f"error: training needs {error.name}: pip install 'protok[train]'")
-        return USAGE
+    from protok.training.run import run
+
     # Of several processes one speaks; torchrun alone says RANK, Lightning says LOCAL_RANK.
     first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
     with spoken_warnings(first):

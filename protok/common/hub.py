@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from protok.common.checkpoint import FILES, SavesPretrained
+from protok.common.extras import Extra
 from protok.errors import FormatError, Unsupported
 
 _NAME = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", re.ASCII)
@@ -106,9 +107,7 @@ def upload(
 
 
 def _hub() -> Any:
-    try:
+    with Extra("interop", "the Hugging Face Hub", otherwise="give a folder"):
         import huggingface_hub
-    except ImportError as error:
-        remedy = "pip install 'protok[interop]', or give a folder"
-        raise Unsupported("huggingface_hub is not installed", remedy) from error
+
     return huggingface_hub

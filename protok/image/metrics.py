@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from protok.common.extras import extra_module
+from protok.common.extras import Extra
 from protok.errors import ProtokError
 
 #: Side of the window of SSIM; smaller images have none.
@@ -27,9 +28,15 @@ WINDOW = 11
 
 
 def torchmetrics(part: str) -> Any:
-    """A module of ``torchmetrics`` (see `protok.common.extras.extra_module`)."""
-    need = "scores of images need torchmetrics"
-    return extra_module(f"torchmetrics.{part}", need, "pip install 'protok[image]'")
+    """A module of ``torchmetrics``.
+
+    Raises
+    ------
+    MissingExtra
+        If it is not installed.
+    """
+    with Extra("image", "scoring images"):
+        return import_module(f"torchmetrics.{part}")
 
 
 class Gist(nn.Module):

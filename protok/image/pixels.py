@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from protok.common.extras import extra_module
+from protok.common.extras import Extra
 from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, ProtokError
 
@@ -19,8 +19,17 @@ LARGEST = 4 << 20
 
 
 def pillow() -> Any:
-    """The module ``PIL.Image`` (see `protok.common.extras.extra_module`)."""
-    return extra_module("PIL.Image", "images need Pillow", "pip install 'protok[image]'")
+    """The module ``PIL.Image``.
+
+    Raises
+    ------
+    MissingExtra
+        If Pillow is not installed.
+    """
+    with Extra("image", "reading and writing images"):
+        from PIL import Image
+
+    return Image
 
 
 def read_pixels(source: str | Path | bytes, *, size: int | None = None, name: str = "") -> np.ndarray:
@@ -75,9 +84,10 @@ def read_pixels(source: str | Path | bytes, *, size: int | None = None, name: st
 
 
 def _array(image: Any, size: int | None, where: str) -> np.ndarray:
-    from PIL import ImageOps
-
     pil = pillow()
+    with Extra("image", "reading images"):
+        from PIL import ImageOps
+
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = pil.fromarray((np.asarray(image) / 257).round().astype(np.uint8))

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from protok.common.run import TrainingModule, TrainingRun
+from protok.common.extras import Extra
 from protok.common.settings import RecipeError
 from protok.common.trainer import every_twentieth, scheduled_adamw, world_and_rank
 from protok.image.config import ImageRecipe, read_image_recipe
@@ -28,6 +28,9 @@ from protok.image.metrics import Scorer
 from protok.image.network import ImageNetwork
 from protok.image.tokenizer import ImageTokenizer, to_unit
 from protok.quantize import ProVQ, diagnose
+
+with Extra("image", "training"):
+    from protok.common.run import TrainingModule, TrainingRun
 
 
 class Crops(Dataset):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from protok.common.extras import Extra
 from protok.errors import ProtokError, Unsupported
 from protok.pipeline.batches import (
     Encoded,
@@ -98,11 +99,9 @@ def encode_sources(
     """
     if cluster.gpus and not isinstance(tokenizer, Movable):
         raise Unsupported(f"{tokenizer.codebook} has no network for a GPU", "leave the GPUs out")
-    try:
+    with Extra("ray", "the engine ray"):
         # By name: type checkers take `import ray` for this module itself.
         ray = import_module("ray")
-    except ImportError as error:
-        raise ProtokError("the engine ray needs Ray", "pip install 'protok[ray]'") from error
     own = not ray.is_initialized()
     if own:
         _connect(ray, cluster)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from protok.common.checkpoint import DeviceMixin, load_network, read_model, save_model
-from protok.common.extras import extra_module
+from protok.common.extras import Extra
 from protok.common.settings import from_dict
 from protok.prior.config import PriorConfig
 from protok.prior.layout import Layout, Row
@@ -27,8 +28,15 @@ IGNORED = -100
 
 
 def transformers() -> Any:
-    """The module ``transformers`` (see `protok.common.extras.extra_module`)."""
-    return extra_module("transformers", "a prior needs transformers", "pip install 'protok[prior]'")
+    """The module ``transformers``.
+
+    Raises
+    ------
+    MissingExtra
+        If it is not installed.
+    """
+    with Extra("prior", "a prior"):
+        return import_module("transformers")
 
 
 def build_network(config: PriorConfig, layout: Layout) -> nn.Module:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from protok.common.run import TrainingModule, TrainingRun
+from protok.common.extras import Extra
 from protok.common.settings import RecipeError
 from protok.common.trainer import every_twentieth, scheduled_adamw, world_and_rank
 from protok.errors import CodebookMismatch
@@ -23,6 +23,9 @@ from protok.prior.config import PriorRecipe, read_prior_recipe
 from protok.prior.corpus import Batches, Corpus, read_corpus
 from protok.prior.layout import Row
 from protok.prior.model import Prior, stack, transformers
+
+with Extra("prior", "training"):
+    from protok.common.run import TrainingModule, TrainingRun
 
 #: Widths of batches of chains are multiples of it. In bfloat16 a CPU keeps kernels of every shape
 #: that it has seen, which took gigabytes where each batch had a shape of its own.

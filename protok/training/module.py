@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from protok.common.run import TrainingModule
+from protok.common.extras import Extra
 from protok.common.trainer import scheduled_adamw
 from protok.model.batch import Batch
 from protok.model.loss import losses
@@ -19,6 +19,9 @@ from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
 from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training.config import Recipe
+
+with Extra("train", "training"):
+    from protok.common.run import TrainingModule
 
 #: What tells that a run still gets better.
 MONITOR = "valid_rmsd"

@@ -14,9 +14,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from protok.common import callbacks
-from protok.common.callbacks import OutOfMemory
-from protok.common.run import TrainingRun
+from protok.common.extras import Extra
 from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training import finetune
 from protok.training.batches import Stream, TrainingBatches
@@ -24,6 +22,11 @@ from protok.training.config import Recipe, RecipeError, read_recipe
 from protok.training.module import MONITOR, Training
 from protok.training.report import report_tuning
 from protok.training.splits import Splits, held_out, make_splits
+
+with Extra("train", "training"):
+    from protok.common import callbacks
+    from protok.common.callbacks import OutOfMemory
+    from protok.common.run import TrainingRun
 
 #: Å by which a run must get better to count as better.
 GAIN = 0.01

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgba_array
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
+from protok.common.extras import Extra
 from protok.common.files import atomic
 from protok.structure.backbone import Backbone
 from protok.structure.descriptors import laid_flat
 from protok.tokens.tokens import Tokens
 from protok.viz.colours import residue_colours
+
+with Extra("train", "a picture for papers"):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba_array
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
 #: CA atoms of neighbouring residues are joined up to this distance in Å.
 JOINED = 4.5

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from protok.errors import NoProtein, ProtokError
+from protok.common.extras import Extra
+from protok.errors import NoProtein
 from protok.structure.backbone import BOND_LIMIT, Backbone, bond_lengths
 from protok.structure.io.interop import as_backbone
 from protok.structure.metrics import compare, superpose
@@ -171,13 +172,11 @@ def view_3dmol(structure: Any, tokenizer: Tokenizer, *, width: int = 640, height
 
     Raises
     ------
-    ProtokError
+    MissingExtra
         Without py3Dmol.
     """
-    try:
+    with Extra("interop", "this view"):
         import py3Dmol
-    except ModuleNotFoundError as error:
-        raise ProtokError("this view needs py3Dmol", "pip install 'protok[interop]'") from error
     from protok.structure.io.write import write
 
     backbone = as_backbone(structure)

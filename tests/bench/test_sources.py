@@ -299,7 +299,7 @@ def test_what_cannot_be_read_fails_as_a_row(data):
 def test_pairs_need_tm_align(files, tmp_path, monkeypatch):
     (tmp_path / "pairs.csv").write_text("id1,id2\nx0_A,x1_A\n")
     monkeypatch.setitem(__import__("sys").modules, "tmtools", None)
-    with pytest.raises(ProtokError, match="pip install tmtools"):
+    with pytest.raises(ProtokError, match="needs tmtools; pip install 'protok.prior.'"):
         bench.prepare([files], tmp_path / "out", pairs=tmp_path / "pairs.csv")
 
 

@@ -22,20 +22,17 @@ import torch
 from torch import Tensor
 
 from protok.bench.representations.adapters import embed_chains, fingerprint
+from protok.common.extras import Extra, MissingExtra
 from protok.errors import FormatError, ProtokError
 from protok.structure.backbone import Backbone
 from protok.structure.io.interop import as_backbone
 
-REMEDY = "pip install 'protok[bench]'"
-
 
 def _package() -> Any:
     """The module `esm` of fair-esm."""
-    try:
+    with Extra("bench", "a model of fair-esm"):
         import esm
         import esm.pretrained
-    except ModuleNotFoundError as error:
-        raise ProtokError(f"fair-esm is needed ({error})", REMEDY) from error
     if not hasattr(esm, "ESM2"):
         raise ProtokError(
             "the package esm that is installed is EvolutionaryScale's, not fair-esm",
@@ -50,8 +47,9 @@ def _stand_ins() -> Iterator[None]:
     import biotite.structure as structure
 
     # PyG looks for torch_scatter when it is imported, and must not find this one.
-    import torch_geometric.nn  # noqa: F401
-    from torch_geometric.utils import scatter
+    with Extra("bench", "ESM-IF1"):
+        import torch_geometric.nn  # noqa: F401
+        from torch_geometric.utils import scatter
 
     def summed(src: Tensor, index: Tensor, dim: int = -1, out=None, dim_size=None) -> Tensor:
         return scatter(src, index, dim=dim, dim_size=dim_size, reduce="sum")
@@ -80,11 +78,11 @@ def _model(checkpoint: dict[str, Any], family: str) -> tuple[Any, Any]:
             # Contacts are not predicted here; biotite and PyG warn of what fair-esm does.
             warnings.simplefilter("ignore")
             if family == "esm_if1":
-                with _stand_ins():
+                with _stand_ins(), Extra("bench", "ESM-IF1"):
                     import esm.inverse_folding.gvp_transformer  # noqa: F401
             model, alphabet = esm.pretrained.load_model_and_alphabet_core(family, checkpoint)
-    except ModuleNotFoundError as error:
-        raise ProtokError(f"ESM-IF1 needs {error.name}", REMEDY) from error
+    except MissingExtra:
+        raise
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise FormatError(f"no checkpoint of {family} ({error})", "give the weights as released") from error
     return model.eval(), alphabet

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from protok.common.extras import Extra
 from protok.errors import FormatError, NoProtein, ProtokError, Unsupported
 from protok.structure.backbone import ATOMS, Backbone
 from protok.structure.io.assemble import assemble
@@ -166,11 +167,12 @@ def to_biopython(backbone: Backbone) -> Structure:
     Unsupported
         If two residues share chain, number and insertion code, which Bio.PDB cannot hold.
     """
-    from Bio.PDB.Atom import Atom
-    from Bio.PDB.Chain import Chain
-    from Bio.PDB.Model import Model
-    from Bio.PDB.Residue import Residue
-    from Bio.PDB.Structure import Structure
+    with Extra("interop", "a structure of Bio.PDB"):
+        from Bio.PDB.Atom import Atom
+        from Bio.PDB.Chain import Chain
+        from Bio.PDB.Model import Model
+        from Bio.PDB.Residue import Residue
+        from Bio.PDB.Structure import Structure
 
     structure, model = Structure(backbone.name), Model(0)
     structure.add(model)
@@ -213,10 +215,11 @@ def from_biopython(entity: Structure | Model | Chain, model: int = 1) -> Backbon
     ProtokError
         If there is no such model, or no protein in it.
     """
-    from Bio.PDB.Chain import Chain
-    from Bio.PDB.Model import Model
-    from Bio.PDB.Residue import DisorderedResidue
-    from Bio.PDB.Structure import Structure
+    with Extra("interop", "a structure of Bio.PDB"):
+        from Bio.PDB.Chain import Chain
+        from Bio.PDB.Model import Model
+        from Bio.PDB.Residue import DisorderedResidue
+        from Bio.PDB.Structure import Structure
 
     if not isinstance(entity, Structure | Model | Chain):
         raise TypeError(
@@ -262,7 +265,9 @@ def to_pyg(backbone: Backbone) -> Data:
         offsets to tensors of that name when it batches.
     """
     import torch
-    from torch_geometric.data import Data
+
+    with Extra("interop", "a structure of PyTorch Geometric"):
+        from torch_geometric.data import Data
 
     return Data(
         pos=torch.tensor(backbone.coords, dtype=torch.float32),

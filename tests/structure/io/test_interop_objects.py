@@ -11,6 +11,7 @@ import pytest
 import protok
 from protok.analysis.features import CodeCounts
 from protok.cli.main import main
+from protok.common.extras import MissingExtra
 from protok.common.hub import parse
 from protok.errors import CodebookMismatch, FormatError, Unsupported
 from protok.tokens.files import save
@@ -66,7 +67,7 @@ def test_nothing_is_downloaded_without_hf(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(FormatError, match="no model 'someone/model'"):
         protok.load("someone/model")
-    with pytest.raises(Unsupported, match="huggingface_hub is not installed"):
+    with pytest.raises(MissingExtra, match="needs huggingface_hub; .*, or give a folder"):
         protok.load("hf:someone/model")
     for name in ("hf:model", "hf:a/b/c", "hf:../x", "hf:a/..", "hf:a/b@", "hf:a/b@../c", "hf:"):
         with pytest.raises(FormatError, match="write hf:owner/name"):

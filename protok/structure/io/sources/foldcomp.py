@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import selectors
 import struct
@@ -16,7 +17,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from protok.errors import CorruptFile, FormatError
+from protok.common.extras import Extra, MissingExtra
+from protok.errors import CorruptFile
 
 #: Seconds that the helper may take for one structure; it needs milliseconds.
 PATIENCE = 60.0
@@ -58,7 +60,7 @@ def unpack(data: bytes) -> bytes:
 
     Raises
     ------
-    FormatError
+    MissingExtra
         If the library is not installed.
     CorruptFile
         If the data is damaged.
@@ -68,7 +70,7 @@ def unpack(data: bytes) -> bytes:
         _helper = _Helper()
     status, content = _helper.ask(data)
     if status == _MISSING:
-        raise FormatError("Foldcomp data", "pip install 'protok[interop]'")
+        raise MissingExtra(*json.loads(content))
     if status == _REFUSED:
         raise CorruptFile(f"damaged Foldcomp data ({content.decode()})", "fetch it again")
     return content
@@ -159,11 +161,12 @@ def serve() -> None:
         _bound(size)
         data = sys.stdin.buffer.read(size)
         try:
-            from foldcomp import decompress  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
+            with Extra("interop", "reading Foldcomp data"):
+                from foldcomp import decompress  # pyright: ignore[reportAttributeAccessIssue]: compiled, without a stub
 
             status, content = _OK, _numbered(decompress(data)[1]).encode()
-        except ImportError:
-            status, content = _MISSING, b""
+        except MissingExtra as error:
+            status, content = _MISSING, json.dumps([error.cause, error.remedy]).encode()
         except Exception as error:
             status, content = _REFUSED, str(error).encode()
         answer.write(_LENGTH.pack(status, len(content)) + content)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import protok
+from protok.common.extras import MissingExtra
 from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.pipeline.batches import encode_files
 from protok.pipeline.encode import encode_all
@@ -387,6 +388,17 @@ def test_foldcomp(texts, foldcomp, tmp_path):
     (tmp_path / "x.pdb").write_bytes(texts["deep/s0.pdb"])
     assert read.sequence == protok.read(tmp_path / "x.pdb").sequence
     assert protok.rmsd(read, protok.read(tmp_path / "x.pdb")) < 0.2
+
+
+def test_foldcomp_is_said_to_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("protok.structure.io.sources.foldcomp._helper", None)
+    (tmp_path / "foldcomp.py").write_text("raise ModuleNotFoundError(name='foldcomp')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "x.fcz").write_bytes(b"FCMP" * 9)
+    with pytest.raises(
+        MissingExtra, match="x.fcz: reading Foldcomp data needs foldcomp; pip install 'protok.interop"
+    ):
+        protok.read(tmp_path / "x.fcz")
 
 
 @pytest.mark.slow
