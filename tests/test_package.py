@@ -3,6 +3,7 @@
 import ast
 import configparser
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
@@ -183,12 +185,54 @@ def test_dev_brings_all_that_is_declared_but_ray(config):
     assert all(modules(extras[name]) <= dev for name in extras if name not in ("ray", "dev"))
 
 
-def test_importing_protok_costs_nothing():
-    script = (
-        "import sys; import protok; dir(protok); "
-        "assert not {'numpy', 'torch', 'pyarrow', 'biotite'} & set(sys.modules)"
-    )
+#: Those with a page of their own.
+PACKAGES = sorted(path.stem for path in (ROOT / "docs" / "api").glob("*.md") if path.stem != "protok")
+
+
+def test_packages_are_attributes_and_cost_nothing():
+    script = f"""
+import sys, protok
+dir(protok)
+for name in {PACKAGES}:
+    dir(getattr(protok, name))
+heavy = {{'numpy', 'torch', 'pyarrow', 'biotite', 'matplotlib', 'lightning'}} & set(sys.modules)
+assert not heavy, heavy
+"""
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+@pytest.mark.slow
+def test_modules_are_attributes_of_their_packages():
+    """Without an import, in a program that has not needed them yet."""
+    names = [
+        module.name
+        for name in [*PACKAGES, "structure.io"]
+        for module in iter_modules([str(ROOT / "protok" / name.replace(".", "/"))], f"{name}.")
+    ]
+    assert len(names) > 70
+    script = f"import protok, operator\nfor name in {names}: operator.attrgetter(name)(protok).__spec__"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+@pytest.mark.slow
+def test_users_see_types(config, tmp_path):
+    """Of what is installed: the marker, the stubs that name what there is, and nothing private."""
+    package = config["options.package_data"]
+    assert "py.typed" in package["protok"].split() and "*.pyi" in package["*"].split()
+    (tmp_path / "user.py").write_text(
+        "import protok\n\n"
+        'structure: protok.Backbone = protok.read("x.pdb")\n'
+        "page: str = protok.viz.viewer.view(structure, protok.load('3di')).html\n"
+        "tokens: protok.Tokens = protok.load('3di').encode(structure)\n"
+        "same: float = protok.compare(tokens, protok.tokens.load('x.parquet')[0]).same\n"
+        "wrong: int = protok.quantize.VQ(4, 2)\n"
+    )
+    pytest.importorskip("pyright", reason="needs pyright: pip install '.[dev]'")
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson", "user.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    complaints = json.loads(done.stdout)["generalDiagnostics"]
+    assert [complaint["range"]["start"]["line"] for complaint in complaints] == [6], complaints
+    assert '"VQ"' in complaints[0]["message"]
 
 
 # Files that may ask whether an object has a name, and why no type can be asked for.

@@ -6,27 +6,6 @@ prefix of the levels decodes; convolutions lead back. Pixels are uint8, height b
 before colour. Imports nothing of proteins.
 """
 
-from typing import TYPE_CHECKING
-
 import lazy_loader
 
-if TYPE_CHECKING:
-    from protok.image.config import ImageConfig, ImageRecipe, read_image_recipe
-    from protok.image.dataset import open_pictures
-    from protok.image.metrics import Scorer
-    from protok.image.pixels import as_pixels, contact_sheet
-    from protok.image.tokenizer import ImageTokenizer
-    from protok.image.tokens import ImageTokens, load_codes, save_codes
-
-# Imported when first used: `protok --help` must not wait for torch.
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "config": ["ImageConfig", "ImageRecipe", "read_image_recipe"],
-        "dataset": ["open_pictures"],
-        "metrics": ["Scorer"],
-        "pixels": ["as_pixels", "contact_sheet"],
-        "tokenizer": ["ImageTokenizer"],
-        "tokens": ["ImageTokens", "load_codes", "save_codes"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,45 +14,6 @@ under pytest::
 What is checked is never changed: quantizers are copied.
 """
 
-from protok.testing.keyframes import check_keyframes
-from protok.testing.quantizers import (
-    QUANTIZER_CONTRACTS,
-    check_quantizer_autocast,
-    check_quantizer_eval,
-    check_quantizer_gradient,
-    check_quantizer_lookup,
-    check_quantizer_mask,
-    check_quantizer_range,
-    check_quantizer_resume,
-    check_quantizer_shape,
-)
-from protok.testing.sources import check_source
-from protok.testing.structures import (
-    exclude,
-    mirrored,
-    moved,
-    packed_chain,
-    random_backbone,
-    random_complex,
-    random_rotation,
-)
-from protok.testing.tokenizers import (
-    ABILITY_CONTRACTS,
-    TOKENIZER_CONTRACTS,
-    check_alphabet,
-    check_alternatives,
-    check_batch,
-    check_chains,
-    check_code_vectors,
-    check_decode,
-    check_deterministic,
-    check_embed,
-    check_invariance,
-    check_length,
-    check_mirror,
-    check_missing,
-    check_save_load,
-    check_states,
-    contracts_for,
-    default_structures,
-)
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

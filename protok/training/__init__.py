@@ -1,1 +1,5 @@
 """Train and fine-tune a tokenizer of proteins."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

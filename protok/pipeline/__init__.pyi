@@ -1,0 +1,10 @@
+from . import (
+    batches as batches,
+    decode as decode,
+    embed as embed,
+    encode as encode,
+    inputs as inputs,
+    journal as journal,
+    output as output,
+    ray as ray,
+)

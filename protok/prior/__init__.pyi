@@ -1,0 +1,21 @@
+from . import (
+    config as config,
+    corpus as corpus,
+    evaluate as evaluate,
+    images as images,
+    layout as layout,
+    model as model,
+    novelty as novelty,
+    proteins as proteins,
+    sampling as sampling,
+    training as training,
+)
+from .config import (
+    PriorConfig as PriorConfig,
+    PriorRecipe as PriorRecipe,
+    read_prior_recipe as read_prior_recipe,
+)
+from .corpus import read_corpus as read_corpus
+from .layout import Layout as Layout
+from .model import Prior as Prior
+from .sampling import Request as Request, sample as sample

@@ -1,0 +1,9 @@
+from . import (
+    batches as batches,
+    config as config,
+    finetune as finetune,
+    module as module,
+    report as report,
+    run as run,
+    splits as splits,
+)

@@ -1,0 +1,8 @@
+from . import (
+    atlas as atlas,
+    atlas_page as atlas_page,
+    colours as colours,
+    html as html,
+    plots as plots,
+    viewer as viewer,
+)
