@@ -136,13 +136,14 @@ class ImageTokenizer(DeviceMixin):
             for codes, x, name in zip(ids, pixels, called, strict=True)
         ]
 
-    def decode(self, tokens: ImageTokens, *, levels: int | None = None) -> np.ndarray:
+    def decode(self, tokens: ImageTokens | Any, *, levels: int | None = None) -> np.ndarray:
         """Pixels of codes, (height, width, 3) uint8.
 
         Parameters
         ----------
         tokens
-            With all levels or a prefix of them.
+            With all levels or a prefix of them; or ids alone, an array, tensor or list of the shape of
+            `ImageTokens.ids`.
         levels
             Use only so many, coarse first.
 
@@ -153,9 +154,11 @@ class ImageTokenizer(DeviceMixin):
         """
         return self.decode_batch([tokens], levels=levels)[0]
 
-    def decode_batch(self, tokens: Iterable[ImageTokens], *, levels: int | None = None) -> list[np.ndarray]:
+    def decode_batch(
+        self, tokens: Iterable[ImageTokens | Any], *, levels: int | None = None
+    ) -> list[np.ndarray]:
         """Pixels of several images' codes."""
-        tokens = [image.prefix(levels) for image in tokens]
+        tokens = [self._tokens(image).prefix(levels) for image in tokens]
         for image in tokens:
             self._check(image)
         out: list[np.ndarray] = [np.zeros(0)] * len(tokens)
@@ -166,6 +169,13 @@ class ImageTokenizer(DeviceMixin):
             for row, x in zip(rows, self.pixels(z), strict=True):
                 out[row] = x[: tokens[row].height, : tokens[row].width]
         return out
+
+    def _tokens(self, ids: ImageTokens | Any) -> ImageTokens:
+        if isinstance(ids, ImageTokens):
+            return ids
+        ids = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
+        height, width = (self.factor * side for side in (*ids.shape, 0, 0)[:2])
+        return ImageTokens(ids, self.size, self.codebook, height, width, self.factor)
 
     def _check(self, tokens: ImageTokens) -> None:
         if tokens.codebook != self.codebook:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -33,6 +33,10 @@ from protok.tokens.tokens import Tokens
 RESIDUES, GPU_RESIDUES = 2048, 2**16
 #: Residues whose keyframes are found at once, step by step along all chains: the more the faster.
 WALKED = 2**17
+
+
+#: Of what has no keyframes.
+LETTERS_ALONE = "built from letters alone: right over some residues, drifting beyond"
 
 
 class ShapeTokenizer(CodedTokenizer):
@@ -298,7 +302,7 @@ class ShapeTokenizer(CodedTokenizer):
             return read(Poses.of(batch.coords), Runs.in_batch(batch))
 
     @torch.no_grad()
-    def decode(self, tokens: Tokens, *, letters_alone: bool = False) -> Backbone:
+    def decode(self, tokens: Tokens | Any, *, letters_alone: bool = False) -> Backbone:
         """Backbone of tokens: N, CA, C, O in Å, with a confidence in `bfactor`.
 
         The confidence, 0..100, is the CA lDDT that the decoder expects of a residue and of those around it,
@@ -306,9 +310,12 @@ class ShapeTokenizer(CodedTokenizer):
 
         Parameters
         ----------
+        tokens
+            Of this codebook; or letters alone, an array, tensor or list of (L,) ids of one chain, -1 for a
+            missing one.
         letters_alone
             Decode tokens without keyframes: each run of residues about its own middle, right over some
-            residues and drifting beyond.
+            residues and drifting beyond, which a note of the Backbone says.
 
         Raises
         ------
@@ -317,20 +324,29 @@ class ShapeTokenizer(CodedTokenizer):
         Unsupported
             If they have no keyframes and this was not asked for.
         """
+        if not isinstance(tokens, Tokens):
+            numbers = tokens.cpu() if isinstance(tokens, Tensor) else tokens
+            tokens = Tokens.from_ids(numbers, self.size, self.codebook)
         ids, order = self._ids(tokens), by_chain(tokens)
         if order is not None:
             back = np.argsort(order)
             return self.decode(tokens[order], letters_alone=letters_alone)[back]
         if tokens.keyframes is None and not letters_alone:
             raise Unsupported(
-                f"tokens of {tokens.name or 'no name'} have no keyframes",
-                "encode with keyframes, or decode letters alone, explicitly",
+                "letters alone do not say where residues lie: these have no keyframes",
+                "decode Tokens with keyframes, or give letters_alone=True, right over some residues",
+                file=tokens.name,
             )
         runs = runs_of(tokens, self.device)
         with torch.autocast(self.device.type, enabled=False):
             h, numbers = self.network.read(self._quantizer.lookup(ids), runs)
             steps = stored_steps(numbers)
-            return self._built(tokens, tokens.ids >= 0, runs, placed(self.network, tokens, runs, h, steps))
+            built = self._built(tokens, tokens.ids >= 0, runs, placed(self.network, tokens, runs, h, steps))
+        return built if tokens.keyframes is not None else replace(built, notes=(LETTERS_ALONE,))
+
+    def decode_batch(self, tokens: Iterable[Tokens | Any], *, letters_alone: bool = False) -> list[Backbone]:
+        """Backbones of several tokens or rows of ids, as `decode` takes each; -1 fills up a row."""
+        return [self.decode(each, letters_alone=letters_alone) for each in tokens]
 
     @torch.no_grad()
     def rebuild(self, structure: Any, *, keyframes: int | None = None) -> Backbone:

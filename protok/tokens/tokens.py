@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from protok.common.extras import Extra
 from protok.errors import CorruptFile, FormatError, TruncatedFile, Unsupported
 from protok.structure.backbone import WIDEST, WIDEST_ICODE, Backbone
 from protok.tokens.keyframes import Keyframes, joined
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 #: Most codes of a codebook, and most residues of a chain, that a file may claim: what it says is
 #: believed before there is memory for it. The longest protein that is known has 45,212.
@@ -84,6 +89,34 @@ class Tokens:
         copied = {key: getattr(backbone, key) for key in ("sequence", "chain", "index", "icode", "name")}
         return cls(ids=ids, size=size, codebook=codebook, alphabet=alphabet, **copied)
 
+    @classmethod
+    def from_ids(cls, ids: Any, size: int, codebook: str, alphabet: str = "") -> Tokens:
+        """Tokens of ids alone, as a model writes them: one chain A, of residues 1, 2, ... of no known type.
+
+        Parameters
+        ----------
+        ids : (L,)
+            Array, tensor or list of codes, -1 for a missing one.
+        size, codebook, alphabet
+            As of `Tokens`.
+
+        Raises
+        ------
+        ValueError
+            If they are not one integer a residue, or outside the codebook.
+        """
+        try:
+            ids = np.asarray(ids)
+        except ValueError:  # rows of several lengths
+            ids = np.asarray(ids, object)[:, None]
+        if ids.ndim != 1:
+            raise ValueError("ids are one a residue of one chain; give several chains to decode_batch")
+        ids, n = ids.astype(ids.dtype if ids.size else np.int32), len(ids)
+        blank = np.full(n, "")
+        return cls(
+            ids, size, codebook, "X" * n, np.full(n, "A"), np.arange(1, n + 1), blank, alphabet=alphabet
+        )
+
     @property
     def label(self) -> str:
         """Name and first chain, as headers and tables of hits have them.
@@ -123,15 +156,25 @@ class Tokens:
             raise Unsupported(f"the codes of {self.codebook} have no letters", "use the ids")
         return "".join(np.array([*self.alphabet, "-"])[self.ids])
 
-    def __getitem__(self, key: slice | np.ndarray) -> Tokens:
-        """Select residues by slice, boolean mask or integer array.
+    def __iter__(self) -> Iterator[int]:
+        """Yield the code of each residue, -1 for none."""
+        return iter(self.ids.tolist())
+
+    @overload
+    def __getitem__(self, key: int | np.integer) -> int: ...
+    @overload
+    def __getitem__(self, key: slice | Sequence[int] | np.ndarray) -> Tokens: ...
+    def __getitem__(self, key: int | np.integer | slice | Sequence[int] | np.ndarray) -> int | Tokens:
+        """The code of one residue, or tokens of those that a slice, boolean mask or integer array selects.
 
         Keyframes of the selected residues are kept. A run that is cut, or whose link hung on what
         is left out, begins anew: the selection decodes alone, about its first keyframe.
         """
+        if isinstance(key, int | np.integer):
+            return int(self.ids[key])
         picked = np.arange(len(self))[key]
         if picked.ndim != 1:
-            raise TypeError("select residues by slice, mask or list of integers")
+            raise TypeError("select residues by number, slice, mask or list of integers")
         columns = {key: getattr(self, key)[picked] for key in ("ids", "chain", "index", "icode")}
         frames = None if self.keyframes is None else self.keyframes.of(picked, self.ids, self.chain)
         return replace(self, sequence="".join(self.sequence[i] for i in picked), keyframes=frames, **columns)
@@ -145,6 +188,23 @@ class Tokens:
         """
         letters = float((self.ids >= 0).sum() * np.log2(max(self.size, 1)))
         return letters + (0.0 if self.keyframes is None else self.keyframes.bits(self.ids, self.chain))
+
+    def to_pandas(self) -> DataFrame:
+        """A table with a row a residue: chain, index, icode, residue, token, and letter if there are any.
+
+        Keyframes are not in it.
+
+        Raises
+        ------
+        MissingExtra
+            Without pandas.
+        """
+        with Extra("interop", "a table of tokens"):
+            from pandas import DataFrame
+
+        columns = {"chain": self.chain, "index": self.index, "icode": self.icode}
+        columns |= {"residue": list(self.sequence), "token": self.ids}
+        return DataFrame(columns | ({"letter": list(self.letters)} if self.alphabet else {}))
 
     def by_chain(self) -> Iterator[Tokens]:
         """Yield the chains one by one, in order of first appearance, each under the same `name`.

@@ -328,3 +328,16 @@ def test_images_of_one_name_are_not_written_over_each_other(tmp_path):
     assert main.main(encode) == 0
     assert main.main(["image", "decode", codes, "-o", str(out), "--model", model]) == 0
     assert len(list(out.iterdir())) == 8
+
+
+def test_ids_alone_decode_to_the_whole_squares():
+    model = tokenizer()
+    codes = model.encode(images(n=1)[0])
+    for ids in (codes.ids, codes.ids.tolist(), torch.from_numpy(codes.ids)):
+        assert np.array_equal(model.decode(ids), model.decode(codes))
+    assert np.array_equal(model.decode_batch(codes.ids[None])[0], model.decode(codes))
+    assert np.array_equal(model.decode(codes.ids, levels=2), model.decode(codes, levels=2))
+    cropped = model.encode(images(n=1, h=15)[0])
+    assert model.decode(cropped).shape == (15, 16, 3) and model.decode(cropped.ids).shape == (16, 16, 3)
+    with pytest.raises(CodebookMismatch, match="give ids in 0..15, with at most 3 levels"):
+        model.decode(codes.ids + 16)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import protok
@@ -71,10 +72,45 @@ def test_chains_that_stand_mixed_decode_as_those_that_stand_apart(tokenizer, str
 
 def test_letters_alone_must_be_asked_for(tokenizer, structure):
     tokens = tokenizer.encode(structure, keyframes=0)
-    with pytest.raises(Unsupported, match="no keyframes; encode with keyframes"):
-        tokenizer.decode(tokens)
+    for letters in (tokens, tokenizer.encode(structure).ids):
+        with pytest.raises(
+            Unsupported, match="no keyframes; decode Tokens with keyframes, or give letters_alone"
+        ):
+            tokenizer.decode(letters)
     back = tokenizer.decode(tokens, letters_alone=True)
     assert np.array_equal(np.isfinite(back.coords).all((1, 2)), tokens.ids >= 0)
+    assert back.notes == ("built from letters alone: right over some residues, drifting beyond",)
+    assert not tokenizer.decode(tokenizer.encode(structure)).notes
+
+
+def test_ids_alone_decode_as_letters_do(tokenizer, structure):
+    chain = structure[structure.chain == structure.chains[0]]
+    tokens = tokenizer.encode(chain, keyframes=0)
+    back = tokenizer.decode(tokens, letters_alone=True)
+    for ids in (
+        tokens.ids,
+        tokens.ids.tolist(),
+        torch.from_numpy(tokens.ids),
+        list(tokens),
+        tokens.ids.astype(int),
+    ):
+        alone = tokenizer.decode(ids, letters_alone=True)
+        assert np.array_equal(alone.coords, back.coords, equal_nan=True)
+        assert set(alone.sequence) == {"X"} and alone.index[0] == 1 and alone.notes
+    part = tokens.ids[:20]
+    padded = np.stack([tokens.ids[:30], np.r_[part, np.full(10, -1)]])
+    first, second = tokenizer.decode_batch(padded, letters_alone=True)
+    assert len(first) == len(second) == 30 and np.isnan(second.coords[20:]).all()
+    ragged = tokenizer.decode_batch([part.tolist(), tokens], letters_alone=True)
+    assert np.array_equal(ragged[0].coords, second.coords[:20]) and ragged[1].name == tokens.name
+    for ids, message in (
+        (padded, "give several chains to decode_batch"),
+        ([[1, 2], [3]], "give several chains to decode_batch"),
+        ([tokenizer.size], "outside 0"),
+        ([0.5], "must be integers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tokenizer.decode(ids, letters_alone=True)
 
 
 def test_what_cannot_be_decoded_is_refused(tokenizer, structure):

@@ -323,3 +323,32 @@ def test_many_chains_that_are_all_alike_come_back(tmp_path, suffix):
     path = tmp_path / f"frames{suffix}"
     save(frames, path)
     assert sum(len(chain) for chain in scan(path)) == 4000 * 300
+
+
+def test_a_residue_is_a_code_and_several_are_tokens():
+    tokens = make(n=9)
+    assert list(tokens) == [tokens[i] for i in range(9)] == tokens.ids.tolist()
+    assert tokens[-1] == tokens[8] == tokens[np.int64(8)] and type(tokens[0]) is int
+    assert (
+        list(tokens[2:5])
+        == list(tokens[[2, 3, 4]])
+        == list(tokens[tokens.index < 6][2:])
+        == list(tokens)[2:5]
+    )
+    assert np.array_equal(np.asarray(tokens), tokens.ids)
+    with pytest.raises(IndexError):
+        tokens[9]
+
+
+def test_a_table_has_a_row_a_residue():
+    pytest.importorskip("pandas", reason="needs pandas: pip install 'protok[interop]'")
+    tokens = make(
+        n=5, size=3, alphabet="xyz", index=np.array([7, 8, 8, 9, 10]), icode=np.array(list("  A  "))
+    )
+    table = tokens.to_pandas()
+    assert table.columns.tolist() == ["chain", "index", "icode", "residue", "token", "letter"]
+    for key, column in (("chain", tokens.chain), ("index", tokens.index), ("icode", tokens.icode)):
+        assert table[key].tolist() == column.tolist()
+    assert table.token.tolist() == list(tokens) and "".join(table.letter) == tokens.letters
+    assert "".join(table.residue) == tokens.sequence
+    assert "letter" not in make().to_pandas()
