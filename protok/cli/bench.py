@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from protok.cli.options import FAILED, OK, USAGE, out_file, out_folder, say
+from protok.cli.options import FAILED, OK, USAGE, out_file, out_folder, say, tell, verbosity_arguments
 
 EPILOG = """\
 also: protok bench prepare STRUCTURES... -o FOLDER   make a data folder
@@ -61,6 +61,7 @@ def bench_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", metavar="N,N", help="repeat probes with these seeds; linear has none")
     parser.add_argument("--json", action="store_true", help="print results as JSON")
+    verbosity_arguments(parser)
     # Without a second word the command measures, so its own options must not be required.
     actions = parser.add_subparsers(metavar="{prepare,report,pack}")
     prepare = actions.add_parser(
@@ -117,7 +118,7 @@ def bench(arguments: argparse.Namespace) -> int:
         probe=arguments.probe,
         seeds=seeds,
         cache=arguments.cache,
-        progress=say,
+        progress=tell,
         about={"command": shlex.join(["protok", *sys.argv[1:]])},
     )
     if arguments.json:

@@ -42,6 +42,7 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=options.number, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--table", type=options.out_file, metavar="FILE", help="write the table as CSV")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    options.verbosity_arguments(parser)
     options.reading_arguments(parser)
 
 
@@ -71,15 +72,16 @@ def decode(arguments: argparse.Namespace) -> int:
         options.print_json({**asdict(result), "means": result.means()})
     elif arguments.compare is not None:
         _print_table(result)
-    options.say(f"{options.count(len(result.chains), 'chain')} in {arguments.out} ({result.codebook})")
+    options.tell(f"{options.count(len(result.chains), 'chain')} in {arguments.out} ({result.codebook})")
     other = sum(chain.file.endswith(".cif") for chain in result.chains)
     if other and arguments.format is None:
-        options.say(f"{options.count(other, 'chain')} as mmCIF: PDB has no room for their ids or numbers")
+        options.tell(f"{options.count(other, 'chain')} as mmCIF: PDB has no room for their ids or numbers")
     options.say_notes(result.notes)
-    for name, chain, reason in result.errors[:10]:
+    shown = result.errors if options.verbosity > 0 else result.errors[:10]
+    for name, chain, reason in shown:
         options.say(f"error: {options.row(name, chain, reason)}")
-    if len(result.errors) > 10:
-        options.say(f"and {len(result.errors) - 10} more failed: see --json")
+    if len(result.errors) > len(shown):
+        options.say(f"and {len(result.errors) - len(shown)} more failed: see --verbose or --json")
     return options.FAILED if result.errors else options.OK
 
 

@@ -96,6 +96,7 @@ def job_arguments(
         "--unordered", action="store_true", help="records as they are done, not as the inputs"
     )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; needs -o")
+    options.verbosity_arguments(parser)
     options.reading_arguments(parser)
 
 
@@ -201,7 +202,7 @@ def run_job(
     state = f", {summary.resumed} files done before" if summary.resumed else ""
     if summary.resumed == summary.files:
         state = ", complete before"
-    options.say(
+    options.tell(
         f"{options.count(summary.files - summary.failed, 'file')}, {options.count(summary.chains, 'chain')}, "
         f"{options.count(summary.residues, 'residue')} in {summary.out} ({summary.codebook}), "
         f"{summary.seconds:.1f} s{state}"
@@ -213,7 +214,7 @@ def run_job(
     if not summary.failed:
         return options.FAILED if summary.chains == summary.uncoded else options.OK
     table = arguments.errors or errors_of(summary.out)
-    options.say_failed(options.count(summary.failed, "file"), table, summary.errors[0])
+    options.say_failed(options.count(summary.failed, "file"), table, summary.errors)
     if summary.resumed == summary.files:
         options.say("they failed before and were not tried again: --overwrite does all anew")
     return options.FAILED

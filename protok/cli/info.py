@@ -133,3 +133,20 @@ def info(arguments: argparse.Namespace) -> int:
     else:
         print_nested(description)
     return OK
+
+
+def models_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `protok models` prints below its table."""
+    parser.epilog = "protok info NAME says more of one; a model may be a folder, or hf:owner/name, too"
+
+
+def models(arguments: argparse.Namespace) -> int:
+    """Run `protok models`."""
+    from protok.tokenizers.registry import models as rows
+
+    table = [("name", "bits a residue", "for what")]
+    table += [(", ".join(row.names), row.bits, row.use) for row in rows()]
+    wide = [max(len(line[column]) for line in table) for column in (0, 1)]
+    for name, bits, use in table:
+        print(f"{name:{wide[0]}}  {bits:{wide[1]}}  {use}")
+    return OK

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from protok.cli import bench, decode, embed, encode, image, info, prior, search, train, view
-from protok.cli.options import EXIT_CODES, INTERRUPTED, OK, TERMINATED, USAGE, add_command, say
+from protok.cli.options import EXIT_CODES, INTERRUPTED, OK, TERMINATED, USAGE, add_command, be_verbose, say
 
 #: Name and task of each command, what adds its arguments, and what runs it.
 COMMANDS = (
@@ -26,6 +26,7 @@ COMMANDS = (
     ("train", "train or fine-tune a tokenizer", train.train_arguments, train.train),
     ("bench", "measure how good tokenizers are", bench.bench_arguments, bench.bench),
     ("info", "say what a model, token file or structure file is", info.info_arguments, info.info),
+    ("models", "which model for which job", info.models_arguments, info.models),
     ("view", "a page that shows a structure coloured by its codes", view.view_arguments, view.view),
     ("atlas", "what each code of a codebook means: table and page", view.atlas_arguments, view.atlas),
     ("export", "tokens for language models and others", search.export_arguments, search.export),
@@ -69,7 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from protok.errors import ProtokError
 
     try:
-        arguments = parser().parse_args(argv)
+        top = parser()
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow, and reads nothing else
+            from argcomplete import autocomplete
+
+            autocomplete(top)
+        arguments = top.parse_args(argv)
+        be_verbose(vars(arguments).get("verbosity"))
         with _terminable():
             code = arguments.run(arguments)
             sys.stdout.flush()  # here a full disk can be told of

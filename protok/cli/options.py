@@ -17,9 +17,49 @@ from protok.common.files import check_output, finite
 OK, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
+#: What the command that runs is to say: -1 errors alone, 0, or 1 for each thing it would sum up.
+verbosity = 0
+
+
+def verbosity_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how much a command that takes long says."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "-q",
+        "--quiet",
+        action="store_const",
+        const=-1,
+        dest="verbosity",
+        help="say errors alone, and show no progress",
+    )
+    group.add_argument(
+        "-v",
+        "--verbose",
+        action="store_const",
+        const=1,
+        dest="verbosity",
+        help="say each note and each error, and show progress in a log too",
+    )
+
+
+def be_verbose(level: int | None) -> None:
+    """Set what the arguments of `verbosity_arguments` say, for all that follows."""
+    from protok.common import progress
+
+    global verbosity
+    verbosity = level or 0
+    progress.wanted = {-1: False, 0: None, 1: True}[verbosity]
+
+
 def say(text: str) -> None:
     """Print a message for people, on the standard error."""
     print(f"protok: {text}", file=sys.stderr)
+
+
+def tell(text: str) -> None:
+    """Print a message that --quiet leaves out."""
+    if verbosity >= 0:
+        say(text)
 
 
 def count(n: int, what: str) -> str:
@@ -34,20 +74,28 @@ def row(file: str, chain: str, reason: str) -> str:
     return str(ProtokError(reason, file=file, chain=chain))
 
 
-def say_failed(inputs: str, table: str | Path, first: Sequence[str]) -> None:
-    """Say how many inputs failed, where they are listed, and what is wrong with the first."""
-    say(f"{inputs} failed, listed in {table}; the first: {row(*first)}")
+def say_failed(inputs: str, table: str | Path, errors: Sequence[Sequence[str]]) -> None:
+    """Say how many inputs failed, where they are listed, and what is wrong with the first, or with each."""
+    if verbosity > 0:
+        for error in errors:
+            say(f"error: {row(*error)}")
+    first = f"; the first: {row(*errors[0])}" if verbosity <= 0 else ""
+    say(f"{inputs} failed, listed in {table}{first}")
 
 
 def say_uncoded(labels: Sequence[str], fate: str) -> None:
     """Say which chains have no residue with a code, and what became of them."""
     if labels:
         listed = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
-        say(f"{count(len(labels), 'chain')} without any code {fate}: {' '.join(listed.split())}")
+        tell(f"{count(len(labels), 'chain')} without any code {fate}: {' '.join(listed.split())}")
 
 
 def say_notes(notes: Iterable[tuple[str, str]]) -> None:
-    """Say what readers left out or mended (file, note), once a kind and in how many files."""
+    """Say what readers left out or mended (file, note), once a kind and in how many files, or each."""
+    if verbosity > 0:
+        for file, note in notes:
+            say(f"note: {row(file, '', note)}")
+        return
     kinds: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for file, note in notes:
         # What differs between notes of a kind: numbers, plurals, and lists after a colon.
@@ -55,7 +103,7 @@ def say_notes(notes: Iterable[tuple[str, str]]) -> None:
     for files in kinds.values():
         file, note = next(iter(files.items()))
         more = f" (and the like in {count(len(files) - 1, 'more file')})" if len(files) > 1 else ""
-        say(f"note: {row(file, '', note)}{more}")
+        tell(f"note: {row(file, '', note)}{more}")
 
 
 @contextmanager
@@ -110,6 +158,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         help="change a key of the recipe, e.g. optim.lr=1e-4 (may be repeated)",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    verbosity_arguments(parser)
 
 
 def settings(overrides: Sequence[str]) -> dict[str, Any]:
@@ -177,7 +226,7 @@ def run_training(arguments: argparse.Namespace, module: str, use: str, **data: A
         model = training.run(
             arguments.recipe, out=arguments.out, overrides=overrides, resume=arguments.resume, **data
         )
-    say(use.format(model=model))
+    tell(use.format(model=model))
     return OK
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from protok.cli.options import FAILED, OK, count, run_arguments, say, say_failed, settings, spoken_warnings
+from protok.cli.options import FAILED, OK, count, run_arguments, say_failed, settings, spoken_warnings, tell
 
 TRAIN = """\
 Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).
@@ -64,12 +64,12 @@ def train(arguments: argparse.Namespace) -> int:
     if not first:
         return OK
     if (arguments.out / "report.md").exists():
-        say(f"what fine-tuning gave, and cost, is in {arguments.out / 'report.md'}")
-    say(f"the model is in {model}; use it with --model {model}")
+        tell(f"what fine-tuning gave, and cost, is in {arguments.out / 'report.md'}")
+    tell(f"the model is in {model}; use it with --model {model}")
     failed = 0
     for table in sorted(arguments.out.glob("*.errors.tsv")):
         rows = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()[1:]]
         failed += len(rows)
         if rows:
-            say_failed(count(len(rows), "input"), table, rows[0])
+            say_failed(count(len(rows), "input"), table, rows)
     return FAILED if failed else OK

@@ -94,5 +94,5 @@ def atlas(arguments: argparse.Namespace) -> int:
     if not errors:
         return options.OK
     write_errors(errors, out / "errors.tsv")
-    options.say_failed(options.count(len(errors), "input"), out / "errors.tsv", errors[0])
+    options.say_failed(options.count(len(errors), "input"), out / "errors.tsv", errors)
     return options.FAILED

@@ -27,7 +27,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from protok.common import callbacks
+from protok.common import callbacks, progress
 from protok.common.files import atomic_folder, lock, write_json
 from protok.common.settings import RecipeError
 from protok.common.trainer import LOG, on_this_machine
@@ -262,7 +262,7 @@ class TrainingRun:
             num_sanity_val_steps=0,
             limit_val_batches=1,
             log_every_n_steps=LOG,
-            enable_progress_bar=sys.stderr.isatty(),
+            enable_progress_bar=sys.stderr.isatty() and progress.wanted is not False,
             enable_model_summary=False,
             logger=board and TensorBoardLogger(self.out, "tensorboard", "", purge_step=self.steps or None),
             plugins=[callbacks.AtomicCheckpoints()],

@@ -301,38 +301,3 @@ def _serve(pipe) -> None:
             except Exception as error:
                 answer = "raised", _message(error)
             pipe.send(answer)
-
-
-@contextlib.contextmanager
-def show_progress(what: str, total: int, show: bool | None = None):
-    """Show the progress of `total` pieces on the standard error, if that is a terminal or `show` says so.
-
-    Yields `advance(pieces, failed)`, to be called as they get done.
-    """
-    if show is None:
-        show = sys.stderr.isatty()
-    if not show:
-        yield lambda pieces, failed=0: None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    failures = 0
-    with bars.Progress(
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TimeElapsedColumn(),
-        bars.TimeRemainingColumn(),
-        bars.TextColumn("[red]{task.fields[failed]}"),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
-        task = bar.add_task(what, total=total, failed="")
-
-        def advance(pieces: int, failed: int = 0) -> None:
-            nonlocal failures
-            failures += failed
-            bar.update(task, advance=pieces, failed=f"{failures} failed" if failures else "")
-
-        yield advance

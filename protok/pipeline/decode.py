@@ -16,6 +16,7 @@ import numpy as np
 
 from protok.common import workers
 from protok.common.files import check_output, disk_is_full
+from protok.common.progress import show_progress
 from protok.errors import CodebookMismatch, FormatError, NoProtein, ProtokError, Unsupported
 from protok.pipeline.batches import ReadOptions
 from protok.structure.io.sources.paths import iter_files, stem, utf8
@@ -156,7 +157,7 @@ def decode_all(
     batches = (list(group) for _, group in groupby(tasks, key=lambda task: task.references or task.target))
     results: dict[Path, DecodedChain | ProtokError | workers.Lost] = {}
     with (
-        workers.show_progress("decoding", len(tasks), progress) as advance,
+        show_progress("decoding", len(tasks), progress) as advance,
         closing(
             workers.run(_decoder, (tokenizer, ReadOptions(**reading), letters_alone), batches, jobs=jobs)
         ) as done,

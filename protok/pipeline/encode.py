@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 
-from protok.common import workers
 from protok.common.files import check_output, write_errors
+from protok.common.progress import show_progress
 from protok.errors import ProtokError
 from protok.pipeline import output
 from protok.pipeline.batches import (
@@ -228,7 +228,7 @@ def encode_all(
 
             stream = on_cluster(todo, tokenizer, options, ray, make=product.make, timeout=timeout)
         with (
-            workers.show_progress("encoding", len(sources), progress) as advance,
+            show_progress("encoding", len(sources), progress) as advance,
             contextlib.closing(stream) as results,
         ):
             advance(len(done), len({file for file, _, _ in known}))
@@ -290,7 +290,7 @@ def encode_store(
     order = chains.lengths().argsort(kind="stable")
     room = (chains.lengths()[order].cumsum() // residues_of(tokenizer)).tolist()
     encoded: dict[int, Tokens] = {}
-    with workers.show_progress("encoding", len(chains), progress) as advance:
+    with show_progress("encoding", len(chains), progress) as advance:
         for _, group in itertools.groupby(zip(room, order.tolist(), strict=True), key=lambda pair: pair[0]):
             rows = [row for _, row in group]
             results = encode_each(tokenizer, [chains.backbone(row) for row in rows])

@@ -2,10 +2,48 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 from protok.common import checkpoint
 from protok.tokenizers.protocol import Tokenizer
+
+#: Which model is for which job; those of one job in a row.
+USES = {
+    ("protok-1",): "the default: local letters, chains of any length, complexes",
+    ("3di", "protein-blocks"): "search, local shape; they cannot be decoded",
+    ("protok-image",): "images, for examples",
+}
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """Models of one job: their names, bits that a residue (or place of an image) costs, what for."""
+
+    names: tuple[str, ...]
+    bits: str
+    use: str
+
+
+def models() -> list[ModelRow]:
+    """What protok brings, and for which job."""
+    return [ModelRow(names, ", ".join(map(_bits, names)), use) for names, use in USES.items()]
+
+
+def _bits(name: str) -> str:
+    from protok.tokenizers.alphabets import ALPHABETS
+
+    if name in ALPHABETS:
+        return f"{math.log2(ALPHABETS[name]().size):.2g}"
+    config = json.loads((checkpoint.WEIGHTS / name / "config.json").read_text(encoding="utf-8"))["model"]
+    bits = f"{math.log2(config['quantizer']['size']):.2g}"
+    if "levels" in config["quantizer"]:
+        return f"{bits} a level"
+    frames = config["keyframes"]
+    each = sorted(math.log2(n) / s for n, s in zip(frames["sizes"], frames["spacings"], strict=True))
+    return f"{bits}, and about {each[0]:.0f} to {each[-1]:.0f} of keyframes"
 
 
 def named_in(codebook: str, file: str | Path = "") -> str:

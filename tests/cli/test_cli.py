@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +16,10 @@ import pytest
 
 import protok
 from protok.cli import main
-from protok.common.workers import show_progress
+from protok.common import checkpoint
+from protok.common.progress import show_progress
+from protok.tokenizers import registry
+from protok.tokenizers.alphabets import ALPHABETS
 from protok.tokens.files import load
 from tests.helpers.models import small
 from tests.helpers.paths import ROOT
@@ -313,3 +319,76 @@ def test_flags_that_would_do_nothing_are_refused(capsys, tmp_path, examples):
     assert code == 2 and "--chain: not for a store" in err
     code, _, err = run(capsys, "encode", examples, "-o", tmp_path / "t", "--gpus", "1")
     assert code == 2 and "--engine ray" in err
+
+
+@pytest.fixture
+def mixed(examples, tmp_path):
+    """A folder of a good file, one with a note and two bad ones."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    text = (examples / "7w89.A.pdb").read_text()
+    (folder / "good.pdb").write_text(text)
+    (folder / "noted.pdb").write_text(f"MODEL        1\n{text}ENDMDL\nMODEL        2\n{text}ENDMDL\n")
+    for name in ("bad.pdb", "worse.pdb"):
+        (folder / name).write_text("junk\n")
+    return folder
+
+
+def test_quiet_says_errors_and_verbose_says_each(capsys, tmp_path, mixed):
+    usual = run(capsys, "encode", mixed, "-o", tmp_path / "a.parquet", "--model", "3di")
+    quiet = run(capsys, "encode", mixed, "-o", tmp_path / "b.parquet", "--model", "3di", "-q")
+    verbose = run(capsys, "encode", mixed, "-o", tmp_path / "c.parquet", "--model", "3di", "-v")
+    assert [result[0] for result in (usual, quiet, verbose)] == [1, 1, 1]
+    assert "2 files, 2 chains" in usual[2] and "note: " in usual[2] and "encoding" not in usual[2]
+    (line,) = quiet[2].splitlines()
+    assert "2 files failed" in line and "the first: " in line
+    assert verbose[2].count("error: ") == 2 and "note: " in verbose[2]
+    assert re.search(r"^encoding: 4 of 4, 2 failed$", verbose[2], re.M)
+    assert (
+        "encoding: 4 of 4"
+        not in run(capsys, "encode", mixed, "-o", tmp_path / "d.parquet", "--model", "3di")[2]
+    )
+    shutil.rmtree(mixed)
+    mixed.mkdir()
+    code, out, err = run(capsys, "decode", tmp_path / "a.parquet", "-o", tmp_path / "out", "--quiet")
+    assert (code, out) == (2, "") and err.startswith("protok: error: ")
+    code, _, err = run(capsys, "encode", mixed, "-q", "-v")
+    assert code == 2 and "not allowed with" in err
+
+
+def test_models_are_those_of_the_registry_and_of_the_readme(capsys):
+    code, out, _ = run(capsys, "models")
+    assert code == 0
+    rows = registry.models()
+    names = [name for row in rows for name in row.names]
+    assert sorted(names) == sorted(
+        [*ALPHABETS, *checkpoint.shipped(), *checkpoint.shipped("image-tokenizer")]
+    )
+    table = (ROOT / "README.md").read_text("utf-8").split("[start:models] -->")[1].split("<!--")[0]
+    cells = [line.strip("|").split("|") for line in table.strip().splitlines()[2:]]
+    in_readme = [tuple(cell.strip().replace("`", "") for cell in row) for row in cells]
+    assert in_readme == [(", ".join(row.names), row.bits, row.use) for row in rows]
+    assert [tuple(re.split(r"  +", line)) for line in out.splitlines()[1:]] == in_readme
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("protok enc", {"encode"}),
+        ("protok encode x --engine ", {"local", "ray"}),
+        ("protok info data/7so", {"data/7soo.A.pdb"}),
+    ],
+)
+def test_a_shell_is_told_what_may_follow(line, expected, tmp_path):
+    pytest.importorskip("argcomplete", reason="needs argcomplete, which comes with protok")
+    shell = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "words"),
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+    }
+    command = [sys.executable, "-c", "from protok.cli.main import main; main()"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **shell}, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stdout, done.stderr
+    assert {word.strip() for word in (tmp_path / "words").read_text().splitlines()} == expected
