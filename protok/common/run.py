@@ -10,13 +10,14 @@ import json
 import logging
 import os
 import platform
+import re
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ class TrainingModule(lightning.LightningModule):
             self.log(key, value, prog_bar=key in shown, batch_size=n)
         if self.metrics:
             self.metrics.write(self.global_step, values)
+
+
+def name_of(out: Path) -> str:
+    """Of a model that nobody named: the folder of its run."""
+    return re.sub(r"[^\w.-]+", "-", out.resolve().name).strip("-") or "run"
 
 
 class TrainingRun:
@@ -131,12 +137,12 @@ class TrainingRun:
         return {"data.valid": valid, **(overrides or {}), "data.train": str(train)}
 
     def begin(self, plan: Any, digest: str) -> Any:
-        """Write ``recipe.json`` and seed; returns the plan with what is best on this machine.
+        """Write ``recipe.json`` and seed; returns the plan with a name, and what is best on this machine.
 
         Parameters
         ----------
         plan
-            A recipe with sections ``optim`` and ``valid``.
+            A recipe with sections ``model``, ``optim`` and ``valid``.
         digest
             Of the training data.
 
@@ -151,6 +157,8 @@ class TrainingRun:
                 "the training data have changed since the run began", remedy, file=str(self.out)
             )
         self.data_sha256 = digest
+        if not plan.model.name:
+            plan = replace(plan, model=replace(plan.model, name=name_of(self.out)))
         self.plan = on_this_machine(plan, self.recipe if self.settings else None)
         self.out.mkdir(parents=True, exist_ok=True)
         if self.first:

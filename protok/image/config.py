@@ -28,6 +28,7 @@ class CodebookConfig(QuantizerConfig):
 class ImageConfig:
     """Everything that a checkpoint needs to rebuild its network.
 
+    ``name``: without one a trained model is called like the folder of its run.
     ``factor``: pixels along the side of a token, 4, 8 or 16. ``patch``: pixels along the
     side that are folded into channels before the first convolution; 1 is the published
     VQGAN, 2 or 4 spare the convolutions at full resolution. ``multiples``: width of each
@@ -36,7 +37,7 @@ class ImageConfig:
     at each resolution. ``attention``: at the coarsest resolution.
     """
 
-    name: str = "protok-image"
+    name: str = ""
     factor: int = 8
     patch: int = 4
     width: int = 48

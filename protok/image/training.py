@@ -195,7 +195,9 @@ def run(
     options = training.options(overrides, images)
     start = None if init is None else ImageTokenizer.from_pretrained(init)
     if start is not None:
-        options = {**options, "model": asdict(start.network.config)}
+        shape = asdict(start.network.config)
+        del shape["name"]  # its codes move: another model
+        options |= {f"model.{key}": value for key, value in shape.items()}
     plan = read_image_recipe(recipe, options, training.settings)
     if not plan.data.train:
         raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")

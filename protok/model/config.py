@@ -64,9 +64,12 @@ class KeyframeConfig:
 
 @dataclass(frozen=True)
 class ShapesConfig:
-    """Everything that a checkpoint needs to rebuild its `protok.model.network.ShapeNetwork`."""
+    """Everything that a checkpoint needs to rebuild its `protok.model.network.ShapeNetwork`.
 
-    name: str = "protok-1"
+    ``name``: without one a trained model is called like the folder of its run.
+    """
+
+    name: str = ""
     encoder: ShapeEncoderConfig = field(default_factory=ShapeEncoderConfig)
     quantizer: QuantizerConfig = field(
         default_factory=lambda: QuantizerConfig(size=64, dim=5, continuous_share=0.1, ramp=0.3)

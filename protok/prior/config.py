@@ -22,11 +22,12 @@ from protok.tokens.layouts import BLOCKS, LAYOUTS
 class PriorConfig:
     """Shape of the transformer, which is that of Hugging Face `transformers`.
 
+    ``name``: without one a trained prior is called like the folder of its run.
     ``architecture``: ``llama`` (rotary positions: chains of any length) or ``gpt2`` (learned
     positions: images of one size). ``dropout``: of attention, with ``gpt2`` also elsewhere.
     """
 
-    name: str = "prior"
+    name: str = ""
     architecture: str = "llama"
     layers: int = 8
     width: int = 384

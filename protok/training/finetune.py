@@ -12,10 +12,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -67,18 +65,13 @@ class Extent:
         )
 
 
-def name_of(out: Path) -> str:
-    """Of a model with other codes, by the folder of its run."""
-    return re.sub(r"[^\w.-]+", "-", out.resolve().name).strip("-") or "tuned"
-
-
-def defaults(start: ShapeTokenizer, codebook: str, lengths: np.ndarray, out: Path) -> dict[str, Any]:
+def defaults(start: ShapeTokenizer, codebook: str, lengths: np.ndarray) -> dict[str, Any]:
     """Settings for fine-tuning on chains of these lengths, as nested tables of a recipe; see `Extent`."""
     known = start.provenance.get("recipe", {})
     extent = Extent.of(lengths, known, codebook == "new")
     model = asdict(start.network.config)
     if codebook != "frozen":
-        model["name"] = name_of(out)
+        model["name"] = ""  # that of the run
     if codebook == "new":
         model["quantizer"] |= {"continuous_share": 0.05, "ramp": 0.3}
         model["keyframes"] |= {"continuous_share": 0.35, "ramp": 0.15}

@@ -110,7 +110,7 @@ def prepare(run: TrainingRun, recipe: str | Path | None, options: Mapping[str, A
     splits = make_splits(plan, run.out, resumed=run.checkpoint is not None, write=run.first)
     if start is not None:
         lengths = splits.train.lengths()[splits.train.weight > 0]
-        settings = run.settings or finetune.defaults(start, plan.finetune.codebook, lengths, run.out)
+        settings = run.settings or finetune.defaults(start, plan.finetune.codebook, lengths)
         plan = read_recipe(recipe, options, settings)
         finetune.check(plan, start)
     plan = run.begin(plan, splits.train.digest)

@@ -19,8 +19,10 @@ from protok.common.callbacks import LAST, PREVIOUS, read_metrics
 from protok.common.files import lock
 from protok.common.run import TrainingModule, TrainingRun
 from protok.common.settings import RecipeError
+from protok.image.config import ImageConfig
 from protok.image.tokens import ImageTokens, save_codes
 from protok.model.config import ShapesConfig
+from protok.prior.config import PriorConfig
 from protok.training.config import Recipe
 from tests.helpers.tiny_runs import TINY, write_structures
 
@@ -32,7 +34,7 @@ MODULES = {
     "prior": "protok.prior.training",
 }
 #: Checkpoints every second step or more often, validations every tenth.
-EVERY = {"optim.steps": 40, "valid.every": 10}
+EVERY = {"model.name": "tiny", "optim.steps": 40, "valid.every": 10}
 PROTEIN = TINY | EVERY | {"valid.chains": 1, "valid.patience": 100}
 IMAGE = EVERY | {
     "model.factor": 4,
@@ -151,6 +153,16 @@ def test_other_data_are_refused_when_a_run_goes_on(tmp_path):
     training = TrainingRun(tmp_path, resume=True)
     training.begin(Recipe(), "a")
     assert training.steps == 3
+
+
+def test_a_model_that_nobody_named_is_called_like_its_run(tmp_path):
+    for out, name in ((tmp_path / "my run", "my-run"), (tmp_path / "..." / "v1.2", "v1.2")):
+        plan = TrainingRun(out).begin(Recipe(), "a")
+        assert plan.model.name == name == json.loads((out / "recipe.json").read_text())["model"]["name"]
+    named = replace(Recipe(), model=ShapesConfig(name="mine"))
+    assert TrainingRun(tmp_path / "run").begin(named, "a").model.name == "mine"
+    for config in (ShapesConfig(), ImageConfig(), PriorConfig()):
+        assert not config.name, "a name of ours would be that of a model of somebody else"
 
 
 def test_a_folder_in_which_another_process_trains_is_refused(tmp_path):

@@ -183,8 +183,8 @@ def test_a_model_that_only_gets_worse_stays_as_it_was(base, structures, tmp_path
 def test_defaults_suit_few_and_many_chains(base):
     start = protok.load(base)
     start.provenance["recipe"]["data"]["curriculum"] = [[0.0, 64], [0.5, 768]]
-    few = finetune.defaults(start, "frozen", np.full(20, 150), base)
-    many = finetune.defaults(start, "frozen", np.full(20_000, 900), base)
+    few = finetune.defaults(start, "frozen", np.full(20, 150))
+    many = finetune.defaults(start, "frozen", np.full(20_000, 900))
     assert few["optim"]["steps"] == 120 and many["optim"]["steps"] == 6000
     assert few["optim"]["lr"] == 1e-4 and 2e-4 < many["optim"]["lr"] < 1e-3
     assert few["data"]["curriculum"] == [[0.0, 150]] and many["data"]["curriculum"] == [[0.0, 768]]
@@ -219,7 +219,7 @@ def test_what_does_not_fit_the_model_is_refused(base, structures, tmp_path, chan
 def test_a_model_without_letters_is_refused(tmp_path):
     config = replace(SMALL, quantizer=replace(SMALL.quantizer, kind="none"))
     start = ShapeTokenizer(ShapeNetwork(config).eval())
-    settings = finetune.defaults(start, "adapted", np.full(20, 30), tmp_path)
+    settings = finetune.defaults(start, "adapted", np.full(20, 30))
     plan = read_recipe(None, {"finetune.init": "x", "optim.spacing_odds": [0.5, 0.5]}, settings)
     with pytest.raises(RecipeError, match="small has no letters.*train it from scratch"):
         finetune.check(plan, start)
