@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 import protok
+from benchmarks.command import without_traceback
 from protok.errors import ProtokError
 from protok.structure.backbone import Backbone
 
@@ -203,4 +204,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

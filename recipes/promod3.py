@@ -30,12 +30,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.command import without_traceback
+from protok.errors import FormatError
+
 CHAINS = Path(__file__).parent / "protein" / "chains.tsv.gz"
 #: Residues of a chain.
 SHORTEST, LONGEST = 40, 1500
 #: Bytes before the table of contents: sizes of types, and values to test them by.
 HEADER = 73
 MEMBER = "structure_db.dat"
+DAMAGED = "get the file again"
 #: Records of a residue, in the order of the file.
 ARRAYS = {
     "coords": ("<u2", 12),  # N, CA, C, O in hundredths of an Å, moved by a shift of the chain
@@ -74,11 +78,11 @@ class StructureDB:
 
         Raises
         ------
-        ValueError
+        FormatError
             If it is of another version, or its parts do not fill it.
         """
         if struct.unpack_from("<II", data) != (1234, 2):
-            raise ValueError("not a structure_db.dat of version 2")
+            raise FormatError("not a structure_db.dat of version 2", "take that of Debian's promod3-data")
         _, count = struct.unpack_from("<iQ", data, HEADER)
         at, places = HEADER + 12, []
         for _ in range(count):
@@ -96,11 +100,11 @@ class StructureDB:
         arrays = {}
         for name, (kind, width) in ARRAYS.items():
             if struct.unpack_from("<Q", data, at) != (n,):
-                raise ValueError(f"{name} is not of {n} residues")
+                raise FormatError(f"{name} is not of {n} residues", DAMAGED)
             arrays[name] = np.frombuffer(data, kind, n * width, at + 8).reshape(n, width)
             at += 8 + arrays[name].nbytes
         if at != len(data):
-            raise ValueError(f"{len(data) - at} bytes too many")
+            raise FormatError(f"{len(data) - at} bytes too many", DAMAGED)
         return cls(places, letters, arrays)
 
     def coords(self, entry: Entry) -> np.ndarray:
@@ -123,7 +127,7 @@ def unpacked(package: Path) -> bytes | mmap.mmap:
                     assert extracted is not None  # it is a file
                     return extracted.read()
             handle.seek(size + size % 2, 1)
-    raise ValueError(f"{package} holds no {MEMBER}")
+    raise FormatError(f"no {MEMBER} in it", "take Debian's promod3-data", file=str(package))
 
 
 def chains(store: str, path: Path = CHAINS) -> dict[str, str]:
@@ -217,4 +221,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

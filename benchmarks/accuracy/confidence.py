@@ -17,6 +17,7 @@ import numpy as np
 
 import protok
 from benchmarks.accuracy.shapes import valid_chains
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import digest, provenance, write
 from protok.bench.measures.scores import spearman
@@ -64,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

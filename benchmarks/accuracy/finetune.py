@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import records
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, RUNS, SHARED
 from benchmarks.tables.provenance import digest, provenance
 
@@ -195,4 +196,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -19,6 +19,7 @@ import numpy as np
 import protok
 from benchmarks import records
 from benchmarks.accuracy.shapes import valid_chains
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, RUNS, SHARED
 from benchmarks.tables.provenance import digest, provenance
 from protok.structure.backbone import Backbone
@@ -99,4 +100,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -34,6 +34,7 @@ from benchmarks.accuracy.reading_rules import (
     explain_refusal,
     letter_of,
 )
+from benchmarks.command import without_traceback
 from protok.errors import FormatError, NoProtein, ProtokError
 from protok.structure.backbone import Backbone
 from protok.structure.io.sources.paths import iter_files
@@ -281,4 +282,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.command import without_traceback
 from benchmarks.paths import SHARED
 from protok.bench.representations.reference_codec import BITS, TABLES, steps_between
 from protok.quantize.centres import kmeans
@@ -42,4 +43,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

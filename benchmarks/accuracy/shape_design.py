@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks import records
 from benchmarks.accuracy import shape_measures as of
 from benchmarks.accuracy.shapes import valid_chains
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, ROOT, RUNS, SHARED
 from benchmarks.tables.provenance import digest, provenance
 from protok.bench.measures import locality
@@ -123,4 +124,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

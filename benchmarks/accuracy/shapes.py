@@ -4,7 +4,8 @@
 
 Models without keyframes are measured by the same measures, for what they have.
 All is tuned on the validation store, which this command reads. The test sets (CASP14, CAMEO2022, complexes)
-are read once the design is frozen, by ``--test``, and every such reading is a line of the result.
+are read once the design is frozen, by ``--test``, and every such reading is a line of the result. Sets that
+are not there are named and left out: whoever has fetched the test sets (`benchmarks.targets`) measures those.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import protok
 from benchmarks import records
 from benchmarks.accuracy import shape_measures as of
+from benchmarks.command import how_to_get, without_traceback
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import digest, provenance
 from protok.bench.data.folder import Folder
@@ -87,19 +89,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "shapes.parquet")
     options = parser.parse_args(arguments)
     tokenizer = decoding(protok.load(options.model))
-    files = {"valid": [options.data / "structures" / "valid.parquet"]}
-    sets = {"valid": valid_chains(options.data, options.chains)}
-    if options.test:
-        files |= {name: list(iter_files(options.data / place)) for name, place in TEST.items()}
-        sets |= {name: read_folder(options.data / place) for name, place in TEST.items()}
     command = "python -m benchmarks.accuracy.shapes " + " ".join(
         sys.argv[1:] if arguments is None else arguments
     )
-    if isinstance(tokenizer, HasKeyframes):
-        folder = options.data / "structtokenbench"
-        store = [*folder.glob("tasks/homo_*.parquet"), folder / "chains.parquet"]
+    store = options.data / "structures" / "valid.parquet"
+    files, sets = {}, {}
+    if there(store):
+        files["valid"], sets["valid"] = [store], valid_chains(options.data, options.chains)
+    for name, place in TEST.items() if options.test else ():
+        if there(options.data / place):
+            files[name] = list(iter_files(options.data / place))
+            sets[name] = read_folder(options.data / place)
+    folder = options.data / "structtokenbench"
+    if isinstance(tokenizer, HasKeyframes) and there(folder):
+        tables = [*folder.glob("tasks/homo_*.parquet"), folder / "chains.parquet"]
         shares = locality.kept_in_chain(tokenizer, domains_of(folder))
-        about = {"seed": of.SEED, "data_sha256": digest(store), "domains": len(shares)}
+        about = {"seed": of.SEED, "data_sha256": digest(tables), "domains": len(shares)}
         result = provenance(command, **about, kept=float(np.mean(shares)))
         records.put(options.out, f"{tokenizer.codebook} domains", result)
         print("domains in their chains", len(shares), result["kept"], flush=True)
@@ -114,12 +119,21 @@ def main(arguments: list[str] | None = None) -> None:
             scores = {"reconstruction": {SPACING: of.reconstruction(codec, chains, SPACING)}}
             scores["harm"] = locality.harm(codec, few_of(chains), of.SEED)
             keep(options.out, f"{codec.codebook} {name}", provenance(command, **about, **scores))
-    if options.test:
+    if options.test and there(options.data / COMPLEXES):
         members = list(iter_files(options.data / COMPLEXES))
         scores, rows = locality.complexes(Representation(tokenizer), [protok.read(file) for file in members])
         values = {key: score.value for key, score in scores.items()} | {"rmsd_each": rows["rmsd"]}
         about = {"seed": of.SEED, "data_sha256": digest(members)}
         keep(options.out, f"{tokenizer.codebook} {COMPLEXES}", provenance(command, **about, complexes=values))
+    elif not sets:
+        raise SystemExit(f"nothing was measured: {options.data} has none of the sets")
+
+
+def there(place: Path) -> bool:
+    """Whether a file or folder of data is there; if not, says how to get it."""
+    if not place.exists():
+        print(f"left out: {place} is not there; {how_to_get(place.as_posix())}", flush=True)
+    return place.exists()
 
 
 def keep(path: Path, name: str, result: dict) -> None:
@@ -134,4 +148,4 @@ def keep(path: Path, name: str, result: dict) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import records
+from benchmarks.command import without_traceback
 from benchmarks.leaderboard.run import known_floors
 from benchmarks.paths import RESULTS
 from benchmarks.tables.provenance import provenance
@@ -102,4 +103,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

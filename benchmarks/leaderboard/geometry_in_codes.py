@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import provenance, write
 from benchmarks.tables.speed import BEFORE
@@ -97,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

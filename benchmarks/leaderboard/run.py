@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, RUNS, SHARED
 from benchmarks.tables.provenance import digest, provenance, write
 from protok import bench
@@ -193,4 +194,4 @@ def known_floors() -> dict[str, dict]:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import protok
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import PACKAGES, provenance, write
 from benchmarks.tables.speed import BEFORE
@@ -214,4 +215,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

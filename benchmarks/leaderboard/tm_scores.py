@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import digest, provenance, write
 from protok import bench
@@ -53,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

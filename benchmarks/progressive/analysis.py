@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import records
+from benchmarks.command import without_traceback
 from benchmarks.paths import FIGURES
 from benchmarks.progressive.plan import cells, registration
 from benchmarks.progressive.run import OUT
@@ -273,4 +274,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

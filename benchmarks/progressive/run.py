@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import records
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.progressive.plan import RATES, TUNE, Cell, cells, freeze, registration, tuning
+from protok.errors import ProtokError
 
 OUT = RESULTS / "progressive.parquet"
 
@@ -50,7 +52,9 @@ def run(todo: Sequence[Cell], out: Path, data: Path, jobs: int, minutes: float) 
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 cell = running.pop(future)
-                if error := future.exception():
+                if isinstance(error := future.exception(), ProtokError | FileNotFoundError):
+                    raise error  # data that no cell will find
+                if error:
                     failed += 1
                     print(f"{cell.name} failed: {error!r}", file=sys.stderr, flush=True)
                     continue
@@ -112,4 +116,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

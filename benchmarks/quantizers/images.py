@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import records
+from benchmarks.command import without_traceback
 from benchmarks.paths import FIGURES, RECIPES, RESULTS, RUNS, SHARED
 from benchmarks.quantizers.run import paired
 
@@ -242,4 +243,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import records
+from benchmarks.command import without_traceback
 from benchmarks.paths import FIGURES, RESULTS
 
 PACKAGES = ("torch", "numpy", "transformers", "biotite", "tmtools", "torchmetrics")
@@ -103,4 +104,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import records
+from benchmarks.command import without_traceback
 from benchmarks.paths import FIGURES, RESULTS, SHARED
 from benchmarks.progressive.analysis import Contrast
 
@@ -338,4 +339,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

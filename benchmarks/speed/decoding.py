@@ -25,6 +25,7 @@ from pathlib import Path
 
 import protok
 import protok.testing
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, ROOT
 from benchmarks.tables.provenance import circumstances, provenance, write
 
@@ -120,6 +121,7 @@ def main() -> None:
         serve(options.serve)
         return
     rows = json.loads(options.out.read_text())["models"] if options.out.exists() else {}
+    codebooks = {model: protok.load(model).codebook for model in options.model}
     measured = in_turns(options.model)
     result = provenance(
         "python -m benchmarks.speed.decoding " + " ".join(sys.argv[1:]),
@@ -128,7 +130,6 @@ def main() -> None:
         unit="residues per CPU-second, median of the rounds",
     )
     about = circumstances(result)
-    codebooks = {model: protok.load(model).codebook for model in measured}
     names = {model: codebook.partition("@")[0] for model, codebook in codebooks.items()}
     rates = {
         names[model]: [row["residues_per_cpu_second"] for row in lengths]
@@ -141,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import protok
+from benchmarks.command import without_traceback
 from benchmarks.paths import FIGURES, RESULTS
 from benchmarks.speed.loads import endurance, peak, scaling, workers
 from benchmarks.speed.other_tools import OTHERS, OURS, options_of, routes, tool
@@ -299,4 +300,4 @@ def report(options: argparse.Namespace, job: dict, results: dict, files: int) ->
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS
 
 ROUTES = {"cif.gz": "mmCIF, gzip", "fcz": "Foldcomp", "pdb.gz": "PDB, gzip"}
@@ -164,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -32,6 +32,7 @@ import numpy as np
 from biotite.structure.io import pdb, pdbx
 
 import protok
+from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS
 from benchmarks.tables.provenance import digest, provenance, write
 from protok.structure.backbone import ATOMS
@@ -249,4 +250,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -14,6 +14,11 @@ def model() -> str:
     result = records.read(RESULTS / "images.parquet").get("protok-image")
     if result is None:
         return NONE
+    return f"`{result['codebook']}`:\n\n" + levels_of(result)
+
+
+def levels_of(result: dict) -> str:
+    """What each number of levels gives, set by set."""
     rows = [
         [
             name,
@@ -24,12 +29,13 @@ def model() -> str:
             f"{row['ssim']:.3f}",
             f"{row['frechet_gist']:.1f}",
             f"{row['usage']:.1%}",
+            f"{row['perplexity']:.0f}",
         ]
         for name, levels in result["sets"].items()
         for row in levels
     ]
     head = ["set", "images", "levels", "bits per pixel", "PSNR, dB", "SSIM", "frechet_gist", "codes used"]
-    return f"`{result['codebook']}`:\n\n" + table(head, rows)
+    return table([*head, "perplexity"], rows)
 
 
 def sweep() -> str:

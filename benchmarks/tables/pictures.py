@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.accuracy.shapes import TEST, read_folder
+from benchmarks.command import without_traceback
 from benchmarks.paths import FIGURES, SHARED
 
 NAMES = {"casp14": "CASP14", "cameo2022": "CAMEO 2022"}
@@ -103,4 +104,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

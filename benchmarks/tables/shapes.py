@@ -1,13 +1,6 @@
-"""Tables of shapes and keyframes, from `benchmarks.accuracy.shapes`, and the card of a model.
-
-python -m benchmarks.tables.shapes protok/weights/protok-1    # writes its card
-"""
+"""Tables of shapes and keyframes, from `benchmarks.accuracy.shapes`."""
 
 from __future__ import annotations
-
-import json
-import sys
-from pathlib import Path
 
 from benchmarks import records
 from benchmarks.paths import RESULTS
@@ -286,64 +279,3 @@ def _foretold() -> list[str]:
             )
         )
     return texts
-
-
-CARD = """\
-# {codebook}
-
-A tokenizer of protein backbones: one of {letters} shape letters a residue, a keyframe each {spacings}
-residues as asked, and a decoder to N, CA, C and O, of complexes too.
-
-- **Data**: {chains} chains: those of Debian's `promod3-data` and the older store of the project, without
-  homologs of what protok is tested on (`recipes/protein/chains.tsv.gz` lists all), drawn with weight
-  1 / size of their cluster at 30 % sequence identity. sha256 of the store: `{sha256}`.
-- **Command**: `protok train recipes/protein/{name}.toml --out runs/{name}`; seed {seed}, {steps} steps of
-  {residues} residues. The recipe as resolved is in `config.json`.
-- **Hardware and time**: {hardware}, other work beside it; {hours:.1f} hours. torch {torch}.
-- **Network**: encoder of {encoder[layers]} layers (width {encoder[hidden]}) over {encoder[window]} positions
-  either side, to {dim} dimensions; step network of {trunk[layers]} gated convolutions (width {trunk[width]},
-  {reach} positions either side in all); {motions} motions for these spacings; refiner of
-  {refiner[layers]} of width {refiner[width]}. What codes follow from is in float32, the refiner in float16.
-- **Tuned on** the validation store alone. CASP14, CAMEO2022 and the complexes were read with the finished
-  model, on the dates below.
-
-Codes only, means over chains:
-
-{tables}
-
-**Licence**: Apache-2.0.
-
-**Limits**: a wrong letter or keyframe turns all that follows as one piece; residues without N, CA or C
-have no letter; codes do not see amino acid types.
-"""
-
-
-def card(folder: Path) -> str:
-    """The card of a model, from its configuration and its results."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    made, model = config["provenance"], config["model"]
-    return CARD.format(
-        codebook=config["codebook"],
-        letters=model["quantizer"]["size"],
-        spacings=", ".join(map(str, sorted(model["keyframes"]["spacings"], reverse=True))),
-        chains=made["train_chains"],
-        sha256=made["train_sha256"],
-        name=model["name"],
-        residues=made["recipe"]["data"]["residues"],
-        hours=made["seconds_of_last_start"] / 3600,
-        encoder=model["encoder"],
-        dim=model["quantizer"]["dim"],
-        trunk=model["steps"],
-        reach=model["steps"]["window"] + model["steps"]["layers"] * model["steps"]["kernel"],
-        motions=", ".join(map(str, reversed(model["keyframes"]["sizes"]))),
-        refiner=model["refiner"],
-        tables=rebuilt(),
-        **{key: made[key] for key in ("seed", "steps", "hardware", "torch")},
-    )
-
-
-if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        page = Path(name) / "README.md"
-        page.write_text(card(Path(name)), "utf-8")
-        print(f"wrote {page}")

@@ -1,6 +1,6 @@
-"""Write the tables of the pages from the result files.
+"""Write the tables of the pages, and the cards of the shipped models, from the result files.
 
-python -m benchmarks.tables.write            # rewrite the pages
+python -m benchmarks.tables.write            # rewrite them
 python -m benchmarks.tables.write --check    # exit 1 if it would change one
 
 A table lies between `<!-- name -->` and `<!-- end -->`, on whichever page: README.md, or one of
@@ -15,9 +15,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.command import without_traceback
 from benchmarks.paths import ROOT
 from benchmarks.speed import projection
 from benchmarks.tables import accuracy, images, leaderboard, progressive, quantizers, shapes, speed
+from benchmarks.tables.cards import cards
 
 TABLES = {
     "quality": shapes.quality,
@@ -82,9 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is out of date")
     options = parser.parse_args(arguments)
     made: dict[str, str] = {}
-    for page in pages():
-        old = page.read_text("utf-8")
-        new = fill(old, page.parent, made)
+    filled = {page: fill(page.read_text("utf-8"), page.parent, made) for page in pages()}
+    for page, new in (filled | cards()).items():
+        old = page.read_text("utf-8") if page.exists() else ""
         if options.check and new != old:
             raise SystemExit(f"{page.relative_to(ROOT)} is not what the result files give")
         if new != old:
@@ -95,4 +97,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

@@ -86,6 +86,8 @@ def read_store(path: str | Path, *, manifest: str | Path | None = None) -> Store
     import pyarrow.parquet as pq
 
     path = Path(path)
+    if not path.is_file():
+        raise FormatError("no such structure store", "build one with protok train --structures", file=path)
     try:
         with pq.ParquetFile(path) as measured:
             rows_at_once(measured, path)

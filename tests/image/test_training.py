@@ -318,22 +318,14 @@ def test_the_sweep_measures_and_summarizes(pictures, tmp_path, monkeypatch, caps
     assert {f.name for f in figures.iterdir()} == {"images-curves-8.svg", "images-reconstructions-8.png"}
 
 
-def test_a_card_says_what_was_measured(trained, pictures, tmp_path, monkeypatch):
+def test_an_image_model_is_scored_at_every_number_of_levels(trained, pictures, tmp_path, monkeypatch):
     from benchmarks import records
-    from benchmarks.tables import image_model_card as image_card
+    from benchmarks.quantizers import image_model
+    from benchmarks.tables.images import levels_of
 
-    monkeypatch.setattr(image_card, "SETS", {"mine": pictures.name})
+    monkeypatch.setattr(image_model, "SETS", {"mine": pictures.name})
     options = [str(trained / "model"), "--data", str(pictures.parent), "-o", str(tmp_path / "r.parquet")]
-    options += ["--figures", str(tmp_path)]
-    image_card.main([*options, "--most", "4"])
+    image_model.main([*options, "--figures", str(tmp_path), "--most", "4"])
     result = records.read(tmp_path / "r.parquet")["tiny"]
     assert [row["levels"] for row in result["sets"]["mine"]] == [1, 2, 3]
-    with pytest.raises(SystemExit):
-        image_card.main([*options, "--ship"])
-    package = tmp_path / "package"
-    shipping = ["--ship", "--package", str(package), "--hardware", "a core", "--hours", "0.1"]
-    image_card.main([*options, *shipping])
-    folder = package / "weights" / "tiny"
-    tok = ImageTokenizer.from_pretrained(folder)
-    card = (folder / "README.md").read_text()
-    assert tok.codebook in card and "| mine | 4 | 3 | 0.750 |" in card and "a core; 0.1" in card
+    assert "| mine | 4 | 3 | 0.75 |" in levels_of(result)
