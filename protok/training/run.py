@@ -63,7 +63,7 @@ def run(
     recipe
         TOML file; defaults throughout without one.
     structures
-        Store or folder of structures; goes before ``data.train``.
+        Store or folder of structures; goes before ``data.train``, and without the recipe's ``data.valid``.
     init
         Name or folder of a model to fine-tune; goes before ``finetune.init``. Its shape is
         kept, and what neither recipe nor overrides say comes from `protok.training.finetune.defaults`.
@@ -85,11 +85,10 @@ def run(
     OutOfMemory
         If memory runs out; says which settings to lower.
     """
-    options = dict(overrides or {})
-    for key, value in (("data.train", structures), ("finetune.init", init)):
-        if value is not None:
-            options[key] = str(value)
     training = TrainingRun(out, resume)
+    options = training.options(overrides, structures)
+    if init is not None:
+        options["finetune.init"] = str(init)
     prepared = prepare(training, recipe, options)
     fit(prepared)
     if not training.first:

@@ -52,6 +52,16 @@ def test_a_recipe_reads_and_is_strict(tmp_path):
     assert other == replace(usual, quantizer=replace(usual.quantizer, size=48)) and usual.quantizer.dim == 5
 
 
+def test_structures_of_ones_own_are_not_validated_on_those_of_the_recipe(structures, tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text("[data]\ntrain = 'nothing.parquet'\nvalid = 'nothing.parquet'\n")
+    few = TINY | {"optim.steps": 1, "valid.every": 1}
+    model = run.run(path, structures=structures, out=tmp_path / "mine", overrides=few)
+    assert json.loads((model / "config.json").read_text())["provenance"]["recipe"]["data"]["valid"] == ""
+    with pytest.raises(protok.ProtokError, match="nothing.parquet: no such file"):
+        run.run(path, out=tmp_path / "theirs", overrides=few)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
