@@ -327,6 +327,12 @@ def test_metadata(config):
     assert f"\nversion: {protok.__version__}\n" in citation
     assert "\nlicense: Apache-2.0\n" in citation
     assert f"## [{protok.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+    # One place knows the address of the repository; the other repeats it.
+    repeated = re.findall(r'^repository-code: "(.*)"$', citation, re.M)
+    assert repeated == [url for url in [config["metadata"].get("url")] if url]
+    # The schema of the format, which has no < and >.
+    dois = re.findall(r'^ *doi: "?(.*?)"?$', citation, re.M)
+    assert dois and all(re.fullmatch(r"10\.\d{4,9}(\.\d+)?/[\w:/;\-.()\[\]\\]+", doi) for doi in dois)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project.keys() == {"build-system", "tool"} and project["tool"].keys() == {"pyright"}
 
