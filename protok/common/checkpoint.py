@@ -1,4 +1,4 @@
-"""The folder of a trained model: ``config.json`` and ``model.safetensors``, nothing else needed.
+"""The folder of a trained model: ``config.json`` and ``model.safetensors``, nothing else needed; and a card.
 
 Knows no model in particular: tokenizers of proteins and of images and priors are saved by it.
 """
@@ -27,6 +27,8 @@ Net = TypeVar("Net", bound="nn.Module")
 TRANSIENT = (".recent", ".seen", ".watch")
 #: What a model consists of.
 FILES = ("config.json", "model.safetensors")
+#: What is said of it, which nothing reads but people and the Hugging Face Hub.
+CARD = "README.md"
 #: Which commands read models of which kind.
 READERS = {"": "protok encode and decode", "image-tokenizer": "protok image", "prior": "protok prior"}
 #: Numbers that a network may have beyond twice those of its weights (a reservoir of latents, tables that
@@ -112,9 +114,16 @@ class SavesPretrained(Protocol):
 
 
 class DeviceMixin:
-    """What has a network of torch, and goes where that goes."""
+    """What has a network of torch, and goes where that goes.
+
+    Attributes
+    ----------
+    card : str
+        What is said of the model, in Markdown; it is saved and uploaded with it. Empty if nothing is.
+    """
 
     network: nn.Module
+    card: str = ""
 
     @property
     def device(self) -> torch.device:
@@ -154,6 +163,7 @@ def save_model(
     network: nn.Module,
     content: Mapping[str, Any],
     *,
+    card: str = "",
     half: str = "",
     exclude: tuple[str, ...] = TRANSIENT,
 ) -> Path:
@@ -167,6 +177,8 @@ def save_model(
         Its weights are kept exactly, in the order of its state.
     content
         Of ``config.json``.
+    card
+        Of ``README.md``; empty for none.
     half
         Weights whose names begin so are kept in float16; empty for none.
     exclude
@@ -194,7 +206,18 @@ def save_model(
         # Without a format older releases of transformers refuse the file.
         first.write(save(state, {"format": "pt"}))
         second.write(json.dumps(finite(content), indent=1) + "\n")
+    if card:
+        with atomic(folder / CARD) as handle:
+            handle.write(card)
     return folder
+
+
+def read_card(folder: Path) -> str:
+    """What the folder of a model says of it; empty if nothing, or nothing that can be read."""
+    try:
+        return (folder / CARD).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def read_model(

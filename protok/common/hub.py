@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from protok.common.checkpoint import FILES, SavesPretrained
+from protok.common.checkpoint import CARD, FILES, SavesPretrained, find_model
 from protok.common.extras import Extra
 from protok.errors import FormatError, Unsupported
 
@@ -39,6 +40,19 @@ def parse(name: str) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
+def folder_of(name: str | Path, kind: str = "", others: Sequence[str] = ()) -> Path:
+    """Folder of a model: downloaded for ``hf:owner/name``, else that of `find_model`.
+
+    Raises
+    ------
+    FormatError
+        If there is no such model.
+    Unsupported
+        For ``hf:``, without `huggingface_hub` or if it cannot give the model.
+    """
+    return download(str(name)) if str(name).startswith("hf:") else find_model(name, kind, others)
+
+
 def download(name: str, **options: Any) -> Path:
     """Folder with the files of a model, from the cache or from the hub.
 
@@ -60,7 +74,7 @@ def download(name: str, **options: Any) -> Path:
     hub = _hub()
     try:
         # Anything else in a repository is left where it is.
-        wanted = [*FILES, "README.md"]
+        wanted = [*FILES, CARD]
         return Path(hub.snapshot_download(repository, revision=revision, allow_patterns=wanted, **options))
     # Its errors are many and change: of the network, of the repository, of the cache.
     except Exception as error:
@@ -79,11 +93,11 @@ def upload(
     model
         A tokenizer of structures or images, with `save_pretrained`.
     name
-        `owner/name` or `hf:owner/name`; made if needed. The revision, if any, is the branch.
+        `owner/name` or `hf:owner/name`; made if needed. The revision, if any, is the branch, made too.
     private
         Of a repository that is made.
     card
-        File that becomes its README.md.
+        File that becomes its README.md, instead of the card that the model has.
     **options
         Of `huggingface_hub.HfApi`, such as `token` or `endpoint`.
 
@@ -99,8 +113,10 @@ def upload(
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         if card is not None:
-            shutil.copyfile(card, Path(folder, "README.md"))
+            shutil.copyfile(card, Path(folder, CARD))
         api.create_repo(repository, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repository, branch=revision, exist_ok=True)
         target = {"repo_id": repository, "revision": revision}
         done = api.upload_folder(folder_path=folder, commit_message=model.codebook, **target)
     return str(done.commit_url)

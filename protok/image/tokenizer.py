@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protok.common.checkpoint import DeviceMixin, find_model, load_network, read_model, save_model
+from protok.common.checkpoint import DeviceMixin, load_network, read_card, read_model, save_model
 from protok.common.grouping import alike
+from protok.common.hub import folder_of, upload
 from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, Unsupported
 from protok.image.config import ImageConfig
@@ -228,7 +229,7 @@ class ImageTokenizer(DeviceMixin):
                 yield rows, self.network.latents(x)
 
     def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
-        """Write ``config.json`` and ``model.safetensors``, which need nothing else.
+        """Write ``config.json`` and ``model.safetensors``, which need nothing else, and the card, if any.
 
         Encoder and codebook are kept in float32, since rounding would change codes;
         the decoder in float16.
@@ -240,25 +241,33 @@ class ImageTokenizer(DeviceMixin):
             "model": asdict(self.network.config),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        return save_model(folder, self.network, config, half="decoder.")
+        return save_model(folder, self.network, config, card=self.card, half="decoder.")
+
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Upload the model to the Hugging Face Hub; see `protok.common.hub.upload`."""
+        return upload(self, name, **options)
 
     @classmethod
     def from_pretrained(cls, name: str | Path = DEFAULT) -> ImageTokenizer:
-        """Load a model by the name of one that protok ships, or from a folder.
+        """Load a model by the name of one that protok ships, from a folder, or from a hub.
 
         Raises
         ------
         FormatError
             If there is no such model, or the folder is not one.
+        Unsupported
+            For ``hf:`` where `huggingface_hub` is not installed or cannot give the model.
         """
-        folder = find_model(name, KIND)
+        folder = folder_of(name, KIND)
 
         def parse(settings: dict[str, Any], _: Any) -> tuple[ImageConfig, Any]:
             return from_dict(ImageConfig, settings["model"], str(folder)), settings.get("provenance")
 
         (config, provenance), state = read_model(folder, "an image tokenizer", parse, KIND)
         network = load_network(lambda: ImageNetwork(config), state, folder)
-        return cls(network, provenance=provenance)
+        tokenizer = cls(network, provenance=provenance)
+        tokenizer.card = read_card(folder)
+        return tokenizer
 
 
 def to_unit(x: np.ndarray) -> Tensor:

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from protok.common.checkpoint import DeviceMixin, find_model, load_network, read_model, save_model
+from protok.common.checkpoint import DeviceMixin, load_network, read_card, read_model, save_model
+from protok.common.hub import folder_of, upload
 from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, Unsupported
 from protok.quantize import Quantizer
@@ -70,7 +71,7 @@ class CodedTokenizer(DeviceMixin):
         return torch.from_numpy(tokens.ids.astype(np.int64)).to(self.device)
 
     def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
-        """Write ``config.json`` and ``model.safetensors``, which need nothing else.
+        """Write ``config.json`` and ``model.safetensors``, which need nothing else, and the card, if any.
 
         What codes follow from is kept in float32, since rounding would change them; the rest in
         float16.
@@ -81,12 +82,10 @@ class CodedTokenizer(DeviceMixin):
             "model": asdict(self.network.config),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        return save_model(folder, self.network, config, half=self.half)
+        return save_model(folder, self.network, config, card=self.card, half=self.half)
 
     def push_to_hub(self, name: str, **options: Any) -> str:
         """Upload the model to the Hugging Face Hub; see `protok.common.hub.upload`."""
-        from protok.common.hub import upload
-
         return upload(self, name, **options)
 
     @classmethod
@@ -107,15 +106,13 @@ class CodedTokenizer(DeviceMixin):
         Unsupported
             For ``hf:`` where `huggingface_hub` is not installed or cannot give the model.
         """
-        if str(name).startswith("hf:"):
-            from protok.common.hub import download
-
-            name = download(str(name))
-        folder, (config_type, network_type) = find_model(name, others=list(ALPHABETS)), cls.kinds
+        folder, (config_type, network_type) = folder_of(name, others=list(ALPHABETS)), cls.kinds
 
         def parse(document: dict[str, Any], _: Any) -> tuple[Any, Any]:
             return from_dict(config_type, document["model"], str(folder)), document.get("provenance")
 
         (config, provenance), state = read_model(folder, "a protok model", parse)
         network = load_network(lambda: network_type(config), state, folder)
-        return cls(network, provenance=provenance, **options)  # pyright: ignore[reportCallIssue]
+        tokenizer = cls(network, provenance=provenance, **options)  # pyright: ignore[reportCallIssue]
+        tokenizer.card = read_card(folder)
+        return tokenizer

@@ -19,6 +19,7 @@ from protok.structure.metrics import compare
 from protok.structure.store import Store, open_store, unread
 from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training.config import Recipe
+from protok.training.correspondence import Correspondence, in_words
 from protok.training.splits import Splits, chains_of
 
 #: Columns of a report: whether more is better, digits, and what it is called.
@@ -137,19 +138,13 @@ def compare_models(
     return out
 
 
-def markdown(report: Mapping[str, Any]) -> str:
-    """The report as a page: tables and what they say."""
+def scores(sets: Sequence[Mapping[str, Any]]) -> str:
+    """Measures of each set before and after, as a table in Markdown."""
     lines = [
-        f"# Fine-tuning of {report['before']}",
-        "",
-        f"`{report['before']}` → `{report['after']}`, codebook {report['codebook']}; "
-        f"{report['train_chains']} training chains, {report['steps']} steps, "
-        f"best after {report['best_step']}.",
-        "",
         "| set (chains) | measure | before | after | change | 95 % interval | better in |",
         "|---|---|---|---|---|---|---|",
     ]
-    for result in report["sets"]:
+    for result in sets:
         for key, (_, digits, title) in MEASURES.items():
             row = result[key]
             low, high = row["interval"]
@@ -159,13 +154,29 @@ def markdown(report: Mapping[str, Any]) -> str:
                 f"| {row['before']:.{digits}f} | {row['after']:.{digits}f} "
                 f"| {row['change']:+.{digits}f} | {interval} | {row['improved']} |"
             )
-    lines.append("")
+    return "\n".join(lines)
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The report as a page: tables and what they say."""
+    lines = [
+        f"# Fine-tuning of {report['before']}",
+        "",
+        f"`{report['before']}` → `{report['after']}`, codebook {report['codebook']}; "
+        f"{report['train_chains']} training chains, {report['steps']} steps, "
+        f"best after {report['best_step']}.",
+        "",
+        scores(report["sets"]),
+        "",
+    ]
     for result in report["sets"]:
         lines.append(f"**{result['name']}**: {result['about']}.")
         if "codes_kept" in result:
             used = " → ".join(map(str, result["codes_used"]))
             lines.append(f"Codes unchanged: {result['codes_kept']:.1%}; codes used: {used}.")
         lines.append("")
+    if letters := report.get("letters"):
+        lines += ["## Letters before and after", "", in_words(letters), "", "All counts: `letters.csv`.", ""]
     lines += [f"- {note}" for note in report["notes"]]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -177,8 +188,8 @@ def report_tuning(
     splits: Splits,
     provenance: Mapping[str, Any],
     device: torch.device | str = "cpu",
-) -> None:
-    """Measure a model before and after fine-tuning, and write the report into the run.
+) -> dict[str, Any]:
+    """Measure a model before and after fine-tuning, write the report into the run and return it.
 
     The model after is in the folder ``model`` of `out`, with this provenance. What is reported on is
     the test side of the split, or, without one, the validation side.
@@ -202,6 +213,10 @@ def report_tuning(
         **{key: provenance[key] for key in PROVENANCE},
         "sets": compare_models(start, after, sets),
     }
+    if tune.codebook != "frozen" and chains:
+        letters = Correspondence.of(start, after, chains)
+        letters.write(out / "letters.csv")
+        report["letters"] = letters.summary()
     write_json(out / "report.json", report)
     with atomic(out / "report.md") as handle:
         handle.write(markdown(report))
@@ -209,3 +224,4 @@ def report_tuning(
         from protok.viz.plots import draw_change
 
         draw_change(report["sets"], out / "report.svg")
+    return report

@@ -14,10 +14,13 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from protok.common.checkpoint import CARD
 from protok.common.extras import Extra
+from protok.common.files import atomic
 from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training import finetune
 from protok.training.batches import Stream, TrainingBatches
+from protok.training.card import card
 from protok.training.config import Recipe, RecipeError, read_recipe
 from protok.training.module import MONITOR, Training
 from protok.training.report import report_tuning
@@ -71,7 +74,8 @@ def run(
         Folder of the run. It gets ``recipe.json`` (as resolved), ``split.csv`` (which chains are
         held out), ``train.errors.tsv`` (files that could not be read), ``metrics.csv``,
         ``training.svg``, ``checkpoints/``, ``model/`` and, of fine-tuning, ``report.md``,
-        ``report.json`` and ``report.svg``; ``tensorboard/`` where that is installed.
+        ``report.json`` and ``report.svg``, and ``letters.csv`` where codes move; ``tensorboard/`` where
+        that is installed.
     overrides
         Dotted keys and values.
     resume
@@ -166,7 +170,7 @@ def choose_weights(prepared: Prepared) -> tuple[int, dict[str, float]]:
 
 
 def write(prepared: Prepared, step: int, measured: Mapping[str, float]) -> Path:
-    """Write the model and, of fine-tuning, the report; returns the folder of the model."""
+    """Write the model with its card and, of fine-tuning, the report; returns the folder of the model."""
     run, splits, start = prepared.run, prepared.splits, prepared.start
     provenance = run.provenance(
         best_step=step,
@@ -177,11 +181,13 @@ def write(prepared: Prepared, step: int, measured: Mapping[str, float]) -> Path:
     if start is not None:
         digest = start.provenance.get("train_sha256")
         provenance["init"] = {"codebook": start.codebook, "train_sha256": digest}
-    tokenizer = ShapeTokenizer(prepared.module.network.eval())
+    tokenizer, report = ShapeTokenizer(prepared.module.network.eval()), None
     run.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))
     if start is not None:
         device = run.trainer.strategy.root_device
-        report_tuning(start, prepared.recipe, run.out, splits, provenance, device)
+        report = report_tuning(start, prepared.recipe, run.out, splits, provenance, device)
+    with atomic(run.model / CARD) as handle:
+        handle.write(card(tokenizer.codebook, tokenizer.size, provenance, report))
     return run.model
 
 

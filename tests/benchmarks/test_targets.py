@@ -82,10 +82,10 @@ def test_targets_come_from_entries_archives_and_copies(server, few, tmp_path, mo
     out = tmp_path / "out"
     with pytest.raises(SystemExit, match="1 targets are missing: the same command goes on"):
         targets.main(["-o", str(out)])
-    said = capsys.readouterr().out
-    assert "7wf8.B: 127.0.0.1:" in said and "has other coordinates (128 residues of 128)" in said
-    assert "has no such file" in said and "127.0.0.1:9 cannot be reached" in said
-    assert f"2 of 3 targets are in {out}/files" in said
+    printed = capsys.readouterr().out
+    assert "7wf8.B: 127.0.0.1:" in printed and "has other coordinates (128 residues of 128)" in printed
+    assert "has no such file" in printed and "127.0.0.1:9 cannot be reached" in printed
+    assert f"2 of 3 targets are in {out}/files" in printed
 
     (folder / "copies/7w").mkdir(parents=True)
     (folder / "copies/7w/7wf8.B.pdb").write_bytes((ROOT / "data" / "7wf8.B.pdb").read_bytes())
@@ -107,8 +107,8 @@ def test_without_a_network_it_says_so_and_keeps_what_is_there(few, tmp_path, mon
     place.write_bytes((ROOT / "data" / "7w89.A.pdb").read_bytes())
     with pytest.raises(SystemExit, match="2 targets are missing.*where there is a network"):
         targets.main(["-o", str(tmp_path)])
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("1 of 3 targets") and len(said) == 2 and "cannot be reached" in said[1]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("1 of 3 targets") and len(printed) == 2 and "cannot be reached" in printed[1]
 
 
 def test_the_list_is_of_the_files_that_results_were_measured_on(

@@ -5,6 +5,7 @@ import json
 import shutil
 import warnings
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from protok.model.network import ShapeNetwork
 from protok.structure.store import open_store
 from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training import finetune, module, run
+from protok.training.card import card as card_of
 from protok.training.config import RecipeError, read_recipe
 from protok.training.report import (
     BUNDLED,
@@ -110,6 +112,57 @@ def test_adapted_codes_start_where_they_were(base, tuned, structures):
         adapted.decode(before.encode(protok.read(structures / "mine0.pdb")))
     hardness = [r["hardness"] for r in read_metrics(tuned / "new" / "metrics.csv") if "loss" in r]
     assert hardness[-1] == 1
+
+
+def test_a_report_says_which_letters_correspond(base, tuned, structures):
+    before, after = protok.load(base), protok.load(tuned / "adapted" / "model")
+    report = json.loads((tuned / "adapted" / "report.json").read_text())
+    held = [
+        protok.read(structures / f"{c['name'].rpartition('_')[0]}.pdb") for c in report["sets"][0]["chains"]
+    ]
+    pairs = Counter()
+    for chain in held:
+        pairs.update(zip(*(model.encode(chain).ids.tolist() for model in (before, after)), strict=True))
+    pairs = Counter({pair: n for pair, n in pairs.items() if min(pair) >= 0})
+    with (tuned / "adapted" / "letters.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    written = {
+        (int(r["before"]), new): int(r[str(new)]) for r in rows for new in range(32) if int(r[str(new)])
+    }
+    assert written == pairs and len(rows) == before.size
+    letters, (old, new) = report["letters"], pairs.most_common(1)[0][0]
+    assert letters["best"][old] == int(rows[old]["best"]) == new
+    assert letters["share"][old] == pytest.approx(pairs[old, new] / letters["residues"][old], abs=1e-4)
+    assert letters["best"][next(i for i, n in enumerate(letters["residues"]) if not n)] == -1
+    assert letters["same"] == report["sets"][0]["codes_kept"]
+    page = (tuned / "adapted" / "report.md").read_text()
+    assert f"{old} → {new} ({letters['share'][old]:.0%} of {letters['residues'][old]})" in page
+    assert (tuned / "new" / "letters.csv").exists()
+    assert not (tuned / "frozen" / "letters.csv").exists(), "they are the same"
+
+
+def test_a_tuned_model_goes_to_the_hub_with_its_card(base, tuned, tmp_path):
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    for mode in finetune.CODEBOOKS:
+        folder = tuned / mode
+        model, report = protok.load(folder / "model"), json.loads((folder / "report.json").read_text())
+        # What is uploaded is what `save_pretrained` writes.
+        card = hub.ModelCard.load(model.save_pretrained(tmp_path / mode) / "README.md")
+        assert f"# {model.codebook}\n" in card.content and f"`{protok.load(base).codebook}`" in card.content
+        assert f"- **Codebook**: {mode}. " in card.content and report["train_sha256"] in card.content
+        row = report["sets"][0]["rmsd"]
+        assert f"| held out (1) | CA RMSD, Å | {row['before']:.2f} | {row['after']:.2f} |" in card.content
+        results = {(r.dataset_name, r.metric_type): r.metric_value for r in card.data.eval_results}
+        assert results["held out", "rmsd"] == round(row["after"], 2)
+        assert ("letter before" in card.content) == (mode != "frozen")
+        assert str(tuned.parent) not in card.content, "no path of this machine"
+    scratch = hub.ModelCard.load(base / "README.md")
+    assert scratch.data.library_name == "protok" and "**Validation**: rmsd_4 " in scratch.content
+    assert scratch.data.base_model is None
+    made = json.loads((tuned / "adapted" / "model" / "config.json").read_text())["provenance"]
+    made["recipe"]["finetune"]["init"] = "hf:someone/base@v1"
+    text = card_of("mine@0", 32, made, json.loads((tuned / "adapted" / "report.json").read_text()))
+    assert hub.ModelCard(text).data.base_model == "someone/base"
 
 
 def test_a_run_says_what_it_held_out(tuned):

@@ -1,4 +1,7 @@
-"""Four users, each from the README to a result with at most five commands."""
+"""Four users, each from the README to a result with at most five commands.
+
+A biologist, a builder of language models, a researcher and a reviewer; each may have several days.
+"""
 
 import csv
 import json
@@ -8,6 +11,8 @@ import numpy as np
 import pytest
 
 import protok
+from benchmarks import records, targets
+from benchmarks.paths import RESULTS
 from protok.cli.main import main
 
 pytestmark = pytest.mark.slow
@@ -82,6 +87,19 @@ def test_a_researcher_of_tokenizers(run, desk):
     assert "utilization" in (desk / "report.html").read_text()
 
 
+def test_a_researcher_with_a_family(run, desk):
+    """The shipped model on my structures: what it gave and cost, ready to be published."""
+    pytest.importorskip("lightning", reason="needs protok[train]")
+    few = '--set optim.steps=2 --set valid.every=2 --set split.method="kmers" --set finetune.chains=1'
+    run(f"train --init protok-1 --structures pdbs --out runs/mine --codebook adapted {few}")
+    assert "## Letters before and after" in (desk / "runs/mine/report.md").read_text()
+    assert len((desk / "runs/mine/letters.csv").read_text().splitlines()) == 1 + 64
+    card = (desk / "runs/mine/model/README.md").read_text()
+    assert "library_name" in card and "`protok-1@" in card and "**Codebook**: adapted." in card
+    run("encode pdbs -o tokens.parquet --model runs/mine/model")
+    assert "mine@" in run("info tokens.parquet")
+
+
 def test_a_reviewer(run, desk):
     """Do the claims hold: same codes after a motion, round trip, refusal of other codebooks?"""
     rows = json.loads(run("bench --model protok-1 --tasks rotation,reconstruction --data pdbs --json"))
@@ -97,3 +115,19 @@ def test_a_reviewer(run, desk):
     tokens = protok.load("protok-1").encode(desk / "pdbs/7w89.A.pdb")
     turned = protok.testing.moved(protok.read(desk / "pdbs/7w89.A.pdb"), shift=(30.0, -5.0, 12.0))
     assert np.array_equal(protok.load("protok-1").encode(turned).ids, tokens.ids)
+
+
+def test_a_reviewer_of_the_numbers(run, desk):
+    """Is what the tables say of a target what I measure, with the commands of the README?"""
+    results = records.read(RESULTS / "shapes.parquet")
+    codebook = protok.load("protok-1").codebook
+    each4 = results[f"{codebook} cameo2022"]["reconstruction"]["4"]
+    order = [target.id for target in targets.targets() if target.set == "cameo2022"]
+    assert len(order) == each4["chains"] == len(each4["rmsd_each"])
+    (desk / "pdbs" / "7vmf.A.cif").unlink()  # the same chain as the .pdb
+    run("encode pdbs -o tokens.parquet")
+    table = json.loads(run("decode tokens.parquet -o out --compare pdbs --json"))
+    measured = {row["name"]: row["rmsd"] for row in table["chains"]}
+    assert len(measured) == 4
+    for name, rmsd in measured.items():
+        assert rmsd == pytest.approx(each4["rmsd_each"][order.index(name)], abs=2e-3), name

@@ -11,9 +11,11 @@ import pytest
 import protok
 from protok.analysis.features import CodeCounts
 from protok.cli.main import main
+from protok.common.checkpoint import WEIGHTS
 from protok.common.extras import MissingExtra
 from protok.common.hub import parse
 from protok.errors import CodebookMismatch, FormatError, Unsupported
+from protok.image import ImageTokenizer
 from protok.tokens.files import save
 
 
@@ -83,11 +85,16 @@ def test_a_model_of_the_hubs_cache_is_loaded_without_network(tokenizer, tmp_path
     commit = "0123456789abcdef0123456789abcdef01234567"
     home = tmp_path / "models--someone--mine"
     tokenizer.save_pretrained(home / "snapshots" / commit)
-    (home / "refs").mkdir()
-    (home / "refs" / "main").write_text(commit)
+    pictures = ImageTokenizer.from_pretrained("protok-image")
+    pictures.save_pretrained(tmp_path / "models--someone--pictures" / "snapshots" / commit)
+    for model in tmp_path.glob("models--*"):
+        (model / "refs").mkdir()
+        (model / "refs" / "main").write_text(commit)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert protok.load("hf:someone/mine").codebook == tokenizer.codebook
+    assert protok.load("hf:someone/mine").card == tokenizer.card != ""
+    assert ImageTokenizer.from_pretrained("hf:someone/pictures").codebook == pictures.codebook
     with pytest.raises(Unsupported, match="does not give hf:someone/other"):
         protok.load("hf:someone/other")
 
@@ -100,10 +107,13 @@ def test_push_uploads_what_save_pretrained_writes(tokenizer, monkeypatch, tmp_pa
         def create_repo(self, repo_id, **options):
             seen.update(repo=repo_id, private=options["private"])
 
+        def create_branch(self, repo_id, *, branch, exist_ok):
+            seen.update(branch=branch)
+
         def upload_folder(self, *, folder_path, repo_id, revision, commit_message):
-            seen["codebook"] = protok.load(folder_path).codebook
-            (card,) = Path(folder_path).glob("*.md")
-            seen.update(card=card.read_text(), to=repo_id, message=commit_message)
+            seen["files"] = {path.name for path in Path(folder_path).iterdir()}
+            seen["card"] = Path(folder_path, "README.md").read_text()
+            seen.update(to=repo_id, revision=revision, message=commit_message)
             return SimpleNamespace(commit_url="done")
 
     monkeypatch.setattr(hub, "HfApi", Api)
@@ -112,11 +122,18 @@ def test_push_uploads_what_save_pretrained_writes(tokenizer, monkeypatch, tmp_pa
     assert seen == {
         "repo": "someone/mine",
         "private": True,
-        "codebook": tokenizer.codebook,
+        "files": {"config.json", "model.safetensors", "README.md"},
         "card": "# mine",
         "to": "someone/mine",
+        "revision": None,
         "message": tokenizer.codebook,
     }
+    images = ImageTokenizer.from_pretrained("protok-image")
+    for model in (tokenizer, images):
+        model.push_to_hub("hf:someone/mine@v1", private=False)
+        assert seen["card"] == (WEIGHTS / model.name / "README.md").read_text("utf-8"), "its own card"
+        assert (seen["branch"], seen["revision"], seen["private"]) == ("v1", "v1", False)
+        assert seen["message"] == model.codebook
 
 
 def test_token_files_are_data_sets(tokens, tmp_path):
