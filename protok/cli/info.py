@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ def _tokens(path: Path) -> dict[str, Any]:
     from protok.tokens.files import scan
 
     counts: dict[str, np.ndarray] = {}
+    bits: Counter[str] = Counter()
     names, chains, uncoded, residues = set(), 0, 0, 0
     for tokens in scan(path):
         names.add(tokens.name)
@@ -75,6 +77,7 @@ def _tokens(path: Path) -> dict[str, Any]:
         residues += len(tokens)
         count = counts.setdefault(tokens.codebook, np.zeros(tokens.size, np.int64))
         count += np.bincount(tokens.ids[tokens.ids >= 0], minlength=tokens.size)
+        bits[tokens.codebook] += tokens.bits
     return {
         "kind": "tokens",
         "structures": len(names),
@@ -87,6 +90,7 @@ def _tokens(path: Path) -> dict[str, Any]:
                 "codes": len(count),
                 "codes used": int((count > 0).sum()),
                 "perplexity": round(perplexity(count), 1),
+                "bits a residue": round(bits[codebook] / max(1, int(count.sum())), 2),
             }
             for codebook, count in counts.items()
         },

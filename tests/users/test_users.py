@@ -126,6 +126,7 @@ def test_a_reviewer_of_the_numbers(run, desk):
     assert len(order) == each4["chains"] == len(each4["rmsd_each"])
     (desk / "pdbs" / "7vmf.A.cif").unlink()  # the same chain as the .pdb
     run("encode pdbs -o tokens.parquet")
+    assert "bits a residue: 8.9" in run("info tokens.parquet"), "with keyframes each 4"
     table = json.loads(run("decode tokens.parquet -o out --compare pdbs --json"))
     measured = {row["name"]: row["rmsd"] for row in table["chains"]}
     assert len(measured) == 4
