@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ def _tokens(path: Path) -> dict[str, Any]:
     from protok.tokens.files import scan
 
     counts: dict[str, np.ndarray] = {}
-    bits: Counter[str] = Counter()
+    bits: dict[str, float] = defaultdict(float)
     names, chains, uncoded, residues = set(), 0, 0, 0
     for tokens in scan(path):
         names.add(tokens.name)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
-import protok
 from protok.common.card import PROTEIN_TAGS, Measured, front_matter, model_index
 from protok.common.hub import parse
 from protok.training.correspondence import in_words
@@ -40,7 +40,7 @@ def card(codebook: str, letters: int, made: Mapping[str, Any], report: Mapping[s
     head: dict[str, Any] = {"tags": PROTEIN_TAGS}
     lines = [
         f"A tokenizer of protein backbones with {letters} letters and keyframes, trained with protok "
-        f"{protok.__version__}: `protok.load` of this folder, or of `hf:` and its name on the Hub.",
+        f"{version('protok')}: `protok.load` of this folder, or of `hf:` and its name on the Hub.",
         "",
     ]
     if report is not None:
