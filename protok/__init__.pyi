@@ -18,7 +18,7 @@ from .pipeline.embed import embed_all as embed_all
 from .pipeline.encode import encode_all as encode_all
 from .structure.backbone import Backbone as Backbone
 from .structure.io.interop import as_backbone as as_backbone
-from .structure.io.read import read as read
+from .structure.io.read import read as read, read_models as read_models
 from .structure.io.write import write as write
 from .structure.metrics import lddt as lddt, rmsd as rmsd, superpose as superpose, tm_score as tm_score
 from .tokenizers.protocol import Tokenizer as Tokenizer

@@ -43,7 +43,7 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", type=options.out_file, metavar="FILE", help="write the table as CSV")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     options.verbosity_arguments(parser)
-    options.reading_arguments(parser)
+    options.reading_arguments(parser, chain=False)
 
 
 def decode(arguments: argparse.Namespace) -> int:

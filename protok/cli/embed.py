@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from protok.cli import options
-from protok.cli.encode import job_arguments, job_settings, prepare, reading_options, run_job
+from protok.cli.encode import job_arguments, job_settings, prepare, run_job
 
 
 def embed_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +39,6 @@ def embed(arguments: argparse.Namespace) -> int:
 
     if code := prepare(arguments):
         return code
-    settings = job_settings(arguments) | reading_options(arguments)
+    settings = job_settings(arguments) | options.reading_options(arguments)
     settings |= {"columns": arguments.columns, "alternatives": arguments.alternatives}
     return run_job(arguments, lambda: embed_all(arguments.inputs, arguments.model, arguments.out, **settings))

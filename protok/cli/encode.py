@@ -60,7 +60,6 @@ def job_arguments(
     )
     parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
     parser.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray")
-    parser.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
     parser.add_argument(
         "--on-error",
         choices=("skip", "stop"),
@@ -88,6 +87,7 @@ def job_arguments(
     )
     parser.add_argument(
         "--max-bytes",
+        dest=f"{options.READ}max_bytes",
         type=options.parse_bytes,
         metavar="N",
         help="refuse inputs that hold more, unpacked: 500M, 2G (default: 2G)",
@@ -106,18 +106,15 @@ def encode(arguments: argparse.Namespace) -> int:
 
     if code := prepare(arguments):
         return code
-    reading = reading_options(arguments) | {"keyframes": arguments.keyframes}
+    reading = options.reading_options(arguments)
     if arguments.out is None:
-        return _encode_to_stdout(arguments, reading)
+        return _encode_to_stdout(arguments, {**reading, "keyframes": arguments.keyframes})
     # A store of structures; token files have no coordinates to encode.
     store = [Path(path).suffix for path in arguments.inputs] == [".parquet"]
-    of_files = ("overwrite", "errors", "chain", "keyframes", "max_bytes", "unordered")
-    refused = [
-        f"--{flag.replace('_', '-')}"
-        for flag in of_files
-        if store and getattr(arguments, flag) not in (None, False)
-    ]
-    if refused:
+    of_files = ("overwrite", "errors", "keyframes", "unordered")
+    refused = [f"--{flag}" for flag in of_files if getattr(arguments, flag) not in (None, False)]
+    refused += ["how files are read"] if reading else []
+    if store and refused:
         options.say(f"error: {', '.join(refused)}: not for a store of structures")
         return options.USAGE
     if store:
@@ -126,16 +123,10 @@ def encode(arguments: argparse.Namespace) -> int:
             lambda: encode_store(arguments.inputs[0], arguments.model, arguments.out),
             "begins anew",
         )
-    settings = job_settings(arguments) | reading
+    settings = {**job_settings(arguments), **reading, "keyframes": arguments.keyframes}
     return run_job(
         arguments, lambda: encode_all(arguments.inputs, arguments.model, arguments.out, **settings)
     )
-
-
-def reading_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """How a job reads structures."""
-    own = {"chain": arguments.chain, "max_bytes": arguments.max_bytes}
-    return options.reading_options(arguments) | own
 
 
 def prepare(arguments: argparse.Namespace) -> int:

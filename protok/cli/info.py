@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protok.cli.options import OK, print_json, print_nested
+from protok.cli.options import OK, print_json, print_nested, reading_arguments, reading_options
 from protok.errors import ProtokError
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 TOKEN_SUFFIXES = (".parquet", ".fasta", ".fa", ".csv", ".npz", ".fasta.gz", ".fa.gz", ".csv.gz")
 
 
-def describe(what: str | Path) -> dict[str, Any]:
-    """Describe a model by name or folder, a token file, or a structure file.
+def describe(what: str | Path, **reading: Any) -> dict[str, Any]:
+    """Describe a model by name or folder, a token file, or a structure file, read by these options.
 
     Returns
     -------
@@ -31,9 +31,12 @@ def describe(what: str | Path) -> dict[str, Any]:
         If it is none of these.
     """
     path = Path(what)
+    if path.is_file() and not path.name.lower().endswith(TOKEN_SUFFIXES):
+        return _structure(path, reading)
+    if reading:
+        raise ProtokError("is no structure file", "leave out how it is read", file=str(what))
     if path.is_file():
-        named = path.name.lower().endswith(TOKEN_SUFFIXES)
-        return _tokens(path) if named else _structure(path)
+        return _tokens(path)
     if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise ProtokError("no such file or folder", "check the path", file=str(what))
     return _model(str(what))
@@ -97,11 +100,11 @@ def _tokens(path: Path) -> dict[str, Any]:
     }
 
 
-def _structure(path: Path) -> dict[str, Any]:
+def _structure(path: Path, reading: dict[str, Any]) -> dict[str, Any]:
     from protok.structure.backbone import BOND_LIMIT, bond_lengths
     from protok.structure.io.read import read
 
-    backbone = read(path)
+    backbone = read(path, **reading)
     return {
         "kind": "structure",
         "name": backbone.name,
@@ -127,11 +130,12 @@ def info_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `protok info`."""
     parser.add_argument("what", help="name or folder of a model, a token file, or a structure file")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    reading_arguments(parser)
 
 
 def info(arguments: argparse.Namespace) -> int:
     """Run `protok info`."""
-    description = describe(arguments.what)
+    description = describe(arguments.what, **reading_options(arguments))
     if arguments.json:
         print_json(description)
     else:

@@ -261,31 +261,93 @@ def parse_bytes(text: str) -> int:
     return int(number) << 10 * "BKMG".index(unit)
 
 
-def reading_arguments(parser: argparse.ArgumentParser) -> None:
+def parse_model(text: str) -> int | str:
+    return text if text == "all" else number(text)
+
+
+def parse_ranges(text: str) -> str:
+    from protok.errors import ProtokError
+    from protok.structure.io.options import ReadOptions
+
+    try:
+        return ReadOptions(residues=text).residues
+    except ProtokError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+#: Where the parser leaves an option of `protok.structure.io.options.ReadOptions`: READ and its name.
+READ = "read_"
+
+
+def reading_arguments(parser: argparse.ArgumentParser, chain: bool = True) -> None:
+    """Add the options of reading structure files; `chain` can be left out by what goes by chains itself."""
     group = parser.add_argument_group("how structure files are read")
-    group.add_argument(
-        "--model-number",
-        type=int,
-        default=1,
-        metavar="N",
-        help="which model of a file, counted from 1 (default: 1)",
+
+    def add(flag: str, name: str, **details: Any) -> None:
+        group.add_argument(flag, dest=f"{READ}{name}", **details)
+
+    if chain:
+        add("--chain", "chain", metavar="ID", help="only these chains: A, or A,B")
+    add(
+        "--range",
+        "residues",
+        type=parse_ranges,
+        metavar="N-M",
+        help="only residues of these numbers of the file: 10-90, or 10-90,120-150; --range=-5-10 from -5 on",
     )
-    group.add_argument(
+    add(
+        "--model-number",
+        "model",
+        type=parse_model,
+        metavar="N",
+        help="which model of a file, counted from 1 (default: 1); all for each as a structure of its own",
+    )
+    add(
+        "--assembly",
+        "assembly",
+        metavar="ID",
+        help="build this biological assembly of the file, mostly 1 (default: coordinates as they are)",
+    )
+    add(
+        "--sequence",
+        "sequence",
+        metavar="FASTA",
+        help="put chains on their whole sequences, of this file, or of the structure file itself with "
+        "--sequence file: residues without atoms get no token",
+    )
+    add(
+        "--min-plddt",
+        "min_plddt",
+        type=float,
+        metavar="P",
+        help="residues of a model with a lower pLDDT get no token",
+    )
+    add(
+        "--max-bfactor",
+        "max_bfactor",
+        type=float,
+        metavar="B",
+        help="residues with a higher B-factor get no token",
+    )
+    add(
         "--chain-ids",
+        "chain_ids",
         choices=("author", "label"),
-        default="author",
         help="which chain ids of an mmCIF file (default: author)",
     )
-    group.add_argument(
+    add(
         "--keep-truncated",
-        action="store_true",
+        "truncated",
+        action="store_const",
+        const="keep",
         help="take what there is of a file that was cut off, instead of refusing it",
     )
 
 
-def reading_options(arguments: argparse.Namespace) -> dict:
+def reading_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of `reading_arguments` that were given."""
     return {
-        "model": arguments.model_number,
-        "chain_ids": arguments.chain_ids,
-        "truncated": "keep" if arguments.keep_truncated else "error",
+        key.removeprefix(READ): value
+        for key, value in vars(arguments).items()
+        if key.startswith(READ) and value is not None
     }

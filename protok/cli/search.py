@@ -17,6 +17,8 @@ from protok.cli.options import (
     count,
     number,
     out_file,
+    reading_arguments,
+    reading_options,
     row,
     say,
     say_notes,
@@ -38,7 +40,6 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=out_file, metavar="FILE", help=".tsv (default: the standard output)"
     )
-    parser.add_argument("--chain", metavar="ID", help="only this chain of the query")
     parser.add_argument(
         "--model", help="name or folder of the model (default: the one that the database names)"
     )
@@ -64,6 +65,7 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="chains that are aligned with gaps (default: 300)",
     )
+    reading_arguments(parser)
 
 
 def search(arguments: argparse.Namespace) -> int:
@@ -105,24 +107,27 @@ def _tokenizer(arguments: argparse.Namespace, database: Database) -> Tokenizer:
 
 def _queries(arguments: argparse.Namespace, database: Database) -> list[Tokens]:
     from protok.cli.info import TOKEN_SUFFIXES
-    from protok.errors import ChainNotFound, NoProtein
+    from protok.errors import ChainNotFound, NoProtein, ProtokError
+    from protok.structure.io.options import ReadOptions
 
-    path = Path(arguments.query)
+    path, reading = Path(arguments.query), reading_options(arguments)
     if path.name.lower().endswith(TOKEN_SUFFIXES):
         from protok.tokens.files import load
 
-        chains = load(path)
-        if arguments.chain is not None:
-            chains = [tokens for tokens in chains if len(tokens) and tokens.chain[0] == arguments.chain]
+        chains = [tokens for tokens in load(path) if len(tokens)]
+        if (wanted := reading.pop("chain", None)) is not None:
+            chains = [tokens for tokens in chains if tokens.chain[0] in wanted.split(",")]
             if not chains:
-                raise ChainNotFound(f"has no chain {arguments.chain}", "leave --chain out", file=path)
-        chains = [tokens for tokens in chains if len(tokens)]
+                raise ChainNotFound(f"has no chain {wanted}", "leave --chain out", file=path)
+        if reading:
+            raise ProtokError("the query is tokens, not a structure", "leave out how it is read", file=path)
     else:
-        from protok.structure.io.read import read
+        from protok.structure.io.read import read_file
 
-        structure = read(path, chain=arguments.chain)
-        say_notes((path.name, note) for note in structure.notes)
-        chains = list(_tokenizer(arguments, database).encode(structure).by_chain())
+        structures = read_file(path, ReadOptions(**reading))
+        say_notes((path.name, note) for structure in structures for note in structure.notes)
+        tokenizer = _tokenizer(arguments, database)
+        chains = [chain for structure in structures for chain in tokenizer.encode(structure).by_chain()]
     coded = [tokens for tokens in chains if not tokens.uncoded]
     if not coded:
         raise NoProtein("no residue has a code", "give a query with N, CA and C atoms", file=path)
@@ -141,6 +146,7 @@ def matrix_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tm", type=float, default=0.5, metavar="SCORE", help="least TM-score of homologs (default: 0.5)"
     )
+    reading_arguments(parser)
 
 
 def matrix(arguments: argparse.Namespace) -> int:
@@ -149,6 +155,7 @@ def matrix(arguments: argparse.Namespace) -> int:
 
     from protok.analysis.substitution import of_alignments
     from protok.errors import FormatError, ProtokError
+    from protok.structure.io.options import ReadOptions
     from protok.structure.io.read import read_all
     from protok.structure.io.sources.paths import iter_files
     from protok.tokenizers.protocol import HasCodeVectors
@@ -158,7 +165,8 @@ def matrix(arguments: argparse.Namespace) -> int:
     chains = {}
     uncoded: list[str] = []
     errors: list[tuple[str, str, str]] = []
-    for file, backbone in read_all(iter_files(arguments.inputs), errors):
+    options = ReadOptions(**reading_options(arguments))
+    for file, backbone in read_all(iter_files(arguments.inputs), errors, options):
         for chain in backbone.by_chain():
             try:
                 tokens = tokenizer.encode(chain)

@@ -5,7 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 
-from protok.cli.options import FAILED, OK, count, run_arguments, say_failed, settings, spoken_warnings, tell
+from protok.cli.options import (
+    FAILED,
+    OK,
+    USAGE,
+    count,
+    reading_arguments,
+    reading_options,
+    run_arguments,
+    say,
+    say_failed,
+    settings,
+    spoken_warnings,
+    tell,
+)
 
 TRAIN = """\
 Train a tokenizer from scratch, or fine-tune one on a folder of structures (--init).
@@ -40,11 +53,13 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --init: store or folder on which to see what is lost (default: the model's own "
         "validation store where that is found, else some bundled chains)",
     )
+    reading_arguments(parser)
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Train as the arguments say; return the exit code."""
     overrides = settings(arguments.overrides)
+    overrides |= {f"data.read.{key}": value for key, value in reading_options(arguments).items()}
     for key in ("codebook", "forgetting"):
         if getattr(arguments, key) is not None:
             overrides[f"finetune.{key}"] = getattr(arguments, key)

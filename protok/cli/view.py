@@ -16,7 +16,6 @@ def view_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--out", type=options.out_file, metavar="PAGE.html", help="default: the file's name with .html"
     )
     parser.add_argument("--model", default=options.MODEL, help=f"name or folder (default: {options.MODEL})")
-    parser.add_argument("--chain", metavar="ID", help="only these chains: A, or A,B")
     parser.add_argument(
         "--decode", action="store_true", help="show what is decoded from the codes too, in grey"
     )
@@ -44,6 +43,7 @@ def atlas_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=options.number, metavar="N", help="so many chains, spread evenly (default: all)"
     )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
+    options.reading_arguments(parser)
 
 
 def view(arguments: argparse.Namespace) -> int:
@@ -52,7 +52,7 @@ def view(arguments: argparse.Namespace) -> int:
     from protok.tokenizers.registry import load
     from protok.viz import viewer
 
-    backbone = read(arguments.file, chain=arguments.chain, **options.reading_options(arguments))
+    backbone = read(arguments.file, **options.reading_options(arguments))
     options.say_notes((arguments.file, note) for note in backbone.notes)
     out = arguments.out or check_output(f"{backbone.name}.html")
     viewer.view(backbone, load(arguments.model), decode=arguments.decode).save(out)
@@ -65,14 +65,15 @@ def atlas(arguments: argparse.Namespace) -> int:
     import hashlib
 
     from protok.common.files import write_errors
+    from protok.structure.io.options import ReadOptions
     from protok.tokenizers.registry import load
     from protok.viz.atlas import make_atlas, open_structures
     from protok.viz.atlas_page import atlas_page
     from protok.viz.html import Page
 
-    tokenizer = load(arguments.model)
+    tokenizer, reading = load(arguments.model), ReadOptions(**options.reading_options(arguments))
     errors: list[tuple[str, str, str]] = []
-    chains = open_structures(arguments.structures, errors, arguments.limit)
+    chains = open_structures(arguments.structures, errors, arguments.limit, reading)
     path, out = Path(arguments.structures), arguments.out
     source = path.name
     if path.is_file():

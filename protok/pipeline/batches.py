@@ -6,12 +6,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from protok.common import workers
 from protok.common.grouping import packed
 from protok.errors import ProtokError, Unsupported, as_error
 from protok.pipeline.inputs import Source, find_sources, repeated
+from protok.structure.io.options import ReadOptions
 from protok.tokenizers.protocol import EncodesBatches, HasKeyframes, Tokenizer
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
@@ -30,25 +31,16 @@ BATCH_RESIDUES = 4096
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """How structure files are read and tokenized: the options of `protok.read` and `encode`.
+class EncodeOptions(ReadOptions):
+    """How structure files are read and tokenized.
 
     Attributes
     ----------
-    chain, model, chain_ids, truncated
-        As for `protok.read`.
     keyframes
         Residues a keyframe, 0 for none; None as the tokenizer would. Of tokenizers that have any.
-    max_bytes
-        Inputs that hold more, packed or unpacked, are refused; 2 GiB by default.
     """
 
-    chain: str | None = None
-    model: int = 1
-    chain_ids: Literal["author", "label"] = "author"
-    truncated: Literal["error", "keep"] = "error"
     keyframes: int | None = None
-    max_bytes: int | None = None
 
 
 class Record(Protocol):
@@ -88,7 +80,7 @@ class Input:
 
 
 #: Makes records of what was read, one `Encoded` for each input.
-Make = Callable[["Sequence[Structures]", Tokenizer, ReadOptions], "list[Encoded[R]]"]
+Make = Callable[["Sequence[Structures]", Tokenizer, EncodeOptions], "list[Encoded[R]]"]
 
 
 def encode_files(
@@ -105,7 +97,7 @@ def encode_files(
     Parameters and names of structures are as for `encode_all`; errors are in the results.
     Results come in the order of the inputs, or as they are done.
     """
-    options = ReadOptions(**reading)
+    options = EncodeOptions(**reading)
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
     check_options(tokenizer, options)
@@ -130,7 +122,7 @@ def residues_of(tokenizer: Tokenizer) -> int:
     return tokenizer.batch_residues if isinstance(tokenizer, EncodesBatches) else BATCH_RESIDUES
 
 
-def check_options(tokenizer: Tokenizer, options: ReadOptions) -> None:
+def check_options(tokenizer: Tokenizer, options: EncodeOptions) -> None:
     """Refuse options before the work where the tokenizer does not know them."""
     if options.keyframes is None:
         return
@@ -144,7 +136,7 @@ def check_options(tokenizer: Tokenizer, options: ReadOptions) -> None:
 def encode_sources(
     sources: Sequence[Source],
     tokenizer: Tokenizer,
-    options: ReadOptions,
+    options: EncodeOptions,
     jobs: int,
     *,
     make: Make[R],
@@ -160,7 +152,7 @@ def encode_sources(
 
 
 def batches(
-    sources: Sequence[Source], options: ReadOptions, jobs: int, residues: int
+    sources: Sequence[Source], options: EncodeOptions, jobs: int, residues: int
 ) -> Iterator[list[Input]]:
     """Yield sources ready for `jobs` workers, some files or some MB at a time.
 
@@ -175,7 +167,7 @@ def batches(
     yield from packed(open_sources(sources, options), lambda entry: max(entry.source.size, least), size)
 
 
-def open_sources(sources: Iterable[Source], options: ReadOptions) -> Iterator[Input]:
+def open_sources(sources: Iterable[Source], options: EncodeOptions) -> Iterator[Input]:
     """Yield sources ready for a worker; archives are streamed through, one at a time."""
     from protok.structure.io.sources.archives import SEPARATOR, read_members
 
@@ -185,12 +177,12 @@ def open_sources(sources: Iterable[Source], options: ReadOptions) -> Iterator[In
             continue
         # The archive itself is a source, of the name "", where it could not be listed to its end.
         named = {source.path[len(archive + SEPARATOR) :]: source for source in group}
-        for name, content in read_members(archive, named, options.max_bytes):
+        for name, content in read_members(archive, named, options.max_bytes or None):
             yield Input(named[name], content)
 
 
 def encoder(
-    tokenizer: Tokenizer, options: ReadOptions, make: Make[R]
+    tokenizer: Tokenizer, options: EncodeOptions, make: Make[R]
 ) -> Callable[[Sequence[Input]], list[Encoded[R]]]:
     """Make the function that a worker applies to its batches."""
     return lambda batch: make(read_structures(batch, options), tokenizer, options)
@@ -206,28 +198,27 @@ class Structures:
     notes: tuple[str, ...] = ()
 
 
-def read_structures(batch: Sequence[Input], options: ReadOptions) -> list[Structures]:
+def read_structures(batch: Sequence[Input], options: EncodeOptions) -> list[Structures]:
     """Read the inputs of a batch; what fails is an error of its input."""
-    from protok.structure.io.read import read
+    from protok.structure.io.read import read_file
 
-    keys = ("chain", "model", "chain_ids", "truncated", "max_bytes")
-    asked = {key: getattr(options, key) for key in keys}
     results = []
     for entry in batch:
         path = entry.source.path
         try:
             if isinstance(entry.data, ProtokError):
                 raise entry.data
-            backbone = replace(read(path, data=entry.data, **asked), name=entry.source.name)
+            backbones = read_file(path, options, entry.data, entry.source.name)
         except Exception as error:
             results.append(Structures(path, errors=(as_error(error, path),)))
             continue
-        results.append(Structures(path, (backbone,), notes=backbone.notes))
+        notes = dict.fromkeys(note for backbone in backbones for note in backbone.notes)
+        results.append(Structures(path, tuple(backbones), notes=tuple(notes)))
     return results
 
 
 def encode_structures(
-    batch: Sequence[Structures], tokenizer: Tokenizer, options: ReadOptions
+    batch: Sequence[Structures], tokenizer: Tokenizer, options: EncodeOptions
 ) -> list[Encoded[Tokens]]:
     """Tokenize what was read of a batch, an `Encoded` for each of its inputs."""
     whole = isinstance(tokenizer, HasKeyframes)
@@ -257,7 +248,7 @@ def uncoded(tokens: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _tokenize(
-    structures: Sequence[Backbone], tokenizer: Tokenizer, options: ReadOptions
+    structures: Sequence[Backbone], tokenizer: Tokenizer, options: EncodeOptions
 ) -> Iterator[Tokens | ProtokError]:
     """Yield tokens or an error for each structure: together where it can be, else one by one."""
     extra: dict[str, Any] = {} if options.keyframes is None else {"keyframes": options.keyframes}

@@ -18,7 +18,7 @@ from protok.common import workers
 from protok.common.files import check_output, disk_is_full
 from protok.common.progress import show_progress
 from protok.errors import CodebookMismatch, FormatError, NoProtein, ProtokError, Unsupported
-from protok.pipeline.batches import ReadOptions
+from protok.structure.io.options import ALL, ReadOptions
 from protok.structure.io.sources.paths import iter_files, stem, utf8
 from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer, decoding
 from protok.tokenizers.registry import as_tokenizer, named_in
@@ -27,6 +27,9 @@ from protok.tokens.tokens import Tokens, join
 
 if TYPE_CHECKING:
     from protok.structure.backbone import Backbone
+
+
+_MODEL = re.compile(r"#(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def decode_all(
     progress
         Show a progress bar; by default if the standard error is a terminal.
     **reading
-        How the originals are read: model, chain_ids, truncated, as when they were encoded.
+        How the originals are read, as when they were encoded: fields of `ReadOptions` other than `chain`.
 
     Raises
     ------
@@ -148,9 +151,13 @@ def decode_all(
     if letters_alone and not isinstance(tokenizer, HasKeyframes):
         raise Unsupported(f"letters of {tokenizer.codebook} are always decoded alone", "leave it off")
     chains, notes = together(chains)
-    originals = None if compare is None else _originals(compare, {chain.name for chain in chains})
+    options = ReadOptions(**reading)
+    # Where all models are structures, names end with their number.
+    ending = _MODEL if options.model == ALL else re.compile(r"\Z")
+    name_of = {chain.name: ending.sub("", chain.name) for chain in chains}
+    originals = None if compare is None else _originals(compare, {*name_of.values()})
     tasks = [
-        _Task(chain, Path(out, name), suffix, None if originals is None else originals[chain.name])
+        _Task(chain, Path(out, name), suffix, None if originals is None else originals[name_of[chain.name]])
         for chain, name in zip(chains, file_names(chains), strict=True)
     ]
     # Chains of one original go together, so that it is read once.
@@ -158,9 +165,7 @@ def decode_all(
     results: dict[Path, DecodedChain | ProtokError | workers.Lost] = {}
     with (
         show_progress("decoding", len(tasks), progress) as advance,
-        closing(
-            workers.run(_decoder, (tokenizer, ReadOptions(**reading), letters_alone), batches, jobs=jobs)
-        ) as done,
+        closing(workers.run(_decoder, (tokenizer, options, letters_alone), batches, jobs=jobs)) as done,
     ):
         for task, result in done:
             if isinstance(result, Unsupported | OSError):
@@ -274,11 +279,11 @@ def _decoder(
     tokenizer: Decodes, options: ReadOptions, letters_alone: bool
 ) -> Callable[[Sequence[_Task]], list[DecodedChain | ProtokError | OSError]]:
     """Make the function that a worker applies to its batches."""
-    from protok.structure.io.read import read
+    from protok.structure.io.read import read_file
 
     @lru_cache(maxsize=2)
-    def original(path: Path) -> Backbone:
-        return read(path, model=options.model, chain_ids=options.chain_ids, truncated=options.truncated)
+    def original(path: Path) -> list[Backbone]:
+        return read_file(path, options)
 
     def decode(tokens: Tokens) -> Backbone:
         if letters_alone and isinstance(tokenizer, HasKeyframes):
@@ -302,7 +307,7 @@ def _decoder(
 
 
 def _rebuild(
-    task: _Task, decode: Callable[[Tokens], Backbone], original: Callable[[Path], Backbone]
+    task: _Task, decode: Callable[[Tokens], Backbone], original: Callable[[Path], list[Backbone]]
 ) -> DecodedChain:
     from protok.structure.io.write import write
 
@@ -329,13 +334,15 @@ def _rebuild(
     return DecodedChain(tokens.name, _chain(tokens), len(tokens), file, confidence, **scores)
 
 
-def _match(tokens: Tokens, references: Sequence[Path], original: Callable[[Path], Backbone]) -> Backbone:
+def _match(
+    tokens: Tokens, references: Sequence[Path], original: Callable[[Path], list[Backbone]]
+) -> Backbone:
     """Return the chains of the tokens from the first original that has them, residue for residue."""
     if not references:
         raise ProtokError("no original of this name to compare with", "see --compare")
     seen, chains = [], dict.fromkeys(tokens.chain.tolist())
     for path in references:
-        backbone = original(path)
+        backbone = _model(original(path), tokens.name)
         chain = backbone[np.concatenate([np.flatnonzero(backbone.chain == chain_id) for chain_id in chains])]
         unknown = set(tokens.sequence) == {"X"}
         if len(chain) == len(tokens) and (unknown or chain.sequence == tokens.sequence):
@@ -347,3 +354,11 @@ def _match(tokens: Tokens, references: Sequence[Path], original: Callable[[Path]
         f"{len(tokens)} tokens, but {' and '.join(seen)}: not the structure that was encoded",
         "read it with the options of `encode`, or compare with the right file",
     )
+
+
+def _model(models: list[Backbone], name: str) -> Backbone:
+    """The model that a name ends with the number of; the only one where there is one."""
+    number = _MODEL.search(name)
+    if len(models) == 1 or number is None or not 1 <= int(number[1]) <= len(models):
+        return models[0]
+    return models[int(number[1]) - 1]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from protok.errors import CorruptFile, FormatError, Unsupported, as_error
-from protok.pipeline.batches import Encoded, ReadOptions, Structures, uncoded
+from protok.pipeline.batches import Encoded, EncodeOptions, Structures, uncoded
 from protok.pipeline.encode import Product, Summary, encode_all
 from protok.tokenizers.protocol import Embeds, HasStates, Named, RanksCodes, Tokenizer
 from protok.tokenizers.registry import as_tokenizer
@@ -130,7 +130,7 @@ def _columns(tokenizer: Named, asked: Sequence[str], alternatives: int) -> list[
 def embed_structures(
     batch: Sequence[Structures],
     tokenizer: Tokenizer,
-    options: ReadOptions,
+    options: EncodeOptions,
     *,
     columns: Sequence[str],
     alternatives: int,

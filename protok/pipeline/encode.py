@@ -7,7 +7,9 @@ was at, and a killed run costs the last seconds: the same call goes on where it 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -21,9 +23,9 @@ from protok.common.progress import show_progress
 from protok.errors import ProtokError
 from protok.pipeline import output
 from protok.pipeline.batches import (
+    EncodeOptions,
     Make,
     R,
-    ReadOptions,
     check_options,
     encode_sources,
     encode_structures,
@@ -32,6 +34,7 @@ from protok.pipeline.batches import (
 )
 from protok.pipeline.inputs import find_sources
 from protok.pipeline.journal import Journal
+from protok.structure.io.sequences import FILE, read_fasta
 from protok.tokenizers.protocol import HasEncoder, Tokenizer, encode_each
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.files import save
@@ -170,7 +173,9 @@ def encode_all(
     product
         What is made of structures: tokens, or other records, which are kept as Parquet only.
     **reading
-        Fields of `ReadOptions`: chain, model, chain_ids, truncated, keyframes, max_bytes.
+        Fields of `EncodeOptions`: chain, residues, model, assembly, sequence, min_plddt, max_bfactor,
+        chain_ids, truncated, max_bytes, keyframes. With ``model="all"`` each model is a structure of its
+        own, ``name#1``, ``name#2`` and so on.
 
     Returns
     -------
@@ -189,7 +194,7 @@ def encode_all(
     if on_error not in ("skip", "stop"):
         raise ValueError(f"on_error is 'skip' or 'stop', not {on_error!r}")
     began = time.monotonic()
-    out, options = Path(out), ReadOptions(**reading)
+    out, options = Path(out), EncodeOptions(**reading)
     if not out.name:
         raise ProtokError("is no name for an output", "name a file or folder", file=str(out))
     output.check_suffix(out)
@@ -322,10 +327,14 @@ def errors_of(out: str | Path) -> Path:
     return Path(out).parent / f"{Path(out).name}.errors.tsv"
 
 
-def job_key(tokenizer: Tokenizer, options: ReadOptions) -> dict:
+def job_key(tokenizer: Tokenizer, options: EncodeOptions) -> dict:
     """What results depend on besides the inputs: the model, all of it, and the options."""
     encoder = tokenizer.encoder_fingerprint if isinstance(tokenizer, HasEncoder) else None
-    return {"codebook": tokenizer.codebook, "encoder": encoder, **asdict(options)}
+    job = {"codebook": tokenizer.codebook, "encoder": encoder, **asdict(options)}
+    if options.sequence not in ("", FILE):
+        content = json.dumps(dict(read_fasta(options.sequence))).encode()
+        job["sequence"] = f"{options.sequence} ({hashlib.sha256(content).hexdigest()[:8]})"
+    return job
 
 
 def _summary(out: Path, job: dict, stored: dict, resumed: int, began: float) -> Summary:

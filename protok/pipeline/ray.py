@@ -22,10 +22,10 @@ from protok.common.extras import Extra
 from protok.errors import ProtokError, Unsupported
 from protok.pipeline.batches import (
     Encoded,
+    EncodeOptions,
     Input,
     Make,
     R,
-    ReadOptions,
     Structures,
     batches,
     read_structures,
@@ -73,7 +73,7 @@ class _Work:
 def encode_sources(
     sources: Sequence[Source],
     tokenizer: Tokenizer,
-    options: ReadOptions,
+    options: EncodeOptions,
     cluster: Cluster,
     *,
     make: Make[R],
@@ -135,7 +135,7 @@ def _connect(ray: Any, cluster: Cluster) -> None:
             signal.signal(signal.SIGTERM, ours)  # Ray's ends the process without a word
 
 
-def _read(batch: Sequence[Input], options: ReadOptions) -> tuple[int, list[Structures]]:
+def _read(batch: Sequence[Input], options: EncodeOptions) -> tuple[int, list[Structures]]:
     """The first stage: a small answer to wait for, and what was read."""
     return len(batch), read_structures(batch, options)
 
@@ -159,7 +159,7 @@ class _Stages:
     """What is being read, has been read, and is being encoded."""
 
     def __init__(
-        self, ray: Any, work: tuple[Tokenizer, ReadOptions, Make], cluster: Cluster, timeout: float | None
+        self, ray: Any, work: tuple[Tokenizer, EncodeOptions, Make], cluster: Cluster, timeout: float | None
     ):
         self.ray, self.options, self.cluster, self.timeout = ray, work[1], cluster, timeout
         self.read = ray.remote(_read).options(num_cpus=1, num_returns=2, max_retries=0)

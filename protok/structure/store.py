@@ -19,8 +19,9 @@ import numpy as np
 
 from protok.common.arrays import allowed, rows_at_once
 from protok.common.files import atomic, lock, write_errors
-from protok.errors import FormatError, NoProtein, ProtokError
+from protok.errors import FormatError, NoProtein, ProtokError, Unsupported
 from protok.structure.backbone import Backbone
+from protok.structure.io.options import ReadOptions
 
 MISSING = -32768
 #: Chains with fewer complete residues have no shape to learn, and are left out of stores.
@@ -185,45 +186,60 @@ def _fixed(chain: Backbone) -> np.ndarray:
     return fixed.astype(np.int16)
 
 
-def open_store(source: str | Path, cache: str | Path) -> Store:
+def open_store(source: str | Path, cache: str | Path, options: ReadOptions | None = None) -> Store:
     """A store from a Parquet file, or from a folder of structures, parsed once into `cache`.
 
     The cache is used again while the folder's files keep names, sizes and times. What cannot
     be read is a row of ``<cache>.errors.tsv`` (file, chain, reason; see `unread`); the rest
     is used. Processes that open the same cache at a time wait for the first of them.
 
+    Parameters
+    ----------
+    source
+        Parquet file or folder.
+    cache
+        Parquet file that a folder is parsed into.
+    options
+        How the files of a folder are read.
+
     Raises
     ------
+    Unsupported
+        If a store, whose files were read before, is to be read by options.
     NoProtein
         If there are no structure files, or none can be read.
     """
-    source, cache = Path(source), Path(cache)
+    source, cache, options = Path(source), Path(cache), options or ReadOptions()
     if source.is_file() and source.suffix == ".parquet":
+        if options != ReadOptions():
+            raise Unsupported("a store is as it was read", "give the structure files", file=str(source))
         return read_store(source)
     from protok.structure.io.sources.paths import iter_files, utf8
 
     files = list(iter_files([source]))
     if not files:
         raise NoProtein("no structure files", "give a folder of PDB or mmCIF files", file=str(source))
-    state = "\n".join(f"{utf8(f)}\t{f.stat().st_size}\t{f.stat().st_mtime_ns}" for f in files)
+    state = f"{options}\n" + "\n".join(
+        f"{utf8(f)}\t{f.stat().st_size}\t{f.stat().st_mtime_ns}" for f in files
+    )
     stamp = cache.with_suffix(".state")
     cache.parent.mkdir(parents=True, exist_ok=True)
     with lock(cache.with_suffix(".lock")):
         if not (cache.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == state):
             stamp.unlink(missing_ok=True)
-            _parse(files, cache, source)
+            _parse(files, cache, source, options)
             with atomic(stamp) as handle:
                 handle.write(state)
         return read_store(cache)
 
 
-def _parse(files: list[Path], cache: Path, source: Path) -> None:
+def _parse(files: list[Path], cache: Path, source: Path, options: ReadOptions) -> None:
     from protok.structure.io.read import read_all
 
     rows: list[tuple[str, str, str]] = []
 
     def good() -> Iterator[Backbone]:
-        for file, backbone in read_all(files, rows):
+        for file, backbone in read_all(files, rows, options):
             for chain in backbone.by_chain():
                 if chain.mask.sum() < SHORTEST:
                     reason = f"fewer than {SHORTEST} residues have N, CA and C"

@@ -9,6 +9,7 @@ from typing import Any
 
 from protok.common.settings import OptimSettings, RecipeError, ValidSettings, read_settings
 from protok.model.config import ShapesConfig
+from protok.structure.io.options import ReadOptions
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class DataConfig:
     measured on. ``residues``: about so many a step and process. ``curriculum`` holds pairs
     (progress, longest crop), the first at progress 0. ``exclude``: a text file of ids, one a
     line, that are never trained on. ``workers``: processes that prepare batches, for a GPU that
-    would wait for them; 0 prepares each as it is due.
+    would wait for them; 0 prepares each as it is due. ``read``: how files of folders are read
+    (`protok.structure.io.options.ReadOptions`), ``read.min_plddt`` say.
     """
 
     train: str = ""
@@ -29,6 +31,7 @@ class DataConfig:
     residues: int = 1024
     workers: int = 0
     curriculum: tuple[tuple[float, int], ...] = ((0.0, 256),)
+    read: ReadOptions = field(default_factory=ReadOptions)
 
     def __post_init__(self) -> None:
         if not any(at <= 0 for at, _ in self.curriculum):

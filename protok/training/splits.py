@@ -36,11 +36,15 @@ def make_splits(plan: Recipe, out: Path, resumed: bool, write: bool = True) -> S
     RecipeError
         If there is nothing to train on or to validate with.
     """
-    store, tuning = open_store(plan.data.train, out / "train.parquet"), bool(plan.finetune.init)
+    store, tuning = (
+        open_store(plan.data.train, out / "train.parquet", plan.data.read),
+        bool(plan.finetune.init),
+    )
     if plan.data.exclude:
         store = _exclude(store, Path(plan.data.exclude))
     if plan.data.valid and not tuning:
-        return Splits(store, open_store(plan.data.valid, out / "valid.parquet"))
+        own = plan.data.read if Path(plan.data.valid).is_dir() else None
+        return Splits(store, open_store(plan.data.valid, out / "valid.parquet", own))
     if len(store) < 2:
         raise RecipeError("too few chains to hold any out", "give at least two structures")
     table, wanted = out / "split.csv", plan.split

@@ -17,6 +17,7 @@ from protok.errors import NoProtein, Unsupported
 from protok.quantize.usage import perplexity
 from protok.structure import descriptors
 from protok.structure.backbone import Backbone
+from protok.structure.io.options import ReadOptions
 from protok.tokenizers.protocol import Embeds, HasAlphabet, HasCodeVectors, Tokenizer, codes_alone
 from protok.viz.colours import code_colours, hexes
 
@@ -88,7 +89,10 @@ class Atlas:
 
 
 def open_structures(
-    source: str | Path, errors: list[tuple[str, str, str]], limit: int | None = None
+    source: str | Path,
+    errors: list[tuple[str, str, str]],
+    limit: int | None = None,
+    options: ReadOptions | None = None,
 ) -> Iterator[Backbone]:
     """Chains of a store, or of structure files and folders.
 
@@ -101,6 +105,8 @@ def open_structures(
         Gets a row (file, chain, reason) for each file that cannot be read.
     limit
         Take so many, spread evenly over a store's chains, or over the files.
+    options
+        How files are read.
 
     Raises
     ------
@@ -109,17 +115,17 @@ def open_structures(
     """
     from protok.structure.io.read import read_all
     from protok.structure.io.sources.paths import iter_files
-    from protok.structure.store import read_store
+    from protok.structure.store import open_store
 
     if Path(source).suffix == ".parquet":
-        store = read_store(source)
+        store = open_store(source, source, options)
         for i in _spread(len(store), limit):
             yield store.backbone(int(i))
         return
     files = list(iter_files(source))
     if not files:
         raise NoProtein("no structure files", "give PDB or mmCIF files", file=str(source))
-    for _, backbone in read_all((files[i] for i in _spread(len(files), limit)), errors):
+    for _, backbone in read_all((files[i] for i in _spread(len(files), limit)), errors, options):
         yield from backbone.by_chain()
 
 

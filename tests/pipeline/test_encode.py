@@ -18,7 +18,7 @@ import protok
 from protok.common import workers
 from protok.errors import FormatError, ProtokError, TruncatedFile
 from protok.pipeline import inputs, journal, output
-from protok.pipeline.batches import ReadOptions, encode_files
+from protok.pipeline.batches import EncodeOptions, encode_files
 from protok.pipeline.encode import Stopped, encode_all, job_key, parts_of
 from protok.pipeline.inputs import find_sources, unique_names
 from protok.tokens.files import load
@@ -417,7 +417,7 @@ def test_overwrite_goes_on_and_tries_failed_inputs_again(pdbs, tmp_path):
     (pdbs / "s5.pdb").write_text("nothing\n")
     out, work = tmp_path / "tokens.parquet", Tiny()
     encode_all(pdbs / "s0.pdb", Tiny(version="00000002"), out)
-    before = journal.Journal(parts_of(out), job_key(work, ReadOptions()))
+    before = journal.Journal(parts_of(out), job_key(work, EncodeOptions()))
     sources = find_sources(pdbs)
     for source in sources[:4]:
         before.add(source, [work.encode(protok.read(source.path))])

@@ -170,15 +170,15 @@ def test_memory_is_flat_over_many_members(pdbs, tmp_path, monkeypatch):
 def test_job_knows_the_weights_not_only_the_codebook():
     import torch
 
-    from protok.pipeline.batches import ReadOptions
+    from protok.pipeline.batches import EncodeOptions
 
     model, other = (protok.load("protok-1") for _ in range(2))
-    assert job_key(model, ReadOptions()) == job_key(other, ReadOptions())
+    assert job_key(model, EncodeOptions()) == job_key(other, EncodeOptions())
     with torch.no_grad():
         next(other.network.encoder.parameters())[0] += 1e-3
     vars(other).pop("encoder_fingerprint")  # was asked for before the change
     assert model.codebook == other.codebook
-    assert job_key(model, ReadOptions()) != job_key(other, ReadOptions())
+    assert job_key(model, EncodeOptions()) != job_key(other, EncodeOptions())
 
 
 def test_a_folder_becomes_a_dataset(pdbs, tmp_path, monkeypatch):

@@ -55,7 +55,7 @@ def test_a_folder_is_parsed_once(tmp_path, monkeypatch):
     assert sorted(store.lengths()) == [12, 15]
     errors = (tmp_path / "cache" / "train.errors.tsv").read_text().splitlines()
     assert len(errors) == 2 and "bad.pdb" in errors[1]
-    monkeypatch.setattr("protok.structure.io.read.read", lambda *_: pytest.fail("parsed again"))
+    monkeypatch.setattr("protok.structure.io.read.read_file", lambda *_: pytest.fail("parsed again"))
     assert open_store(folder, tmp_path / "cache" / "train.parquet").ids == store.ids
 
 
@@ -64,14 +64,14 @@ def test_whatever_is_wrong_with_a_file_it_is_a_row(tmp_path, monkeypatch):
     folder.mkdir()
     for name in ("a", "b", "c"):
         protok.write(random_backbone(12, seed=1), folder / f"{name}.pdb")
-    read = protok.structure.io.read.read
+    read = protok.structure.io.read.read_file
 
-    def fails(path):
+    def fails(path, options):
         if path.name == "b.pdb":
             raise IndexError("list index\tout of range")
-        return read(path)
+        return read(path, options)
 
-    monkeypatch.setattr("protok.structure.io.read.read", fails)
+    monkeypatch.setattr("protok.structure.io.read.read_file", fails)
     cache = tmp_path / "train.parquet"
     store = open_store(folder, cache)
     assert store.ids == ["a_A", "c_A"]

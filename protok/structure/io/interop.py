@@ -22,7 +22,7 @@ from protok.errors import FormatError, NoProtein, ProtokError, Unsupported
 from protok.structure.backbone import ATOMS, Backbone
 from protok.structure.io.assemble import assemble
 from protok.structure.io.formats.residues import NAMES
-from protok.structure.io.formats.table import Table
+from protok.structure.io.formats.table import OTHER_MODELS, Table
 
 if TYPE_CHECKING:
     from Bio.PDB.Chain import Chain
@@ -234,7 +234,7 @@ def from_biopython(entity: Structure | Model | Chain, model: int = 1) -> Backbon
         if not 1 <= model <= len(models):
             raise FormatError(f"holds {len(models)} models, not {model}", "choose one", file=name)
         if len(models) > 1:
-            notes.append(f"model {model} read, others left out")
+            notes.append(OTHER_MODELS.format(model))
         entity = models[model - 1]
     residues, atoms = [], []
     for chain in [entity] if isinstance(entity, Chain) else entity:

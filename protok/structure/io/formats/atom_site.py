@@ -12,7 +12,7 @@ from protok.errors import ChainNotFound, CorruptFile, NoProtein
 from protok.structure.backbone import WIDEST_ICODE
 from protok.structure.io.formats.numbers import floats, has_underscore
 from protok.structure.io.formats.residues import WATER
-from protok.structure.io.formats.table import UNREADABLE, Table, check_width
+from protok.structure.io.formats.table import OTHER_MODELS, UNREADABLE, Table, check_width
 
 Column = Callable[[str, np.ndarray | None], np.ndarray | None]
 """Gives the values of one item (lower-case tag) in the rows asked for, None if
@@ -64,7 +64,7 @@ def read_atom_site(blocks: Iterable[Column], model: int, labels: bool) -> Table:
     whole = {tag: np.concatenate([part[tag] for part in parts]) for tag in parts[0]}
     table = _table(whole, labels)
     if others or len(models) > 1:
-        table.notes.append(f"model {model} read, others left out")
+        table.notes.append(OTHER_MODELS.format(model))
     return table
 
 

@@ -26,7 +26,7 @@ def read_bcif(data: bytes, model: int, labels: bool) -> Table:
     import msgpack
 
     try:
-        category = _atom_site(data)
+        category = _category(data, "_atom_site")
         if category is None:
             raise NoProtein("has no _atom_site category", "give a file with coordinates")
         rows = int(category["rowCount"])
@@ -61,8 +61,37 @@ def read_bcif(data: bytes, model: int, labels: bool) -> Table:
         raise CorruptFile(message, _REMEDY) from error
 
 
-def _atom_site(data: bytes) -> dict | None:
-    """Unpack the first atom_site category, pass over the rest without making objects of it."""
+def read_category(data: bytes, name: str) -> dict[str, list[str]]:
+    """Columns of the first category of this name, values as text; empty if there is none.
+
+    Raises
+    ------
+    CorruptFile
+        If it is damaged.
+    """
+    import msgpack
+
+    try:
+        category = _category(data, name)
+        if category is None:
+            return {}
+        rows = int(category["rowCount"])
+        if rows > len(data):
+            raise CorruptFile(f"claims {rows} rows of {name} in {len(data)} bytes", _REMEDY)
+        values = {column["name"].lower(): _column(column, rows).tolist() for column in category["columns"]}
+        return {
+            item: [value.decode() if isinstance(value, bytes) else str(value) for value in column]
+            for item, column in values.items()
+        }
+    except ProtokError:
+        raise
+    except (*_BROKEN, msgpack.UnpackException) as error:
+        message = f"damaged BinaryCIF ({type(error).__name__}: {error})"
+        raise CorruptFile(message, _REMEDY) from error
+
+
+def _category(data: bytes, name: str) -> dict | None:
+    """Unpack the first category of this name, pass over the rest without making objects of it."""
     import msgpack
 
     stream = msgpack.Unpacker(
@@ -85,11 +114,11 @@ def _atom_site(data: bytes) -> dict | None:
                 for _ in range(stream.read_array_header()):
                     category: dict = {}
                     for key in keys():
-                        if category.get("name", "_atom_site").lower() == "_atom_site":
+                        if category.get("name", name).lower() == name:
                             category[key] = stream.unpack()
                         else:
                             stream.skip()
-                    if category["name"].lower() == "_atom_site":
+                    if category["name"].lower() == name:
                         return category
     return None
 

@@ -190,7 +190,7 @@ _TOKEN = re.compile(
 
 def _read_slow(data: bytes, model: int, labels: bool) -> tuple[Table, str]:
     """Read the first atom_site category by the full grammar."""
-    tags, values, ended = _category(data)
+    tags, values, ended = _category(data, _PREFIX)
     if not tags:
         raise NoProtein("has no _atom_site category", "give a file with coordinates")
     rows, extra = divmod(len(values), len(tags))
@@ -222,8 +222,29 @@ def _array(values: list[bytes], tag: str) -> np.ndarray:
     return np.array(values, f"S{max(8, width)}")
 
 
-def _category(data: bytes) -> tuple[list[str], list[bytes], bool]:
-    """Return tags and values of _atom_site, and whether the file ends with them."""
+def read_category(data: bytes, name: str) -> dict[str, list[str]]:
+    """Columns of the first category of this name, by the full grammar; empty if there is none.
+
+    Raises
+    ------
+    CorruptFile
+        If its values do not fill its columns.
+    """
+    prefix = name.encode() + b"."
+    first = re.search(rb"^[ \t]*" + re.escape(prefix), data, re.MULTILINE | re.IGNORECASE)
+    if first is None:
+        return {}
+    head = data[: first.start()].rstrip()
+    at = len(head) - 5 if head[-5:].lower() == b"loop_" else first.start()
+    tags, values, _ = _category(data[at:], prefix)
+    if len(values) % len(tags):
+        raise CorruptFile(f"has {len(values)} values in the {len(tags)} columns of {name}", "fetch it again")
+    text = [value.decode("utf-8", "replace") for value in values]
+    return {tag: text[i :: len(tags)] for i, tag in enumerate(tags)}
+
+
+def _category(data: bytes, prefix: bytes) -> tuple[list[str], list[bytes], bool]:
+    """Return tags and values of the category, and whether the file ends with them."""
     tags: list[str] = []
     values: list[bytes] = []
     header = loop = ours = False  # in the head of a loop, in a loop, in our category
@@ -240,13 +261,13 @@ def _category(data: bytes) -> tuple[list[str], list[bytes], bool]:
             header = loop = word == b"loop_"
             ours = False
         elif word.startswith(b"_"):
-            ours = word.startswith(_PREFIX)
+            ours = word.startswith(prefix)
             if not header:
                 if values and (loop or not ours):
                     return tags, values, False
                 loop = False  # its rows are over: a tag with its one value
             if ours:
-                tags.append(word[len(_PREFIX) :].decode("latin-1"))
+                tags.append(word[len(prefix) :].decode("latin-1"))
         else:
             header = False
             if ours:

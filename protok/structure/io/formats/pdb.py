@@ -15,7 +15,7 @@ import numpy as np
 from protok.errors import ChainNotFound, CorruptFile, NoProtein, TruncatedFile
 from protok.structure.io.formats.numbers import floats, has_underscore, thousandths
 from protok.structure.io.formats.residues import NUCLEOTIDES, THREE, WATER, letter_of
-from protok.structure.io.formats.table import UNREADABLE, Table
+from protok.structure.io.formats.table import OTHER_MODELS, UNREADABLE, Table
 
 _WIDTH = 66  # columns up to the B-factor
 _SEGMENT = slice(72, 76)
@@ -64,7 +64,7 @@ def read_pdb(data: bytes, model: int, keep_truncated: bool) -> Table:
             atomic[-1] = False
     rows, others = _model(record, atomic, model)
     if others:
-        notes.append(f"model {model} read, others left out")
+        notes.append(OTHER_MODELS.format(model))
     hetero = hetero[rows]
     lines, shift = _lines(text, starts[rows], breaks[rows])
     if b"\t" in data and (lines == 9).any():

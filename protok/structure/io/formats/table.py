@@ -11,6 +11,8 @@ from protok.structure.backbone import WIDEST
 
 UNREADABLE = np.iinfo(np.int32).min
 """Stands for a residue number that could not be read."""
+OTHER_MODELS = "model {} read, others left out"
+"""The note of a file that has more models than were asked for."""
 
 
 def check_width(width: int, what: str, most: int = WIDEST) -> None:
