@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protok.cli import options
 from protok.common.files import check_output
+
+if TYPE_CHECKING:
+    from protok.structure.backbone import Backbone
 
 
 def view_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `protok view`."""
     parser.add_argument("file", metavar="FILE", help="structure file (.pdb .cif .bcif, .gz .zst)")
     parser.add_argument(
-        "-o", "--out", type=options.out_file, metavar="PAGE.html", help="default: the file's name with .html"
+        "-o",
+        "--out",
+        type=options.out_file,
+        metavar="FILE",
+        help="a page, .html, or a script that colours the file by its codes: .pml for PyMOL, .cxc for ChimeraX "
+        "(default: the file's name with .html)",
     )
     parser.add_argument("--model", default=options.MODEL, help=f"name or folder (default: {options.MODEL})")
     parser.add_argument(
@@ -51,12 +60,34 @@ def view(arguments: argparse.Namespace) -> int:
     from protok.structure.io.read import read
     from protok.tokenizers.registry import load
     from protok.viz import viewer
+    from protok.viz.scripts import SUFFIXES
 
-    backbone = read(arguments.file, **options.reading_options(arguments))
+    reading = options.reading_options(arguments)
+    script = arguments.out is not None and arguments.out.suffix in SUFFIXES
+    if script and (arguments.decode or {"assembly", "chain_ids"} & reading.keys()):
+        options.say("error: a script colours the file itself: leave out --decode, --assembly and --chain-ids")
+        return options.USAGE
+    backbone = read(arguments.file, **reading)
     options.say_notes((arguments.file, note) for note in backbone.notes)
     out = arguments.out or check_output(f"{backbone.name}.html")
+    if script:
+        return _script(arguments, backbone)
     viewer.view(backbone, load(arguments.model), decode=arguments.decode).save(out)
     options.say(f"{options.count(len(backbone), 'residue')} in {out}: open it in a browser")
+    return options.OK
+
+
+def _script(arguments: argparse.Namespace, backbone: Backbone) -> int:
+    from protok.common.files import atomic
+    from protok.tokenizers.protocol import codes_alone
+    from protok.tokenizers.registry import load
+    from protok.viz.scripts import colour_script
+
+    tokenizer = load(arguments.model)
+    (tokens,) = codes_alone(tokenizer, [backbone])
+    with atomic(arguments.out) as handle:
+        handle.write(colour_script(arguments.file, tokens, tokenizer, arguments.out.suffix))
+    options.say(f"{options.count(len(tokens), 'residue')} in {arguments.out}: open it in PyMOL or ChimeraX")
     return options.OK
 
 

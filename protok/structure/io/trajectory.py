@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -23,9 +23,6 @@ from protok.structure.io.options import ReadOptions
 from protok.structure.io.read import read_file
 from protok.structure.io.sources.content import load, sniff
 from protok.structure.io.sources.paths import stem
-
-if TYPE_CHECKING:
-    from biotite.structure import AtomArray
 
 #: Å within which an atom of the structure and one of the list of all its atoms are the same.
 SAME = 0.005
@@ -101,7 +98,7 @@ def _structure(path: Path, options: ReadOptions) -> tuple[np.ndarray, Backbone]:
     data, _ = load(path)
     kind = sniff(data, path)
 
-    def parse() -> AtomArray:
+    def parse() -> Any:
         if kind == "pdb":
             return pdb.PDBFile.read(io.StringIO(data.decode("latin-1"))).get_structure(
                 options.model, altloc="all"
@@ -115,7 +112,7 @@ def _structure(path: Path, options: ReadOptions) -> tuple[np.ndarray, Backbone]:
     return _parsed(path, parse).coord, backbone
 
 
-def _parsed(path: Path, parse) -> AtomArray:
+def _parsed(path: Path, parse: Callable[[], Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # elements are guessed, and not needed
@@ -138,7 +135,7 @@ def _frames(path: Path) -> Iterator[np.ndarray]:
         )
     if not path.is_file():
         raise ProtokError("no such file", "check the path", file=path)
-    stacks = kind.read_iter(str(path), stack_size=AT_ONCE)
+    stacks: Iterator[Any] = kind.read_iter(str(path), stack_size=AT_ONCE)
     while True:
         try:
             stack = next(stacks, None)
