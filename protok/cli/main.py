@@ -15,11 +15,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from protok.cli import bench, decode, embed, encode, frames, image, info, prior, search, train, view
+from protok.cli import bench, decode, embed, encode, fetch, frames, image, info, prior, search, train, view
 from protok.cli.options import EXIT_CODES, INTERRUPTED, OK, TERMINATED, USAGE, add_command, be_verbose, say
 
 #: Name and task of each command, what adds its arguments, and what runs it.
 COMMANDS = (
+    ("fetch", "structure files by their ids, from the network", fetch.fetch_arguments, fetch.fetch),
     ("encode", "structure files to tokens", encode.encode_arguments, encode.encode),
     ("decode", "tokens to structure files", decode.decode_arguments, decode.decode),
     ("embed", "structure files to vectors of residues and chains", embed.embed_arguments, embed.embed),

@@ -21,7 +21,7 @@ def view_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=options.out_file,
         metavar="FILE",
-        help="a page, .html, or a script that colours the file by its codes: .pml for PyMOL, .cxc for ChimeraX "
+        help="a page, .html, or a script that colours the file by its codes, .pml (PyMOL) or .cxc (ChimeraX) "
         "(default: the file's name with .html)",
     )
     parser.add_argument("--model", default=options.MODEL, help=f"name or folder (default: {options.MODEL})")

@@ -1,4 +1,4 @@
-"""Scripts for PyMOL and ChimeraX. They were run in PyMOL 3.2: every CA had the colour that is checked here."""
+"""Scripts for PyMOL and ChimeraX. Run in PyMOL 3.2, every CA had the colour that is checked here."""
 
 import re
 from dataclasses import replace
