@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import astuple, dataclass, fields
-from typing import TextIO
+from typing import IO
 
 import numpy as np
 
@@ -119,8 +119,8 @@ class Switches:
         return rows
 
 
-def write_switches(residues: list[Switch], handle: TextIO) -> None:
+def write_switches(residues: list[Switch], handle: IO[str]) -> None:
     """Write a table, tab-separated, a row a residue."""
     out = csv.writer(handle, delimiter="\t", lineterminator="\n")
     out.writerow(field.name for field in fields(Switch))
-    out.writerows(map(astuple, residues))
+    out.writerows([astuple(residue) for residue in residues])

@@ -178,7 +178,59 @@ def markdown(report: Mapping[str, Any]) -> str:
     if letters := report.get("letters"):
         lines += ["## Letters before and after", "", in_words(letters), "", "All counts: `letters.csv`.", ""]
     lines += [f"- {note}" for note in report["notes"]]
+    lines += ["", "## Conclusion", "", *conclusion(report)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def conclusion(report: Mapping[str, Any]) -> list[str]:
+    """What the tables say in words: what was gained and lost, which model to take, which tokens hold.
+
+    A measure has changed where the 95 % interval of its change leaves out zero.
+    """
+    same = report["before"] == report["after"]
+    if not report["best_step"]:
+        return ["No step was better on held-out chains than the start: the model after is the one before."]
+    lines = []
+    verdicts = [_verdict(result) for result in report["sets"]]
+    for result, verdict in zip(report["sets"], verdicts, strict=True):
+        parts = [
+            f"{' and '.join(verdict[word])} {word}" for word in ("improved", "got worse") if verdict[word]
+        ]
+        text = ", ".join(parts) or "no change that these chains could show"
+        if len(verdict["unknown"]) == len(MEASURES):
+            text = "too few chains to tell"
+        lines.append(f"- **{result['name']}** ({len(result['chains'])} chains): {text}.")
+    own = next((v for r, v in zip(report["sets"], verdicts, strict=True) if r["name"] == "held out"), None)
+    cost = [
+        r["name"] for r, v in zip(report["sets"], verdicts, strict=True) if v["got worse"] and v is not own
+    ]
+    if own is None or not own["improved"]:
+        advice = "Nothing measured here speaks for the model after: keep the one before"
+    elif own["got worse"]:
+        advice = "Which model is better depends on the measure that matters to you"
+    elif cost:
+        others = ", ".join(cost)
+        advice = f"Take the model after for structures like yours, and the one before for others ({others})"
+    else:
+        advice = (
+            "Take the model after: it gained on structures like yours, and no loss elsewhere was measured"
+        )
+    tokens = "Tokens of one decode with the other" if same else "Tokens have to be encoded anew for it"
+    return [*lines, "", f"{advice}. {tokens}."]
+
+
+def _verdict(result: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Titles of the measures that improved, got worse, or have no interval."""
+    verdict: dict[str, list[str]] = {"improved": [], "got worse": [], "unknown": []}
+    for key, (more_is_better, _, title) in MEASURES.items():
+        low, high = result[key]["interval"]
+        if low is None:
+            verdict["unknown"].append(title.partition(",")[0])
+        elif low > 0 or high < 0:
+            verdict["improved" if (low > 0) == more_is_better else "got worse"].append(
+                title.partition(",")[0]
+            )
+    return verdict
 
 
 def report_tuning(

@@ -26,9 +26,11 @@ from protok.training.card import card as card_of
 from protok.training.config import RecipeError, read_recipe
 from protok.training.report import (
     BUNDLED,
+    MEASURES,
     ChainSet,
     change,
     compare_models,
+    conclusion,
     forgetting_set,
     markdown,
     report_tuning,
@@ -376,6 +378,36 @@ def test_a_report_reads():
     page = markdown(report)
     assert "| held out (4) | CA RMSD, Å | 5.00 | 4.00 | -1.00 | -1.50 to -0.50 | 3 |" in page
     assert "Codes unchanged: 50.0%; codes used: 10 → 12." in page and "- 5 clusters" in page
+    assert "## Conclusion" in page and "CA RMSD improved, lDDT got worse." in page
+
+
+def in_words(held_out: list, elsewhere: list, **report) -> str:
+    """The conclusion of intervals of RMSD, TM-score and lDDT on two sets."""
+    sets = [
+        {"name": name, "chains": [{}] * 9}
+        | {key: {"interval": interval} for key, interval in zip(MEASURES, intervals, strict=True)}
+        for name, intervals in (("held out", held_out), ("bundled", elsewhere))
+    ]
+    return "\n".join(conclusion({"before": "a@1", "after": "a@1", "best_step": 5, "sets": sets} | report))
+
+
+def test_a_report_ends_with_its_conclusion_in_words():
+    gain = [[-0.4, -0.1], [0.001, 0.02], [-0.01, 0.01]]
+    loss = [[0.1, 0.4], [-0.01, 0.01], [-0.02, -0.01]]
+    none, few = [[-1, 1]] * 3, [[None, None]] * 3
+    text = in_words(gain, none)
+    assert "- **held out** (9 chains): CA RMSD and TM-score improved." in text
+    assert "- **bundled** (9 chains): no change that these chains could show." in text
+    assert "Take the model after: it gained on structures like yours" in text
+    assert text.endswith("Tokens of one decode with the other.")
+    text = in_words(gain, loss, after="b@2")
+    assert "bundled** (9 chains): CA RMSD and lDDT got worse." in text
+    assert "and the one before for others (bundled). Tokens have to be encoded anew" in text
+    for held_out in (none, few, loss):
+        assert "Nothing measured here speaks for the model after" in in_words(held_out, none)
+    assert "held out** (9 chains): too few chains to tell." in in_words(few, gain)
+    assert "depends on the measure" in in_words([[-0.4, -0.1], [-0.02, -0.01], [0, 0]], none)
+    assert in_words(gain, none, best_step=0).startswith("No step was better on held-out chains")
 
 
 def test_warnings_of_the_split_reach_the_user(base, tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from protok.errors import CorruptFile, FormatError, ProtokError, Unsupported
 from protok.structure.backbone import Backbone
@@ -64,7 +64,7 @@ def read_frames(
     path = Path(structure)
     atoms, template = _structure(path, options or ReadOptions())
     there = np.isfinite(template.coords).all(axis=-1)
-    far, row = cKDTree(atoms).query(template.coords[there])
+    far, row = KDTree(atoms).query(template.coords[there])
     if far.max(initial=0) > SAME:
         remedy = "encode the assembly alone: a trajectory has no copies"
         raise Unsupported("holds residues that are no atoms of the file", remedy, file=path)

@@ -16,7 +16,7 @@ from protok.structure.io.sources.fetch import Servers, fetch_all
 
 @contextmanager
 def serving(pages):
-    """A server of `pages` (bytes; a number as its answer; promised length and bytes), and what it is asked."""
+    """A server of `pages` (bytes; a number as its answer; promised length and bytes), and its log."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
