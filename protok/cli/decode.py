@@ -11,6 +11,12 @@ from protok.common.files import atomic
 if TYPE_CHECKING:
     from protok.pipeline.decode import DecodeSummary
 
+#: What decoded files lack, and the command of another program that adds it.
+BACKBONE_ONLY = (
+    "files hold N, CA, C and O alone; C-beta and side chains are added by PDBFixer (pip install pdbfixer): "
+    "pdbfixer {file} --add-atoms=heavy --output=full.pdb"
+)
+
 
 def decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tokens", metavar="TOKENS", help=".parquet, .fasta, .csv or .npz")
@@ -76,6 +82,8 @@ def decode(arguments: argparse.Namespace) -> int:
     other = sum(chain.file.endswith(".cif") for chain in result.chains)
     if other and arguments.format is None:
         options.tell(f"{options.count(other, 'chain')} as mmCIF: PDB has no room for their ids or numbers")
+    if result.chains:
+        options.tell(BACKBONE_ONLY.format(file=result.chains[0].file))
     options.say_notes(result.notes)
     shown = result.errors if options.verbosity > 0 else result.errors[:10]
     for name, chain, reason in shown:
