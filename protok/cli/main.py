@@ -15,7 +15,21 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from protok.cli import bench, decode, embed, encode, fetch, frames, image, info, prior, search, train, view
+from protok.cli import (
+    bench,
+    compare,
+    decode,
+    embed,
+    encode,
+    fetch,
+    frames,
+    image,
+    info,
+    prior,
+    search,
+    train,
+    view,
+)
 from protok.cli.options import EXIT_CODES, INTERRUPTED, OK, TERMINATED, USAGE, add_command, be_verbose, say
 
 #: Name and task of each command, what adds its arguments, and what runs it.
@@ -25,6 +39,7 @@ COMMANDS = (
     ("decode", "tokens to structure files", decode.decode_arguments, decode.decode),
     ("embed", "structure files to vectors of residues and chains", embed.embed_arguments, embed.embed),
     ("frames", "letters of each frame, and what switches", frames.frames_arguments, frames.frames),
+    ("compare", "where two structures differ", compare.compare_arguments, compare.compare),
     ("train", "train or fine-tune a tokenizer", train.train_arguments, train.train),
     ("bench", "measure how good tokenizers are", bench.bench_arguments, bench.bench),
     ("info", "say what a model, token file or structure file is", info.info_arguments, info.info),

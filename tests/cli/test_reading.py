@@ -38,6 +38,8 @@ ALL = (
         "matrix in -o m.npz",
         "view x.pdb",
         "info x.pdb",
+        "compare x.pdb y.pdb",
+        "frames x.pdb t.xtc -o t.parquet",
         "atlas protok-1 --structures in -o out",
         "train --out run",
     ],
