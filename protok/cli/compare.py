@@ -55,7 +55,7 @@ def compare(arguments: argparse.Namespace) -> int:
         options.say_notes((file, note) for note in structure.notes)
     tokenizer = load(arguments.model)
     tokens = [codes_alone(tokenizer, [structure])[0] for structure in (first, second)]
-    scores, codes = compared(first, second, arguments.by), compared(*tokens, arguments.by)
+    scores, codes = compared(first, second, arguments.by), compared(tokens[0], tokens[1], arguments.by)
     table = differences(
         (first, second), (tokens[0], tokens[1]), codes.pairs, default_matrix(tokenizer).scores
     )

@@ -32,7 +32,7 @@ def fetch_arguments(parser: argparse.ArgumentParser) -> None:
 def fetch(arguments: argparse.Namespace) -> int:
     """Run `protok fetch`."""
     from protok.errors import ProtokError
-    from protok.structure.io.sources.fetch import Servers, fetch_all
+    from protok.structure.io.fetch import Servers, fetch_all
 
     addresses = {key: getattr(arguments, key) for key in ("pdb", "alphafold")}
     servers = Servers(**{key: address for key, address in addresses.items() if address is not None})

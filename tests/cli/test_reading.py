@@ -33,6 +33,7 @@ ALL = (
     "command",
     [
         "encode x.pdb",
+        "embed x.pdb -o v.parquet",
         "decode t.parquet -o out",
         "search x.pdb t.parquet",
         "matrix in -o m.npz",

@@ -205,7 +205,7 @@ def test_changed_model_or_inputs_are_noticed(pdbs, tmp_path):
     encode_all(pdbs, Tiny(), out)
     with pytest.raises(ProtokError, match="codebook 'tiny@00000001', now 'tiny@00000002'"):
         encode_all(pdbs, Tiny(version="00000002"), out)
-    with pytest.raises(ProtokError, match="chain None, now 'A'"):
+    with pytest.raises(ProtokError, match="chain '', now 'A'"):
         encode_all(pdbs, Tiny(), out, chain="A")
     with pytest.raises(ProtokError, match="9 files then, 1 now"):
         encode_all(pdbs / "s0.pdb", Tiny(), out)

@@ -11,7 +11,7 @@ import pytest
 import protok
 from protok.cli.main import main
 from protok.errors import ProtokError
-from protok.structure.io.sources.fetch import Servers, fetch_all
+from protok.structure.io.fetch import Servers, fetch_all
 
 
 @contextmanager
