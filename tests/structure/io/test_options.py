@@ -198,6 +198,9 @@ def test_numbers_decide_where_letters_do_not(examples):
     assert np.flatnonzero(placed.mask).tolist() in [
         list(np.r_[i : 10 + i, 14 + i : 30 + i]) for i in range(5)
     ]
+    jump = replace(alike, index=alike.index + np.where(np.arange(30) < 12, 0, 4).astype(np.int32))
+    where = np.flatnonzero(on_sequence(jump, ["A" * 34]).mask)
+    assert (np.diff(where) == 1).all(), "a bond joins them, whatever their numbers say"
     assert on_sequence(chain, [chain.sequence[:-1]]) is None, "no place for a residue"
 
 
