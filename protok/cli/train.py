@@ -8,12 +8,10 @@ import os
 from protok.cli.options import (
     FAILED,
     OK,
-    USAGE,
     count,
     reading_arguments,
     reading_options,
     run_arguments,
-    say,
     say_failed,
     settings,
     spoken_warnings,

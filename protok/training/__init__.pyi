@@ -1,6 +1,8 @@
 from . import (
     batches as batches,
+    card as card,
     config as config,
+    correspondence as correspondence,
     finetune as finetune,
     module as module,
     report as report,

@@ -4,5 +4,6 @@ from . import (
     colours as colours,
     html as html,
     plots as plots,
+    scripts as scripts,
     viewer as viewer,
 )
