@@ -319,7 +319,7 @@ def test_public_names_are_there(name):
 
 
 def test_metadata(config):
-    assert config["metadata"]["license_expression"] == "Apache-2.0"
+    assert config["metadata"]["license_expression"] == "Apache-2.0 AND BSD-3-Clause AND MIT"
     licence = (ROOT / "LICENSE").read_text()
     assert licence.split()[:4] == ["Apache", "License", "Version", "2.0,"]
     assert "END OF TERMS AND CONDITIONS" in licence

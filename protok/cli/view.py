@@ -57,6 +57,8 @@ def atlas_arguments(parser: argparse.ArgumentParser) -> None:
 
 def view(arguments: argparse.Namespace) -> int:
     """Run `protok view`."""
+    from protok.errors import ProtokError
+    from protok.structure.io.ligands import read_ligands
     from protok.structure.io.read import read
     from protok.tokenizers.registry import load
     from protok.viz import viewer
@@ -72,7 +74,12 @@ def view(arguments: argparse.Namespace) -> int:
     out = arguments.out or check_output(f"{backbone.name}.html")
     if script:
         return _script(arguments, backbone)
-    viewer.view(backbone, load(arguments.model), decode=arguments.decode).save(out)
+    ligands = None
+    try:
+        ligands = read_ligands(arguments.file, backbone, model=reading.get("model", 1))
+    except ProtokError as error:
+        options.say(f"note: {error}")
+    viewer.view(backbone, load(arguments.model), decode=arguments.decode, ligands=ligands).save(out)
     options.say(f"{options.count(len(backbone), 'residue')} in {out}: open it in a browser")
     return options.OK
 

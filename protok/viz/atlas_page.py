@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from protok.viz.atlas import Atlas
+from protok.viz.colours import COIL, HELIX, STRAND
 from protok.viz.html import document, escaped
 
 #: Å across a picture of a fragment, and its sides in pixels.
 ACROSS, SIDE = 24.0, 54
 #: Sides of a map in pixels.
 MAP = 340
-HELIX, STRAND, COIL = (196, 62, 92), (226, 170, 40), (90, 140, 190)
 #: Columns of the table: title, what it says when pointed at, and how it is written.
 COLUMNS = {
     "count": ("residues", "that have the code", "{:d}"),
@@ -60,7 +60,7 @@ def atlas_page(atlas: Atlas) -> str:
         _table(atlas),
     ]
     title = f"Codes of {atlas.codebook}"
-    return document(title, "\n".join(body), styles=("atlas.css",), script="atlas.js")
+    return document(title, "\n".join(body), styles=("atlas.css",), scripts=("atlas.js",))
 
 
 def _where(c: dict[str, np.ndarray], used: np.ndarray) -> str:

@@ -10,6 +10,8 @@ from protok.tokenizers.protocol import HasCodeVectors, Tokenizer
 
 #: Of what has no code or no value.
 NONE = "#bbbbbb"
+#: Of secondary structure, as (red, green, blue).
+HELIX, STRAND, COIL = (196, 62, 92), (226, 170, 40), (90, 140, 190)
 # Björn Ottosson's OKLab (2020): to the cube roots of cone responses, and from these to linear sRGB.
 _CONES = np.array(
     [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]]
@@ -43,9 +45,7 @@ def code_colours(tokenizer: Tokenizer) -> np.ndarray:
         Red, green, blue.
     """
     if not isinstance(tokenizer, HasCodeVectors):
-        turn = 2 * np.pi * np.arange(tokenizer.size) / tokenizer.size
-        light = np.where(np.arange(tokenizer.size) % 2, 0.76, 0.62)
-        return _rgb(np.stack([light, 0.14 * np.cos(turn), 0.14 * np.sin(turn)], axis=1))
+        return spread_colours(tokenizer.size)
     vectors = np.asarray(tokenizer.code_vectors(), np.float64)
     centred = vectors - vectors.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
@@ -54,6 +54,13 @@ def code_colours(tokenizer: Tokenizer) -> np.ndarray:
     parts = 2 * parts / max(1, len(vectors) - 1) - 1
     parts = np.pad(parts, ((0, 0), (0, 3 - parts.shape[1])))
     return _rgb(np.stack([0.66 + 0.14 * parts[:, 2], 0.15 * parts[:, 0], 0.15 * parts[:, 1]], 1))
+
+
+def spread_colours(n: int) -> np.ndarray:
+    """Colours (n, 3) of things that have no order, spread over the hues."""
+    turn = 2 * np.pi * np.arange(n) / n
+    light = np.where(np.arange(n) % 2, 0.76, 0.62)
+    return _rgb(np.stack([light, 0.14 * np.cos(turn), 0.14 * np.sin(turn)], axis=1))
 
 
 def scale_colours(values: np.ndarray, low: float, high: float) -> list[str]:

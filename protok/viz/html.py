@@ -44,13 +44,20 @@ class Page:
         return f'<iframe srcdoc="{escaped(self.html)}" {frame}></iframe>'
 
 
-def document(title: str, body: str, *, styles: tuple[str, ...] = (), script: str = "") -> str:
-    """A whole page; `styles` and `script` are names of files in the folder `web`."""
+def document(title: str, body: str, *, styles: tuple[str, ...] = (), scripts: tuple[str, ...] = ()) -> str:
+    """A whole page; `styles` and `scripts` are names of files in the folder `web`."""
     css = "".join((WEB / name).read_text(encoding="utf-8") for name in ("page.css", *styles))
-    code = f"<script>\n{(WEB / script).read_text(encoding='utf-8')}</script>" if script else ""
+    code = "\n".join(f"<script>\n{_script(name)}</script>" for name in scripts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escaped(title)}</title>\n<style>\n{css}</style></head>\n"
         f"<body>\n{body}\n{code}</body></html>\n"
     )
+
+
+def _script(name: str) -> str:
+    """A script; one of others after its licence, which asks to be with every copy."""
+    licence = WEB / f"{name}.LICENSE.txt"
+    notice = f"/*!\n{licence.read_text(encoding='utf-8')}*/\n" if licence.exists() else ""
+    return notice + (WEB / name).read_text(encoding="utf-8")

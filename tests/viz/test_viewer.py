@@ -1,10 +1,9 @@
-"""The page of a structure: what it says, what strings cannot do to it, what a browser shows."""
+"""The page of a structure: what it says, and what strings cannot do to it."""
 
+import hashlib
 import html
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +12,13 @@ import pytest
 import protok
 from protok.cli import main
 from protok.errors import NoProtein, Unsupported
+from protok.structure.descriptors import secondary_structure
+from protok.structure.io.ligands import read_ligands
 from protok.testing import random_backbone
 from protok.viz.colours import NONE, code_colours, scale_colours
-from protok.viz.viewer import Page, view, view_3dmol
+from protok.viz.html import WEB, Page
+from protok.viz.meaning import meanings
+from protok.viz.viewer import view
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)>&\"'"
 
@@ -54,14 +57,14 @@ def test_the_page_holds_the_tokens_and_the_structure(examples, tokenizer):
     assert [cell[1] for cell in cells] == list(structure.sequence)
     assert [cell[2] for cell in cells] == ["–" if i < 0 else str(i) for i in tokens.ids]
     assert cells[5][0] == NONE
-    assert [cell[0] for cell in cells] == data["colours"]["code"]
+    assert [cell[0] for cell in cells] == data["schemes"]["code"]["colours"]
 
 
 def test_a_bond_that_is_not_there_is_not_drawn(examples):
     structure = protok.read(examples / "7soo.A.pdb")
     rows = np.r_[0:20, 30 : len(structure)]
     data = data_of(view(structure[rows], protok.load("3di")).html)
-    assert [i for i, yes in enumerate(data["linked"]) if not yes] == [19]
+    assert data["run"] == [0] * 20 + [1] * (len(structure) - 30)
 
 
 def test_an_alphabet_shows_letters_and_nothing_decoded(examples):
@@ -80,14 +83,110 @@ def test_names_cannot_break_out_of_the_page(examples):
     structure = replace(structure, name=NASTY, chain=np.full(len(structure), NASTY[:64]))
     page = view(structure, protok.load("3di")).html
     assert NASTY not in page and "<img" not in page
-    assert page.count("<script") == page.count("</script>") == 2
+    assert page.count("<script") == page.count("</script>") == 3
     assert html.escape(NASTY) in page
     assert set(data_of(page)["chain"]) == {NASTY[:64]}
 
 
 def test_the_page_needs_nothing_else(examples, tokenizer):
     page = view(examples / "7soo.A.pdb", tokenizer).html
-    assert not re.search(r"https?:|src=|@import|url\(", page)
+    library = (WEB / "3Dmol-min.js").read_text()
+    licence = (WEB / "3Dmol-min.js.LICENSE.txt").read_text()
+    assert page.count(library) == page.count(licence) == 1
+    # Its addresses are of data that a page may ask for; test_browser.py sees that none does.
+    assert not re.search(r"https?:|src=|@import|url\(", page.replace(library, "").replace(licence, ""))
+
+
+def test_the_library_is_the_one_that_its_licence_names():
+    licence = (WEB / "3Dmol-min.js.LICENSE.txt").read_text()
+    assert "npm package 3dmol 2.5.5" in licence and "BSD-3-Clause" in licence
+    digest = "f7cc78921ae72e7623e89cdd111434f58c2efddd2ffda1cd212644b406fb8016"
+    assert hashlib.sha256((WEB / "3Dmol-min.js").read_bytes()).hexdigest() == digest
+
+
+def test_what_a_structure_is_coloured_by(examples):
+    tokenizer, structure = protok.load("3di"), protok.read(examples / "7w89.A.pdb")
+    structure.bfactor[3] = np.nan
+    tokens = tokenizer.encode(structure)
+    schemes = data_of(view(structure, tokenizer).html)["schemes"]
+    assert [*schemes] == ["code", "chain", "element", "bfactor", "plddt"]
+    assert all(len(scheme["colours"]) == len(structure) for scheme in schemes.values())
+    # The legend says of every colour what it stands for.
+    shades = {code: shade for shade, _, code in schemes["code"]["legend"]}
+    assert [shades[code] for code in tokens.ids.tolist() if code >= 0] == [
+        shade for shade in schemes["code"]["colours"] if shade != NONE
+    ]
+    assert [text for _, text, _ in schemes["code"]["legend"]] == sorted(set(tokens.letters) - {"X", "-"})
+    names = {"a": "helix", "b": "strand", "c": "coil"}
+    elements = dict(schemes["element"]["legend"])
+    assert [elements[shade] for shade in schemes["element"]["colours"]] == [
+        names[x] for x in secondary_structure(structure)
+    ]
+    low, high = np.nanargmin(structure.bfactor), np.nanargmax(structure.bfactor)
+    assert schemes["bfactor"]["colours"][low] == schemes["bfactor"]["legend"][0][0]
+    assert schemes["bfactor"]["colours"][high] == schemes["bfactor"]["legend"][-1][0]
+    assert schemes["bfactor"]["colours"][3] == schemes["plddt"]["colours"][3] == NONE
+    structure.bfactor[4:8] = (95, 90, 70, 49.9)
+    assert data_of(view(structure, tokenizer).html)["schemes"]["plddt"]["colours"][4:8] == [
+        "#0053d6", "#0053d6", "#65cbf3", "#ff7d45",
+    ]  # fmt: skip
+    structure.bfactor[8] = 140  # no pLDDT
+    assert "plddt" not in data_of(view(structure, tokenizer).html)["schemes"]
+    structure.bfactor[:] = 0
+    assert "bfactor" not in data_of(view(structure, tokenizer).html)["schemes"]
+
+
+def test_letters_of_the_package_have_meanings(examples):
+    structure = protok.read(examples / "7w89.A.pdb")
+    for name in ("protok-1", "3di", "protein-blocks"):
+        tokenizer = protok.load(name)
+        known = meanings(tokenizer, structure)
+        assert "valid.parquet" in known.source, f"{name} has new codes: python tools/letters.py"
+        assert len(known.words) == tokenizer.size and all(known.words)
+    # m is the block of helices, d that of strands.
+    assert known.words[12].startswith("helix 8") and known.words[3].startswith("strand 6")
+
+
+def test_letters_of_another_codebook_are_measured_on_the_structure(examples):
+    """What is said of a codebook that the package does not know."""
+
+    class Mine:
+        def __getattr__(self, name):
+            return getattr(protok.load("protein-blocks"), name)
+
+        name, size, codebook, alphabet = "mine", 16, "mine@0", "abcdefghijklmnop"
+
+        def encode(self, structure):
+            return replace(protok.load("protein-blocks").encode(structure), codebook="mine@0")
+
+    structure = protok.read(examples / "7w89.A.pdb")
+    page = view(structure, Mine()).html
+    words = data_of(page)["words"]
+    assert "was measured on this structure" in page
+    assert words[12].startswith("helix") and "" in words
+
+
+def test_ligands_are_shown_beside_the_protein(shared, tokenizer):
+    file = shared("parsing/cross_format/5ugo.cif")
+    data = data_of(view(file, tokenizer).html)
+    assert {"2PN A 401", "CA A 402", "DC T 2"} <= set(data["beside"])
+    structure = protok.read(file)
+    atoms = np.array([row[4:] for row in data["ligands"]])
+    # They are turned with the protein: the same distances as in the file.
+    calcium = read_ligands(file, structure)
+    which = [data["beside"][row[3]] for row in data["ligands"]].index("CA A 402")
+    here = np.linalg.norm(atoms[which] - np.array(data["ca"][50]))
+    there = np.linalg.norm(calcium.coords[list(calcium.label).index("CA A 402")] - structure.coords[50, 1])
+    assert here == pytest.approx(there, abs=0.02)
+    assert "ligands" not in data_of(view(structure, tokenizer).html)
+
+
+def test_a_file_whose_ligands_cannot_be_read_is_shown_all_the_same(shared, tokenizer, capsys, tmp_path):
+    file = shared("parsing/reported/num_letter.cif")
+    page = view(file, tokenizer).html
+    assert "its ligands cannot be read" in page and "ligands" not in data_of(page)
+    assert main.main(["view", str(file), "-o", str(tmp_path / "x.html")]) == 0
+    assert "its ligands cannot be read" in capsys.readouterr().err
 
 
 def test_nothing_to_show(tokenizer):
@@ -129,96 +228,3 @@ def test_command(examples, tmp_path, monkeypatch, capsys):
     assert main.main(["view", file, "--model", "3di", "--decode", "-o", "y.html"]) == 2
     assert not (tmp_path / "y.html").exists()
     assert "alphabet without a decoder" in capsys.readouterr().err
-
-
-def test_py3dmol_colours_by_code(examples, tokenizer):
-    pytest.importorskip("py3Dmol", reason="needs py3Dmol: pip install 'protok[interop]'")
-    shown = view_3dmol(examples / "7soo.A.pdb", tokenizer)._make_html()
-    tokens = tokenizer.encode(examples / "7soo.A.pdb")
-    for code in np.unique(tokens.ids):
-        assert f'"{code}": "#' in shown
-    assert f"{tokens.ids[0]:6.2f}" in shown
-
-
-@pytest.fixture(scope="module")
-def browser():
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if shutil.which(name):
-            return shutil.which(name)
-    pytest.skip("needs Chromium")
-
-
-def shown_by(browser, page, script, tmp_path, fragment=""):
-    """The document after the page's script and another have run."""
-    path = tmp_path / "page.html"
-    # Without a screen frames come when they like, or not: here they come at once.
-    frames = "<script>window.requestAnimationFrame = draw => setTimeout(draw, 0)</script></head>"
-    page = page.replace("</head>", frames)
-    path.write_text(page.replace("</body>", f"<script>{script}</script></body>"))
-    command = [
-        browser,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--window-size=1000,800",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--virtual-time-budget=20000",
-        "--dump-dom",
-        f"{path.as_uri()}{fragment}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout
-
-
-def test_a_browser_shows_what_is_pointed_at(browser, examples, tokenizer, tmp_path):
-    structure = protok.read(examples / "7w89.A.pdb")
-    tokens = tokenizer.encode(structure)
-    page = view(structure, tokenizer, decode=True).html
-    label = f"A {structure.index[40]}"
-    # The residue of the address is pinned; the canvas is painted; turning changes the picture.
-    script = """
-    const out = {}, canvas = document.getElementById("canvas");
-    const later = f => new Promise(r => setTimeout(() => { f(); r(); }, 100));
-    const colours = () => {
-      const p = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-      let n = 0, h = 0;
-      for (let i = 0; i < p.length; i += 4) if (p[i + 3]) { n++; h = (h * 31 + p[i] + i) | 0; }
-      return [n, h];
-    };
-    const at = (kind, x, y) => canvas.dispatchEvent(new PointerEvent(kind, { clientX: x, clientY: y, bubbles: true }));
-    (async () => {
-      await later(() => { out.pinned = document.getElementById("info").textContent; out.first = colours(); });
-      await later(() => { at("pointerdown", 300, 300); at("pointermove", 390, 330); at("pointerup", 390, 330); });
-      await later(() => { out.turned = colours(); document.getElementById("again").click(); });
-      await later(() => { out.alone = colours(); });
-      await later(() => {
-        document.querySelectorAll(".r")[7].dispatchEvent(new PointerEvent("pointerenter"));
-        out.hovered = document.getElementById("info").textContent;
-        document.querySelectorAll(".r")[7].dispatchEvent(new PointerEvent("pointerleave"));
-        const box = canvas.getBoundingClientRect();
-        for (let x = 0; x < box.width && !out.canvas; x += 6)  // along the middle of the picture
-          { at("pointermove", box.left + x, box.top + box.height / 2);
-            if (document.querySelector(".here")) out.canvas = document.getElementById("info").textContent; }
-      });
-      document.body.append(Object.assign(document.createElement("pre"), { id: "out", textContent: JSON.stringify(out) }));
-    })();
-    """  # noqa: E501
-    dom = shown_by(browser, page, script, tmp_path, f"#{label.replace(' ', '%20')}")
-    out = json.loads(html.unescape(re.search(r'<pre id="out">(.*?)</pre>', dom)[1]))
-    sure = round(float(tokenizer.decode(tokens).bfactor[40]))
-    assert out["pinned"].startswith(f"{label} ({structure.sequence[40]}) · code {tokens.ids[40]} ")
-    assert f"confidence {sure}" in out["pinned"] and " Å off" in out["pinned"]
-    assert out["hovered"].startswith(f"A {structure.index[7]} (")
-    assert re.match(r"A \d+ \(\w\) · code \d+", out["canvas"])
-    assert out["first"][0] > 5000
-    assert out["first"][1] != out["turned"][1]
-    assert out["alone"][0] < out["turned"][0]
-
-
-def test_a_browser_runs_no_name(browser, examples, tmp_path):
-    structure = protok.read(examples / "7soo.A.pdb")[:30]
-    nasty = "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">"  # noqa: E501
-    structure = replace(structure, name=nasty, chain=np.full(30, nasty))
-    dom = shown_by(browser, view(structure, protok.load("3di")).html, "", tmp_path)
-    assert "<title>broken" not in dom
-    assert "Point at a residue" in dom
