@@ -45,7 +45,7 @@ class Scheme:
 
     title: str
     colours: list[str]
-    legend: Sequence[tuple[str, str] | tuple[str, str, int]]
+    legend: Sequence[tuple]
 
 
 def by_code(tokens: Tokens, colours: np.ndarray, names: Sequence[str]) -> Scheme:

@@ -136,7 +136,9 @@ def _data(
 
 
 def _numbers(values: np.ndarray, digits: int) -> list[float | None]:
-    return [None if math.isnan(x) else round(x, digits or None) for x in values.tolist()]
+    """Rounded, whole ones without a point; None where NaN."""
+    number = float if digits else int
+    return [None if np.isnan(x) else number(x) for x in np.round(values.astype(np.float64), digits)]
 
 
 def _trace(backbone: Backbone, frame: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -18,9 +18,8 @@ from protok.structure.io.formats.residues import CAPS, THREE, WATER
 from protok.structure.io.read import read
 from protok.structure.io.sources.content import load, sniff
 
-if TYPE_CHECKING:
-    from biotite.structure import AtomArray
-
+# An AtomArray of biotite, which types every annotation as one that may be missing.
+AtomArray = Any
 #: Å from a CA within which something belongs to a structure: a long side chain, and a contact.
 REACH = 12.0
 #: Å within which two atoms are one that was read twice.
