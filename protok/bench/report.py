@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,22 +13,13 @@ import numpy as np
 from protok.bench.measures.scores import PARITY_BATCH
 from protok.bench.results import ENOUGH_DOMAINS, OK, Results, ScoreInfo
 from protok.common.extras import Extra
-from protok.common.files import atomic
+from protok.viz.html import Page, document, escaped, table
 
 #: Tables beside each other in a figure.
 PANELS = 4
 #: Marker and line of each ten tokenizers: colours that can be told apart are ten.
 MARKERS = "o^sDvPX"
 LINES = ("-", "--", ":", "-.")
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
-table { border-collapse: collapse; margin: 1em 0 } caption { text-align: left; font-weight: 600 }
-td, th { padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: right }
-td:first-child, th:first-child, td.text { text-align: left } .best { font-weight: 700 }
-.no { color: #a33 } .se, .note { color: #666; font-size: 85% } figure { margin: 1em 0 }
-.se { display: block; white-space: nowrap } .wide { overflow-x: auto; font-size: 85% }
-svg { max-width: 100%; height: auto }
-"""
 TITLES = {
     "site": "Functional sites",
     "value": "Flexibility",
@@ -65,25 +55,24 @@ def write_report(results: Results, path: str | Path) -> None:
         if figure := _figure(draw, results):
             parts += [f"<h2>{title}</h2>", figure]
     parts += ["<h2>Failures</h2>", _failures(results), "<h2>Provenance</h2>", _provenance(results)]
-    page = f"<!doctype html><html lang=en><meta charset=utf-8><title>protok bench</title>\
-<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
-    with atomic(path) as handle:
-        handle.write(page)
+    look = {"styles": ("table.css", "bench.css"), "scripts": ("table.js",)}
+    Page(document("protok bench", "\n".join(parts), **look)).save(path)
 
 
-def _escaped(text: Any) -> str:
-    return html.escape(str(text))
-
-
-def _row(cells: Iterable[Any], tag: str = "td") -> str:
-    return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
+def _cells(texts: Iterable[Any], tag: str = "td", words: int = 1) -> str:
+    """Cells of plain texts, of which so many hold words and not numbers."""
+    texts = map(escaped, texts)
+    return "".join(
+        f"<{tag}{' class=text' if i < words else ''}>{text}</{tag}>" for i, text in enumerate(texts)
+    )
 
 
 def _notes(results: Results) -> str:
     probes = sorted({row.settings["name"] for row in results if row.settings and "name" in row.settings})
-    probe = f" Probe: {_escaped(', '.join(probes))}." if probes else ""
+    probe = f" Probe: {escaped(', '.join(probes))}." if probes else ""
     return (
-        "<p class=note>± is the standard error over proteins. Scores are over all residues of the "
+        "<p class=note>Click on a column to sort by it. ± is the standard error over proteins. "
+        "Scores are over all residues of the "
         f"proteins that were scored (<i>pooled</i>){_drawn(results)}. Below them, after ∥, is "
         "<i>parity</i> where there is one: the mean over mini-batches, as the paper's reference "
         f"takes it ({PARITY_BATCH['site']} proteins or {PARITY_BATCH['class']} domains in the "
@@ -103,7 +92,7 @@ def _drawn(results: Results) -> str:
         for split, n in scored.items():
             if n < there.get(split, n):
                 drawn[row.task["name"], split] = f"{n} of {there[split]}"
-    lines = [f"{_escaped(name)} ({_escaped(split)}) {text}" for (name, split), text in drawn.items()]
+    lines = [f"{escaped(name)} ({escaped(split)}) {text}" for (name, split), text in drawn.items()]
     return f", drawn at random where there are many: {', '.join(lines)}" if lines else ""
 
 
@@ -111,25 +100,26 @@ def _table(results: Results, kind: str) -> str:
     representations = results.representations()
     tasks = results.tasks()
     lines = [line for line in results.lines() if tasks[line[0]]["kind"] == kind]
-    rows = [_row(["task", "split", "metric", *map(_escaped, representations)], "th")]
+    rows, mean = [], ""
     for name, split, metric in lines:
         cells = [results.cell(representation, name, split, metric) for representation in representations]
         better = tasks[name].get("better", "")
         values = [score["value"] for _, score in cells if score and score["value"] is not None]
         best = (min if better == "lower" else max)(values) if values and better else None
-        arrow = {"higher": " ↑", "lower": " ↓"}.get(better, "")
-        tip = _escaped(tasks[name].get("labels", ""))
-        row = f"<td title='{tip}'>{_escaped(name)}</td>"
+        arrow = {"higher": "&nbsp;↑", "lower": "&nbsp;↓"}.get(better, "")
+        tip = escaped(tasks[name].get("labels", ""))
+        row = f"<td title='{tip}'>{escaped(name)}</td>"
         few = results.few(name, split)
         size = f" <span class=se>{few} domains: not in the mean</span>" if few else ""
-        row += f"<td class=text>{_escaped(split)}{size}</td>"
-        row += f"<td class=text>{_escaped(metric)}{arrow}</td>"
+        row += f"<td class=text>{escaped(split)}{size}</td>"
+        row += f"<td class=text>{escaped(metric)}{arrow}</td>"
         rows.append(f"<tr>{row}{''.join(_cell(*cell, best) for cell in cells)}</tr>")
     means = results.means().get(kind)
     if means and len(lines) > 1:
-        cells = "".join(f"<td>{_number(means[name])}</td>" for name in representations)
-        rows.append(f"<tr><th>mean</th><th></th><th></th>{cells}</tr>")
-    return f"<div class=wide><table>{''.join(rows)}</table></div>"
+        mean = "<th>mean</th><td></td><td></td>" + _cells(
+            (_number(means[name]) for name in representations), words=0
+        )
+    return table(_cells(["task", "split", "metric", *representations], "th", 3), rows, mean)
 
 
 def _number(value: float | None) -> str:
@@ -142,19 +132,20 @@ def _leaders(results: Results) -> str:
     about = {row.tokenizer["name"]: row.tokenizer for row in results}
     done = Counter(row.tokenizer["name"] for row in results if row.status == OK)
     kinds = [kind for kind in TITLES if kind in means]
-    rows = [_row(["tokenizer", "layer", "bits", *(f"{TITLES[k]}, mean" for k in kinds), "tasks done"], "th")]
+    head = ["tokenizer", "layer", "bits", *(f"{TITLES[kind]}, mean" for kind in kinds), "tasks done"]
+    rows = []
     for name in sorted(representations, key=lambda name: -(means.get("site", {}).get(name) or 0.0)):
         size = about[name]["size"]
         bits = f"{np.log2(size):.1f}" if size else ""
         averages = (_number(means[kind][name]) for kind in kinds)
-        rows.append(_row([_escaped(name), about[name]["layer"], bits, *averages, done[name]]))
-    return f"<table>{''.join(rows)}</table>"
+        rows.append(f"<tr>{_cells([name, about[name]['layer'], bits, *averages, done[name]], words=2)}</tr>")
+    return table(_cells(head, "th", 2), rows)
 
 
 def _cell(status: str, score: ScoreInfo | None, best: float | None) -> str:
     if not score or score["value"] is None:
         text = "" if status in ("absent", OK) else status
-        return f"<td class=no>{_escaped(text)}</td>"
+        return f"<td class=no>{escaped(text)}</td>"
     error = f" <span class=se>± {score['se']:.3f}</span>" if score.get("se") is not None else ""
     parity = score.get("parity")
     batches = f" <span class=se>∥ {parity:.3f}</span>" if parity is not None else ""
@@ -166,26 +157,23 @@ def _failures(results: Results) -> str:
     rows = [row for row in results if row.status != OK]
     if not rows:
         return "<p>None.</p>"
-    lines = []
-    for row in rows:
-        texts = (_escaped(text) for text in (row.task["name"], row.status, row.error))
-        cells = "".join(f"<td class=text>{text}</td>" for text in texts)
-        lines.append(f"<tr><td>{_escaped(row.tokenizer['name'])}</td>{cells}</tr>")
-    return f"<table>{''.join(lines)}</table>"
+    cells = ((row.tokenizer["name"], row.task["name"], row.status, row.error) for row in rows)
+    lines = (f"<tr>{_cells(texts, words=4)}</tr>" for texts in cells)
+    return table(_cells(("tokenizer", "task", "status", "reason"), "th", 4), lines)
 
 
 def _provenance(results: Results) -> str:
     head = "tokenizer|fingerprint|task|version|data|encoding, CPU s|rest, CPU s|protok|licence"
-    rows = [_row(head.split("|"), "th")]
+    rows = []
     for row in results:
         spent, data, versions = row.cpu_seconds or {}, row.data or {}, row.versions or {}
         cells = [row.tokenizer["name"], row.tokenizer["fingerprint"], row.task["name"]]
         cells += [row.task.get("version", ""), data.get("sha256", "")[:12]]
         cells += [spent.get("encoding", ""), spent.get("rest", "")]
         cells += [versions.get("protok", ""), row.task.get("licence", "")]
-        rows.append(_row(map(_escaped, cells)))
+        rows.append(f"<tr>{_cells(cells, words=5)}</tr>")
     summary = f"<summary>{len(results)} results</summary>"
-    return f"<details>{summary}<table>{''.join(rows)}</table></details>"
+    return f"<details>{summary}{table(_cells(head.split('|'), 'th', 5), rows)}</details>"
 
 
 def _figure(draw: Callable[..., Any], results: Results, *more: str) -> str:

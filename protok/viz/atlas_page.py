@@ -6,7 +6,7 @@ import numpy as np
 
 from protok.viz.atlas import Atlas
 from protok.viz.colours import COIL, HELIX, STRAND
-from protok.viz.html import document, escaped
+from protok.viz.html import document, escaped, table
 
 #: Å across a picture of a fragment, and its sides in pixels.
 ACROSS, SIDE = 24.0, 54
@@ -56,11 +56,12 @@ def atlas_page(atlas: Atlas) -> str:
         '<p class="note">A dot is a code, as large as it is frequent. The bars of the table are '
         "helix, strand and coil. A picture shows the nine residues around the residue that is "
         "nearest to the code: CA trace, in the frame of that residue, which is the dark dot; the "
-        "chain goes from light to dark. Click on a column to sort by it.</p>",
+        "chain goes from light to dark. Click on a column to sort by it; filter by code, element or "
+        "residue.</p>",
         _table(atlas),
     ]
     title = f"Codes of {atlas.codebook}"
-    return document(title, "\n".join(body), styles=("atlas.css",), scripts=("atlas.js",))
+    return document(title, "\n".join(body), styles=("table.css", "atlas.css"), scripts=("table.js",))
 
 
 def _where(c: dict[str, np.ndarray], used: np.ndarray) -> str:
@@ -131,40 +132,42 @@ def _around(values: np.ndarray) -> tuple[float, float]:
 
 def _table(atlas: Atlas) -> str:
     c = atlas.columns
-    head = "<th>code</th><th>fragment</th><th>elements</th>"
+    head = '<th>code</th><th>fragment</th><th class="text">elements</th>'
     head += "".join(f'<th title="{escaped(tip)}">{escaped(title)}</th>' for title, tip, _ in COLUMNS.values())
-    head += "<th>nearest codes</th><th>central residue</th>"
+    head += '<th>nearest codes</th><th class="text">central residue</th>'
     rows = []
     for i in range(len(atlas)):
         name = f"{c['letter'][i]} ({i})" if "letter" in c else str(i)
         cells = [
             f'<td><i style="background:{atlas.colours[i]}"></i> {escaped(name)}</td>',
             f"<td>{_picture(c['fragment'][i], atlas.colours[i])}</td>",
-            f"<td>{_bar(c['helix'][i], c['strand'][i])}</td>",
+            f'<td class="text">{_elements(c["helix"][i], c["strand"][i])}</td>',
         ]
         cells += [
             f"<td>{form.format(c[key][i]) if np.isfinite(c[key][i]) else ''}</td>"
             for key, (_, _, form) in COLUMNS.items()
         ]
         near = "".join(f'<a href="#c{j}">{j}</a> ' for j in c["nearest"][i].tolist() if j >= 0)
-        cells.append(f'<td class="text">{near}</td>')
+        cells.append(f"<td>{near}</td>")
         cells.append(f'<td class="text">{escaped(" ".join(c["example"][i].tolist()))}</td>')
         rows.append(f'<tr id="c{i}">{"".join(cells)}</tr>')
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table>"
+    return table(head, rows)
 
 
-def _bar(helix: float, strand: float) -> str:
+def _elements(helix: float, strand: float) -> str:
+    """A bar of all three, and the name of the one that most residues are in."""
     if not np.isfinite(helix):
         return ""
-    parts, begin, marks = ((helix, HELIX), (strand, STRAND), (1 - helix - strand, COIL)), 0.0, ""
-    for share, colour in parts:
+    parts, begin, marks = {"helix": (helix, HELIX), "strand": (strand, STRAND)}, 0.0, ""
+    parts["coil"] = (1 - helix - strand, COIL)
+    for share, colour in parts.values():
         if share > 0.005:
             marks += (
                 f'<rect x="{60 * begin:.1f}" width="{60 * share:.1f}" height="10" '
                 f'fill="rgb{colour}"/>'.replace(", ", ",")
             )
         begin += max(share, 0.0)
-    return f'<svg width="60" height="10">{marks}</svg>'
+    return f'<svg width="60" height="10">{marks}</svg>{max(parts, key=lambda name: parts[name][0])}'
 
 
 def _picture(fragment: np.ndarray, colour: str) -> str:

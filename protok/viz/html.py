@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,22 @@ class Page:
     def _repr_html_(self) -> str:
         frame = 'style="width:100%;height:700px;border:0"'
         return f'<iframe srcdoc="{escaped(self.html)}" {frame}></iframe>'
+
+
+def table(head: str, rows: Iterable[str], foot: str = "") -> str:
+    """A table in a box of its own, which scrolls under its head; `web/table.js` sorts and filters it.
+
+    Parameters
+    ----------
+    head, foot
+        Cells of the first row, and of the last if it is to stay the last.
+    rows
+        Whole rows.
+    """
+    inside = "\n".join((f"<thead><tr>{head}</tr></thead><tbody>", *rows, "</tbody>"))
+    if foot:
+        inside += f"<tfoot><tr>{foot}</tr></tfoot>"
+    return f'<div class="wide"><table>{inside}</table></div>'
 
 
 def document(title: str, body: str, *, styles: tuple[str, ...] = (), scripts: tuple[str, ...] = ()) -> str:
