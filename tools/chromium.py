@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -69,16 +68,16 @@ class Browser:
         )
         for number in theirs:
             os.close(number)
-        target = self._call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
-            self._call(f"{domain}.enable")
+            self.call(f"{domain}.enable")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._session = ""
         try:
-            self._call("Browser.close")
+            self.call("Browser.close")
             self._process.wait(PATIENCE)
         finally:
             self._process.kill()
@@ -87,22 +86,37 @@ class Browser:
             os.close(self._from)
             self._folder.cleanup()
 
+    def call(self, method: str, **parameters: Any) -> Mapping[str, Any]:
+        """What a method of the protocol answers."""
+        self._sent += 1
+        message = {"id": self._sent, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        number = self._sent
+        while number not in self._answers:
+            self._read()
+        answer = self._answers.pop(number)
+        if "error" in answer:
+            raise RuntimeError(f"{method}: {answer['error']}")
+        return answer["result"]
+
     def open(self, address: str, width: int, height: int = 800) -> None:
         """Show a page in a window of so many pixels; one of less than 600 is a phone's, with touch."""
         phone = width < 600
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
-        self._call("Emulation.setDeviceMetricsOverride", **size)
-        self._call("Emulation.setTouchEmulationEnabled", enabled=phone)
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
         # From one address to another with the same path no page would be loaded.
         for to in ("about:blank", address):
             self._loaded = False
-            self._call("Page.navigate", url=to)
+            self.call("Page.navigate", url=to)
             while not self._loaded:
                 self._read()
 
     def run(self, script: str) -> Any:
         """The value of an expression, in the page; a promise is waited for."""
-        answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{script}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
@@ -125,7 +139,7 @@ class Browser:
     def mouse(self, kind: str, x: float, y: float) -> None:
         """Move ("mouseMoved"), press ("mousePressed") or let go ("mouseReleased")."""
         held = {"button": "none"} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
-        self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **held)
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **held)
 
     def point(self, selector: str) -> None:
         """Move the mouse to an element."""
@@ -141,14 +155,14 @@ class Browser:
         """Put text into a field in place of what is there."""
         self.click(selector)
         self.run(f"document.querySelector({json.dumps(selector)}).select()")
-        self._call("Input.insertText", text=text)
+        self.call("Input.insertText", text=text)
 
     def key(self, name: str) -> None:
         """Press a key of `KEYS`."""
         more = {"text": "\r"} if name == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
             key = {"key": name, "code": name, "windowsVirtualKeyCode": KEYS[name]}
-            self._call("Input.dispatchKeyEvent", type=kind, **key, **(more if kind == "keyDown" else {}))
+            self.call("Input.dispatchKeyEvent", type=kind, **key, **(more if kind == "keyDown" else {}))
 
     def too_wide(self) -> list[str]:
         """What runs off the screen to the right, as tags; what a scrolling box holds does not."""
@@ -164,23 +178,14 @@ class Browser:
             })()"""  # noqa: E501
         )
 
-    def picture(self, path: Path) -> None:
-        """Write what the window shows as a PNG."""
-        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
-
-    def _call(self, method: str, **parameters: Any) -> Mapping[str, Any]:
-        self._sent += 1
-        message = {"id": self._sent, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._to, json.dumps(message).encode() + b"\0")
-        number = self._sent
-        while number not in self._answers:
-            self._read()
-        answer = self._answers.pop(number)
-        if "error" in answer:
-            raise RuntimeError(f"{method}: {answer['error']}")
-        return answer["result"]
+    def picture(self, selector: str = "") -> bytes:
+        """What the window, or an element of it, shows, as a PNG."""
+        clip = {}
+        if selector:
+            element = f"document.querySelector({json.dumps(selector)})"
+            box = self.run(f"(b => [b.x, b.y, b.width, b.height])({element}.getBoundingClientRect())")
+            clip = {"clip": {**dict(zip(("x", "y", "width", "height"), box, strict=True)), "scale": 1}}
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png", **clip)["data"])
 
     def _read(self) -> None:
         """Take what the browser says next: answers, and what happens in the page."""
@@ -200,7 +205,8 @@ class Browser:
         if event == "Page.loadEventFired":
             self._loaded = True
         elif event == "Runtime.exceptionThrown":
-            self.problems.append(f"exception: {what['exceptionDetails']}")
+            details = what["exceptionDetails"]
+            self.problems.append(f"exception: {details.get('exception', details).get('description', details)}")
         elif event == "Runtime.consoleAPICalled" and what["type"] in ("error", "warning", "assert"):
             texts = [str(argument.get("value", argument)) for argument in what["args"]]
             self.problems.append(f"{what['type']}: {' '.join(texts)}")
