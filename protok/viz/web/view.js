@@ -48,15 +48,18 @@
       models[0].setStyle({}, { cartoon: { colorfunc: atom => colours[atom.resi], arrows: true } });
       viewer.render();
     };
+    // It lies flat, longest across: it fills the stage as it lies, not as it may be turned.
+    const [x, y, far] = [p => Math.abs(p[0]), p => Math.abs(p[1]), p => Math.hypot(...p)].map(
+      size => data.ca.reduce((most, p) => p ? Math.max(most, size(p)) : most, 1));
     viewer.zoomTo();
-    viewer.zoom(stage.clientWidth > stage.clientHeight ? 1.1 : 0.9);  // it leaves room for any turn
+    viewer.zoom(0.95 * Math.min(far / y, far / x * stage.clientWidth / stage.clientHeight));
   }
   // Both ends of every chain; of many chains they would cover the picture.
   function ends() {
     const all = data.chain.flatMap((c, i) => [
       ...(c !== data.chain[i - 1] ? [[i, "N"]] : []), ...(c !== data.chain[i + 1] ? [[i, "C"]] : []),
     ]);
-    return all.length > 24 ? [] : all.filter(([i]) => data.ca[i]);
+    return all.length > 16 ? [] : all.filter(([i]) => data.ca[i]);
   }
   let paint = () => {};
   try { draw(); } catch (error) {
