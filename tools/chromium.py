@@ -205,8 +205,8 @@ class Browser:
         if event == "Page.loadEventFired":
             self._loaded = True
         elif event == "Runtime.exceptionThrown":
-            details = what["exceptionDetails"]
-            self.problems.append(f"exception: {details.get('exception', details).get('description', details)}")
+            thrown = what["exceptionDetails"]
+            self.problems.append(f"exception: {thrown.get('exception', thrown).get('description', thrown)}")
         elif event == "Runtime.consoleAPICalled" and what["type"] in ("error", "warning", "assert"):
             texts = [str(argument.get("value", argument)) for argument in what["args"]]
             self.problems.append(f"{what['type']}: {' '.join(texts)}")

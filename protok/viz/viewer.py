@@ -137,8 +137,8 @@ def _data(
 
 def _numbers(values: np.ndarray, digits: int) -> list[float | None]:
     """Rounded, whole ones without a point; None where NaN."""
-    number = float if digits else int
-    return [None if np.isnan(x) else number(x) for x in np.round(values.astype(np.float64), digits)]
+    rounded = map(float, np.round(values.astype(np.float64), digits))
+    return [None if math.isnan(x) else x if digits else int(x) for x in rounded]
 
 
 def _trace(backbone: Backbone, frame: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _trace(backbone: Backbone, frame: tuple[np.ndarray, np.ndarray]) -> dict[str
     bonded = np.where(np.isnan(gap), near, gap < BOND_LIMIT) & (backbone.chain[1:] == backbone.chain[:-1])
     ca, o = backbone.coords[:, 1], backbone.coords[:, 3]
     # A ribbon is as wide as from CA to O; where there is no O, any direction will do.
-    o = np.where(np.isnan(o), ca + np.float32([0, 0, 2.4]), o)
+    o = np.where(np.isnan(o), ca + np.array([0, 0, 2.4], np.float32), o)
     return {"ca": _placed(ca, frame), "o": _placed(o, frame), "run": np.cumsum([0, *~bonded]).tolist()}
 
 
