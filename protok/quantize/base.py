@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from protok.quantize.curriculum import Vectors, feed, loss_weights
 from protok.quantize.diagnostics import CollapseWarning, relative_error
 from protok.quantize.distributed import total
+from protok.quantize.uncompiled import uncompiled
 from protok.quantize.usage import perplexity
 
 #: Ids of vectors of the space of the codes.
@@ -137,8 +138,9 @@ class Quantizer(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             return self.nearest(self.inward(z.float()).detach())
 
+    @uncompiled
     def forward(self, z: Float[Tensor, "*b d"], mask: Bool[Tensor, "*b"] | None = None) -> Quantized:
-        """Quantize with a straight-through gradient.
+        """Quantize with a straight-through gradient; between the graphs of `torch.compile`, not in one.
 
         Parameters
         ----------

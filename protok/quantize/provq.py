@@ -13,6 +13,7 @@ from protok.quantize.curriculum import ESTIMATORS, LOSS_WEIGHTS, Schedule
 from protok.quantize.diagnostics import spread
 from protok.quantize.distributed import gather, total
 from protok.quantize.table import VQ
+from protok.quantize.uncompiled import uncompiled
 
 #: Share of the end of training in which ids settle: no more respawn.
 SETTLE = 0.2
@@ -152,6 +153,7 @@ class ProVQ(Quantizer):
         self.inner.anchor(c)
         self.initialised.fill_(True)
 
+    @uncompiled
     def forward(self, z: Float[Tensor, "*b d"], mask: Bool[Tensor, "*b"] | None = None) -> Quantized:
         """Quantize as hard as the present hardness says (see `Quantizer.forward`)."""
         if not self.training:

@@ -10,6 +10,7 @@ from .keyframes import check_keyframes as check_keyframes
 from .quantizers import (
     QUANTIZER_CONTRACTS as QUANTIZER_CONTRACTS,
     check_quantizer_autocast as check_quantizer_autocast,
+    check_quantizer_compiled as check_quantizer_compiled,
     check_quantizer_eval as check_quantizer_eval,
     check_quantizer_gradient as check_quantizer_gradient,
     check_quantizer_lookup as check_quantizer_lookup,

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from protok.quantize import Quantized, Quantizer
 from protok.testing.requirement import require
@@ -179,6 +180,34 @@ def check_quantizer_autocast(quantizer: Quantizer) -> None:
         _same_state(plain, cast, f"autocast changes the state{where}")
 
 
+#: Graphs as the default backend has them, run by torch's own kernels: no compiler of C++ is needed.
+GRAPHS = "aot_eager_decomp_partition"
+#: Hardness in the steps of a training that is compiled.
+COMPILED = (0.0, 0.5, 1.0, 1.0)
+
+
+def check_quantizer_compiled(quantizer: Quantizer) -> None:
+    """In a model that `torch.compile` has compiled it trains as in one that is not.
+
+    Checked with weights in float32, also under autocast, and in bfloat16.
+    """
+    for weights, cast in ((torch.float32, False), (torch.float32, True), (torch.bfloat16, False)):
+        where = f" ({str(weights).removeprefix('torch.')}{', bfloat16 autocast' if cast else ''})"
+        plain, model = (_seeded(_Model, _used(quantizer)).to(weights) for _ in range(2))
+        # The compiler gives up on what it has compiled too often, for other quantizers.
+        torch.compiler.reset()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the compiler
+                losses = _trained(model, torch.compile(model, backend=GRAPHS), cast)
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            remedy = "decorate its forward with torch.compiler.disable"
+            raise AssertionError(f"compiled, training fails{where}: {reason}; {remedy}") from error
+        _within(losses - _trained(plain, plain, cast), 1e-4, "compiled, the loss differs by up to", where)
+        _same_state(model, plain, f"compiled, training ends elsewhere{where}", 1e-4)
+
+
 #: Contracts of any quantizer.
 QUANTIZER_CONTRACTS = (
     check_quantizer_shape,
@@ -189,7 +218,40 @@ QUANTIZER_CONTRACTS = (
     check_quantizer_eval,
     check_quantizer_resume,
     check_quantizer_autocast,
+    check_quantizer_compiled,
 )
+
+
+class _Model(nn.Module):
+    """Linear maps around a quantizer."""
+
+    def __init__(self, quantizer: Quantizer):
+        super().__init__()
+        self.quantizer = quantizer
+        self.before, self.after = (nn.Linear(quantizer.dim, quantizer.dim) for _ in range(2))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """What comes out again, and the loss of the quantizer."""
+        weight = self.before.weight
+        out = self.quantizer(self.before(z.to(weight)))
+        return self.after(out.z.to(weight)), out.loss
+
+
+def _trained(model: _Model, call: Callable[..., Any], cast: bool) -> Tensor:
+    """Losses of a few steps of training of a model, which is called as `call`."""
+    optimiser = torch.optim.SGD(model.parameters(), 0.1)
+    losses = []
+    for step, hardness in enumerate(COMPILED):
+        model.quantizer.hardness.fill_(hardness)
+        z = _latents(model.quantizer, 256, seed=17 + step)
+        with torch.autocast(z.device.type, dtype=torch.bfloat16, enabled=cast):
+            y, loss = _seeded(call, z)
+        loss = loss + (y.float() - z).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+    return torch.stack(losses)
 
 
 def _codes(quantizer: Quantizer) -> tuple[int, ...]:
@@ -215,11 +277,11 @@ def _at(quantizer: Quantizer, hardness: float) -> Quantizer:
     return q
 
 
-def _seeded(quantizer: Quantizer, *arguments):
+def _seeded(call: Callable[..., Any], *arguments: Any) -> Any:
     """Call with a fixed state of the global generator, which is restored."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return quantizer(*arguments)
+        return call(*arguments)
 
 
 def _hardened(quantizer: Quantizer, training: bool) -> Iterator[tuple[Quantizer, str]]:
@@ -262,7 +324,7 @@ def _same_output(a: Quantized, b: Quantized, otherwise: str) -> None:
     )
 
 
-def _same_state(a: Quantizer, b: Quantizer, otherwise: str, tolerance: float = 0.0) -> None:
+def _same_state(a: nn.Module, b: nn.Module, otherwise: str, tolerance: float = 0.0) -> None:
     expected = b.state_dict()
     for key, value in a.state_dict().items():
         _within(value.double() - expected[key].double(), tolerance, f"{otherwise}: {key} differs by up to")

@@ -227,6 +227,31 @@ class ReturnsHalf(Small):
         return replace(out, z=out.z.bfloat16()) if half else out
 
 
+@broken_quantizer(
+    testing.check_quantizer_compiled, r"training fails \(float32\): .* modified by an inplace.*disable"
+)
+class ChangesWhatAGraphKeeps(Small):
+    def forward(self, z, mask=None):
+        away = (z.float() - self.codebook[0]).square().mean()
+        out = super().forward(z, mask)
+        out.loss = out.loss + away
+        return out
+
+
+@broken_quantizer(
+    testing.check_quantizer_compiled, r"training ends elsewhere \(float32\): quantizer.steps differs by up to"
+)
+class CountsUncompiled(Small):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("steps", torch.tensor(0))
+
+    def forward(self, z, mask=None):
+        if not torch.compiler.is_compiling():
+            self.steps += 1
+        return super().forward(z, mask)
+
+
 @pytest.mark.parametrize("quantizer, contract, message", BROKEN_QUANTIZERS)
 def test_a_broken_quantizer_is_caught(quantizer, contract, message):
     torch.manual_seed(0)
