@@ -337,6 +337,22 @@ def test_metadata(config):
     assert project.keys() == {"build-system", "tool"} and project["tool"].keys() == {"pyright"}
 
 
+def test_the_citation_file_has_what_its_schema_asks_for():
+    """Of https://github.com/citation-file-format, version 1.2.0, what concerns this file."""
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML: pip install '.[dev]'")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software"
+    works = [citation, *citation["references"]]
+    assert citation["message"] and all(work["title"] and work["type"] for work in works)
+    assert {work["type"] for work in works[1:]} == {"article"}
+    for work in works:
+        assert all({"name"} == {*author} or "family-names" in author for author in work["authors"])
+        assert isinstance(work.get("year", 0), int)
+        assert re.fullmatch(r"10\.\d{4,9}(\.\d+)?/[A-Za-z0-9:/_;\-.()\[\]\\]+", work.get("doi", "10.1000/1"))
+        assert re.fullmatch(r"https://[\w.-]+/[\w.~:/?#\[\]@!$&'()*+,;=%-]*", work.get("url", "https://x.y/"))
+        assert "doi" in work or "url" in work or work is citation
+
+
 def size(folder: Path) -> int:
     """Bytes of the files in a folder but those that Python makes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
