@@ -220,18 +220,26 @@ def _score(arguments: argparse.Namespace) -> int:
     options = {key: getattr(arguments, key) for key in ("size", "most", "inception", "sheet")}
     if arguments.progressive:
         rows = progressive(tokenizer, arguments.images, **options)
+        _complain(rows[0]["failed"])
         if arguments.json:
             print_json(rows)
         else:
             for row in rows:
                 scores = ", ".join(f"{k} {row[k]:.4g}" for k in ("psnr", "ssim", "mse"))
                 print(f"{row['bits_per_pixel']:.3g} bits per pixel: {scores}")
-        return OK
+        return FAILED if rows[0]["failed"] else OK
     scores = score(tokenizer, arguments.images, levels=arguments.levels, **options)
+    failed = scores["failed"]
+    _complain(failed)
     if not arguments.json:
-        scores = {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in scores.items()}
+        scores = {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in scores.items() if k != "failed"}
     print_result(scores, arguments.json)
-    return OK
+    return FAILED if failed else OK
+
+
+def _complain(failed: list[dict[str, str]]) -> None:
+    for row in failed:
+        say(f"error: {row['file']}: {row['reason']}")
 
 
 def _info(arguments: argparse.Namespace) -> int:

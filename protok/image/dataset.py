@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from protok.common.arrays import array_names, read_arrays
 from protok.common.grouping import numbered
-from protok.errors import FormatError
+from protok.errors import FormatError, ProtokError
 from protok.image.pixels import SUFFIXES, as_pixels, middle, pillow, read_pixels
 from protok.image.tokens import DAMAGE
 
@@ -81,6 +81,19 @@ class Pictures:
             return middle(x, size)
         top, left = rng.integers(np.array(x.shape[:2]) - size + 1)
         return x[top : top + size, left : left + size]
+
+    def readable(self, size: int | None, failed: list[dict[str, str]]) -> Iterator[np.ndarray]:
+        """Pixels of all images that can be read, middle squares if there is a `size`.
+
+        The others become rows of `failed`: file and reason.
+        """
+        for i in range(len(self)):
+            try:
+                yield self.square(i, size) if size else self.pixels(i)
+            except ProtokError as error:
+                image = self.source[i]
+                file = str(image) if isinstance(image, Path) else self.names[i]
+                failed.append({"file": file, "reason": error.reason})
 
     def squares(self, size: int, most: int | None = None) -> np.ndarray:
         """Middle squares, (n, size, size, 3); of more than `most` images some, evenly spread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,13 @@ def score(
     -------
     dict
         Of `Scorer.result`, and over all codes ``usage`` (share of the codes), ``perplexity``
-        and ``code_dimension``, means over levels, and ``bits_per_pixel``.
+        and ``code_dimension``, means over levels, and ``bits_per_pixel``; ``failed`` has a row, file and
+        reason, of each image that cannot be read and is left out.
 
     Raises
     ------
     FormatError
-        If there are no images, or they differ in size and `size` is not given.
+        If there are no images, none can be read, or they differ in size and `size` is not given.
     """
     if isinstance(images, str | Path):
         images = held_out(images)
@@ -68,10 +70,11 @@ def score(
     scorer = Scorer(inception=inception)
     counts = np.zeros((levels or tokenizer.levels, tokenizer.size), np.int64)
     shown: list[list[np.ndarray]] = [[], []]
-    bits = 0.0
-    for start in range(0, len(images), BATCH):
-        rows = range(start, min(start + BATCH, len(images)))
-        x = [images.square(i, size) if size else images.pixels(i) for i in rows]
+    bits, scored = 0.0, 0
+    failed: list[dict[str, str]] = []
+    readable = images.readable(size, failed)
+    while x := list(itertools.islice(readable, BATCH)):
+        scored += len(x)
         if len({image.shape for image in x}) > 1:
             raise FormatError("the images differ in size", "give --size, or size=")
         tokens = [codes.prefix(levels) for codes in tokenizer.encode_batch(x)]
@@ -84,6 +87,8 @@ def score(
         room = max(0, SHOWN - len(shown[0]))
         shown[0] += x[:room]
         shown[1] += again[:room]
+    if not scored:
+        raise FormatError(f"none of {len(images)} images can be read", failed[0]["reason"])
     if sheet is not None:
         write_pixels(contact_sheet(shown, zoom=max(1, 96 // shown[0][0].shape[0])), sheet)
     return {
@@ -91,8 +96,9 @@ def score(
         "codebook": tokenizer.codebook,
         "codes": tokenizer.size,
         "levels": len(counts),
-        "bits_per_pixel": bits / len(images),
+        "bits_per_pixel": bits / scored,
         **usage(tokenizer, counts),
+        "failed": failed,
     }
 
 
@@ -116,7 +122,7 @@ def progressive(
     ]
     if sheet is not None:
         pictures = (images if isinstance(images, Pictures) else held_out(images)).some(SHOWN)
-        x = [pictures.square(i, size) if size else pictures.pixels(i) for i in range(len(pictures))]
+        x = list(pictures.readable(size, []))
         tokens = tokenizer.encode_batch(x)
         shown = [x] + [tokenizer.decode_batch(tokens, levels=row["levels"]) for row in scores]
         write_pixels(contact_sheet(shown, zoom=max(1, 96 // x[0].shape[0])), sheet)

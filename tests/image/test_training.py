@@ -1,6 +1,7 @@
 """Whole training runs of tiny image tokenizers, the command line on them, and the recipes."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -218,6 +219,27 @@ def test_the_command_line(trained, pictures, tmp_path, capsys):
     assert main.main([*scoring[:-1], "--progressive", "--sheet", str(sheet)]) == 0
     assert "0.75 bits per pixel: psnr" in capsys.readouterr().out
     assert read_pixels(sheet).shape[0] > 4 * 75
+
+
+def test_a_score_goes_on_after_a_bad_image(trained, pictures, tmp_path, capsys):
+    images = tmp_path / "images"
+    shutil.copytree(pictures / "val", images)
+    (first, *_), bad = sorted((images / "class0").iterdir()), images / "class0" / "0.jpg"
+    bad.write_bytes(b"no")
+    scoring = ["image", "score", str(images), "--model", str(trained / "model"), "--size", "20"]
+    for more in ([], ["--json"], ["--progressive"], ["--progressive", "--json"]):
+        assert main.main([*scoring, *more]) == 1, more
+        out, messages = capsys.readouterr()
+        assert messages.count("error: ") == 1 and f"error: {bad}: is not an image" in messages
+        if "--json" in more:
+            for row in json.loads(out) if "--progressive" in more else [json.loads(out)]:
+                assert row["n"] == 8 and row["failed"][0]["file"] == str(bad)
+    bits = row["bits_per_pixel"]
+    bad.unlink()
+    assert score(ImageTokenizer.from_pretrained(trained / "model"), images, size=20)["bits_per_pixel"] == bits
+    first.write_bytes(b"no")
+    assert main.main(["image", "score", str(first), *scoring[3:]]) == 2
+    assert "none of 1 images can be read" in capsys.readouterr().err
 
 
 def test_wrong_use_is_said(tmp_path, capsys):
