@@ -56,6 +56,10 @@ def as_error(error: Exception, file: str | PathLike[str] = "", chain: str = "") 
     return error
 
 
+class RecipeError(ProtokError):
+    """A recipe has a key or value that means nothing."""
+
+
 class FormatError(ProtokError):
     """The bytes are not a format that protok reads."""
 

@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
     from protok.common.files import disk_is_full
     from protok.errors import ProtokError
+    from protok.quantize.own import import_own
 
     try:
         top = parser()
@@ -94,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             autocomplete(top)
         arguments = top.parse_args(argv)
         be_verbose(vars(arguments).get("verbosity"))
+        import_own(arguments.modules)
         with _terminable():
             code = arguments.run(arguments)
             sys.stdout.flush()  # here a full disk can be told of
@@ -133,6 +135,14 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    top.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        dest="modules",
+        help="run this module's code first, for models with an encoder or quantizer of your own",
+    )
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, task, add_arguments, run in COMMANDS:
         add_arguments(add_command(commands, name, task, run))

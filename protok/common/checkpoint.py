@@ -278,7 +278,8 @@ def load_network(
     # Sizes that make no network are found out by whatever meets them first.
     except Exception as error:
         if isinstance(error, ProtokError) and not isinstance(error, RecipeError):
-            raise  # of a package that is missing
+            error.file = error.file or str(folder)
+            raise  # of a module that is missing
         lines = str(error).strip().splitlines() or [type(error).__name__]
         problem = f"weights do not fit config.json ({lines[-1].strip()})"
         raise FormatError(problem, "save the model again", file=str(folder)) from error

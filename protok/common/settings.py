@@ -13,11 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from protok.errors import ProtokError
-
-
-class RecipeError(ProtokError):
-    """A recipe has a key or value that means nothing."""
+from protok.errors import RecipeError
 
 
 def at_least_one(section: Any, *keys: str) -> None:

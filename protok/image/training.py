@@ -28,6 +28,7 @@ from protok.image.metrics import Scorer
 from protok.image.network import ImageNetwork
 from protok.image.tokenizer import ImageTokenizer, to_unit
 from protok.quantize import ProVQ, diagnose
+from protok.quantize.own import import_own
 
 with Extra("image", "training"):
     from protok.common.run import TrainingModule, TrainingRun
@@ -201,6 +202,7 @@ def run(
     plan = read_image_recipe(recipe, options, training.settings)
     if not plan.data.train:
         raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
+    import_own(kind for kind in (plan.model.quantizer.kind, plan.model.quantizer.inner) if ":" in kind)
     train, valid = parts(plan)
     plan = training.begin(plan, train.digest())
     module = ImageTraining(plan, valid.squares(plan.data.size, plan.valid.images))

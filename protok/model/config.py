@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from protok.common.settings import RecipeError, at_least_one
 from protok.quantize.config import QuantizerConfig
@@ -13,13 +14,22 @@ WIDEST_WINDOW = 256
 
 @dataclass(frozen=True)
 class ShapeEncoderConfig:
-    """The encoder (see `protok.model.encoder.ShapeEncoder`), which sees ``window`` positions either side."""
+    """The encoder.
 
+    ``kind`` is ``window``, the `protok.model.encoder.ShapeEncoder`, which sees ``window`` positions either
+    side, or ``module:Class``, a subclass of `protok.model.encoder.Encoder` that is made with the dimension of
+    latents and the table ``options``.
+    """
+
+    kind: str = "window"
     hidden: int = 128
     layers: int = 2
     window: int = 6
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.kind != "window" and ":" not in self.kind:
+            raise RecipeError(f"encoder kind {self.kind!r}", "give window, or module:Class of your own")
         at_least_one(self, "hidden", "layers", "window")
         _bounded(self.window)
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from protok.errors import Unsupported
 from protok.model.runs import Runs
 from protok.structure.geometry import dihedral
 from protok.structure.poses import Poses
@@ -73,7 +74,22 @@ def trace_features(ca: Float[Tensor, "n 3"], runs: Runs, window: int) -> Float[T
     return torch.cat(columns, 1)
 
 
-class ShapeEncoder(nn.Module):
+class Encoder(nn.Module):
+    """Base: latents of residues from their poses; of one of yours too, which is made with `dim` first.
+
+    Latents that turn with the structure make codes that do.
+    """
+
+    def forward(self, poses: Poses, runs: Runs) -> Float[Tensor, "n d"]:
+        """Latents of all residues; those of incomplete residues mean nothing, but are finite."""
+        raise AttributeError(f"{type(self).__name__} has no forward")
+
+    def states(self, poses: Poses, runs: Runs) -> Float[Tensor, "n h"]:
+        """What residues know before it is projected to latents, if the encoder shows that."""
+        raise Unsupported(f"{type(self).__name__} shows no hidden states", "use the latents")
+
+
+class ShapeEncoder(Encoder):
     """Latents of residues from their windows; see the module docstring.
 
     Parameters
@@ -102,11 +118,9 @@ class ShapeEncoder(nn.Module):
         )
 
     def forward(self, poses: Poses, runs: Runs) -> Float[Tensor, "n d"]:
-        """Latents of all residues; those of incomplete residues mean nothing."""
         return self.outputs(self.states(poses, runs))
 
     def states(self, poses: Poses, runs: Runs) -> Float[Tensor, "n h"]:
-        """What residues know before it is projected to latents."""
         with torch.no_grad():
             placed = window_features(poses, runs, self.window)
             features = torch.cat([placed, trace_features(poses.shift, runs, self.window)], 1)

@@ -6,6 +6,7 @@ first hundred steps on; residues by where they lie, with keyframes in the loop a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from protok.model.batch import Batch
 from protok.model.build import Built, build
-from protok.model.encoder import ShapeEncoder
 from protok.model.keyframes import Grid, hops, motion, places, vector, walk
 from protok.model.network import Decoded, ShapeNetwork, steps_of
 from protok.model.runs import Runs
@@ -71,10 +71,10 @@ def losses(
     """
     runs, true = Runs.in_batch(batch), Poses.of(batch.coords)
     present = runs.present
-    z = network.encoder(Poses.of(seen.coords), runs)
+    z = network.latents(Poses.of(seen.coords), runs)
     drift = z.new_zeros(())
     if consistency_weight:
-        drift = drift_of(network.encoder, z, true, runs, batch.sizes)
+        drift = drift_of(network.latents, z, true, runs, batch.sizes)
     quantized = None if network.quantizer is None else network.quantizer(z, present)
     h, numbers = network.read(z if quantized is None else quantized.z, runs)
     with torch.autocast(z.device.type, enabled=False):
@@ -125,7 +125,9 @@ def in_the_loop(quantizer: ProVQ, spacing: int, grid: Grid, steps: Poses, true: 
     return Loop(out, motions)
 
 
-def drift_of(encoder: ShapeEncoder, z: Tensor, true: Poses, runs: Runs, sizes: list[int]) -> Tensor:
+def drift_of(
+    encoder: Callable[[Poses, Runs], Tensor], z: Tensor, true: Poses, runs: Runs, sizes: list[int]
+) -> Tensor:
     """Mean squared difference of latents that should be alike: `z`, of noisy poses, and those of true ones;
     those of a piece of each crop inside it and alone."""
     clean = encoder(true, runs)
@@ -133,7 +135,9 @@ def drift_of(encoder: ShapeEncoder, z: Tensor, true: Poses, runs: Runs, sizes: l
     return whole / 2 + _cut(encoder, true, runs, sizes, clean) / 2
 
 
-def _cut(encoder: ShapeEncoder, true: Poses, runs: Runs, sizes: list[int], z: Tensor) -> Tensor:
+def _cut(
+    encoder: Callable[[Poses, Runs], Tensor], true: Poses, runs: Runs, sizes: list[int], z: Tensor
+) -> Tensor:
     rows, start = [], 0
     for size in sizes:
         length = max(16, int(size * (0.2 + 0.4 * torch.rand(()))))

@@ -9,14 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from protok.errors import RecipeError
 from protok.model.build import Refiner, build
-from protok.model.config import KeyframeConfig, ShapesConfig
-from protok.model.encoder import ShapeEncoder
+from protok.model.config import KeyframeConfig, ShapeEncoderConfig, ShapesConfig
+from protok.model.encoder import Encoder, ShapeEncoder
 from protok.model.keyframes import Grid, Motions
 from protok.model.local_convolution import LocalConvolution
 from protok.model.runs import Runs
 from protok.quantize import ProVQ, build_quantizer
 from protok.quantize.curriculum import Schedule
+from protok.quantize.own import make_own
 from protok.quantize.table import VQ
 from protok.structure.poses import Poses, orthonormal
 
@@ -58,7 +60,7 @@ class ShapeNetwork(nn.Module):
         super().__init__()
         self.config = config
         dim, width = config.quantizer.dim, config.steps.width
-        self.encoder = ShapeEncoder(dim, **asdict(config.encoder))
+        self.encoder = build_encoder(config.encoder, dim)
         self.quantizer = build_quantizer(**asdict(config.quantizer))
         self.trunk = LocalConvolution(dim, **asdict(config.steps))
         self.step = nn.Linear(width, 9)
@@ -66,6 +68,20 @@ class ShapeNetwork(nn.Module):
         self.step.bias.data = torch.tensor([0.2] * 3 + [1, 0, 0] + [0, 1, 0])
         self.keyframes = keyframe_quantizers(config.keyframes)
         self.refiner = Refiner(width, **asdict(config.refiner))
+
+    def latents(self, poses: Poses, runs: Runs) -> Float[Tensor, "n d"]:
+        """Latents of all residues; those of incomplete residues mean nothing.
+
+        Raises
+        ------
+        RecipeError
+            If an encoder of a user's own gives others.
+        """
+        z, shape = self.encoder(poses, runs), (len(poses.shift), self.config.quantizer.dim)
+        if z.shape != shape:
+            kind = self.config.encoder.kind
+            raise RecipeError(f"{kind} gives latents of shape {tuple(z.shape)}, not {shape}", "one a residue")
+        return z
 
     def read(self, z: Float[Tensor, "n d"], runs: Runs) -> tuple[Float[Tensor, "n w"], Float[Tensor, "n 9"]]:
         """States of residues, and the steps to the next ones as numbers, from code vectors."""
@@ -86,6 +102,13 @@ class ShapeNetwork(nn.Module):
         """Residues between keyframes, refined."""
         built = build(grid, keyframes, steps, runs)
         return Decoded(*self.refiner(h, built, steps, runs))
+
+
+def build_encoder(config: ShapeEncoderConfig, dim: int) -> Encoder:
+    """The encoder that a configuration names (see `protok.quantize.own` for errors)."""
+    if config.kind == "window":
+        return ShapeEncoder(dim, config.hidden, config.layers, config.window)
+    return make_own(config.kind, Encoder, dim, **config.options)
 
 
 def steps_of(numbers: Float[Tensor, "n 9"]) -> Poses:

@@ -145,7 +145,7 @@ class ShapeTokenizer(CodedTokenizer):
             for group in packed(ordered, len, self._residues):
                 batch = Batch.of(group).to(self.device)
                 runs = Runs.in_batch(batch)
-                ids.append(self._quantizer.assign(self.network.encoder(Poses.of(batch.coords), runs)))
+                ids.append(self._quantizer.assign(self.network.latents(Poses.of(batch.coords), runs)))
                 if spacing:
                     numbers.append(self.network.read(self._quantizer.lookup(ids[-1]), runs)[1])
                     whole.append(batch)
@@ -198,7 +198,7 @@ class ShapeTokenizer(CodedTokenizer):
             Give the vector of each residue's letter instead.
         """
         backbone = as_backbone(structure)
-        z = self._read(backbone, lambda poses, runs: self.network.encoder(poses, runs))
+        z = self._read(backbone, self.network.latents)
         if quantized:
             z = self._quantizer.lookup(self._quantizer.assign(z))
         return _hollow(z, backbone.mask)
@@ -370,7 +370,7 @@ class ShapeTokenizer(CodedTokenizer):
         batch = Batch.of([backbone]).to(self.device)
         runs, true = Runs.in_batch(batch), Poses.of(batch.coords)
         with torch.autocast(self.device.type, enabled=False):
-            h, numbers = self.network.read(self.network.encoder(true, runs), runs)
+            h, numbers = self.network.read(self.network.latents(true, runs), runs)
             steps, grid = stored_steps(numbers), Grid.of(runs, places(runs, spacing))
             together = torch.zeros(len(runs), dtype=torch.long, device=self.device)
             coded = code(grid, steps, true, self.network.motions(spacing), together)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from protok.common.checkpoint import CARD
 from protok.common.extras import Extra
 from protok.common.files import atomic
+from protok.quantize.own import import_own
 from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training import finetune
 from protok.training.batches import Stream, TrainingBatches
@@ -105,6 +106,8 @@ def prepare(run: TrainingRun, recipe: str | Path | None, options: Mapping[str, A
     plan = read_recipe(recipe, options, run.settings)
     if not plan.data.train:
         raise RecipeError("nothing to train on", "give --structures FOLDER or data.train in the recipe")
+    kinds = plan.model.encoder.kind, plan.model.quantizer.kind, plan.model.quantizer.inner
+    import_own(kind for kind in kinds if ":" in kind)
     odd = [key for key in options if key.startswith("finetune.")]
     if odd and not plan.finetune.init:
         raise RecipeError(f"{odd[0]} without a model to fine-tune", "give --init MODEL")

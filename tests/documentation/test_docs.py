@@ -68,7 +68,8 @@ except AssertionError as error:
     assert "mirror image changes" in str(error)
 else:
     assert False, "distances do not tell a mirror image"
-assert ProVQ(Signs(6)).size == 64
+assert ProVQ(Signs(64, 6)).size == 64
+assert ids.shape == (16, 8, 8) and bool(((letters >= 0) == mask).all())
 score = {row.tokenizer["name"]: row for row in results}
 assert not results.failed
 best, chance = (
@@ -77,6 +78,22 @@ best, chance = (
 assert best > 0.85 > chance + 0.1, "3Di knows helices, random codes do not"
 """
     run_as_file("docs/extend", then)
+
+
+@pytest.mark.slow
+def test_own_classes_in_a_recipe(desk):
+    python, (recipe,) = blocks(ROOT / "docs/extend.md", "python"), blocks(ROOT / "docs/extend.md", "toml")
+    (commands,) = (code for code in blocks(ROOT / "docs/extend.md", "sh") if "mine.toml" in code)
+    classes = (code for code in python if "class Signs" in code or "class Near" in code)
+    Path("mine.py").write_text("\n".join(classes))
+    Path("mine.toml").write_text(recipe)
+    Path("pdbs").symlink_to("data")
+    short = "--set optim.steps=20 --set optim.lr_warmup_steps=2 --set valid.every=20 --set split.method=kmers"
+    for command in commands.splitlines():
+        words = shlex.split(command.replace("mine.toml", f"mine.toml {short}"))
+        subprocess.run([sys.executable, "-m", *words], check=True)
+    tokens = protok.tokens.files.load("mine.parquet")
+    assert len(tokens) == 5 and tokens[0].codebook.startswith("mine@")
 
 
 @pytest.mark.slow
