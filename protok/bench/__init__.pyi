@@ -11,7 +11,7 @@ from . import (
 )
 from .data.folder import Folder as Folder
 from .data.prepare import prepare as prepare
-from .evaluation import available as available, evaluate as evaluate, open_data as open_data
+from .evaluation import available as available, evaluate as evaluate, names as names, open_data as open_data
 from .measures.samples import Settings as Settings
 from .packing import load_results as load_results, pack as pack
 from .report import write_report as write_report

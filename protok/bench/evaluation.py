@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from protok.bench.measures.samples import PRESETS, Settings
 from protok.bench.probing import probe_table
 from protok.bench.representations.load import Measurable, representation
 from protok.bench.representations.representation import Representation
-from protok.errors import FormatError, Unsupported
+from protok.errors import FormatError, ProtokError, Unsupported
 from protok.structure.backbone import Backbone
 from protok.structure.io.sources.paths import iter_files
 from protok.tokenizers.protocol import Named
@@ -143,6 +144,21 @@ def open_data(data: str | Path) -> LabelledStructures:
     if not any(path.glob("*.parquet")) and next(iter_files(path), None) is not None:
         return mini.from_files(path)
     return Folder(path)
+
+
+def names(folder: LabelledStructures) -> list[str]:
+    """Names of the chains that tasks ask for: what a file of precomputed tokens has to hold."""
+    lists: list[Callable[[], Iterable[str]]] = [
+        lambda: (id for ids in folder.sets().values() for id in ids),
+        lambda: (id for pairs in folder.pairs().values() for pair in pairs for id in pair[:2]),
+        lambda: (domain.id for domain in folder.domains()),
+        *(lambda name=name: [entry.id for entry in folder.table(name).entries] for name in folder.tables()),
+    ]
+    named: set[str] = set()
+    for ids in lists:
+        with suppress(ProtokError):  # what cannot be read fails as a row
+            named.update(ids())
+    return sorted(named)
 
 
 def available(folder: LabelledStructures) -> list[str]:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from protok.cli.options import FAILED, OK, USAGE, out_file, out_folder, say, tell, verbosity_arguments
+from protok.cli.options import FAILED, OK, USAGE, count, out_file, out_folder, say, tell, verbosity_arguments
 
 EPILOG = """\
 also: protok bench prepare STRUCTURES... -o FOLDER   make a data folder
@@ -31,7 +31,7 @@ def bench_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `protok bench` to its parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--list", action="store_true", help="list tasks (of --data, if given)")
+    parser.add_argument("--list", action="store_true", help="list tasks, or tasks and chains of --data")
     parser.add_argument(
         "--model",
         action="append",
@@ -142,10 +142,13 @@ def _list(arguments: argparse.Namespace) -> int:
             splits = f" ({', '.join(task.splits)})" if task.splits else ""
             print(f"{task.name:16} {task.metric:12} {task.what}{splits}")
         return OK
-    from protok.bench.evaluation import available, open_data
+    from protok.bench.evaluation import available, names, open_data
 
-    for name in available(open_data(arguments.data)):
+    folder = open_data(arguments.data)
+    for name in available(folder):
         print(name)
+    chains = names(folder)
+    print(f"{count(len(chains), 'chain')}: {' '.join(chains)}")
     return OK
 
 

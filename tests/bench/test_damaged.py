@@ -150,6 +150,9 @@ def test_precomputed_tokens_of_other_structures_fail(data, tmp_path):
         ({"names": np.array(["x0_A", "x0_A"])}, "'x0_A' twice"),
         ({"names": np.array(["x0_A"])}, "1 names and 2 lengths"),
         ({"vectors": np.arange(4)}, r"vectors of shape \(4,\)"),
+        ({"ids": np.arange(4.0)}, r"ids of type float64 and shape \(4,\)"),
+        ({"vectors": np.eye(3)}, "code 3 of 3; vectors has one row a code"),
+        ({"ids": np.full(4, 1 << 40)}, "code 1099511627776 of 4; vectors has one row"),
     ],
 )
 def test_files_of_precomputed_tokens_that_do_not_fit(tmp_path, change, message):
@@ -157,6 +160,10 @@ def test_files_of_precomputed_tokens_that_do_not_fit(tmp_path, change, message):
     held |= {"ids": np.arange(4), "vectors": np.eye(4)}
     np.savez(tmp_path / "odd.npz", **held | change)
     with pytest.raises(FormatError, match=message):
+        representation(str(tmp_path / "odd.npz"))
+    del held["vectors"]
+    np.savez(tmp_path / "odd.npz", **held | {"ids": np.full(4, 1 << 40)})
+    with pytest.raises(FormatError, match="code 1099511627776 of 1099511627777; .* at most 262,144"):
         representation(str(tmp_path / "odd.npz"))
 
 

@@ -194,6 +194,12 @@ def test_precomputed_tokens_are_a_tokenizer(data, tmp_path):
     for name in names[:3]:
         first, second = (row.scores for row in got if row.task["name"] == name)
         assert first == second and first
+    # Ids alone are letters that are like no others, as those of 3Di.
+    bench.save_precomputed(tmp_path / "alone.npz", folder.ids(), ids=ids, size=20)
+    alone = bench.evaluate(str(tmp_path / "alone.npz"), names, data, probe=TINY)
+    assert [row.scores for row in alone] == [row.scores for row in got][len(names) :]
+    bench.save_precomputed(tmp_path / "few.npz", folder.ids(), ids=ids)
+    assert Precomputed(tmp_path / "few.npz").size == 1 + max(row.max() for row in ids)
     # They are looked up by name, so nobody knows what a rotated structure would get.
     assert got.cell("mine", "rotation", "all", "same")[0] == results.UNSUPPORTED
     assert got.cell("3di", "rotation", "all", "same")[1]["value"] > 0.98
@@ -649,7 +655,9 @@ def test_command_lists_and_refuses(data, capsys):
     listed = capsys.readouterr().out
     assert "FlexNEQ" in listed and "fold_test" in listed
     assert main(["bench", "--list", "--data", str(data)]) == 0
-    assert "letters" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "letters" in listed and "24 chains: x0_A x10_A" in listed
+    assert bench.names(bench.Folder(data)) == sorted(bench.Folder(data).ids())
     assert main(["bench"]) == 2
     assert main(["bench", "--model", "3di", "--tasks", "nothing", "--data", str(data)]) == 2
     assert main(["bench", "--model", "3di", "--data", "nowhere"]) == 2

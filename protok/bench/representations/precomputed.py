@@ -14,13 +14,17 @@ from protok.errors import FormatError, Unsupported
 from protok.structure.backbone import Backbone
 from protok.tokens.tokens import Tokens
 
+#: Codes of a file, at most: each has a vector.
+MOST = 1 << 18
+
 
 class Precomputed:
     """Tokens of any other program, from a file: a tokenizer that only knows those structures.
 
     The `.npz` holds `names` (n,) and `lengths` (n,), and either `ids` (all residues end to end,
-    -1 for none) with `vectors` (K, d), or `embeddings` (all residues, d). Names are those of
-    the structures of the data folder. `protok.bench.save_precomputed` writes one.
+    -1 for none), or `embeddings` (all residues, d). Beside ids it may hold `vectors` (K, d), or else `size`,
+    the number K of codes, which is otherwise that of the largest id and one. Names are those of the
+    structures of the data folder (`protok.bench.names`). `protok.bench.save_precomputed` writes one.
 
     Raises
     ------
@@ -32,15 +36,16 @@ class Precomputed:
         path = Path(path)
         try:
             data = path.read_bytes()
-            held = read_arrays(path, ("lengths", "names", "embeddings", "ids", "vectors"))
+            held = read_arrays(path, ("lengths", "names", "embeddings", "ids", "vectors", "size"))
             lengths = held["lengths"].astype(np.int64)
             start = np.r_[0, np.cumsum(lengths)]
             names = held["names"].astype(str).tolist()
             self._embeds = "embeddings" in held
             self._rows = held["embeddings" if self._embeds else "ids"]
-            self._codes = None if self._embeds else held["vectors"].astype(np.float32)
+            self._codes = held["vectors"].astype(np.float32) if "vectors" in held else None
+            size = int(held["size"]) if "size" in held else None
         except (OSError, KeyError, ValueError) as error:
-            remedy = "it holds names, lengths, and ids and vectors or embeddings"
+            remedy = "it holds names, lengths, and ids (with vectors or not) or embeddings"
             raise FormatError(f"no file of precomputed tokens ({error})", remedy, file=str(path)) from error
         fault = ""
         if len(names) != len(lengths):
@@ -51,18 +56,23 @@ class Precomputed:
             fault = f"{next(name for name in names if names.count(name) > 1)!r} twice"
         elif self._embeds and self._rows.ndim != 2:
             fault = f"embeddings of shape {self._rows.shape}"
+        elif not self._embeds and (self._rows.ndim != 1 or self._rows.dtype.kind not in "iu"):
+            fault = f"ids of type {self._rows.dtype} and shape {self._rows.shape}"
         elif self._codes is not None and self._codes.ndim != 2:
             fault = f"vectors of shape {self._codes.shape}"
         if fault:
             raise FormatError(fault, "write it again, with protok.bench.save_precomputed", file=str(path))
-        if self._codes is not None and len(self._rows) and self._rows.max() >= len(self._codes):
-            fault = f"code {self._rows.max()} of {len(self._codes)} vectors"
-            raise FormatError(fault, "vectors has one row a code", file=str(path))
+        largest = -1 if self._embeds else int(self._rows.max(initial=-1))
+        size = size if self._codes is None else len(self._codes)
+        size = largest + 1 if size is None else size
+        if not largest < size <= MOST:
+            fault, remedy = f"code {largest} of {size}", "vectors has one row a code, or size says how many"
+            raise FormatError(fault, f"{remedy}, at most {MOST:,}", file=str(path))
         self._where = {name: (start[i], start[i + 1]) for i, name in enumerate(names)}
         self.name = path.stem
         self.fingerprint = hashlib.sha256(data).hexdigest()[:16]
         self.codebook = f"{self.name}@{self.fingerprint[:8]}"
-        self.size = 0 if self._codes is None else len(self._codes)
+        self.size = size
 
     def code_vectors(self) -> np.ndarray:
         """The codebook, (K, d) float32.
@@ -70,10 +80,10 @@ class Precomputed:
         Raises
         ------
         Unsupported
-            If the file holds embeddings.
+            If the file holds none.
         """
         if self._codes is None:
-            raise Unsupported(f"{self.name} holds embeddings, no codes", "measure its embeddings")
+            raise Unsupported(f"{self.name} holds no vectors of codes", "measure what it holds")
         return self._codes
 
     def embed(self, structure: Backbone) -> np.ndarray:
@@ -129,29 +139,34 @@ def save_precomputed(
     *,
     ids: Sequence[np.ndarray] | None = None,
     vectors: np.ndarray | None = None,
+    size: int | None = None,
     embeddings: Sequence[np.ndarray] | None = None,
 ) -> None:
-    """Write codes and a codebook, or embeddings, in the layout of `Precomputed`.
+    """Write codes, with their vectors or without, or embeddings, in the layout of `Precomputed`.
 
     Parameters
     ----------
     names
         Of the structures in the data folder.
-    ids : list of (L,) int, with `vectors` (K, d)
+    ids : list of (L,) int
         Codes, -1 for none.
+    vectors : (K, d)
+        Of the codebook. Without them probes and alignments take each code for one that is like no other.
+    size
+        Number of codes where there are no vectors.
     embeddings : list of (L, d)
         Instead of codes.
     """
-    if embeddings is not None and vectors is None:
-        rows, codes = list(embeddings), None
-    elif embeddings is None and ids is not None and vectors is not None:
-        rows, codes = list(ids), vectors
-    else:
-        raise ValueError("give ids and vectors, or embeddings")
-    table, lengths = np.array(list(names)), np.array([len(row) for row in rows])
-    flat = np.concatenate(rows)
+    parts = ids if embeddings is None else embeddings
+    if parts is None or (ids is not None and embeddings is not None) or (ids is None and vectors is not None):
+        raise ValueError("give ids, with vectors or without, or embeddings")
+    rows = [np.asarray(row) for row in parts]
+    name, kind = ("ids", np.int32) if embeddings is None else ("embeddings", np.float32)
+    held: dict[str, np.ndarray] = {name: np.concatenate(rows).astype(kind)}
+    if vectors is not None:
+        held["vectors"] = vectors
+    elif size is not None:
+        held["size"] = np.array(size)
+    lengths = np.array([len(row) for row in rows])
     with atomic(path, "wb") as handle:
-        if codes is None:
-            write_arrays(handle, names=table, lengths=lengths, embeddings=flat.astype(np.float32))
-        else:
-            write_arrays(handle, names=table, lengths=lengths, ids=flat.astype(np.int32), vectors=codes)
+        write_arrays(handle, names=np.array(list(names)), lengths=lengths, **held)

@@ -6,7 +6,8 @@ weights, see `protok.bench.representations.adapters`), or a file of precomputed 
 of yours, or what only `Embeds` (`protok.tokenizers.protocol`), will do as well. What follows a
 colon is the view:
 
-* `NAME`: codes, each with the vector of its codebook, as the protocol of the paper has it;
+* `NAME`: codes, each with the vector of its codebook, as the protocol of the paper has it; of a tokenizer
+  without vectors as `NAME:ids`;
 * `NAME:ids`: codes, each with a vector of its own that says nothing of other codes. A probe
   then learns what a code means by itself, as a language model's embedding would. For codebooks
   of few dimensions, whose vectors a LayerNorm robs of two of them, this is the fairer question;
@@ -23,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -107,10 +109,8 @@ class Representation:
         self.continuous = layer not in ("codes", "ids")
         self.size = 0 if layer in ("continuous", "states") else int(tokenizer.size)
         self.vectors: np.ndarray | None = None
-        if isinstance(tokenizer, HasCodeVectors) and not self.continuous:
-            self.vectors = np.asarray(tokenizer.code_vectors(), np.float32)
-        elif not self.continuous:
-            self.vectors = np.eye(self.size, dtype=np.float32)
+        if not self.continuous:
+            self.vectors = _code_vectors(tokenizer)
         self.store: Path | None = None
         self._inner = tokenizer.representation if isinstance(tokenizer, KMeans) else None
         self.precomputed = self._inner.precomputed if self._inner else isinstance(tokenizer, LooksUp)
@@ -267,6 +267,14 @@ def _key(structure: Backbone) -> str:
     # Some models read from the numbers where residues are missing.
     digest.update(f"{structure.index.tolist()}{','.join(structure.icode)}".encode())
     return digest.hexdigest()
+
+
+def _code_vectors(tokenizer: Tokenizer | Embeds) -> np.ndarray:
+    """The vectors of the codebook; where there are none, each code has one of its own."""
+    if isinstance(tokenizer, HasCodeVectors):
+        with suppress(Unsupported):  # of a file of ids alone
+            return np.asarray(tokenizer.code_vectors(), np.float32)
+    return _own_vectors(tokenizer.size)
 
 
 def _own_vectors(size: int) -> np.ndarray:
