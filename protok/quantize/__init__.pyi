@@ -6,9 +6,11 @@ from . import (
     diagnostics as diagnostics,
     distributed as distributed,
     lattice as lattice,
+    own as own,
     provq as provq,
     residual as residual,
     table as table,
+    uncompiled as uncompiled,
     usage as usage,
 )
 from .base import Quantized as Quantized, Quantizer as Quantizer

@@ -3,7 +3,9 @@ from . import (
     atlas_page as atlas_page,
     colours as colours,
     html as html,
+    meaning as meaning,
     plots as plots,
+    schemes as schemes,
     scripts as scripts,
     viewer as viewer,
 )

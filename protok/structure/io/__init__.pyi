@@ -4,6 +4,7 @@ from . import (
     fetch as fetch,
     formats as formats,
     interop as interop,
+    ligands as ligands,
     options as options,
     read as read,
     select as select,
