@@ -64,5 +64,5 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.table is not None:
         with atomic(arguments.table, newline="") as handle:
             write_differences(table, handle)
-        options.say(f"{options.count(len(table), 'pair')} of residues in {arguments.table}")
+        options.tell(f"{options.count(len(table), 'pair')} of residues in {arguments.table}")
     return options.OK

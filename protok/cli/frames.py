@@ -40,6 +40,7 @@ def frames_arguments(parser: argparse.ArgumentParser) -> None:
         "--every", type=options.number, default=1, metavar="N", help="take each N-th frame (default: 1)"
     )
     parser.add_argument("--model", default=options.MODEL, help=f"name or folder (default: {options.MODEL})")
+    options.verbosity_arguments(parser)
     options.reading_arguments(parser)
 
 
@@ -77,14 +78,14 @@ def frames(arguments: argparse.Namespace) -> int:
         with atomic(arguments.switches, newline="") as handle:
             write_switches(residues, handle)
     often = [residue for residue in residues if residue.unlike > OFTEN]
-    options.say(f"{options.count(count, 'frame')} in {arguments.out} ({tokenizer.codebook})")
+    options.tell(f"{options.count(count, 'frame')} in {arguments.out} ({tokenizer.codebook})")
     listed = ", ".join(f"{r.chain} {r.index}{r.icode}".strip() for r in often[:20])
-    options.say(
+    options.tell(
         f"{len(often)} of {options.count(len(residues), 'residue')} switch, to codes unlike their commonest "
         f"in over {OFTEN:.0%} of the frames{': ' * bool(often)}{listed}{', ...' * (len(often) > 20)}"
     )
     if torn:
-        options.say(
+        options.tell(
             f"note: {options.count(torn, 'frame')} with fewer peptide bonds than the first: if a periodic "
             "box cuts molecules, make them whole (gmx trjconv -pbc whole)"
         )
