@@ -63,7 +63,8 @@ def test_there_are_five():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_committed_outputs(path):
-    assert path.stat().st_size < 300_000
+    # One shows a structure to turn around, with the library that draws it.
+    assert path.stat().st_size < (1_000_000 if path.stem == "01_tokenize" else 300_000)
     check(json.loads(path.read_text()), path.stem)
 
 
