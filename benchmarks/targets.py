@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import http.client
 import io
 import os
 import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -119,7 +121,7 @@ def fetched(address: str) -> bytes | None:
             return answer.read()
     except urllib.error.HTTPError:
         return None
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise Silent(f"{address.split('/')[2]} cannot be reached ({error})") from error
 
 
@@ -128,9 +130,14 @@ def file_at(address: str) -> str | None:
     outside, _, member = address.partition("#")
     data = fetched(outside)
     if member and data is not None:
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            inside = (archive.extractfile(m) for m in archive if m.isfile() and Path(m.name).name == member)
-            data = next((file.read() for file in inside if file), None)
+        try:
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+                inside = (
+                    archive.extractfile(m) for m in archive if m.isfile() and Path(m.name).name == member
+                )
+                data = next((file.read() for file in inside if file), None)
+        except (tarfile.TarError, EOFError, zlib.error):  # a page that says something, or half a file
+            data = None
     return None if data is None else data.decode("latin-1")
 
 

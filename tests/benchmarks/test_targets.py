@@ -80,6 +80,14 @@ def test_targets_come_from_entries_archives_and_copies(server, few, tmp_path, mo
     (folder / "7W89.pdb").write_text(entry("7w89.A"))
     (folder / "7WF8.pdb").write_text(entry("7wf8.B", moved="   1.000"))
     out = tmp_path / "out"
+    whole = (folder / "targets.tar.gz").read_bytes()
+    for broken in (whole[:2000], b"<html>Moved</html>"):
+        (folder / "targets.tar.gz").write_bytes(broken)
+        with pytest.raises(SystemExit, match="2 targets are missing"):
+            targets.main(["-o", str(tmp_path / "broken")])
+        assert "7soo.A: 127.0.0.1:" in capsys.readouterr().out
+        targets.fetched.cache_clear()
+    (folder / "targets.tar.gz").write_bytes(whole)
     with pytest.raises(SystemExit, match="1 targets are missing: the same command goes on"):
         targets.main(["-o", str(out)])
     printed = capsys.readouterr().out
