@@ -34,7 +34,9 @@ class ImageConfig:
     VQGAN, 2 or 4 spare the convolutions at full resolution. ``multiples``: width of each
     resolution in units of ``width`` (``decoder_width`` in the decoder), finest first; one
     for each halving from ``patch`` to ``factor``, and one more. ``blocks``: residual blocks
-    at each resolution. ``attention``: at the coarsest resolution.
+    at each resolution. ``attention``: at the coarsest resolution. ``window``: pixels along the side of
+    the squares that it was trained on, through which images of other sizes are read and decoded (see
+    `protok.image.windows`); a training sets it to ``data.size``. 0 takes images whole.
     """
 
     name: str = ""
@@ -45,6 +47,7 @@ class ImageConfig:
     multiples: tuple[int, ...] = (1, 2)
     blocks: int = 1
     attention: bool = False
+    window: int = 0
     quantizer: CodebookConfig = field(default_factory=CodebookConfig)
 
     def __post_init__(self) -> None:
@@ -55,6 +58,8 @@ class ImageConfig:
         at_least_one(self, "width", "decoder_width", "blocks")
         if min(self.multiples, default=0) < 1:
             raise RecipeError(f"multiples {self.multiples} are not all 1 or more")
+        if self.window < 0 or self.window % self.factor:
+            raise RecipeError(f"window {self.window} is no multiple of factor {self.factor}", "leave it out")
         stages = (self.factor // self.patch).bit_length()
         if len(self.multiples) != stages:
             raise RecipeError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from protok.image.config import ImageConfig
 from protok.image.network import ImageNetwork
 from protok.image.pixels import as_pixels
 from protok.image.tokens import ImageTokens
+from protok.image.windows import through_windows
 from protok.quantize import ProVQ, Quantizer, ResidualVQ
 
 #: Pixels that go through the network at once, unless one image has more.
@@ -108,7 +109,8 @@ class ImageTokenizer(DeviceMixin):
         image
             Whatever `protok.image.as_pixels` takes: a path, a Pillow image, an array or
             tensor. Sides that are no multiple of the factor are filled up by repeating
-            the border; decoding cuts that off again.
+            the border; decoding cuts that off again. What is not of the size that the model was trained
+            on goes through windows of that size, on both ways (see `protok.image.windows`).
         name
             Kept in the tokens; the file's stem by default.
 
@@ -213,7 +215,7 @@ class ImageTokenizer(DeviceMixin):
         """Pixels (n, h, w, 3) uint8 of latents or code vectors (n, i, j, d)."""
         self.check_precision()
         with torch.autocast(z.device.type, enabled=False):
-            x = self.network.pixels(z.float())
+            x = self._through(lambda part: self.network.pixels(part.movedim(1, -1)), z.movedim(-1, 1), 1)
         return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
 
     @torch.no_grad()
@@ -226,7 +228,16 @@ class ImageTokenizer(DeviceMixin):
                 x = F.pad(x, (0, right, 0, down), mode="replicate")
             # Codes must not depend on a caller's autocast.
             with torch.autocast(x.device.type, enabled=False):
-                yield rows, self.network.latents(x)
+                z = self._through(lambda part: self.network.latents(part).movedim(-1, 1), x, self.factor)
+            yield rows, z.movedim(1, -1)
+
+    def _through(self, network: Callable[[Tensor], Tensor], x: Tensor, inward: int) -> Tensor:
+        """What a network makes of images of any size, or of their latents, one a place: `inward` is 1."""
+        window = self.network.config.window // self.factor
+        if not window:
+            return network(x.float())
+        outward, most = self.factor // inward, max(1, PIXELS // (window * self.factor) ** 2)
+        return through_windows(network, x.float(), window, inward, outward, most)
 
     def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write ``config.json`` and ``model.safetensors``, which need nothing else, and the card, if any.

@@ -7,7 +7,7 @@ killed and resumed goes on as if nothing had happened.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +204,7 @@ def run(
         raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
     import_own(kind for kind in (plan.model.quantizer.kind, plan.model.quantizer.inner) if ":" in kind)
     train, valid = parts(plan)
+    plan = replace(plan, model=replace(plan.model, window=plan.data.size))
     plan = training.begin(plan, train.digest())
     module = ImageTraining(plan, valid.squares(plan.data.size, plan.valid.images))
     if start is not None:
