@@ -9,6 +9,7 @@ from . import (
     tokenizer as tokenizer,
     tokens as tokens,
     training as training,
+    windows as windows,
 )
 from .config import (
     ImageConfig as ImageConfig,

@@ -10,6 +10,9 @@ from typing import Any
 from protok.common.settings import OptimSettings, RecipeError, ValidSettings, at_least_one, read_settings
 from protok.quantize.config import QuantizerConfig
 
+#: Pixels along the side of a window: memory grows with it, however small the image.
+WIDEST_WINDOW = 2048
+
 
 @dataclass(frozen=True)
 class CodebookConfig(QuantizerConfig):
@@ -58,8 +61,9 @@ class ImageConfig:
         at_least_one(self, "width", "decoder_width", "blocks")
         if min(self.multiples, default=0) < 1:
             raise RecipeError(f"multiples {self.multiples} are not all 1 or more")
-        if self.window < 0 or self.window % self.factor:
-            raise RecipeError(f"window {self.window} is no multiple of factor {self.factor}", "leave it out")
+        if not 0 <= self.window <= WIDEST_WINDOW or self.window % self.factor:
+            cause = f"window {self.window} is no multiple of factor {self.factor} up to {WIDEST_WINDOW}"
+            raise RecipeError(cause, "leave it out: a training sets it")
         stages = (self.factor // self.patch).bit_length()
         if len(self.multiples) != stages:
             raise RecipeError(

@@ -76,5 +76,6 @@ def test_the_model_says_the_size_of_its_windows(tmp_path):
     assert config["model"]["window"] == 16
     again = ImageTokenizer.from_pretrained(tmp_path / "m")
     assert np.array_equal(again.encode(images(1, 30, 30)[0]).ids, tok.encode(images(1, 30, 30)[0]).ids)
-    with pytest.raises(ValueError, match="window 9 is no multiple of factor 4"):
-        tokenizer(shape=SMALL | {"window": 9})
+    for window in (9, -4, 1 << 20):
+        with pytest.raises(ValueError, match=f"window {window} is no multiple of factor 4 up to 2048"):
+            tokenizer(shape=SMALL | {"window": window})
