@@ -142,7 +142,7 @@ def edit_tensors(data: bytes, rng: random.Random) -> bytes:
     from safetensors.numpy import load as unpack
     from safetensors.numpy import save as pack
 
-    state = unpack(data)
+    state = dict(sorted(unpack(data).items()))  # which come in any order
     name = rng.choice([*state])
     array = state[name].copy()
     way = rng.randrange(6)

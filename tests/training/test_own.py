@@ -105,7 +105,7 @@ def test_a_recipe_trains_them_and_the_model_names_them(desk):
     assert done.returncode == 2 and not (desk / "imported").exists()
     assert f"{model}: it has code of its author's in 'own_parts', which is not imported" in done.stderr
     command[3:3] = ["--import", "own_parts"]
-    assert subprocess.run([*command, "--jobs", "2"]).returncode == 0 and (desk / "imported").exists()
+    assert subprocess.run([*command, "2"]).returncode == 0 and (desk / "imported").exists()
     assert [t.ids.tolist() for t in protok.tokens.load("t.csv")] == [
         tokenizer.encode(pdbs / f"s{i:02d}.pdb").ids.tolist() for i in range(4)
     ]
