@@ -6,5 +6,6 @@ from . import (
     io as io,
     metrics as metrics,
     poses as poses,
+    sequence_search as sequence_search,
     store as store,
 )

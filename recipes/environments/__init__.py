@@ -1,0 +1,1 @@
+"""How the environment letters of protok-1 are trained: relatives, targets, the training itself."""
