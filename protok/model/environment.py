@@ -1,0 +1,71 @@
+"""Environment encoder: what a residue is for, from what lies around it in space."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from protok.model.surroundings import EDGE, NODE, Surroundings
+
+
+class Gather(nn.Module):
+    """One round: each residue sums what its neighbours say, weighed by how they lie.
+
+    Messages are products of a neighbour's state and a filter of its place, as in SchNet (Schütt et al. 2017,
+    arXiv 1706.08566): no matrix is multiplied for each of them but the filter's.
+    """
+
+    def __init__(self, hidden: int, edge: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.say = nn.Linear(hidden, hidden)
+        self.filter = nn.Linear(edge, hidden)
+        self.hear = nn.Linear(hidden, hidden)
+        self.think = nn.Sequential(
+            nn.LayerNorm(hidden), nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden)
+        )
+
+    def forward(self, h: Tensor, e: Tensor, around: Surroundings) -> Float[Tensor, "n h"]:
+        n, k = around.near.shape
+        say = self.say(self.norm(h)).index_select(0, around.near.flatten()).view(n, k, h.shape[1])
+        heard = (say * self.filter(e) * around.there[..., None]).sum(1) / k**0.5
+        h = h + self.hear(F.gelu(heard))
+        return h + self.think(h)
+
+
+class EnvironmentEncoder(nn.Module):
+    """Latents of residues from their surroundings.
+
+    Parameters
+    ----------
+    dim
+        Dimension of the latents, which have zero mean and unit variance a residue.
+    hidden, edge, layers
+        Width of residues and of neighbours, and rounds of messages.
+    neighbours
+        Nearest residues of the same chain that send any.
+    """
+
+    def __init__(
+        self, dim: int = 16, hidden: int = 96, edge: int = 32, layers: int = 3, neighbours: int = 20
+    ):
+        super().__init__()
+        self.neighbours = neighbours
+        self.node = nn.Sequential(nn.Linear(NODE, hidden), nn.GELU(), nn.Linear(hidden, hidden))
+        self.edge = nn.Sequential(nn.Linear(EDGE, edge), nn.GELU())
+        self.layers = nn.ModuleList(Gather(hidden, edge) for _ in range(layers))
+        self.outputs = nn.Sequential(
+            nn.LayerNorm(hidden), nn.Linear(hidden, dim), nn.LayerNorm(dim, elementwise_affine=False)
+        )
+
+    def forward(self, around: Surroundings) -> Float[Tensor, "n d"]:
+        """Latents of all residues; those of incomplete residues mean nothing."""
+        return self.outputs(self.states(around))
+
+    def states(self, around: Surroundings) -> Float[Tensor, "n h"]:
+        """What residues know before it is projected to latents."""
+        h, e = self.node(around.nodes), self.edge(around.edges)
+        for layer in self.layers:
+            h = layer(h, e, around)
+        return h
