@@ -66,6 +66,10 @@ def view(arguments: argparse.Namespace) -> int:
 
     reading = options.reading_options(arguments)
     script = arguments.out is not None and arguments.out.suffix in SUFFIXES
+    if arguments.out is not None and not script and arguments.out.suffix not in (".html", ".htm"):
+        known = ", ".join([".html", *SUFFIXES])
+        options.say(f"error: {arguments.out}: a view is one of {known}; give -o a name that ends so")
+        return options.USAGE
     if script and (arguments.decode or {"assembly", "chain_ids"} & reading.keys()):
         options.say("error: a script colours the file itself: leave out --decode, --assembly and --chain-ids")
         return options.USAGE
@@ -88,13 +92,14 @@ def _script(arguments: argparse.Namespace, backbone: Backbone) -> int:
     from protok.common.files import atomic
     from protok.tokenizers.protocol import codes_alone
     from protok.tokenizers.registry import load
-    from protok.viz.scripts import colour_script
+    from protok.viz.scripts import SUFFIXES, colour_script
 
     tokenizer = load(arguments.model)
     (tokens,) = codes_alone(tokenizer, [backbone])
     with atomic(arguments.out) as handle:
         handle.write(colour_script(arguments.file, tokens, tokenizer, arguments.out.suffix))
-    options.say(f"{options.count(len(tokens), 'residue')} in {arguments.out}: open it in PyMOL or ChimeraX")
+    program = SUFFIXES[arguments.out.suffix]
+    options.say(f"{options.count(len(tokens), 'residue')} in {arguments.out}: open it in {program}")
     return options.OK
 
 

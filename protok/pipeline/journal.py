@@ -207,4 +207,8 @@ class Journal:
 def difference(before: dict, now: dict) -> str:
     """Name what differs between two jobs, for a message."""
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return ", ".join(f"{key.replace('_', ' ')} {before.get(key)!r}, now {now.get(key)!r}" for key in keys)
+    shown = {
+        key: [repr(job[key]) if job.get(key) is not None else "not given" for job in (before, now)]
+        for key in keys
+    }
+    return ", ".join(f"{key.replace('_', ' ')} {old}, now {new}" for key, (old, new) in shown.items())

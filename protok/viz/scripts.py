@@ -13,8 +13,8 @@ from protok.tokenizers.protocol import Tokenizer
 from protok.tokens.tokens import Tokens
 from protok.viz.colours import NONE, code_colours, hexes
 
-#: What can be written, by the suffix of its file.
-SUFFIXES = (".pml", ".cxc")
+#: Programs that can be written for, by the suffix of the file.
+SUFFIXES = {".pml": "PyMOL", ".cxc": "ChimeraX"}
 
 
 def colour_script(file: str | Path, tokens: Tokens, tokenizer: Tokenizer, suffix: str) -> str:

@@ -57,6 +57,7 @@ def test_what_a_script_cannot_name_is_refused(examples, tmp_path):
 def test_view_writes_a_script_where_the_suffix_asks_for_it(examples, tmp_path, capsys):
     out = tmp_path / "c.cxc"
     assert main(f"view {examples}/7vmf.A.cif -o {out} --range 10-40 --model 3di".split()) == 0
+    assert "open it in ChimeraX" in capsys.readouterr().err
     script = out.read_text()
     assert script.startswith("# Coloured by the codes of 3di@")
     numbers = [
@@ -65,3 +66,6 @@ def test_view_writes_a_script_where_the_suffix_asks_for_it(examples, tmp_path, c
     assert 10 <= min(numbers) and max(numbers) <= 40 and len(numbers) == len(set(numbers)) > 25
     assert main(f"view {examples}/7vmf.A.cif -o {out} --decode --model 3di".split()) == 2
     assert "a script colours the file itself: leave out --decode" in capsys.readouterr().err
+    wrong = tmp_path / "letters.py"
+    assert main(f"view {examples}/7vmf.A.cif -o {wrong} --model 3di".split()) == 2
+    assert "a view is one of .html, .pml, .cxc" in capsys.readouterr().err and not wrong.exists()
