@@ -5,7 +5,7 @@
 A letter should say of a residue what it says of the residue in the same place of a relative. Relatives are
 found by sequence: where a profile is known, by its likeliest residues, of which distant ones share more than
 of their own. TM-align then says which residues correspond. Writes `relatives.npz` into the folder of
-`recipes.promod3`.
+`recipes.promod3`, if no other file is asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command import without_traceback
 from protok.analysis.substitution import tm_alignment
 from protok.common.grouping import packed
 from protok.common.workers import Lost, run
@@ -148,15 +149,15 @@ class Aligner:
         return none if equal > EQUAL else rows.astype(np.int32)
 
 
-def find(folder: Path, jobs: int, most: int) -> Relatives:
-    """Find and align relatives in a folder of `recipes.promod3`, and write them beside it."""
-    path = folder / "train.parquet"
-    store = read_store(path)
+def find(folder: Path, path: Path, jobs: int, most: int) -> Relatives:
+    """Find and align relatives in a folder of `recipes.promod3`, and write them to a path."""
+    chains = folder / "train.parquet"
+    store = read_store(chains)
     pairs = list(alike(consensus(store, folder / "train.extras.npz")))
     kept = chosen(pairs, store)[:most]
     print(f"{len(pairs)} pairs by sequence, {len(kept)} of them to align", flush=True)
     aligned: dict[tuple[int, int], np.ndarray] = {}
-    for pair, rows in run(Aligner, (str(path),), packed(kept, lambda _: 1, 64), jobs=jobs):
+    for pair, rows in run(Aligner, (str(chains),), packed(kept, lambda _: 1, 64), jobs=jobs):
         if isinstance(rows, Lost):
             print(f"{store.ids[pair[0]]} and {store.ids[pair[1]]} left out: {rows.reason}")
         elif len(rows):
@@ -173,8 +174,8 @@ def find(folder: Path, jobs: int, most: int) -> Relatives:
         np.concatenate(rows) if rows else np.zeros((0, 2), np.int32),
         weight / weight.sum(),
     )
-    np.savez_compressed(folder / NAME, ids=np.array(store.ids), **vars(out))
-    print(f"{folder / NAME}: {len(out)} pairs of {len(size)} clusters, {len(out.rows)} residues")
+    np.savez_compressed(path, ids=np.array(store.ids), **vars(out))
+    print(f"{path}: {len(out)} pairs of {len(size)} clusters, {len(out.rows)} residues")
     return out
 
 
@@ -184,9 +185,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of recipes.promod3")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--most", type=int, default=20000, metavar="N", help="pairs to align")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help=f"default: FOLDER/{NAME}")
     options = parser.parse_args()
-    find(options.folder, options.jobs, options.most)
+    find(options.folder, options.out or options.folder / NAME, options.jobs, options.most)
 
 
 if __name__ == "__main__":
-    main()
+    without_traceback(main)

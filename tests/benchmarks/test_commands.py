@@ -35,6 +35,7 @@ ARGUMENTS = {
     "benchmarks.speed.encoding": "--structures NONE",
     "benchmarks.speed.reading": "--structures NONE",
     "benchmarks.tables.pictures": "--data NONE",
+    "recipes.environments.relatives": "NONE/runs/data",
     "recipes.promod3": "NONE/promod3-data_1.deb",
 }
 #: Commands that read the repository alone, and that which fetches.

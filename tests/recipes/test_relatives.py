@@ -43,7 +43,7 @@ def test_likeliest_residues_stand_for_a_chain_with_a_profile(folder):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_relative_is_found_and_its_residues_correspond(folder, jobs):
-    relatives = find(folder, jobs, 100)
+    relatives = find(folder, folder / NAME, jobs, 100)
     store = read_store(folder / "train.parquet")
     ((later, earlier),) = relatives.chains.tolist()
     assert store.ids[later].startswith("relative") and relatives.weight.tolist() == [1.0]
