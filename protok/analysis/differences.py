@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import IO
 
 import numpy as np
 
@@ -113,10 +111,3 @@ def stretches(table: Sequence[Difference]) -> list[str]:
             ends = [f"{row.index}{row.icode}" for row in (own[0], own[-1])]
             listed.append(f"{chain} {'-'.join(dict.fromkeys(ends))}".strip())
     return listed
-
-
-def write_differences(table: Sequence[Difference], handle: IO[str]) -> None:
-    """Write the table, tab-separated, a row a pair of residues."""
-    out = csv.writer(handle, delimiter="\t", lineterminator="\n")
-    out.writerow(field.name for field in fields(Difference))
-    out.writerows([astuple(row) for row in table])

@@ -8,12 +8,9 @@ distribution that is fitted to alignments of the reversed query, which is like n
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import quote
 
 import numpy as np
 
@@ -75,9 +72,6 @@ class Hit:
     target_end: int
     target_length: int
     target_numbers: str
-
-
-COLUMNS = tuple(field.name for field in fields(Hit))
 
 
 class Database:
@@ -342,17 +336,3 @@ def _hit(
         target_length=len(chain),
         target_numbers=numbers,
     )
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1e-3 else f"{value:.4g}"
-    # Names come from files: they must not make cells or rows of their own.
-    return re.sub(r"[^\S ]", lambda blank: quote(blank[0]), str(value))
-
-
-def write_hits(hits: Sequence[Hit], handle: IO[str]) -> None:
-    """Write a tab-separated table with a line of names."""
-    handle.write("\t".join(COLUMNS) + "\n")
-    for hit in hits:
-        handle.write("\t".join(_cell(getattr(hit, name)) for name in COLUMNS) + "\n")

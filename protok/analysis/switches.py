@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from dataclasses import astuple, dataclass, fields
-from typing import IO
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -117,10 +115,3 @@ class Switches:
                 )
             )
         return rows
-
-
-def write_switches(residues: list[Switch], handle: IO[str]) -> None:
-    """Write a table, tab-separated, a row a residue."""
-    out = csv.writer(handle, delimiter="\t", lineterminator="\n")
-    out.writerow(field.name for field in fields(Switch))
-    out.writerows([astuple(residue) for residue in residues])

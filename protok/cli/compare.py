@@ -42,8 +42,9 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
 def compare(arguments: argparse.Namespace) -> int:
     """Run `protok compare`."""
     from protok.analysis.compare import compare as compared
-    from protok.analysis.differences import differences, picture, stretches, write_differences
+    from protok.analysis.differences import Difference, differences, picture, stretches
     from protok.analysis.substitution import default_matrix
+    from protok.common.tables import write_table
     from protok.structure.io.read import read
     from protok.tokenizers.protocol import codes_alone
     from protok.tokenizers.registry import load
@@ -63,6 +64,6 @@ def compare(arguments: argparse.Namespace) -> int:
     print(f"unlike: {', '.join(stretches(table)) or 'none'}\n\n{picture(table)}")
     if arguments.table is not None:
         with atomic(arguments.table, newline="") as handle:
-            write_differences(table, handle)
+            write_table(Difference, table, handle)
         options.tell(f"{options.count(len(table), 'pair')} of residues in {arguments.table}")
     return options.OK

@@ -49,8 +49,9 @@ def frames(arguments: argparse.Namespace) -> int:
     from itertools import islice
 
     from protok.analysis.substitution import default_matrix
-    from protok.analysis.switches import Switches, write_switches
+    from protok.analysis.switches import Switch, Switches
     from protok.common.files import atomic
+    from protok.common.tables import write_table
     from protok.structure.backbone import BOND_LIMIT, bond_lengths
     from protok.tokenizers.protocol import codes_alone
     from protok.tokenizers.registry import load
@@ -76,7 +77,7 @@ def frames(arguments: argparse.Namespace) -> int:
     residues = switches.residues()
     if arguments.switches is not None:
         with atomic(arguments.switches, newline="") as handle:
-            write_switches(residues, handle)
+            write_table(Switch, residues, handle)
     often = [residue for residue in residues if residue.unlike > OFTEN]
     options.tell(f"{options.count(count, 'frame')} in {arguments.out} ({tokenizer.codebook})")
     listed = ", ".join(f"{r.chain} {r.index}{r.icode}".strip() for r in often[:20])

@@ -72,6 +72,7 @@ def search(arguments: argparse.Namespace) -> int:
     """Run `protok search`."""
     from protok.analysis import search as module
     from protok.analysis.substitution import Matrix, default_matrix
+    from protok.common.tables import write_table
 
     database = module.Database.read(arguments.database)
     queries = _queries(arguments, database)
@@ -88,7 +89,7 @@ def search(arguments: argparse.Namespace) -> int:
         hits += [replace(hit, query=label) for hit in module.search(query, database, matrix, **limits)]
     out = nullcontext(sys.stdout) if arguments.out is None else atomic(arguments.out, newline="")
     with out as handle:
-        module.write_hits(hits, handle)
+        write_table(module.Hit, hits, handle)
     say_uncoded(database.left_out, "left out of the database")
     say(
         f"{count(len(hits), 'hit')} of {count(len(queries), 'chain')} among "

@@ -17,11 +17,9 @@ from torch import Tensor
 from protok.model.batch import Batch
 from protok.model.encoder import NUMBERS, window_features
 from protok.model.runs import Runs
-from protok.structure.geometry import torsions
+from protok.structure.geometry import beta_carbon, torsions
 from protok.structure.poses import Poses
 
-#: CB from N, CA and C: shares of CA->N x CA->C and of the bonds (as ProteinMPNN places it).
-CB = (-0.58273431, 0.56802827, -0.54067466)
 #: Å within which residues are counted, and over how many Å the edge is soft.
 RADII, SOFT = (8.0, 12.0, 18.0), 1.0
 #: Positions before and after a residue whose poses it knows as they are.
@@ -64,7 +62,7 @@ def surroundings(batch: Batch, neighbours: int) -> Surroundings:
     """Surroundings of the residues of structures; those of incomplete residues mean nothing."""
     poses, runs = Poses.of(batch.coords), Runs.in_batch(batch)
     n = len(batch.mask)
-    cb = beta(batch.coords)
+    cb = beta_carbon(*batch.coords[:, :3].unbind(1))
     near = torch.arange(n, device=cb.device)[:, None].repeat(1, neighbours)
     density = cb.new_zeros(n, len(RADII), 4)
     for rows in chains(batch):
@@ -77,13 +75,6 @@ def surroundings(batch: Batch, neighbours: int) -> Surroundings:
     nodes = [angle.sin() * defined, angle.cos() * defined, defined.to(cb)]
     nodes += [window_features(poses, runs, WINDOW), density.flatten(1)]
     return Surroundings(torch.cat(nodes, 1), near, _edges(poses, cb, runs, near), there)
-
-
-def beta(coords: Float[Tensor, "n 4 3"]) -> Float[Tensor, "n 3"]:
-    """Where CB of an L-residue is, from N, CA and C; of glycine too."""
-    n, ca, c = coords[:, :3].unbind(1)
-    b, d = ca - n, c - ca
-    return ca + CB[0] * torch.linalg.cross(b, d) + CB[1] * b + CB[2] * d
 
 
 def chains(batch: Batch) -> list[Int[Tensor, "m"]]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from protok.structure.backbone import Backbone
-from protok.structure.geometry import chain_frame, frames, linked, torsions
+from protok.structure.geometry import beta_carbon, chain_frame, frames, linked, torsions
 
 #: CA atoms that are handled at a time: bounds memory for long chains.
 BLOCK = 512
@@ -74,10 +74,9 @@ def half_sphere(structure: Backbone, radius: float = HALF_SPHERE) -> np.ndarray:
     """
     count = np.full(len(structure), np.nan)
     for rows in _chains(structure, complete=True):
-        n, ca, c = structure.coords[rows, :3].astype(np.float64).transpose(1, 0, 2)
-        # Away from the middle of N and C, tilted by their normal: where CB of an L-residue is.
-        b, d = ca - n, c - ca
-        out = -0.58273431 * np.cross(b, d) + 0.56802827 * b - 0.54067466 * d
+        atoms = torch.from_numpy(structure.coords[rows, :3].astype(np.float64)).unbind(1)
+        ca = atoms[1].numpy()
+        out = beta_carbon(*atoms).numpy() - ca
         for begin in range(0, len(rows), BLOCK):
             here = slice(begin, begin + BLOCK)
             apart = ca - ca[here, None]

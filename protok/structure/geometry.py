@@ -34,6 +34,14 @@ def frames(
     return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
 
 
+def beta_carbon(
+    n: Float[Tensor, "*b 3"], ca: Float[Tensor, "*b 3"], c: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b 3"]:
+    """Where CB of an L-residue is, in Å, from N, CA and C; of glycine too (Dauparas et al. 2022)."""
+    b, d = ca - n, c - ca
+    return -0.58273431 * torch.linalg.cross(b, d) + 0.56802827 * b - 0.54067466 * d + ca
+
+
 def residue_atoms(rotation: Float[Tensor, "*b 3 3"], ca: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """N, CA and C of ideal residues placed at frames; rows are atoms."""
     ideal = torch.tensor(IDEAL_RESIDUE, dtype=ca.dtype, device=ca.device)

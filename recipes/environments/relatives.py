@@ -27,8 +27,6 @@ from protok.structure.sequence_search import WordIndex
 from protok.structure.store import Store, read_store
 
 NAME = "relatives.npz"
-#: Residues of a profile, in its order.
-LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 #: Of an alignment of consensus sequences: least identity, share of the shorter, residues.
 IDENTITY, COVERED, SHORTEST = 0.25, 0.5, 40
 #: Words of so many residues, which likely residues share more of than residues do.
@@ -89,7 +87,7 @@ def consensus(store: Store, extras: Path) -> list[str]:
     with np.load(extras) as file:
         profile, ends = file["profile"], np.cumsum(file["length"])
         number = {id: n for n, id in enumerate(store.ids)}
-        likeliest = np.array(list(LETTERS))[profile.argmax(1)]
+        likeliest = np.array(list(AMINO_ACIDS))[profile.argmax(1)]  # the order of a profile
         likeliest[profile.sum(1) == 0] = "X"
         for id, length, end in zip(file["id"].tolist(), file["length"].tolist(), ends.tolist(), strict=True):
             texts[number[id]] = "".join(likeliest[end - length : end])

@@ -2,13 +2,13 @@
 
 import csv
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 import protok
-from protok.analysis.search import COLUMNS, Database, search
+from protok.analysis.search import Database, Hit, search
 from protok.analysis.substitution import Matrix, default_matrix, of_alignments, of_codebook, tm_alignment
 from protok.cli.main import main
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
@@ -157,7 +157,7 @@ def test_command(examples, tmp_path, capsys):
     )
     with open(tmp_path / "hits.tsv", newline="") as handle:
         rows = list(csv.DictReader(handle, delimiter="\t"))
-    assert tuple(rows[0]) == COLUMNS
+    assert list(rows[0]) == [field.name for field in fields(Hit)]
     assert rows[0]["target"].startswith("7w89.A") and float(rows[0]["identity"]) == 1
     assert rows[0]["evalue"] == "", "five chains do not make a distribution"
     capsys.readouterr()

@@ -15,24 +15,14 @@ import numpy as np
 import pytest
 
 import protok
-from protok.cli import main
 from protok.common import checkpoint
 from protok.common.progress import show_progress
 from protok.tokenizers import registry
 from protok.tokenizers.alphabets import ALPHABETS
 from protok.tokens.files import load
+from tests.helpers.commands import run
 from tests.helpers.models import small
 from tests.helpers.paths import ROOT
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command."""
-    try:
-        code = main.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        code = end.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,7 @@ from protok.cli.options import reading_options
 from protok.structure.io.options import ReadOptions
 from protok.tokens.files import load
 from protok.training.config import read_recipe
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command."""
-    try:
-        code = main.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        code = end.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
+from tests.helpers.commands import run
 
 ALL = (
     "--chain A --range=-5-90 --model-number 2 --assembly 1 --sequence file --min-plddt 70 --max-bfactor 80 "

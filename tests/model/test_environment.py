@@ -9,9 +9,10 @@ import torch
 import protok
 from protok.model.batch import Batch
 from protok.model.environment import EnvironmentEncoder
-from protok.model.surroundings import BLOCK, EDGE, NODE, beta, surroundings
+from protok.model.surroundings import BLOCK, EDGE, NODE, surroundings
 from protok.structure.backbone import Backbone
 from protok.structure.descriptors import half_sphere
+from protok.structure.geometry import beta_carbon
 from protok.testing import mirrored, moved, random_complex, random_rotation
 
 NEAR = 12
@@ -55,7 +56,7 @@ def test_neighbours_are_the_nearest_others(chains):
     around = surroundings(batch, NEAR)
     assert around.nodes.shape == (len(batch.mask), NODE)
     assert around.edges.shape == (len(batch.mask), NEAR, EDGE)
-    cb, first = beta(batch.coords), 0
+    cb, first = beta_carbon(*batch.coords[:, :3].unbind(1)), 0
     for size in batch.sizes:
         rows = first + batch.mask[first : first + size].nonzero()[:, 0]
         apart = torch.cdist(cb[rows].double(), cb[rows].double()).fill_diagonal_(torch.inf)

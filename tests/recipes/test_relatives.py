@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import protok
-from protok.structure.backbone import Backbone
+from protok.structure.backbone import AMINO_ACIDS, Backbone
 from protok.structure.store import read_store, write_store
-from recipes.environments.relatives import LETTERS, NAME, Relatives, consensus, find
+from recipes.environments.relatives import NAME, Relatives, consensus, find
 
 pytest.importorskip("tmtools", reason="needs pip install '.[prior]'")
 
@@ -29,7 +29,7 @@ def folder(examples, tmp_path):
             [("id", "split", "cluster30"), *((id, "train", f"c{n}") for n, id in enumerate(store.ids))]
         )
     profile = np.zeros((len(store.sequence[0]), 20), np.uint16)
-    profile[1:, LETTERS.index("W")] = 10_000
+    profile[1:, AMINO_ACIDS.index("W")] = 10_000
     np.savez(tmp_path / "train.extras.npz", id=store.ids[:1], length=[len(profile)], profile=profile)
     return tmp_path
 

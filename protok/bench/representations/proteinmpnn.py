@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from protok.bench.representations.adapters import embed_chains, fingerprint
 from protok.errors import FormatError, ProtokError
+from protok.structure.geometry import beta_carbon
 from protok.structure.io.interop import as_backbone
 
 #: Ordered pairs of atoms whose distances describe an edge; atoms are N, CA, C, O, CB.
@@ -84,8 +85,7 @@ class _Encoder(nn.Module):
 
         `x` is (L, 4, 3), N, CA, C, O in Å, all present; `position` (L,) are residue numbers.
         """
-        b, c = x[:, 1] - x[:, 0], x[:, 2] - x[:, 1]
-        cb = -0.58273431 * torch.linalg.cross(b, c) + 0.56802827 * b - 0.54067466 * c + x[:, 1]
+        cb = beta_carbon(*x[:, :3].unbind(1))
         atoms = torch.cat([x, cb[:, None]], dim=1)
         apart = _distance(atoms[:, None, 1], atoms[None, :, 1])
         _, near = apart.topk(min(self.neighbours, len(x)), largest=False)
