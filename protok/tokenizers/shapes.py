@@ -216,7 +216,7 @@ class ShapeTokenizer(CodedTokenizer):
         if not 2 <= k <= self.size:
             raise ProtokError(f"{k} alternatives of {self.size} codes", f"ask for 2 to {self.size}")
         backbone = as_backbone(structure)
-        z = self._read(backbone, self.network.encoder)
+        z = self._read(backbone, self.network.latents)
         codes, away = (part.cpu().numpy() for part in nearest(self._quantizer, z, k))
         codes = np.where(backbone.mask[:, None], codes, -1)
         return Alternatives(codes.astype(np.int32), _hollow(torch.from_numpy(away), backbone.mask))
@@ -228,7 +228,7 @@ class ShapeTokenizer(CodedTokenizer):
         lower, the more is the nearest alone. All alike where a residue is incomplete.
         """
         backbone = as_backbone(structure)
-        away = distances(self._quantizer, self._read(backbone, self.network.encoder))
+        away = distances(self._quantizer, self._read(backbone, self.network.latents))
         weights = (-away.square() / temperature).softmax(-1).float()
         weights[torch.from_numpy(~backbone.mask).to(weights.device)] = 1 / self.size
         return weights

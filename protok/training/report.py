@@ -23,7 +23,7 @@ from protok.training.correspondence import Correspondence, in_words
 from protok.training.splits import Splits, chains_of
 
 #: Columns of a report: whether more is better, digits, and what it is called.
-MEASURES = {"rmsd": (False, 2, "CA RMSD, Å"), "tm_score": (True, 3, "TM-score"), "lddt": (True, 3, "lDDT")}
+MEASURES = {"rmsd": (False, 3, "CA RMSD, Å"), "tm_score": (True, 3, "TM-score"), "lddt": (True, 3, "lDDT")}
 #: What a report tells of how the model after was made.
 PROVENANCE = "train_chains steps best_step validation seconds_of_last_start train_sha256 recipe".split()
 #: Chains by which forgetting is seen when there is no validation set; none was trained on.

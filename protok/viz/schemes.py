@@ -30,6 +30,15 @@ PLDDT = {90: "#0053d6", 70: "#65cbf3", 50: "#ffdb13", 0: "#ff7d45"}
 
 
 @dataclass(frozen=True)
+class Shade:
+    """A colour of a legend, `#rrggbb`, what it stands for, and of letters the code; -1 of all else."""
+
+    colour: str
+    name: str
+    code: int = -1
+
+
+@dataclass(frozen=True)
 class Scheme:
     """A way to colour residues.
 
@@ -39,41 +48,42 @@ class Scheme:
         What it shows.
     colours : list of str
         `#rrggbb`, a residue each.
-    legend : list of (str, str) or (str, str, int)
-        Colours and what they stand for; of letters the code too.
+    legend : list of Shade
+        What the colours stand for.
     """
 
     title: str
     colours: list[str]
-    legend: Sequence[tuple]
+    legend: Sequence[Shade]
 
 
 def by_code(tokens: Tokens, colours: np.ndarray, names: Sequence[str]) -> Scheme:
     """By letter; `colours` (size, 3) and `names` are of all codes, the legend has those that occur."""
     shades = hexes(colours)
-    used = np.unique(tokens.ids[tokens.ids >= 0]).tolist()
-    legend = [(shades[code], names[code], code) for code in used]
+    used: list[int] = np.unique(tokens.ids[tokens.ids >= 0]).tolist()
+    legend = [Shade(shades[code], names[code], code) for code in used]
     return Scheme("letter", residue_colours(tokens.ids, colours), legend)
 
 
 def by_chain(structure: Backbone) -> Scheme:
     """By chain."""
     shades = dict(zip(structure.chains, hexes(spread_colours(len(structure.chains))), strict=True))
-    legend = [(shade, chain or "no name") for chain, shade in shades.items()]
+    legend = [Shade(shade, chain or "no name") for chain, shade in shades.items()]
     return Scheme("chain", [shades[chain] for chain in structure.chain.tolist()], legend)
 
 
 def by_element(elements: Sequence[str]) -> Scheme:
     """By secondary structure: a, b, c, and nothing where it is not known."""
     shades = {letter: hexes(np.array([rgb]))[0] for letter, (_, rgb) in ELEMENTS.items()}
-    legend = [(shades[letter], name) for letter, (name, _) in ELEMENTS.items()]
+    legend = [Shade(shades[letter], name) for letter, (name, _) in ELEMENTS.items()]
     return Scheme("secondary structure", [shades.get(letter, NONE) for letter in elements], legend)
 
 
 def by_number(title: str, values: np.ndarray, low: float, high: float) -> Scheme:
     """By a number, on a scale."""
     marks = np.linspace(low, high, MARKS)
-    legend = list(zip(scale_colours(marks, low, high), [f"{mark:.3g}" for mark in marks], strict=True))
+    colours = scale_colours(marks, low, high)
+    legend = [Shade(colour, f"{mark:.3g}") for colour, mark in zip(colours, marks, strict=True)]
     return Scheme(title, scale_colours(values, low, high), legend)
 
 
@@ -87,7 +97,7 @@ def by_bfactor(structure: Backbone) -> dict[str, Scheme]:
         return {}
     schemes = {"bfactor": by_number("B-factor", structure.bfactor, float(known.min()), float(known.max()))}
     if known.min() >= 0 and known.max() <= 100:
-        legend = [(shade, f"{low} and more" if low else "less") for low, shade in PLDDT.items()]
+        legend = [Shade(shade, f"{low} and more" if low else "less") for low, shade in PLDDT.items()]
         shades = [next((s for low, s in PLDDT.items() if x >= low), NONE) for x in structure.bfactor.tolist()]
         schemes["plddt"] = Scheme("pLDDT, if the B-factor is that", shades, legend)
     return schemes

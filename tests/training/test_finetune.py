@@ -153,9 +153,9 @@ def test_a_tuned_model_goes_to_the_hub_with_its_card(base, tuned, tmp_path):
         assert f"# {model.codebook}\n" in card.content and f"`{protok.load(base).codebook}`" in card.content
         assert f"- **Codebook**: {mode}. " in card.content and report["train_sha256"] in card.content
         row = report["sets"][0]["rmsd"]
-        assert f"| held out (1) | CA RMSD, Å | {row['before']:.2f} | {row['after']:.2f} |" in card.content
+        assert f"| held out (1) | CA RMSD, Å | {row['before']:.3f} | {row['after']:.3f} |" in card.content
         results = {(r.dataset_name, r.metric_type): r.metric_value for r in card.data.eval_results}
-        assert results["held out", "rmsd"] == round(row["after"], 2)
+        assert results["held out", "rmsd"] == round(row["after"], 3)
         assert ("letter before" in card.content) == (mode != "frozen")
         assert str(tuned.parent) not in card.content, "no path of this machine"
     scratch = hub.ModelCard.load(base / "README.md")
@@ -184,7 +184,7 @@ def test_a_run_says_what_it_held_out(tuned):
             assert result[key]["before"] == pytest.approx(np.mean(each[0]), abs=2e-4)
             assert result[key]["after"] == pytest.approx(np.mean(each[1]), abs=2e-4)
     page = (tuned / "frozen" / "report.md").read_text()
-    assert f"| held out (1) | CA RMSD, Å | {held['rmsd']['before']:.2f} |" in page
+    assert f"| held out (1) | CA RMSD, Å | {held['rmsd']['before']:.3f} |" in page
     for name in ("report.svg", "training.svg"):
         assert ElementTree.parse(tuned / "frozen" / name).getroot().tag.endswith("svg")
 
@@ -376,7 +376,7 @@ def test_a_report_reads():
         "notes": ["5 clusters"],
     }
     page = markdown(report)
-    assert "| held out (4) | CA RMSD, Å | 5.00 | 4.00 | -1.00 | -1.50 to -0.50 | 3 |" in page
+    assert "| held out (4) | CA RMSD, Å | 5.000 | 4.000 | -1.000 | -1.500 to -0.500 | 3 |" in page
     assert "Codes unchanged: 50.0%; codes used: 10 → 12." in page and "- 5 clusters" in page
     assert "## Conclusion" in page and "CA RMSD improved, lDDT got worse." in page
 

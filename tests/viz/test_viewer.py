@@ -112,19 +112,19 @@ def test_what_a_structure_is_coloured_by(examples):
     assert [*schemes] == ["code", "chain", "element", "bfactor", "plddt"]
     assert all(len(scheme["colours"]) == len(structure) for scheme in schemes.values())
     # The legend says of every colour what it stands for.
-    shades = {code: shade for shade, _, code in schemes["code"]["legend"]}
+    shades = {shade["code"]: shade["colour"] for shade in schemes["code"]["legend"]}
     assert [shades[code] for code in tokens.ids.tolist() if code >= 0] == [
         shade for shade in schemes["code"]["colours"] if shade != NONE
     ]
-    assert [text for _, text, _ in schemes["code"]["legend"]] == sorted(set(tokens.letters) - {"X", "-"})
+    assert [shade["name"] for shade in schemes["code"]["legend"]] == sorted(set(tokens.letters) - {"X", "-"})
     names = {"a": "helix", "b": "strand", "c": "coil"}
-    elements = dict(schemes["element"]["legend"])
+    elements = {shade["colour"]: shade["name"] for shade in schemes["element"]["legend"]}
     assert [elements[shade] for shade in schemes["element"]["colours"]] == [
         names[x] for x in secondary_structure(structure)
     ]
     low, high = np.nanargmin(structure.bfactor), np.nanargmax(structure.bfactor)
-    assert schemes["bfactor"]["colours"][low] == schemes["bfactor"]["legend"][0][0]
-    assert schemes["bfactor"]["colours"][high] == schemes["bfactor"]["legend"][-1][0]
+    assert schemes["bfactor"]["colours"][low] == schemes["bfactor"]["legend"][0]["colour"]
+    assert schemes["bfactor"]["colours"][high] == schemes["bfactor"]["legend"][-1]["colour"]
     assert schemes["bfactor"]["colours"][3] == schemes["plddt"]["colours"][3] == NONE
     structure.bfactor[4:8] = (95, 90, 70, 49.9)
     assert data_of(view(structure, tokenizer).html)["schemes"]["plddt"]["colours"][4:8] == [

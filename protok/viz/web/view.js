@@ -114,13 +114,13 @@
     if (by && pinned >= 0 && e.target !== mode) pin(Math.min(cells.length - 1, Math.max(0, pinned + by)));
   });
   function choose() {
-    legend.replaceChildren(...data.schemes[mode.value].legend.map(([colour, text, code]) => {
+    legend.replaceChildren(...data.schemes[mode.value].legend.map(({ colour, name, code }) => {
       const item = document.createElement("span"), swatch = document.createElement("i");
       swatch.style.background = colour;
-      item.append(swatch, text);
-      if (code === undefined) return item;
+      item.append(swatch, name);
+      if (code < 0) return item;
       item.title = data.words[code];
-      item.addEventListener("pointerenter", () => { show(code); say(`letter ${text}: ${data.words[code]}`); });
+      item.addEventListener("pointerenter", () => { show(code); say(`letter ${name}: ${data.words[code]}`); });
       item.addEventListener("pointerleave", () => show());
       return item;
     }));
