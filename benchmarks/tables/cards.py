@@ -76,8 +76,8 @@ models with each other on the same images and with nothing published.
 **Licence**: Apache-2.0.
 
 **Limits**: trained for squared errors on {side} px images of ten classes, without perceptual or adversarial
-losses: fine texture is smoothed, and larger images are coded square by square of {factor} pixels as they
-come. It is made to run offline in examples and tests; for good images train one of the recipes for ImageNet.
+losses: fine texture is smoothed, and images of other sizes go through overlapping windows of {side} px.
+It is made to run offline in examples and tests; for good images train one of the recipes for ImageNet.
 """
 
 

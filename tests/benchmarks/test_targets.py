@@ -3,23 +3,16 @@
 import gzip
 import io
 import tarfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 
 import protok
 from benchmarks import targets
 from tests.helpers.paths import ROOT
+from tests.helpers.served import served
 
 #: A port at which nobody answers.
 NOBODY = "http://127.0.0.1:9"
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        """The tests say what was asked for."""
 
 
 @pytest.fixture
@@ -27,12 +20,8 @@ def server(tmp_path):
     """The address of a server, and the folder that it serves."""
     folder = tmp_path / "served"
     folder.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as serving:
-        thread = Thread(target=serving.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{serving.server_port}", folder
-        serving.shutdown()
-        thread.join()
+    with served(folder) as address:
+        yield address, folder
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,10 @@
 """Pages in a real browser: what they show and do, that nothing fails, is fetched, or runs off the screen."""
 
-import http.server
 import json
 import re
 import subprocess
 import sys
-import threading
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +15,7 @@ from protok.viz.atlas_page import atlas_page
 from protok.viz.html import Page
 from protok.viz.viewer import view
 from tests.helpers.paths import ROOT
+from tests.helpers.served import served
 from tools.chromium import Browser, chromium
 
 LAPTOP, PHONE = 1280, 390
@@ -237,18 +235,8 @@ def site(tmp_path_factory):
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            """Say nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(folder) as address:
+        yield f"{address}/"
 
 
 PAGES = ("", "encode/", "benchmark/", "results/leaderboard/", "api/quantize/", "notebooks/01_tokenize/")
