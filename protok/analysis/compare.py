@@ -26,6 +26,8 @@ MOST = 1 << 27
 #: Share of equal amino acids below which pairs are doubted aloud: the twilight zone of sequence
 #: alignments (Rost 1999, doi:10.1093/protein/12.2.85).
 DOUBTED = 0.25
+#: Share of the shorter sequence that an alignment must pair, or it is doubted too.
+COVERED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +56,15 @@ class Pairs:
 
     @property
     def doubt(self) -> str:
-        """Advice where so few amino acids agree that other residues may correspond; else empty."""
-        if not self.identity < DOUBTED:
+        """Advice where so few amino acids agree or align that other residues may correspond; else empty."""
+        by_number, agree = self.by == "number", f"only {self.identity:.0%} of the amino acids agree"
+        if by_number and self.identity < DOUBTED:
+            return f"{agree}: where the files count differently, compare by alignment"
+        few = len(self) < COVERED * min(self.lengths)
+        if by_number or not (few or self.identity < DOUBTED):
             return ""
-        if self.by == "number":
-            advice = "where the files count differently, compare by alignment"
-        else:
-            advice = "sequences hardly tell what corresponds, protok.analysis.alignment.tm_align does"
-        return f"only {self.identity:.0%} of the amino acids agree: {advice}"
+        reason = "less than half of the shorter sequence aligns" if few else agree
+        return f"{reason}: sequences hardly tell what corresponds, protok.analysis.alignment.tm_align does"
 
     def __str__(self) -> str:
         text = f"{len(self)} residues of {self.lengths[0]} and {self.lengths[1]} by {self.by}"

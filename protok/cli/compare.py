@@ -60,7 +60,7 @@ def compare(arguments: argparse.Namespace) -> int:
     table = differences(
         (first, second), (tokens[0], tokens[1]), codes.pairs, default_matrix(tokenizer).scores
     )
-    print(f"structures: {scores}\ncodes: {codes}")
+    print(f"structures: {scores}\ncodes: {codes.same:.1%} of {int(codes.coded.sum())} codes are the same")
     print(f"unlike: {', '.join(stretches(table)) or 'none'}\n\n{picture(table)}")
     if arguments.table is not None:
         with atomic(arguments.table, newline="") as handle:

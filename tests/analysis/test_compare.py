@@ -93,6 +93,12 @@ def test_unlike_sequences_are_compared_with_doubt(chain, examples):
     other = replace(other, index=np.arange(20, 20 + len(other)))
     assert "compare by alignment" in str(protok.compare(chain, other))
     assert "tm_align" in str(protok.compare(chain, other, "alignment"))
+    # The end of one is the beginning of the other, and that is all.
+    first = replace(chain[:100], sequence="G" * 90 + chain.sequence[:10])
+    second = replace(chain[:100], sequence=chain.sequence[:10] + "W" * 90)
+    pairs = pair_residues(first, second, "alignment")
+    assert (pairs.identity, len(pairs)) == (1.0, 10)
+    assert pairs.doubt.startswith("less than half of the shorter sequence aligns")
 
 
 def test_what_cannot_be_compared_says_what_can(chain, tokens):
