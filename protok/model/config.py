@@ -73,10 +73,35 @@ class KeyframeConfig:
 
 
 @dataclass(frozen=True)
+class EnvironmentEncoderConfig:
+    """A `protok.model.environment.EnvironmentEncoder`."""
+
+    hidden: int = 96
+    edge: int = 32
+    layers: int = 3
+    neighbours: int = 20
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "hidden", "edge", "layers", "neighbours")
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """Letters of environments: their encoder, their codebook (see `protok.model.environment`)."""
+
+    name: str = ""
+    encoder: EnvironmentEncoderConfig = field(default_factory=EnvironmentEncoderConfig)
+    quantizer: QuantizerConfig = field(
+        default_factory=lambda: QuantizerConfig(size=128, dim=16, continuous_share=0.2, ramp=0.3)
+    )
+
+
+@dataclass(frozen=True)
 class ShapesConfig:
     """Everything that a checkpoint needs to rebuild its `protok.model.network.ShapeNetwork`.
 
-    ``name``: without one a trained model is called like the folder of its run.
+    ``name``: without one a trained model is called like the folder of its run. ``environment``: with a
+    quantizer of kind ``none`` there are no environment letters.
     """
 
     name: str = ""
@@ -87,6 +112,9 @@ class ShapesConfig:
     steps: ConvolutionConfig = field(default_factory=ConvolutionConfig)
     refiner: ConvolutionConfig = field(default_factory=lambda: ConvolutionConfig(width=128))
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+    environment: EnvironmentConfig = field(
+        default_factory=lambda: EnvironmentConfig(quantizer=QuantizerConfig(kind="none"))
+    )
 
 
 def _bounded(positions: int) -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from protok.model.surroundings import EDGE, NODE, Surroundings
+from protok.model.batch import Batch
+from protok.model.config import EnvironmentConfig
+from protok.model.surroundings import EDGE, NODE, Surroundings, surroundings
+from protok.quantize import build_quantizer
+
+#: Residues whose neighbours are listened to at once: their messages stay in a processor's cache.
+TOGETHER = 256
 
 
 class Gather(nn.Module):
@@ -27,11 +36,16 @@ class Gather(nn.Module):
         )
 
     def forward(self, h: Tensor, e: Tensor, around: Surroundings) -> Float[Tensor, "n h"]:
-        n, k = around.near.shape
-        say = self.say(self.norm(h)).index_select(0, around.near.flatten()).view(n, k, h.shape[1])
-        heard = (say * self.filter(e) * around.there[..., None]).sum(1) / k**0.5
-        h = h + self.hear(F.gelu(heard))
+        say = self.say(self.norm(h))
+        parts = (part.split(TOGETHER) for part in (around.near, around.there, e))
+        heard = [self.listen(say, *part) for part in zip(*parts, strict=True)]
+        h = h + self.hear(F.gelu(torch.cat(heard)))
         return h + self.think(h)
+
+    def listen(self, say: Tensor, near: Tensor, there: Tensor, e: Tensor) -> Float[Tensor, "m h"]:
+        """Sums of what the neighbours of some residues say."""
+        words = say.index_select(0, near.flatten()).view(*near.shape, say.shape[1]) * self.filter(e)
+        return (there[:, None].to(words) @ words)[:, 0] / near.shape[1] ** 0.5
 
 
 class EnvironmentEncoder(nn.Module):
@@ -47,9 +61,7 @@ class EnvironmentEncoder(nn.Module):
         Nearest residues of the same chain that send any.
     """
 
-    def __init__(
-        self, dim: int = 16, hidden: int = 96, edge: int = 32, layers: int = 3, neighbours: int = 20
-    ):
+    def __init__(self, dim: int, hidden: int, edge: int, layers: int, neighbours: int):
         super().__init__()
         self.neighbours = neighbours
         self.node = nn.Sequential(nn.Linear(NODE, hidden), nn.GELU(), nn.Linear(hidden, hidden))
@@ -69,3 +81,17 @@ class EnvironmentEncoder(nn.Module):
         for layer in self.layers:
             h = layer(h, e, around)
         return h
+
+
+class EnvironmentNetwork(nn.Module):
+    """Encoder and codebook of a configuration."""
+
+    def __init__(self, config: EnvironmentConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = EnvironmentEncoder(config.quantizer.dim, **asdict(config.encoder))
+        self.quantizer = build_quantizer(**asdict(config.quantizer))
+
+    def latents(self, batch: Batch) -> Float[Tensor, "n d"]:
+        """Latents of all residues; those of incomplete residues mean nothing."""
+        return self.encoder(surroundings(batch, self.encoder.neighbours))

@@ -13,6 +13,7 @@ from protok.errors import RecipeError
 from protok.model.build import Refiner, build
 from protok.model.config import KeyframeConfig, ShapeEncoderConfig, ShapesConfig
 from protok.model.encoder import Encoder, ShapeEncoder
+from protok.model.environment import EnvironmentNetwork
 from protok.model.keyframes import Grid, Motions
 from protok.model.local_convolution import LocalConvolution
 from protok.model.runs import Runs
@@ -68,6 +69,8 @@ class ShapeNetwork(nn.Module):
         self.step.bias.data = torch.tensor([0.2] * 3 + [1, 0, 0] + [0, 1, 0])
         self.keyframes = keyframe_quantizers(config.keyframes)
         self.refiner = Refiner(width, **asdict(config.refiner))
+        around = config.environment
+        self.environment = None if around.quantizer.kind == "none" else EnvironmentNetwork(around)
 
     def latents(self, poses: Poses, runs: Runs) -> Float[Tensor, "n d"]:
         """Latents of all residues; those of incomplete residues mean nothing.

@@ -13,7 +13,7 @@ from protok.common.grouping import packed
 from protok.errors import ProtokError, Unsupported, as_error
 from protok.pipeline.inputs import Source, find_sources, repeated
 from protok.structure.io.options import ReadOptions
-from protok.tokenizers.protocol import EncodesBatches, HasKeyframes, Tokenizer
+from protok.tokenizers.protocol import EncodesBatches, HasEnvironments, HasKeyframes, Tokenizer
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
 
@@ -38,9 +38,18 @@ class EncodeOptions(ReadOptions):
     ----------
     keyframes
         Residues a keyframe, 0 for none; None as the tokenizer would. Of tokenizers that have any.
+    environments
+        Whether environment letters are given; None as the tokenizer would. Of tokenizers that have them.
     """
 
     keyframes: int | None = None
+    environments: bool | None = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What `encode` of the tokenizer is told."""
+        both = {"keyframes": self.keyframes, "environments": self.environments}
+        return {key: value for key, value in both.items() if value is not None}
 
 
 class Record(Protocol):
@@ -124,6 +133,8 @@ def residues_of(tokenizer: Tokenizer) -> int:
 
 def check_options(tokenizer: Tokenizer, options: EncodeOptions) -> None:
     """Refuse options before the work where the tokenizer does not know them."""
+    if options.environments is not None and not isinstance(tokenizer, HasEnvironments):
+        raise Unsupported(f"{tokenizer.codebook} has no environment letters", "leave them off")
     if options.keyframes is None:
         return
     if not isinstance(tokenizer, HasKeyframes):
@@ -251,11 +262,10 @@ def _tokenize(
     structures: Sequence[Backbone], tokenizer: Tokenizer, options: EncodeOptions
 ) -> Iterator[Tokens | ProtokError]:
     """Yield tokens or an error for each structure: together where it can be, else one by one."""
-    extra: dict[str, Any] = {} if options.keyframes is None else {"keyframes": options.keyframes}
     for group in packed(structures, len, residues_of(tokenizer)):
         if isinstance(tokenizer, EncodesBatches) and len(group) > 1:
             try:
-                results = tokenizer.encode_batch(group, **extra)
+                results = tokenizer.encode_batch(group, **options.asked)
             except Exception:
                 results = []  # one bad structure fails its group: each is tried alone, below
             if len(results) == len(group):
@@ -263,6 +273,6 @@ def _tokenize(
                 continue
         for structure in group:
             try:
-                yield tokenizer.encode(structure, **extra)
+                yield tokenizer.encode(structure, **options.asked)
             except Exception as error:
                 yield as_error(error, "", chain=",".join(structure.chains))

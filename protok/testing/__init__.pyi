@@ -40,6 +40,7 @@ from .tokenizers import (
     check_decode as check_decode,
     check_deterministic as check_deterministic,
     check_embed as check_embed,
+    check_environments as check_environments,
     check_invariance as check_invariance,
     check_length as check_length,
     check_mirror as check_mirror,

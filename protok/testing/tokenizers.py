@@ -34,6 +34,7 @@ from protok.tokenizers.protocol import (
     EncodesBatches,
     HasAlphabet,
     HasCodeVectors,
+    HasEnvironments,
     HasKeyframes,
     HasStates,
     RanksCodes,
@@ -319,6 +320,23 @@ def check_decode(tokenizer: Decodes, structures: Structures = None) -> None:
             raise AssertionError(f"id {tokens.size} is decoded, though ids end at {tokens.size - 1}")
 
 
+def check_environments(tokenizer: HasEnvironments, structures: Structures = None) -> None:
+    """Environment letters are those of `environment` alone, and change nothing of what they stand beside."""
+    alone = tokenizer.environment
+    for s in _chosen(structures):
+        bare, whole = tokenizer.encode(s, environments=False), tokenizer.encode(s)
+        require(bare.environment is None, "environment letters are given where none are asked for")
+        _require_same(whole.ids, bare.ids, "differ with environment letters beside them")
+        if alone is None:
+            require(whole.environment is None, "there are environment letters of no tokenizer")
+            continue
+        around = whole.environment
+        require(around is not None, f"no environment letters of {tokenizer.codebook}")
+        kind = (around.codebook, around.size)
+        require(kind == (alone.codebook, alone.size), f"letters of {kind}, not of {alone.codebook}")
+        _require_same(around.ids, alone.encode(s).ids, "of environments differ from those alone")
+
+
 #: Contracts of any tokenizer.
 TOKENIZER_CONTRACTS = (
     check_length,
@@ -333,6 +351,7 @@ ABILITY_CONTRACTS: dict[type, Callable[..., None]] = {
     EncodesBatches: check_batch,
     Decodes: check_decode,
     HasKeyframes: check_keyframes,
+    HasEnvironments: check_environments,
     HasCodeVectors: check_code_vectors,
     HasAlphabet: check_alphabet,
     Embeds: check_embed,

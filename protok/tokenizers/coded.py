@@ -116,3 +116,17 @@ class CodedTokenizer(DeviceMixin):
         tokenizer = cls(network, provenance=provenance, **options)  # pyright: ignore[reportCallIssue]
         tokenizer.card = read_card(folder)
         return tokenizer
+
+
+def hollow(x: Tensor | np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Numbers of residues as float32, NaN where one is not present."""
+    out = (x.detach().cpu().numpy() if isinstance(x, Tensor) else x).astype(np.float32)
+    out[~present] = np.nan
+    return out
+
+
+def add_weights(digest: Any, state: Mapping[str, Tensor]) -> None:
+    """Add names, shapes and bytes of weights to a digest."""
+    for key, value in sorted(state.items()):
+        digest.update(f"{key} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())

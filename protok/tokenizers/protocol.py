@@ -10,6 +10,7 @@ refused for one object, by `Unsupported`, as a continuous model refuses `code_ve
 | `Tokenizer` | needed: codes of a structure |
 | `EncodesBatches` | codes of several structures at once |
 | `HasKeyframes` | keyframes that say where residues lie |
+| `HasEnvironments` | a second alphabet, for what lies around residues |
 | `Decodes` | codes to a backbone |
 | `HasCodeVectors` | a vector for each code |
 | `HasAlphabet` | a letter for each code |
@@ -103,6 +104,20 @@ class HasKeyframes(Tokenizer, Protocol):
 
     def decode(self, tokens: Tokens, /, *, letters_alone: bool = False) -> Backbone:
         """The backbone; of tokens without keyframes only with `letters_alone`."""
+        ...
+
+
+@runtime_checkable
+class HasEnvironments(Tokenizer, Protocol):
+    """Environment letters beside the codes; some models of a kind may have none."""
+
+    @property
+    def environment(self) -> Tokenizer | None:
+        """The tokenizer of these letters alone; None of a model without them."""
+        ...
+
+    def encode(self, structure: Backbone, /, *, environments: bool | None = None) -> Tokens:
+        """Tokens with environment letters, without, or, for None, as the tokenizer has them."""
         ...
 
 
@@ -227,8 +242,9 @@ def ids_of(tokenizer: Tokenizer, structures: Sequence[Backbone]) -> list[np.ndar
 
 
 def codes_alone(tokenizer: Tokenizer, structures: Sequence[Backbone]) -> list[Tokens]:
-    """Codes of the residues of each structure; keyframes, which take longer, are not looked for."""
-    options = {"keyframes": 0} if isinstance(tokenizer, HasKeyframes) else {}
+    """Codes of the residues of each structure, without keyframes and environments, which take longer."""
+    options: dict[str, Any] = {"keyframes": 0} if isinstance(tokenizer, HasKeyframes) else {}
+    options |= {"environments": False} if isinstance(tokenizer, HasEnvironments) else {}
     return encode_each(tokenizer, structures, **options)
 
 

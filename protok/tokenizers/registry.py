@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protok.common import checkpoint
+from protok.errors import FormatError
 from protok.tokenizers.protocol import Tokenizer
 
 #: Which model is for which job; those of one job in a row.
@@ -16,6 +17,9 @@ USES = {
     ("3di", "protein-blocks"): "search, local shape; they cannot be decoded",
     ("protok-image",): "images, for examples",
 }
+
+#: Behind the name of a model: its environment letters.
+AROUND = ":environment"
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def load(name: str | Path) -> Tokenizer:
         text with a separator, as in ``./mine``), or
         ``hf:owner/name`` or ``hf:owner/name@revision`` for a model of the Hugging Face Hub,
         which is downloaded (`protok.common.hub`). Nothing is ever downloaded without ``hf:``.
+        ``:environment`` behind it is the model's second alphabet alone.
 
     Returns
     -------
@@ -80,7 +85,13 @@ def load(name: str | Path) -> Tokenizer:
         return ALPHABETS[str(name)]()
     from protok.tokenizers.shapes import ShapeTokenizer
 
-    return ShapeTokenizer.from_pretrained(name)
+    whole = str(name).removesuffix(AROUND)
+    tokenizer = ShapeTokenizer.from_pretrained(whole)
+    if whole == str(name):
+        return tokenizer
+    if tokenizer.environment is None:
+        raise FormatError(f"{whole} has no environment letters", f"load {whole}")
+    return tokenizer.environment
 
 
 def as_tokenizer(tokenizer: Tokenizer | str | Path) -> Tokenizer:

@@ -24,7 +24,8 @@ from protok.structure.backbone import Backbone
 from protok.structure.io.interop import as_backbone
 from protok.structure.poses import Poses
 from protok.tokenizers.built import Atoms, Read, atoms_of, by_chain, placed, runs_of
-from protok.tokenizers.coded import CodedTokenizer
+from protok.tokenizers.coded import CodedTokenizer, add_weights, hollow
+from protok.tokenizers.environments import EnvironmentTokenizer
 from protok.tokenizers.soft import Alternatives, decode_soft, distances, nearest
 from protok.tokens.keyframes import Keyframes
 from protok.tokens.tokens import Tokens
@@ -63,6 +64,13 @@ class ShapeTokenizer(CodedTokenizer):
     def __repr__(self) -> str:
         return f"ShapeTokenizer({self.codebook}, {self.size} letters)"
 
+    @cached_property
+    def environment(self) -> EnvironmentTokenizer | None:
+        """The tokenizer of environment letters alone; None of a model without them."""
+        if self.network.environment is None:
+            return None
+        return EnvironmentTokenizer(self.network.environment, label=f"{self.name}:environment")
+
     @property
     def spacings(self) -> tuple[int, ...]:
         """Residues a keyframe that can be asked for."""
@@ -79,15 +87,15 @@ class ShapeTokenizer(CodedTokenizer):
             return "continuous"
         digest = hashlib.sha256(self.code_vectors().astype("<f4").tobytes())
         for name, part in (("trunk", self.network.trunk), ("step", self.network.step)):
-            _add(digest, {f"{name}.{key}": value for key, value in part.state_dict().items()})
-        _add(digest, {f"keyframes.{s}": self.network.motions(s).numbers for s in self.spacings})
+            add_weights(digest, {f"{name}.{key}": value for key, value in part.state_dict().items()})
+        add_weights(digest, {f"keyframes.{s}": self.network.motions(s).numbers for s in self.spacings})
         return digest.hexdigest()[:8]
 
     @cached_property
     def encoder_fingerprint(self) -> str:
         """What makes letters beside the codebook: a digest of the encoder's weights."""
         digest = hashlib.sha256()
-        _add(digest, self.network.encoder.state_dict())
+        add_weights(digest, self.network.encoder.state_dict())
         return digest.hexdigest()[:8]
 
     @property
@@ -99,8 +107,10 @@ class ShapeTokenizer(CodedTokenizer):
     def _residues(self) -> int:
         return RESIDUES if self.device.type == "cpu" else GPU_RESIDUES
 
-    def encode(self, structure: Any, *, keyframes: int | None = None) -> Tokens:
-        """Shape letters of a structure, one a residue, and its keyframes.
+    def encode(
+        self, structure: Any, *, keyframes: int | None = None, environments: bool | None = None
+    ) -> Tokens:
+        """Shape letters of a structure, one a residue, its keyframes, and its environment letters.
 
         Parameters
         ----------
@@ -110,24 +120,37 @@ class ShapeTokenizer(CodedTokenizer):
         keyframes
             One for each so many residues, of `spacings` (None: `usual_spacing`): fewer cost fewer bits, more
             rebuild better. 0 for letters alone.
+        environments
+            Whether to give environment letters; by default if the model has them.
 
         Raises
         ------
         ProtokError
-            If the structure cannot be read, or there is no such spacing.
+            If the structure cannot be read, there is no such spacing, or no environment letters.
         """
-        return self.encode_batch([as_backbone(structure)], keyframes=keyframes)[0]
+        return self.encode_batch([as_backbone(structure)], keyframes=keyframes, environments=environments)[0]
 
     @torch.no_grad()
-    def encode_batch(self, structures: Sequence[Backbone], *, keyframes: int | None = None) -> list[Tokens]:
+    def encode_batch(
+        self,
+        structures: Sequence[Backbone],
+        *,
+        keyframes: int | None = None,
+        environments: bool | None = None,
+    ) -> list[Tokens]:
         """Tokens of several structures; the same as one by one, and faster for short chains."""
+        if environments and self.environment is None:
+            raise Unsupported(f"{self.name} has no environment letters", "leave them out")
         spacing = self._spacing(keyframes, none=", or 0 for none")
         self.check_precision()
         tokens: list[Tokens] = []
         backbones = [as_backbone(s) for s in structures]
         for group in packed(backbones, len, WALKED):
             tokens += self._encode_together(group, spacing)
-        return tokens
+        if self.environment is None or environments is False:
+            return tokens
+        around = self.environment.environments(backbones)
+        return [replace(own, environment=e) for own, e in zip(tokens, around, strict=True)]
 
     def _spacing(self, keyframes: int | None, none: str = "") -> int:
         """What is asked for, or the usual; `none` says in the error that 0 would do too."""
@@ -201,7 +224,7 @@ class ShapeTokenizer(CodedTokenizer):
         z = self._read(backbone, self.network.latents)
         if quantized:
             z = self._quantizer.lookup(self._quantizer.assign(z))
-        return _hollow(z, backbone.mask)
+        return hollow(z, backbone.mask)
 
     def alternatives(self, structure: Any, k: int = 4) -> Alternatives:
         """The k codes nearest to each residue's latent, their distances, and by how much the first is nearer.
@@ -219,7 +242,7 @@ class ShapeTokenizer(CodedTokenizer):
         z = self._read(backbone, self.network.latents)
         codes, away = (part.cpu().numpy() for part in nearest(self._quantizer, z, k))
         codes = np.where(backbone.mask[:, None], codes, -1)
-        return Alternatives(codes.astype(np.int32), _hollow(torch.from_numpy(away), backbone.mask))
+        return Alternatives(codes.astype(np.int32), hollow(torch.from_numpy(away), backbone.mask))
 
     def soft(self, structure: Any, temperature: float = 0.05) -> Tensor:
         """Weights of all letters for each residue, (L, size) with a sum of 1: what `decode_soft` takes.
@@ -290,9 +313,9 @@ class ShapeTokenizer(CodedTokenizer):
             ids = self._ids(tokens)
             with torch.no_grad():
                 h, _ = self.network.read(self._quantizer.lookup(ids), runs_of(tokens, self.device))
-            return _hollow(h, tokens.ids >= 0)
+            return hollow(h, tokens.ids >= 0)
         backbone = as_backbone(structure_or_tokens)
-        return _hollow(self._read(backbone, self.network.encoder.states), backbone.mask)
+        return hollow(self._read(backbone, self.network.encoder.states), backbone.mask)
 
     @torch.no_grad()
     def _read(self, backbone: Backbone, read) -> Tensor:
@@ -387,15 +410,3 @@ class ShapeTokenizer(CodedTokenizer):
             group = read.group[runs.run[runs.present]].cpu().numpy()
             confidence[there] = among_neighbours(coords[there, 1], own, group)
         return Backbone(coords, like.sequence, like.chain, like.index, like.icode, confidence, like.name)
-
-
-def _hollow(x: Tensor, present: np.ndarray) -> np.ndarray:
-    out = x.detach().cpu().numpy().astype(np.float32)
-    out[~present] = np.nan
-    return out
-
-
-def _add(digest, state: Mapping[str, Tensor]) -> None:
-    for key, value in sorted(state.items()):
-        digest.update(f"{key} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -1,6 +1,7 @@
 from . import (
     csv as csv,
     dataset as dataset,
+    environment as environment,
     export as export,
     fasta as fasta,
     files as files,
@@ -8,6 +9,7 @@ from . import (
     layouts as layouts,
     npz as npz,
     parquet as parquet,
+    parts as parts,
     tokens as tokens,
     vocabulary as vocabulary,
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from protok.common.arrays import AGAIN
 from protok.errors import CorruptFile, FormatError, TruncatedFile
+from protok.tokens.environment import Environment
 from protok.tokens.keyframes import Keyframes
 from protok.tokens.tokens import LONGEST, Tokens, record
 
@@ -37,8 +38,9 @@ def _fasta_record(chain: Tokens) -> str:
     if chain.alphabet:
         header += f" alphabet={quote(chain.alphabet, '')}"
     header += f" index={_pack_numbers(chain)} sequence={quote(chain.sequence, '')}"
-    if chain.keyframes is not None:
-        header += f" keyframes={quote(chain.keyframes.text, PLAIN + ',;')}"
+    for key, part in (("keyframes", chain.keyframes), ("environment", chain.environment)):
+        if part is not None:
+            header += f" {key}={quote(part.text, PLAIN + ',;')}"
     if chain.alphabet and chain.size <= 26:
         body = chain.letters
     else:
@@ -99,12 +101,13 @@ def _parse_fasta(header: str, body: str, path: str) -> Tokens:
         message = f"letter {error} is not in the alphabet" if isinstance(error, KeyError) else error
         raise CorruptFile(str(message), AGAIN, file=path, chain=identity) from error
     name, _, chain = identity.rpartition("_") if "_" in identity else (identity, "", "")
-    text = fields.get("keyframes", "")
+    kinds = {"keyframes": Keyframes, "environment": Environment}
+    texts = {key: fields[key] for key in kinds if fields.get(key)}
     return record(
         path,
         unquote(name),
         unquote(chain),
-        (lambda: Keyframes.from_text(text)) if text else None,
+        lambda: {key: kinds[key].from_text(text) for key, text in texts.items()},
         ids=ids,
         size=size,
         codebook=fields["codebook"],

@@ -11,7 +11,7 @@ import numpy as np
 
 from protok.common.arrays import AGAIN, read_arrays, write_arrays
 from protok.errors import CorruptFile
-from protok.tokens.keyframes import LISTS, Keyframes, columns_of
+from protok.tokens.parts import LISTS, NUMBERS, TEXTS, columns_of, from_columns
 from protok.tokens.tokens import Tokens, check_ends, record
 
 # Arrays with an entry a residue, and with one a chain: the kind of each.
@@ -19,9 +19,9 @@ RESIDUES = {"ids": "i", "index": "i", "sequence": "S", "icode": "U"}
 CHAINS = {"length": "i", "name": "U", "chain": "U", "codebook": "U", "size": "i", "alphabet": "U"}
 
 
-#: Arrays of keyframes: lists of numbers and how many each chain has of them, and what there is one of.
-FRAMES = dict.fromkeys((*LISTS, *(f"{key}_count" for key in LISTS), "spacing", "motions"), "i")
-FRAMES["hangs_on"] = "U"
+#: Arrays of parts: lists of numbers and how many each chain has of them, and what there is one of.
+PARTS = dict.fromkeys((*LISTS, *(f"{key}_count" for key in LISTS), *NUMBERS), "i")
+PARTS |= dict.fromkeys(TEXTS, "U")
 
 
 def write_npz(chains: Iterable[Tokens], handle) -> None:
@@ -36,13 +36,13 @@ def write_npz(chains: Iterable[Tokens], handle) -> None:
         columns[key] = np.concatenate([np.array([], kind), *(getattr(chain, key) for chain in chains)])
     for key in ("name", "codebook", "alphabet"):
         columns[key] = np.array([getattr(chain, key) for chain in chains], str)
-    if any(chain.keyframes is not None for chain in chains):
-        frames = [columns_of(chain.keyframes) for chain in chains]
+    if any(chain.keyframes is not None or chain.environment is not None for chain in chains):
+        parts = [columns_of(chain) for chain in chains]
         for key in LISTS:
-            columns[key] = np.concatenate([row[key] for row in frames])
-            columns[f"{key}_count"] = np.array([len(row[key]) for row in frames], np.int64)
-        columns |= {key: np.array([row[key] for row in frames], np.int32) for key in ("spacing", "motions")}
-        columns["hangs_on"] = np.array([row["hangs_on"] for row in frames], str)
+            columns[key] = np.concatenate([row[key] for row in parts])
+            columns[f"{key}_count"] = np.array([len(row[key]) for row in parts], np.int64)
+        for keys, kind in ((NUMBERS, np.int32), (TEXTS, str)):
+            columns |= {key: np.array([row[key] for row in parts], kind) for key in keys}
     write_arrays(handle, **columns)
 
 
@@ -50,7 +50,7 @@ def read_npz(handle, path: str) -> Iterator[Tokens]:
     check_ends(handle, path, "npz", b"PK", lambda tail: b"PK\x05\x06" in tail)
     kinds = CHAINS | RESIDUES
     try:
-        columns = read_arrays(handle, [*kinds, *FRAMES])
+        columns = read_arrays(handle, [*kinds, *PARTS])
     except Exception as error:  # numpy raises a dozen kinds on damaged bytes
         raise CorruptFile(f"npz cannot be read ({error})", AGAIN, file=path) from error
     for key, kind in kinds.items():
@@ -68,12 +68,12 @@ def read_npz(handle, path: str) -> Iterator[Tokens]:
                 AGAIN,
                 file=path,
             )
-    frames = _frames(columns, len(bounds) - 1, path)
+    parts = _parts(columns, len(bounds) - 1, path)
     for row, (start, stop) in enumerate(pairwise(bounds)):
         texts = {key: str(columns[key][row]) for key in ("name", "chain", "codebook", "alphabet")}
         yield record(
             path,
-            frames=frames and partial(Keyframes.from_columns, frames(row)),
+            parts=parts and partial(from_columns, parts(row)),
             size=int(columns["size"][row]),
             ids=columns["ids"][start:stop],
             index=columns["index"][start:stop],
@@ -83,12 +83,12 @@ def read_npz(handle, path: str) -> Iterator[Tokens]:
         )
 
 
-def _frames(columns: dict[str, np.ndarray], chains: int, path: str) -> Callable[[int], dict[str, Any]] | None:
-    """What makes the columns of keyframes of a chain by its number; None where the file has none."""
-    if columns.keys().isdisjoint(FRAMES):
+def _parts(columns: dict[str, np.ndarray], chains: int, path: str) -> Callable[[int], dict[str, Any]] | None:
+    """What makes the columns of parts of a chain by its number; None where the file has none."""
+    if columns.keys().isdisjoint(PARTS):
         return None
     bounds = {}
-    for key, kind in FRAMES.items():
+    for key, kind in PARTS.items():
         if key not in columns:
             raise CorruptFile(f"has no array {key!r}", "write it with protok", file=path)
         array = columns[key]
@@ -103,7 +103,7 @@ def _frames(columns: dict[str, np.ndarray], chains: int, path: str) -> Callable[
 
     def row(i: int) -> dict[str, Any]:
         lists = {key: columns[key][bounds[key][i] : bounds[key][i + 1]] for key in LISTS}
-        ends = {key: int(columns[key][i]) for key in ("spacing", "motions")}
-        return lists | ends | {"hangs_on": str(columns["hangs_on"][i])}
+        numbers = {key: int(columns[key][i]) for key in NUMBERS}
+        return lists | numbers | {key: str(columns[key][i]) for key in TEXTS}
 
     return row

@@ -12,7 +12,7 @@ import numpy as np
 
 from protok.common.arrays import AGAIN, rows_at_once
 from protok.errors import CorruptFile
-from protok.tokens.keyframes import COLUMNS, LISTS, Keyframes, columns_of
+from protok.tokens.parts import COLUMNS, LISTS, NUMBERS, TEXTS, columns_of, from_columns
 from protok.tokens.tokens import WIDEST_ICODE, Tokens, check_ends, record
 
 
@@ -85,22 +85,21 @@ def token_schema():
         "size": pa.int32(),
         "alphabet": text,
         **dict.fromkeys(LISTS, numbers),
-        "spacing": pa.int32(),
-        "motions": pa.int32(),
-        "hangs_on": text,
+        **dict.fromkeys(NUMBERS, pa.int32()),
+        **dict.fromkeys(TEXTS, text),
     }
-    return pa.schema(columns, metadata={"protok": "tokens 2"})
+    return pa.schema(columns, metadata={"protok": "tokens 3"})
 
 
 def _batch(chains: list[Tokens], schema):
     import pyarrow as pa
 
-    frames = [columns_of(chain.keyframes) for chain in chains]
+    parts = [columns_of(chain) for chain in chains]
     arrays = []
     for column in schema:
         key = "ids" if column.name == "tokens" else column.name
         if key in COLUMNS:
-            values = [row[key] for row in frames]
+            values = [row[key] for row in parts]
         else:
             values = [chain.chain[0] if key == "chain" else getattr(chain, key) for chain in chains]
         if pa.types.is_list(column.type):
@@ -154,7 +153,7 @@ def read_parquet(handle, path: str, *, own: bool = False, group: int | None = No
             handle, metadata=metadata, read_dictionary=codes, page_checksum_verification=True
         )
         names = table.schema_arrow.names
-        # All columns of keyframes, or none.
+        # All columns of parts, or none.
         wanted = [key for key in schema.names if key not in COLUMNS or not {*COLUMNS}.isdisjoint(names)]
         missing = [key for key in wanted if key not in names]
         if missing:
@@ -181,9 +180,9 @@ def read_parquet(handle, path: str, *, own: bool = False, group: int | None = No
                 columns[column.name] = cells(values)
             for row in range(batch.num_rows):
                 fields = {key: values[row] for key, values in columns.items()}
-                frames = {key: fields.pop(key) for key in COLUMNS if key in fields}
-                make = partial(Keyframes.from_columns, frames) if frames else None
-                yield record(path, frames=make, ids=fields.pop("tokens"), **fields)
+                parts = {key: fields.pop(key) for key in COLUMNS if key in fields}
+                make = partial(from_columns, parts) if parts else None
+                yield record(path, parts=make, ids=fields.pop("tokens"), **fields)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(error, path) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,7 +12,9 @@ import numpy as np
 from protok.common.extras import Extra
 from protok.errors import CorruptFile, FormatError, TruncatedFile, Unsupported
 from protok.structure.backbone import WIDEST, WIDEST_ICODE, Backbone
-from protok.tokens.keyframes import Keyframes, joined
+from protok.tokens import environment, keyframes
+from protok.tokens.environment import Environment
+from protok.tokens.keyframes import Keyframes
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -40,6 +42,8 @@ class Tokens:
         One letter a code where the codebook has letters (3Di, Protein Blocks), else empty.
     keyframes : Keyframes or None
         Where residues lie, of tokenizers whose codes alone do not say it.
+    environment : Environment or None
+        Second letters, for what lies around residues, of tokenizers that have them.
     """
 
     ids: np.ndarray
@@ -52,6 +56,7 @@ class Tokens:
     name: str = ""
     alphabet: str = ""
     keyframes: Keyframes | None = None
+    environment: Environment | None = None
 
     def __post_init__(self) -> None:
         n = len(self.sequence)
@@ -80,6 +85,8 @@ class Tokens:
             raise ValueError("an alphabet holds printable ASCII without '-', which means missing")
         if self.keyframes is not None:
             self.keyframes.check(self.ids, self.chain)
+        if self.environment is not None and len(self.environment) != n:
+            raise ValueError(f"{len(self.environment)} environment letters for {n} residues")
 
     @classmethod
     def like(
@@ -176,8 +183,10 @@ class Tokens:
         if picked.ndim != 1:
             raise TypeError("select residues by number, slice, mask or list of integers")
         columns = {key: getattr(self, key)[picked] for key in ("ids", "chain", "index", "icode")}
+        columns["sequence"] = "".join(self.sequence[i] for i in picked)
         frames = None if self.keyframes is None else self.keyframes.of(picked, self.ids, self.chain)
-        return replace(self, sequence="".join(self.sequence[i] for i in picked), keyframes=frames, **columns)
+        around = None if self.environment is None else self.environment[picked]
+        return replace(self, keyframes=frames, environment=around, **columns)
 
     @property
     def bits(self) -> float:
@@ -187,12 +196,13 @@ class Tokens:
         stored too, a number up to the length.
         """
         letters = float((self.ids >= 0).sum() * np.log2(max(self.size, 1)))
-        return letters + (0.0 if self.keyframes is None else self.keyframes.bits(self.ids, self.chain))
+        frames = 0.0 if self.keyframes is None else self.keyframes.bits(self.ids, self.chain)
+        return letters + frames + (0.0 if self.environment is None else self.environment.bits)
 
     def to_pandas(self) -> DataFrame:
-        """A table with a row a residue: chain, index, icode, residue, token, and letter if there are any.
+        """A table with a row a residue: chain, index, icode, residue, token, and what more residues have.
 
-        Keyframes are not in it.
+        That is a letter, and an environment. Keyframes are not in it.
 
         Raises
         ------
@@ -204,7 +214,10 @@ class Tokens:
 
         columns = {"chain": self.chain, "index": self.index, "icode": self.icode}
         columns |= {"residue": list(self.sequence), "token": self.ids}
-        return DataFrame(columns | ({"letter": list(self.letters)} if self.alphabet else {}))
+        columns |= {"letter": list(self.letters)} if self.alphabet else {}
+        return DataFrame(
+            columns | ({} if self.environment is None else {"environment": self.environment.ids})
+        )
 
     def by_chain(self) -> Iterator[Tokens]:
         """Yield the chains one by one, in order of first appearance, each under the same `name`.
@@ -231,7 +244,7 @@ def join(chains: Sequence[Tokens]) -> Tokens:
     Raises
     ------
     ValueError
-        If there are none, or they are of different codebooks, or their keyframes of different spacings.
+        If there are none, or they are of different codebooks, their keyframes of different spacings.
     """
     if not chains or len({(c.codebook, c.size, c.alphabet) for c in chains}) > 1:
         raise ValueError("chains of one codebook make a structure")
@@ -248,9 +261,11 @@ def join(chains: Sequence[Tokens]) -> Tokens:
     columns = {
         key: np.concatenate([getattr(c, key) for c in ordered]) for key in ("ids", "chain", "index", "icode")
     }
-    frames = joined([c.keyframes for c in ordered], [len(c) for c in ordered], [names[i] for i in order])
+    sizes = [len(c) for c in ordered]
+    frames = keyframes.joined([c.keyframes for c in ordered], sizes, [names[i] for i in order])
+    around = environment.joined([c.environment for c in ordered])
     sequence = "".join(c.sequence for c in ordered)
-    return replace(ordered[0], sequence=sequence, keyframes=frames, **columns)
+    return replace(ordered[0], sequence=sequence, keyframes=frames, environment=around, **columns)
 
 
 def _following(i: int, names: list[str], hangs: list[str]) -> list[int]:
@@ -272,11 +287,11 @@ def _words(values, key: str) -> np.ndarray:
 
 
 def record(
-    path: str, name: str, chain: str, frames: Callable[[], Keyframes | None] | None = None, **fields
+    path: str, name: str, chain: str, parts: Callable[[], Mapping[str, Any]] | None = None, **fields
 ) -> Tokens:
     """One chain as read from a file; what does not fit together becomes a CorruptFile.
 
-    `frames` makes its keyframes, if there are any.
+    `parts` makes its keyframes and environments, if there are any.
     """
     try:
         if fields["size"] > LARGEST:
@@ -288,10 +303,15 @@ def record(
             raise ValueError(f"a chain id of {len(chain)}, a name of {len(name)} characters")
         # The same for all residues: held once.
         chains = np.broadcast_to(np.array(chain), len(fields["sequence"]))
-        keyframes = None if frames is None else frames()
-        if keyframes is not None and len(keyframes.hangs_on) > WIDEST:
-            raise ValueError(f"a chain id of {len(keyframes.hangs_on)} characters")
-        return Tokens(name=name, chain=chains, keyframes=keyframes, **fields)
+        tokens = Tokens(name=name, chain=chains, **(parts() if parts else {}), **fields)
+        frames, around = tokens.keyframes, tokens.environment
+        if frames is not None and len(frames.hangs_on) > WIDEST:
+            raise ValueError(f"a chain id of {len(frames.hangs_on)} characters")
+        if around is not None and (around.size > LARGEST or len(around.codebook) > 4096):
+            raise ValueError(
+                f"a codebook of {around.size} codes, a name of {len(around.codebook)} characters"
+            )
+        return tokens
     except (ValueError, OverflowError) as error:
         label = f"{name}_{chain}"[:99]
         raise CorruptFile(str(error), "write the file again", file=path, chain=label) from error

@@ -1,8 +1,17 @@
 """Untrained models, small enough for tests."""
 
+from dataclasses import replace
+
 import torch
 
-from protok.model.config import ConvolutionConfig, KeyframeConfig, ShapeEncoderConfig, ShapesConfig
+from protok.model.config import (
+    ConvolutionConfig,
+    EnvironmentConfig,
+    EnvironmentEncoderConfig,
+    KeyframeConfig,
+    ShapeEncoderConfig,
+    ShapesConfig,
+)
 from protok.model.network import ShapeNetwork
 from protok.quantize.config import QuantizerConfig
 from protok.testing import random_backbone
@@ -16,6 +25,14 @@ SMALL = ShapesConfig(
     refiner=ConvolutionConfig(width=16, layers=1, kernel=1),
     keyframes=KeyframeConfig(spacings=(4, 8), sizes=(32, 64)),
 )
+#: The same with environment letters.
+BOTH = replace(
+    SMALL,
+    environment=EnvironmentConfig(
+        encoder=EnvironmentEncoderConfig(hidden=16, edge=8, layers=2, neighbours=8),
+        quantizer=QuantizerConfig(size=48, dim=6),
+    ),
+)
 
 
 def small(config: ShapesConfig = SMALL) -> ShapeTokenizer:
@@ -27,6 +44,10 @@ def small(config: ShapesConfig = SMALL) -> ShapeTokenizer:
     letters = network.quantizer.table()
     latents = ShapeTokenizer(network).embed(random_backbone(len(letters), seed=1))
     letters.copy_(torch.from_numpy(latents))
+    tokenizer = ShapeTokenizer(network)
+    if tokenizer.environment is not None:
+        table = tokenizer.environment.network.quantizer.table()
+        table.copy_(torch.from_numpy(tokenizer.environment.embed(random_backbone(len(table), seed=2))))
     return ShapeTokenizer(network)
 
 

@@ -1,37 +1,12 @@
 """Relatives among training chains, on a store of the bundled examples and a changed copy of one."""
 
-import csv
-
 import numpy as np
 import pytest
 
-import protok
-from protok.structure.backbone import AMINO_ACIDS, Backbone
-from protok.structure.store import read_store, write_store
+from protok.structure.store import read_store
 from recipes.environments.relatives import NAME, Relatives, consensus, find
 
 pytest.importorskip("tmtools", reason="needs pip install '.[prior]'")
-
-
-@pytest.fixture
-def folder(examples, tmp_path):
-    chains = [protok.read(path) for path in sorted(examples.glob("*.pdb"))]
-    longest = max(chains, key=len)
-    cut = longest[10:]
-    noise = np.random.default_rng(0).normal(0, 0.3, cut.coords.shape).astype(np.float32)
-    # A third of the residues changed, so that it is no copy.
-    letters = "".join("G" if i % 3 == 0 else letter for i, letter in enumerate(cut.sequence))
-    chains.append(Backbone.from_arrays(cut.coords + noise, letters, name="relative"))
-    write_store(chains, tmp_path / "train.parquet")
-    store = read_store(tmp_path / "train.parquet")
-    with (tmp_path / "manifest.csv").open("w", newline="") as handle:
-        csv.writer(handle).writerows(
-            [("id", "split", "cluster30"), *((id, "train", f"c{n}") for n, id in enumerate(store.ids))]
-        )
-    profile = np.zeros((len(store.sequence[0]), 20), np.uint16)
-    profile[1:, AMINO_ACIDS.index("W")] = 10_000
-    np.savez(tmp_path / "train.extras.npz", id=store.ids[:1], length=[len(profile)], profile=profile)
-    return tmp_path
 
 
 def test_likeliest_residues_stand_for_a_chain_with_a_profile(folder):

@@ -17,11 +17,18 @@ from protok.structure import geometry
 from protok.structure.backbone import Backbone
 from protok.structure.descriptors import secondary_structure
 from protok.tokenizers import protocol
-from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer, decoding, encode_each
+from protok.tokenizers.protocol import (
+    Decodes,
+    HasEnvironments,
+    HasKeyframes,
+    Tokenizer,
+    decoding,
+    encode_each,
+)
 from protok.tokenizers.shapes import ShapeTokenizer
 from protok.tokenizers.soft import Alternatives
 from protok.tokens.tokens import Tokens
-from tests.helpers.models import small
+from tests.helpers.models import BOTH, small
 
 # Random structures --------------------------------------------------------------------
 
@@ -190,7 +197,8 @@ class Plain:
 
 
 def test_contracts_are_those_of_what_a_tokenizer_can_do():
-    able = [check for ability, check in testing.ABILITY_CONTRACTS.items() if ability is not HasKeyframes]
+    others = (HasKeyframes, HasEnvironments)
+    able = [check for ability, check in testing.ABILITY_CONTRACTS.items() if ability not in others]
     assert testing.contracts_for(Toy()) == (*testing.TOKENIZER_CONTRACTS, *able)
     assert testing.contracts_for(Plain()) == testing.TOKENIZER_CONTRACTS
     assert isinstance(Plain(), Tokenizer) and not isinstance(Plain(), Decodes)
@@ -595,6 +603,42 @@ def test_a_broken_tokenizer_with_keyframes_is_caught(kind, message):
     testing.check_keyframes(ShapeTokenizer(network))
     with pytest.raises(AssertionError, match=message):
         testing.check_keyframes(kind(network))
+
+
+class AlwaysHasEnvironments(ShapeTokenizer):
+    def encode(self, structure, **options):
+        return super().encode(structure, **options | {"environments": True})
+
+
+class ChangesEnvironments(ShapeTokenizer):
+    def encode(self, structure, **options):
+        tokens = super().encode(structure, **options)
+        if (around := tokens.environment) is None:
+            return tokens
+        return replace(tokens, environment=replace(around, ids=np.maximum(around.ids - 1, -1)))
+
+
+class HasLettersOfOthers(ShapeTokenizer):
+    def encode(self, structure, **options):
+        tokens = super().encode(structure, **options)
+        if (around := tokens.environment) is None:
+            return tokens
+        return replace(tokens, environment=replace(around, codebook="other@1"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (AlwaysHasEnvironments, "given where none are asked for"),
+        (ChangesEnvironments, "of environments differ from those alone"),
+        (HasLettersOfOthers, "letters of .*other@1"),
+    ],
+)
+def test_a_broken_tokenizer_with_environments_is_caught(kind, message):
+    network = small(BOTH).network
+    testing.check_environments(ShapeTokenizer(network))
+    with pytest.raises(AssertionError, match=message):
+        testing.check_environments(kind(network))
 
 
 def test_a_tokenizer_without_a_decoder_may_say_so():

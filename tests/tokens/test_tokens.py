@@ -10,8 +10,8 @@ from protok.errors import CorruptFile, Unsupported
 from protok.structure.backbone import Backbone
 from protok.tokens.fasta import fasta
 from protok.tokens.files import load, save, scan
-from protok.tokens.keyframes import COLUMNS
 from protok.tokens.parquet import ParquetWriter
+from protok.tokens.parts import COLUMNS
 from protok.tokens.tokens import Tokens
 from tests.helpers.token_files import FORMATS, make
 

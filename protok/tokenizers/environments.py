@@ -1,0 +1,130 @@
+"""The second alphabet: letters for what lies around a residue in space."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from protok.common.grouping import packed
+from protok.model.batch import Batch
+from protok.model.config import EnvironmentConfig
+from protok.model.environment import EnvironmentNetwork
+from protok.structure.backbone import Backbone
+from protok.structure.io.interop import as_backbone
+from protok.tokenizers.built import by_chain
+from protok.tokenizers.coded import CodedTokenizer, add_weights, hollow
+from protok.tokens.environment import Environment
+from protok.tokens.tokens import Tokens
+
+#: Residues that are read at once: their surroundings stay in a processor's caches.
+RESIDUES = 2048
+
+
+class EnvironmentTokenizer(CodedTokenizer):
+    """Backbones to environment letters, which cannot be decoded.
+
+    Parameters
+    ----------
+    network
+        In eval mode, except inside its own training.
+    label
+        Its name as part of a model; by default its own.
+    provenance
+        What is known of the weights' origin; kept in the saved configuration.
+    """
+
+    network: EnvironmentNetwork
+    kinds, half = (EnvironmentConfig, EnvironmentNetwork), ""
+
+    def __init__(
+        self, network: EnvironmentNetwork, *, label: str = "", provenance: Mapping[str, Any] | None = None
+    ):
+        self.network = network
+        self.provenance = dict(provenance or {})
+        self.name = label or network.config.name or "environment"
+        self.size = 0 if network.quantizer is None else network.config.quantizer.size
+        self.codebook = f"{self.name}@{self._fingerprint()}"
+
+    def __repr__(self) -> str:
+        return f"EnvironmentTokenizer({self.codebook}, {self.size} letters)"
+
+    def _fingerprint(self) -> str:
+        if self.network.quantizer is None:
+            return "continuous"
+        return hashlib.sha256(self.code_vectors().astype("<f4").tobytes()).hexdigest()[:8]
+
+    @cached_property
+    def encoder_fingerprint(self) -> str:
+        """What makes letters beside the codebook: a digest of the encoder's weights."""
+        digest = hashlib.sha256()
+        add_weights(digest, self.network.encoder.state_dict())
+        return digest.hexdigest()[:8]
+
+    @property
+    def batch_residues(self) -> int:
+        """Residues that `encode_batch` is best given at once."""
+        return RESIDUES
+
+    def encode(self, structure: Any) -> Tokens:
+        """Environment letters of a structure, one a residue.
+
+        Parameters
+        ----------
+        structure
+            As for `protok.tokenizers.shapes.ShapeTokenizer.encode`.
+        """
+        return self.encode_batch([structure])[0]
+
+    def encode_batch(self, structures: Sequence[Any]) -> list[Tokens]:
+        """Letters of several structures; the same as one by one, and faster for short chains."""
+        backbones = [as_backbone(s) for s in structures]
+        letters = self.environments(backbones)
+        return [
+            Tokens.like(b, e.ids, self.size, self.codebook) for b, e in zip(backbones, letters, strict=True)
+        ]
+
+    def environments(self, structures: Sequence[Backbone]) -> list[Environment]:
+        """The same letters, as they stand beside others."""
+        codes = self._of_all(structures, lambda batch: self._quantizer.assign(self.network.latents(batch)))
+        letters = (np.where(s.mask, c, -1) for s, c in zip(structures, codes, strict=True))
+        return [Environment(ids, self.size, self.codebook) for ids in letters]
+
+    def embed(self, structure: Any, *, quantized: bool = False) -> np.ndarray:
+        """Latents of a structure, (L, d) float32; NaN where a residue is incomplete.
+
+        Parameters
+        ----------
+        structure
+            As for `encode`.
+        quantized
+            Give the vector of each residue's letter instead.
+        """
+
+        def read(batch: Batch) -> torch.Tensor:
+            z = self.network.latents(batch)
+            return self._quantizer.lookup(self._quantizer.assign(z)) if quantized else z
+
+        backbone = as_backbone(structure)
+        return hollow(self._of_all([backbone], read)[0], backbone.mask)
+
+    @torch.no_grad()
+    def _of_all(self, structures: Sequence[Backbone], read) -> list[np.ndarray]:
+        """What `read` gives for the residues of each structure."""
+        self.check_precision()
+        out: list[np.ndarray] = []
+        with torch.autocast(self.device.type, enabled=False):
+            for group in packed(structures, len, RESIDUES):
+                orders = [by_chain(s) for s in group]
+                ordered = [s if order is None else s[order] for s, order in zip(group, orders, strict=True)]
+                values = read(Batch.of(ordered).to(self.device)).cpu().numpy()
+                parts = np.split(values, np.cumsum([len(s) for s in group])[:-1])
+                out += [
+                    p if order is None else p[np.argsort(order)]
+                    for p, order in zip(parts, orders, strict=True)
+                ]
+        return out
