@@ -55,6 +55,7 @@ def probe_table(
         "train_proteins": len(train),
         "valid_proteins": len(valid),
         "test_proteins": {split: len(entries) for split, entries in tests.items()},
+        "test_names": {split: [entry.id for entry in entries] for split, entries in tests.items()},
     }
     return fit.scores, chosen
 

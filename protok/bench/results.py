@@ -21,7 +21,7 @@ from typing import Any, NotRequired, TypedDict
 from protok.common.files import write_json
 
 #: Of the harness: part of every key, goes up when the same settings give other numbers.
-HARNESS = 3
+HARNESS = 4
 OK, FAILED, UNSUPPORTED = "ok", "failed", "unsupported"
 #: Test domains that a classification's split must have to be counted: with fewer, one domain more
 #: or less decides a macro F1, and a bootstrap over them knows no error of it (0.000 ± 0.000 where

@@ -76,6 +76,16 @@ def test_embeddings_that_are_code_vectors_give_the_same_numbers(kind):
     assert first.scores["test"][metric].value == second.scores["test"][metric].value
 
 
+def test_places_count_in_one_regression_and_not_in_the_other():
+    parts = [made("site", n, seed) for seed, n in enumerate((60, 20, 40))]
+    for part in parts:
+        part.y[:] = (part.position < 6).float()  # by place alone
+    measured = probing.fit_probe("site", parts[0], parts[1], {"test": parts[2]}, 3, LINEAR).scores["test"]
+    assert measured["auroc"].value > 0.95 and measured["auroc_alone"].value < 0.65
+    assert measured["auroc_within"].value > 0.95 and measured["auroc_within_alone"].value < 0.65
+    assert len(measured["auroc_within_alone"].each) == 40
+
+
 @pytest.mark.slow
 def test_twice_is_the_same_and_another_seed_is_not():
     first, second = fitted("site", TINY), fitted("site", TINY)

@@ -77,9 +77,22 @@ def test_parity_is_the_mean_over_batches_of_eight_proteins():
     assert got.parity > got.value + 0.02
 
 
+def test_what_tells_proteins_apart_says_nothing_within_them():
+    random = np.random.default_rng(2)
+    protein = np.repeat(np.arange(30), 40)
+    label = (random.random(1200) < 0.05 + 0.4 * (protein % 2)).astype(float)
+    label[protein == 7] = 0
+    level = scores.site_scores(100.0 * (protein % 2) + random.normal(size=1200), label, protein)
+    assert level["auroc"].value > 0.65 and abs(level["auroc_within"].value - 0.5) < 0.05
+    told = scores.site_scores(label + 3 * random.normal(size=30)[protein], label, protein)["auroc_within"]
+    assert told.value == 1 and told.each[7] is None and set(told.each) == {None, 1.0}
+    assert len(told.each) == 30 and told.se == 0
+
+
 def test_a_protein_without_labels_counts_for_nothing():
     random = np.random.default_rng(0)
     score, label = random.normal(size=(2, 60))
     measured = scores.value_scores(score, label, np.repeat([0, 2], 30))
     each = [scores.spearman(score[part], label[part]) for part in (slice(30), slice(30, 60))]
     assert measured["spearman_per_protein"].value == pytest.approx(np.mean(each))
+    assert measured["spearman_per_protein"].each == (round(each[0], 5), None, round(each[1], 5))

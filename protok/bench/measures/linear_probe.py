@@ -11,7 +11,8 @@ are not worse than the best by more than a standard error, the strongest is take
 Beside the vector of a residue the regression has its place in the chain: the paper's probe has
 learned positions, and on some tables place and length alone say much (the control `random-code`
 shows how much). Place is not what is asked of a tokenizer, so it is not penalised with the
-vector: a strong penalty on many dimensions would take it from wide tokenizers first.
+vector: a strong penalty on many dimensions would take it from wide tokenizers first. Scores with `ALONE`
+behind their names are of a second regression, on the vector without its place.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ PENALTIES = (1e4, 1e3, 100.0, 10.0, 1.0, 0.1, 1e-2)
 FOLDS = 5
 NEWTON = 25
 PLACES = 8  # columns of `_place`
+ALONE = "_alone"
 STILL = 1e-4  # change of a standardised coefficient that ends Newton's method
 ROWS = 16_384  # residues at once: bounds memory
 
@@ -34,14 +36,22 @@ ROWS = 16_384  # residues at once: bounds memory
 def fit(kind: str, train: Samples, valid: Samples, tests: dict[str, Samples], classes: int) -> Fit:
     """Choose the penalty by cross-validation, fit on all but the test splits, score on those."""
     samples = _joined(train, valid)
-    x, y, protein = _design(kind, samples, classes)
+    whole, alone = (_fit(kind, samples, tests, classes, places) for places in (PLACES, 0))
+    for split, scored_alone in alone.scores.items():
+        whole.scores[split].update({metric + ALONE: score for metric, score in scored_alone.items()})
+    return whole
+
+
+def _fit(kind: str, samples: Samples, tests: dict[str, Samples], classes: int, places: int) -> Fit:
+    """One regression, on vectors with so many columns of places beside them."""
+    x, y, protein = _design(kind, samples, classes, places)
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-6
     x = _bordered((x - mean) / spread)
     weight = _balanced(y[:, 0]) if kind == "site" else np.ones(len(x))
-    penalty, value = _penalty(kind, x, y, weight, protein)
-    beta = (_logistic if kind == "site" else _ridge)(x, y, weight, penalty)
-    result = {name: scored(kind, _predict(kind, beta, mean, spread, of), of) for name, of in tests.items()}
-    return Fit(result, penalty, 0, value)
+    penalty, value = _penalty(kind, x, y, weight, protein, places)
+    beta = (_logistic if kind == "site" else _ridge)(x, y, weight, penalty, places)
+    out = {name: _predict(kind, beta, mean, spread, of, places) for name, of in tests.items()}
+    return Fit({name: scored(kind, out[name], of) for name, of in tests.items()}, penalty, 0, value)
 
 
 def _joined(first: Samples, second: Samples) -> Samples:
@@ -61,7 +71,7 @@ def _balanced(y: np.ndarray) -> np.ndarray:
 
 
 def _penalty(
-    kind: str, x: np.ndarray, y: np.ndarray, weight: np.ndarray, protein: np.ndarray
+    kind: str, x: np.ndarray, y: np.ndarray, weight: np.ndarray, protein: np.ndarray, places: int
 ) -> tuple[float, float]:
     """The penalty, and its mean score over folds of proteins, by least squares.
 
@@ -75,7 +85,7 @@ def _penalty(
     for j, rows in enumerate(folds):
         rest, aim = sum(gram) - gram[j], sum(target) - target[j]
         for i, penalty in enumerate(PENALTIES):
-            out = x[rows] @ _solved(rest, aim, _ridges(x.shape[1], penalty) * weight[~rows].sum())
+            out = x[rows] @ _solved(rest, aim, _ridges(x.shape[1], penalty, places) * weight[~rows].sum())
             score[i, j] = _score(kind, out, y[rows])
     score = score[:, np.isfinite(score).all(0)]
     if not score.size:  # no fold has both classes
@@ -110,27 +120,27 @@ def _place(samples: Samples) -> np.ndarray:
     return np.stack([*places, *logarithms, before / length], axis=1)
 
 
-def _rows(samples: Samples, rows: np.ndarray | slice) -> np.ndarray:
+def _rows(samples: Samples, rows: np.ndarray | slice, places: int) -> np.ndarray:
     x = samples.input(torch.arange(len(samples.x))[rows]).numpy().astype(np.float64)
-    return np.concatenate([x, _place(samples)[rows]], axis=1)
+    return np.concatenate([x, _place(samples)[rows, :places]], axis=1)
 
 
-def _pooled(samples: Samples) -> np.ndarray:
-    place, out = _place(samples), []
+def _pooled(samples: Samples, places: int) -> np.ndarray:
+    place, out = _place(samples)[:, :places], []
     for rows in labelled("class", samples):
         mean = samples.input(rows).numpy().astype(np.float64).mean(0)
         out.append(np.concatenate([mean, place[rows.numpy()].mean(0)]))
     return np.stack(out)
 
 
-def _design(kind: str, samples: Samples, classes: int):
+def _design(kind: str, samples: Samples, classes: int, places: int):
     """Features, targets (n, outputs), and the protein or domain of each row."""
     y = samples.y.numpy()
     if kind == "class":
         onehot = np.eye(classes)[y]
-        return _pooled(samples), onehot - onehot.mean(0), np.arange(len(y))
+        return _pooled(samples, places), onehot - onehot.mean(0), np.arange(len(y))
     known = np.isfinite(y)
-    return _rows(samples, known), y[known, None].astype(np.float64), samples.owner.numpy()[known]
+    return _rows(samples, known, places), y[known, None].astype(np.float64), samples.owner.numpy()[known]
 
 
 def _solved(gram: np.ndarray, target: np.ndarray, ridges: np.ndarray) -> np.ndarray:
@@ -139,24 +149,24 @@ def _solved(gram: np.ndarray, target: np.ndarray, ridges: np.ndarray) -> np.ndar
     return np.linalg.solve(gram, target)
 
 
-def _ridges(width: int, penalty: float) -> np.ndarray:
+def _ridges(width: int, penalty: float, places: int) -> np.ndarray:
     """What a unit of weight adds to the diagonal: next to nothing for place and constant."""
     ridges = np.full(width, penalty / 1000)
-    ridges[-PLACES - 1 : -1] = PENALTIES[-1] / 1000
+    ridges[-places - 1 : -1] = PENALTIES[-1] / 1000
     ridges[-1] = 1e-9
     return ridges
 
 
-def _ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
+def _ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float, places: int) -> np.ndarray:
     weighted = x * weight[:, None]
-    return _solved(weighted.T @ x, weighted.T @ y, _ridges(x.shape[1], penalty) * weight.sum())
+    return _solved(weighted.T @ x, weighted.T @ y, _ridges(x.shape[1], penalty, places) * weight.sum())
 
 
-def _logistic(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
+def _logistic(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float, places: int) -> np.ndarray:
     y = y[:, 0]
     # Curvature only directs the steps; the gradient, which decides where they end, is exact.
     coarse = x.astype(np.float32)
-    ridge = _ridges(x.shape[1], penalty) * weight.sum()
+    ridge = _ridges(x.shape[1], penalty, places) * weight.sum()
     beta = np.zeros(x.shape[1])
     for _ in range(NEWTON):
         p = 1 / (1 + np.exp(-np.clip(x @ beta, -30, 30)))
@@ -172,9 +182,10 @@ def _logistic(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) 
     return beta[:, None]
 
 
-def _predict(kind: str, beta: np.ndarray, mean, spread, samples: Samples) -> np.ndarray:
+def _predict(kind: str, beta: np.ndarray, mean, spread, samples: Samples, places: int) -> np.ndarray:
     if kind == "class":
-        return _bordered((_pooled(samples) - mean) / spread) @ beta
+        return _bordered((_pooled(samples, places) - mean) / spread) @ beta
     n = len(samples.x)
     parts = [slice(i, min(i + ROWS, n)) for i in range(0, n, ROWS)]
-    return np.concatenate([_bordered((_rows(samples, part) - mean) / spread) @ beta for part in parts])
+    inputs = (_bordered((_rows(samples, part, places) - mean) / spread) for part in parts)
+    return np.concatenate([x @ beta for x in inputs])

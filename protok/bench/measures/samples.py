@@ -154,11 +154,15 @@ def scored(kind: str, out: np.ndarray, samples: Samples) -> dict[str, scores.Sco
 def mean_score(runs: list[dict[str, scores.Score]]) -> dict[str, scores.Score]:
     merged = {}
     for metric in runs[0]:
-        values, errors, _ = zip(*(astuple(run[metric]) for run in runs), strict=True)
+        values, errors, _, each = zip(*(astuple(run[metric]) for run in runs), strict=True)
         parity = [parity for run in runs if (parity := run[metric].parity) is not None]
         spread = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
         error = float(np.hypot(np.mean(errors), spread))
+        # A protein has a score with all seeds, or with none.
+        means = each[0] and tuple(
+            None if own[0] is None else float(np.mean(own)) for own in zip(*each, strict=True)
+        )
         merged[metric] = scores.Score(
-            float(np.mean(values)), error, float(np.mean(parity)) if parity else None
+            float(np.mean(values)), error, float(np.mean(parity)) if parity else None, means
         )
     return merged

@@ -8,7 +8,7 @@ one pass over values that were sorted once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,11 +20,12 @@ PARITY_BATCH = {"site": 8, "class": 64}
 
 @dataclass(frozen=True)
 class Score:
-    """A value, its standard error over proteins, and the mean over mini-batches."""
+    """A value, its standard error over proteins, the mean over mini-batches, and that of each protein."""
 
     value: float
     se: float = float("nan")
     parity: float | None = None
+    each: tuple[float | None, ...] | None = None
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ± {self.se:.3f}"
@@ -121,10 +122,14 @@ def bootstrap(
 
 
 def site_scores(score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> dict[str, Score]:
-    """AUROC and average precision over residues; `protein` numbers them from 0.
+    """AUROC and average precision over residues, and the mean AUROC within proteins.
 
-    `parity` of the AUROC is the mean over mini-batches of 8 proteins in file order, as the
-    reference reports it; batches with one class only are left out.
+    Which of the residues of a chain are meant, `auroc_within` asks alone, over the proteins that have some
+    and not only such: length and place of a chain, which say much of all residues together, say nothing
+    there. `protein` numbers them from 0.
+
+    `parity` of the AUROC is the mean over mini-batches of 8 proteins in file order, as the reference reports
+    it; batches with one class only are left out.
     """
     n = int(protein.max()) + 1
     ranks = _Ranks(score)
@@ -134,8 +139,23 @@ def site_scores(score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> di
     precision_error = bootstrap(lambda w: _precision(ranks, label, w[protein]), n)
     return {
         "auroc": Score(_auroc(ranks, label, once), error, parity),
+        "auroc_within": _of_each(auroc, score, label, protein, n),
         "average_precision": Score(_precision(ranks, label, once), precision_error),
     }
+
+
+def _of_each(
+    value: Callable[[np.ndarray, np.ndarray], float],
+    score: np.ndarray,
+    label: np.ndarray,
+    protein: np.ndarray,
+    n: int,
+) -> Score:
+    """Mean over n proteins, and the value of each."""
+    order = np.argsort(protein, kind="stable")
+    rows = np.split(order, np.cumsum(np.bincount(protein, minlength=n))[:-1])
+    each = [value(score[own], label[own]) if len(own) else float("nan") for own in rows]
+    return replace(mean_of(each), each=tuple(round(v, 5) if np.isfinite(v) else None for v in each))
 
 
 def _precision(ranks: _Ranks, label: np.ndarray, weight: np.ndarray) -> float:
@@ -150,12 +170,13 @@ def _precision(ranks: _Ranks, label: np.ndarray, weight: np.ndarray) -> float:
 
 def value_scores(score: np.ndarray, label: np.ndarray, protein: np.ndarray) -> dict[str, Score]:
     """Spearman over all residues (as the reference), and the mean of it over proteins."""
-    protein = np.unique(protein, return_inverse=True)[1]  # some may have no label
     n = int(protein.max()) + 1
     x, y = _Ranks(score), _Ranks(label)
-    whole = Score(spearman(score, label), bootstrap(lambda w: _weighted_spearman(x, y, w[protein]), n))
-    each = [spearman(score[protein == i], label[protein == i]) for i in range(n)]
-    return {"spearman": whole, "spearman_per_protein": mean_of(each)}
+    # Some may have no label: they are not drawn.
+    drawn = np.unique(protein, return_inverse=True)[1]
+    error = bootstrap(lambda w: _weighted_spearman(x, y, w[drawn]), int(drawn.max()) + 1)
+    each = _of_each(spearman, score, label, protein, n)
+    return {"spearman": Score(spearman(score, label), error), "spearman_per_protein": each}
 
 
 def _weighted_spearman(x: _Ranks, y: _Ranks, weight: np.ndarray) -> float:
