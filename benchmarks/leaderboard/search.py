@@ -27,7 +27,8 @@ from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import PACKAGES, provenance, write
 from benchmarks.tables.speed import BEFORE
-from protok.analysis.search import Database, search
+from protok.analysis.database import Database
+from protok.analysis.search import search
 from protok.analysis.substitution import Matrix, default_matrix, of_alignments, tm_alignment
 from protok.bench.data.folder import Folder
 from protok.bench.data.source import digest

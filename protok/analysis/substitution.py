@@ -19,7 +19,7 @@ from protok.common.arrays import read_arrays, write_arrays
 from protok.common.extras import Extra
 from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, Unsupported
-from protok.tokenizers.protocol import HasCodeVectors, Tokenizer
+from protok.tokenizers.protocol import HasCodeVectors, HasScores, Tokenizer
 
 if TYPE_CHECKING:
     from protok.structure.backbone import Backbone
@@ -103,7 +103,7 @@ class Matrix:
 def default_matrix(tokenizer: Tokenizer, usage: np.ndarray | None = None) -> Matrix:
     """The matrix that `protok search` takes for a tokenizer.
 
-    Published ones for 3Di and Protein Blocks, otherwise `of_codebook`.
+    Published ones for 3Di and Protein Blocks, one that a model brings, otherwise `of_codebook`.
 
     Parameters
     ----------
@@ -129,6 +129,8 @@ def default_matrix(tokenizer: Tokenizer, usage: np.ndarray | None = None) -> Mat
         # tenths are enough here.
         scores = SubstitutionMatrix.std_protein_blocks_matrix().score_matrix()[:16, :16]
         return Matrix(np.rint(scores / 10).astype(int), (-100, -10), tokenizer.codebook, origin)
+    if isinstance(tokenizer, HasScores) and tokenizer.scores is not None:
+        return Matrix(tokenizer.scores, GAP, tokenizer.codebook, "counted in homologs of its training chains")
     if not isinstance(tokenizer, HasCodeVectors):
         raise Unsupported(
             f"{tokenizer.name} has no code vectors to make a matrix of",

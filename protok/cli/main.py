@@ -21,6 +21,7 @@ from protok.cli import (
     decode,
     embed,
     encode,
+    export,
     fetch,
     frames,
     image,
@@ -46,7 +47,7 @@ COMMANDS = (
     ("models", "which model for which job", info.models_arguments, info.models),
     ("view", "a page that shows a structure coloured by its codes", view.view_arguments, view.view),
     ("atlas", "what each code of a codebook means: table and page", view.atlas_arguments, view.atlas),
-    ("export", "tokens for language models and others", search.export_arguments, search.export),
+    ("export", "tokens for language models and others", export.export_arguments, export.export),
     ("search", "chains of a token file like a query", search.search_arguments, search.search),
     ("matrix", "substitution matrix of codes from homologs", search.matrix_arguments, search.matrix),
 )

@@ -1,4 +1,4 @@
-"""`protok search`, `protok matrix` and `protok export`: arguments, and what is printed."""
+"""`protok search` and `protok matrix`: arguments, and what is printed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from protok.cli.options import (
     FAILED,
     MODEL,
     OK,
-    USAGE,
     count,
     number,
     out_file,
@@ -24,29 +23,50 @@ from protok.cli.options import (
     say_notes,
     say_uncoded,
 )
-from protok.common.files import atomic, check_output
+from protok.common.files import atomic
 from protok.common.grouping import numbered
+from protok.tokenizers.protocol import HasEnvironments
 
 if TYPE_CHECKING:
-    from protok.analysis.search import Database
+    from protok.analysis.database import Database
+    from protok.analysis.substitution import Matrix
     from protok.tokenizers.protocol import Tokenizer
     from protok.tokens.tokens import Tokens
+
+
+#: Which letters are compared.
+SHAPES, ENVIRONMENTS, BOTH = BY = ("shapes", "environments", "both")
 
 
 def search_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `protok search`."""
     parser.add_argument("query", metavar="QUERY", help="a structure file, or a token file")
-    parser.add_argument("database", metavar="DATABASE", help="a token file, or a folder of Parquet files")
     parser.add_argument(
-        "-o", "--out", type=out_file, metavar="FILE", help=".tsv (default: the standard output)"
+        "database",
+        metavar="DATABASE",
+        help="a token file, a folder of Parquet files, or structures: a file, a folder, an archive",
     )
     parser.add_argument(
-        "--model", help="name or folder of the model (default: the one that the database names)"
+        "-o", "--out", type=out_file, metavar="FILE", help="where hits go (default: the standard output)"
     )
     parser.add_argument(
-        "--matrix",
-        metavar="FILE",
-        help="of `protok matrix` (default: a published one, or one of the codebook)",
+        "--format",
+        choices=("tsv", "m8"),
+        default="tsv",
+        help="tsv: a table with names of columns (default); m8: the twelve columns of BLAST and Foldseek",
+    )
+    parser.add_argument("--alignments", type=out_file, metavar="FILE", help="write the alignments as text")
+    parser.add_argument(
+        "--by",
+        choices=BY,
+        help="letters that are compared (default: both where there are both, else those there are)",
+    )
+    parser.add_argument(
+        "--model",
+        help=f"name or folder of the model (default: the one that the database names; of structures {MODEL})",
+    )
+    parser.add_argument(
+        "--matrix", metavar="FILE", help="of `protok matrix` (default: a published one, or one of the model)"
     )
     parser.add_argument(
         "--top", type=number, default=100, metavar="N", help="hits of a chain, at most (default: 100)"
@@ -65,39 +85,95 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="chains that are aligned with gaps (default: 300)",
     )
+    parser.add_argument(
+        "--jobs", type=number, default=1, metavar="N", help="processes that encode structures"
+    )
     reading_arguments(parser)
 
 
 def search(arguments: argparse.Namespace) -> int:
     """Run `protok search`."""
     from protok.analysis import search as module
-    from protok.analysis.substitution import Matrix, default_matrix
+    from protok.analysis.expectation import FEWEST
+    from protok.analysis.hits import Hit, alignment, m8
     from protok.common.tables import write_table
 
-    database = module.Database.read(arguments.database)
+    database, failed = _database(arguments)
     queries = _queries(arguments, database)
-    if arguments.matrix is not None:
-        matrix = Matrix.load(arguments.matrix)
-    else:
-        tokenizer = _tokenizer(arguments, database)
-        # Before a table of that size is made.
-        usage = database.usage() if database.size == tokenizer.size else None
-        matrix = default_matrix(tokenizer, usage)
-    hits = []
+    labels = numbered([query.label for query in queries], "#")
+    matrices = _matrices(arguments, database)
     limits = {"candidates": arguments.candidates, "top": arguments.top, "evalue": arguments.evalue}
-    for query, label in zip(queries, numbered([query.label for query in queries], "#"), strict=True):
-        hits += [replace(hit, query=label) for hit in module.search(query, database, matrix, **limits)]
-    out = nullcontext(sys.stdout) if arguments.out is None else atomic(arguments.out, newline="")
-    with out as handle:
-        write_table(module.Hit, hits, handle)
+    by_query = {
+        label: [replace(hit, query=label) for hit in module.search(query, database, matrices, **limits)]
+        for query, label in zip(queries, labels, strict=True)
+    }
+    hits = [hit for own in by_query.values() for hit in own]
+    with _written(arguments.out) as handle:
+        if arguments.format == "m8":
+            handle.writelines(map(m8, hits))
+        else:
+            write_table(Hit, hits, handle)
+    if arguments.alignments is not None:
+        chains = dict(zip(database.labels, database.chains, strict=True))
+        with _written(arguments.alignments) as handle:
+            for query, label in zip(queries, labels, strict=True):
+                handle.writelines(
+                    alignment(hit, query, chains[hit.target], matrices) for hit in by_query[label]
+                )
     say_uncoded(database.left_out, "left out of the database")
+    origins = "; ".join(f"{matrix.codebook}: {matrix.origin}" for matrix in matrices)
     say(
         f"{count(len(hits), 'hit')} of {count(len(queries), 'chain')} among "
-        f"{count(len(database), 'chain')} ({database.codebook}; matrix: {matrix.origin})"
+        f"{count(len(database), 'chain')} ({origins})"
     )
-    if len(database) < module.FEWEST:
-        say(f"no E-values: they need {module.FEWEST} chains")
-    return OK
+    if len(database) < FEWEST:
+        say(f"no E-values: they need {FEWEST} chains")
+    return FAILED if failed else OK
+
+
+def _written(path: str | None):
+    return nullcontext(sys.stdout) if path is None else atomic(path, newline="")
+
+
+def _database(arguments: argparse.Namespace) -> tuple[Database, bool]:
+    """Chains to search, and whether some structures could not be encoded."""
+    from protok.analysis.database import Database
+    from protok.cli.info import TOKEN_SUFFIXES
+    from protok.pipeline.batches import encode_files
+
+    path = Path(arguments.database)
+    if path.name.lower().endswith(TOKEN_SUFFIXES) or (path.is_dir() and next(path.glob("*.parquet"), None)):
+        return Database.read(path), False
+    chains, failed = [], False
+    for result in encode_files(path, arguments.model or MODEL, jobs=arguments.jobs):
+        chains += result.tokens
+        for error in result.errors:
+            failed = True
+            say(f"error: {error}")
+    return Database(chains, str(path)), failed
+
+
+def _matrices(arguments: argparse.Namespace, database: Database) -> list[Matrix]:
+    """Of the letters that are compared."""
+    from protok.analysis.substitution import Matrix, default_matrix
+    from protok.errors import Unsupported
+
+    if arguments.matrix is not None:
+        return [Matrix.load(arguments.matrix)]
+    tokenizer = _tokenizer(arguments, database)
+    around = tokenizer.environment if isinstance(tokenizer, HasEnvironments) else None
+    there = around is not None and around.codebook in database.sizes
+    by = arguments.by or (BOTH if there else SHAPES)
+    if by != SHAPES and not there:
+        raise Unsupported("has no environment letters", "leave --by out", file=database.file)
+    chosen = [tokenizer] if by != ENVIRONMENTS else []
+    chosen += [around] if around is not None and by != SHAPES else []
+    # Before a table of that size is made.
+    usage = [
+        database.usage(each.codebook) if database.sizes[each.codebook] == each.size else None
+        for each in chosen
+    ]
+    return list(map(default_matrix, chosen, usage))
 
 
 def _tokenizer(arguments: argparse.Namespace, database: Database) -> Tokenizer:
@@ -211,67 +287,3 @@ def _homologs(chains: dict, named: list, least: float):
             continue
         if score >= least:
             yield ids[pairs[:, 0]], other_ids[pairs[:, 1]]
-
-
-def export_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `protok export`."""
-    parser.add_argument(
-        "tokens", nargs="+", metavar="TOKENS", help="token files, or folders of Parquet files"
-    )
-    parser.add_argument(
-        "-o", "--out", required=True, metavar="PATH", help="a folder, or with --letters a FASTA file"
-    )
-    parser.add_argument(
-        "--letters",
-        action="store_true",
-        help="FASTA of letters for sequence tools, of alphabets with at most 20 codes "
-        "(default: a folder with tokenizer.json and corpus.jsonl for language models)",
-    )
-    parser.add_argument(
-        "--layout",
-        choices=("letters", "blocks", "keyframes-first"),
-        default="",
-        help="of the corpus: letters alone; blocks of letters and their keyframe; keyframes-first "
-        "(default: blocks where there are keyframes)",
-    )
-    parser.add_argument(
-        "--pairs",
-        action="store_true",
-        help="residue type and letter together: one token of the corpus, with --letters as in SaProt",
-    )
-    parser.add_argument(
-        "--chains", action="store_true", help="of the corpus: a line a chain (default: a line a structure)"
-    )
-    parser.add_argument(
-        "--positions",
-        action="store_true",
-        help="of the corpus: the residue of each token, and the numbers of residues in their file",
-    )
-    parser.add_argument(
-        "--sequences", type=out_file, metavar="FILE", help="with --letters: where amino acids go"
-    )
-
-
-def export(arguments: argparse.Namespace) -> int:
-    """Run `protok export`."""
-    from itertools import chain
-
-    from protok.tokens.export import write_corpus, write_letters
-    from protok.tokens.files import scan
-
-    of_corpus = {key: getattr(arguments, key) for key in ("layout", "chains", "positions")}
-    if arguments.letters and any(of_corpus.values()):
-        say("error: --layout, --chains and --positions are of a corpus; leave --letters out")
-        return USAGE
-    tokens = chain.from_iterable(map(scan, arguments.tokens))
-    out = check_output(arguments.out, folder=not arguments.letters)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    left_out: list[str] = []
-    if arguments.letters:
-        n = write_letters(tokens, out, arguments.sequences, left_out, pairs=arguments.pairs)
-    else:
-        n = write_corpus(tokens, out, left_out, pairs=arguments.pairs, **of_corpus)
-    kind = "chain" if arguments.letters or arguments.chains else "structure"
-    say(f"{count(n, kind)} in {arguments.out}")
-    say_uncoded(left_out, "left out")
-    return OK

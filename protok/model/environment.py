@@ -86,11 +86,17 @@ class EnvironmentEncoder(nn.Module):
 class EnvironmentNetwork(nn.Module):
     """Encoder and codebook of a configuration."""
 
+    scores: Tensor
+
     def __init__(self, config: EnvironmentConfig):
         super().__init__()
         self.config = config
         self.encoder = EnvironmentEncoder(config.quantizer.dim, **asdict(config.encoder))
         self.quantizer = build_quantizer(**asdict(config.quantizer))
+        # What aligned letters score, counted in homologs; zeros where nobody did.
+        self.register_buffer(
+            "scores", torch.zeros(config.quantizer.size, config.quantizer.size, dtype=torch.int16)
+        )
 
     def latents(self, batch: Batch) -> Float[Tensor, "n d"]:
         """Latents of all residues; those of incomplete residues mean nothing."""

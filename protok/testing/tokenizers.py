@@ -331,7 +331,8 @@ def check_environments(tokenizer: HasEnvironments, structures: Structures = None
             require(whole.environment is None, "there are environment letters of no tokenizer")
             continue
         around = whole.environment
-        require(around is not None, f"no environment letters of {tokenizer.codebook}")
+        if around is None:
+            raise AssertionError(f"no environment letters of {tokenizer.codebook}")
         kind = (around.codebook, around.size)
         require(kind == (alone.codebook, alone.size), f"letters of {kind}, not of {alone.codebook}")
         _require_same(around.ids, alone.encode(s).ids, "of environments differ from those alone")

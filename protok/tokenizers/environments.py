@@ -66,6 +66,12 @@ class EnvironmentTokenizer(CodedTokenizer):
         return digest.hexdigest()[:8]
 
     @property
+    def scores(self) -> np.ndarray | None:
+        """What aligned letters score, in quarters of a bit, (size, size) int16; None if nobody counted."""
+        scores = self.network.scores.cpu().numpy()
+        return scores if scores.any() else None
+
+    @property
     def batch_residues(self) -> int:
         """Residues that `encode_batch` is best given at once."""
         return RESIDUES

@@ -14,6 +14,7 @@ refused for one object, by `Unsupported`, as a continuous model refuses `code_ve
 | `Decodes` | codes to a backbone |
 | `HasCodeVectors` | a vector for each code |
 | `HasAlphabet` | a letter for each code |
+| `HasScores` | what aligned codes score, counted in homologs |
 | `HasEncoder` | a digest of what makes codes beside the codebook |
 | `Embeds` | vectors of residues; needs no codes |
 | `HasStates` | hidden states of residues |
@@ -145,6 +146,16 @@ class HasAlphabet(Tokenizer, Protocol):
 
     @property
     def alphabet(self) -> str: ...
+
+
+@runtime_checkable
+class HasScores(Tokenizer, Protocol):
+    """A substitution matrix of its codes; some models of a kind may have none."""
+
+    @property
+    def scores(self) -> np.ndarray | None:
+        """(size, size) int16, symmetric, in quarters of a bit; None if nobody counted."""
+        ...
 
 
 @runtime_checkable

@@ -199,6 +199,22 @@ class Tokens:
         frames = 0.0 if self.keyframes is None else self.keyframes.bits(self.ids, self.chain)
         return letters + frames + (0.0 if self.environment is None else self.environment.bits)
 
+    def ids_of(self, codebook: str) -> np.ndarray:
+        """(L,) codes of an alphabet that the tokens have: their own, or that of their environments.
+
+        Raises
+        ------
+        Unsupported
+            If they have no such alphabet.
+        """
+        if codebook == self.codebook:
+            return self.ids
+        if self.environment is None or codebook != self.environment.codebook:
+            raise Unsupported(
+                f"no codes of {codebook}", "encode with the model of these codes", file=self.name
+            )
+        return self.environment.ids
+
     def to_pandas(self) -> DataFrame:
         """A table with a row a residue: chain, index, icode, residue, token, and what more residues have.
 

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 import protok
-from protok.analysis.search import Database, Hit, search
+from protok.analysis.database import END, UNKNOWN, Database, Profile
+from protok.analysis.hits import Hit, alignment, m8
+from protok.analysis.search import search
 from protok.analysis.substitution import Matrix, default_matrix, of_alignments, of_codebook, tm_alignment
 from protok.cli.main import main
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
+from protok.tokens.environment import Environment
 from protok.tokens.files import save
 from protok.tokens.tokens import Tokens
+from tests.helpers.models import BOTH, small
 
 
 def chain(ids, name, book="toy@1", size=20):
@@ -89,16 +93,14 @@ def test_matrix_files(toy, tmp_path):
 
 
 def test_gapless_scores_are_those_of_a_plain_loop(toy, monkeypatch):
-    from protok.analysis import search as module
-
     matrix, chains, rng = toy
-    monkeypatch.setattr(module, "BLOCK", 300)  # several blocks
+    monkeypatch.setattr("protok.analysis.database.BLOCK", 300)  # several blocks
     chains = [*chains[:20], replace(chains[3], ids=np.where(chains[3].ids > 9, -1, chains[3].ids))]
     database = Database(chains)
     query = chains[5].ids[10:40]
-    table = np.pad(matrix.scores, (0, 1), constant_values=module.UNKNOWN)
-    table = np.pad(table, (0, 1), constant_values=module.END)
-    for entry, got in zip(chains, database.gapless(query, table), strict=True):
+    table = np.pad(matrix.scores, (0, 1), constant_values=UNKNOWN)
+    table = np.pad(table, (0, 1), constant_values=END)
+    for entry, got in zip(chains, database.gapless([Profile(query, matrix)]), strict=True):
         ids = np.where(entry.ids < 0, 20, entry.ids)
         best, grid = 0, np.zeros((len(query) + 1, len(ids) + 1), int)
         for i, a in enumerate(query):
@@ -131,6 +133,85 @@ def test_expectations_are_what_chance_gives(toy):
         hits = search(chain(rng.integers(0, 20, 100), "q"), database, matrix, candidates=200)
         counted.append(sum(hit.evalue <= 5 for hit in hits))
     assert 2.5 < np.mean(counted) < 10, "about five strangers at E = 5"
+
+
+def test_relatives_in_a_database_do_not_hide_one_another(toy):
+    """Expectations come from strangers, though a fifth of the chains are relatives of the query."""
+    matrix, chains, rng = toy
+    stretch = rng.integers(0, 20, 60)
+    relatives = [
+        chain(np.where(rng.random(60) < 0.25, rng.integers(0, 20, 60), stretch), f"r{i}") for i in range(40)
+    ]
+    hits = search(chain(stretch, "q"), Database([*relatives, *chains[:160]]), matrix)
+    assert {hit.target for hit in hits[:40]} == {tokens.label for tokens in relatives}
+    assert hits[39].evalue < 1e-3 < 0.05 < hits[40].evalue
+    assert all(abs(2.0**-hit.bits * 60 * 60 * 200 / hit.evalue - 1) < 0.2 for hit in hits[:40])
+
+
+def both(ids, around, name):
+    tokens = chain(ids, name)
+    return replace(tokens, environment=Environment(np.asarray(around), 20, "around@1"))
+
+
+def test_alphabets_add_up(toy):
+    matrix, _, rng = toy
+    other = replace(matrix, codebook="around@1")
+    chains = [both(*rng.integers(0, 20, (2, 80)), f"c{i}") for i in range(60)]
+    first, second = rng.integers(0, 20, (2, 50))
+    chains += [both(first, rng.integers(0, 20, 50), "one"), both(rng.integers(0, 20, 50), second, "two")]
+    chains += [both(first, second, "all")]
+    database, query = Database(chains), both(first, second, "q")
+    assert database.sizes == {"toy@1": 20, "around@1": 20}
+
+    def score(*matrices):
+        hits = {hit.target: hit.score for hit in search(query, database, matrices)}
+        return [hits.get(f"{name}_A", 0) for name in ("one", "two", "all")]
+
+    alone, around, together = score(matrix), score(other), score(matrix, other)
+    assert alone[0] == alone[2] > 3 * alone[1] and around[1] == around[2] > 3 * around[0]
+    assert together[2] == alone[2] + around[2] > max(together[:2])
+    with pytest.raises(CodebookMismatch, match="the matrix of around@1"):
+        search(query, Database([replace(c, environment=None) for c in chains]), other)
+    with pytest.raises(CodebookMismatch, match="the query is of toy@1, the database of around@1"):
+        search(replace(query, environment=None), database, other)
+
+
+def test_gapless_scores_of_two_alphabets_end_with_the_chain(toy):
+    matrix, _, rng = toy
+    other = replace(matrix, codebook="around@1")
+    ids, around = rng.integers(0, 20, (2, 90))
+    parts = [both(ids[:45], around[:45], "a"), both(ids[45:], around[45:], "b")]
+    profiles = [Profile(ids, matrix), Profile(around, other)]
+    whole = Database([both(ids, around, "whole")]).gapless(profiles)[0]
+    apart = Database(parts).gapless(profiles)
+    assert sum(profile.own for profile in profiles) == whole == apart.sum()
+
+
+def test_a_hit_says_how_residues_are_aligned(toy):
+    matrix, chains, rng = toy
+    stretch = rng.integers(0, 20, 40)
+    ids = np.concatenate([rng.integers(0, 20, 30), stretch[:20], [1, 2, 3], stretch[20:]])
+    query, target = chain(stretch, "query"), chain(ids, "planted")
+    hit = search(query, Database([target]), matrix)[0]
+    assert hit.cigar == "20M3D20M" and hit.same_residues == 1
+    rows = hit.rows
+    assert rows[:20].tolist() == [[i, 30 + i] for i in range(20)]
+    assert rows[20:23].tolist() == [[-1, 50], [-1, 51], [-1, 52]] and rows[-1].tolist() == [39, 72]
+    assert m8(replace(hit, evalue=1e-9, bits=50.2)).split("\t") == [
+        *("query_A", "planted_A", "1.000", "43", "0", "1", "1", "40", "31", "73", "1.000E-09", "50\n")
+    ]
+    assert m8(hit).split("\t")[-2:] == ["0", f"{hit.score}\n"]
+    text = alignment(hit, query, target, [matrix]).splitlines()
+    assert text[0].startswith(">query_A planted_A E=nan score=")
+    assert text[1] == f"     1 {'A' * 20}---{'A' * 20} 40"
+    assert text[2] == f"       {'|' * 20}   {'|' * 20}" and text[3] == f"    31 {'A' * 43} 73"
+    worse = np.argsort(matrix.scores[stretch[5]])
+    changed = np.where(np.arange(40) == 5, worse[0], np.where(np.arange(40) == 7, worse[-2], stretch))
+    near = matrix.scores[stretch[7], worse[-2]] > 0
+    marks = alignment(
+        search(chain(changed, "q"), Database([query]), matrix)[0], chain(changed, "q"), query, [matrix]
+    )
+    assert marks.splitlines()[2][7:17] == "||||| |" + ("+" if near else " ") + "||"
 
 
 def test_what_is_not_of_one_codebook_is_refused(toy, tmp_path):
@@ -171,6 +252,29 @@ def test_command(examples, tmp_path, capsys):
     assert "the query is of 3di@" in capsys.readouterr().err
     assert main(["search", str(examples / "7w89.A.pdb"), str(database), "--model", "3di"]) == 2
     assert "the model is 3di@" in capsys.readouterr().err
+
+
+def test_command_on_structures_with_alignments(examples, tmp_path, capsys):
+    query, out = str(examples / "7w89.A.pdb"), tmp_path / "hits.m8"
+    folder = tmp_path / "structures"
+    folder.mkdir()
+    for name in ("7w89.A.pdb", "7soo.A.pdb"):
+        (folder / name).write_bytes((examples / name).read_bytes())
+    model = small(BOTH).save_pretrained(tmp_path / "model")
+    options = ["--model", str(model), "--format", "m8", "--alignments", str(tmp_path / "hits.txt")]
+    assert main(["search", query, str(folder), "-o", str(out), *options]) == 0
+    assert "small@" in (err := capsys.readouterr().err) and "small:environment@" in err
+    first = out.read_text().splitlines()[0].split("\t")
+    assert len(first) == 12 and first[0] == first[1] == "7w89.A_A" and first[2] == "1.000"
+    assert (tmp_path / "hits.txt").read_text().startswith(">7w89.A_A 7w89.A_A E=nan")
+    for by, books in (("shapes", 1), ("environments", 1), ("both", 2)):
+        assert main(["search", query, str(folder), "--model", str(model), "--by", by]) == 0
+        assert capsys.readouterr().err.count("@") == books
+    (folder / "broken.pdb").write_text("ATOM      1  N   MET A   1\n")
+    assert main(["search", query, str(folder), "--model", str(model)]) == 1
+    assert "broken.pdb" in capsys.readouterr().err
+    assert main(["search", query, str(examples / "7soo.A.pdb"), "--by", "both"]) == 2
+    assert "has no environment letters" in capsys.readouterr().err
 
 
 def test_names_in_a_token_file_are_no_paths(examples, tmp_path, capsys, monkeypatch):

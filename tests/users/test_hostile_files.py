@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import protok
-from protok.analysis.search import Database
+from protok.analysis.database import Database
 from protok.analysis.substitution import Matrix, of_codebook
 from protok.common.settings import RecipeError
 from protok.errors import CorruptFile, FormatError, ProtokError
