@@ -96,6 +96,8 @@ class ShapeTokenizer(CodedTokenizer):
         """What makes letters beside the codebook: a digest of the encoder's weights."""
         digest = hashlib.sha256()
         add_weights(digest, self.network.encoder.state_dict())
+        if self.environment is not None:
+            digest.update(f"{self.environment.codebook} {self.environment.encoder_fingerprint}".encode())
         return digest.hexdigest()[:8]
 
     @property

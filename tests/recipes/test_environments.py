@@ -4,17 +4,21 @@ import numpy as np
 import pytest
 import torch
 
+from protok.analysis.substitution import default_matrix
 from protok.model.batch import Batch
 from protok.structure.backbone import AMINO_ACIDS
 from protok.structure.store import read_store
 from protok.testing import random_backbone
+from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training.batches import Stream
 from recipes.environments import objective
 from recipes.environments.examples import ExampleStream
+from recipes.environments.join import counted, join
 from recipes.environments.recipe import Data
 from recipes.environments.relatives import NAME, Relatives, find
 from recipes.environments.targets import DSSP, UNITS, Targets
 from recipes.environments.train import Environments, main
+from tests.helpers.models import BOTH, small
 
 pytest.importorskip("tmtools", reason="needs pip install '.[prior]'")
 pytest.importorskip("lightning", reason="needs pip install '.[train]'")
@@ -129,3 +133,20 @@ def test_a_run_that_is_stopped_ends_with_the_same_weights(taught, tmp_path, monk
     assert first.keys() == other.keys() and all(torch.equal(first[key], other[key]) for key in first)
     rows = (tmp_path / "whole" / "metrics.csv").read_text()
     assert "valid_noise" in rows and "valid_perplexity" in rows
+
+
+def test_letters_join_a_model_of_shapes_and_change_nothing_of_it(taught, tmp_path):
+    find(taught, taught / NAME, 1, 100)
+    store = read_store(taught / "train.parquet")
+    letters, shapes = small(BOTH).environment, small()
+    scores = counted(letters, store, Relatives.read(taught / NAME, store.ids))
+    joined = join(shapes, letters, scores)
+    joined.save_pretrained(tmp_path / "joined")
+    loaded = ShapeTokenizer.from_pretrained(tmp_path / "joined")
+    assert loaded.codebook == shapes.codebook and loaded.environment.codebook.endswith(letters.codebook[-8:])
+    chain = store.backbone(0)
+    tokens, before = loaded.encode(chain), shapes.encode(chain)
+    assert np.array_equal(tokens.ids, before.ids) and tokens.keyframes.text == before.keyframes.text
+    assert np.array_equal(tokens.environment.ids, letters.encode(chain).ids)
+    assert np.array_equal(default_matrix(loaded.environment).scores, scores.scores)
+    assert np.diag(scores.scores).mean() > scores.scores.mean()
