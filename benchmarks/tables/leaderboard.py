@@ -117,7 +117,7 @@ def _summary(results, more) -> str:
     used = [i for i in range(len(rows[0])) if i < 5 or any(row[i] for row in rows)]
     head = [
         "tokenizer",
-        "bits",
+        "bits a letter",
         f"mean AUROC of {len(whole)} site tables",
         "tables above the baseline",
         "above neighbour counts",

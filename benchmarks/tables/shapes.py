@@ -26,7 +26,7 @@ def rows(name: str) -> list[tuple[str, str, dict]]:
 
 def rebuilt() -> str:
     """Reconstruction by spacing and length, the reference codec beside it."""
-    head = ["", "bits", "CA RMSD, Å: mean", "median", "TM-score", "lDDT", "RMSD by length (chains)"]
+    head = ["", "bits a residue", "CA RMSD, Å: mean", "median", "TM-score", "lDDT", "RMSD by length (chains)"]
     parts = []
     for _, of, result in rows("protok-1@"):
         body = [_row(f"keyframes each {s}", scores) for s, scores in sorted(_spacings(result), reverse=True)]

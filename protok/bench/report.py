@@ -103,7 +103,7 @@ def _table(results: Results, kind: str) -> str:
     rows, mean = [], ""
     for name, split, metric in lines:
         cells = [results.cell(representation, name, split, metric) for representation in representations]
-        better = tasks[name].get("better", "")
+        better = tasks[name].get("beside", {}).get(metric, tasks[name].get("better", ""))
         values = [score["value"] for _, score in cells if score and score["value"] is not None]
         best = (min if better == "lower" else max)(values) if values and better else None
         arrow = {"higher": "&nbsp;↑", "lower": "&nbsp;↓"}.get(better, "")
@@ -132,7 +132,7 @@ def _leaders(results: Results) -> str:
     about = {row.tokenizer["name"]: row.tokenizer for row in results}
     done = Counter(row.tokenizer["name"] for row in results if row.status == OK)
     kinds = [kind for kind in TITLES if kind in means]
-    head = ["tokenizer", "layer", "bits", *(f"{TITLES[kind]}, mean" for kind in kinds), "tasks done"]
+    head = ["tokenizer", "layer", "bits a letter", *(f"{TITLES[kind]}, mean" for kind in kinds), "tasks done"]
     rows = []
     for name in sorted(representations, key=lambda name: -(means.get("site", {}).get(name) or 0.0)):
         size = about[name]["size"]
@@ -322,7 +322,7 @@ def _scatter(plt: Any, results: Results) -> Any:
 
 
 def _pareto(plt: Any, results: Results) -> Any:
-    """Mean of the site tables that all have, over speed and over bits a residue.
+    """Mean of the site tables that all have, over speed and over bits a letter.
 
     Only what nothing else beats in both is named in the panel: names of all would cover each other.
     """
@@ -345,7 +345,7 @@ def _pareto(plt: Any, results: Results) -> Any:
             (handles[name],) = axes.plot(*at, **looks[name])
         axes.margins(x=0.25)
     left.set(xscale="log", xlabel="residues a CPU-second", ylabel="mean AUROC of sites")
-    right.set(xlabel="bits a residue (what is made from codes only)")
+    right.set(xlabel="bits a letter (what is made from letters only)")
     figure.suptitle("named: those that no other beats in both", fontsize=8)
     _legend(figure, {name: handles[name] for name in quality if name in handles})
     figure.draw_without_rendering()  # places the panels, which tells how large texts are in them

@@ -12,7 +12,7 @@ import json
 import math
 import platform
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -53,6 +53,7 @@ class TaskInfo(TypedDict):
     metric: str
     what: NotRequired[str]
     better: NotRequired[str]
+    beside: NotRequired[Mapping[str, str]]
     splits: NotRequired[Sequence[str]]
     chance: NotRequired[float | None]
     version: NotRequired[int]
@@ -223,7 +224,8 @@ class Results:
         for row in self.rows:
             name = row.task["name"]
             for split in row.scores or {"": None}:
-                seen[name, split, tasks[name]["metric"]] = None
+                for metric in (tasks[name]["metric"], *tasks[name].get("beside", {})):
+                    seen[name, split, metric] = None
         measured = {task for task, split, _ in seen if split}
         return [line for line in seen if line[1] or line[0] not in measured]
 

@@ -7,7 +7,8 @@ folder may hold further tables, which become tasks of their own by `of_table`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 STRUCTTOKENBENCH = "Yuan et al., ICML 2025, arXiv:2503.00089"
 SITE_SPLITS = ("fold_test", "superfamily_test")
@@ -41,6 +42,8 @@ class Task:
         How the labels are made.
     licence, citation
         Of the data that the labels come from.
+    beside
+        Metrics without which the main one says little, each with what is better of it.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Task:
     labels: str = ""
     licence: str = ""
     citation: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def supervised(self) -> bool:
@@ -164,7 +168,7 @@ TRAINING_FREE = (
         labels="p = code frequencies of a protein: use = codes used / K, perplexity = exp(H), both "
         "the mean over proteins; `pooled`: of all residues together. The reference shows "
         "perplexity / K, here `perplexity_share`. Compression: decimal digits of the codes over "
-        "72 L, as there; bits: log2 K a residue. MUV of the paper's table is not reported: "
+        "72 L, as there; bits a letter: log2 K. MUV of the paper's table is not reported: "
         "neither paper nor code defines it well enough to compute.",
         licence=PDB,
         citation=STRUCTTOKENBENCH,
@@ -173,9 +177,11 @@ TRAINING_FREE = (
         "reconstruction",
         "do codes decode to the structure?",
         "structures",
-        "tm_score",
-        labels="CA RMSD, TM-score with known correspondence, CA lDDT: means over chains; bits: of every "
-        "code that is stored, a residue",
+        "rmsd",
+        "lower",
+        beside={"lddt": "higher", "bits_a_residue": "lower"},
+        labels="CA RMSD, TM-score with known correspondence, CA lDDT: means over chains; bits a residue: of "
+        "every code that is stored, keyframes and links too",
         licence=PDB,
         citation="Zhang & Skolnick 2004 (TM-score); Mariani et al. 2013 (lDDT)",
     ),

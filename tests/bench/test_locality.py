@@ -109,7 +109,9 @@ def test_rows_of_the_harness(chains, tmp_path):
     rows = bench.evaluate("reference-codec-8", tasks, tmp_path / "in", out=tmp_path / "out")
     assert [row.status for row in rows.rows] == [results.OK] * 3
     scores = {row.task["name"]: row.scores.get("all") for row in rows.rows}
-    assert 8 <= scores["reconstruction"]["bits"]["value"] < 8.7
+    assert 8 <= scores["reconstruction"]["bits_a_residue"]["value"] < 8.7
+    headline = [line[2] for line in rows.lines() if line[0] == "reconstruction"]
+    assert headline == ["rmsd", "lddt", "bits_a_residue"] and "tm_score" in str(rows)
     assert 0 < scores["complexes"]["rmsd"]["value"] < 2 and rows.rows[2].data["structures"] == {"all": 1}
     assert 0 < scores["stability"]["same_0.2"]["value"] < 0.5
     assert 1 < scores["stability"]["information_0.2"]["value"] < 8

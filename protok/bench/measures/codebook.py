@@ -115,7 +115,7 @@ def utilization(representation: Representation, structures: Sequence[Backbone]) 
         "entropy_bits": mean_of(np.log2(effective)),
         "pooled_perplexity": Score(perplexity(total)),
         "pooled_use": Score(share_used(total)),
-        "bits": Score(float(np.log2(representation.size))),
+        "bits_a_letter": Score(float(np.log2(representation.size))),
         "compression_ratio": mean_of(ratio),
     }
     return scores, {"counts": total.astype(int).tolist()}
@@ -142,12 +142,12 @@ def reconstruction(representation: Representation, structures: Sequence[Backbone
     chains = [chain for structure in structures for chain in structure.by_chain()]
     encoded = [tokenizer.encode(chain) for chain in chains]
     compared = [compare(tokenizer.decode(own), chain) for own, chain in zip(encoded, chains, strict=True)]
-    columns = {key: [getattr(scores, key) for scores in compared] for key in ("tm_score", "rmsd", "lddt")}
+    columns = {key: [getattr(scores, key) for scores in compared] for key in ("rmsd", "lddt", "tm_score")}
     scores = {key: mean_of(values) for key, values in columns.items()}
     off, long = np.array(columns["rmsd"]), np.array([len(chain) for chain in chains])
     scores |= {f"rmsd_{low}_to_{high}": mean_of(off[(long >= low) & (long < high)]) for low, high in LENGTHS}
     residues = sum(int((tokens.ids >= 0).sum()) for tokens in encoded)
-    scores["bits"] = Score(sum(tokens.bits for tokens in encoded) / max(residues, 1))
+    scores["bits_a_residue"] = Score(sum(tokens.bits for tokens in encoded) / max(residues, 1))
     scores |= {f"{key}_median": Score(float(np.nanmedian(values))) for key, values in columns.items()}
     return scores, {key: np.round(values, 4).tolist() for key, values in columns.items()}
 
