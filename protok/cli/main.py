@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             autocomplete(top)
         arguments = top.parse_args(argv)
-        be_verbose(vars(arguments).get("verbosity"))
+        be_verbose(vars(arguments).get("verbosity"), vars(arguments).get("progress"))
         import_own(arguments.modules)
         with _terminable():
             code = arguments.run(arguments)

@@ -42,13 +42,16 @@ def verbosity_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def be_verbose(level: int | None) -> None:
-    """Set what the arguments of `verbosity_arguments` say, for all that follows."""
+def be_verbose(level: int | None, shown: bool | None = None) -> None:
+    """Set what the arguments of `verbosity_arguments` say, for all that follows.
+
+    `shown`: whether progress is, where they say nothing of it; None where there is a terminal.
+    """
     from protok.common import progress
 
     global verbosity
     verbosity = level or 0
-    progress.wanted = {-1: False, 0: None, 1: True}[verbosity]
+    progress.wanted = {-1: False, 0: shown, 1: True}[verbosity]
 
 
 def say(text: str) -> None:
@@ -159,6 +162,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
     verbosity_arguments(parser)
+    parser.set_defaults(progress=True)
 
 
 def settings(overrides: Sequence[str]) -> dict[str, Any]:

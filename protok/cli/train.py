@@ -23,7 +23,7 @@ Train a tokenizer from scratch, or fine-tune one on a folder of structures (--in
 
 Chains are held out by clusters of sequences (mmseqs, where it is installed), listed in
 FOLDER/split.csv. FOLDER also gets metrics.csv, training.svg, model/ and, of fine-tuning, report.md:
-the scores of held-out chains, and of the original validation set, before and after. What nobody
+the scores of held-out chains, and of chains of another kind, before and after. What nobody
 sets in fine-tuning follows from the number of chains. A run that was killed goes on with --resume,
 under the settings in FOLDER/recipe.json. Files that cannot be read are listed in
 FOLDER/train.errors.tsv.
@@ -48,8 +48,7 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--forgetting",
         metavar="PATH",
-        help="with --init: store or folder on which to see what is lost (default: the model's own "
-        "validation store where that is found, else some bundled chains)",
+        help="with --init: store or folder on which to see what is lost (default: some bundled chains)",
     )
     reading_arguments(parser)
 

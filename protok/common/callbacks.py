@@ -12,6 +12,7 @@ import contextlib
 import csv
 import math
 import os
+import sys
 import time
 import warnings
 import zipfile
@@ -190,6 +191,20 @@ class Figures(Callback):
         if trainer.is_global_zero:
             self.draw()
             self.drawn = time.monotonic()
+
+
+class Lines(Callback):
+    """Say how far a run is, in lines for a log: at its start, and with each validation what a bar would show."""
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Also of a run that goes on."""
+        self.on_validation_end(trainer, module)
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """On the first process only."""
+        if trainer.is_global_zero:
+            found = (f", {key} {float(value):.4g}" for key, value in trainer.progress_bar_metrics.items())
+            print(f"step {trainer.global_step} of {trainer.max_steps}{''.join(found)}", file=sys.stderr)
 
 
 class MetricsFile:

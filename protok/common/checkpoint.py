@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -176,7 +177,7 @@ def save_model(
     network
         Its weights are kept exactly, in the order of its state.
     content
-        Of ``config.json``.
+        Of ``config.json``; of the files that the recipe in its ``provenance`` names only the names are kept.
     card
         Of ``README.md``; empty for none.
     half
@@ -199,6 +200,8 @@ def save_model(
     if bad := _not_finite(state):
         raise FormatError(f"{bad} is not finite", "train again with a lower rate")
     folder.mkdir(parents=True, exist_ok=True)
+    if recipe := content.get("provenance", {}).get("recipe"):
+        content = {**content, "provenance": {**content["provenance"], "recipe": without_folders(recipe)}}
     config, weights = (folder / name for name in FILES)
     # Both are whole before either gets its name: weights of one model beside the configuration
     # of another may be read without an error.
@@ -210,6 +213,15 @@ def save_model(
         with atomic(folder / CARD) as handle:
             handle.write(card)
     return folder
+
+
+def without_folders(recipe: Any) -> Any:
+    """A recipe whose paths are names of files: where they lay on one machine helps nobody on another."""
+    if isinstance(recipe, Mapping):
+        return {key: without_folders(value) for key, value in recipe.items()}
+    if not isinstance(recipe, str) or recipe.startswith("hf:"):
+        return recipe
+    return re.split(r"[/\\]", recipe.rstrip("/\\"))[-1]
 
 
 def read_card(folder: Path) -> str:

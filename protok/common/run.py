@@ -209,6 +209,8 @@ class TrainingRun:
             watchers.append(callbacks.Figures(lambda: draw(self.rows, self.out / "training.svg")))
         if monitor is not None:
             watchers += [callbacks.Patience(monitor), callbacks.Best(self.checkpoints, monitor)]
+        if progress.wanted and not sys.stderr.isatty():
+            watchers.append(callbacks.Lines())
         # torchrun says how many processes it has started, on this machine and in all.
         local, world = (int(os.environ.get(key, 0)) for key in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
         nodes = world // local if local else 1

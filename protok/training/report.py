@@ -13,10 +13,9 @@ import numpy as np
 import torch
 
 from protok.common.files import atomic, write_json
-from protok.errors import ProtokError
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
-from protok.structure.store import Store, open_store, unread
+from protok.structure.store import open_store, unread
 from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training.config import Recipe
 from protok.training.correspondence import Correspondence, in_words
@@ -43,34 +42,17 @@ def forgetting_set(asked: str, start: ShapeTokenizer, out: Path, limit: int, lon
     """The chains on which forgetting is measured.
 
     Those of `asked`, a store or folder, called "elsewhere" unless it is the model's own validation
-    set; without it the validation store that the model's
-    provenance names, if that lies where it did and is the same; else the mini set of
-    `protok.bench`.
+    set; without it the mini set of `protok.bench`.
     """
     name, cache = "original validation", out / "forgetting.parquet"
     if asked:
         store, about = open_store(asked, cache), asked
         if store.digest != start.provenance.get("valid_sha256"):
             name = "elsewhere"
-    elif (original := _original(start)) is not None:
-        store, about = original
     else:
         name, about = "bundled", "chains of the bundled mini set"
         store = open_store(BUNDLED, cache)
     return ChainSet(name, about, chains_of(store, limit, longest))
-
-
-def _original(start: ShapeTokenizer) -> tuple[Store, str] | None:
-    known = start.provenance
-    path = known.get("recipe", {}).get("data", {}).get("valid", "")
-    if path and Path(path).is_file() and known.get("valid_sha256"):
-        try:
-            store = open_store(path, Path(path))
-        except (ProtokError, OSError):
-            return None
-        if store.digest == known["valid_sha256"]:
-            return store, path
-    return None
 
 
 def measure(tokenizer: ShapeTokenizer, chains: Sequence[Backbone]) -> list[dict[str, Any]]:

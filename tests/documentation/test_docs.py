@@ -91,7 +91,7 @@ def test_own_classes_in_a_recipe(desk):
     Path("pdbs").symlink_to("data")
     short = "--set optim.steps=20 --set optim.lr_warmup_steps=2 --set valid.every=20 --set split.method=kmers"
     for command in commands.splitlines():
-        words = shlex.split(command.replace("mine.toml", f"mine.toml {short}"))
+        words = shlex.split(command.replace("mine.toml", f"mine.toml {short}"), comments=True)
         subprocess.run([sys.executable, "-m", *words], check=True)
     tokens = protok.tokens.files.load("mine.parquet")
     assert len(tokens) == 5 and tokens[0].codebook.startswith("mine@")
