@@ -206,9 +206,10 @@ def run_job(
     state = f", {summary.resumed} files done before" if summary.resumed else ""
     if summary.resumed == summary.files:
         state = ", complete before"
+    where = f"in {summary.out}" if summary.chains else f"and no {summary.out}"
     options.tell(
         f"{options.count(summary.files - summary.failed, 'file')}, {options.count(summary.chains, 'chain')}, "
-        f"{options.count(summary.residues, 'residue')} in {summary.out} ({summary.codebook}), "
+        f"{options.count(summary.residues, 'residue')} {where} ({summary.codebook}), "
         f"{summary.seconds:.1f} s{state}"
     )
     options.say_notes(summary.notes)

@@ -135,8 +135,8 @@ def atlas(arguments: argparse.Namespace) -> int:
     )
     if uncoded := len(seen) - table.chains:
         options.say(f"{options.count(uncoded, 'chain')} without any code left out")
+    write_errors(errors, out / "errors.tsv")
     if not errors:
         return options.OK
-    write_errors(errors, out / "errors.tsv")
     options.say_failed(options.count(len(errors), "input"), out / "errors.tsv", errors)
     return options.FAILED

@@ -194,7 +194,7 @@ class Figures(Callback):
 
 
 class Lines(Callback):
-    """Say how far a run is, in lines for a log: at its start, and with each validation what a bar would show."""
+    """Say how far a run is in lines, for a log: at its start, and with each validation."""
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Also of a run that goes on."""
@@ -203,8 +203,8 @@ class Lines(Callback):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """On the first process only."""
         if trainer.is_global_zero:
-            found = (f", {key} {float(value):.4g}" for key, value in trainer.progress_bar_metrics.items())
-            print(f"step {trainer.global_step} of {trainer.max_steps}{''.join(found)}", file=sys.stderr)
+            values = (f", {key} {float(value):.4g}" for key, value in trainer.progress_bar_metrics.items())
+            print(f"step {trainer.global_step} of {trainer.max_steps}{''.join(values)}", file=sys.stderr)
 
 
 class MetricsFile:

@@ -193,8 +193,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_errors(rows: Sequence[tuple[str, str, str]], path: Path, append: bool = False) -> None:
-    """Write the error table; with only its header it says that all went well."""
-    header = () if append else (("file", "chain", "reason"),)
+    """Write the error table, or add to it; where nothing failed there is none, nor one of an earlier job."""
+    if not rows:
+        if not append and path.is_file():
+            path.unlink()
+        return None
+    header = () if append and path.exists() else (("file", "chain", "reason"),)
     lines = "".join("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in (*header, *rows))
     if append:
         return add_lines(path, lines)

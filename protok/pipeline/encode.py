@@ -136,7 +136,8 @@ def encode_all(
 
     While it works, results lie in the folder `<out>.parts`; the output appears at the end. After
     a kill the same call goes on; inputs that changed meanwhile are done again. A finished Parquet
-    file knows what it was made of: the same call does nothing then. In each chain's `name` stands
+    file knows what it was made of: the same call does nothing then. If every input fails there is an
+    error table alone, and the same call tries them again. In each chain's `name` stands
     the stem of its file, or as much of the path as tells files of the same stem apart.
 
     Parameters
@@ -157,8 +158,8 @@ def encode_all(
     on_error
         `"skip"` to go on after a failed input, `"stop"` to raise its error.
     errors
-        Table of failed inputs: file, chain, reason. By default `<out>.errors.tsv`. It appears with
-        the output; while that is made it grows in `<out>.parts`.
+        Table of failed inputs, where there are any: file, chain, reason. By default `<out>.errors.tsv`. It
+        appears with the output; while that is made it grows in `<out>.parts`.
     overwrite
         Replace an output of other inputs, model or options, drop unfinished work of another
         model or options, and try failed inputs of unfinished work again.
@@ -247,7 +248,8 @@ def encode_all(
                 advance(1, bool(failed))
         journal.flush()
         stored = output.made_of(made, sources, [journal.done[source] for source in sources])
-        output.finish(journal, sources, out, stored, schema=product.schema(), ordered=ordered)
+        if stored["chains"]:
+            output.finish(journal, sources, out, stored, schema=product.schema(), ordered=ordered)
         write_errors(stored["errors"], table)
         journal.remove()
     finally:

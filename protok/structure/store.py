@@ -19,7 +19,7 @@ import numpy as np
 
 from protok.common.arrays import allowed, rows_at_once
 from protok.common.files import atomic, lock, write_errors
-from protok.errors import FormatError, NoProtein, ProtokError, Unsupported
+from protok.errors import FormatError, ProtokError, Unsupported
 from protok.structure.backbone import Backbone
 from protok.structure.io.options import ReadOptions
 
@@ -217,8 +217,6 @@ def open_store(source: str | Path, cache: str | Path, options: ReadOptions | Non
     from protok.structure.io.sources.paths import iter_files, utf8
 
     files = list(iter_files([source]))
-    if not files:
-        raise NoProtein("no structure files", "give a folder of PDB or mmCIF files", file=str(source))
     state = f"{options}\n" + "\n".join(
         f"{utf8(f)}\t{f.stat().st_size}\t{f.stat().st_mtime_ns}" for f in files
     )
@@ -234,7 +232,7 @@ def open_store(source: str | Path, cache: str | Path, options: ReadOptions | Non
 
 
 def _parse(files: list[Path], cache: Path, source: Path, options: ReadOptions) -> None:
-    from protok.structure.io.read import read_all
+    from protok.structure.io.read import none_read, read_all
 
     rows: list[tuple[str, str, str]] = []
 
@@ -252,13 +250,11 @@ def _parse(files: list[Path], cache: Path, source: Path, options: ReadOptions) -
                     continue
                 yield chain
 
-    if not write_store(good(), cache):
-        raise NoProtein(
-            f"none of {len(files)} files holds a readable protein chain",
-            f"the first: {': '.join(rows[0][::2]) if rows else 'empty'}",
-            file=str(source),
-        )
+    chains = write_store(good(), cache)
     write_errors(rows, cache.with_suffix(".errors.tsv"))
+    if not chains:
+        cache.unlink()
+        raise none_read(rows, source)
 
 
 def unread(cache: str | Path) -> list[str]:

@@ -113,7 +113,7 @@ def open_structures(
     ProtokError
         If there is nothing there, or the store is none.
     """
-    from protok.structure.io.read import read_all
+    from protok.structure.io.read import none_read, read_all
     from protok.structure.io.sources.paths import iter_files
     from protok.structure.store import open_store
 
@@ -123,10 +123,11 @@ def open_structures(
             yield store.backbone(int(i))
         return
     files = list(iter_files(source))
-    if not files:
-        raise NoProtein("no structure files", "give PDB or mmCIF files", file=str(source))
+    backbone = None
     for _, backbone in read_all((files[i] for i in _spread(len(files), limit)), errors, options):
         yield from backbone.by_chain()
+    if backbone is None:
+        raise none_read(errors, source)
 
 
 def _spread(n: int, limit: int | None) -> np.ndarray:

@@ -292,13 +292,13 @@ def test_matrix_command(examples, tmp_path, capsys):
     pytest.importorskip("tmtools", reason="TM-align is not installed")
     out = tmp_path / "m.npz"
     pairs = tmp_path / "pairs.txt"
-    original = examples / "7vmf.A.pdb"
+    original = examples / "7soo.A.pdb"
     copies = tmp_path / "copies"
     copies.mkdir()
     for name in ("a.pdb", "b.pdb"):
         (copies / name).write_bytes(original.read_bytes())
     assert main(["matrix", str(copies), "-o", str(out), "--model", "3di"]) == 0
-    assert "1 pair of chains, 96 aligned residues" in capsys.readouterr().err
+    assert "1 pair of chains, 89 aligned residues" in capsys.readouterr().err
     assert Matrix.load(out).codebook == protok.load("3di").codebook
     pairs.write_text("a_A nobody_A\n")
     assert main(["matrix", str(copies), "-o", str(out), "--pairs", str(pairs)]) == 2

@@ -17,7 +17,7 @@ from protok.quantize import build_quantizer
 from protok.structure.store import read_store, write_store
 from tests.helpers.paths import ROOT
 
-NAMES = ("7w89.A", "7vmf.A")
+NAMES = ("7w89.A", "7soo.A")
 PLAN = plan.registration()
 OWN = {"batch": 128, "motions": 8, "motion_batches": 3, "chains": 2, "tables": []}
 

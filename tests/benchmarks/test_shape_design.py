@@ -29,7 +29,7 @@ def test_variants_are_recipes():
 @pytest.mark.parametrize("kind", ["provq", "none"])
 def test_a_variant_is_trained_and_scored(kind, tmp_path):
     structures = write_structures(tmp_path / "pdbs", range(30, 60, 3))
-    chains = [protok.read(ROOT / "data" / f"{name}.pdb") for name in ("7w89.A", "7vmf.A")]
+    chains = [protok.read(ROOT / "data" / f"{name}.pdb") for name in ("7w89.A", "7soo.A")]
     tiny = TINY | {"data.train": str(structures), "model.quantizer.kind": kind}
     result = shape_design.measure(tiny, chains)
     for spacing in (4, 8):

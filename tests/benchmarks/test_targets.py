@@ -43,7 +43,7 @@ def few(monkeypatch, tmp_path):
 def entry(chain: str, moved: str = "") -> str:
     """A file as the PDB has it: other chains and models, modified residues, alternate locations."""
     own = (ROOT / "data" / f"{chain}.pdb").read_text().replace("END", "")
-    other = (ROOT / "data" / "7vmf.A.pdb").read_text().replace("END", "").replace(" A ", " Q ")
+    other = (ROOT / "data" / "7soo.A.pdb").read_text().replace("END", "").replace(" A ", " Q ")
     atom = next(line for line in own.splitlines() if line.startswith("ATOM") and line[13:15] == "CA")
     first = f"{atom[:16]}A{atom[17:54]}  0.30{atom[60:]}"
     second = f"{atom[:16]}B{atom[17:30]}   0.000   0.000   0.000  0.70{atom[60:]}"

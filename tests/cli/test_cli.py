@@ -117,7 +117,7 @@ def test_encode_to_file(capsys, examples, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "bad.pdb").write_text("nothing\n")
     out = tmp_path / "t.parquet"
-    arguments = ["encode", f"{examples}/*.pdb", tmp_path / "in", "-o", out, "--model", "3di"]
+    arguments = ["encode", examples, tmp_path / "in", "-o", out, "--model", "3di"]
     code, printed, err = run(capsys, *arguments)
     assert (code, printed) == (1, "")
     assert "4 files, 4 chains, 436 residues" in err
@@ -147,7 +147,7 @@ def test_round_trip(capsys, examples, tmp_path, model):
     inputs = []
     for name, stop in (("7soo.A", 30), ("7vmf.A", 25)):
         inputs.append(originals / f"{name}.pdb")
-        protok.write(protok.read(examples / f"{name}.pdb")[:stop], inputs[-1])
+        protok.write(protok.read(*examples.glob(f"{name}.*"))[:stop], inputs[-1])
     assert run(capsys, "encode", *inputs, "-o", tokens, "--model", model)[0] == 0
     code, printed, err = run(
         capsys,

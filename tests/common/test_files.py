@@ -248,6 +248,16 @@ def test_json_has_no_nan(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1.5, None], "y": [None]}
 
 
+def test_without_errors_there_is_no_table(tmp_path):
+    path = tmp_path / "errors.tsv"
+    write_errors([], path, append=True)
+    assert not path.exists()
+    write_errors([("a.pdb", "", "empty")], path, append=True)
+    assert path.read_text() == "file\tchain\treason\na.pdb\t\tempty\n"
+    write_errors([], path)
+    assert not path.exists(), "one of an earlier job"
+
+
 def test_the_error_table_holds_names_that_are_no_utf8(tmp_path):
     path = tmp_path / "errors.tsv"
     write_errors([(os.fsdecode(b"\xff.pdb"), "A", "two\nlines")], path)

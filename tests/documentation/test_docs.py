@@ -62,7 +62,7 @@ def test_own_tokenizer_quantizer_and_task(desk):
     assert all(len(code.splitlines()) <= 30 for code in blocks(ROOT / "docs/extend.md", "python"))
     then = """
 from protok.tokens.files import load
-assert len(load("bend.parquet")) == 5
+assert len(load("bend.parquet")) == 4
 try:
     testing.check_mirror(Bend())
 except AssertionError as error:
@@ -94,7 +94,7 @@ def test_own_classes_in_a_recipe(desk):
         words = shlex.split(command.replace("mine.toml", f"mine.toml {short}"), comments=True)
         subprocess.run([sys.executable, "-m", *words], check=True)
     tokens = protok.tokens.files.load("mine.parquet")
-    assert len(tokens) == 5 and tokens[0].codebook.startswith("mine@")
+    assert len(tokens) == 4 and tokens[0].codebook.startswith("mine@")
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_the_readme_runs_as_a_script_with_processes(desk):
     """Below no `if __name__ == "__main__":`, as people write scripts."""
     change = 'out="tokens.parquet")', 'out="tokens.parquet", jobs=2)'
     assert run_as_file("README", "assert z.shape == (len(s), 5)", change)
-    assert len(load("tokens.parquet")) == 5
+    assert len(load("tokens.parquet")) == 4
 
 
 def test_the_page_on_training_saves_a_model(desk):

@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 
 import protok
+from protok.structure.io.sources.paths import iter_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
     tok, codes = protok.load("protok-1"), {}
-    for path in sorted((ROOT / "data").glob("*.pdb")):
+    for path in sorted(iter_files([ROOT / "data"])):
         tokens = tok.encode(path)
         codes[path.name] = f"{','.join(map(str, tokens.ids))} {tokens.keyframes.text}"
     golden = {tok.name: {"codebook": tok.codebook, "encoder": tok.encoder_fingerprint, "codes": codes}}

@@ -62,7 +62,7 @@ class Tiny:
         return Tokens.like(structure, ids, self.size, self.codebook)
 
     def decode(self, tokens):
-        backbone = protok.read(Path(self.originals, f"{tokens.name}.pdb"))
+        backbone = protok.read(*Path(self.originals).glob(f"{tokens.name}.*"))
         chain = backbone[backbone.chain == tokens.chain[0]]
         chain.coords[...] += 1
         chain.bfactor[...] = 50

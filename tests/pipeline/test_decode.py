@@ -9,6 +9,7 @@ import pytest
 import protok
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
 from protok.pipeline.decode import decode_all, file_names
+from protok.structure.io.sources.paths import iter_files
 from protok.tokens.files import save
 from tests.helpers.tiny import Tiny
 
@@ -21,7 +22,7 @@ def tiny(examples) -> Tiny:
 @pytest.fixture
 def tokens(examples, tiny, tmp_path) -> Path:
     path = tmp_path / "tokens.parquet"
-    save([tiny.encode(protok.read(file)) for file in sorted(examples.glob("*.pdb"))], path)
+    save([tiny.encode(protok.read(file)) for file in sorted(iter_files([examples]))], path)
     return path
 
 
@@ -37,7 +38,7 @@ def test_scores_and_files(examples, tokens, tiny, tmp_path, jobs):
         assert chain.confidence == 50
         assert chain.file == str(tmp_path / "out" / f"{chain.name}_{chain.chain}.pdb")
         written = protok.read(chain.file)
-        original = protok.read(examples / f"{chain.name}.pdb")
+        original = protok.read(*examples.glob(f"{chain.name}.*"))
         np.testing.assert_allclose(written.coords, original.coords + 1, atol=2e-3)
         np.testing.assert_array_equal(written.index, original.index)
     assert result.means() == pytest.approx({"chains": 4, "rmsd": 0, "tm_score": 1, "lddt": 1}, abs=2e-3)
@@ -55,7 +56,7 @@ def test_scores_are_those_of_a_bad_model(examples, tokens, tiny, tmp_path):
     result = decode_all(tokens, tmp_path, Straight(originals=examples), compare=examples)
     for chain in result.chains:
         model = protok.read(chain.file)
-        expected = protok.compare(model, protok.read(examples / f"{chain.name}.pdb"))
+        expected = protok.compare(model, protok.read(*examples.glob(f"{chain.name}.*")))
         assert chain.rmsd == pytest.approx(expected.rmsd, abs=1e-2)
         assert chain.tm_score == pytest.approx(expected.tm_score, abs=1e-3)
         assert chain.rmsd > 10

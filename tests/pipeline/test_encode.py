@@ -19,8 +19,9 @@ from protok.common import workers
 from protok.errors import FormatError, ProtokError, TruncatedFile
 from protok.pipeline import inputs, journal, output
 from protok.pipeline.batches import EncodeOptions, encode_files
-from protok.pipeline.encode import Stopped, encode_all, job_key, parts_of
+from protok.pipeline.encode import Stopped, encode_all, errors_of, job_key, parts_of
 from protok.pipeline.inputs import find_sources, unique_names
+from protok.structure.io.sources.paths import iter_files
 from protok.tokens.files import load
 from protok.tokens.parquet import token_schema
 from tests.helpers.paths import ROOT
@@ -53,22 +54,20 @@ def table(path) -> list[list[str]]:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_equals_one_by_one(examples, tmp_path, jobs):
-    files = sorted(examples.glob("*.pdb"))
+    files = sorted(iter_files([examples]))
     out = tmp_path / "new" / "tokens.parquet"
     summary = encode_all(examples, "3di", out, jobs=jobs)
     tokenizer = protok.load("3di")
     loaded = load(out)
     expected = [tokenizer.encode(protok.read(file)) for file in files]
-    assert [chain.name for chain in loaded] == ["7soo.A", "7vmf.A.cif", "7vmf.A.pdb", "7w89.A", "7wf8.B"]
-    for file, tokens in zip(files, expected, strict=True):
-        (match,) = [chain for chain in loaded if chain.name in (tokens.name, file.name)]
+    assert [chain.name for chain in loaded] == ["7soo.A", "7vmf.A", "7w89.A", "7wf8.B"]
+    for match, tokens in zip(loaded, expected, strict=True):
+        assert match.name == tokens.name
         np.testing.assert_array_equal(match.ids, tokens.ids)
         np.testing.assert_array_equal(match.index, tokens.index)
-    np.testing.assert_array_equal(loaded[1].ids, loaded[2].ids)
-    assert (summary.files, summary.chains, summary.failed, summary.resumed) == (5, 5, 0, 0)
+    assert (summary.files, summary.chains, summary.failed, summary.resumed) == (4, 4, 0, 0)
     assert summary.residues == sum(len(chain) for chain in loaded)
-    assert table(out.parent / "tokens.parquet.errors.tsv") == []
-    assert {path.name for path in out.parent.iterdir()} == {"tokens.parquet", "tokens.parquet.errors.tsv"}
+    assert [path.name for path in out.parent.iterdir()] == ["tokens.parquet"], "nothing failed"
 
 
 @pytest.mark.parametrize("suffix", [".fasta", ".csv", ".npz", ".fasta.gz"])
@@ -111,13 +110,6 @@ def test_errors_are_rows(pdbs, tmp_path, kind):
     assert (again.failed, again.errors, again.resumed) == (3, summary.errors, 11)
 
 
-def test_all_failed(tmp_path):
-    (tmp_path / "a.pdb").write_text("nothing\n")
-    summary = encode_all(tmp_path / "a.pdb", Tiny(), tmp_path / "t.parquet")
-    assert (summary.files, summary.failed, summary.chains) == (1, 1, 0)
-    assert load(tmp_path / "t.parquet") == []
-
-
 def test_stop_keeps_what_is_done(pdbs, tmp_path):
     whole = (pdbs / "s4.pdb").read_text()
     (pdbs / "s4.pdb").write_text(whole[:1000])
@@ -144,6 +136,23 @@ def test_dead_worker_costs_its_own_file(pdbs, tmp_path):
     assert chain == ""
     assert "SIGKILL" in reason
     assert summary.failed == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("suffix", [".parquet", ".fasta", ""])
+def test_where_everything_fails_there_is_the_error_table_alone(pdbs, tmp_path, jobs, suffix):
+    content = (pdbs / "s0.pdb").read_text()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.pdb").write_text("nothing\n")
+    out = tmp_path / f"tokens{suffix}"
+    errors = errors_of(out)
+    for _ in range(2):  # the same call tries again
+        summary = encode_all(tmp_path / "in", Tiny(), out, jobs=jobs)
+        assert (summary.chains, summary.failed, summary.resumed) == (0, 1, 0)
+        assert not out.exists() and not parts_of(out).exists() and len(table(errors)) == 1
+    (tmp_path / "in" / "bad.pdb").write_text(content)
+    assert encode_all(tmp_path / "in", Tiny(), out, jobs=jobs).failed == 0
+    assert out.exists() and not errors.exists(), "it is of the job before"
 
 
 def test_killed_run_goes_on(pdbs, tmp_path):

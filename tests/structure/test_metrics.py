@@ -313,7 +313,7 @@ def test_even_starts_lose_nothing_to_all_starts(monkeypatch):
 
 def test_superpose_moves_chains_together_or_each_onto_its_reference(examples):
     first = read(examples / "7soo.A.pdb")
-    second = replace(read(examples / "7vmf.A.pdb"), chain=np.full(96, "B"))
+    second = replace(read(examples / "7vmf.A.cif"), chain=np.full(96, "B"))
     reference = joined([first, second])
     turned = joined(
         [
@@ -339,7 +339,7 @@ def test_superpose_moves_chains_together_or_each_onto_its_reference(examples):
 def test_chains_are_compared_together_or_one_by_one(examples):
     """Each mean by itself, chains counting by their residues, and what is printed says which."""
     first = read(examples / "7soo.A.pdb")
-    second = replace(read(examples / "7vmf.A.pdb"), chain=np.full(96, "B"))
+    second = replace(read(examples / "7vmf.A.cif"), chain=np.full(96, "B"))
     reference = joined([first, second])
     models = [noisy(first, 0.5), moved(noisy(second, 1.0), random_rotation(2), (60.0, 0.0, 0.0))]
     model = joined(models)

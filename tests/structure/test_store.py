@@ -115,3 +115,7 @@ def test_names_and_very_short_chains(tmp_path):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(NoProtein, match="no structure files"):
         open_store(tmp_path, tmp_path / "c.parquet")
+    (tmp_path / "bad.pdb").write_text("nothing\n")
+    with pytest.raises(NoProtein, match="none of 1 files.*the first: .*bad.pdb: neither PDB"):
+        open_store(tmp_path, tmp_path / "c.parquet")
+    assert not (tmp_path / "c.parquet").exists() and "bad.pdb" in (tmp_path / "c.errors.tsv").read_text()

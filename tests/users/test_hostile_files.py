@@ -225,7 +225,7 @@ def test_recipes(tmp_path):
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
 def test_archives(kind, examples, tmp_path):
-    text = (examples / "7vmf.A.pdb").read_bytes()[:4000]
+    text = (examples / "7soo.A.pdb").read_bytes()[:4000]
     path = tmp_path / f"a.{kind}"
     if kind == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:

@@ -174,6 +174,8 @@ def test_command(examples, tmp_path, capsys):
     captured = capsys.readouterr()
     assert '"chains": 1' in captured.out and "bad.pdb" in captured.err
     assert "bad.pdb" in (tmp_path / "two" / "errors.tsv").read_text()
+    (folder / "a.pdb").unlink()
+    assert main.main(command) == 2 and "bad.pdb: neither PDB" in capsys.readouterr().err
     assert main.main(["atlas", "nobody", "--structures", str(folder), "-o", "x"]) == 2
 
 

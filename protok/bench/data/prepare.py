@@ -97,7 +97,7 @@ def prepare(
         table or a task on structures alone; or if the folder has other Parquet files. Nothing is
         written then.
     """
-    from protok.structure.io.read import read_all
+    from protok.structure.io.read import none_read, read_all
     from protok.structure.io.sources.paths import iter_files
 
     made = Prepared(Path(out))
@@ -122,7 +122,7 @@ def prepare(
                 bound[id] = label
     made.errors = [(file, reason) for file, _, reason in errors]
     if not chains:
-        raise FormatError("no chain could be read", "give structure files", file=str(structures))
+        raise none_read(errors)
     made.structures = len(chains)
     tables: list[tuple[str, list[dict[str, Any]], dict[str, str]]] = []
     # Not by MMseqs2 where it is installed: the same splits on every machine.

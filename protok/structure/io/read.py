@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from protok.errors import ChainNotFound, ProtokError, TruncatedFile, as_error
+from protok.errors import ChainNotFound, NoProtein, ProtokError, TruncatedFile, as_error
 from protok.structure.backbone import Backbone
 from protok.structure.io.assemble import assemble
 from protok.structure.io.assembly import assembled
@@ -241,3 +241,11 @@ def read_all(
             errors.append((failure.file, failure.chain, failure.reason))
         else:
             yield from ((path, backbone) for backbone in backbones)
+
+
+def none_read(errors: list[tuple[str, str, str]], source: str | Path = "") -> NoProtein:
+    """The error where no file of a source gave a chain; `errors` are the rows of `read_all`."""
+    if not errors:
+        return NoProtein("no structure files", "give PDB or mmCIF files", file=str(source))
+    cause = f"none of {len({file for file, _, _ in errors})} files holds a readable protein chain"
+    return NoProtein(cause, f"the first: {': '.join(errors[0][::2])}", file=str(source))
