@@ -94,13 +94,14 @@ def decode(arguments: argparse.Namespace) -> int:
 
 
 def _print_table(summary: DecodeSummary) -> None:
-    width = max([len("name"), *(len(chain.name) for chain in summary.chains)])
+    means = summary.means()
+    mean = f"mean of {options.count(int(means['chains']), 'chain')}"
+    width = max(map(len, [mean, *(chain.name for chain in summary.chains)]))
     line = f"{{:{width}}}  {{:5}}  {{:>6}}  {{:>6}}  {{:>8}}  {{:>5}}"
     scores = "{rmsd:.2f}", "{tm_score:.3f}", "{lddt:.3f}"
     print(line.format("name", "chain", "length", "RMSD", "TM-score", "lDDT"))
     for chain in summary.chains:
         cells = [score.format_map(vars(chain)) for score in scores]
         print(line.format(chain.name, chain.chain, chain.length, *cells))
-    means = summary.means()
     cells = [score.format_map(means) for score in scores]
-    print(line.format("mean", "", means["chains"], *cells).rstrip() + "   (length: chains)")
+    print(line.format(mean, "", "", *cells).rstrip())
