@@ -22,7 +22,7 @@ GET = {
     "StructTokenBench",
 }
 #: Where all of them are listed.
-LISTED = "benchmarks/README.md says which data each command needs"
+LISTED = "docs/measured.md says which data each command needs"
 
 
 def how_to_get(text: str) -> str:

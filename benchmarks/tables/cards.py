@@ -26,21 +26,25 @@ A tokenizer of protein backbones: one of {letters} shape letters a residue, a ke
 residues as asked, and a decoder to N, CA, C and O, of complexes too.
 
 - **Use**: `protok.load("{name}")` of the Python package protok{repository}, which holds the weights.
-- **Data**: {chains} chains: those of Debian's `promod3-data` and the older store of the project, without
-  homologs of what protok is tested on (`recipes/protein/chains.tsv.gz` lists all), drawn with weight
-  1 / size of their cluster at 30 % sequence identity. sha256 of the store: `{sha256}`.
+- **Data**: {chains:,} chains: those of Debian's [`promod3-data`](https://packages.debian.org/promod3-data)
+  and the older store of the project, without homologs of what protok is tested on
+  (`recipes/protein/chains.tsv.gz` lists all), drawn with weight 1 / size of their cluster at 30 % sequence
+  identity. sha256 of the store: `{sha256}`.
 - **Command**: `protok train recipes/protein/{name}.toml --out runs/{name}`; seed {seed}, {steps} steps of
   {residues} residues. The recipe as resolved is in `config.json`.
 - **Hardware and time**: {hardware}, other work beside it; {hours:.1f} hours. torch {torch}.
 - **Network**: encoder of {encoder[layers]} layers (width {encoder[hidden]}) over {encoder[window]} positions
   either side, to {dim} dimensions; step network of {trunk[layers]} gated convolutions (width {trunk[width]},
-  {reach} positions either side in all); {motions} motions for these spacings; refiner of
-  {refiner[layers]} of width {refiner[width]}. What codes follow from is in float32, the refiner in float16.
-- **Tuned on** the validation store alone. CASP14, CAMEO2022 and the complexes were read with the finished
-  model, on the dates below.
+  {reach} positions either side in all); refiner of {refiner[layers]} of width {refiner[width]}. What codes follow
+  from is in float32, the refiner in float16.
+- **Keyframes**: {motions}.
+- **Quantizer**: an independent implementation of [ProVQ](https://arxiv.org/abs/2603.22304), of letters and keyframes.
+- **Tuned on** the validation store alone. [CASP14](https://predictioncenter.org/casp14/),
+  [CAMEO2022](https://www.cameo3d.org) and the complexes were read with the finished model, on the dates below.
 
-Codes only, means over chains (`python -m benchmarks.accuracy.shapes --test`; `python -m benchmarks.targets`
-fetches the two test sets):
+Rebuilt from codes alone, means over chains (`python -m benchmarks.accuracy.shapes --test`; `python -m
+benchmarks.targets` fetches the two test sets). Bits count all that is stored; the *reference codec* codes whole
+frames one after the other, without a network:
 
 {tables}
 
@@ -57,13 +61,13 @@ decoder from any prefix of the levels to pixels. The quantizer is the class that
 
 - **Use**: `protok.image.ImageTokenizer.from_pretrained("{name}")` of the Python package
   protok{repository}, which holds the weights.
-- **Data**: Imagenette at {side} px ({images} images of ten ImageNet classes; no image is in this package).
+- **Data**: [Imagenette](https://github.com/fastai/imagenette) at {side} px ({images:,} images of ten ImageNet classes; no image is in this package).
   sha256 of what was read: `{data}`.
 - **Command**: `protok image train recipes/image/imagenette-64.toml --out runs/{name}`; seed {seed},
   {steps} steps. The recipe as resolved is in `config.json`.
 - **Hardware and time**: {hardware}, other work beside it; {hours:.1f} hours. torch {torch}.
 - **Network**: pixels folded {patch} x {patch}, convolutions of width {width} (decoder {decoder_width}),
-  {dim} dimensions; `{kind}` around `{inner}`, {schedule} schedule, continuous share {continuous_share},
+  {dim} dimensions; [`{kind}`](https://arxiv.org/abs/2603.22304) around `{inner}`, {schedule} schedule, continuous share {continuous_share},
   ramp {ramp}. Encoder and codebook are kept in float32, the decoder in float16.
 
 Scores by levels on {side} px (`python -m benchmarks.quantizers.image_model protok/weights/{name}`):
@@ -131,7 +135,10 @@ def protein(config: dict) -> str:
         dim=model["quantizer"]["dim"],
         trunk=model["steps"],
         reach=model["steps"]["window"] + model["steps"]["layers"] * model["steps"]["kernel"],
-        motions=", ".join(map(str, reversed(model["keyframes"]["sizes"]))),
+        motions=", ".join(
+            f"each {spacing} residues one of {size:,} motions"
+            for spacing, size in zip(*(model["keyframes"][key] for key in ("spacings", "sizes")), strict=True)
+        ),
         refiner=model["refiner"],
         tables=rebuilt(),
         **{key: made[key] for key in ("seed", "steps", "hardware", "torch")},

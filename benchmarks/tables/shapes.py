@@ -26,7 +26,7 @@ def rows(name: str) -> list[tuple[str, str, dict]]:
 
 def rebuilt() -> str:
     """Reconstruction by spacing and length, the reference codec beside it."""
-    head = ["", "bits a residue", "CA RMSD, Å: mean", "median", "TM-score", "lDDT", "RMSD by length (chains)"]
+    head = ["", "bits a residue", "CA RMSD, Å: mean", "median", "TM-score", "lDDT", "RMSD by length (number of chains)"]
     parts = []
     for _, of, result in rows("protok-1@"):
         body = [_row(f"keyframes each {s}", scores) for s, scores in sorted(_spacings(result), reverse=True)]
@@ -35,8 +35,9 @@ def rebuilt() -> str:
                 ((_, scores),) = _spacings(reference)
                 body.append(_row(f"*{codebook.partition('@')[0].replace('-', ' ')} bits*", scores))
         chains = next(iter(result["reconstruction"].values()))["chains"]
-        read = ", ".join(result["readings"])
-        title = f"**{SETS[of]}** ({chains} chains; read {read})"
+        times = len(result["readings"])
+        read = {1: "once", 2: "twice"}.get(times, f"{times} times")
+        title = f"**{SETS[of]}** ({chains} chains; read {read}: {', '.join(dict.fromkeys(result['readings']))})"
         parts.append(f"{title}\n\n{table(head, body)}")
     return "\n\n".join(parts)
 

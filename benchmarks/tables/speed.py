@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from benchmarks.paths import RESULTS
 from benchmarks.tables.markdown import table
@@ -49,12 +50,14 @@ def encoding() -> str:
                 f"{measured['files_per_cpu_second']:.0f}",
                 f"{measured['peak_mib']}",
                 f"{measured['startup_seconds']:.1f}",
-                _when(measured),
             ]
         )
-    head = ["", "reading", "encoding", "total", f"total to that of {UNIT} of the same run"]
-    head += ["files per CPU-second", "peak memory, MiB", "first code after, s", "measured"]
-    text = "Residues per CPU-second of one thread:\n\n" + table(head, rows)
+    head = ["", "reading", "encoding", "total", f"total over that of {UNIT}"]
+    head += ["files per CPU-second", "peak memory, MiB", "first code after, s"]
+    text = f"Residues per CPU-second of one thread:\n\n{table(head, rows)}\n\n{_when(result['tools'])}"
+    for reason, names in _left_out(result["left_out"]).items():
+        text += f" {', '.join(names)}: {reason} in the last run"
+        text += ", the row is of an earlier one." if set(names) <= result["tools"].keys() else "."
     for name, measured in result["workers"].items():
         text += (
             f"\n\nTwo worker processes, {name}, {measured['files']} files to Parquet: "
@@ -71,15 +74,25 @@ def encoding() -> str:
     if result["memory"]:
         steps = ", ".join(f"{row['resident_mib']} ({row['chains']:,})" for row in result["memory"])
         text += f"\n\nResident MiB on the way through an archive of short chains: {steps}."
-    if result["left_out"]:
-        text += "\n\nLeft out: " + "; ".join(f"{k}: {v}" for k, v in result["left_out"].items())
     return text + "\n\n![Cost per residue over length](/docs/figures/speed.png)"
 
 
-def _when(row: dict) -> str:
-    """When and where a row was measured, and how busy the machine was if that was looked at."""
-    busy = f", load {row['load']:g} on {row['processors']} cores" if row["load"] is not None else ""
-    return f"{row['date']}, {row['cpu']}{busy}"
+def _left_out(parts: dict[str, str]) -> dict[str, list[str]]:
+    """What was left out, in all its repetitions or other parts, by the reason in words."""
+    reasons: dict[str, dict[str, None]] = {}
+    for part, message in parts.items():
+        reason = re.sub(r"ModuleNotFoundError: No module named '(\w+)'", r"`\1` was not installed", message)
+        reasons.setdefault(reason, {})[re.sub(r"^one | \d+$", "", part)] = None
+    return {reason: list(names) for reason, names in reasons.items()}
+
+
+def _when(rows: dict[str, dict]) -> str:
+    """When and where rows were measured, and how busy the machine was if that was looked at."""
+    runs: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        busy = f", load {row['load']:g} on {row['processors']} cores" if row["load"] is not None else ""
+        runs.setdefault(f"{row['date']}, {row['cpu']}{busy}", []).append(name)
+    return "Measured " + "; ".join(f"{run}: {', '.join(names)}" for run, names in runs.items()) + "."
 
 
 def decoding() -> str:
@@ -95,12 +108,11 @@ def decoding() -> str:
                 *(f"{rate:,}" for rate in rates),
                 f"{max(rates) / min(rates):.2f}",
                 f"{measured['lengths'][-1]['more_than_before_mib'] or ''}",
-                _when(measured),
             ]
         )
     head = ["", *(f"{n:,} residues" for n in lengths), "dearest to cheapest residue"]
-    head += [f"memory for {lengths[-1]:,}, MiB", "measured"]
-    return "Residues per CPU-second of one thread:\n\n" + table(head, rows)
+    head += [f"memory for {lengths[-1]:,}, MiB"]
+    return f"Residues per CPU-second of one thread:\n\n{table(head, rows)}\n\n{_when(models)}"
 
 
 def beside() -> list[list[str]]:

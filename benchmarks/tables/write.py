@@ -92,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if new != old:
             page.write_text(new, "utf-8")
             print(f"wrote {page.relative_to(ROOT)}")
+    if options.check:
+        print(f"{len(made)} tables and {len(cards())} cards are what the result files give")
     for name in TABLES.keys() - made.keys():
         print(f"no page has the table {name}")
 
