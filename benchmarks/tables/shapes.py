@@ -70,32 +70,32 @@ def kept() -> str:
         phi = each4["phi>0"]
         lines = {
             "perplexity of the letters": f"{result['perplexity']:.1f}",
-            "letters kept: middle half alone / ten off the end / first half alone": " / ".join(
+            "letters that stay in a piece encoded alone: middle half / all but the last ten / first half": " / ".join(
                 f"{cut[key]:.3f}" for key in ("middle half", "10 off the end", "first half")
             ),
-            "beyond the window from a cut": f"{cut['beyond the window']:.4f}",
-            "letters kept under noise of .2 Å; mutual information": f"{noise['kept']:.3f}; "
+            "letters that stay farther from a cut than a letter sees": f"{cut['beyond the window']:.4f}",
+            "letters that stay under noise of .2 Å; what they tell of those before": f"{noise['kept']:.3f}; "
             f"{noise['mutual_information_bits']:.2f} bits",
             "letters that the mirror image changes": f"{result['mirror']:.3f}",
             "letters that a motion changes": f"{result['motion']:.4f}" if "motion" in result else "",
-            "slices of 40: RMSD alone over inside": f"{slices['ratio']:.2f} ({slices['alone']:.2f}, "
+            "slices of 40 residues: RMSD decoded alone over that inside the chain": f"{slices['ratio']:.2f} ({slices['alone']:.2f}, "
             f"{slices['inside']:.2f} Å)",
             "letters alone: RMSD of stretches of 8 / 16 / 32 residues": " / ".join(
                 f"{result['without_keyframes'][n]:.2f} Å" for n in ("8", "16", "32")
             ),
-            "lDDT lost beyond 16 positions on one side: one wrong letter / keyframe": " / ".join(
+            "lDDT lost over 16 positions from one wrong letter / keyframe: pairs on one side of it": " / ".join(
                 f"{harm['lddt_lost_aside'][key]:.4f}" for key in ("letter", "keyframe")
             ),
-            "the same, pairs across it too": " / ".join(
+            "the same, with pairs across it": " / ".join(
                 f"{harm['lddt_lost_beyond'][key]:.3f}" for key in ("letter", "keyframe")
             ),
-            "RMSD right / one wrong letter / one wrong keyframe / 5 % wrong letters": " / ".join(
+            "RMSD, Å: all right / one wrong letter / one wrong keyframe / 5 % wrong letters": " / ".join(
                 f"{harm['rmsd'][key]:.2f}" for key in ("right", "letter", "keyframe", MANY)
             ),
             "lDDT lost with 5 % wrong letters, all residues": _spoiled(result),
             **{
-                f"*{codebook.partition('@')[0].replace('-', ' ')} bits*: lDDT lost beyond 16 positions by "
-                "one wrong code, pairs across too; RMSD right / one / 5 % wrong; lDDT lost then": (
+                f"*{codebook.partition('@')[0].replace('-', ' ')} bits*: lDDT lost over 16 positions from "
+                "one wrong code, with pairs across; RMSD, Å: right / one / 5 % wrong; lDDT lost then": (
                     f"{other['harm']['lddt_lost_beyond']['letter']:.3f}; "
                     + " / ".join(f"{other['harm']['rmsd'][key]:.2f}" for key in ("right", "letter", MANY))
                     + f"; {_spoiled(other)}"
@@ -107,17 +107,17 @@ def kept() -> str:
                 f"{result['reconstruction'][s]['confidence_rank_correlation']:.2f}"
                 for s in ("16", "8", "4", "2")
             ),
-            "positive phi, built and real": f"{phi['built']['mean']:.3f}, {phi['real']['mean']:.3f}",
+            "share of positive phi angles: decoded, real": f"{phi['built']['mean']:.3f}, {phi['real']['mean']:.3f}",
         }
-        for key in ("C-N", "CA-C-N", "C-N-CA"):
+        for key, title in {"C-N": "C-N bond, Å", "CA-C-N": "CA-C-N, °", "C-N-CA": "C-N-CA, °"}.items():
             built, real = each4[key]["built"], each4[key]["real"]
-            lines[f"{key}, built and real"] = (
+            lines[f"{title}: decoded, real (mean ± spread)"] = (
                 f"{built['mean']:.3f} ± {built['spread']:.3f}, {real['mean']:.3f} ± {real['spread']:.3f}"
             )
         body += [[SETS[of], what, value] for what, value in lines.items() if value]
     for key, result in records.read(RESULTS / "shapes.parquet").items():
         if key.startswith("protok-1@") and key.endswith(" domains"):
-            what = "letters kept: domain alone, of those that it has in its longer chain"
+            what = "letters that stay in a domain encoded without the rest of its chain"
             body.append([f"{result['domains']:,} domains", what, f"{result['kept']:.3f}"])
     if (scores := _of_complexes("protok-1@")) is not None:
         number = len(scores["rmsd_each"])
@@ -125,7 +125,7 @@ def kept() -> str:
             [f"{number} complexes", "CA RMSD, all chains superposed together", f"{scores['rmsd']:.2f} Å"],
             [
                 f"{number} complexes",
-                "CA pairs of different chains within 8 Å, kept to within 2 Å",
+                "CA pairs of different chains within 8 Å: share kept to within 2 Å",
                 f"{scores['contacts_kept']:.3f}",
             ],
         ]
