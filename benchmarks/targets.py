@@ -205,8 +205,10 @@ def main(arguments: list[str] | None = None) -> None:
     for reason in silent.values():
         print(reason)
     if lacking:
+        one = lacking[0]
         raise SystemExit(
-            f"{len(lacking)} targets are missing: the same command goes on, where there is a network"
+            f"{len(lacking)} targets are missing: the same command goes on, where there is a network. From another"
+            f" machine bring {options.out}, or single files: {[*one.addresses()][-1]} is {one.path(options.out)}"
         )
 
 

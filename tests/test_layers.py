@@ -12,7 +12,7 @@ PACKAGE = ROOT / "protok"
 
 
 def test_imports_run_down_and_in_no_circle():
-    pytest.importorskip("importlinter", reason="needs import-linter: pip install 'protok[dev]'")
+    pytest.importorskip("importlinter", reason="needs import-linter: pip install '.[dev]'")
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

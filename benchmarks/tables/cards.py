@@ -35,16 +35,18 @@ residues as asked, and a decoder to N, CA, C and O, of complexes too.
 - **Hardware and time**: {hardware}, other work beside it; {hours:.1f} hours. torch {torch}.
 - **Network**: encoder of {encoder[layers]} layers (width {encoder[hidden]}) over {encoder[window]} positions
   either side, to {dim} dimensions; step network of {trunk[layers]} gated convolutions (width {trunk[width]},
-  {reach} positions either side in all); refiner of {refiner[layers]} of width {refiner[width]}. What codes follow
-  from is in float32, the refiner in float16.
+  {reach} positions either side in all); refiner of {refiner[layers]} of width {refiner[width]}. What codes
+  follow from is in float32, the refiner in float16.
 - **Keyframes**: {motions}.
-- **Quantizer**: an independent implementation of [ProVQ](https://arxiv.org/abs/2603.22304), of letters and keyframes.
+- **Quantizer** of letters and keyframes: an independent implementation of
+  [ProVQ](https://arxiv.org/abs/2603.22304).
 - **Tuned on** the validation store alone. [CASP14](https://predictioncenter.org/casp14/),
-  [CAMEO2022](https://www.cameo3d.org) and the complexes were read with the finished model, on the dates below.
+  [CAMEO2022](https://www.cameo3d.org) and the complexes were read with the finished model, on the dates
+  below.
 
 Rebuilt from codes alone, means over chains (`python -m benchmarks.accuracy.shapes --test`; `python -m
-benchmarks.targets` fetches the two test sets). Bits count all that is stored; the *reference codec* codes whole
-frames one after the other, without a network:
+benchmarks.targets` fetches the two test sets). Bits count all that is stored; the *reference codec* codes
+whole frames one after the other, without a network:
 
 {tables}
 
@@ -61,13 +63,15 @@ decoder from any prefix of the levels to pixels. The quantizer is the class that
 
 - **Use**: `protok.image.ImageTokenizer.from_pretrained("{name}")` of the Python package
   protok{repository}, which holds the weights.
-- **Data**: [Imagenette](https://github.com/fastai/imagenette) at {side} px ({images:,} images of ten ImageNet classes; no image is in this package).
+- **Data**: [Imagenette](https://github.com/fastai/imagenette) at {side} px ({images:,} images
+  of ten ImageNet classes; no image is in this package).
   sha256 of what was read: `{data}`.
 - **Command**: `protok image train recipes/image/imagenette-64.toml --out runs/{name}`; seed {seed},
   {steps} steps. The recipe as resolved is in `config.json`.
 - **Hardware and time**: {hardware}, other work beside it; {hours:.1f} hours. torch {torch}.
 - **Network**: pixels folded {patch} x {patch}, convolutions of width {width} (decoder {decoder_width}),
-  {dim} dimensions; [`{kind}`](https://arxiv.org/abs/2603.22304) around `{inner}`, {schedule} schedule, continuous share {continuous_share},
+  {dim} dimensions; [`{kind}`](https://arxiv.org/abs/2603.22304) around `{inner}`,
+  {schedule} schedule, continuous share {continuous_share},
   ramp {ramp}. Encoder and codebook are kept in float32, the decoder in float16.
 
 Scores by levels on {side} px (`python -m benchmarks.quantizers.image_model protok/weights/{name}`):

@@ -26,7 +26,15 @@ def rows(name: str) -> list[tuple[str, str, dict]]:
 
 def rebuilt() -> str:
     """Reconstruction by spacing and length, the reference codec beside it."""
-    head = ["", "bits a residue", "CA RMSD, Å: mean", "median", "TM-score", "lDDT", "RMSD by length (number of chains)"]
+    head = [
+        "",
+        "bits a residue",
+        "CA RMSD, Å: mean",
+        "median",
+        "TM-score",
+        "lDDT",
+        "RMSD by length (number of chains)",
+    ]
     parts = []
     for _, of, result in rows("protok-1@"):
         body = [_row(f"keyframes each {s}", scores) for s, scores in sorted(_spacings(result), reverse=True)]
@@ -37,7 +45,9 @@ def rebuilt() -> str:
         chains = next(iter(result["reconstruction"].values()))["chains"]
         times = len(result["readings"])
         read = {1: "once", 2: "twice"}.get(times, f"{times} times")
-        title = f"**{SETS[of]}** ({chains} chains; read {read}: {', '.join(dict.fromkeys(result['readings']))})"
+        title = (
+            f"**{SETS[of]}** ({chains} chains; read {read}: {', '.join(dict.fromkeys(result['readings']))})"
+        )
         parts.append(f"{title}\n\n{table(head, body)}")
     return "\n\n".join(parts)
 
@@ -70,7 +80,7 @@ def kept() -> str:
         phi = each4["phi>0"]
         lines = {
             "perplexity of the letters": f"{result['perplexity']:.1f}",
-            "letters that stay in a piece encoded alone: middle half / all but the last ten / first half": " / ".join(
+            "letters that stay in a part alone: middle half / all but the last ten / first half": " / ".join(
                 f"{cut[key]:.3f}" for key in ("middle half", "10 off the end", "first half")
             ),
             "letters that stay farther from a cut than a letter sees": f"{cut['beyond the window']:.4f}",
@@ -78,12 +88,13 @@ def kept() -> str:
             f"{noise['mutual_information_bits']:.2f} bits",
             "letters that the mirror image changes": f"{result['mirror']:.3f}",
             "letters that a motion changes": f"{result['motion']:.4f}" if "motion" in result else "",
-            "slices of 40 residues: RMSD decoded alone over that inside the chain": f"{slices['ratio']:.2f} ({slices['alone']:.2f}, "
-            f"{slices['inside']:.2f} Å)",
+            "slices of 40 residues: RMSD decoded alone over that inside the chain": (
+                f"{slices['ratio']:.2f} ({slices['alone']:.2f}, {slices['inside']:.2f} Å)"
+            ),
             "letters alone: RMSD of stretches of 8 / 16 / 32 residues": " / ".join(
                 f"{result['without_keyframes'][n]:.2f} Å" for n in ("8", "16", "32")
             ),
-            "lDDT lost over 16 positions from one wrong letter / keyframe: pairs on one side of it": " / ".join(
+            "lDDT lost 16 positions off one wrong letter / keyframe: pairs on one side of it": " / ".join(
                 f"{harm['lddt_lost_aside'][key]:.4f}" for key in ("letter", "keyframe")
             ),
             "the same, with pairs across it": " / ".join(
@@ -94,7 +105,7 @@ def kept() -> str:
             ),
             "lDDT lost with 5 % wrong letters, all residues": _spoiled(result),
             **{
-                f"*{codebook.partition('@')[0].replace('-', ' ')} bits*: lDDT lost over 16 positions from "
+                f"*{codebook.partition('@')[0].replace('-', ' ')} bits*: lDDT lost 16 positions off "
                 "one wrong code, with pairs across; RMSD, Å: right / one / 5 % wrong; lDDT lost then": (
                     f"{other['harm']['lddt_lost_beyond']['letter']:.3f}; "
                     + " / ".join(f"{other['harm']['rmsd'][key]:.2f}" for key in ("right", "letter", MANY))
@@ -107,7 +118,9 @@ def kept() -> str:
                 f"{result['reconstruction'][s]['confidence_rank_correlation']:.2f}"
                 for s in ("16", "8", "4", "2")
             ),
-            "share of positive phi angles: decoded, real": f"{phi['built']['mean']:.3f}, {phi['real']['mean']:.3f}",
+            "share of positive phi angles: decoded, real": ", ".join(
+                f"{phi[key]['mean']:.3f}" for key in ("built", "real")
+            ),
         }
         for key, title in {"C-N": "C-N bond, Å", "CA-C-N": "CA-C-N, °", "C-N-CA": "C-N-CA, °"}.items():
             built, real = each4[key]["built"], each4[key]["real"]

@@ -1,10 +1,10 @@
-"""What a model, a token file or a structure file is, as a dictionary of plain values."""
+"""What a model, tokens or structures are, as a dictionary of plain values."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,12 @@ TOKEN_SUFFIXES = (".parquet", ".fasta", ".fa", ".csv", ".npz", ".fasta.gz", ".fa
 
 
 def describe(what: str | Path, **reading: Any) -> dict[str, Any]:
-    """Describe a model by name or folder, a token file, or a structure file, read by these options.
+    """Describe a model by name or folder, tokens, or structures read by these options: a file or a folder.
 
     Returns
     -------
     dict
-        `kind` is `"model"`, `"tokens"` or `"structure"`; the rest depends on it.
+        `kind` is `"model"`, `"tokens"`, `"structure"` or `"structures"`; the rest depends on it.
 
     Raises
     ------
@@ -33,9 +33,15 @@ def describe(what: str | Path, **reading: Any) -> dict[str, Any]:
     path = Path(what)
     if path.is_file() and not path.name.lower().endswith(TOKEN_SUFFIXES):
         return _structure(path, reading)
+    from protok.tokenizers.registry import USES
+
+    named = {name for names in USES for name in names}
+    folder = path.is_dir() and str(what) not in named and not (path / "config.json").exists()
+    if folder and not any(path.glob("*.parquet")):
+        return _structures(path, reading)
     if reading:
         raise ProtokError("is no structure file", "leave out how it is read", file=str(what))
-    if path.is_file():
+    if folder or path.is_file():
         return _tokens(path)
     if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise ProtokError("no such file or folder", "check the path", file=str(what))
@@ -126,9 +132,28 @@ def _structure(path: Path, reading: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _structures(folder: Path, reading: dict[str, Any]) -> dict[str, Any]:
+    from protok.structure.io.options import ReadOptions
+    from protok.structure.io.read import none_read, read_all
+    from protok.structure.io.sources.paths import iter_files
+
+    errors: list[tuple[str, str, str]] = []
+    totals: Counter[str] = Counter()
+    for _, whole in read_all(iter_files([folder]), errors, ReadOptions(**reading)):
+        totals["structures"] += 1
+        totals["chains"] += len(whole.chains)
+        totals["residues"] += len(whole)
+        totals["incomplete residues"] += len(whole) - int(whole.mask.sum())
+    if not totals:
+        raise none_read(errors, folder)
+    return {"kind": "structures", **totals, "not read": {file: reason for file, _, reason in errors}}
+
+
 def info_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `protok info`."""
-    parser.add_argument("what", help="name or folder of a model, a token file, or a structure file")
+    parser.add_argument(
+        "what", help="a model, by name or folder; or a file or folder of tokens or structures"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     reading_arguments(parser)
 

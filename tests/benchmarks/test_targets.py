@@ -102,7 +102,10 @@ def test_without_a_network_it_says_so_and_keeps_what_is_there(few, tmp_path, mon
     place = tmp_path / "files/cameo2022/7w89.A.pdb"
     place.parent.mkdir(parents=True)
     place.write_bytes((ROOT / "data" / "7w89.A.pdb").read_bytes())
-    with pytest.raises(SystemExit, match="2 targets are missing.*where there is a network"):
+    with pytest.raises(
+        SystemExit,
+        match="2 targets are missing.*where there is a network.*7soo.A is .*files/casp14/7soo.A.pdb",
+    ):
         targets.main(["-o", str(tmp_path)])
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("1 of 3 targets") and len(printed) == 2 and "cannot be reached" in printed[1]

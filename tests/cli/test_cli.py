@@ -215,6 +215,18 @@ def test_info(capsys, examples, tmp_path, model):
     assert code == 0
     assert f"codebook: {codebook}" in out
     assert "codes: 64" in out
+    run(capsys, "encode", examples, "-o", tmp_path / "set", "--model", "3di")
+    code, out, _ = run(capsys, "info", tmp_path / "set")
+    assert code == 0 and "kind: tokens" in out and "chains: 4\n" in out
+    shutil.copytree(examples, tmp_path / "in", ignore=shutil.ignore_patterns("*.md"))
+    (tmp_path / "in" / "bad.pdb").write_text("nothing\n")
+    code, out, _ = run(capsys, "info", tmp_path / "in", "--chain", "A", "--json")
+    summary = json.loads(out)
+    assert (summary["kind"], summary["structures"], summary["residues"]) == ("structures", 3, 308)
+    assert [Path(file).name for file in summary["not read"]] == ["7wf8.B.pdb", "bad.pdb"]
+    (tmp_path / "none").mkdir()
+    code, _, err = run(capsys, "info", tmp_path / "none")
+    assert code == 2 and "no structure files" in err
     code, out, _ = run(capsys, "info", "protein-blocks")
     assert "alphabet: abcdefghijklmnop" in out
 

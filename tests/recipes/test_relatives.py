@@ -6,7 +6,7 @@ import pytest
 from protok.structure.store import read_store
 from recipes.environments.relatives import NAME, Relatives, consensus, find
 
-pytest.importorskip("tmtools", reason="needs pip install '.[prior]'")
+pytest.importorskip("tmtools", reason="needs pip install 'protok[prior]'")
 
 
 def test_likeliest_residues_stand_for_a_chain_with_a_profile(folder):
