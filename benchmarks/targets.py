@@ -207,8 +207,9 @@ def main(arguments: list[str] | None = None) -> None:
     if lacking:
         one = lacking[0]
         raise SystemExit(
-            f"{len(lacking)} targets are missing: the same command goes on, where there is a network. From another"
-            f" machine bring {options.out}, or single files: {[*one.addresses()][-1]} is {one.path(options.out)}"
+            f"{len(lacking)} targets are missing: the same command goes on, where there is a network. From "
+            f"another machine bring {options.out}, or single files: {[*one.addresses()][-1]} is "
+            f"{one.path(options.out)}"
         )
 
 

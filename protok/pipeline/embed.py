@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,13 @@ import numpy as np
 from protok.errors import CorruptFile, FormatError, Unsupported, as_error
 from protok.pipeline.batches import Encoded, EncodeOptions, Structures, uncoded
 from protok.pipeline.encode import Product, Summary, encode_all
+from protok.structure.backbone import Backbone
 from protok.tokenizers.protocol import Embeds, HasStates, Named, RanksCodes, Tokenizer
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.parquet import cells
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from protok.structure.backbone import Backbone
 
 #: Vectors that can be asked for.
 LATENTS, STATES, MEAN = COLUMNS = ("latents", "states", "mean")
@@ -85,7 +84,7 @@ def embed_all(
         `.parquet`, or without a suffix a folder of such files.
     columns
         Of `latents`, `states` (hidden states) and `mean` (of the states of a chain, or of its latents where a
-        model has no states); by default all that the model has.
+        model has no states); by default all that the model has, and a note says if it shows no states.
     alternatives
         Add so many of the nearest codes of each residue: `codes`, `distances`, and `margin`; 0 for none.
     **settings
@@ -101,17 +100,32 @@ def embed_all(
     tokenizer, out = as_tokenizer(tokenizer), Path(out)
     if out.suffix.lower() not in ("", ".parquet"):
         raise FormatError(f"{out.suffix!r} is no format of vectors", "use .parquet", file=str(out))
-    columns = _columns(tokenizer, columns, alternatives)
+    asked, columns = columns, _columns(tokenizer, columns, alternatives)
     key = {"columns": columns, "alternatives": alternatives}
     product = Product(
         partial(embed_structures, **key), write_vectors, partial(_schema, columns, alternatives), key
     )
-    return encode_all(paths, tokenizer, out, product=product, **settings)
+    summary = encode_all(paths, tokenizer, out, product=product, **settings)
+    if isinstance(tokenizer, HasStates) and LATENTS in columns and STATES not in columns and not asked:
+        note = f"the encoder of {tokenizer.name} shows no hidden states: latents and their mean alone"
+        return replace(summary, notes=(("", note), *summary.notes))
+    return summary
+
+
+def _shows_states(tokenizer: Named) -> bool:
+    """Whether a model has hidden states: those with an encoder of a user's own may refuse them."""
+    if not isinstance(tokenizer, HasStates):
+        return False
+    try:
+        tokenizer.states(Backbone.from_arrays(np.zeros((1, 4, 3), np.float32)))
+    except Unsupported:
+        return False
+    return True
 
 
 def _columns(tokenizer: Named, asked: Sequence[str], alternatives: int) -> list[str]:
     """What is made of each chain, where the model has it."""
-    there = [LATENTS] * isinstance(tokenizer, Embeds) + [STATES] * isinstance(tokenizer, HasStates)
+    there = [LATENTS] * isinstance(tokenizer, Embeds) + [STATES] * _shows_states(tokenizer)
     there += [MEAN] * bool(there)
     if odd := [column for column in asked if column not in there]:
         remedy = f"ask for {', '.join(there)}" if there else "take a model that embeds, such as protok-1"
@@ -151,10 +165,14 @@ def embed_structures(
 def vectors(chain: Backbone, tokenizer: Named, columns: Sequence[str], alternatives: int = 0) -> Vectors:
     """Vectors of a chain; `columns` and `alternatives` as for `embed_all`."""
     made: dict[str, np.ndarray] = {}
-    if isinstance(tokenizer, Embeds) and (LATENTS in columns or not isinstance(tokenizer, HasStates)):
+    if not {STATES, MEAN}.isdisjoint(columns) and isinstance(tokenizer, HasStates):
+        try:
+            made[STATES] = tokenizer.states(chain)
+        except Unsupported:
+            if STATES in columns:
+                raise
+    if isinstance(tokenizer, Embeds) and (LATENTS in columns or STATES not in made):
         made[LATENTS] = tokenizer.embed(chain)
-    if isinstance(tokenizer, HasStates) and not {STATES, MEAN}.isdisjoint(columns):
-        made[STATES] = tokenizer.states(chain)
     if MEAN in columns:
         of = made.get(STATES, made.get(LATENTS, np.zeros((0, 0))))
         there = of[~np.isnan(of).any(1)]

@@ -11,6 +11,7 @@ import protok
 from protok.cli import main
 from protok.errors import FormatError, RecipeError, Unsupported
 from protok.model.config import ShapesConfig
+from protok.pipeline.embed import embed_all, read_vectors
 from protok.quantize import build_quantizer
 from protok.quantize.own import import_own
 from protok.training.run import run
@@ -70,7 +71,7 @@ def desk(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_recipe_trains_them_and_the_model_names_them(desk):
+def test_a_recipe_trains_them_and_the_model_names_them(desk, capsys):
     pdbs = write_structures(desk / "pdbs", [40, 50, 60, 70])
     options = {"model.encoder.options": {"hidden": 8}, "model.quantizer.options": {"warm": False}}
     model = run(structures=pdbs, out=desk / "run", overrides=SETTINGS | OWN | options)
@@ -82,6 +83,12 @@ def test_a_recipe_trains_them_and_the_model_names_them(desk):
     assert tokenizer.network.encoder.layers[0].out_features == 8
     with pytest.raises(Unsupported, match="Near shows no hidden states"):
         tokenizer.states(pdbs / "s00.pdb")
+    vectors = desk / "vectors.parquet"
+    assert main.main(["embed", str(pdbs), "--model", str(model), "-o", str(vectors)]) == 0
+    assert "note: the encoder of tiny shows no hidden states" in capsys.readouterr().err
+    assert all(list(row.columns) == ["latents", "mean"] for row in read_vectors(vectors))
+    with pytest.raises(Unsupported, match="tiny has no states; ask for latents, mean"):
+        embed_all(pdbs, tokenizer, desk / "states.parquet", columns=["states"])
     tuned = run(
         structures=pdbs, init=model, out=desk / "tuned", overrides={"optim.steps": 2, "valid.every": 2}
     )
