@@ -205,11 +205,11 @@ def main(arguments: list[str] | None = None) -> None:
     for reason in silent.values():
         print(reason)
     if lacking:
-        one = lacking[0]
+        target = lacking[0]
         raise SystemExit(
             f"{len(lacking)} targets are missing: the same command goes on, where there is a network. From "
-            f"another machine bring {options.out}, or single files: {[*one.addresses()][-1]} is "
-            f"{one.path(options.out)}"
+            f"another machine bring {options.out}, or single files: {[*target.addresses()][-1]} is "
+            f"{target.path(options.out)}"
         )
 
 

@@ -299,7 +299,15 @@ def of_table(name: str, kind: str, splits: tuple[str, ...], about: dict[str, str
     if official is not None and official.kind == kind:
         return official
     metric, chance = METRICS[kind]
-    words = {"what": "a table of the data folder", "labels": "as given in the table", "licence": ASK}
-    words |= {key: about[key] for key in ("what", "labels", "licence", "citation") if key in about}
-    version = int(about.get("version", 1))
-    return Task(name, kind=kind, metric=metric, splits=splits, chance=chance, version=version, **words)
+    return Task(
+        name,
+        about.get("what", "a table of the data folder"),
+        kind,
+        metric,
+        splits=splits,
+        chance=chance,
+        version=int(about.get("version", 1)),
+        labels=about.get("labels", "as given in the table"),
+        licence=about.get("licence", ASK),
+        citation=about.get("citation", ""),
+    )
