@@ -10,13 +10,14 @@ from protok.bench.measures import locality
 from protok.bench.representations.reference_codec import BITS, ReferenceCodec
 from protok.bench.representations.representation import Representation
 from protok.errors import CodebookMismatch, Unsupported
+from protok.structure.io.sources.paths import iter_files
 from protok.testing import exclude, random_backbone, random_complex
 from tests.helpers.tiny import Tiny
 
 
 @pytest.fixture(scope="module")
 def chains(examples):
-    return [protok.read(file) for file in sorted(examples.glob("*.pdb"))]
+    return [protok.read(file) for file in sorted(iter_files([examples]))]
 
 
 @pytest.fixture(scope="module")

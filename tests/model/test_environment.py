@@ -13,6 +13,7 @@ from protok.model.surroundings import BLOCK, EDGE, NODE, surroundings
 from protok.structure.backbone import Backbone
 from protok.structure.descriptors import half_sphere
 from protok.structure.geometry import beta_carbon
+from protok.structure.io.sources.paths import iter_files
 from protok.testing import mirrored, moved, random_complex, random_rotation
 
 NEAR = 12
@@ -26,7 +27,7 @@ def encoder():
 
 @pytest.fixture(scope="module")
 def chains(examples):
-    return [protok.read(path) for path in sorted(examples.glob("*.pdb"))]
+    return [protok.read(path) for path in sorted(iter_files([examples]))]
 
 
 @torch.no_grad()

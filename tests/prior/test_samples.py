@@ -25,6 +25,7 @@ from protok.prior.evaluate import code_use
 from protok.prior.images import likeness, repetition
 from protok.prior.novelty import Codes, Library, diversity, novelty
 from protok.prior.proteins import as_tokens, decoder, is_valid, soundness, validity
+from protok.structure.io.sources.paths import iter_files
 from protok.structure.store import write_store
 from protok.tokens import files
 from tests.helpers.paths import ROOT
@@ -50,7 +51,7 @@ def tokenizer():
 def chains(examples):
     """Stretches of bundled structures: real backbones, short enough to decode quickly."""
     chains = []
-    for path in sorted(examples.glob("*.pdb")):
+    for path in sorted(iter_files([examples])):
         whole = next(protok.read(path).by_chain())
         stop = min(40, len(whole))
         chains.append(replace(whole[np.arange(stop)], name=path.stem))

@@ -13,6 +13,7 @@ from protok import testing
 from protok.cli.main import main
 from protok.pipeline.encode import encode_all
 from protok.structure.backbone import joined
+from protok.structure.io.sources.paths import iter_files
 from protok.testing import moved, random_rotation
 from protok.tokens.files import load
 from protok.tokens.keyframes import Keyframes
@@ -29,7 +30,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def chains(examples):
-    return [protok.read(file) for file in sorted(examples.glob("*.pdb"))]
+    return [protok.read(file) for file in sorted(iter_files([examples]))]
 
 
 def text(tokens) -> tuple:
@@ -70,7 +71,7 @@ def test_codes_are_the_same_in_batches_and_on_several_threads(tokenizer, chains,
 
 @pytest.mark.slow
 def test_codes_are_the_same_from_other_processes(examples, alone, chains, tmp_path):
-    encode_all(sorted(examples.glob("*.pdb")), MODEL, tmp_path / "t.parquet", jobs=2)
+    encode_all(sorted(iter_files([examples])), MODEL, tmp_path / "t.parquet", jobs=2)
     by_name = {tokens.name: text(tokens) for tokens in load(tmp_path / "t.parquet")}
     assert [by_name[chain.name] for chain in chains] == alone
 
@@ -78,7 +79,7 @@ def test_codes_are_the_same_from_other_processes(examples, alone, chains, tmp_pa
 @pytest.mark.slow
 def test_codes_are_the_same_from_an_archive(examples, alone, tmp_path):
     with tarfile.open(tmp_path / "chains.tar.gz", "w:gz") as archive:
-        for file in sorted(examples.glob("*.pdb")):
+        for file in sorted(iter_files([examples])):
             archive.add(file, file.name)
     encode_all([tmp_path / "chains.tar.gz"], MODEL, tmp_path / "archive.parquet")
     assert sorted(map(text, load(tmp_path / "archive.parquet"))) == sorted(alone)
@@ -164,7 +165,7 @@ def test_letters_alone_are_right_over_some_residues(tokenizer, chains):
 
 @pytest.mark.parametrize("layout", ["blocks", "keyframes-first"])
 def test_corpora_hold_what_decodes(tokenizer, examples, tmp_path, layout):
-    encode_all(sorted(examples.glob("*.pdb")), MODEL, tmp_path / "t.parquet", keyframes=8)
+    encode_all(sorted(iter_files([examples])), MODEL, tmp_path / "t.parquet", keyframes=8)
     command = ["export", str(tmp_path / "t.parquet"), "-o", str(tmp_path / "lm"), "--layout", layout]
     assert main(command) == 0
     vocabulary = Vocabulary.load(tmp_path / "lm")

@@ -11,6 +11,7 @@ import protok
 from protok.cli import main
 from protok.errors import FormatError, NoProtein
 from protok.structure import descriptors
+from protok.structure.io.sources.paths import iter_files
 from protok.testing import mirrored, moved, random_rotation
 from protok.tokenizers.protocol import HasCodeVectors
 from protok.viz.atlas import HALF, make_atlas, open_structures
@@ -21,7 +22,7 @@ NASTY = "</td><script>alert(1)</script>"
 
 @pytest.fixture(scope="module")
 def chains(examples):
-    return [protok.read(file) for file in sorted(examples.glob("*.pdb"))]
+    return [protok.read(file) for file in sorted(iter_files([examples]))]
 
 
 @pytest.fixture(scope="module", params=["protok-1", "3di", "protein-blocks"])

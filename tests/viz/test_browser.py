@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import protok
+from protok.structure.io.sources.paths import iter_files
 from protok.viz.atlas import make_atlas
 from protok.viz.atlas_page import atlas_page
 from protok.viz.html import Page
@@ -165,7 +166,7 @@ def test_no_name_runs_as_a_script(opened, examples):
 
 
 def test_an_atlas_is_searched_and_sorted(opened, examples):
-    chains = [protok.read(file) for file in sorted(examples.glob("*.pdb"))]
+    chains = [protok.read(file) for file in sorted(iter_files([examples]))]
     atlas = make_atlas(protok.load("protok-1"), chains, "x" * 80)
     browser = opened(atlas_page(atlas))
     counts = atlas.columns["count"]
