@@ -7,12 +7,13 @@ import pytest
 
 import protok
 from protok.structure.backbone import AMINO_ACIDS, Backbone
+from protok.structure.io.sources.paths import iter_files
 from protok.structure.store import read_store, write_store
 
 
 @pytest.fixture
 def folder(examples, tmp_path):
-    chains = [protok.read(path) for path in sorted(examples.glob("*.pdb"))]
+    chains = [protok.read(path) for path in sorted(iter_files([examples]))]
     longest = max(chains, key=len)
     cut = longest[10:]
     noise = np.random.default_rng(0).normal(0, 0.3, cut.coords.shape).astype(np.float32)
