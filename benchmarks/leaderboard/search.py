@@ -1,218 +1,226 @@
-"""Search with codes on SCOP domains: does the chain of the same superfamily rank before strangers?
+"""Search on SCOPe domains: what share of its relatives does a query rank before the first stranger?
 
-python -m benchmarks.leaderboard.search --data ../shared/structtokenbench
+    python -m benchmarks.leaderboard.search                     # half A of the folds, on which is tuned
+    python -m benchmarks.leaderboard.search --half B            # half B, which is reported
+    python -m benchmarks.leaderboard.search --model 3di+protok-1:environment
 
-Domains are one a sequence cluster. Folds are dealt into two halves: alignments of homologs in one
-half make the counted matrices, the other half is searched, each domain with all others. Hits of the
-query's superfamily are right, hits of another fold wrong, others do not count. TM-align ranks the
-same pairs as the standard. Rows of tokenizers that are gone stay in the result.
+SCOPe domains, at most 40 % alike, of folds that were kept aside; `folds.tsv` deals these into halves. Each
+query is searched among whole chains that are one domain, and among chains that hold domains among others.
+As in Foldseek's benchmark (van Kempen et al. 2023) relatives are those of its family, of its superfamily
+beyond that, of its fold beyond that, and a stranger is of another fold. All rows go through the same search;
+`a+b` adds the scores of two alphabets. TM-align ranks the same chains for some of the queries.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import csv
 import json
 import math
 import time
-from collections import defaultdict
-from dataclasses import replace
-from itertools import combinations
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 import protok
 from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, SHARED
-from benchmarks.tables.provenance import PACKAGES, provenance, write
-from benchmarks.tables.speed import BEFORE
+from benchmarks.tables.provenance import PACKAGES, digest, provenance, write
 from protok.analysis.database import Database
+from protok.analysis.hits import Hit
 from protok.analysis.search import search
-from protok.analysis.substitution import Matrix, default_matrix, of_alignments, tm_alignment
-from protok.bench.data.folder import Folder
-from protok.bench.data.source import digest
-from protok.bench.measures.scores import spearman
-from protok.tokenizers.protocol import HasCodeVectors, codes_alone, ids_of
+from protok.analysis.substitution import Matrix, default_matrix, tm_alignment
+from protok.structure.backbone import Backbone
+from protok.structure.store import MISSING
+from protok.tokenizers.protocol import codes_alone
+from protok.tokens.environment import Environment
 from protok.tokens.tokens import Tokens
 
-TOKENIZERS = ("protok-1", "3di", "protein-blocks")
-SHORTEST, LONGEST = 40, 400
+MODELS = ("protok-1", "3di", "protein-blocks")
+FOLDS = Path(__file__).with_name("folds.tsv")
+#: Relatives, the nearer first; each without those before it.
+LEVELS = ("family", "superfamily", "fold")
+WHOLE, WITHIN = "whole", "within"
+STANDARD = "TM-align"
 
 
-def domains(folder: Folder, size: int) -> tuple[list, list]:
-    """Domains of superfamilies with at least two: those to learn from, and those to search."""
-    first = {}
-    for domain in sorted(folder.domains(), key=lambda d: (d.id, d.rows)):
-        if domain.superfamily and SHORTEST <= domain.rows[1] - domain.rows[0] <= LONGEST:
-            first.setdefault((domain.cluster, domain.fold), domain)
-    halves: tuple[list, list] = [], []
-    for domain in first.values():
-        halves[hashlib.sha256(domain.fold.encode()).digest()[0] % 2].append(domain)
-    return tuple(paired(half, size) for half in halves)
+@dataclass(frozen=True)
+class Chain:
+    """A chain with the families of its domains, `a.1.1.2`."""
+
+    backbone: Backbone
+    families: tuple[str, ...]
+
+    def related(self, family: str) -> int:
+        """How nearly it is related to a domain of a family: an index of `LEVELS`, or 3 for a stranger."""
+        return min(_apart(family, own) for own in self.families)
 
 
-def paired(half: list, size: int) -> list:
-    """Whole superfamilies in random order until there are `size` domains."""
-    groups = defaultdict(list)
-    for domain in half:
-        groups[domain.superfamily].append(domain)
-    groups = {key: group for key, group in groups.items() if len(group) > 1}
-    out: list = []
-    for key in np.random.default_rng(0).permutation(sorted(groups)):
-        out += groups[key][:6]  # no superfamily decides
-        if len(out) >= size:
-            break
+@lru_cache(None)
+def _apart(first: str, second: str) -> int:
+    same = [a == b for a, b in zip(first.split("."), second.split("."), strict=True)]
+    return next(level for level, n in enumerate((4, 3, 2, 0)) if all(same[:n]))
+
+
+def chains(path: Path, half: str) -> dict[str, list[Chain]]:
+    """Chains all of whose folds are in a half: those that are one domain, and others."""
+    with FOLDS.open(encoding="utf-8", newline="") as lines:
+        halves = {row["fold"]: row["half"] for row in csv.DictReader(lines, delimiter="\t")}
+    out: dict[str, list[Chain]] = {WHOLE: [], WITHIN: []}
+    for row in pq.read_table(path).to_pylist():
+        families = tuple(row["family"])
+        if {halves[family.rsplit(".", 2)[0]] for family in families} != {half}:
+            continue
+        raw = np.array(row["xyz"], np.int16).reshape(-1, 4, 3)
+        xyz = np.where(raw == MISSING, np.float32(np.nan), raw.astype(np.float32) / 100)
+        kind = WHOLE if row["whole"] and len(families) == 1 else WITHIN
+        name = f"{kind}{len(out[kind]):05d}"
+        out[kind].append(Chain(Backbone.from_arrays(xyz, row["seq"], name=name), families))
     return out
 
 
-def cut(folder: Folder, domain) -> protok.Backbone:
-    """The domain as a structure of its own."""
-    return folder.structure(domain.id)[np.arange(*domain.rows)]
+def queries(whole: Sequence[Chain], most: int) -> list[int]:
+    """Domains with a relative of their superfamily, drawn at random."""
+    size = Counter(chain.families[0].rsplit(".", 1)[0] for chain in whole)
+    fit = [n for n, chain in enumerate(whole) if size[chain.families[0].rsplit(".", 1)[0]] > 1]
+    return np.random.default_rng(0).permutation(fit)[:most].tolist()
 
 
-def named(tokens: Tokens, number: int) -> Tokens:
-    """The tokens under a name that no other domain has."""
-    return replace(tokens, name=f"d{number:04d}", chain=np.full(len(tokens), "A"))
+def encoded(name: str, structures: Sequence[Backbone]) -> tuple[list[Tokens], list[Matrix]]:
+    """Tokens by one alphabet, or two with the second beside the first, and what their letters score."""
+    tokens, matrices = [], []
+    for part in name.split("+"):
+        tokenizer = protok.load(part)
+        codes = codes_alone(tokenizer, structures)
+        usage = np.bincount(np.concatenate([t.ids[t.ids >= 0] for t in codes]), minlength=tokenizer.size)
+        matrices.append(default_matrix(tokenizer, usage))
+        if not tokens:
+            tokens = codes
+            continue
+        beside = [Environment(t.ids, t.size, t.codebook) for t in codes]
+        tokens = [replace(t, environment=e) for t, e in zip(tokens, beside, strict=True)]
+    return tokens, matrices
 
 
-def counted(folder: Folder, learn: list, tokenizer, aligned: list) -> Matrix:
-    """Matrix of the aligned homologs of one half."""
-    codes = ids_of(tokenizer, [cut(folder, domain) for domain in learn])
-    vectors = tokenizer.code_vectors() if isinstance(tokenizer, HasCodeVectors) else None
-    pairs = ((codes[i][at[:, 0]], codes[j][at[:, 1]]) for i, j, at in aligned)
-    return of_alignments(pairs, tokenizer.codebook, tokenizer.size, vectors)
+def shares(ranked: Sequence[int], relation: np.ndarray) -> list[float]:
+    """Of a query's relatives of each level the share that ranks before the first stranger; NaN without any.
+
+    Parameters
+    ----------
+    ranked
+        Chains, the best first, without the query.
+    relation
+        Of each chain to the query, see `Chain.related`.
+    """
+    order = np.asarray(ranked, int)
+    strangers = np.flatnonzero(relation[order] == len(LEVELS))
+    before = relation[order[: strangers[0] if len(strangers) else len(order)]]
+    counts = [(relation == level).sum() for level in range(len(LEVELS))]
+    return [float((before == level).sum() / n) if n else math.nan for level, n in enumerate(counts)]
 
 
-def rank(scores: np.ndarray, half: list) -> dict:
-    """Measures of a (query, target) table of scores; higher is better, -inf is no hit."""
-    superfamily, fold = (np.array([getattr(d, key) for d in half]) for key in ("superfamily", "fold"))
-    top, sensitivity, precision = [], [], []
-    for i, row in enumerate(scores):
-        right = superfamily == superfamily[i]
-        counts = right | (fold != fold[i])
-        counts[i] = right[i] = False
-        order = np.flatnonzero(counts)
-        order = order[np.argsort(-row[order], kind="stable")]
-        hits = right[order] & np.isfinite(row[order])
-        wrong = ~right[order] & np.isfinite(row[order])
-        before = hits[: int(np.argmax(wrong)) if wrong.any() else len(hits)]
-        top.append(float(hits[0]))
-        sensitivity.append(before.sum() / right.sum())
-        ranks = np.flatnonzero(hits) + 1
-        precision.append((np.arange(1, len(ranks) + 1) / ranks).sum() / right.sum())
+def mean_of(rows: Sequence[Sequence[float]]) -> dict[str, dict[str, float]]:
+    """Means over queries that have relatives of a level, with their standard errors."""
+    columns = np.array(rows, float).T
+    known = [column[np.isfinite(column)] for column in columns]
     return {
-        key: {"value": float(np.mean(v)), "se": float(np.std(v, ddof=1) / math.sqrt(len(v)))}
-        for key, v in (("top1", top), ("sensitivity", sensitivity), ("precision", precision))
+        level: {"value": float(v.mean()), "se": float(v.std(ddof=1) / math.sqrt(len(v))), "queries": len(v)}
+        for level, v in zip(LEVELS, known, strict=True)
+        if len(v) > 1
     }
 
 
-def searched(half: list, tokens: list[Tokens], matrix: Matrix, tm: np.ndarray) -> dict:
-    """Search each domain among all."""
-    database = Database(tokens)
-    place = {chain.label: i for i, chain in enumerate(database.chains)}
-    n = len(half)
-    expect, similar = np.full((n, n), -np.inf), np.zeros((n, n))
-    begin = time.process_time()
-    for i, query in enumerate(tokens):
-        for hit in search(query, database, matrix, candidates=n):
-            j = place[hit.target]
-            # Beyond the range of floats, the score decides.
-            expect[i, j] = -math.log(max(hit.evalue, 1e-300)) + 1e-6 * hit.score
-            similar[i, j] = hit.normalised
-    seconds = time.process_time() - begin
-    fold = np.array([d.fold for d in half])
-    strangers = fold[:, None] != fold
-    return rank(expect, half) | {
-        "spearman_tm": float(spearman(similar[np.triu_indices(n, 1)], tm[np.triu_indices(n, 1)])),
-        "strangers_at_1": float((strangers & (expect >= 0)).sum() / n),
-        "cpu_seconds": round(seconds, 1),
-        "matrix": matrix.origin,
-    }
+def searched(name: str, held: dict[str, list[Chain]], picked: list[int]) -> dict[str, Any]:
+    """A row: both sets, strangers at E <= 1, the same among reversed chains, and what it took."""
+    began, result = time.process_time(), {"tokenizer": name}
+    tokens = {kind: encoded(name, [chain.backbone for chain in held[kind]]) for kind in held}
+    result["encoding_cpu_seconds"] = round(time.process_time() - began, 1)
+    matrices = tokens[WHOLE][1]
+    result |= {"codebooks": [m.codebook for m in matrices], "matrices": [m.origin for m in matrices]}
+    for kind, (codes, _) in tokens.items():
+        began = time.process_time()
+        database = Database(codes)
+        number = {chain.label: int(chain.name[len(kind) :]) for chain in database.chains}
+        rows, unexpected = [], []
+        for query in picked:
+            family = held[WHOLE][query].families[0]
+            relation = np.array([chain.related(family) for chain in held[kind]])
+            hits = [
+                h
+                for h in _hits(tokens[WHOLE][0][query], database, matrices)
+                if (kind, query) != (WHOLE, number[h.target])
+            ]
+            if kind == WHOLE:
+                relation[query] = -1
+            ranked = [number[hit.target] for hit in hits]
+            rows.append(shares(ranked, relation))
+            unexpected.append(
+                sum(h.evalue <= 1 for h, n in zip(hits, ranked, strict=True) if relation[n] == len(LEVELS))
+            )
+        result[kind] = mean_of(rows) | {
+            "strangers_at_1": float(np.mean(unexpected)),
+            "cpu_seconds_a_query": round((time.process_time() - began) / len(picked), 2),
+        }
+    backwards = Database([replace(t[::-1], keyframes=None) for t in tokens[WHOLE][0]])
+    counts = [
+        sum(h.evalue <= 1 for h in _hits(tokens[WHOLE][0][query], backwards, matrices)) for query in picked
+    ]
+    return result | {"reversed_at_1": float(np.mean(counts))}
 
 
-def timed(tokens: list[Tokens], matrix: Matrix, chains: int) -> dict:
-    """One search in a database of that many chains, the domains over and over."""
-    many = [replace(tokens[i % len(tokens)], name=f"c{i}") for i in range(chains)]
-    database = Database(many)
-    query = sorted(tokens, key=len)[len(tokens) // 2]
-    begin = time.process_time()
-    search(query, database, matrix)
-    return {
-        "chains": chains,
-        "residues": int(sum(map(len, many))),
-        "query": len(query),
-        "cpu_seconds": round(time.process_time() - begin, 2),
-    }
+def _hits(query: Tokens, database: Database, matrices: list[Matrix]) -> list[Hit]:
+    """All that a search gives, by score: E-values of far hits are all 0."""
+    return sorted(search(query, database, matrices), key=lambda hit: -hit.score)
+
+
+def aligned(held: dict[str, list[Chain]], picked: list[int]) -> dict[str, Any]:
+    """The row of TM-align, which ranks whole chains by the mean TM-score."""
+    rows = []
+    for query in picked:
+        chain = held[WHOLE][query]
+        relation = np.array([other.related(chain.families[0]) for other in held[WHOLE]])
+        scores = np.array([tm_alignment(chain.backbone, other.backbone)[0] for other in held[WHOLE]])
+        relation[query] = -1
+        rows.append(shares([n for n in np.argsort(-scores, kind="stable").tolist() if n != query], relation))
+    return {"tokenizer": STANDARD, WHOLE: mean_of(rows)}
 
 
 def main() -> None:
     """Measure and write the result file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=SHARED / "structtokenbench")
-    parser.add_argument("--model", action="append", help=f"default: {', '.join(TOKENIZERS)}")
-    parser.add_argument("--size", type=int, default=40, help="domains of each half, about")
-    parser.add_argument("--chains", type=int, default=10_000, help="of the database for the time")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, default=SHARED, help="project data")
+    parser.add_argument("--half", choices=("A", "B"), default="A")
+    parser.add_argument("--model", action="append", help=f"instead of {', '.join(MODELS)} and {STANDARD}")
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--aligned", type=int, default=20, help=f"queries of {STANDARD}")
     parser.add_argument("--out", type=Path, default=RESULTS / "search.json")
-    arguments = parser.parse_args()
-    folder = Folder(arguments.data)
-    learn, test = domains(folder, arguments.size)
-    structures = [cut(folder, domain) for domain in learn]
-    aligned = []
-    for i, j in combinations(range(len(learn)), 2):
-        if learn[i].superfamily == learn[j].superfamily:
-            score, at = tm_alignment(structures[i], structures[j])
-            if score >= 0.5:
-                aligned.append((i, j, at))
-    print(f"{len(learn)} domains to learn from, {len(aligned)} pairs; {len(test)} to search")
-    structures = [cut(folder, domain) for domain in test]
-    tm = np.eye(len(test))
-    for i, j in combinations(range(len(test)), 2):
-        tm[i, j] = tm[j, i] = tm_alignment(structures[i], structures[j])[0]
-    old = json.loads(arguments.out.read_text())["rows"] if arguments.out.exists() else []
-    rows = [{"tokenizer": "TM-align", **rank(tm, test)}, *(row for row in old if row["tokenizer"] in BEFORE)]
-    print(rows[0], flush=True)
-    for name in arguments.model or TOKENIZERS:
-        tokenizer = protok.load(name)
-        pieces = codes_alone(tokenizer, [cut(folder, d) for d in test])
-        alone = [named(tokens, i) for i, tokens in enumerate(pieces)]
-        ids = list({d.id: None for d in test})
-        chains = dict(zip(ids, codes_alone(tokenizer, [folder.structure(id) for id in ids]), strict=True))
-        whole = [named(chains[d.id][slice(*d.rows)], i) for i, d in enumerate(test)]
-        usage = Database(alone).usage()
-        matrices = {
-            "default": default_matrix(tokenizer, usage),
-            "counted": counted(folder, learn, tokenizer, aligned),
-        }
-        for kind, matrix in matrices.items():
-            for setting, tokens in (("cut out", alone), ("in their chains", whole)):
-                if kind == "counted" and setting != "cut out":
-                    continue
-                row = {"tokenizer": tokenizer.codebook, "kind": kind, "domains": setting}
-                row |= searched(test, tokens, matrix, tm)
-                if kind == "default" and setting == "cut out":
-                    row["time"] = timed(alone, matrix, arguments.chains)
-                rows.append(row)
-                print(row, flush=True)
-    write(
-        arguments.out,
-        provenance(
-            "python -m benchmarks.leaderboard.search",
-            packages=(*PACKAGES, "tmtools"),
-            data={
-                "name": "SCOP 2 domains, one a sequence cluster",
-                "sha256": digest(folder, learn + test, sorted({d.id for d in learn + test})),
-                "learned_from": {"domains": len(learn), "pairs": len(aligned)},
-                "searched": {
-                    "domains": len(test),
-                    "superfamilies": len({d.superfamily for d in test}),
-                    "folds": len({d.fold for d in test}),
-                },
-            },
-            seed=0,
-            rows=rows,
-        ),
+    options = parser.parse_args()
+    path = options.data / "search" / "scope40_dev.parquet"
+    held = chains(path, options.half)
+    picked = queries(held[WHOLE], options.queries)
+    result = json.loads(options.out.read_text()) if options.out.exists() else {}
+    rows = {row["tokenizer"]: row for row in result.get(options.half, {}).get("rows", [])}
+    for name in options.model or [*MODELS, STANDARD]:
+        if name == STANDARD:
+            rows[name] = aligned(held, picked[: options.aligned])
+        else:
+            rows[name] = searched(name, held, picked)
+        print(rows[name], flush=True)
+    about = provenance(
+        f"python -m benchmarks.leaderboard.search --half {options.half} --queries {options.queries}",
+        packages=(*PACKAGES, "tmtools"),
+        data={"sha256": digest([path]), "queries": len(picked)}
+        | {kind: len(of) for kind, of in held.items()},
+        seed=0,
+        rows=list(rows.values()),
     )
+    write(options.out, {**result, options.half: about})
 
 
 if __name__ == "__main__":

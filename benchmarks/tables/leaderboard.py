@@ -9,9 +9,10 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.leaderboard.run import known_floors, load
+from benchmarks.leaderboard.search import LEVELS, WHOLE, WITHIN
 from benchmarks.paths import RESULTS
 from benchmarks.tables.markdown import table
-from protok.bench.data.source import WITHIN
+from protok.bench.data.source import WITHIN as OF_EACH
 from protok.bench.results import Results
 
 PROBES = ("fast", "linear", "paper")
@@ -95,7 +96,7 @@ def _summary(results, more) -> str:
     rows = []
     for representation in results.representations():
         # The same values as z-scores are no further table; splits of few domains are no table.
-        plain = [line for line in lines if not line[0].endswith(WITHIN) and not results.few(*line[:2])]
+        plain = [line for line in lines if not line[0].endswith(OF_EACH) and not results.few(*line[:2])]
         got = {line: _value(results, representation, line) for line in plain}
         floored = [_floor_line(line, floors) for line in lines if line[0] in floors]
         above = _wins(
@@ -245,46 +246,32 @@ def unshipped() -> str:
 
 
 LAYERS = ("codes", "latents", "states", "decoder")
-SEARCH = ("top1", "sensitivity", "precision")
 
 
 def search() -> str:
-    """Search with codes on SCOP domains, and what a large database costs."""
+    """Search with codes on SCOPe domains, each half of the folds."""
     if not (RESULTS / "search.json").exists():
         return "Not measured yet: the command above does."
-    result = json.loads((RESULTS / "search.json").read_text())
-    data, rows, times = result["data"], [], []
-    for row in result["rows"]:
-        cells = [f"{row[k]['value']:.2f} ± {row[k]['se']:.2f}" for k in SEARCH]
-        rows.append(
-            [
-                row["tokenizer"],
-                row.get("matrix", ""),
-                row.get("domains", "cut out"),
-                *cells,
-                f"{row['spearman_tm']:.2f}" if "spearman_tm" in row else "",
-                f"{row['strangers_at_1']:.1f}" if "strangers_at_1" in row else "",
+    parts = []
+    for half, result in sorted(json.loads((RESULTS / "search.json").read_text()).items()):
+        data, rows = result["data"], []
+        for row in result["rows"]:
+            cells = [
+                f"{score['value']:.3f} ± {score['se']:.3f}" if (score := row.get(kind, {}).get(level)) else ""
+                for kind in (WHOLE, WITHIN)
+                for level in LEVELS
             ]
+            more = [row[key] for key in ("reversed_at_1",) if key in row]
+            expected = [row[kind]["strangers_at_1"] for kind in (WHOLE, WITHIN) if WITHIN in row] + more
+            took = row.get(WHOLE, {}).get("cpu_seconds_a_query")
+            cells += [" / ".join(f"{value:.2f}" for value in expected), took or ""]
+            rows.append([row["tokenizer"], *cells])
+        head = [f"{kind}: {level}" for kind in (WHOLE, WITHIN) for level in LEVELS]
+        head = ["", *head, "strangers at E ≤ 1: whole / within / reversed", "CPU seconds a query"]
+        use = {"A": "on which was tuned", "B": "read once"}[half]
+        text = (
+            f"Half {half} of the folds, {use}: {data['queries']} queries among {data[WHOLE]} whole chains "
+            f"and {data[WITHIN]} that hold domains among others. ± is a standard error over queries."
         )
-        if "time" in row:
-            took = row["time"]
-            times.append(
-                f"{row['tokenizer'].partition('@')[0]} {took['cpu_seconds']:.1f} s (query of "
-                f"{took['query']} residues, {took['chains']:,} chains)"
-            )
-    head = [
-        "",
-        "matrix",
-        "domains",
-        "best hit right",
-        "right before the first wrong",
-        "average precision",
-        "rank correlation with TM-score",
-        "strangers at E ≤ 1",
-    ]
-    text = (
-        f"{data['searched']['domains']} domains of {data['searched']['superfamilies']} "
-        f"superfamilies and {data['searched']['folds']} folds; matrices counted in "
-        f"{data['learned_from']['pairs']} pairs of other folds. ± is a standard error over queries."
-    )
-    return f"{text}\n\n{table(head, rows)}\n\nCPU time of one search: {'; '.join(times)}."
+        parts.append(f"{text}\n\n{table(head, rows)}")
+    return "\n\n".join(parts)

@@ -35,6 +35,11 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
         help="residue type and letter together: one token of the corpus, with --letters as in SaProt",
     )
     parser.add_argument(
+        "--environments",
+        action="store_true",
+        help="of the corpus: after each letter that of what lies around (of models that have environments)",
+    )
+    parser.add_argument(
         "--chains", action="store_true", help="of the corpus: a line a chain (default: a line a structure)"
     )
     parser.add_argument(
@@ -54,9 +59,9 @@ def export(arguments: argparse.Namespace) -> int:
     from protok.tokens.export import write_corpus, write_letters
     from protok.tokens.files import scan
 
-    of_corpus = {key: getattr(arguments, key) for key in ("layout", "chains", "positions")}
+    of_corpus = {key: getattr(arguments, key) for key in ("layout", "environments", "chains", "positions")}
     if arguments.letters and any(of_corpus.values()):
-        say("error: --layout, --chains and --positions are of a corpus; leave --letters out")
+        say("error: --layout, --environments, --chains and --positions are of a corpus; leave --letters out")
         return USAGE
     tokens = chain.from_iterable(map(scan, arguments.tokens))
     out = check_output(arguments.out, folder=not arguments.letters)

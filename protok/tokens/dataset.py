@@ -33,7 +33,7 @@ class TokenDataset(IterableDataset):
     ----------
     files
         Token files, folders of Parquet files, glob patterns.
-    layout, pairs
+    layout, pairs, environments
         As for `Vocabulary.of`.
     chains
         A row for each chain, also of complexes.
@@ -70,6 +70,7 @@ class TokenDataset(IterableDataset):
         layout: str = "",
         *,
         pairs: bool = False,
+        environments: bool = False,
         chains: bool = False,
         seed: int | None = None,
     ):
@@ -78,7 +79,7 @@ class TokenDataset(IterableDataset):
         first = next(self._read(self.parts), None)
         if first is None:
             raise nothing([str(part.path) for part in self.parts])
-        self.vocabulary = vocabulary_for(first[1], layout, pairs)
+        self.vocabulary = vocabulary_for(first[1], layout, pairs=pairs, environments=environments)
         self._share = (0, 1)
         # Workers that outlive an epoch must learn of the next one.
         self._epoch = torch.tensor(0).share_memory_()

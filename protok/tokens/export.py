@@ -25,6 +25,7 @@ def write_corpus(
     *,
     layout: str = "",
     pairs: bool = False,
+    environments: bool = False,
     chains: bool = False,
     positions: bool = False,
 ) -> int:
@@ -42,7 +43,7 @@ def write_corpus(
         Made if needed.
     left_out
         Gets the labels of records without any code, which are left out.
-    layout, pairs
+    layout, pairs, environments
         As for `Vocabulary.of`.
     chains
         A line for each chain, also of complexes.
@@ -57,7 +58,7 @@ def write_corpus(
     NoProtein
         If there are none.
     Unsupported
-        If the layout needs keyframes that the first of them has not.
+        If the layout needs keyframes, or environments, that the first of them has not.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,9 @@ def write_corpus(
     vocabulary, count = None, 0
     with atomic(folder / "corpus.jsonl") as handle:
         for structure in structures(tokens, left_out, chains=chains):
-            vocabulary = vocabulary or vocabulary_for(structure, layout, pairs)
+            vocabulary = vocabulary or vocabulary_for(
+                structure, layout, pairs=pairs, environments=environments
+            )
             if structure.keyframes is not None and not (layout or vocabulary.spacing):
                 raise CodebookMismatch(
                     "has keyframes, and those before it have none",
@@ -162,18 +165,18 @@ def _paired(chain: Tokens) -> str:
     return "".join(map("".join, zip(kinds, _letters(chain, "#").lower(), strict=True)))
 
 
-def vocabulary_for(tokens: Tokens, layout: str, pairs: bool) -> Vocabulary:
+def vocabulary_for(tokens: Tokens, layout: str, **options: bool) -> Vocabulary:
     """`Vocabulary.of` tokens from a file.
 
     Raises
     ------
     Unsupported
-        If the layout needs keyframes, and there are none.
+        If it needs keyframes or environments, and there are none.
     """
     try:
-        return Vocabulary.of(tokens, layout, pairs=pairs)
+        return Vocabulary.of(tokens, layout, **options)
     except ValueError as error:
-        raise Unsupported(str(error), "encode with keyframes, or take the layout letters") from error
+        raise Unsupported(str(error), "encode with them, or leave them out") from error
 
 
 def structures(

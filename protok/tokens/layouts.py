@@ -42,6 +42,8 @@ class Row:
         Of keyframes, in their order, without the first of each run.
     links
         By the number of their run.
+    environments : (n,)
+        Second letters of residues, -1 where missing.
     """
 
     letters: np.ndarray
@@ -50,6 +52,7 @@ class Row:
     breaks: list[int]
     codes: list[int]
     links: dict[int, list[int]]
+    environments: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Ids:
         Whether a letter and a residue type are one id (as in SaProt, Su et al. 2024).
     layout
         One of `LAYOUTS`.
+    environments
+        Second letters, of which one follows each letter; 0 for none.
     """
 
     size: int
@@ -89,6 +94,7 @@ class Ids:
     spacing: int
     pairs: bool
     layout: str
+    environments: int = 0
 
     @property
     def gap(self) -> int:
@@ -110,8 +116,13 @@ class Ids:
         """The first code of a link."""
         return self.key + self.motions
 
-    def __len__(self) -> int:
+    @property
+    def around(self) -> int:
+        """The first environment letter: a further alphabet stands behind all others."""
         return self.link + LINK_SIZE if self.motions else self.gap
+
+    def __len__(self) -> int:
+        return self.around + self.environments
 
     def names(self) -> list[str]:
         """Of all ids."""
@@ -123,7 +134,7 @@ class Ids:
         if self.motions:
             names += ["<gap>", "<letters>", *(f"<k{i}>" for i in range(self.motions))]
             names += [f"<l{i}>" for i in range(LINK_SIZE)]
-        return [*SPECIALS, *names]
+        return [*SPECIALS, *names, *(f"<e{i}>" for i in range(self.environments))]
 
     def of_letters(self, letters: np.ndarray, sequence: str) -> list[int]:
         """Of residues."""
@@ -144,7 +155,12 @@ class Ids:
         return (-1 if letter == self.size else letter), TYPES[kind]
 
     def write(
-        self, letters: np.ndarray, sequence: str, chain: np.ndarray, frames: Keyframes | None
+        self,
+        letters: np.ndarray,
+        sequence: str,
+        chain: np.ndarray,
+        frames: Keyframes | None,
+        around: np.ndarray | None = None,
     ) -> Placed:
         """The row of residues of which those of a chain stand together.
 
@@ -152,8 +168,11 @@ class Ids:
         ----------
         frames
             At the places of `Keyframes.laid`; None where there are none.
+        around
+            Second letters; None where there are none.
         """
         ids = self.of_letters(letters, sequence)
+        beside = np.full(len(ids), -1) if around is None else np.where(letters < 0, -1, around)
         before = {i: [(BREAK, -1)] for i in range(1, len(ids)) if chain[i] != chain[i - 1]}
         after: dict[int, list[tuple[int, int]]] = {}
         head: list[tuple[int, int]] = []
@@ -168,8 +187,11 @@ class Ids:
                 after[min(start + (block + 1) * self.spacing, stop) - 1] = code
         if frames is not None and self.layout == FIRST:
             head.append((self.then, -1))
+        second = [[(self.around + letter, i)] * (letter >= 0) for i, letter in enumerate(beside.tolist())]
         body = (
-            part for i, own in enumerate(ids) for part in (*before.get(i, ()), (own, i), *after.get(i, ()))
+            part
+            for i, own in enumerate(ids)
+            for part in (*before.get(i, ()), (own, i), *second[i], *after.get(i, ()))
         )
         return Placed(*map(list, zip(*head, *body, strict=True))) if ids or head else Placed([], [])
 
@@ -200,9 +222,10 @@ class Ids:
         Raises
         ------
         ValueError
-            If a link is cut, or stands where no run begins.
+            If a link is cut, or stands where no run begins, or a second letter follows no letter.
         """
         letters: list[int] = []
+        second: list[int] = []
         kinds: list[str] = []
         lengths, breaks, codes = [0], [], []
         links: dict[int, list[int]] = {}
@@ -212,6 +235,7 @@ class Ids:
             residue = self.letter(number)
             if residue is not None:
                 letters.append(residue[0])
+                second.append(-1)
                 kinds.append(residue[1])
                 lengths[-1] += 1
                 run += fresh and residue[0] >= 0
@@ -219,6 +243,10 @@ class Ids:
             elif number == BREAK:
                 lengths.append(0)
                 fresh = True
+            elif number >= self.around:
+                if not letters or letters[-1] < 0 or second[-1] >= 0:
+                    raise ValueError("an environment letter does not follow a letter")
+                second[-1] = number - self.around
             elif number == self.gap and first:
                 run += 1
             elif number == self.gap:
@@ -232,7 +260,9 @@ class Ids:
                 codes.append(number - self.key)
         if any(at < 1 or len(link) != LINK for at, link in links.items()):
             raise ValueError("a link is cut, or the first run has one")
-        return Row(np.array(letters, int), "".join(kinds), [n for n in lengths if n], breaks, codes, links)
+        around = np.array(second, int)
+        lengths = [n for n in lengths if n]
+        return Row(np.array(letters, int), "".join(kinds), lengths, breaks, codes, links, around)
 
 
 class Grammar:
@@ -255,11 +285,16 @@ class Grammar:
         self.residues = self.in_chain = self.in_run = 0
         self.block = self.blocks = self.link = 0
         self.closed = False
+        #: Whether the letter that was last waits for its second.
+        self.waits = False
         self.last = BOS
 
     def push(self, number: int) -> None:
         """Go on with an id that is allowed."""
         ids, residue = self.ids, self.ids.letter(number)
+        self.waits = bool(ids.environments) and residue is not None and residue[0] >= 0
+        if ids.environments and number >= ids.around:
+            return
         self.last = number
         if residue is not None:
             self.residues += 1
@@ -295,9 +330,12 @@ class Grammar:
     def allowed(self) -> np.ndarray:
         """Which ids may be next, (all,) bool."""
         ids, may = self.ids, np.zeros(len(self.ids), bool)
+        if self.waits:
+            may[ids.around :] = True
+            return may
         linking = 0 < self.link < LINK
         if self.head:
-            may[ids.link :] = linking or self.last == ids.gap
+            may[ids.link : ids.around] = linking or self.last == ids.gap
             may[ids.key : ids.link] = not linking
             may[[ids.gap, ids.then]] = not linking
             return may
@@ -313,7 +351,7 @@ class Grammar:
             goes_on = not linking and (not due if full else not self.closed and not self.link)
             ends = not linking and not due
             may[ids.key : ids.link] = due
-            may[ids.link :] = self.run > 0 and self.blocks == 0 and self.link < LINK
+            may[ids.link : ids.around] = self.run > 0 and self.blocks == 0 and self.link < LINK
         elif first:
             goes_on = left > 0
         letters, missing = self._letters()

@@ -18,6 +18,7 @@ import numpy as np
 
 from protok.common.files import write_json
 from protok.errors import CodebookMismatch, FormatError
+from protok.tokens.environment import Environment
 from protok.tokens.keyframes import Keyframes, chain_order
 from protok.tokens.layouts import (
     BLOCKS,
@@ -49,7 +50,7 @@ class Vocabulary:
     `<unk>` 5 (a residue without a code), then `<s0>` 6, `<s1>` 7 and so on; with `pairs`
     `<A0>`, `<A1>` ... `<A#>` (no code), `<C0>` ... `<X#>`. With keyframes follow `<gap>` (between
     residues that are not bonded), `<letters>` (after keyframes that come first), `<k0>`, `<k1>` ...
-    and of links `<l0>`, `<l1>` ...
+    and of links `<l0>`, `<l1>` ...; with environments `<e0>`, `<e1>` ..., of which one follows each letter.
 
     Attributes
     ----------
@@ -64,6 +65,10 @@ class Vocabulary:
         Residues a keyframe, and codes of keyframes; 0 with `letters`.
     pairs : bool
         Whether an id says residue type and letter together.
+    environments : int
+        Number of environment letters; 0 where they are left out.
+    around : str
+        Codebook of the environment letters.
 
     Examples
     --------
@@ -79,17 +84,22 @@ class Vocabulary:
     spacing: int = 0
     motions: int = 0
     pairs: bool = False
+    environments: int = 0
+    around: str = ""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise ValueError(f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}")
-        if any(type(n) is not int or n < 0 for n in (self.spacing, self.motions)):
-            raise ValueError(f"keyframes each {self.spacing} of {self.motions}")
+        if any(type(n) is not int or n < 0 for n in (self.spacing, self.motions, self.environments)):
+            counts = f"{self.motions}, {self.environments} environments"
+            raise ValueError(f"keyframes each {self.spacing} of {counts}")
         if (self.layout == LETTERS) != (self.spacing == 0) or (self.spacing == 0) != (self.motions == 0):
             raise ValueError(f"layout {self.layout} with keyframes each {self.spacing} of {self.motions}")
 
     @classmethod
-    def of(cls, source: Tokenizer | Tokens, layout: str = "", *, pairs: bool = False) -> Vocabulary:
+    def of(
+        cls, source: Tokenizer | Tokens, layout: str = "", *, pairs: bool = False, environments: bool = False
+    ) -> Vocabulary:
         """Vocabulary of a tokenizer, or of Tokens.
 
         Parameters
@@ -100,26 +110,32 @@ class Vocabulary:
             See the class; by default `blocks` where there are keyframes, else `letters`.
         pairs
             See the class.
+        environments
+            Whether the environment letter of a residue follows its letter.
 
         Raises
         ------
         ValueError
-            If there is no such layout, or it needs keyframes and there are none.
+            If there is no such layout, or it needs keyframes or environments and there are none.
         """
         frames = source.keyframes if isinstance(source, Tokens) else None
+        around = source.environment if isinstance(source, Tokens) else None
+        if environments and around is None:
+            raise ValueError("no environment letters for a vocabulary with them")
+        second = (around.size, around.codebook) if environments and around is not None else (0, "")
         layout = layout or (LETTERS if frames is None else BLOCKS)
         if frames is None and layout in (BLOCKS, FIRST):
             raise ValueError(f"no keyframes for the layout {layout}")
         if frames is None or layout == LETTERS:
-            return cls(source.codebook, source.size, layout, pairs=pairs)
-        return cls(source.codebook, source.size, layout, frames.spacing, frames.size, pairs)
+            return cls(source.codebook, source.size, layout, 0, 0, pairs, *second)
+        return cls(source.codebook, source.size, layout, frames.spacing, frames.size, pairs, *second)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     @cached_property
     def _numbers(self) -> Ids:
-        return Ids(self.size, self.motions, self.spacing, self.pairs, self.layout)
+        return Ids(self.size, self.motions, self.spacing, self.pairs, self.layout, self.environments)
 
     @property
     def names(self) -> list[str]:
@@ -174,8 +190,22 @@ class Vocabulary:
         together = np.array_equal(order, np.arange(len(order)))
         whole = tokens if together else tokens[order]
         frames = self._regular(whole) if self.spacing else None
-        row = self._numbers.write(whole.ids, whole.sequence, whole.chain, frames)
+        row = self._numbers.write(whole.ids, whole.sequence, whole.chain, frames, self._second(whole))
         return row if together else Placed(row.ids, [-1 if i < 0 else int(order[i]) for i in row.residues])
+
+    def _second(self, tokens: Tokens) -> np.ndarray | None:
+        """Environment letters, where the vocabulary has them."""
+        if not self.environments:
+            return None
+        around = tokens.environment
+        if around is None or (around.size, around.codebook) != (self.environments, self.around):
+            there = "no environment letters" if around is None else f"environments of {around.codebook}"
+            raise CodebookMismatch(
+                f"{there} for a vocabulary with those of {self.around}",
+                "encode the structure with the vocabulary's tokenizer",
+                file=tokens.name,
+            )
+        return around.ids
 
     def _regular(self, tokens: Tokens) -> Keyframes:
         frames = tokens.keyframes
@@ -247,10 +277,14 @@ class Vocabulary:
             icode=np.full(len(row.letters), ""),
             name=name,
         )
+        if self.environments:
+            around = Environment(row.environments, self.environments, self.around)
+            tokens = replace(tokens, environment=around)
         if not self.spacing:
             return tokens
         tokens = replace(tokens, keyframes=self._laid(row, tokens))
-        again = self._numbers.write(tokens.ids, tokens.sequence, tokens.chain, tokens.keyframes).ids
+        own = (tokens.ids, tokens.sequence, tokens.chain, tokens.keyframes)
+        again = self._numbers.write(*own, self._second(tokens)).ids
         missing = self._numbers.of_letters(np.array([-1]), "X")[0]
         if not np.array_equal(again, np.where(np.isin(flat, [MASK, UNK]), missing, flat)):
             raise ValueError("keyframes, links or gaps do not stand where the letters have them")

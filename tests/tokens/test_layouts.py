@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from protok.errors import CodebookMismatch, FormatError
+from protok.tokens.environment import Environment
 from protok.tokens.export import write_corpus
 from protok.tokens.keyframes import LINK, LINK_SIZE, Keyframes
 from protok.tokens.layouts import BLOCKS, BOS, EOS, FIRST, LETTERS, MASK, PAD, SPECIALS, UNK
 from protok.tokens.tokens import Tokens
 from protok.tokens.vocabulary import Vocabulary
 
-SIZE, MOTIONS = 7, 11
+SIZE, MOTIONS, AROUND = 7, 11, 5
 
 
 def make(ids, chain, breaks=(), spacing=4, links=True, seed=0):
@@ -31,9 +32,10 @@ def make(ids, chain, breaks=(), spacing=4, links=True, seed=0):
         except ValueError:
             continue
     letters = "".join(rng.choice(list("ACDX"), size=n))
-    return Tokens(
-        ids, SIZE, "tiny@0", letters, chain, np.arange(1, n + 1), np.full(n, ""), "t", keyframes=frames
-    )
+    around = Environment(np.where(ids < 0, -1, rng.integers(AROUND, size=n)), AROUND, "tiny:environment@0")
+    numbers, blank = np.arange(1, n + 1), np.full(n, "")
+    tokens = Tokens(ids, SIZE, "tiny@0", letters, chain, numbers, blank, "t", keyframes=frames)
+    return replace(tokens, environment=around)
 
 
 STRUCTURES = {
@@ -60,15 +62,18 @@ def alike(a, b):
 @pytest.mark.parametrize("name", STRUCTURES)
 @pytest.mark.parametrize("layout", [BLOCKS, FIRST])
 @pytest.mark.parametrize("pairs", [False, True])
-def test_rows_come_back_and_follow_the_grammar(name, layout, pairs):
+@pytest.mark.parametrize("around", [False, True])
+def test_rows_come_back_and_follow_the_grammar(name, layout, pairs, around):
     tokens = STRUCTURES[name]
-    vocabulary = Vocabulary.of(tokens, layout, pairs=pairs)
+    vocabulary = Vocabulary.of(tokens, layout, pairs=pairs, environments=around)
     ids = vocabulary.encode(tokens)
     assert max(ids) < len(vocabulary) == len(vocabulary.names) == len(set(vocabulary.names))
     again = vocabulary.decode(ids)
     assert np.array_equal(again.ids, tokens.ids) and alike(again.keyframes, tokens.keyframes)
     assert again.chain.tolist() == tokens.chain.tolist()
     assert not pairs or again.sequence == tokens.sequence
+    assert (again.environment is not None) == around
+    assert not around or np.array_equal(again.environment.ids, tokens.environment.ids)
     grammar = vocabulary.grammar()
     for number in ids[1:]:
         assert grammar.allowed()[number], (vocabulary.names[number], grammar.last)
@@ -83,6 +88,10 @@ def test_how_rows_look():
     assert text == f"<s1> <s2> <s3> <s4> <s5> <k{code}> <break> <s6> {links}"
     text = Vocabulary.of(tokens, FIRST).text(tokens)
     assert text == f"<k{code}> <gap> {links} <letters> <s1> <s2> <s3> <s4> <s5> <break> <s6>"
+    around = Vocabulary.of(tokens, LETTERS, environments=True)
+    second = [f"<s{i + 1}> <e{e}>" for i, e in enumerate(tokens.environment.ids)]
+    assert around.text(tokens) == " ".join([*second[:5], "<break>", second[5]])
+    assert around.names[: len(Vocabulary.of(tokens, LETTERS))] == Vocabulary.of(tokens, LETTERS).names
     pairs = Vocabulary.of(tokens, LETTERS, pairs=True)
     assert pairs.text(tokens) == "<{}1> <{}2> <{}3> <{}4> <{}5> <break> <{}6>".format(*tokens.sequence)
     assert pairs.decode(pairs.encode(tokens)).sequence == tokens.sequence
@@ -90,17 +99,19 @@ def test_how_rows_look():
 
 @pytest.mark.parametrize("layout", [LETTERS, BLOCKS, FIRST])
 @pytest.mark.parametrize("pairs", [False, True])
-def test_whatever_the_grammar_writes_can_be_read(layout, pairs):
+@pytest.mark.parametrize("around", [False, True])
+def test_whatever_the_grammar_writes_can_be_read(layout, pairs, around):
     tokens = STRUCTURES["all"]
-    vocabulary = Vocabulary.of(tokens, layout, pairs=pairs)
+    vocabulary = Vocabulary.of(tokens, layout, pairs=pairs, environments=around)
+    end = vocabulary.grammar().ids.around
     rng, runs, ended = np.random.default_rng(0), 0, 0
     for _ in range(60):
         grammar, ids = vocabulary.grammar(), [BOS]
-        while ids[-1] != EOS and len(ids) < 150:
+        while ids[-1] != EOS and len(ids) < 250:
             may = np.flatnonzero(grammar.allowed())
             # Kinds of ids alike, however many there are of each.
-            edges = [6, len(vocabulary) - LINK_SIZE - MOTIONS - 2, len(vocabulary) - LINK_SIZE]
-            kind = np.searchsorted(edges if layout != LETTERS else [6], may, side="right")
+            edges = [6, end - LINK_SIZE - MOTIONS - 2, end - LINK_SIZE, end]
+            kind = np.searchsorted(edges if layout != LETTERS else [6, end], may, side="right")
             may = may[kind == rng.choice(np.unique(kind))]
             ids.append(int(rng.choice(may)))
             grammar.push(ids[-1])
@@ -108,6 +119,7 @@ def test_whatever_the_grammar_writes_can_be_read(layout, pairs):
             ended += 1
             read = vocabulary.decode(ids)
             assert len(read) == grammar.residues
+            assert not around or np.array_equal(read.environment.ids < 0, read.ids < 0)
             if layout != LETTERS:
                 runs += len(read.keyframes.start)
                 assert vocabulary.encode(read) == ids
@@ -115,9 +127,10 @@ def test_whatever_the_grammar_writes_can_be_read(layout, pairs):
 
 
 @pytest.mark.parametrize("layout", [BLOCKS, FIRST])
-def test_damaged_rows_are_refused_or_read(layout):
+@pytest.mark.parametrize("around", [False, True])
+def test_damaged_rows_are_refused_or_read(layout, around):
     rng = np.random.default_rng(0)
-    vocabulary = Vocabulary.of(STRUCTURES["all"], layout)
+    vocabulary = Vocabulary.of(STRUCTURES["all"], layout, environments=around)
     refused = 0
     for tokens in STRUCTURES.values():
         if tokens.keyframes.spacing != vocabulary.spacing:
@@ -227,7 +240,23 @@ def test_a_corpus_with_positions(tmp_path):
     assert where["<s3>"] == 2 and where["<break>"] == -1 and where[f"<k{tokens.keyframes.code[1]}>"] == 4
 
 
+def test_environments_that_do_not_fit_are_refused():
+    tokens = STRUCTURES["a chain"]
+    vocabulary = Vocabulary.of(tokens, LETTERS, environments=True)
+    with pytest.raises(CodebookMismatch, match="no environment letters for .* those of tiny:env"):
+        vocabulary.encode(replace(tokens, environment=None))
+    other = replace(tokens, environment=replace(tokens.environment, codebook="other@1"))
+    with pytest.raises(CodebookMismatch, match="environments of other@1 for"):
+        vocabulary.encode(other)
+    with pytest.raises(ValueError, match="no environment letters"):
+        Vocabulary.of(replace(tokens, environment=None), environments=True)
+    first = vocabulary.grammar().ids.around
+    for ids in ([BOS, first], [BOS, UNK, first], [BOS, 6, first, first + 1]):
+        with pytest.raises(FormatError, match="does not follow a letter"):
+            vocabulary.decode(ids)
+
+
 def test_saved_with_its_layout(tmp_path):
-    vocabulary = Vocabulary.of(STRUCTURES["all"], FIRST, pairs=True)
+    vocabulary = Vocabulary.of(STRUCTURES["all"], FIRST, pairs=True, environments=True)
     vocabulary.save(tmp_path)
     assert Vocabulary.load(tmp_path) == vocabulary
