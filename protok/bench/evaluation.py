@@ -14,7 +14,7 @@ import numpy as np
 from protok.bench import results, tasks
 from protok.bench.data.folder import Folder
 from protok.bench.data.source import TRAIN, VALID, WITHIN, LabelledStructures, Table, digest, within
-from protok.bench.measures import alignment, codebook, locality
+from protok.bench.measures import alignment, codebook, homologs, locality
 from protok.bench.measures.samples import PRESETS, Settings
 from protok.bench.probing import probe_table
 from protok.bench.representations.load import Measurable, representation
@@ -32,6 +32,7 @@ STRUCTURES = 40
 MEASURES = codebook.MEASURES | locality.MEASURES
 COMPLEXES = locality.complexes.__name__
 DOMAINS = locality.domain_in_chain.__name__
+HOMOLOGS = homologs.homologs.__name__
 WHOLE = ("distinctiveness", "utilization", "reconstruction", COMPLEXES)
 #: Domains whose codes are compared alone and in their chains, at most.
 MOST_DOMAINS = 400
@@ -176,7 +177,7 @@ def available(folder: LabelledStructures) -> list[str]:
     if _has(folder.complexes):
         names.append(COMPLEXES)
     if _has(lambda: len(alignment.representatives(folder.domains())) > 1):
-        names += [DOMAINS, "retrieval"]
+        names += [DOMAINS, HOMOLOGS, "retrieval"]
     return names
 
 
@@ -298,7 +299,7 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
         flat = [(kind, *pair) for kind, of in pairs.items() for pair in of]
         sha256 = digest(folder, flat, [id for _, first, second, _ in flat for id in (first, second)])
         return tasks.TASKS[name], pairs, described, sha256
-    if name == "retrieval":
+    if name in (HOMOLOGS, "retrieval"):
         domains = alignment.representatives(folder.domains())
         sha256 = digest(folder, domains, [domain.id for domain in domains])
         return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, sha256
@@ -351,6 +352,8 @@ def _work(who: Representation, name: str, labelled: Any, folder: LabelledStructu
         done = {kind: alignment.sensitivity(who, folder, pairs) for kind, pairs in labelled.items()}
     elif name == "retrieval":
         done = {kind: alignment.retrieval(who, folder, domains) for kind, domains in labelled.items()}
+    elif name == HOMOLOGS:
+        done = {kind: homologs.homologs(who, folder, domains) for kind, domains in labelled.items()}
     elif name == DOMAINS:
         parts = {kind: [(folder.structure(d.id), d.rows) for d in of] for kind, of in labelled.items()}
         done = {kind: locality.domain_in_chain(who, of) for kind, of in parts.items()}

@@ -265,6 +265,17 @@ TRAINING_FREE = (
         licence=PDB,
     ),
     Task(
+        "homologs",
+        "what does a code tell of that in its place in a homolog?",
+        "domains",
+        "bits",
+        labels="Pairs of domains of one SCOP superfamily, one a sequence cluster, with a TM-score of 0.5 or "
+        "more: mean of log2 p(b | a) / p(b) over residues within 5 Å by TM-align, p of other superfamilies; "
+        "bits_inside: codes of the domains in their chains; agreement: share of equal codes beyond chance",
+        licence=ASK,
+        citation="Andreeva et al., NAR 2020, doi:10.1093/nar/gkz1064 (SCOP2)",
+    ),
+    Task(
         "retrieval",
         "is the most similar code string of the same fold?",
         "domains",

@@ -95,4 +95,4 @@ def test_a_protein_without_labels_counts_for_nothing():
     measured = scores.value_scores(score, label, np.repeat([0, 2], 30))
     each = [scores.spearman(score[part], label[part]) for part in (slice(30), slice(30, 60))]
     assert measured["spearman_per_protein"].value == pytest.approx(np.mean(each))
-    assert measured["spearman_per_protein"].each == (round(each[0], 5), None, round(each[1], 5))
+    assert measured["spearman_per_protein"].each == [round(each[0], 5), None, round(each[1], 5)]

@@ -159,9 +159,9 @@ def mean_score(runs: list[dict[str, scores.Score]]) -> dict[str, scores.Score]:
         spread = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
         error = float(np.hypot(np.mean(errors), spread))
         # A protein has a score with all seeds, or with none.
-        means = each[0] and tuple(
+        means = each[0] and [
             None if own[0] is None else float(np.mean(own)) for own in zip(*each, strict=True)
-        )
+        ]
         merged[metric] = scores.Score(
             float(np.mean(values)), error, float(np.mean(parity)) if parity else None, means
         )

@@ -25,7 +25,7 @@ class Score:
     value: float
     se: float = float("nan")
     parity: float | None = None
-    each: tuple[float | None, ...] | None = None
+    each: list[float | None] | None = None
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ± {self.se:.3f}"
@@ -155,7 +155,7 @@ def _of_each(
     order = np.argsort(protein, kind="stable")
     rows = np.split(order, np.cumsum(np.bincount(protein, minlength=n))[:-1])
     each = [value(score[own], label[own]) if len(own) else float("nan") for own in rows]
-    return replace(mean_of(each), each=tuple(round(v, 5) if np.isfinite(v) else None for v in each))
+    return replace(mean_of(each), each=[round(v, 5) if np.isfinite(v) else None for v in each])
 
 
 def _precision(ranks: _Ranks, label: np.ndarray, weight: np.ndarray) -> float:
