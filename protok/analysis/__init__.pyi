@@ -6,6 +6,8 @@ from . import (
     expectation as expectation,
     features as features,
     graphs as graphs,
+    hits as hits,
+    reduction as reduction,
     search as search,
     substitution as substitution,
     switches as switches,

@@ -185,14 +185,29 @@ def of_alignments(
     FormatError
         If no pair of codes is aligned.
     """
+    return of_counts(counts_of(pairs, size), codebook, vectors)
+
+
+def counts_of(pairs: Iterable[tuple[np.ndarray, np.ndarray]], size: int) -> np.ndarray:
+    """How often two codes are aligned, (size, size), symmetric.
+
+    Raises
+    ------
+    FormatError
+        If no pair of codes is aligned.
+    """
     counts = np.zeros((size, size))
     for ids, other_ids in pairs:
         both = (ids >= 0) & (other_ids >= 0)
         np.add.at(counts, (ids[both], other_ids[both]), 1)
-    counts = (counts + counts.T) / 2
-    total = counts.sum()
-    if not total:
+    if not counts.any():
         raise FormatError("no two codes are aligned", "give structures of homologs")
+    return (counts + counts.T) / 2
+
+
+def of_counts(counts: np.ndarray, codebook: str, vectors: np.ndarray | None = None) -> Matrix:
+    """The same of pairs that are counted already."""
+    size, total = len(counts), counts.sum()
     shares = _shares(counts.sum(0), size)
     origin = f"{total:.0f} aligned residues"
     if vectors is None:

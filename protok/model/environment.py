@@ -16,6 +16,8 @@ from protok.quantize import build_quantizer
 
 #: Residues whose neighbours are listened to at once: their messages stay in a processor's cache.
 TOGETHER = 256
+#: Letters of the reduced alphabet: as many as tools for amino acids have.
+CLASSES = 20
 
 
 class Gather(nn.Module):
@@ -87,16 +89,20 @@ class EnvironmentNetwork(nn.Module):
     """Encoder and codebook of a configuration."""
 
     scores: Tensor
+    classes: Tensor
+    class_scores: Tensor
 
     def __init__(self, config: EnvironmentConfig):
         super().__init__()
         self.config = config
         self.encoder = EnvironmentEncoder(config.quantizer.dim, **asdict(config.encoder))
         self.quantizer = build_quantizer(**asdict(config.quantizer))
-        # What aligned letters score, counted in homologs; zeros where nobody did.
-        self.register_buffer(
-            "scores", torch.zeros(config.quantizer.size, config.quantizer.size, dtype=torch.int16)
-        )
+        # What aligned letters score, counted in homologs; of each its class in the reduced alphabet, and what
+        # these score. Zeros where nobody counted.
+        letters, kind = config.quantizer.size, torch.int16
+        self.register_buffer("scores", torch.zeros(letters, letters, dtype=kind))
+        self.register_buffer("classes", torch.zeros(letters, dtype=kind))
+        self.register_buffer("class_scores", torch.zeros(CLASSES, CLASSES, dtype=kind))
 
     def latents(self, batch: Batch) -> Float[Tensor, "n d"]:
         """Latents of all residues; those of incomplete residues mean nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,8 +14,8 @@ import torch
 from protok.common.grouping import packed
 from protok.model.batch import Batch
 from protok.model.config import EnvironmentConfig
-from protok.model.environment import EnvironmentNetwork
-from protok.structure.backbone import Backbone
+from protok.model.environment import CLASSES, EnvironmentNetwork
+from protok.structure.backbone import AMINO_ACIDS, Backbone
 from protok.structure.io.interop import as_backbone
 from protok.tokenizers.built import by_chain
 from protok.tokenizers.coded import CodedTokenizer, add_weights, hollow
@@ -70,6 +71,11 @@ class EnvironmentTokenizer(CodedTokenizer):
         """What aligned letters score, in quarters of a bit, (size, size) int16; None if nobody counted."""
         scores = self.network.scores.cpu().numpy()
         return scores if scores.any() else None
+
+    @property
+    def reduced(self) -> ReducedTokenizer | None:
+        """The alphabet of classes of its letters; None if nobody made classes."""
+        return ReducedTokenizer(self) if self.network.class_scores.any() else None
 
     @property
     def batch_residues(self) -> int:
@@ -134,3 +140,46 @@ class EnvironmentTokenizer(CodedTokenizer):
                     for p, order in zip(parts, orders, strict=True)
                 ]
         return out
+
+
+class ReducedTokenizer:
+    """Classes of environment letters, with the letters of amino acids: for tools that know no others.
+
+    Parameters
+    ----------
+    whole
+        The tokenizer of all letters.
+    """
+
+    alphabet, size = AMINO_ACIDS, CLASSES
+    batch_residues = RESIDUES
+
+    def __init__(self, whole: EnvironmentTokenizer):
+        self.whole, self.name = whole, f"{whole.name}{CLASSES}"
+        self.classes = whole.network.classes.cpu().numpy().astype(np.int32)
+        digest = hashlib.sha256(f"{whole.codebook} {self.classes.tolist()}".encode()).hexdigest()
+        self.codebook = f"{self.name}@{digest[:8]}"
+        self.encoder_fingerprint = whole.encoder_fingerprint
+
+    def __repr__(self) -> str:
+        return f"ReducedTokenizer({self.codebook}, {self.size} letters)"
+
+    @property
+    def scores(self) -> np.ndarray:
+        """What aligned letters score, in quarters of a bit, (size, size) int16."""
+        return self.whole.network.class_scores.cpu().numpy()
+
+    def encode(self, structure: Any) -> Tokens:
+        """Letters of a structure, one a residue."""
+        return self.encode_batch([structure])[0]
+
+    def encode_batch(self, structures: Sequence[Any]) -> list[Tokens]:
+        """Letters of several structures."""
+        return [self.of(tokens) for tokens in self.whole.encode_batch(structures)]
+
+    def of(self, tokens: Tokens) -> Tokens:
+        """The classes of tokens of all letters, or of tokens with environments."""
+        ids = tokens.ids_of(self.whole.codebook)
+        classes = np.where(ids < 0, -1, self.classes[ids])
+        own = {"size": self.size, "codebook": self.codebook, "alphabet": self.alphabet}
+        return replace(tokens, ids=classes, keyframes=None, environment=None, **own)

@@ -18,8 +18,8 @@ USES = {
     ("protok-image",): "images, for examples",
 }
 
-#: Behind the name of a model: its environment letters.
-AROUND = ":environment"
+#: Behind the name of a model and a colon: its environment letters, and the classes of these.
+AROUND, REDUCED = "environment", "environment20"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def load(name: str | Path) -> Tokenizer:
         text with a separator, as in ``./mine``), or
         ``hf:owner/name`` or ``hf:owner/name@revision`` for a model of the Hugging Face Hub,
         which is downloaded (`protok.common.hub`). Nothing is ever downloaded without ``hf:``.
-        ``:environment`` behind it is the model's second alphabet alone.
+        ``:environment`` behind it is the model's second alphabet alone, ``:environment20`` its
+        letters in twenty classes, for tools that know amino acids.
 
     Returns
     -------
@@ -85,13 +86,15 @@ def load(name: str | Path) -> Tokenizer:
         return ALPHABETS[str(name)]()
     from protok.tokenizers.shapes import ShapeTokenizer
 
-    whole = str(name).removesuffix(AROUND)
-    tokenizer = ShapeTokenizer.from_pretrained(whole)
-    if whole == str(name):
-        return tokenizer
-    if tokenizer.environment is None:
-        raise FormatError(f"{whole} has no environment letters", f"load {whole}")
-    return tokenizer.environment
+    whole, _, part = str(name).rpartition(":")
+    if part not in (AROUND, REDUCED):
+        return ShapeTokenizer.from_pretrained(name)
+    around = ShapeTokenizer.from_pretrained(whole).environment
+    tokenizer = around.reduced if around is not None and part == REDUCED else around
+    if tokenizer is None:
+        what = "environment letters" if around is None else "classes of environment letters"
+        raise FormatError(f"{whole} has no {what}", f"load {whole}")
+    return tokenizer
 
 
 def as_tokenizer(tokenizer: Tokenizer | str | Path) -> Tokenizer:

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from benchmarks.command import without_traceback
-from protok.analysis.substitution import Matrix, of_alignments
+from protok.analysis.reduction import classes_of, information, merged
+from protok.analysis.substitution import BIT, counts_of, of_counts
+from protok.model.environment import CLASSES
 from protok.model.network import ShapeNetwork
 from protok.structure.store import Store, read_store
 from protok.tokenizers.environments import EnvironmentTokenizer
@@ -30,11 +32,11 @@ COUNTED = 3000
 
 def counted(
     tokenizer: EnvironmentTokenizer, store: Store, relatives: Relatives, most: int = COUNTED
-) -> Matrix:
-    """What aligned letters score, in pairs that are drawn with their weights."""
-    order = np.random.default_rng(0).choice(
-        len(relatives), min(most, len(relatives)), replace=False, p=relatives.weight
-    )
+) -> np.ndarray:
+    """How often letters are aligned, in pairs that are drawn with their weights."""
+    draw = np.random.default_rng(0)
+    most = min(most, len(relatives))
+    order = draw.choice(len(relatives), most, replace=False, p=relatives.weight)
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for number in order:
@@ -43,19 +45,34 @@ def counted(
             first, second = (environment.ids for environment in tokenizer.environments(both))
             yield first[rows[:, 0]], second[rows[:, 1]]
 
-    return of_alignments(pairs(), tokenizer.codebook, tokenizer.size, tokenizer.code_vectors())
+    return counts_of(pairs(), tokenizer.size)
 
 
-def join(shapes: ShapeTokenizer, letters: EnvironmentTokenizer, scores: Matrix) -> ShapeTokenizer:
-    """The model of shapes with environments."""
-    letters.network.scores.copy_(torch.from_numpy(scores.scores))
-    network = ShapeNetwork(replace(shapes.network.config, environment=letters.network.config))
-    state = {
-        key: value for key, value in shapes.network.state_dict().items() if not key.startswith("environment.")
+def score(letters: EnvironmentTokenizer, counts: np.ndarray) -> str:
+    """Give letters their scores, classes and scores of classes; returns in words where they come from."""
+    matrix = of_counts(counts, letters.codebook, letters.code_vectors())
+    # Letters that are never aligned go where the model of their vectors has them.
+    filled = counts + np.exp2(matrix.scores / BIT) * np.outer(*[counts.sum(0) + 1] * 2) / counts.sum() ** 2
+    classes = classes_of(filled, CLASSES)
+    held = {
+        "scores": matrix.scores,
+        "classes": classes,
+        "class_scores": of_counts(merged(counts, classes), letters.codebook).scores,
     }
+    for name, value in held.items():
+        letters.network.get_buffer(name).copy_(torch.from_numpy(value))
+    kept = information(merged(counts, classes)) / information(counts)
+    return f"{matrix.origin}; {CLASSES} classes keep {kept:.0%} of the information of aligned letters"
+
+
+def join(shapes: ShapeTokenizer, letters: EnvironmentTokenizer, origin: str) -> ShapeTokenizer:
+    """The model of shapes with environments."""
+    network = ShapeNetwork(replace(shapes.network.config, environment=letters.network.config))
+    state = shapes.network.state_dict()
+    state = {key: value for key, value in state.items() if not key.startswith("environment.")}
     state |= {f"environment.{key}": value for key, value in letters.network.state_dict().items()}
     network.load_state_dict(state)
-    about = {"environment": letters.provenance | {"scores": scores.origin}}
+    about = {"environment": letters.provenance | {"scores": origin}}
     return ShapeTokenizer(network.eval(), provenance=shapes.provenance | about)
 
 
@@ -70,11 +87,11 @@ def main() -> None:
     shapes = ShapeTokenizer.from_pretrained(options.shapes)
     letters = EnvironmentTokenizer.from_pretrained(options.letters)
     store = read_store(options.data / "train.parquet")
-    scores = counted(letters, store, Relatives.read(options.data / NAME, store.ids))
-    joined = join(shapes, letters, scores)
+    origin = score(letters, counted(letters, store, Relatives.read(options.data / NAME, store.ids)))
+    joined = join(shapes, letters, origin)
     joined.card = shapes.card
     joined.save_pretrained(options.out)
-    print(f"{options.out}: {joined.codebook}, {joined.environment.codebook}; scores of {scores.origin}")
+    print(f"{options.out}: {joined.codebook}, {joined.environment.codebook}; scores of {origin}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+import protok
+from protok import testing
 from protok.analysis.substitution import default_matrix
 from protok.model.batch import Batch
 from protok.structure.backbone import AMINO_ACIDS
@@ -13,7 +15,7 @@ from protok.tokenizers.shapes import ShapeTokenizer
 from protok.training.batches import Stream
 from recipes.environments import objective
 from recipes.environments.examples import ExampleStream
-from recipes.environments.join import counted, join
+from recipes.environments.join import counted, join, score
 from recipes.environments.recipe import Data
 from recipes.environments.relatives import NAME, Relatives, find
 from recipes.environments.targets import DSSP, UNITS, Targets
@@ -139,8 +141,8 @@ def test_letters_join_a_model_of_shapes_and_change_nothing_of_it(taught, tmp_pat
     find(taught, taught / NAME, 1, 100)
     store = read_store(taught / "train.parquet")
     letters, shapes = small(BOTH).environment, small()
-    scores = counted(letters, store, Relatives.read(taught / NAME, store.ids))
-    joined = join(shapes, letters, scores)
+    counts = counted(letters, store, Relatives.read(taught / NAME, store.ids))
+    joined = join(shapes, letters, score(letters, counts))
     joined.save_pretrained(tmp_path / "joined")
     loaded = ShapeTokenizer.from_pretrained(tmp_path / "joined")
     assert loaded.codebook == shapes.codebook and loaded.environment.codebook.endswith(letters.codebook[-8:])
@@ -148,5 +150,14 @@ def test_letters_join_a_model_of_shapes_and_change_nothing_of_it(taught, tmp_pat
     tokens, before = loaded.encode(chain), shapes.encode(chain)
     assert np.array_equal(tokens.ids, before.ids) and tokens.keyframes.text == before.keyframes.text
     assert np.array_equal(tokens.environment.ids, letters.encode(chain).ids)
-    assert np.array_equal(default_matrix(loaded.environment).scores, scores.scores)
-    assert np.diag(scores.scores).mean() > scores.scores.mean()
+    scores = default_matrix(loaded.environment).scores
+    assert np.diag(scores).mean() > scores.mean() and scores.any()
+    reduced = protok.load(f"{tmp_path / 'joined'}:environment20")
+    classes = reduced.encode(chain)
+    assert np.array_equal(classes.ids, reduced.classes[tokens.environment.ids])
+    assert np.array_equal(reduced.of(tokens).ids, classes.ids) and len(classes.letters) == len(chain)
+    assert sorted(set(reduced.classes.tolist())) == list(range(20))
+    assert np.diag(default_matrix(reduced).scores).min() > 0
+    for check in testing.contracts_for(reduced):
+        options = {"radius": 60.0} if check is testing.check_missing else {}
+        check(reduced, **options)
