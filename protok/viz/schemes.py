@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from protok.structure.backbone import Backbone
+from protok.tokens.environment import Environment
 from protok.tokens.tokens import Tokens
 from protok.viz.colours import (
     COIL,
@@ -63,6 +64,14 @@ def by_code(tokens: Tokens, colours: np.ndarray, names: Sequence[str]) -> Scheme
     used: list[int] = np.unique(tokens.ids[tokens.ids >= 0]).tolist()
     legend = [Shade(shades[code], names[code], code) for code in used]
     return Scheme("letter", residue_colours(tokens.ids, colours), legend)
+
+
+def by_environment(environment: Environment, colours: np.ndarray) -> Scheme:
+    """By environment letter; `colours` (size, 3) are of all."""
+    shades = hexes(colours)
+    used: list[int] = np.unique(environment.ids[environment.ids >= 0]).tolist()
+    legend = [Shade(shades[letter], str(letter)) for letter in used]
+    return Scheme("environment letter", residue_colours(environment.ids, colours), legend)
 
 
 def by_chain(structure: Backbone) -> Scheme:

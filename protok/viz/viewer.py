@@ -20,12 +20,21 @@ from protok.structure.io.formats.residues import NUCLEOTIDES
 from protok.structure.io.interop import as_backbone
 from protok.structure.io.ligands import Ligands, read_ligands
 from protok.structure.metrics import compare, superpose
-from protok.tokenizers.protocol import Tokenizer, decoding
+from protok.tokenizers.protocol import HasEnvironments, Tokenizer, decoding
 from protok.tokens.tokens import Tokens
 from protok.viz.colours import code_colours
 from protok.viz.html import Page, document, embedded, escaped
 from protok.viz.meaning import meanings
-from protok.viz.schemes import FAR, by_bfactor, by_chain, by_code, by_element, by_number
+from protok.viz.schemes import (
+    FAR,
+    Scheme,
+    by_bfactor,
+    by_chain,
+    by_code,
+    by_element,
+    by_environment,
+    by_number,
+)
 
 #: Residues of a block of the track.
 BLOCK = 10
@@ -106,6 +115,7 @@ def _data(
     names = [*tokens.alphabet] or [str(code) for code in range(tokens.size)]
     schemes = {
         "code": by_code(tokens, code_colours(tokenizer), names),
+        **_around(tokens, tokenizer),
         "chain": by_chain(backbone),
         "element": by_element(elements),
         **by_bfactor(backbone),
@@ -133,6 +143,13 @@ def _data(
         data["again"] = _trace(again, frame)
     data["schemes"] = {key: asdict(scheme) for key, scheme in schemes.items()}
     return data
+
+
+def _around(tokens: Tokens, tokenizer: Tokenizer) -> dict[str, Scheme]:
+    """The scheme of environment letters, if there are any."""
+    if tokens.environment is None or not isinstance(tokenizer, HasEnvironments) or not tokenizer.environment:
+        return {}
+    return {"environment": by_environment(tokens.environment, code_colours(tokenizer.environment))}
 
 
 def _numbers(values: np.ndarray, digits: int) -> list[float | None]:

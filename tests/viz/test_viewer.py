@@ -19,6 +19,7 @@ from protok.viz.colours import NONE, code_colours, scale_colours
 from protok.viz.html import WEB, Page
 from protok.viz.meaning import meanings
 from protok.viz.viewer import view
+from tests.helpers.models import BOTH, small
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)>&\"'"
 
@@ -134,6 +135,21 @@ def test_what_a_structure_is_coloured_by(examples):
     assert "plddt" not in data_of(view(structure, tokenizer).html)["schemes"]
     structure.bfactor[:] = 0
     assert "bfactor" not in data_of(view(structure, tokenizer).html)["schemes"]
+
+
+def test_environment_letters_are_a_way_to_colour(examples):
+    tokenizer = small(BOTH)
+    data = data_of(view(examples / "7w89.A.pdb", tokenizer).html)
+    scheme = data["schemes"]["environment"]
+    letters = tokenizer.encode(examples / "7w89.A.pdb").environment.ids
+        data["schemes"]["environment"],
+        tokenizer.encode(examples / "7w89.A.pdb").environment.ids,
+    )
+    assert scheme["title"] == "environment letter"
+    assert {shade["name"] for shade in scheme["legend"]} == {str(n) for n in letters}
+    by_letter = {shade["name"]: shade["colour"] for shade in scheme["legend"]}
+    assert scheme["colours"] == [by_letter[str(n)] for n in letters]
+    assert "environment" not in data_of(view(examples / "7w89.A.pdb", small()).html)["schemes"]
 
 
 def test_letters_of_the_package_have_meanings(examples):
