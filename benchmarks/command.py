@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib import import_module
 
 from protok.errors import ProtokError
 
@@ -12,6 +14,7 @@ GET = {
     "files/casp14": TARGETS,
     "files/cameo2022": TARGETS,
     "complexes": "the project's 60 bound complexes of a docking benchmark are not published",
+    "search/": "the project's own table of SCOPe domains is not published",
     "runs/data": "python -m recipes.promod3 makes it (docs/train.md)",
     ".deb": "apt-get download promod3-data fetches it (docs/train.md)",
     "structures/": "the project's own stores of chains are not published; protok train --structures PDBS "
@@ -31,7 +34,15 @@ def how_to_get(text: str) -> str:
 
 
 def without_traceback(main: Callable[[], object]) -> None:
-    """Call the main function of a module; what its input lacks is said in one sentence, with exit code 1."""
+    """Call the main function of a module; what its input lacks is said in one sentence, with exit code 1.
+
+    ``--import MODULE`` imports a module first, as of `protok`: for encoders and quantizers of one's own.
+    """
+    while "--import" in sys.argv[1:-1]:
+        at = sys.argv.index("--import")
+        sys.path.insert(0, "")
+        import_module(sys.argv[at + 1])
+        del sys.argv[at : at + 2]
     try:
         main()
     except FileNotFoundError as error:

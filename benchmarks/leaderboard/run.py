@@ -1,8 +1,8 @@
 """Tokenizers on every task of a data folder: a result file a cell, pages from the files.
 
-python -m benchmarks.leaderboard.run                         # all cells that are not there yet
-python -m benchmarks.leaderboard.run --minutes 30            # as many as fit, cheap tasks first
-python -m benchmarks.leaderboard.run --model runs/mine/model --probe paper --tasks bind_biolip
+python -m benchmarks.leaderboard.run --run                   # all cells that are not there yet
+python -m benchmarks.leaderboard.run --run --minutes 30      # as many as fit, cheap tasks first
+python -m benchmarks.leaderboard.run --run --model runs/mine/model --probe paper --tasks bind_biolip
 python -m benchmarks.leaderboard.run --report report.html    # the page with plots, from the files
 python -m benchmarks.tables.write                              # the Markdown pages, from the files
 
@@ -123,7 +123,9 @@ def main() -> None:
     parser.add_argument("--cells", type=Path, default=RUNS / "leaderboard", help="folder of a file a cell")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--minutes", type=float, help="start no cell after this time")
-    parser.add_argument("--report", type=Path, help="write the HTML page and do nothing else")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", action="store_true", help="compute what is not there: hours for all")
+    what.add_argument("--report", type=Path, help="write the HTML page of what is there")
     options = parser.parse_args()
     if options.report:
         bench.write_report(bench.load_results(options.out, options.probe), options.report)
@@ -147,7 +149,7 @@ def main() -> None:
         except ProtokError as error:  # weights that nobody installed
             print(f"left out: {name}: {error}")
     models = "".join(f" --model {name}" for name in options.model)
-    about = provenance(f"python -m benchmarks.leaderboard.run --probe {options.probe}{models}")
+    about = provenance(f"python -m benchmarks.leaderboard.run --run --probe {options.probe}{models}")
     if baseline.exists():
         write(options.out.with_name(FLOORS.name), about | {"sha256": digest([baseline]), **least})
     started = time.monotonic()

@@ -1,8 +1,8 @@
 """Search on SCOPe domains: what share of its relatives does a query rank before the first stranger?
 
-    python -m benchmarks.leaderboard.search                     # half A of the folds, on which is tuned
+    python -m benchmarks.leaderboard.search --half A            # half A of the folds, on which is tuned
     python -m benchmarks.leaderboard.search --half B            # half B, which is reported
-    python -m benchmarks.leaderboard.search --model 3di+protok-1:environment
+    python -m benchmarks.leaderboard.search --half A --model 3di+protok-1:environment
 
 SCOPe domains, at most 40 % alike, of folds that were kept aside; `folds.tsv` deals these into halves. Each
 query is searched among whole chains that are one domain, and among chains that hold domains among others.
@@ -195,7 +195,7 @@ def main() -> None:
     """Measure and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=SHARED, help="project data")
-    parser.add_argument("--half", choices=("A", "B"), default="A")
+    parser.add_argument("--half", choices=("A", "B"), required=True)
     parser.add_argument("--model", action="append", help=f"instead of {', '.join(MODELS)} and {STANDARD}")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--aligned", type=int, default=20, help=f"queries of {STANDARD}")

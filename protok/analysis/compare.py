@@ -59,12 +59,12 @@ class Pairs:
         """Advice where so few amino acids agree or align that other residues may correspond; else empty."""
         by_number, agree = self.by == "number", f"only {self.identity:.0%} of the amino acids agree"
         if by_number and self.identity < DOUBTED:
-            return f"{agree}: where the files count differently, compare by alignment"
+            return f"{agree}: where the files count differently, compare by alignment (--by alignment)"
         few = len(self) < COVERED * min(self.lengths)
         if by_number or not (few or self.identity < DOUBTED):
             return ""
         reason = "less than half of the shorter sequence aligns" if few else agree
-        return f"{reason}: sequences hardly tell what corresponds, protok.analysis.alignment.tm_align does"
+        return f"{reason}: sequences hardly tell what corresponds (protok.analysis.alignment.tm_align does)"
 
     def __str__(self) -> str:
         text = f"{len(self)} residues of {self.lengths[0]} and {self.lengths[1]} by {self.by}"
@@ -239,7 +239,7 @@ def _by_number(first: Backbone | Tokens, second: Backbone | Tokens, alone: bool)
             (_, number, icode), times = Counter(own).most_common(1)[0]
             raise FormatError(
                 f"number {number}{icode} stands at {times} residues of a chain",
-                "compare by alignment",
+                "compare by alignment (--by alignment)",
                 file=each.name,
             )
     row = {label: i for i, label in enumerate(labels[0])}
@@ -248,7 +248,7 @@ def _by_number(first: Backbone | Tokens, second: Backbone | Tokens, alone: bool)
         spans = " and ".join(f"{own[0][1]} to {own[-1][1]}" if own else "none" for own in labels)
         raise FormatError(
             f"no residue has the same number in both ({spans})",
-            "compare by alignment",
+            "compare by alignment (--by alignment)",
             file=_names(first, second),
         )
     return np.array(rows)

@@ -124,13 +124,13 @@ def m8(hit: Hit) -> str:
     """A line with the twelve columns that BLAST and Foldseek write by default.
 
     Query, target, share of equal residues, length of the alignment, mismatches, gaps, ends of both aligned
-    stretches, E-value, bits; the last two are 0 and the score where there are no E-values.
+    stretches, E-value, bits; the last two are nan where the database has too few chains for them.
     """
     length = sum(map(int, re.findall(r"\d+", hit.cigar)))
     different = hit.aligned - round(hit.same_residues * hit.aligned)
     ends = (hit.query_start, hit.query_end, hit.target_start, hit.target_end)
-    unknown = math.isnan(hit.evalue)
-    likely = (0, hit.score) if unknown else (f"{hit.evalue:.3E}", round(hit.bits))
+    known = math.isfinite(hit.evalue)
+    likely = (f"{hit.evalue:.3E}", round(hit.bits)) if known else ("nan", "nan")
     columns = (hit.query, hit.target, f"{hit.same_residues:.3f}", length, different, hit.gaps, *ends, *likely)
     return "\t".join(re.sub(r"\s", "_", str(column)) for column in columns) + "\n"
 

@@ -138,6 +138,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from protok.bench.tasks import TASKS
 
     if arguments.data is None:
+        say("all tasks that protok knows; --list --data FOLDER, or mini, says which its data have")
         for task in TASKS.values():
             splits = f" ({', '.join(task.splits)})" if task.splits else ""
             print(f"{task.name:16} {task.metric:12} {task.what}{splits}")

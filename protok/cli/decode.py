@@ -76,7 +76,7 @@ def decode(arguments: argparse.Namespace) -> int:
             table.writerows(asdict(chain) for chain in result.chains)
     if arguments.json:
         options.print_json({**asdict(result), "means": result.means()})
-    elif arguments.compare is not None:
+    elif arguments.compare is not None and result.means()["chains"]:
         _print_table(result)
     options.tell(f"{options.count(len(result.chains), 'chain')} in {arguments.out} ({result.codebook})")
     other = sum(chain.file.endswith(".cif") for chain in result.chains)

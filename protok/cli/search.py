@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from protok.tokens.tokens import Tokens
 
 
+#: Hits that are expected more often are left out, where nobody says otherwise.
+EXPECTED = 10.0
 #: Which letters are compared.
 SHAPES, ENVIRONMENTS, BOTH = BY = ("shapes", "environments", "both")
 
@@ -74,9 +76,8 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evalue",
         type=float,
-        default=10.0,
         metavar="E",
-        help="leave out hits that are expected more often (default: 10)",
+        help="leave out hits that are expected more often (default: 10; of 30 chains and more)",
     )
     parser.add_argument(
         "--candidates",
@@ -97,12 +98,17 @@ def search(arguments: argparse.Namespace) -> int:
     from protok.analysis.expectation import FEWEST
     from protok.analysis.hits import Hit, alignment, m8
     from protok.common.tables import write_table
+    from protok.errors import ProtokError
 
     database, failed = _database(arguments)
     queries = _queries(arguments, database)
     labels = numbered([query.label for query in queries], "#")
     matrices = _matrices(arguments, database)
-    limits = {"candidates": arguments.candidates, "top": arguments.top, "evalue": arguments.evalue}
+    if arguments.evalue is not None and len(database) < FEWEST:
+        cause = f"no E-values among {count(len(database), 'chain')}"
+        raise ProtokError(cause, f"leave --evalue out, or search {FEWEST} and more", file=database.file)
+    limits = {"candidates": arguments.candidates, "top": arguments.top}
+    limits["evalue"] = EXPECTED if arguments.evalue is None else arguments.evalue
     by_query = {
         label: [replace(hit, query=label) for hit in module.search(query, database, matrices, **limits)]
         for query, label in zip(queries, labels, strict=True)

@@ -359,7 +359,7 @@ class ShapeTokenizer(CodedTokenizer):
         if tokens.keyframes is None and not letters_alone:
             raise Unsupported(
                 "letters alone do not say where residues lie: these have no keyframes",
-                "decode Tokens with keyframes, or give letters_alone=True, right over some residues",
+                "encode with keyframes; letters_alone=True (--letters-alone) is right over some residues",
                 file=tokens.name,
             )
         runs = runs_of(tokens, self.device)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,15 @@ CHAINS = {"length": "i", "name": "U", "chain": "U", "codebook": "U", "size": "i"
 #: Arrays of parts: lists of numbers and how many each chain has of them, and what there is one of.
 PARTS = dict.fromkeys((*LISTS, *(f"{key}_count" for key in LISTS), *NUMBERS), "i")
 PARTS |= dict.fromkeys(TEXTS, "U")
+
+
+def is_token_npz(path: str | Path) -> bool:
+    """Whether an npz file has the arrays of tokens, by their names."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return {f"{key}.npy" for key in (*CHAINS, *RESIDUES)} <= set(file.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def write_npz(chains: Iterable[Tokens], handle) -> None:

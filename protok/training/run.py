@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from glob import has_magic
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,9 @@ def prepare(run: TrainingRun, recipe: str | Path | None, options: Mapping[str, A
     plan = read_recipe(recipe, options, run.settings)
     if not plan.data.train:
         raise RecipeError("nothing to train on", "give --structures FOLDER or data.train in the recipe")
+    if not (Path(plan.data.train).exists() or has_magic(plan.data.train)):
+        remedy = "give --structures FOLDER of yours; for a store of recipes.promod3 see the page Train"
+        raise RecipeError("data.train is not there", remedy, file=plan.data.train)
     kinds = plan.model.encoder.kind, plan.model.quantizer.kind, plan.model.quantizer.inner
     import_own(kind for kind in kinds if ":" in kind)
     odd = [key for key in options if key.startswith("finetune.")]

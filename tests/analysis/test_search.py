@@ -200,7 +200,7 @@ def test_a_hit_says_how_residues_are_aligned(toy):
     assert m8(replace(hit, evalue=1e-9, bits=50.2)).split("\t") == [
         *("query_A", "planted_A", "1.000", "43", "0", "1", "1", "40", "31", "73", "1.000E-09", "50\n")
     ]
-    assert m8(hit).split("\t")[-2:] == ["0", f"{hit.score}\n"]
+    assert m8(hit).split("\t")[-2:] == ["nan", "nan\n"]
     text = alignment(hit, query, target, [matrix]).splitlines()
     assert text[0].startswith(">query_A planted_A E=nan score=")
     assert text[1] == f"     1 {'A' * 20}---{'A' * 20} 40"
@@ -270,6 +270,8 @@ def test_command_on_structures_with_alignments(examples, tmp_path, capsys):
     for by, books in (("shapes", 1), ("environments", 1), ("both", 2)):
         assert main(["search", query, str(folder), "--model", str(model), "--by", by]) == 0
         assert capsys.readouterr().err.count("@") == books
+    assert main(["search", query, str(folder), "--model", str(model), "--evalue", "1"]) == 2
+    assert "no E-values among 2 chains; leave --evalue out, or search 30 and more" in capsys.readouterr().err
     (folder / "broken.pdb").write_text("ATOM      1  N   MET A   1\n")
     assert main(["search", query, str(folder), "--model", str(model)]) == 1
     assert "broken.pdb" in capsys.readouterr().err

@@ -22,6 +22,8 @@ from protok.bench.representations.load import representation
 from protok.bench.representations.representation import KMeans, Representation
 from protok.cli.main import main
 from protok.errors import FormatError, ProtokError, Unsupported
+from protok.pipeline.encode import encode_all
+from protok.tokens.files import save
 from tests.helpers.labelled import chains
 
 
@@ -398,3 +400,22 @@ def test_gains_are_paired_by_table(data, tmp_path, monkeypatch):
     monkeypatch.undo()
     got = gains.gain([0.5, 0.6, 0.7], [0.6, 0.6, 0.9])
     assert got == {"before": 0.6, "after": 0.7, "gain": 0.1, "se": 0.0577, "better": 2}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz", ".fasta"])
+def test_tokens_of_protok_encode_are_precomputed_ones(tmp_path, suffix):
+    structures = [replace(testing.random_complex([40, 30], seed=n), name=f"s{n}") for n in range(3)]
+    (tmp_path / "pdbs").mkdir()
+    for structure in structures:
+        protok.write(structure, tmp_path / "pdbs" / f"{structure.name}.pdb")
+    out = tmp_path / f"mine{suffix}"
+    encode_all(tmp_path / "pdbs", "3di", out)
+    mine, own = representation(str(out)), representation("3di")
+    read = [protok.read(tmp_path / "pdbs" / f"s{n}.pdb") for n in range(3)]
+    for a, b in zip(mine.outputs(read), own.outputs(read), strict=True):
+        assert np.array_equal(a, b)
+    assert (mine.size, mine.name, mine.precomputed) == (20, "mine", True)
+    mixed = [own.tokenizer.encode(read[0]), protok.load("protein-blocks").encode(read[1])]
+    save(mixed, tmp_path / "mixed.parquet")
+    with pytest.raises(FormatError, match="several codebooks"):
+        representation(str(tmp_path / "mixed.parquet"))

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from benchmarks.command import without_traceback
 from tests.helpers.paths import ROOT
 
 FILES = [path for name in ("benchmarks", "recipes") for path in (ROOT / name).rglob("*.py")]
@@ -23,8 +24,8 @@ ARGUMENTS = {
     "benchmarks.accuracy.shapes": "--data NONE --test",
     "benchmarks.leaderboard.compare": "NONE NONE --name x",
     "benchmarks.leaderboard.geometry_in_codes": "--data NONE",
-    "benchmarks.leaderboard.run": "--data NONE --cells NONE/cells",
-    "benchmarks.leaderboard.search": "--data NONE",
+    "benchmarks.leaderboard.run": "--run --data NONE --cells NONE/cells",
+    "benchmarks.leaderboard.search": "--half A --data NONE",
     "benchmarks.leaderboard.tm_scores": "--data NONE",
     "benchmarks.progressive.run": "--tune first --data NONE --jobs 1",
     "benchmarks.quantizers.images": "--run --data NONE --runs NONE",
@@ -35,7 +36,9 @@ ARGUMENTS = {
     "benchmarks.speed.encoding": "--structures NONE",
     "benchmarks.speed.reading": "--structures NONE",
     "benchmarks.tables.pictures": "--data NONE",
+    "recipes.environments.join": "NONE/letters",
     "recipes.environments.relatives": "NONE/runs/data",
+    "recipes.environments.train": "--set data.folder=NONE/runs/data",
     "recipes.promod3": "NONE/promod3-data_1.deb",
 }
 #: Commands that read the repository alone, and that which fetches.
@@ -65,7 +68,7 @@ def ended(tmp_path, monkeypatch, capsys):
     def run(name: str) -> tuple[str, str]:
         arguments = ARGUMENTS[name].replace("NONE", str(tmp_path / "none")).split()
         if name != "benchmarks.accuracy.readers":
-            out = "--out" if name == "benchmarks.leaderboard.search" else "-o"
+            out = "--out" if name in ("benchmarks.leaderboard.search", "recipes.environments.train") else "-o"
             arguments += [out, str(tmp_path / "result.parquet")]
         if name == "benchmarks.progressive.run":  # its processes must find what they call
             command, env = [sys.executable, "-m", name, *arguments], os.environ | {"PYTHONPATH": str(ROOT)}
@@ -88,7 +91,7 @@ def test_without_data_a_command_says_what_it_needs_and_how_to_get_it(name, ended
     printed, sentence = ended(name)
     assert sentence and "\n" not in sentence
     assert str(tmp_path / "none") in sentence or "runs/data" in sentence
-    assert re.search("not published|fetches|makes|README|give", printed + sentence)
+    assert re.search("not published|fetches|makes|measured.md|give", printed + sentence)
     assert not (tmp_path / "result.parquet").exists()
 
 
@@ -97,3 +100,13 @@ def test_commands_that_pages_name_are_there():
     text = "".join(page.read_text("utf-8") for page in pages)
     modules = set(re.findall(r"python -m ((?:benchmarks|recipes)\.[a-z_.0-9]*[a-z_0-9])", text))
     assert len(modules) > 20 and modules <= {named(path) for path in MODULES}
+
+
+def test_a_command_imports_what_a_model_needs(tmp_path, monkeypatch):
+    (tmp_path / "own_of_a_user.py").write_text("made = 1\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", ["x", "--import", "own_of_a_user", "--data", "y"])
+    seen = []
+    without_traceback(lambda: seen.append((sys.argv[1:], "own_of_a_user" in sys.modules)))
+    assert seen == [(["--data", "y"], True)]

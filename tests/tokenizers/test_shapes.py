@@ -74,7 +74,7 @@ def test_letters_alone_must_be_asked_for(tokenizer, structure):
     tokens = tokenizer.encode(structure, keyframes=0)
     for letters in (tokens, tokenizer.encode(structure).ids):
         with pytest.raises(
-            Unsupported, match="no keyframes; decode Tokens with keyframes, or give letters_alone"
+            Unsupported, match="no keyframes; encode with keyframes; letters_alone=True"
         ):
             tokenizer.decode(letters)
     back = tokenizer.decode(tokens, letters_alone=True)

@@ -58,7 +58,7 @@ def test_structures_of_ones_own_are_not_validated_on_those_of_the_recipe(structu
     few = TINY | {"optim.steps": 1, "valid.every": 1}
     model = run.run(path, structures=structures, out=tmp_path / "mine", overrides=few)
     assert json.loads((model / "config.json").read_text())["provenance"]["recipe"]["data"]["valid"] == ""
-    with pytest.raises(protok.ProtokError, match="nothing.parquet: no such file"):
+    with pytest.raises(protok.ProtokError, match="nothing.parquet: data.train is not there"):
         run.run(path, out=tmp_path / "theirs", overrides=few)
 
 

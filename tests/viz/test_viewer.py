@@ -142,9 +142,6 @@ def test_environment_letters_are_a_way_to_colour(examples):
     data = data_of(view(examples / "7w89.A.pdb", tokenizer).html)
     scheme = data["schemes"]["environment"]
     letters = tokenizer.encode(examples / "7w89.A.pdb").environment.ids
-        data["schemes"]["environment"],
-        tokenizer.encode(examples / "7w89.A.pdb").environment.ids,
-    )
     assert scheme["title"] == "environment letter"
     assert {shade["name"] for shade in scheme["legend"]} == {str(n) for n in letters}
     by_letter = {shade["name"]: shade["colour"] for shade in scheme["legend"]}

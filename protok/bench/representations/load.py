@@ -64,7 +64,7 @@ def _load(name: str) -> Tokenizer | Embeds:
     kind, equals, path = name.partition("=")
     if kind in adapters.ADAPTERS and (equals or kind == "proteinmpnn"):
         return adapters.load(kind, path or None)
-    if name.endswith(".npz"):
+    if name.endswith((".npz", ".parquet", ".fasta", ".csv")):
         from protok.bench.representations.precomputed import Precomputed
 
         return Precomputed(name)

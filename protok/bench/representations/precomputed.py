@@ -12,10 +12,29 @@ from protok.common.arrays import read_arrays, write_arrays
 from protok.common.files import atomic
 from protok.errors import FormatError, Unsupported
 from protok.structure.backbone import Backbone
+from protok.tokens.export import structures
+from protok.tokens.files import scan
+from protok.tokens.npz import is_token_npz
 from protok.tokens.tokens import Tokens
 
 #: Codes of a file, at most: each has a vector.
 MOST = 1 << 18
+ARRAYS = ("lengths", "names", "embeddings", "ids", "vectors", "size")
+
+
+def _of_tokens(path: Path) -> dict[str, np.ndarray]:
+    """The same arrays of a token file; none if it is of another kind."""
+    if path.suffix == ".npz" and not is_token_npz(path):
+        return {}
+    tokens = list(structures(scan(path)))
+    if len({each.codebook for each in tokens}) > 1:
+        raise FormatError("holds tokens of several codebooks", "encode with one model", file=str(path))
+    ids = np.concatenate([np.zeros(0, np.int32), *(each.ids for each in tokens)])
+    columns = {"names": [each.name for each in tokens], "lengths": [len(each) for each in tokens]}
+    return {key: np.array(value) for key, value in columns.items()} | {
+        "ids": ids,
+        "size": np.array(max((each.size for each in tokens), default=0)),
+    }
 
 
 class Precomputed:
@@ -24,7 +43,8 @@ class Precomputed:
     The `.npz` holds `names` (n,) and `lengths` (n,), and either `ids` (all residues end to end,
     -1 for none), or `embeddings` (all residues, d). Beside ids it may hold `vectors` (K, d), or else `size`,
     the number K of codes, which is otherwise that of the largest id and one. Names are those of the
-    structures of the data folder (`protok.bench.names`). `protok.bench.save_precomputed` writes one.
+    structures of the data folder (`protok.bench.names`). `protok.bench.save_precomputed` writes one. A token
+    file of `protok encode` will do too, of structures under their names.
 
     Raises
     ------
@@ -36,7 +56,7 @@ class Precomputed:
         path = Path(path)
         try:
             data = path.read_bytes()
-            held = read_arrays(path, ("lengths", "names", "embeddings", "ids", "vectors", "size"))
+            held = _of_tokens(path) or read_arrays(path, ARRAYS)
             lengths = held["lengths"].astype(np.int64)
             start = np.r_[0, np.cumsum(lengths)]
             names = held["names"].astype(str).tolist()
