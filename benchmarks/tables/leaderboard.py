@@ -264,7 +264,7 @@ def search() -> str:
             more = [row[key] for key in ("reversed_at_1",) if key in row]
             expected = [row[kind]["strangers_at_1"] for kind in (WHOLE, WITHIN) if WITHIN in row] + more
             took = row.get(WHOLE, {}).get("cpu_seconds_a_query")
-            cells += [" / ".join(f"{value:.2f}" for value in expected), took or ""]
+            cells += [" / ".join(f"{value:.2f}" for value in expected), str(took or "")]
             rows.append([row["tokenizer"], *cells])
         head = [f"{kind}: {level}" for kind in (WHOLE, WITHIN) for level in LEVELS]
         head = ["", *head, "strangers at E ≤ 1: whole / within / reversed", "CPU seconds a query"]
