@@ -12,9 +12,9 @@ from protok.model.config import EnvironmentConfig
 class Data:
     """What to train on.
 
-    ``folder``: of `recipes.promod3`, with the relatives of `recipes.environments.relatives` and, if any
-    ``states`` weigh, the states of `recipes.environments.teacher`. ``valid``: a store. ``residues``: about so
-    many a step, of which the share ``paired`` is of relatives. ``longest``: residues of a crop.
+    ``folder``: of `recipes.promod3`, with the relatives of `recipes.environments.relatives` and, where
+    ``states`` weigh, ``states.npz``. ``valid``: a store. ``residues``: about so many a step, of which the
+    share ``paired`` is of relatives. ``longest``: residues of a crop.
     """
 
     folder: str = "runs/data"
@@ -30,9 +30,9 @@ class Weights:
 
     Of a residue itself: ``kind`` its type, ``profile`` that of its relatives, ``near`` the types within 8 and
     13 Å, ``surface`` accessibility, depth, entropy of the profile, ``fold`` secondary structure, ``states``
-    those of a teacher. Of the residue in its place in a relative: ``partner`` the profile, ``contrast`` which
-    of those of a batch it is. ``steady``: that latents stay, in a piece of the chain and with noise on the
-    atoms.
+    those of a teacher, which are asked for if they weigh. Of the residue in its place in a relative:
+    ``partner`` the profile, ``contrast`` which of those of a batch it is. ``steady``: that latents stay, in a
+    piece of the chain and with noise on the atoms.
     """
 
     kind: float = 1.0
@@ -40,7 +40,7 @@ class Weights:
     near: float = 0.5
     surface: float = 0.5
     fold: float = 0.3
-    states: float = 0.5
+    states: float = 0.0
     partner: float = 1.0
     contrast: float = 0.3
     steady: float = 0.5

@@ -7,6 +7,7 @@ import torch
 import protok
 from protok import testing
 from protok.analysis.substitution import default_matrix
+from protok.common.settings import read_settings
 from protok.model.batch import Batch
 from protok.structure.backbone import AMINO_ACIDS
 from protok.structure.store import read_store
@@ -16,11 +17,12 @@ from protok.training.batches import Stream
 from recipes.environments import objective
 from recipes.environments.examples import ExampleStream
 from recipes.environments.join import counted, join, score
-from recipes.environments.recipe import Data
+from recipes.environments.recipe import Data, Recipe
 from recipes.environments.relatives import NAME, Relatives, find
 from recipes.environments.targets import DSSP, UNITS, Targets
 from recipes.environments.train import Environments, main
 from tests.helpers.models import BOTH, small
+from tests.helpers.paths import ROOT
 
 pytest.importorskip("tmtools", reason="needs pip install '.[prior]'")
 pytest.importorskip("lightning", reason="needs pip install '.[train]'")
@@ -74,6 +76,11 @@ def test_pairs_of_examples_are_residues_in_the_same_place(taught):
     assert (kinds[:, 0] == kinds[:, 1]).float().mean() > 0.5
     again = ExampleStream(stream, targets, relatives, Data(residues=400, longest=60), None, 10).examples(3)
     assert torch.equal(again.batch.coords, examples.batch.coords) and torch.equal(again.pairs, examples.pairs)
+
+
+def test_the_recipe_is_one():
+    recipe = read_settings(Recipe, ROOT / "recipes" / "environments" / "protok-1.toml")
+    assert recipe.weights.states == 0 and recipe.model.quantizer.kind == "provq"
 
 
 def test_losses_by_hand():

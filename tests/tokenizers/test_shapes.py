@@ -73,9 +73,7 @@ def test_chains_that_stand_mixed_decode_as_those_that_stand_apart(tokenizer, str
 def test_letters_alone_must_be_asked_for(tokenizer, structure):
     tokens = tokenizer.encode(structure, keyframes=0)
     for letters in (tokens, tokenizer.encode(structure).ids):
-        with pytest.raises(
-            Unsupported, match="no keyframes; encode with keyframes; letters_alone=True"
-        ):
+        with pytest.raises(Unsupported, match="no keyframes; encode with keyframes; letters_alone=True"):
             tokenizer.decode(letters)
     back = tokenizer.decode(tokens, letters_alone=True)
     assert np.array_equal(np.isfinite(back.coords).all((1, 2)), tokens.ids >= 0)
