@@ -19,7 +19,7 @@ with Extra("interop", "a data set of PyTorch Geometric"):
     from torch_geometric.data import InMemoryDataset
 
 
-class TokenDataset(InMemoryDataset):
+class TokenGraphs(InMemoryDataset):
     """Structures with their codes as node features and their nearest residues as edges.
 
     Each entry has `x` (L, 1) int64, the code or -1; `pos` (L, 4, 3), `mask`, `bfactor`,

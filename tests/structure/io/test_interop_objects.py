@@ -195,9 +195,9 @@ def test_pyg_data_set(structures, tokens, tokenizer):
     import torch
     from torch_geometric.loader import DataLoader
 
-    from protok.analysis.graphs import TokenDataset
+    from protok.analysis.graphs import TokenGraphs
 
-    data = TokenDataset(structures, tokenizer, labels=[0.5, 1.5, 2.5, 3.5][: len(structures)])
+    data = TokenGraphs(structures, tokenizer, labels=[0.5, 1.5, 2.5, 3.5][: len(structures)])
     assert len(data) == len(structures) and data.codebook == tokenizer.codebook
     graph = data[1]
     assert graph.x[:, 0].tolist() == tokens[1].ids.tolist() and graph.y.item() == 1.5
