@@ -21,6 +21,7 @@ import pytest
 import protok
 from protok.cli.main import parser
 from protok.tokens.files import load, save
+from protok.training.config import read_recipe
 from tests.helpers.paths import ROOT
 
 OUTSIDE = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks/README.md", ROOT / "protok/bench/README.md"]
@@ -84,11 +85,12 @@ assert best > 0.85 > chance + 0.1, "3Di knows helices, random codes do not"
 @pytest.mark.slow
 def test_own_classes_in_a_recipe(desk):
     python, (recipe,) = blocks(ROOT / "docs/extend.md", "python"), blocks(ROOT / "docs/extend.md", "toml")
-    (commands,) = (code for code in blocks(ROOT / "docs/extend.md", "sh") if "mine.toml" in code)
+    commands = "".join(blocks(ROOT / "docs/extend.md", "sh")).replace("=2000", "=20")
     classes = (code for code in python if "class Signs" in code or "class Near" in code)
     Path("mine.py").write_text("\n".join(classes))
     Path("mine.toml").write_text(recipe)
     Path("pdbs").symlink_to("data")
+    Path("held").symlink_to("data")
     short = "--set optim.steps=20 --set optim.lr_warmup_steps=2 --set valid.every=20 --set split.method=kmers"
     for command in commands.splitlines():
         words = shlex.split(command.replace("mine.toml", f"mine.toml {short}"), comments=True)
@@ -137,7 +139,10 @@ def test_the_readme_runs_as_a_script_with_processes(desk):
 
 
 def test_the_page_on_training_saves_a_model(desk):
-    """All but the upload."""
+    """All but the upload; and its recipe is one."""
+    (recipe,) = blocks(ROOT / "docs/train.md", "toml")
+    Path("recipe.toml").write_text(recipe)
+    assert read_recipe("recipe.toml").valid.patience == 5
     shutil.copytree(ROOT / "protok/weights/protok-1", "runs/mine/model")
     run_as_file(
         "docs/train", "assert protok.load('./somewhere').codebook == tok.codebook", ('("me/mine")', "")
