@@ -26,26 +26,17 @@ SCORES = (
 
 
 def verdicts() -> str:
-    """The registered contrasts, and those that the default hangs on; before that, how far the runs are."""
-    plan, there = registration(), records.read(OUT)
-    results = Results(plan, there)
+    """The registered contrasts, and those that the default hangs on, with what they cost."""
+    there = records.read(OUT)
+    results = Results(registration(), there)
     parts = []
     for stage, family in (("first", registered), ("shipped", of_default)):
         if stage not in results.left_out:
             parts.append(_family(family(results)))
-    done = []
-    for stage in plan["stages"]:
-        grid = [*tuning(plan, stage, there)]
-        try:
-            runs = [cell.of(there.get(cell.name), plan) for cell in cells(plan, stage)]
-            text = f"{sum(runs)} of {len(runs)} runs"
-        except SystemExit:
-            text = "rates are not tuned"
-        tuned = sum(cell.of(there.get(cell.name), plan) for cell in grid)
-        done.append([f"`{stage}`", f"{tuned} of {len(grid)}" if grid else "", text])
+    if not parts:
+        return "There is no answer yet."
     hours = sum(result["cpu_seconds"] for result in there.values()) / 3600
-    parts.append(table(["stage", "runs for its rates", "runs"], done) + f"\n\n{hours:.1f} core-hours so far.")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, f"{hours:.1f} core-hours."])
 
 
 def _family(contrasts: Sequence[Contrast]) -> str:
@@ -76,18 +67,20 @@ def settings() -> str:
             body.append(row)
         head = ["arm", "seeds", "error", "over its own continuous", *(title for _, title, _ in keys)]
         parts.append(f"**{setting}**\n\n{table(head, sorted(body, key=lambda row: float(row[2])))}")
-    return "\n\n".join(parts) or "No stage is complete."
+    return "\n\n".join(parts)
 
 
 def tuned() -> str:
-    """Error on the half for tuning at each rate that was tried; the one that is frozen is bold."""
+    """Error on the half for tuning at each rate that was tried, where one is frozen: that is bold."""
     plan, there, frozen = registration(), records.read(OUT), rates()
     errors: dict[str, dict[float, list[float]]] = {}
     for stage in plan["stages"]:
         for cell in tuning(plan, stage, there):
-            if cell.of(there.get(cell.name), plan):
+            if cell.setting in frozen and cell.of(there.get(cell.name), plan):
                 of = errors.setdefault(cell.setting, {}).setdefault(cell.rate, [])
                 of.append(there[cell.name][TUNE]["quantized"])
+    if not errors:
+        return ""
     tried = sorted({rate for of in errors.values() for rate in of})
     body = []
     for setting, of in errors.items():
@@ -96,7 +89,8 @@ def tuned() -> str:
             text = f"{_geometric(of[rate]):.5f}" if rate in of else ""
             row.append(f"**{text}**" if frozen.get(setting) == rate else text)
         body.append(row)
-    return table(["task, arm, dimension", *(f"{rate:g}" for rate in tried)], body)
+    title = "Errors on the half for tuning at the rates that were tried (two seeds):"
+    return f"{title}\n\n" + table(["task, arm, dimension", *(f"{rate:g}" for rate in tried)], body)
 
 
 def _geometric(values: Sequence[float]) -> float:
