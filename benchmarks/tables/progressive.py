@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks import records
 from benchmarks.progressive.analysis import Contrast, Results, holm, of_default, registered
-from benchmarks.progressive.plan import TUNE, cells, rates, registration, tuning
+from benchmarks.progressive.plan import TUNE, rates, registration, tuning
 from benchmarks.progressive.run import OUT
 from benchmarks.tables.markdown import table
 
