@@ -199,28 +199,30 @@ def main() -> None:
     parser.add_argument("--model", action="append", help=f"instead of {', '.join(MODELS)} and {STANDARD}")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--aligned", type=int, default=20, help=f"queries of {STANDARD}")
-    parser.add_argument("--out", type=Path, default=RESULTS / "search.json")
+    parser.add_argument("--out", type=Path, help=f"default: {RESULTS.name}/search_HALF.json")
     options = parser.parse_args()
+    out = options.out or RESULTS / f"search_{options.half}.json"
     path = options.data / "search" / "scope40_dev.parquet"
     held = chains(path, options.half)
     picked = queries(held[WHOLE], options.queries)
-    result = json.loads(options.out.read_text()) if options.out.exists() else {}
-    rows = {row["tokenizer"]: row for row in result.get(options.half, {}).get("rows", [])}
+    old = json.loads(out.read_text())["rows"] if out.exists() else []
+    rows = {row["tokenizer"]: row for row in old}
     for name in options.model or [*MODELS, STANDARD]:
         if name == STANDARD:
             rows[name] = aligned(held, picked[: options.aligned])
         else:
             rows[name] = searched(name, held, picked)
         print(rows[name], flush=True)
+    counts = f"--queries {options.queries} --aligned {options.aligned}"
     about = provenance(
-        f"python -m benchmarks.leaderboard.search --half {options.half} --queries {options.queries}",
+        f"python -m benchmarks.leaderboard.search --half {options.half} {counts}",
         packages=(*PACKAGES, "tmtools"),
         data={"sha256": digest([path]), "queries": len(picked)}
         | {kind: len(of) for kind, of in held.items()},
         seed=0,
         rows=list(rows.values()),
     )
-    write(options.out, {**result, options.half: about})
+    write(out, about)
 
 
 if __name__ == "__main__":

@@ -250,10 +250,11 @@ LAYERS = ("codes", "latents", "states", "decoder")
 
 def search() -> str:
     """Search with codes on SCOPe domains, each half of the folds."""
-    if not (RESULTS / "search.json").exists():
-        return "Not measured yet: the command above does."
     parts = []
-    for half, result in sorted(json.loads((RESULTS / "search.json").read_text()).items()):
+    for half in "AB":
+        if not (file := RESULTS / f"search_{half}.json").exists():
+            continue
+        result = json.loads(file.read_text())
         data, rows = result["data"], []
         for row in result["rows"]:
             cells = [
