@@ -46,6 +46,7 @@ from .tokenizers import (
     check_mirror as check_mirror,
     check_missing as check_missing,
     check_save_load as check_save_load,
+    check_scores as check_scores,
     check_states as check_states,
     contracts_for as contracts_for,
     default_structures as default_structures,

@@ -36,6 +36,7 @@ from protok.tokenizers.protocol import (
     HasCodeVectors,
     HasEnvironments,
     HasKeyframes,
+    HasScores,
     HasStates,
     RanksCodes,
     Tokenizer,
@@ -338,6 +339,19 @@ def check_environments(tokenizer: HasEnvironments, structures: Structures = None
         _require_same(around.ids, alone.encode(s).ids, "of environments differ from those alone")
 
 
+def check_scores(tokenizer: HasScores, structures: Structures = None) -> None:
+    """`scores`, if there are any, are a symmetric table of whole numbers that prefers equal codes."""
+    scores = tokenizer.scores
+    if scores is None:
+        return
+    size = tokenizer.size
+    require(scores.shape == (size, size), f"scores of {size} codes have shape {scores.shape}")
+    require(np.issubdtype(scores.dtype, np.integer), f"scores are {scores.dtype}, not integers")
+    odd = int((scores != scores.T).sum())
+    require(not odd, f"{odd} scores are not those of the same codes the other way round")
+    require(np.diag(scores).mean() > scores.mean(), "equal codes score no more than any two")
+
+
 #: Contracts of any tokenizer.
 TOKENIZER_CONTRACTS = (
     check_length,
@@ -355,6 +369,7 @@ ABILITY_CONTRACTS: dict[type, Callable[..., None]] = {
     HasEnvironments: check_environments,
     HasCodeVectors: check_code_vectors,
     HasAlphabet: check_alphabet,
+    HasScores: check_scores,
     Embeds: check_embed,
     HasStates: check_states,
     RanksCodes: check_alternatives,

@@ -474,7 +474,7 @@ def test_leaderboard_goes_on_and_makes_its_tables(data, tmp_path, monkeypatch, c
     assert "No cell" in leaderboard_tables.summary()
     tasks_and_models = "--tasks letters,values,values.z,utilization --model 3di --model random-code"
     where = f"--data {data} -o {out} --cells {cells}"
-    arguments = f"leaderboard.py --probe linear {where} {tasks_and_models}".split()
+    arguments = f"leaderboard.py --run --probe linear {where} {tasks_and_models}".split()
     monkeypatch.setattr("sys.argv", [*arguments, "--minutes", "0.0001"])
     with pytest.raises(SystemExit, match="goes on"):
         leaderboard.main()

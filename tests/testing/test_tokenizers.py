@@ -21,6 +21,7 @@ from protok.tokenizers.protocol import (
     Decodes,
     HasEnvironments,
     HasKeyframes,
+    HasScores,
     Tokenizer,
     decoding,
     encode_each,
@@ -197,7 +198,7 @@ class Plain:
 
 
 def test_contracts_are_those_of_what_a_tokenizer_can_do():
-    others = (HasKeyframes, HasEnvironments)
+    others = (HasKeyframes, HasEnvironments, HasScores)
     able = [check for ability, check in testing.ABILITY_CONTRACTS.items() if ability not in others]
     assert testing.contracts_for(Toy()) == (*testing.TOKENIZER_CONTRACTS, *able)
     assert testing.contracts_for(Plain()) == testing.TOKENIZER_CONTRACTS
@@ -639,6 +640,25 @@ def test_a_broken_tokenizer_with_environments_is_caught(kind, message):
     testing.check_environments(ShapeTokenizer(network))
     with pytest.raises(AssertionError, match=message):
         testing.check_environments(kind(network))
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (np.eye(3, dtype=int), "of 64 codes have shape"),
+        (np.eye(64), "are float64"),
+        (np.triu(np.ones((64, 64), int)), "4032 scores are not those"),
+        (1 - np.eye(64, dtype=int), "equal codes score no more"),
+    ],
+)
+def test_scores_that_cannot_be_are_caught(scores, message):
+    toy = Toy()
+    for sound in (None, np.eye(64, dtype=np.int16) * 5 - 1):
+        toy.scores = sound
+        testing.check_scores(toy)
+    toy.scores = scores
+    with pytest.raises(AssertionError, match=message):
+        testing.check_scores(toy)
 
 
 def test_a_tokenizer_without_a_decoder_may_say_so():
