@@ -94,11 +94,13 @@ def _atoms(data: bytes, kind: str, model: int) -> AtomArray:
     from biotite.structure.io import pdb, pdbx
 
     options: dict[str, Any] = {"model": model, "altloc": "all"}
+    # By the names of the authors, as the protein is read; what biotite does by itself depends on its version.
+    of_cif = options | {"use_author_fields": True}
     if kind == "bcif":
-        return pdbx.get_structure(pdbx.BinaryCIFFile.read(io.BytesIO(data)), **options)
+        return pdbx.get_structure(pdbx.BinaryCIFFile.read(io.BytesIO(data)), **of_cif)
     text = io.StringIO(data.decode("utf-8", "replace"))
     if kind == "mmcif":
-        return pdbx.get_structure(pdbx.CIFFile.read(text), **options)
+        return pdbx.get_structure(pdbx.CIFFile.read(text), **of_cif)
     return pdb.PDBFile.read(text).get_structure(**options)
 
 

@@ -107,7 +107,7 @@ def _structure(path: Path, options: ReadOptions) -> tuple[np.ndarray, Backbone]:
             file: Any = pdbx.BinaryCIFFile.read(io.BytesIO(data))
         else:
             file = pdbx.CIFFile.read(io.StringIO(data.decode("utf-8", "replace")))
-        return pdbx.get_structure(file, model=options.model, altloc="all")
+        return pdbx.get_structure(file, model=options.model, altloc="all", use_author_fields=True)
 
     return _parsed(path, parse).coord, backbone
 
