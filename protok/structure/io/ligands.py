@@ -95,7 +95,7 @@ def _atoms(data: bytes, kind: str, model: int) -> AtomArray:
 
     options: dict[str, Any] = {"model": model, "altloc": "all"}
     # By the names of the authors, as the protein is read; what biotite does by itself depends on its version.
-    of_cif = options | {"use_author_fields": True}
+    of_cif: dict[str, Any] = options | {"use_author_fields": True}
     if kind == "bcif":
         return pdbx.get_structure(pdbx.BinaryCIFFile.read(io.BytesIO(data)), **of_cif)
     text = io.StringIO(data.decode("utf-8", "replace"))
