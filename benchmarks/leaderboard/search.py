@@ -36,8 +36,9 @@ from protok.analysis.database import Database
 from protok.analysis.hits import Hit
 from protok.analysis.search import search
 from protok.analysis.substitution import Matrix, default_matrix, tm_alignment
+from protok.bench.measures.scores import mean_of
 from protok.structure.backbone import Backbone
-from protok.structure.store import MISSING
+from protok.structure.store import read_store
 from protok.tokenizers.protocol import codes_alone
 from protok.tokens.environment import Environment
 from protok.tokens.tokens import Tokens
@@ -72,16 +73,14 @@ def chains(path: Path, half: str) -> dict[str, list[Chain]]:
     """Chains all of whose folds are in a half: those that are one domain, and others."""
     with FOLDS.open(encoding="utf-8", newline="") as lines:
         halves = {row["fold"]: row["half"] for row in csv.DictReader(lines, delimiter="\t")}
+    store, table = read_store(path), pq.read_table(path, columns=["family", "whole"]).to_pydict()
     out: dict[str, list[Chain]] = {WHOLE: [], WITHIN: []}
-    for row in pq.read_table(path).to_pylist():
-        families = tuple(row["family"])
+    for number, (families, whole) in enumerate(zip(table["family"], table["whole"], strict=True)):
         if {halves[family.rsplit(".", 2)[0]] for family in families} != {half}:
             continue
-        raw = np.array(row["xyz"], np.int16).reshape(-1, 4, 3)
-        xyz = np.where(raw == MISSING, np.float32(np.nan), raw.astype(np.float32) / 100)
-        kind = WHOLE if row["whole"] and len(families) == 1 else WITHIN
-        name = f"{kind}{len(out[kind]):05d}"
-        out[kind].append(Chain(Backbone.from_arrays(xyz, row["seq"], name=name), families))
+        kind = WHOLE if whole and len(families) == 1 else WITHIN
+        backbone = replace(store.backbone(number), name=f"{kind}{len(out[kind]):05d}")
+        out[kind].append(Chain(backbone, tuple(families)))
     return out
 
 
@@ -125,15 +124,12 @@ def shares(ranked: Sequence[int], relation: np.ndarray) -> list[float]:
     return [float((before == level).sum() / n) if n else math.nan for level, n in enumerate(counts)]
 
 
-def mean_of(rows: Sequence[Sequence[float]]) -> dict[str, dict[str, float]]:
+def means(rows: Sequence[Sequence[float]]) -> dict[str, dict[str, float]]:
     """Means over queries that have relatives of a level, with their standard errors."""
-    columns = np.array(rows, float).T
-    known = [column[np.isfinite(column)] for column in columns]
-    return {
-        level: {"value": float(v.mean()), "se": float(v.std(ddof=1) / math.sqrt(len(v))), "queries": len(v)}
-        for level, v in zip(LEVELS, known, strict=True)
-        if len(v) > 1
-    }
+    columns = zip(LEVELS, np.array(rows, float).T, strict=True)
+    known = {level: column[np.isfinite(column)] for level, column in columns}
+    scores = {level: mean_of(column) for level, column in known.items() if len(column) > 1}
+    return {k: {"value": s.value, "se": s.se, "queries": len(known[k])} for k, s in scores.items()}
 
 
 def searched(name: str, held: dict[str, list[Chain]], picked: list[int]) -> dict[str, Any]:
@@ -163,7 +159,7 @@ def searched(name: str, held: dict[str, list[Chain]], picked: list[int]) -> dict
             unexpected.append(
                 sum(h.evalue <= 1 for h, n in zip(hits, ranked, strict=True) if relation[n] == len(LEVELS))
             )
-        result[kind] = mean_of(rows) | {
+        result[kind] = means(rows) | {
             "strangers_at_1": float(np.mean(unexpected)),
             "cpu_seconds_a_query": round((time.process_time() - began) / len(picked), 2),
         }
@@ -188,7 +184,7 @@ def aligned(held: dict[str, list[Chain]], picked: list[int]) -> dict[str, Any]:
         scores = np.array([tm_alignment(chain.backbone, other.backbone)[0] for other in held[WHOLE]])
         relation[query] = -1
         rows.append(shares([n for n in np.argsort(-scores, kind="stable").tolist() if n != query], relation))
-    return {"tokenizer": STANDARD, WHOLE: mean_of(rows)}
+    return {"tokenizer": STANDARD, WHOLE: means(rows)}
 
 
 def main() -> None:

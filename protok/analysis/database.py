@@ -126,7 +126,7 @@ class Database:
         return np.bincount(self._codes[codebook], minlength=size)[:size]
 
     def gapless(self, profiles: Sequence[Profile]) -> np.ndarray:
-        """Best score of a stretch without gaps, (chains,)."""
+        """Best score of a stretch without gaps, (chains,) int16, with the sum of the profiles of a query."""
         best = np.zeros(int(self._bounds[-1]), np.int16)
         first, *others = (profile.rows for profile in profiles)
         # Chains end for all alphabets at once: of sums within int16 one says it.
@@ -158,6 +158,13 @@ class Database:
 
 class Profile:
     """What each residue of a query scores with each code of an alphabet.
+
+    Parameters
+    ----------
+    ids : (n,)
+        Codes of the query, -1 for none.
+    matrix
+        Of their alphabet.
 
     Attributes
     ----------

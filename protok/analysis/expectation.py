@@ -35,6 +35,13 @@ class Chance:
 
         Quantiles of the scores lie on a line over those of the distribution (a probability plot). What is
         above the highest of them that is fitted may be relatives.
+
+        Parameters
+        ----------
+        scores, lengths : (chains,)
+            Of alignments with chains, and residues of these.
+        residues
+            Of the query.
         """
         size = np.log(residues * lengths.astype(float))
         share = (np.arange(len(scores)) + 0.5) / len(scores)

@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-def information(joint: Float[np.ndarray, "k k"]) -> float:
-    """Mutual information of the two codes of aligned residues, in bits."""
+def mutual_information(joint: Float[np.ndarray, "k k"]) -> float:
+    """Bits that one of two labels tells of the other, from counts of pairs."""
     joint = joint / joint.sum()
-    alone = joint.sum(0)
+    expected = np.outer(joint.sum(1), joint.sum(0))
     seen = joint > 0
-    return float((joint[seen] * np.log2(joint[seen] / np.outer(alone, alone)[seen])).sum())
+    return float((joint[seen] * np.log2(joint[seen] / expected[seen])).sum())
 
 
 def classes_of(joint: Float[np.ndarray, "k k"], count: int) -> Int[np.ndarray, "k"]:

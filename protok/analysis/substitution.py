@@ -191,6 +191,11 @@ def of_alignments(
 def counts_of(pairs: Iterable[tuple[np.ndarray, np.ndarray]], size: int) -> np.ndarray:
     """How often two codes are aligned, (size, size), symmetric.
 
+    Parameters
+    ----------
+    pairs, size
+        As for `of_alignments`.
+
     Raises
     ------
     FormatError
@@ -206,7 +211,15 @@ def counts_of(pairs: Iterable[tuple[np.ndarray, np.ndarray]], size: int) -> np.n
 
 
 def of_counts(counts: np.ndarray, codebook: str, vectors: np.ndarray | None = None) -> Matrix:
-    """The same of pairs that are counted already."""
+    """`of_alignments` of pairs that are counted already.
+
+    Parameters
+    ----------
+    counts : (size, size)
+        Of `counts_of`.
+    codebook, vectors
+        As for `of_alignments`.
+    """
     size, total = len(counts), counts.sum()
     shares = _shares(counts.sum(0), size)
     origin = f"{total:.0f} aligned residues"

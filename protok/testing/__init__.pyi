@@ -1,4 +1,5 @@
 from . import (
+    comparing as comparing,
     keyframes as keyframes,
     quantizers as quantizers,
     requirement as requirement,

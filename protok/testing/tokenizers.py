@@ -7,17 +7,25 @@ Which ability a contract is of, and so which tokenizers must keep it, is in `ABI
 from __future__ import annotations
 
 import contextlib
-import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from protok.common.checkpoint import SavesPretrained
 from protok.errors import CodebookMismatch, ProtokError, Unsupported
 from protok.structure.backbone import Backbone, joined
+from protok.testing.comparing import (
+    count_changed,
+    differences,
+    largest,
+    other_random_state,
+    require_few,
+    require_labels,
+    require_rows,
+    require_same,
+)
 from protok.testing.keyframes import check_keyframes
 from protok.testing.requirement import require
 from protok.testing.structures import (
@@ -41,7 +49,6 @@ from protok.tokenizers.protocol import (
     RanksCodes,
     Tokenizer,
 )
-from protok.tokens.tokens import Tokens
 
 #: What a contract is checked on; None for `default_structures`.
 Structures = Sequence[Backbone] | None
@@ -74,7 +81,7 @@ def check_length(tokenizer: Tokenizer, structures: Structures = None) -> None:
         )
         coded = int((ids[~s.mask] >= 0).sum())
         require(not coded, f"{coded} of {int((~s.mask).sum())} incomplete residues have a code")
-        _require_labels(tokens, s, "tokens carry another")
+        require_labels(tokens, s, "tokens carry another")
         require(
             tokens.size == tokenizer.size and tokens.codebook == tokenizer.codebook,
             f"tokens say {tokens.codebook}, size {tokens.size}; the tokenizer "
@@ -91,27 +98,27 @@ def check_embed(tokenizer: Embeds, structures: Structures = None) -> None:
         missing = ~s.mask
         if isinstance(tokenizer, Tokenizer) and tokenizer.size:
             missing = np.asarray(tokenizer.encode(s).ids) < 0
-        _require_rows(tokenizer.embed(s), missing, "embed")
+        require_rows(tokenizer.embed(s), missing, "embed")
 
 
 def check_states(tokenizer: HasStates, structures: Structures = None) -> None:
     """`states` gives one row a residue or token, NaN exactly where there is none."""
     for s in _chosen(structures):
-        _require_rows(tokenizer.states(s), ~s.mask, "states")
+        require_rows(tokenizer.states(s), ~s.mask, "states")
         if isinstance(tokenizer, Tokenizer) and tokenizer.size:
             tokens = tokenizer.encode(s)
-            _require_rows(tokenizer.states(tokens), np.asarray(tokens.ids) < 0, "states")
+            require_rows(tokenizer.states(tokens), np.asarray(tokens.ids) < 0, "states")
 
 
 def check_alternatives(tokenizer: RanksCodes, structures: Structures = None) -> None:
     """`alternatives` gives different codes, nearest first, of which the first is the residue's own."""
     for s in _chosen(structures):
         nearest = tokenizer.alternatives(s, 2)
-        _require_rows(np.asarray(nearest.distances), np.asarray(nearest.codes)[:, 0] < 0, "alternatives")
+        require_rows(np.asarray(nearest.distances), np.asarray(nearest.codes)[:, 0] < 0, "alternatives")
         unsorted = int((nearest.margin < 0).sum())
         require(not unsorted, f"{unsorted} of {len(s)} second codes are nearer than the first")
         if isinstance(tokenizer, Tokenizer):
-            _require_same(nearest.codes[:, 0], tokenizer.encode(s).ids, "are not the nearest")
+            require_same(nearest.codes[:, 0], tokenizer.encode(s).ids, "are not the nearest")
         same = int((nearest.codes[:, 0] == nearest.codes[:, 1])[nearest.codes[:, 0] >= 0].sum())
         require(not same, f"{same} of {len(s)} second codes are the first again")
 
@@ -152,14 +159,14 @@ def check_invariance(tokenizer: Tokenizer, structures: Structures = None, share:
         + [moved(s, shift=(60.0, -30.0, 45.0))]
         for s in structures
     ]
-    changed, total = _changed(tokenizer, structures, others)
-    _require_few(changed, total, share, "rotation and translation change")
+    changed, total = count_changed(tokenizer, structures, others)
+    require_few(changed, total, share, "rotation and translation change")
 
 
 def check_mirror(tokenizer: Tokenizer, structures: Structures = None, share: float = 0.6) -> None:
     """The mirror image changes at least `share` of the codes."""
     structures = _chosen(structures)
-    changed, total = _changed(tokenizer, structures, [[mirrored(s)] for s in structures])
+    changed, total = count_changed(tokenizer, structures, [[mirrored(s)] for s in structures])
     require(
         changed >= share * total,
         f"the mirror image changes {changed} of {total} codes "
@@ -184,9 +191,9 @@ def check_batch(tokenizer: EncodesBatches, structures: Structures = None, share:
                 tokens.sequence == structures[i].sequence,
                 f"place of {structures[i]!r} in the batch holds another structure's tokens",
             )
-            different, n = _differences(tokens.ids, single[i].ids)
+            different, n = differences(tokens.ids, single[i].ids)
             changed, total = changed + different, total + n
-    _require_few(changed, total, share, "batching changes")
+    require_few(changed, total, share, "batching changes")
 
 
 def check_chains(tokenizer: Tokenizer, structures: Structures = None) -> None:
@@ -206,7 +213,7 @@ def check_chains(tokenizer: Tokenizer, structures: Structures = None) -> None:
             ids = np.asarray(tokenizer.encode(whole).ids)
             for chain, expected in alone.items():
                 how = f"change beside the others, in the order {','.join(whole.chains)}"
-                _require_same(ids[whole.chain == chain], expected, f"of chain {chain} {how}")
+                require_same(ids[whole.chain == chain], expected, f"of chain {chain} {how}")
 
 
 def check_missing(
@@ -249,9 +256,9 @@ def check_deterministic(tokenizer: Tokenizer, structures: Structures = None) -> 
     """The same structure gives the same codes, whatever came before and whatever the seeds."""
     structures = _chosen(structures)
     first = [tokenizer.encode(s).ids for s in structures]
-    with _other_random_state():
+    with other_random_state():
         for i in reversed(range(len(structures))):
-            _require_same(tokenizer.encode(structures[i]).ids, first[i], "differ at the second time")
+            require_same(tokenizer.encode(structures[i]).ids, first[i], "differ at the second time")
 
 
 def check_save_load(
@@ -275,12 +282,12 @@ def check_save_load(
         )
         for s in _chosen(structures):
             tokens = tokenizer.encode(s)
-            _require_same(loaded.encode(s).ids, tokens.ids, "differ after loading")
+            require_same(loaded.encode(s).ids, tokens.ids, "differ after loading")
         if isinstance(tokenizer, Decodes):
             if not isinstance(loaded, Decodes):
                 raise AssertionError("the tokenizer decodes, the loaded one does not")
             # Decoding takes far longer than encoding, and one structure shows every weight.
-            error = _largest(loaded.decode(tokens).coords - tokenizer.decode(tokens).coords)
+            error = largest(loaded.decode(tokens).coords - tokenizer.decode(tokens).coords)
             require(error < 1e-4, f"reconstructions differ by up to {error:.2g} Å after loading")
 
 
@@ -299,7 +306,7 @@ def check_decode(tokenizer: Decodes, structures: Structures = None) -> None:
         except Unsupported:
             continue
         require(len(back) == len(s), f"{len(s)} tokens decode to {len(back)} residues")
-        _require_labels(back, s, "decoding changes")
+        require_labels(back, s, "decoding changes")
         missing = np.asarray(tokens.ids) < 0
         invented = int(np.isfinite(back.coords[missing]).any(axis=(1, 2)).sum())
         require(not invented, f"{invented} of {int(missing.sum())} missing residues get atoms")
@@ -327,7 +334,7 @@ def check_environments(tokenizer: HasEnvironments, structures: Structures = None
     for s in _chosen(structures):
         bare, whole = tokenizer.encode(s, environments=False), tokenizer.encode(s)
         require(bare.environment is None, "environment letters are given where none are asked for")
-        _require_same(whole.ids, bare.ids, "differ with environment letters beside them")
+        require_same(whole.ids, bare.ids, "differ with environment letters beside them")
         if alone is None:
             require(whole.environment is None, "there are environment letters of no tokenizer")
             continue
@@ -336,7 +343,7 @@ def check_environments(tokenizer: HasEnvironments, structures: Structures = None
             raise AssertionError(f"no environment letters of {tokenizer.codebook}")
         kind = (around.codebook, around.size)
         require(kind == (alone.codebook, alone.size), f"letters of {kind}, not of {alone.codebook}")
-        _require_same(around.ids, alone.encode(s).ids, "of environments differ from those alone")
+        require_same(around.ids, alone.encode(s).ids, "of environments differ from those alone")
 
 
 def check_scores(tokenizer: HasScores, structures: Structures = None) -> None:
@@ -385,67 +392,3 @@ def contracts_for(tokenizer: Tokenizer) -> tuple[Callable[..., None], ...]:
 
 def _chosen(structures: Structures) -> list[Backbone]:
     return default_structures() if structures is None else list(structures)
-
-
-def _require_rows(z: np.ndarray, missing: np.ndarray, verb: str) -> None:
-    """Require a row for each residue, NaN exactly where it is missing."""
-    require(z.ndim == 2 and len(z) == len(missing), f"{verb} of {len(missing)} residues has shape {z.shape}")
-    wrong = int((np.isnan(z).any(axis=1) != missing).sum())
-    require(not wrong, f"{wrong} of {len(z)} rows of {verb} are NaN with a code, or not without")
-
-
-def _differences(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
-    """How many ids differ, and how many are coded in either."""
-    a, b = np.asarray(a), np.asarray(b)
-    require(a.shape == b.shape, f"{a.shape} ids where {b.shape} were expected")
-    return int((a != b).sum()), int(((a >= 0) | (b >= 0)).sum())
-
-
-def _require_same(a: np.ndarray, b: np.ndarray, otherwise: str) -> None:
-    different, n = _differences(a, b)
-    require(not different, f"{different} of {n} codes {otherwise}")
-
-
-def _require_few(changed: int, total: int, share: float, what: str) -> None:
-    words = f"{what} {changed} of {total} codes ({changed / total:.2%}, allowed are {share:.2%})"
-    require(changed <= share * total, words)
-
-
-def _require_labels(result: Backbone | Tokens, structure: Backbone, otherwise: str) -> None:
-    """Require that residues keep their letters, chains and numbers."""
-    for key in ("sequence", "chain", "index", "icode"):
-        same = np.array_equal(getattr(result, key), getattr(structure, key))
-        require(same, f"{otherwise} {key}")
-
-
-def _changed(
-    tokenizer: Tokenizer, structures: Sequence[Backbone], others: Sequence[Sequence[Backbone]]
-) -> tuple[int, int]:
-    """Sum of `_differences` between the encoding of each structure and of its other forms."""
-    changed = total = 0
-    for s, forms in zip(structures, others, strict=True):
-        ids = tokenizer.encode(s).ids
-        for form in forms:
-            different, n = _differences(ids, tokenizer.encode(form).ids)
-            changed, total = changed + different, total + n
-    require(total > 0, "none of the structures has any code")
-    return changed, total
-
-
-def _largest(difference: np.ndarray) -> float:
-    return float(np.nanmax(np.abs(difference), initial=0.0))
-
-
-@contextlib.contextmanager
-def _other_random_state() -> Iterator[None]:
-    """Other states of the global random generators, restored afterwards."""
-    states = random.getstate(), np.random.get_state()
-    random.seed(987)
-    np.random.seed(987)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(987)
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])

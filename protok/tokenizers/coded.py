@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from protok.common.checkpoint import DeviceMixin, load_network, read_card, read_model, save_model
@@ -17,11 +20,13 @@ from protok.common.hub import folder_of, upload
 from protok.common.settings import from_dict
 from protok.errors import CodebookMismatch, Unsupported
 from protok.quantize import Quantizer
+from protok.structure.backbone import Backbone
+from protok.structure.io.interop import as_backbone
 from protok.tokenizers.alphabets import ALPHABETS
 from protok.tokens.tokens import Tokens
 
 
-class CodedTokenizer(DeviceMixin):
+class CodedTokenizer(DeviceMixin, ABC):
     """A tokenizer around a network that has a `quantizer` and a `config`.
 
     A subclass says which in `kinds`, its configuration and its network, and in `half` how the names of
@@ -52,6 +57,33 @@ class CodedTokenizer(DeviceMixin):
         """
         with torch.no_grad():
             return self._quantizer.lookup(torch.arange(self.size, device=self.device)).cpu().numpy()
+
+    @cached_property
+    def encoder_fingerprint(self) -> str:
+        """What makes letters beside the codebook: 8 hex digits over the encoder's weights."""
+        digest = hashlib.sha256()
+        add_weights(digest, self.network.encoder.state_dict())
+        return digest.hexdigest()[:8]
+
+    def embed(self, structure: Any, *, quantized: bool = False) -> np.ndarray:
+        """Latents of a structure, (L, d) float32; NaN where a residue is incomplete.
+
+        Parameters
+        ----------
+        structure
+            As for `encode`.
+        quantized
+            Give the vector of each residue's letter instead.
+        """
+        backbone = as_backbone(structure)
+        z = self._latents(backbone)
+        if quantized:
+            z = self._quantizer.lookup(self._quantizer.assign(z))
+        return hollow(z, backbone.mask)
+
+    @abstractmethod
+    def _latents(self, backbone: Backbone) -> Float[Tensor, "n d"]:
+        """Latents of all residues; those of incomplete residues mean nothing."""
 
     def _ids(self, tokens: Tokens) -> Int[Tensor, "n"]:
         """Codes of tokens of this codebook, -1 for a missing one, as torch has them."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from protok.common.grouping import packed
 from protok.model.batch import Batch
@@ -18,7 +19,7 @@ from protok.model.environment import CLASSES, EnvironmentNetwork
 from protok.structure.backbone import AMINO_ACIDS, Backbone
 from protok.structure.io.interop import as_backbone
 from protok.tokenizers.built import by_chain
-from protok.tokenizers.coded import CodedTokenizer, add_weights, hollow
+from protok.tokenizers.coded import CodedTokenizer
 from protok.tokens.environment import Environment
 from protok.tokens.tokens import Tokens
 
@@ -58,13 +59,6 @@ class EnvironmentTokenizer(CodedTokenizer):
         if self.network.quantizer is None:
             return "continuous"
         return hashlib.sha256(self.code_vectors().astype("<f4").tobytes()).hexdigest()[:8]
-
-    @cached_property
-    def encoder_fingerprint(self) -> str:
-        """What makes letters beside the codebook: a digest of the encoder's weights."""
-        digest = hashlib.sha256()
-        add_weights(digest, self.network.encoder.state_dict())
-        return digest.hexdigest()[:8]
 
     @property
     def scores(self) -> np.ndarray | None:
@@ -106,23 +100,8 @@ class EnvironmentTokenizer(CodedTokenizer):
         letters = (np.where(s.mask, c, -1) for s, c in zip(structures, codes, strict=True))
         return [Environment(ids, self.size, self.codebook) for ids in letters]
 
-    def embed(self, structure: Any, *, quantized: bool = False) -> np.ndarray:
-        """Latents of a structure, (L, d) float32; NaN where a residue is incomplete.
-
-        Parameters
-        ----------
-        structure
-            As for `encode`.
-        quantized
-            Give the vector of each residue's letter instead.
-        """
-
-        def read(batch: Batch) -> torch.Tensor:
-            z = self.network.latents(batch)
-            return self._quantizer.lookup(self._quantizer.assign(z)) if quantized else z
-
-        backbone = as_backbone(structure)
-        return hollow(self._of_all([backbone], read)[0], backbone.mask)
+    def _latents(self, backbone: Backbone) -> Float[Tensor, "n d"]:
+        return torch.from_numpy(self._of_all([backbone], self.network.latents)[0]).to(self.device)
 
     @torch.no_grad()
     def _of_all(self, structures: Sequence[Backbone], read) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from protok.common.grouping import packed
@@ -93,12 +94,12 @@ class ShapeTokenizer(CodedTokenizer):
 
     @cached_property
     def encoder_fingerprint(self) -> str:
-        """What makes letters beside the codebook: a digest of the encoder's weights."""
-        digest = hashlib.sha256()
-        add_weights(digest, self.network.encoder.state_dict())
-        if self.environment is not None:
-            digest.update(f"{self.environment.codebook} {self.environment.encoder_fingerprint}".encode())
-        return digest.hexdigest()[:8]
+        """What makes letters of both alphabets beside their codebooks: 8 hex digits over weights."""
+        shapes, around = super().encoder_fingerprint, self.environment
+        if around is None:
+            return shapes
+        both = f"{shapes} {around.codebook} {around.encoder_fingerprint}"
+        return hashlib.sha256(both.encode()).hexdigest()[:8]
 
     @property
     def batch_residues(self) -> int:
@@ -212,21 +213,8 @@ class ShapeTokenizer(CodedTokenizer):
         size = self.network.config.keyframes.size(spacing)
         return Keyframes(spacing, size, row[place - start], code, row[first - start], link)
 
-    def embed(self, structure: Any, *, quantized: bool = False) -> np.ndarray:
-        """Latents of a structure, (L, d) float32; NaN where a residue is incomplete.
-
-        Parameters
-        ----------
-        structure
-            As for `encode`.
-        quantized
-            Give the vector of each residue's letter instead.
-        """
-        backbone = as_backbone(structure)
-        z = self._read(backbone, self.network.latents)
-        if quantized:
-            z = self._quantizer.lookup(self._quantizer.assign(z))
-        return hollow(z, backbone.mask)
+    def _latents(self, backbone: Backbone) -> Float[Tensor, "n d"]:
+        return self._read(backbone, self.network.latents)
 
     def alternatives(self, structure: Any, k: int = 4) -> Alternatives:
         """The k codes nearest to each residue's latent, their distances, and by how much the first is nearer.
@@ -241,7 +229,7 @@ class ShapeTokenizer(CodedTokenizer):
         if not 2 <= k <= self.size:
             raise ProtokError(f"{k} alternatives of {self.size} codes", f"ask for 2 to {self.size}")
         backbone = as_backbone(structure)
-        z = self._read(backbone, self.network.latents)
+        z = self._latents(backbone)
         codes, away = (part.cpu().numpy() for part in nearest(self._quantizer, z, k))
         codes = np.where(backbone.mask[:, None], codes, -1)
         return Alternatives(codes.astype(np.int32), hollow(torch.from_numpy(away), backbone.mask))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.command import without_traceback
-from protok.analysis.reduction import classes_of, information, merged
+from protok.analysis.reduction import classes_of, merged, mutual_information
 from protok.analysis.substitution import BIT, counts_of, of_counts
 from protok.model.environment import CLASSES
 from protok.model.network import ShapeNetwork
@@ -61,7 +61,7 @@ def score(letters: EnvironmentTokenizer, counts: np.ndarray) -> str:
     }
     for name, value in held.items():
         letters.network.get_buffer(name).copy_(torch.from_numpy(value))
-    kept = information(merged(counts, classes)) / information(counts)
+    kept = mutual_information(merged(counts, classes)) / mutual_information(counts)
     return f"{matrix.origin}; {CLASSES} classes keep {kept:.0%} of the information of aligned letters"
 
 

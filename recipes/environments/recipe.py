@@ -13,8 +13,8 @@ class Data:
     """What to train on.
 
     ``folder``: of `recipes.promod3`, with the relatives of `recipes.environments.relatives` and, where
-    ``states`` weigh, ``states.npz``. ``valid``: a store. ``residues``: about so many a step, of which the
-    share ``paired`` is of relatives. ``longest``: residues of a crop.
+    ``states`` weigh, those of `recipes.environments.teacher`. ``valid``: a store. ``residues``: about so
+    many a step, of which the share ``paired`` is of relatives. ``longest``: residues of a crop.
     """
 
     folder: str = "runs/data"

@@ -56,7 +56,7 @@ class Targets:
     extras
         Its ``train.extras.npz``.
     states
-        Arrays ``id``, ``length`` and ``states`` of some chains, end to end; None for no teacher.
+        Of `recipes.environments.teacher`; None for no teacher.
     """
 
     def __init__(self, store: Store, extras: Path, states: Path | None = None):

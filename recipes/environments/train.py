@@ -21,16 +21,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.command import without_traceback
+from protok.bench.measures.locality import kept_under_noise, kept_when_cut
 from protok.common.checkpoint import save_model
 from protok.common.run import TrainingModule, TrainingRun
 from protok.common.settings import read_settings
 from protok.common.trainer import scheduled_adamw
-from protok.model.batch import Batch
 from protok.model.environment import EnvironmentNetwork
 from protok.quantize import ProVQ
 from protok.quantize.usage import perplexity
 from protok.structure.backbone import Backbone
 from protok.structure.store import read_store
+from protok.tokenizers.environments import EnvironmentTokenizer
 from protok.training.batches import Stream
 from protok.training.module import noisy
 from recipes.environments.examples import Examples, ExampleStream
@@ -92,27 +93,14 @@ class Environments(TrainingModule):
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """Of held-out chains: letters in use, and shares that stay with noise and in the middle half."""
-        quantizer, rng = self.network.quantizer, np.random.default_rng(0)
-        if quantizer is None:
+        if self.network.quantizer is None or not self.held_out:
             return {}
-        counts, kept = np.zeros(quantizer.size), {"noise": [], "middle": []}
-        for backbone in self.held_out:
-            batch = Batch.of([backbone])
-            letters = quantizer.assign(self.network.latents(batch))
-            counts += np.bincount(letters[batch.mask].numpy(), minlength=quantizer.size)
-            noise = torch.from_numpy(rng.normal(0, NOISE, batch.coords.shape)).to(batch.coords)
-            shaken = Batch(
-                batch.coords + noise * batch.mask[:, None, None], batch.mask, batch.sizes, batch.chain
-            )
-            half = slice(len(backbone) // 4, 3 * len(backbone) // 4)
-            for name, other, there in (
-                ("noise", shaken, slice(None)),
-                ("middle", Batch.of([backbone[half]]), half),
-            ):
-                same = quantizer.assign(self.network.latents(other)) == letters[there]
-                kept[name].append(float(same[batch.mask[there]].float().mean()))
-        return {f"valid_{name}": float(np.mean(values)) for name, values in kept.items()} | {
-            "valid_perplexity": perplexity(counts)
+        tokenizer = EnvironmentTokenizer(self.network)
+        ids = np.concatenate([tokens.ids for tokens in tokenizer.encode_batch(self.held_out)])
+        return {
+            "valid_noise": kept_under_noise(tokenizer, self.held_out, NOISE, seed=0)["kept"],
+            "valid_middle": kept_when_cut(tokenizer, self.held_out)["middle half"],
+            "valid_perplexity": perplexity(np.bincount(ids[ids >= 0], minlength=tokenizer.size)),
         }
 
     def validation_step(self, batch: list[int], index: int) -> None:

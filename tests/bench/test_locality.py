@@ -79,11 +79,6 @@ def test_a_domain_has_the_letters_of_its_chain(chains):
         locality.domain_in_chain(Representation(tokenizer), domains[1:])
 
 
-def test_mutual_information_is_that_of_known_tables():
-    assert locality.mutual_information(np.eye(8)) == pytest.approx(3.0)
-    assert locality.mutual_information(np.ones((8, 8))) == pytest.approx(0.0)
-
-
 def test_interfaces_are_pairs_of_different_chains():
     structure = random_complex([30, 30], seed=2)
     kept, total = locality.interfaces(structure, structure)

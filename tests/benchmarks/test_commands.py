@@ -38,6 +38,7 @@ ARGUMENTS = {
     "benchmarks.tables.pictures": "--data NONE",
     "recipes.environments.join": "NONE/letters",
     "recipes.environments.relatives": "NONE/runs/data",
+    "recipes.environments.teacher": "NONE/runs/data",
     "recipes.environments.train": "--set data.folder=NONE/runs/data",
     "recipes.promod3": "NONE/promod3-data_1.deb",
 }

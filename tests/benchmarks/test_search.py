@@ -57,6 +57,7 @@ def table(tmp_path):
     rows = [(b, [f], True) for b, f in zip(structures, families, strict=True)]
     rows += [(shaken[0], [families[0], families[4]], False), (base[2], [f"{other}.1.1"], True)]
     columns = {
+        "id": [f"d{n}" for n in range(len(rows))],
         "seq": [b.sequence for b, _, _ in rows],
         "xyz": [np.round(b.coords * 100).astype(np.int16).ravel() for b, _, _ in rows],
         "family": [f for _, f, _ in rows],

@@ -100,16 +100,13 @@ def test_losses_by_hand():
 
 
 def test_types_around_are_those_of_others_nearby():
-    batch = Batch.of([random_backbone(30, seed=0), random_backbone(20, seed=1)])
-    kinds = torch.eye(20)[torch.arange(50) % 20]
-    shares = objective.types_around(batch, kinds)
-    assert torch.allclose(shares[:, :20].sum(1)[shares[:, :20].sum(1) > 0], torch.ones(()))
-    assert (shares[torch.arange(50), torch.arange(50) % 20] < 1).all()  # nobody is around itself alone
-    far = Batch(batch.coords.clone(), batch.mask, batch.sizes, batch.chain)
-    far.coords[29] += 500
-    assert not objective.types_around(far, kinds)[29].any()
-    # The second structure is not seen from the first.
-    assert torch.equal(objective.types_around(far, kinds)[30:], shares[30:])
+    """Three residues in a row, 5 Å apart, and one beside them that is of another structure."""
+    atoms = torch.from_numpy(random_backbone(1, seed=0).coords).repeat(4, 1, 1)
+    atoms += torch.tensor([0.0, 5.0, 10.0, 1.0])[:, None, None] * torch.tensor([1.0, 0.0, 0.0])
+    batch = Batch.from_coords(atoms, [3, 1])
+    near, far = objective.types_around(batch, torch.eye(20)[:4]).split(20, 1)
+    assert near[:, :4].tolist() == [[0, 1, 0, 0], [0.5, 0, 0.5, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert far[:, :4].tolist() == [[0, 0.5, 0.5, 0], [0.5, 0, 0.5, 0], [0.5, 0.5, 0, 0], [0, 0, 0, 0]]
 
 
 def test_a_piece_is_a_stretch_of_each_structure():

@@ -70,11 +70,9 @@ def test_a_folder_of_files_has_both_alphabets_or_one(saved, tokenizer, examples,
     encode_all(str(examples), saved, tmp_path / "both.parquet", jobs=2)
     both = load(tmp_path / "both.parquet")
     assert both[0].environment.codebook == tokenizer.environment.codebook
-    for tokens in both:
-        if (tokens.name, tokens.chain[0]) in wanted:
-            assert np.array_equal(
-                tokens.environment.ids, wanted[tokens.name, tokens.chain[0]].environment.ids
-            )
+    letters = {(tokens.name, tokens.chain[0]): tokens.environment.ids for tokens in both}
+    assert wanted and wanted.keys() <= letters.keys()
+    assert all(np.array_equal(letters[key], chain.environment.ids) for key, chain in wanted.items())
     out = tmp_path / "shapes.parquet"
     assert main(["encode", str(examples), "--model", str(saved), "--shapes-only", "-o", str(out)]) == 0
     assert all(tokens.environment is None and tokens.keyframes is not None for tokens in load(out))

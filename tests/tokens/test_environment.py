@@ -48,6 +48,7 @@ def test_files_keep_them(tmp_path, suffix):
     save([*chains, make(30), framed()], tmp_path / f"t{suffix}")
     wanted = [part for tokens in chains for part in tokens.by_chain()]
     back = load(tmp_path / f"t{suffix}")
+    assert len(back) == len(wanted) + 3
     for first, other in zip(wanted, back, strict=False):
         assert same(first.environment, other.environment) and (first.keyframes is None) == (
             other.keyframes is None

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from protok.analysis.reduction import mutual_information
 from protok.bench.measures.scores import Score, mean_of
 from protok.bench.representations.representation import Representation
 from protok.errors import Unsupported
@@ -88,14 +89,6 @@ def kept_under_noise(tokenizer: Tokenizer, chains: Sequence[Backbone], sigma: fl
         shares.append(float((before == after)[both].mean()))
         np.add.at(joint, (before[both], after[both]), 1)
     return {"kept": float(np.mean(shares)), "mutual_information_bits": mutual_information(joint)}
-
-
-def mutual_information(joint: np.ndarray) -> float:
-    """Bits that one of two labels tells of the other, from counts of pairs."""
-    p = joint / joint.sum()
-    expected = p.sum(1, keepdims=True) * p.sum(0)
-    seen = p > 0
-    return float((p[seen] * np.log2(p[seen] / expected[seen])).sum())
 
 
 def slices(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[str, float]:
