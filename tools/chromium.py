@@ -156,6 +156,8 @@ class Browser:
         self.click(selector)
         self.run(f"document.querySelector({json.dumps(selector)}).select()")
         self.call("Input.insertText", text=text)
+        # A page may wait for a key to come up, which inserting presses none of.
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=text[-1])
 
     def key(self, name: str) -> None:
         """Press a key of `KEYS`."""
