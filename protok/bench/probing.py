@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from protok.bench.data.source import TRAIN, VALID, Entry, LabelledStructures, Table
-from protok.bench.measures import linear_probe, mlp_probe
+from protok.bench.measures import linear_probe, mlp_probe, reader_probe
 from protok.bench.measures.samples import Fit, Samples, Settings
 from protok.bench.measures.scores import Score
 from protok.bench.representations.representation import Representation
@@ -77,6 +77,8 @@ def fit_probe(
     """Train the probe that the settings name, and score it (see `mlp_probe.fit`)."""
     if settings.name == "linear":
         return linear_probe.fit(kind, train, valid, tests, classes)
+    if settings.name == "reader":
+        return reader_probe.fit(kind, train, valid, tests, classes, settings)
     return mlp_probe.fit(kind, train, valid, tests, classes, settings)
 
 

@@ -55,7 +55,9 @@ def bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=out_folder, metavar="FOLDER", help="for result files; reused if unchanged"
     )
-    parser.add_argument("--probe", choices=("fast", "paper", "linear"), default="fast", help="default: fast")
+    parser.add_argument(
+        "--probe", choices=("fast", "paper", "linear", "reader"), default="fast", help="default: fast"
+    )
     parser.add_argument(
         "--cache", type=out_folder, metavar="FOLDER", help="for codes and embeddings, to go on later"
     )

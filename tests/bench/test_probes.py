@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from protok.bench import probing
-from protok.bench.measures import mlp_probe, samples
+from protok.bench.measures import mlp_probe, reader_probe, samples
 
 TINY = replace(samples.FAST, steps=60, every=15, warmup=5, hidden=16, residues=600, rates=(1e-2, 1e-3))
 LINEAR = samples.LINEAR
+READER = replace(samples.READER, steps=90, every=15, warmup=5, residues=600, rates=(1e-2, 3e-3))
 CODES = 8
 
 
@@ -55,14 +56,14 @@ KNOWING = {"site": 0.8, "value": 0.9, "class": 0.9}
 CHANCE = {"site": 0.5, "value": 0.0, "class": 1 / 3}
 
 
-@pytest.mark.parametrize("settings", [TINY, LINEAR], ids=["mlp", "linear"])
+@pytest.mark.parametrize("settings", [TINY, LINEAR, READER], ids=["mlp", "linear", "reader"])
 @pytest.mark.parametrize("kind", METRIC)
 def test_what_is_there_is_found(kind, settings):
     score = fitted(kind, settings).scores["test"][METRIC[kind]]
     assert score.value > KNOWING[kind]
 
 
-@pytest.mark.parametrize("settings", [TINY, LINEAR], ids=["mlp", "linear"])
+@pytest.mark.parametrize("settings", [TINY, LINEAR, READER], ids=["mlp", "linear", "reader"])
 @pytest.mark.parametrize("kind", METRIC)
 def test_shuffled_labels_are_at_chance(kind, settings):
     score = fitted(kind, settings, shuffled=True).scores["test"][METRIC[kind]]
@@ -193,3 +194,32 @@ def test_a_wide_vector_of_noise_does_not_take_the_place_from_the_linear_probe():
     fit = probing.fit_probe("value", wide(12, 0), wide(6, 1), {"test": wide(20, 2)}, 0, LINEAR)
     assert fit.rate == 1e4, "the noise is penalised most"
     assert fit.scores["test"]["spearman"].value > 0.98
+
+
+def shifted(proteins, seed):
+    """A residue is a site where the code four places before it is one of some."""
+    of = made("site", proteins, seed)
+    before = of.x.roll(4).masked_fill(of.position < 4, 0)
+    return replace(of, y=(before > CODES // 2).float())
+
+
+def test_a_reader_knows_what_stands_elsewhere_in_the_chain_and_a_code_alone_does_not():
+    parts = [shifted(n, seed) for seed, n in enumerate((120, 20, 40))]
+    longer = replace(READER, steps=200, patience=9, rates=(1e-2,))
+    auroc = {
+        settings.name: probing.fit_probe("site", *parts[:2], {"test": parts[2]}, 2, settings).scores["test"]
+        for settings in (longer, LINEAR)
+    }
+    assert auroc["reader"]["auroc_within"].value > 0.9
+    assert auroc["linear"]["auroc_within"].value < 0.7
+
+
+def test_a_reader_reads_one_chain_at_a_time():
+    reader = reader_probe._Reader(6, 1, 0.2).eval()
+    two = made("site", 2, 0)
+    x = two.input(torch.arange(80))
+    with torch.no_grad():
+        # Among others, and padded.
+        states = reader(torch.cat([x, x[:7]]), [30, 50, 7])
+        for part in (slice(30), slice(30, 80)):
+            torch.testing.assert_close(states[part], reader(x[part], [part.stop - (part.start or 0)]))

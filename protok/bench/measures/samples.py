@@ -85,7 +85,19 @@ PAPER = Settings(
 )
 #: Ridge or logistic regression on vectors and places; see `protok.bench.measures.linear_probe`.
 LINEAR = Settings(name="linear", train_residues=80_000)
-PRESETS = {"fast": FAST, "paper": PAPER, "linear": LINEAR}
+#: A transformer over the codes of a chain; see `protok.bench.measures.reader_probe`.
+READER = Settings(
+    name="reader",
+    rates=(3e-3, 1e-3),
+    steps=400,
+    warmup=20,
+    residues=1024,
+    every=40,
+    patience=3,
+    train_residues=80_000,
+    dropout=0.2,
+)
+PRESETS = {preset.name: preset for preset in (FAST, PAPER, LINEAR, READER)}
 
 
 @dataclass(frozen=True, eq=False)
