@@ -37,7 +37,7 @@ WHOLE = ("distinctiveness", "utilization", "reconstruction", COMPLEXES)
 #: Domains whose codes are compared alone and in their chains, at most.
 MOST_DOMAINS = 400
 #: Structures that k-means centres come from.
-CENTRES = 150
+CENTRES = 1000
 
 
 def evaluate(

@@ -225,6 +225,17 @@ def test_kmeans_codes_of_one_hot_letters_are_the_letters(data):
     assert len(pairs) == len(seen)  # each letter has one centre
 
 
+def test_centres_of_means_around_are_of_what_is_near():
+    (chain,) = chains(1)
+    views = ("simple-features:kmeans3", "simple-features:kmeans3-1A", "simple-features:kmeans3-999A")
+    alone, near, every = (representation(view, [chain]) for view in views)
+    assert every.name == views[2]
+    np.testing.assert_array_equal(alone.outputs([chain])[0], near.outputs([chain])[0])
+    # Residues that are all near have one mean.
+    mean = np.nanmean(representation("simple-features").outputs([chain])[0], 0)
+    np.testing.assert_allclose(every.vectors, np.tile(mean, (3, 1)), atol=1e-4)
+
+
 def test_a_view_by_id_says_nothing_of_other_codes():
     some = chains(3)
     plain, own = representation("neighbour-count"), representation("neighbour-count:ids")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from protok.bench.representations.representation import LAYERS, KMeans, Representation
+from protok.bench.representations.kmeans import KMeans
+from protok.bench.representations.representation import LAYERS, Representation
 from protok.errors import FormatError
 from protok.structure.backbone import Backbone
 from protok.tokenizers.protocol import Embeds, Tokenizer
 
+#: `kmeans512`, or `kmeans512-8A`.
+KMEANS = re.compile(r"kmeans([1-9]\d*)(?:-([1-9]\d*)A)?")
 #: What can be measured: a tokenizer, what only embeds, or the name of either.
 Measurable = str | Path | Representation | Tokenizer | Embeds
 
@@ -33,7 +37,7 @@ def representation(
     """
     if isinstance(tokenizer, Representation):
         return tokenizer
-    kmeans = ""
+    centres = None
     if isinstance(tokenizer, str | Path):
         if "," in str(tokenizer) and not Path(tokenizer).exists():
             raise FormatError(f"{str(tokenizer)!r} is no tokenizer", "give --model once for each")
@@ -41,15 +45,17 @@ def representation(
         if not colon or not (layer in LAYERS or layer.startswith("kmeans")):
             name, layer = str(tokenizer), "codes"
         if layer.startswith("kmeans"):
-            kmeans, layer = layer[6:], "continuous"
-            if not kmeans.isdecimal() or not int(kmeans):
-                raise FormatError(f"{tokenizer!r} is no tokenizer", "write NAME:kmeans512")
+            centres, layer = KMEANS.fullmatch(layer), "continuous"
+            if centres is None:
+                raise FormatError(
+                    f"{tokenizer!r} is no tokenizer", "write NAME:kmeans512, or NAME:kmeans512-8A"
+                )
         made = Representation(_load(name), layer)
     else:
         made = Representation(tokenizer)
     made.store = store
-    if kmeans:
-        made = Representation(KMeans(made, int(kmeans), structures))
+    if centres:
+        made = Representation(KMeans(made, int(centres[1]), structures, float(centres[2] or 0)))
         made.store = store
     return made
 

@@ -16,7 +16,7 @@ colon is the view:
   a continuous model without a narrow latent, such as ProteinMPNN, shows of itself;
 * `NAME:decoder`: hidden states of the decoder (of protok-1 its step network), which reads the codes of
   the chain and nothing else: what a string of codes says to who can read it. No such row is in the paper;
-* `NAME:kmeans64`: codes made from the embeddings by k-means.
+* `NAME:kmeans64`: codes made from the embeddings by k-means; `NAME:kmeans64-8A` from their means within 8 Å.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 
 from protok.common.files import atomic
 from protok.errors import ProtokError, Unsupported
-from protok.quantize.centres import kmeans, nearest
 from protok.structure.backbone import Backbone
 from protok.tokenizers.protocol import (
     Embeds,
@@ -45,7 +44,6 @@ from protok.tokenizers.protocol import (
     codes_alone,
     ids_of,
 )
-from protok.tokens.tokens import Tokens
 
 LAYERS = ("codes", "ids", "continuous", "states", "decoder")
 #: Residues that are given to a tokenizer at once.
@@ -55,6 +53,16 @@ RESIDUES = 4096
 KEEP = 1 << 30
 #: Codes of larger books get random vectors of this many dimensions in the layer `ids`.
 ONE_HOT = 1024
+
+
+@runtime_checkable
+class Derived(Protocol):
+    """A tokenizer that works on the outputs of a representation."""
+
+    @property
+    def representation(self) -> Representation:
+        """Where they come from."""
+        ...
 
 
 class Representation:
@@ -112,7 +120,7 @@ class Representation:
         if not self.continuous:
             self.vectors = _code_vectors(tokenizer)
         self.store: Path | None = None
-        self._inner = tokenizer.representation if isinstance(tokenizer, KMeans) else None
+        self._inner = tokenizer.representation if isinstance(tokenizer, Derived) else None
         self.precomputed = self._inner.precomputed if self._inner else isinstance(tokenizer, LooksUp)
         self._seconds = self._residues = 0.0
         self._kept: dict[str, np.ndarray] = {}
@@ -150,7 +158,7 @@ class Representation:
         """
         if isinstance(self.tokenizer, LooksUp):
             self.tokenizer.require(structures)
-        keys = [_key(structure) for structure in structures]
+        keys = [key_of(structure) for structure in structures]
         known = {key: self._kept[key] for key in keys if key in self._kept}
         for key in {*keys} - known.keys():
             path = self._path(key)
@@ -260,7 +268,7 @@ def _coarse(z: np.ndarray) -> np.ndarray:
     return np.append(np.round(mixtures / (spread or 1.0), 2) + 0.0, spread)
 
 
-def _key(structure: Backbone) -> str:
+def key_of(structure: Backbone) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(structure.coords).tobytes())
     # Controls see the sequence, and precomputed tokens go by name.
     digest.update(f"{structure.name}|{structure.sequence}|{','.join(structure.chain)}".encode())
@@ -283,57 +291,3 @@ def _own_vectors(size: int) -> np.ndarray:
     # Nearly orthogonal: a matrix of one-hot rows would be as large as the data.
     random = np.random.default_rng(0).normal(size=(size, ONE_HOT // 4)) / (ONE_HOT // 4) ** 0.5
     return random.astype(np.float32)
-
-
-class KMeans:
-    """Codes from a continuous representation: the nearest of k centres of its embeddings.
-
-    Parameters
-    ----------
-    representation
-        Continuous.
-    k
-        Number of codes.
-    structures
-        From which the centres are made, the same way every time.
-    """
-
-    version = 2  # of that way
-    batch_residues = RESIDUES
-
-    def __init__(self, representation: Representation, k: int, structures: Sequence[Backbone]):
-        z = np.concatenate(representation.outputs(structures))
-        z = z[np.isfinite(z).all(1)]
-        if len(z) < k:
-            raise ProtokError(f"{len(z)} residues for {k} centres", "give more structures or fewer codes")
-        self.representation, self.size = representation, k
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            centres, _ = kmeans(torch.from_numpy(z).double(), k)
-        self.centres = centres.float().numpy()
-        self.name = f"{representation.name.removesuffix(':continuous')}:kmeans{k}"
-        # What the centres follow from: their last digits are another on another processor.
-        digest = hashlib.sha256(f"{representation.fingerprint}|{k}|{self.version}".encode())
-        for structure in structures:
-            digest.update(_key(structure).encode())
-        self.fingerprint = digest.hexdigest()[:16]
-        self.codebook = f"{self.name}@{self.fingerprint[:8]}"
-
-    def code_vectors(self) -> np.ndarray:
-        """The centres, (k, d) float32."""
-        return self.centres
-
-    def encode(self, structure: Backbone) -> Tokens:
-        """Number of the nearest centre of each residue."""
-        return self.encode_batch([structure])[0]
-
-    def encode_batch(self, structures: Sequence[Backbone]) -> list[Tokens]:
-        """The same of several structures."""
-        out = []
-        known = self.representation.outputs(structures, keep=False)
-        for structure, z in zip(structures, known, strict=True):
-            ids = np.full(len(structure), -1, np.int32)
-            there = np.isfinite(z).all(1)
-            ids[there] = nearest(torch.from_numpy(z[there]), torch.from_numpy(self.centres)).numpy()
-            out.append(Tokens.like(structure, ids, self.size, self.codebook))
-        return out
