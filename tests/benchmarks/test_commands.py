@@ -22,7 +22,7 @@ ARGUMENTS = {
     "benchmarks.accuracy.reference_codec": "--train NONE/structures/train.parquet",
     "benchmarks.accuracy.shape_design": "--run --data NONE",
     "benchmarks.accuracy.shapes": "--data NONE --test",
-    "benchmarks.leaderboard.compare": "NONE NONE --name x",
+    "benchmarks.leaderboard.compare": "3di protein-blocks --cells NONE",
     "benchmarks.leaderboard.geometry_in_codes": "--data NONE",
     "benchmarks.leaderboard.run": "--run --data NONE --cells NONE/cells",
     "benchmarks.leaderboard.search": "--half A --data NONE",
