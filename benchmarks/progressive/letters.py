@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.progressive.tasks import HALVES, Task
-from protok.bench.data.folder import Folder
-from protok.bench.data.source import TRAIN, VALID, Entry
+from benchmarks.sites import within
 from protok.bench.measures.locality import without_keyframes
-from protok.bench.measures.scores import Score, auroc, mean_of
 from protok.model.batch import Batch
 from protok.model.config import KeyframeConfig, ShapesConfig
 from protok.model.keyframes import Grid, places
@@ -39,8 +37,6 @@ from protok.training.module import noisy
 
 #: Residues of held-out chains that are read at once.
 AT_ONCE = 4096
-#: Residues by which the odds of all are mixed into those of a letter.
-PRIOR = 4.0
 
 
 class Letters(Task):
@@ -117,7 +113,7 @@ class Letters(Task):
         off = [compare(tokenizer.decode(tokenizer.encode(c, keyframes=self.spacing)), c).rmsd for c in some]
         out = {"rmsd_16": without_keyframes(tokenizer, some)[16], "rmsd_keyframes": float(np.mean(off))}
         for name in self.own["tables"]:
-            score = self._within(tokenizer, name)
+            score = within(tokenizer, self.labelled, name, self.own["proteins"])
             out |= {f"auroc_{name}": score.value, f"auroc_{name}_se": score.se}
         self.network.quantizer = None
         return out
@@ -138,29 +134,6 @@ class Letters(Task):
                 motions.progress(1.0)
             in_the_loop(motions, self.spacing, grid, steps, Poses.of(x.coords), runs)
         motions.eval()
-
-    def _within(self, tokenizer: ShapeTokenizer, name: str) -> Score:
-        """Mean AUROC within proteins of log odds of single letters, counted on the table's training side."""
-        counts = np.zeros((2, tokenizer.size))
-        folder = _folder(self.labelled)
-        entries = {side: _some(folder, name, side, self.own["proteins"]) for side in (TRAIN, VALID)}
-        for ids, label in self._labelled(tokenizer, entries[TRAIN]):
-            for value in (0, 1):
-                np.add.at(counts[value], ids[label == value], 1)
-        # Letters that were not seen have the odds of all residues.
-        counts += PRIOR * counts.sum(1, keepdims=True) / counts.sum()
-        odds = np.log(counts[1] / counts[0])
-        return mean_of([auroc(odds[ids], label) for ids, label in self._labelled(tokenizer, entries[VALID])])
-
-    def _labelled(self, tokenizer: ShapeTokenizer, entries: tuple[Entry, ...]) -> Any:
-        for begin in range(0, len(entries), 16):
-            part = entries[begin : begin + 16]
-            chains = [_folder(self.labelled).structure(entry.id) for entry in part]
-            for entry, tokens in zip(part, tokenizer.encode_batch(chains, keyframes=0), strict=True):
-                ids = tokens.ids if entry.rows is None else tokens.ids[entry.rows]
-                label = np.asarray(entry.target)
-                known = np.isfinite(label) & (ids >= 0)
-                yield ids[known], label[known]
 
 
 def halves(store: Store) -> dict[str, list[int]]:
@@ -183,15 +156,3 @@ def halves(store: Store) -> dict[str, list[int]]:
 @lru_cache
 def _store(path: Path) -> Store:
     return read_store(path, manifest=path.with_name("manifest.csv"))
-
-
-@lru_cache
-def _folder(path: Path) -> Folder:
-    return Folder(path)
-
-
-@lru_cache
-def _some(folder: Folder, name: str, side: str, most: int) -> tuple[Entry, ...]:
-    """Entries of a side of a table, at most so many, evenly through it."""
-    entries = folder.table(name).split(side)
-    return tuple(entries[:: max(1, len(entries) // most)][:most])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -38,8 +39,8 @@ class Heads(nn.Module):
 
     def __init__(self, dim: int, states: int):
         super().__init__()
-        self.sizes = dict.fromkeys(("kind", "profile", "partner"), KINDS)
-        self.sizes |= {"near": KINDS * len(RADII), "surface": 3, "fold": len(DSSP), "states": states}
+        self.sizes = dict.fromkeys(("kind", "profile", "partner", "near", "around"), KINDS)
+        self.sizes |= {"surface": 3, "fold": len(DSSP), "states": states}
         self.heads = nn.Sequential(
             nn.Linear(dim, WIDTH), nn.GELU(), nn.Linear(WIDTH, sum(self.sizes.values()))
         )
@@ -51,45 +52,79 @@ class Heads(nn.Module):
         return dict(zip(self.sizes, parts, strict=True))
 
 
+@dataclass
+class Asked:
+    """What one head is asked: of these rows, shares of choices, or numbers of which some are not known."""
+
+    rows: Int[Tensor, "m"]
+    target: Float[Tensor, "m c"]
+    shares: bool = True
+
+    def loss(self, answers: Float[Tensor, "n c"]) -> Tensor:
+        """Nats of choices, or the mean squared error of numbers; 0 where nothing is asked."""
+        return (nats if self.shares else off)(answers[self.rows], self.target)
+
+
+def asked(batch: Batch, known: Known, pairs: Int[Tensor, "m 2"]) -> dict[str, Asked]:
+    """Targets of each head, for the residues that have them."""
+    kinds = F.one_hot(known.kind.clamp(min=0), KINDS).float() * (known.kind >= 0)[:, None]
+    folds = F.one_hot(known.fold.clamp(min=0), len(DSSP)).float() * (known.fold >= 0)[:, None]
+    near, around = types_around(batch, kinds).split(KINDS, 1)
+    choices = {"kind": kinds, "profile": known.profile, "near": near, "around": around, "fold": folds}
+    out = {}
+    for name, shares in choices.items():
+        rows = (batch.mask & (shares.sum(1) > 0)).nonzero()[:, 0]
+        out[name] = Asked(rows, shares[rows])
+    rows = batch.mask.nonzero()[:, 0]
+    for name, numbers in (("surface", known.surface), ("states", known.states)):
+        out[name] = Asked(rows, numbers[rows], shares=False)
+    # Of relatives each teaches the other.
+    own, other = torch.cat([pairs, pairs.flip(1)]).unbind(1)
+    theirs = torch.where(known.profile.sum(1, keepdim=True) > 0, known.profile, kinds)[other]
+    there = theirs.sum(1) > 0
+    return out | {"partner": Asked(own[there], theirs[there])}
+
+
 def told(
     heads: Heads, z: Float[Tensor, "n d"], batch: Batch, known: Known, pairs: Int[Tensor, "m 2"]
 ) -> dict[str, Tensor]:
     """Losses of all targets: nats of choices, squared errors of numbers, means over those that have them."""
-    answers, there = heads(z), batch.mask
-    kinds = F.one_hot(known.kind.clamp(min=0), KINDS).float() * (known.kind >= 0)[:, None]
-    profiled = known.profile.sum(1) > 0
-    out = {
-        "kind": nats(answers["kind"], kinds, there & (known.kind >= 0)),
-        "profile": nats(answers["profile"], known.profile, there & profiled),
-        "surface": off(answers["surface"], known.surface, there),
-        "states": off(answers["states"], known.states, there),
-    }
-    whole = F.one_hot(known.fold.clamp(min=0), len(DSSP)).float()
-    out["fold"] = nats(answers["fold"], whole, there & (known.fold >= 0))
-    around = types_around(batch, kinds)
-    parts = zip(answers["near"].split(KINDS, 1), around.split(KINDS, 1), strict=True)
-    out["near"] = torch.stack([nats(a, b, there & (b.sum(1) > 0)) for a, b in parts]).sum()
-    # Of relatives each teaches the other.
-    own, other = torch.cat([pairs, pairs.flip(1)]).unbind(1)
-    asked = torch.where(profiled[:, None], known.profile, kinds)[other]
-    out["partner"] = nats(answers["partner"][own], asked, asked.sum(1) > 0)
-    out["contrast"] = contrast(heads.look(z), pairs)
-    return out
+    answers = heads(z)
+    out = {name: part.loss(answers[name]) for name, part in asked(batch, known, pairs).items()}
+    return out | {"contrast": contrast(heads.look(z), pairs)}
 
 
-def nats(logits: Tensor, shares: Tensor, rows: Tensor) -> Tensor:
-    """Cross-entropy of shares of choices; 0 where there is none."""
-    if not rows.any():
-        return logits.sum() * 0
-    return -(shares[rows] * F.log_softmax(logits[rows], -1)).sum(1).mean()
+def nats(logits: Tensor, shares: Tensor) -> Tensor:
+    """Cross-entropy of shares of choices; 0 of none."""
+    return -(shares * F.log_softmax(logits, -1)).sum() / max(len(shares), 1)
 
 
-def off(answers: Tensor, true: Tensor, rows: Tensor) -> Tensor:
+def off(answers: Tensor, true: Tensor) -> Tensor:
     """Mean squared error of the numbers that are known; 0 where there is none."""
-    known = true.isfinite() & rows[:, None]
-    if not known.any():
-        return answers.sum() * 0
-    return (answers[known] - true[known]).square().mean()
+    known = true.isfinite()
+    return (answers[known] - true[known]).square().sum() / known.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def bits(answers: list[dict[str, Tensor]], targets: list[dict[str, Asked]]) -> dict[str, float]:
+    """What answers tell of targets, beyond the mean of all targets.
+
+    Of choices, bits that are saved; of numbers, the share of their variance (`surface_0` and so on).
+    """
+    out: dict[str, float] = {}
+    for name, first in targets[0].items():
+        said = torch.cat([part[name][own[name].rows] for part, own in zip(answers, targets, strict=True)])
+        true = torch.cat([own[name].target for own in targets])
+        if first.shares and len(true):
+            mean = true.mean(0).clamp(min=1e-9).log()
+            out[name] = float(nats(mean.expand_as(true), true) - nats(said, true)) / math.log(2)
+        elif not first.shares:
+            for column, (a, b) in enumerate(zip(said.T, true.T, strict=True)):
+                known = b.isfinite()
+                if known.sum() > 1:
+                    share = 1 - (a - b)[known].square().mean() / b[known].var(correction=0)
+                    out[f"{name}_{column}"] = float(share)
+    return out
 
 
 def contrast(seen: Float[Tensor, "n l"], pairs: Int[Tensor, "m 2"]) -> Tensor:

@@ -14,7 +14,8 @@ class Data:
 
     ``folder``: of `recipes.promod3`, with the relatives of `recipes.environments.relatives` and, where
     ``states`` weigh, those of `recipes.environments.teacher`. ``valid``: a store. ``residues``: about so
-    many a step, of which the share ``paired`` is of relatives. ``longest``: residues of a crop.
+    many a step, of which the share ``paired`` is of relatives. ``longest``: residues of a crop. ``aside``:
+    share of the pairs of relatives whose clusters are not trained on; what letters tell is measured of them.
     """
 
     folder: str = "runs/data"
@@ -22,22 +23,24 @@ class Data:
     residues: int = 1024
     paired: float = 0.5
     longest: int = 400
+    aside: float = 0.01
 
 
 @dataclass(frozen=True)
 class Weights:
     """Of the parts of the loss; 0 leaves one out.
 
-    Of a residue itself: ``kind`` its type, ``profile`` that of its relatives, ``near`` the types within 8 and
-    13 Å, ``surface`` accessibility, depth, entropy of the profile, ``fold`` secondary structure, ``states``
-    those of a teacher, which are asked for if they weigh. Of the residue in its place in a relative:
-    ``partner`` the profile, ``contrast`` which of those of a batch it is. ``steady``: that latents stay, in a
-    piece of the chain and with noise on the atoms.
+    Of a residue itself: ``kind`` its type, ``profile`` that of its relatives, ``near`` and ``around`` the
+    types within 8 and 13 Å, ``surface`` accessibility, depth, entropy of the profile, ``fold`` secondary
+    structure, ``states`` those of a teacher, asked for if they weigh. Of the residue in its place in a
+    relative: ``partner`` the profile, ``contrast`` which of those of a batch it is. ``steady``: that latents
+    stay, in a piece of the chain and with noise on the atoms.
     """
 
     kind: float = 1.0
     profile: float = 1.0
     near: float = 0.5
+    around: float = 0.5
     surface: float = 0.5
     fold: float = 0.3
     states: float = 0.0

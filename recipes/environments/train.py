@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,25 @@ from protok.common.checkpoint import save_model
 from protok.common.run import TrainingModule, TrainingRun
 from protok.common.settings import read_settings
 from protok.common.trainer import scheduled_adamw
+from protok.errors import ProtokError
 from protok.model.environment import EnvironmentNetwork
 from protok.quantize import ProVQ
 from protok.quantize.usage import perplexity
 from protok.structure.backbone import Backbone
-from protok.structure.store import read_store
+from protok.structure.store import Store, read_store
 from protok.tokenizers.environments import EnvironmentTokenizer
 from protok.training.batches import Stream
 from protok.training.module import noisy
 from recipes.environments.examples import Examples, ExampleStream
-from recipes.environments.objective import Heads, piece, told
+from recipes.environments.objective import Heads, asked, bits, piece, told
 from recipes.environments.recipe import Recipe
 from recipes.environments.relatives import Relatives
 from recipes.environments.targets import Targets
 
 #: Å of noise on every atom, of which letters should know nothing.
 NOISE = 0.2
+#: Steps' worth of residues of chains that are kept aside, of which is measured what letters tell.
+MEASURED = 60
 
 
 class Environments(TrainingModule):
@@ -50,6 +53,7 @@ class Environments(TrainingModule):
     def __init__(self, recipe: Recipe, states: int, held_out: list[Backbone]):
         super().__init__()
         self.recipe, self.held_out = recipe, held_out
+        self.aside: ExampleStream | None = None
         self.network = EnvironmentNetwork(recipe.model)
         self.heads = Heads(recipe.model.quantizer.dim, states)
 
@@ -91,6 +95,21 @@ class Environments(TrainingModule):
         return total, {**values, **parts, "loss": total}
 
     @torch.no_grad()
+    def told(self) -> dict[str, float]:
+        """What letters, or latents where there are none, tell of chains that are kept aside."""
+        if self.aside is None:
+            return {}
+        network, answers, targets = self.network.eval(), [], []
+        for step in range(MEASURED):
+            examples = self.aside.examples(step)
+            z = network.latents(examples.batch)
+            if network.quantizer is not None:
+                z = network.quantizer(z, examples.batch.mask).z
+            answers.append(self.heads(z))
+            targets.append(asked(examples.batch, examples.known, examples.pairs))
+        return {f"bits_{name}": value for name, value in bits(answers, targets).items()}
+
+    @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """Of held-out chains: letters in use, and shares that stay with noise and in the middle half."""
         if self.network.quantizer is None or not self.held_out:
@@ -114,6 +133,18 @@ class Environments(TrainingModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
 
+def kept_aside(store: Store, relatives: Relatives, share: float) -> np.ndarray:
+    """Of each chain whether it is of a cluster of a share of the pairs, drawn at random."""
+    drawn = relatives.chains[np.random.default_rng(0).random(len(relatives)) < share].ravel().tolist()
+    cluster = store.cluster or store.ids
+    return np.isin(cluster, [*{cluster[chain] for chain in drawn}])
+
+
+def _drawn(weight: np.ndarray, which: np.ndarray) -> np.ndarray:
+    kept = weight * which
+    return kept / kept.sum()
+
+
 def train(path: Path | None, out: Path, overrides: dict[str, Any], resume: bool) -> Path:
     """Train as a recipe says; returns the folder of the model."""
     run = TrainingRun(out, resume)
@@ -129,12 +160,27 @@ def train(path: Path | None, out: Path, overrides: dict[str, Any], resume: bool)
         fit = np.flatnonzero(valid.lengths() <= recipe.valid.longest)
         held_out = [valid.backbone(int(i)) for i in fit[:: max(1, len(fit) // recipe.valid.chains)]]
     module = Environments(recipe, targets.states.shape[1], held_out)
-    stream = Stream(store, recipe.data.residues, ((0.0, recipe.data.longest),), recipe.optim.seed)
     relatives = Relatives.read(folder / "relatives.npz", store.ids)
-    steps = ExampleStream(stream, targets, relatives, recipe.data, module, recipe.optim.steps)
+    aside = kept_aside(store, relatives, recipe.data.aside)
+
+    def examples(chains: np.ndarray, pairs: np.ndarray) -> ExampleStream:
+        drawn = replace(store, weight=_drawn(store.weight, chains))
+        stream = Stream(drawn, recipe.data.residues, ((0.0, recipe.data.longest),), recipe.optim.seed)
+        related = replace(relatives, weight=_drawn(relatives.weight, pairs))
+        return ExampleStream(stream, targets, related, recipe.data, module, recipe.optim.steps)
+
+    both = aside[relatives.chains]
+    if both.any(1).all():
+        raise ProtokError("every pair of relatives is kept aside", "lower data.aside, or find more relatives")
+    steps = examples(~aside, ~both.any(1))
+    if aside.any():
+        module.aside = examples(aside, both.all(1))
     run.fit(module, DataLoader(steps, batch_size=None), gradient_clip_val=recipe.optim.clip)
     network = module.network.eval()
-    config = {"model": asdict(network.config), "provenance": run.provenance(validation=module.measure())}
+    config = {
+        "model": asdict(network.config),
+        "provenance": run.provenance(validation=module.measure() | module.told()),
+    }
     return run.write(lambda target: save_model(target, network, config))
 
 

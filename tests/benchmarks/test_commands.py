@@ -16,6 +16,7 @@ MODULES = [path for path in FILES if 'if __name__ == "__main__"' in path.read_te
 #: Arguments without which a command would not ask for data; NONE stands for a place where nothing is.
 ARGUMENTS = {
     "benchmarks.accuracy.confidence": "--data NONE",
+    "benchmarks.accuracy.environment_design": "--run --data NONE",
     "benchmarks.accuracy.finetune": "--data NONE --train NONE/train.parquet",
     "benchmarks.accuracy.language_model": "--data NONE --train NONE/runs/data/train.parquet",
     "benchmarks.accuracy.readers": "NONE",

@@ -1,5 +1,7 @@
 """Training of letters of environments: targets, examples, losses by hand, and a run that is stopped."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ import protok
 from protok import testing
 from protok.analysis.substitution import default_matrix
 from protok.common.settings import read_settings
+from protok.errors import ProtokError
 from protok.model.batch import Batch
 from protok.structure.backbone import AMINO_ACIDS
 from protok.structure.store import read_store
@@ -20,7 +23,7 @@ from recipes.environments.join import counted, join, score
 from recipes.environments.recipe import Data, Recipe
 from recipes.environments.relatives import NAME, Relatives, find
 from recipes.environments.targets import DSSP, UNITS, Targets
-from recipes.environments.train import Environments, main
+from recipes.environments.train import Environments, kept_aside, main
 from tests.helpers.models import BOTH, small
 from tests.helpers.paths import ROOT
 
@@ -84,19 +87,28 @@ def test_the_recipe_is_one():
 
 
 def test_losses_by_hand():
-    logits = torch.tensor([[0.0, 0.0], [0.0, 100.0], [5.0, 1.0]])
-    shares = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    rows = torch.tensor([True, True, False])
-    assert float(objective.nats(logits, shares, rows)) == pytest.approx(np.log(2) / 2)
-    assert float(objective.nats(logits, shares, ~rows & rows)) == 0
+    logits = torch.tensor([[0.0, 0.0], [0.0, 100.0]])
+    assert float(objective.nats(logits, torch.eye(2))) == pytest.approx(np.log(2) / 2)
+    assert float(objective.nats(logits[:0], torch.eye(2)[:0])) == 0
     true = torch.tensor([[1.0, torch.nan], [torch.nan, torch.nan], [0.0, 0.0]])
-    assert float(objective.off(torch.zeros(3, 2), true, torch.tensor([True, True, False]))) == 1
-    assert float(objective.off(torch.zeros(3, 2), true, torch.tensor([False, True, False]))) == 0
+    assert float(objective.off(torch.zeros(3, 2), true)) == pytest.approx(1 / 3)
+    assert float(objective.off(torch.zeros(1, 2), true[1:2])) == 0
     pairs = torch.tensor([[0, 3], [1, 4], [2, 5]])
     alike = torch.eye(3).repeat(2, 1)
     assert float(objective.contrast(torch.zeros(6, 64), pairs)) == pytest.approx(0, abs=1e-6)
     assert float(objective.contrast(1000 * alike, pairs)) == pytest.approx(-np.log(3))
     assert float(objective.contrast(alike, pairs[:0])) == 0
+
+
+def test_bits_by_hand():
+    """All is told in one batch and nothing in the other."""
+    sure, unsure = 50 * torch.eye(2), torch.zeros(2, 2)
+    rows, shares = torch.arange(2), torch.eye(2)
+    numbers = torch.tensor([[2.0], [-2.0]])
+    targets = [{"fold": objective.Asked(rows, shares), "surface": objective.Asked(rows, numbers, False)}] * 2
+    answers = [{"fold": sure, "surface": numbers}, {"fold": unsure, "surface": 0 * numbers}]
+    said = objective.bits(answers, targets)
+    assert said == pytest.approx({"fold": 0.5, "surface_0": 0.5}, abs=1e-6)
 
 
 def test_types_around_are_those_of_others_nearby():
@@ -139,6 +151,21 @@ def test_a_run_that_is_stopped_ends_with_the_same_weights(taught, tmp_path, monk
     assert first.keys() == other.keys() and all(torch.equal(first[key], other[key]) for key in first)
     rows = (tmp_path / "whole" / "metrics.csv").read_text()
     assert "valid_noise" in rows and "valid_perplexity" in rows
+
+
+def test_chains_that_are_kept_aside_are_not_trained_on(taught, tmp_path):
+    find(taught, taught / NAME, 1, 100)
+    store = read_store(taught / "train.parquet")
+    relatives = Relatives.read(taught / NAME, store.ids)
+    assert not kept_aside(store, relatives, 0.0).any()
+    aside = kept_aside(store, relatives, 1.0)
+    assert aside.sum() == 2 and aside[relatives.chains].all()
+    # Without a pair to learn from, there is nothing to train on.
+    copies = replace(relatives, chains=np.array([[0, 1], [2, 3]]), weight=np.array([0.5, 0.5]))
+    assert kept_aside(store, copies, 0.3).tolist().count(True) in (0, 2)
+    options = [f"data.folder={taught}", *SMALL, "data.aside=1.0", "data.paired=0.0"]
+    with pytest.raises(ProtokError, match="every pair of relatives is kept aside"):
+        main(["--out", str(tmp_path / "run"), *(word for option in options for word in ("--set", option))])
 
 
 def test_letters_join_a_model_of_shapes_and_change_nothing_of_it(taught, tmp_path):
