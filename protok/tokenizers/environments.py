@@ -20,6 +20,7 @@ from protok.structure.backbone import AMINO_ACIDS, Backbone
 from protok.structure.io.interop import as_backbone
 from protok.tokenizers.built import by_chain
 from protok.tokenizers.coded import CodedTokenizer
+from protok.tokenizers.protocol import codes_alone
 from protok.tokens.environment import Environment
 from protok.tokens.tokens import Tokens
 
@@ -162,3 +163,46 @@ class ReducedTokenizer:
         classes = np.where(ids < 0, -1, self.classes[ids])
         own = {"size": self.size, "codebook": self.codebook, "alphabet": self.alphabet}
         return replace(tokens, ids=classes, keyframes=None, environment=None, **own)
+
+
+class JointTokenizer:
+    """Shape and environment of a residue as one letter: what both alphabets tell together.
+
+    Parameters
+    ----------
+    shapes, environments
+        The tokenizers of the two alphabets. A letter is ``shape * environments.size + environment``, its
+        vector those of both end to end.
+    """
+
+    batch_residues = RESIDUES
+
+    def __init__(self, shapes: CodedTokenizer, environments: EnvironmentTokenizer):
+        self.shapes, self.environments = shapes, environments
+        self.name, self.size = f"{shapes.name}:both", shapes.size * environments.size
+        digest = hashlib.sha256(f"{shapes.codebook} {environments.codebook}".encode())
+        self.codebook = f"{self.name}@{digest.hexdigest()[:8]}"
+        self.encoder_fingerprint = shapes.encoder_fingerprint
+
+    def __repr__(self) -> str:
+        return f"JointTokenizer({self.codebook}, {self.size} letters)"
+
+    def code_vectors(self) -> Float[np.ndarray, "k d"]:
+        """Vectors of all pairs of letters."""
+        first, second = self.shapes.code_vectors(), self.environments.code_vectors()
+        return np.concatenate([first.repeat(len(second), 0), np.tile(second, (len(first), 1))], 1)
+
+    def encode(self, structure: Any) -> Tokens:
+        """Letters of a structure, one a residue."""
+        return self.encode_batch([structure])[0]
+
+    def encode_batch(self, structures: Sequence[Any]) -> list[Tokens]:
+        """Letters of several structures."""
+        backbones = [as_backbone(s) for s in structures]
+        own = {"size": self.size, "codebook": self.codebook}
+        around = self.environments.environments(backbones)
+        shapes = codes_alone(self.shapes, backbones)
+        return [
+            replace(s, ids=np.where(s.ids < 0, -1, s.ids * e.size + e.ids), **own)
+            for s, e in zip(shapes, around, strict=True)
+        ]

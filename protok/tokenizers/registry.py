@@ -18,8 +18,8 @@ USES = {
     ("protok-image",): "images, for examples",
 }
 
-#: Behind the name of a model and a colon: its environment letters, and the classes of these.
-AROUND, REDUCED = "environment", "environment20"
+#: Behind a model's name and a colon: its environment letters, classes of these, both alphabets as one.
+PARTS = AROUND, REDUCED, BOTH = ("environment", "environment20", "both")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def load(name: str | Path) -> Tokenizer:
         ``hf:owner/name`` or ``hf:owner/name@revision`` for a model of the Hugging Face Hub,
         which is downloaded (`protok.common.hub`). Nothing is ever downloaded without ``hf:``.
         ``:environment`` behind it is the model's second alphabet alone, ``:environment20`` its
-        letters in twenty classes, for tools that know amino acids.
+        letters in twenty classes, for tools that know amino acids, ``:both`` a letter for each pair of
+        a shape and an environment.
 
     Returns
     -------
@@ -84,13 +85,16 @@ def load(name: str | Path) -> Tokenizer:
 
     if str(name) in ALPHABETS:
         return ALPHABETS[str(name)]()
+    from protok.tokenizers.environments import JointTokenizer
     from protok.tokenizers.shapes import ShapeTokenizer
 
     whole, _, part = str(name).rpartition(":")
-    if part not in (AROUND, REDUCED):
+    if part not in PARTS:
         return ShapeTokenizer.from_pretrained(name)
-    around = ShapeTokenizer.from_pretrained(whole).environment
-    tokenizer = around.reduced if around is not None and part == REDUCED else around
+    shapes = ShapeTokenizer.from_pretrained(whole)
+    tokenizer = around = shapes.environment
+    if around is not None and part != AROUND:
+        tokenizer = around.reduced if part == REDUCED else JointTokenizer(shapes, around)
     if tokenizer is None:
         what = "environment letters" if around is None else "classes of environment letters"
         raise FormatError(f"{whole} has no {what}", f"load {whole}")

@@ -189,6 +189,12 @@ def test_letters_join_a_model_of_shapes_and_change_nothing_of_it(taught, tmp_pat
     assert np.array_equal(reduced.of(tokens).ids, classes.ids) and len(classes.letters) == len(chain)
     assert sorted(set(reduced.classes.tolist())) == list(range(20))
     assert np.diag(default_matrix(reduced).scores).min() > 0
-    for check in testing.contracts_for(reduced):
-        options = {"radius": 60.0} if check is testing.check_missing else {}
-        check(reduced, **options)
+    both = protok.load(f"{tmp_path / 'joined'}:both")
+    ids, vectors = both.encode(chain).ids, both.code_vectors()
+    assert np.array_equal(ids, tokens.ids * letters.size + tokens.environment.ids)
+    parts = shapes.code_vectors()[tokens.ids], letters.code_vectors()[tokens.environment.ids]
+    assert np.array_equal(vectors[ids], np.concatenate(parts, 1))
+    for tokenizer in (reduced, both):
+        for check in testing.contracts_for(tokenizer):
+            options = {"radius": 60.0} if check is testing.check_missing else {}
+            check(tokenizer, **options)
