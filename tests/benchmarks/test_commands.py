@@ -41,6 +41,7 @@ ARGUMENTS = {
     "recipes.environments.relatives": "NONE/runs/data",
     "recipes.environments.teacher": "NONE/runs/data",
     "recipes.environments.train": "--set data.folder=NONE/runs/data",
+    "recipes.exclude": "NONE/train.parquet --tested a=NONE -o NONE/out.tsv",
     "recipes.promod3": "NONE/promod3-data_1.deb",
 }
 #: Commands that read the repository alone, and that which fetches.
