@@ -1,8 +1,9 @@
 """Training chains that are like chains that are tested on.
 
     python -m recipes.exclude ../shared/structures/train.parquet -o exclude.tsv --jobs 2 \
-        --tested tables=../shared/structtokenbench/chains.parquet \
-        --tested search=../shared/search/scope40_dev.parquet
+        --tested tables=../shared/structtokenbench --tested search=../shared/search/scope40_dev.parquet
+
+What is tested is a store, or a folder of task tables: the chains of their test splits.
 
 Writes store, id and what it is like of each chain of the stores that has an alignment with a tested chain of
 30 % identity over half of the shorter. Equal names or equal texts do not say that: what was found by them let
@@ -20,6 +21,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from benchmarks.command import without_traceback
+from protok.bench.evaluation import open_data
 from protok.common.files import atomic
 from protok.common.workers import Lost, run
 from protok.structure.backbone import AMINO_ACIDS
@@ -70,6 +72,16 @@ def sequences(path: Path) -> dict[str, str]:
     return dict(zip(table["id"], table["seq"], strict=True))
 
 
+def sequences_of(path: Path) -> list[str]:
+    """Sequences of a store, or of the test splits of a folder of task tables."""
+    if not path.is_dir():
+        return [*sequences(path).values()]
+    folder = open_data(path)
+    tables = [folder.table(name) for name in folder.tables()]
+    ids = {entry.id for table in tables for split in table.tests for entry in table.split(split)}
+    return [folder.structure(id).sequence for id in sorted(ids)]
+
+
 def alike(trained: Sequence[str], tested: Sequence[str], jobs: int = 1) -> set[int]:
     """Numbers of the trained sequences that are like a tested one.
 
@@ -92,14 +104,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the list."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("stores", type=Path, nargs="+", help="Parquet files of training chains")
-    parser.add_argument("--tested", action="append", required=True, metavar="WHAT=FILE")
+    parser.add_argument(
+        "--tested", action="append", required=True, metavar="WHAT=PATH", help="may be repeated"
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     trained = [(path.stem, *item) for path in options.stores for item in sequences(path).items()]
     reasons: dict[int, list[str]] = {}
     for what, _, path in (text.partition("=") for text in options.tested):
-        texts = [*sequences(Path(path)).values()]
+        texts = sequences_of(Path(path))
         numbers = alike([sequence for _, _, sequence in trained], texts, options.jobs)
         print(f"{what}: {len(numbers)} of {len(trained)} training chains are like one of {len(texts)}")
         for number in numbers:

@@ -1,4 +1,4 @@
-"""Single letters, scored without a trained probe."""
+"""What tools of the repository read from a data folder."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from protok.bench.data.folder import Folder
 from protok.bench.data.source import VALID
 from protok.bench.representations.controls import ResidueType
 from protok.tokens.tokens import Tokens
+from recipes.exclude import sequences_of
 
 
 class Labels(ResidueType):
@@ -32,3 +33,12 @@ def test_letters_that_are_the_labels_tell_all(right, value, data):
     labels.size, labels.batch_residues = 3, 4096
     assert folder.table("sites").split(VALID)
     assert within(labels, data, "sites", 9).value == value
+
+
+def test_what_is_tested_are_the_chains_of_test_splits(data):
+    folder = Folder(data)
+    sites = folder.table("sites")
+    texts = sequences_of(data)
+    assert all(folder.structure(entry.id).sequence in texts for entry in sites.split("test"))
+    others = {folder.structure(id).sequence for id in folder.ids()}
+    assert others > set(texts) and len(texts) > len(sites.split("test"))
