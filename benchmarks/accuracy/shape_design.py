@@ -27,6 +27,7 @@ from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS, ROOT, RUNS, SHARED
 from benchmarks.tables.provenance import digest, provenance
 from protok.bench.measures import locality
+from protok.bench.measures.scores import values
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare
 from protok.tokenizers.shapes import ShapeTokenizer
@@ -64,7 +65,7 @@ def measure(overrides: dict, chains: list[Backbone]) -> dict:
     out["reconstruction"] = {s: of.reconstruction(tokenizer, chains, s) for s in tokenizer.spacings}
     out["measuring_cpu_seconds"] = round(time.process_time() - began)
     some = [chain for chain in chains if len(chain) >= 60][::2]
-    alone = locality.without_keyframes(tokenizer, some)
+    alone = values(locality.without_keyframes(tokenizer, some))
     return out | of.of_letters(tokenizer, chains, some) | {"without_keyframes": alone}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from protok.bench.measures import codebook, locality
-from protok.bench.measures.scores import spearman
+from protok.bench.measures.scores import spearman, values
 from protok.bench.representations.representation import Representation
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import compare, lddt
@@ -107,8 +107,8 @@ def of_letters(tokenizer: Decodes, chains: Sequence[Backbone], some: Sequence[Ba
     window = tokenizer.network.config.encoder.window if isinstance(tokenizer, ShapeTokenizer) else 0
     return {
         "perplexity": codebook.utilization(who, chains)[0]["pooled_perplexity"].value,
-        "cut": locality.kept_when_cut(tokenizer, some, window),
-        "noise_0.2": locality.kept_under_noise(tokenizer, some, 0.2, SEED),
+        "cut": values(locality.kept_when_cut(tokenizer, some, window)),
+        "noise_0.2": values(locality.kept_under_noise(tokenizer, some, 0.2, SEED)),
         "mirror": codebook.mirror(who, some)[0]["changed"].value,
         "motion": 1 - codebook.rotation(who, some)[0]["same"].value,
     }

@@ -25,6 +25,7 @@ from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import digest, provenance
 from protok.bench.data.folder import Folder
 from protok.bench.measures import locality
+from protok.bench.measures.scores import values
 from protok.bench.representations.reference_codec import BITS, SPACING, ReferenceCodec
 from protok.bench.representations.representation import Representation
 from protok.structure.backbone import Backbone
@@ -52,13 +53,13 @@ def measured(tokenizer: Decodes, chains: list[Backbone]) -> dict:
         **of.of_letters(tokenizer, chains, some),
         **(
             {
-                "slices": locality.slices(tokenizer, some),
-                "without_keyframes": locality.without_keyframes(tokenizer, some),
+                "slices": values(locality.slices(tokenizer, some)),
+                "without_keyframes": values(locality.without_keyframes(tokenizer, some)),
             }
             if keyed
             else {}
         ),
-        "harm": locality.harm(tokenizer, some, of.SEED),
+        "harm": values(locality.harm(tokenizer, some, of.SEED)),
     }
 
 
@@ -117,14 +118,14 @@ def main(arguments: list[str] | None = None) -> None:
         for bits in BITS if isinstance(tokenizer, HasKeyframes) else ():
             codec = ReferenceCodec(bits)
             scores = {"reconstruction": {SPACING: of.reconstruction(codec, chains, SPACING)}}
-            scores["harm"] = locality.harm(codec, few_of(chains), of.SEED)
+            scores["harm"] = values(locality.harm(codec, few_of(chains), of.SEED))
             keep(options.out, f"{codec.codebook} {name}", provenance(command, **about, **scores))
     if options.test and there(options.data / COMPLEXES):
         members = list(iter_files(options.data / COMPLEXES))
         scores, rows = locality.complexes(Representation(tokenizer), [protok.read(file) for file in members])
-        values = {key: score.value for key, score in scores.items()} | {"rmsd_each": rows["rmsd"]}
+        every = values(scores) | {"rmsd_each": rows["rmsd"]}
         about = {"seed": of.SEED, "data_sha256": digest(members)}
-        keep(options.out, f"{tokenizer.codebook} {COMPLEXES}", provenance(command, **about, complexes=values))
+        keep(options.out, f"{tokenizer.codebook} {COMPLEXES}", provenance(command, **about, complexes=every))
     elif not sets:
         raise SystemExit(f"nothing was measured: {options.data} has none of the sets")
 

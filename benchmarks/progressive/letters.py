@@ -111,7 +111,7 @@ class Letters(Task):
         some = [chain for chain in self.chains(half) if len(chain) <= self.own["longest"]]
         some = some[: self.own["chains"]]
         off = [compare(tokenizer.decode(tokenizer.encode(c, keyframes=self.spacing)), c).rmsd for c in some]
-        out = {"rmsd_16": without_keyframes(tokenizer, some)[16], "rmsd_keyframes": float(np.mean(off))}
+        out = {"rmsd_16": without_keyframes(tokenizer, some)[16].value, "rmsd_keyframes": float(np.mean(off))}
         for name in self.own["tables"]:
             score = within(tokenizer, self.labelled, name, self.own["proteins"])
             out |= {f"auroc_{name}": score.value, f"auroc_{name}_se": score.se}

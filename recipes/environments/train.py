@@ -117,8 +117,8 @@ class Environments(TrainingModule):
         tokenizer = EnvironmentTokenizer(self.network)
         ids = np.concatenate([tokens.ids for tokens in tokenizer.encode_batch(self.held_out)])
         return {
-            "valid_noise": kept_under_noise(tokenizer, self.held_out, NOISE, seed=0)["kept"],
-            "valid_middle": kept_when_cut(tokenizer, self.held_out)["middle half"],
+            "valid_noise": kept_under_noise(tokenizer, self.held_out, NOISE, seed=0)["kept"].value,
+            "valid_middle": kept_when_cut(tokenizer, self.held_out)["middle half"].value,
             "valid_perplexity": perplexity(np.bincount(ids[ids >= 0], minlength=tokenizer.size)),
         }
 

@@ -45,7 +45,12 @@ def copies():
 
 def test_copies_save_nearly_all_bits(copies):
     scores, points = homologs(Representation(protok.load("3di")), copies, copies.domains)
-    assert points == {"pairs": 9}
+    assert points["pairs"] == len(points["tm"]) == len(points["equal"]) == 9 and min(points["tm"]) > 0.8
+    # Copies are all alike: agreement is that of the nearest relatives, and there are no far ones.
+    assert scores["agreement_tm_0.8_to_1"].value == scores["agreement"].value
+    assert np.isnan(scores["agreement_tm_0.5_to_0.65"].value)
+    chance = (np.mean(points["equal"]) - scores["agreement"].value) / (1 - scores["agreement"].value)
+    assert 0 < chance < 0.3
     assert scores["bits"].value > 1 and scores["agreement"].value > 0.5
     assert abs(scores["bits_inside"].value - scores["bits"].value) < 0.5
 

@@ -96,3 +96,12 @@ def test_a_protein_without_labels_counts_for_nothing():
     each = [scores.spearman(score[part], label[part]) for part in (slice(30), slice(30, 60))]
     assert measured["spearman_per_protein"].value == pytest.approx(np.mean(each))
     assert measured["spearman_per_protein"].each == [round(each[0], 5), None, round(each[1], 5)]
+
+
+def test_a_ratio_of_sums_and_its_error():
+    score = scores.ratio_of([1, 3], [2, 2])
+    # A resample has the first, the second or both: 1/2, 3/2 or 1, at odds of 1 to 1 to 2.
+    assert score.value == 1 and score.se == pytest.approx(np.sqrt(1 / 8), rel=0.15)
+    assert scores.ratio_of([2, 4], [1, 2]).se == 0
+    assert np.isnan(scores.ratio_of([0], [0]).value)
+    assert scores.values({"a": {"b": score}, "c": 3}) == {"a": {"b": 1}, "c": 3}

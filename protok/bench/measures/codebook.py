@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from protok.bench.measures.locality import computing, kept_under_noise
-from protok.bench.measures.scores import Score, mean_of
+from protok.bench.measures.scores import Score, mean_of, ratio_of
 from protok.bench.representations.representation import Representation
 from protok.errors import ProtokError, Unsupported
 from protok.quantize.usage import perplexity, share_used
@@ -121,10 +121,6 @@ def utilization(representation: Representation, structures: Sequence[Backbone]) 
     return scores, {"counts": total.astype(int).tolist()}
 
 
-#: Residues of chains whose errors are told apart.
-LENGTHS = ((0, 100), (100, 200), (200, 300), (300, 1000))
-
-
 def reconstruction(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """RMSD, TM-score and lDDT of decoded codes against the original, over chains; bits of all codes.
 
@@ -144,10 +140,8 @@ def reconstruction(representation: Representation, structures: Sequence[Backbone
     compared = [compare(tokenizer.decode(own), chain) for own, chain in zip(encoded, chains, strict=True)]
     columns = {key: [getattr(scores, key) for scores in compared] for key in ("rmsd", "lddt", "tm_score")}
     scores = {key: mean_of(values) for key, values in columns.items()}
-    off, long = np.array(columns["rmsd"]), np.array([len(chain) for chain in chains])
-    scores |= {f"rmsd_{low}_to_{high}": mean_of(off[(long >= low) & (long < high)]) for low, high in LENGTHS}
-    residues = sum(int((tokens.ids >= 0).sum()) for tokens in encoded)
-    scores["bits_a_residue"] = Score(sum(tokens.bits for tokens in encoded) / max(residues, 1))
+    residues = [int((tokens.ids >= 0).sum()) for tokens in encoded]
+    scores["bits_a_residue"] = ratio_of([tokens.bits for tokens in encoded], residues)
     scores |= {f"{key}_median": Score(float(np.nanmedian(values))) for key, values in columns.items()}
     return scores, {key: np.round(values, 4).tolist() for key, values in columns.items()}
 
@@ -179,7 +173,7 @@ def stability(representation: Representation, structures: Sequence[Backbone]) ->
         scores[f"same_{sigma:g}"] = mean_of(same)
     if not representation.continuous:
         kept = kept_under_noise(computing(representation), structures, 0.2, 0)
-        scores["information_0.2"] = Score(kept["mutual_information_bits"])
+        scores["information_0.2"] = kept["mutual_information_bits"]
     return scores, {}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from protok.errors import Unsupported
 
 #: Pairs of a superfamily, and of all; TM-score from which on two domains are compared.
 EACH, ALL, LEAST = 12, 400, 0.5
+#: TM-scores that tell far relatives from near ones.
+ALIKE = (LEAST, 0.65, 0.8, 1.01)
 #: Parts that superfamilies are dealt into: pairs of one are scored by what is counted in the others.
 PARTS = 4
 
@@ -32,9 +34,10 @@ def homologs(
     -------
     scores
         `bits` of domains cut out and encoded alone, `bits_inside` of domains in their chains, and the share
-        of aligned codes that are equal, beyond what their frequencies give (`agreement`, `agreement_inside`).
+        of aligned codes that are equal, beyond what their frequencies give (`agreement`, `agreement_inside`);
+        of domains cut out also by the TM-score of the pair (`agreement_tm_0.5_to_0.65`).
     points
-        Number of pairs.
+        Number of `pairs`, and of each the TM-score (`tm`) and the share of equal codes (`equal`).
 
     Raises
     ------
@@ -45,17 +48,19 @@ def homologs(
         raise Unsupported(f"{representation.name} has no codes", "measure its codes")
     chains = [folder.structure(domain.id) for domain in domains]
     alone = [chain[slice(*domain.rows)] for chain, domain in zip(chains, domains, strict=True)]
-    aligned = []
+    aligned, alike = [], []
     for i, j in _pairs(domains):
         score, rows = tm_alignment(alone[i], alone[j])
         if score >= LEAST:
             aligned.append((i, j, rows))
+            alike.append(score)
     parts = [zlib.crc32(domains[i].superfamily.encode()) % PARTS for i, _, _ in aligned]
     if len(set(parts)) < 2:
         raise Unsupported(f"{len(aligned)} pairs of domains of one superfamily superpose", "add domains")
     whole = representation.outputs(chains)
     inside = [codes[slice(*domain.rows)] for codes, domain in zip(whole, domains, strict=True)]
     out: dict[str, Score] = {}
+    tm, equal = np.array(alike), np.zeros(0)
     for suffix, codes in (("", representation.outputs(alone)), ("_inside", inside)):
         columns = [(codes[i][rows[:, 0]], codes[j][rows[:, 1]]) for i, j, rows in aligned]
         out[f"bits{suffix}"] = mean_of(_saved(representation, columns, parts))
@@ -65,9 +70,16 @@ def homologs(
             2 * both.sum()
         )
         chance = float((share**2).sum())
-        equal = mean_of([(a == b)[(a >= 0) & (b >= 0)].mean() for a, b in columns])
-        out[f"agreement{suffix}"] = Score((equal.value - chance) / (1 - chance), equal.se / (1 - chance))
-    return out, {"pairs": len(aligned)}
+        same = np.array([(a == b)[(a >= 0) & (b >= 0)].mean() for a, b in columns])
+        above = (same - chance) / (1 - chance)
+        out[f"agreement{suffix}"] = mean_of(above)
+        if not suffix:
+            equal = same
+            for low, high in pairwise(ALIKE):
+                name = f"agreement_tm_{low:g}_to_{min(high, 1):g}"
+                out[name] = mean_of(above[(tm >= low) & (tm < high)])
+    points = {"pairs": len(aligned), "tm": tm.round(4).tolist(), "equal": equal.round(4).tolist()}
+    return out, points
 
 
 def _pairs(domains: Sequence[Domain]) -> list[tuple[int, int]]:

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from protok.analysis.reduction import mutual_information
-from protok.bench.measures.scores import Score, mean_of
+from protok.bench.measures.scores import Score, bootstrap, mean_of, ratio_of
 from protok.bench.representations.representation import Representation
 from protok.errors import Unsupported
+from protok.quantize.usage import perplexity
 from protok.structure.backbone import Backbone
 from protok.structure.metrics import lddt, rmsd
 from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer, ids_of
@@ -46,13 +46,13 @@ def cuts(length: int) -> dict[str, slice]:
     }
 
 
-def kept_when_cut(tokenizer: Tokenizer, chains: Sequence[Backbone], window: int = 0) -> dict[str, float]:
+def kept_when_cut(tokenizer: Tokenizer, chains: Sequence[Backbone], window: int = 0) -> dict[str, Score]:
     """Share of the codes of a piece that the whole chain has there; mean over chains.
 
     With a window also of those residues that are farther than that from a cut, all together.
     """
     shares: dict[str, list[float]] = {}
-    beyond = np.zeros(2, int)
+    beyond: list[tuple[int, int]] = []
     for chain in chains:
         whole = _ids(tokenizer, chain)
         for name, part in cuts(len(chain)).items():
@@ -62,9 +62,9 @@ def kept_when_cut(tokenizer: Tokenizer, chains: Sequence[Backbone], window: int 
                 continue
             shares.setdefault(name, []).append(float(same[there].mean()))
             inner = slice(window if part.start else 0, len(same) - window)
-            beyond += same[inner][there[inner]].sum(), there[inner].sum()
-    means = {name: float(np.mean(x)) for name, x in shares.items()}
-    return means | ({"beyond the window": float(beyond[0] / beyond[1])} if window else {})
+            beyond.append((int(same[inner][there[inner]].sum()), int(there[inner].sum())))
+    means = {name: mean_of(x) for name, x in shares.items()}
+    return means | ({"beyond the window": ratio_of(*zip(*beyond, strict=True))} if window else {})
 
 
 def kept_in_chain(tokenizer: Tokenizer, domains: Sequence[tuple[Backbone, tuple[int, int]]]) -> list[float]:
@@ -79,22 +79,37 @@ def kept_in_chain(tokenizer: Tokenizer, domains: Sequence[tuple[Backbone, tuple[
     return shares
 
 
-def kept_under_noise(tokenizer: Tokenizer, chains: Sequence[Backbone], sigma: float, seed: int) -> dict:
+def kept_under_noise(
+    tokenizer: Tokenizer, chains: Sequence[Backbone], sigma: float, seed: int
+) -> dict[str, Score]:
     """Share of letters kept under normal noise on every atom, and what they tell of those before, in bits."""
     rng, shares = np.random.default_rng(seed), []
-    joint = np.zeros((tokenizer.size, tokenizer.size))
+    pairs: list[np.ndarray] = []
     for chain in chains:
         before, after = _ids(tokenizer, chain), _ids(tokenizer, noisy(chain, sigma, rng))
         both = (before >= 0) & (after >= 0)
         shares.append(float((before == after)[both].mean()))
-        np.add.at(joint, (before[both], after[both]), 1)
-    return {"kept": float(np.mean(shares)), "mutual_information_bits": mutual_information(joint)}
+        pairs.append(np.stack([before[both], after[both]], 1))
+    owner = np.repeat(np.arange(len(pairs)), [len(own) for own in pairs])
+    joint = np.concatenate(pairs)
+    each = [*joint.T, np.unique(joint, axis=0, return_inverse=True)[1].ravel()]
+
+    def information(weight: np.ndarray) -> float:
+        first, second, both = (np.log2(perplexity(np.bincount(x, weight[owner]))) for x in each)
+        return float(first + second - both)
+
+    every = information(np.ones(len(pairs)))
+    bits = Score(every, bootstrap(information, len(pairs)))
+    return {"kept": mean_of(shares), "mutual_information_bits": bits}
 
 
-def slices(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[str, float]:
-    """RMSD of slices decoded alone and cut from the decoded whole, each superposed for itself."""
-    pairs = []
-    for chain in chains:
+def slices(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[str, Score]:
+    """RMSD of slices decoded alone and cut from the decoded whole, each superposed for itself.
+
+    Errors are over chains.
+    """
+    sums = np.zeros((len(chains), 3))
+    for number, chain in enumerate(chains):
         tokens = tokenizer.encode(chain)
         whole = tokenizer.decode(tokens)
         for begin in range(SLICE // 2, len(chain) - 3 * SLICE // 2, SLICE):
@@ -104,30 +119,38 @@ def slices(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[str, flo
             if (piece.ids < 0).any() or frames is None or len(frames.start) > 1:
                 continue
             alone = rmsd(tokenizer.decode(piece), chain[part])
-            pairs.append((alone, rmsd(whole[part], chain[part])))
-    if not pairs:
+            sums[number] += alone, rmsd(whole[part], chain[part]), 1
+    if not sums.any():
         raise Unsupported(f"no chain has {3 * SLICE} residues in a row", "give longer ones")
-    alone, inside = (float(x) for x in np.array(pairs).mean(0))
-    return {"ratio": alone / inside, "alone": alone, "inside": inside, "slices": float(len(pairs))}
+    alone, inside, many = sums[sums[:, 2] > 0].T
+    return {
+        "ratio": ratio_of(alone, inside),
+        "alone": ratio_of(alone, many),
+        "inside": ratio_of(inside, many),
+        "slices": Score(float(many.sum())),
+    }
 
 
-def without_keyframes(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[int, float]:
-    """RMSD of stretches of 8, 16 and 32 residues decoded from letters alone, each superposed for itself."""
-    off: dict[int, list[float]] = {8: [], 16: [], 32: []}
-    for chain in chains:
+def without_keyframes(tokenizer: HasKeyframes, chains: Sequence[Backbone]) -> dict[int, Score]:
+    """RMSD of stretches of 8, 16 and 32 residues decoded from letters alone, each superposed for itself.
+
+    Errors are over chains.
+    """
+    sums = {n: np.zeros((len(chains), 2)) for n in (8, 16, 32)}
+    for number, chain in enumerate(chains):
         back = tokenizer.decode(tokenizer.encode(chain, keyframes=0), letters_alone=True)
         good = chain.mask & back.mask
         gap = np.linalg.norm(np.diff(chain.coords[:, 1], axis=0), axis=-1)
         whole = good[1:] & good[:-1] & (gap < BONDED)
-        for n, values in off.items():
+        for n, of in sums.items():
             for begin in range(0, len(chain) - n + 1, n):
                 part = slice(begin, begin + n)
                 if whole[begin : begin + n - 1].all():
-                    values.append(rmsd(back[part], chain[part]))
-    return {n: float(np.mean(values)) for n, values in off.items() if values}
+                    of[number] += rmsd(back[part], chain[part]), 1
+    return {n: ratio_of(*of[of[:, 1] > 0].T) for n, of in sums.items() if of.any()}
 
 
-def harm(tokenizer: Decodes, chains: Sequence[Backbone], seed: int) -> dict[str, dict[str, float]]:
+def harm(tokenizer: Decodes, chains: Sequence[Backbone], seed: int) -> dict[str, dict[str, Score]]:
     """What wrong codes cost: lDDT of residues farther than `BEYOND` from one, and RMSD.
 
     A wrong code turns all that follows as one piece, and every pair of residues across it is lost:
@@ -164,10 +187,10 @@ def harm(tokenizer: Decodes, chains: Sequence[Backbone], seed: int) -> dict[str,
         moved[MANY].append(rmsd(spoiled, chain))
         everywhere.append(float(lddt(right, chain)) - float(lddt(spoiled, chain)))
     return {
-        "lddt_lost_beyond": {key: float(np.mean(x)) for key, x in lost.items() if x},
-        "lddt_lost_aside": {key: float(np.mean(x)) for key, x in aside.items() if x},
-        "lddt_lost": {MANY: float(np.mean(everywhere))},
-        "rmsd": {key: float(np.mean(x)) for key, x in moved.items() if x},
+        "lddt_lost_beyond": {key: mean_of(x) for key, x in lost.items() if x},
+        "lddt_lost_aside": {key: mean_of(x) for key, x in aside.items() if x},
+        "lddt_lost": {MANY: mean_of(everywhere)},
+        "rmsd": {key: mean_of(x) for key, x in moved.items() if x},
     }
 
 
@@ -220,8 +243,8 @@ def interfaces(model: Backbone, reference: Backbone) -> tuple[int, int]:
 def cut(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """Share of codes that a piece of a chain has alone too, mean over chains."""
     tokenizer = computing(representation)
-    scores = kept_when_cut(tokenizer, _chains(structures, SHORTEST))
-    return {key.replace(" ", "_"): Score(value) for key, value in scores.items()}, {}
+    scores = kept_when_cut(tokenizer, chains_of(structures, SHORTEST))
+    return {key.replace(" ", "_"): score for key, score in scores.items()}, {}
 
 
 def domain_in_chain(
@@ -236,39 +259,42 @@ def domain_in_chain(
 
 def fragments(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """RMSD of slices of 40 residues, decoded alone and inside their chain; of stretches of letters alone."""
-    tokenizer = _decoding(representation)
+    tokenizer = decoder_of(representation)
     if not isinstance(tokenizer, HasKeyframes):
         raise Unsupported(f"tokens of {representation.name} have no slices that decode", "leave it out")
-    chains = _chains(structures)
+    chains = chains_of(structures)
     scores = slices(tokenizer, chains)
-    scores |= {f"letters_{n}": value for n, value in without_keyframes(tokenizer, chains).items()}
-    return {key: Score(float(value)) for key, value in scores.items()}, {}
+    stretches = without_keyframes(tokenizer, chains)
+    return scores | {f"letters_{n}": score for n, score in stretches.items()}, {}
 
 
 def wrong_codes(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """What one wrong code costs the lDDT of residues far from it, and all the RMSD."""
-    scores = harm(_decoding(representation), _chains(structures, SHORTEST), 0)
+    scores = harm(decoder_of(representation), chains_of(structures, SHORTEST), 0)
     return {
-        f"{group}_{key}".replace(" ", "_").replace("%", "percent"): Score(value)
-        for group, values in scores.items()
-        for key, value in values.items()
+        f"{group}_{key}".replace(" ", "_").replace("%", "percent"): score
+        for group, of in scores.items()
+        for key, score in of.items()
     }, {}
 
 
 def complexes(representation: Representation, structures: Sequence[Backbone]) -> Measured:
     """RMSD of complexes, all chains superposed together, and their touching pairs kept."""
-    tokenizer, rmsds, kept = _decoding(representation), [], np.zeros(2, int)
+    tokenizer, rmsds, kept = decoder_of(representation), [], []
     for structure in structures:
         if len(structure.chains) < 2:
             continue
         back = tokenizer.decode(tokenizer.encode(structure))
         rmsds.append(rmsd(back, structure))
-        kept += interfaces(back, structure)
+        kept.append(interfaces(back, structure))
     if not rmsds:
         raise Unsupported("no structure has several chains", "give complexes")
-    share = float(kept[0] / kept[1]) if kept[1] else float("nan")
-    means = {"rmsd": float(np.mean(rmsds)), "rmsd_median": float(np.median(rmsds)), "contacts_kept": share}
-    return {key: Score(value) for key, value in means.items()}, {"rmsd": np.round(rmsds, 4).tolist()}
+    scores = {
+        "rmsd": mean_of(rmsds),
+        "rmsd_median": Score(float(np.median(rmsds))),
+        "contacts_kept": ratio_of(*zip(*kept, strict=True)),
+    }
+    return scores, {"rmsd": np.round(rmsds, 4).tolist()}
 
 
 def computing(representation: Representation) -> Tokenizer:
@@ -279,14 +305,16 @@ def computing(representation: Representation) -> Tokenizer:
     return tokenizer
 
 
-def _decoding(representation: Representation) -> Decodes:
+def decoder_of(representation: Representation) -> Decodes:
+    """The tokenizer of a representation that computes codes of changed coordinates, and decodes them."""
     tokenizer = computing(representation)
     if not isinstance(tokenizer, Decodes):
         raise Unsupported(f"{representation.name} does not decode", "measure a learned tokenizer")
     return tokenizer
 
 
-def _chains(structures: Sequence[Backbone], shortest: int = 1) -> list[Backbone]:
+def chains_of(structures: Sequence[Backbone], shortest: int = 1) -> list[Backbone]:
+    """All chains of so many complete residues or more; raises Unsupported if there is none."""
     chains = [c for s in structures for c in s.by_chain() if c.mask.sum() >= shortest]
     if not chains:
         raise Unsupported(f"no chain has {shortest} residues", "give longer ones")

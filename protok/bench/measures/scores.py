@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -39,6 +40,24 @@ def mean_of(values: ArrayLike) -> Score:
         return Score(float("nan"))
     se = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
     return Score(float(known.mean()), se)
+
+
+def ratio_of(parts: ArrayLike, wholes: ArrayLike) -> Score:
+    """Sum of parts over sum of wholes, a number of each for a protein; NaN where there is nothing."""
+    above, below = np.asarray(parts, float), np.asarray(wholes, float)
+
+    def ratio(weight: np.ndarray) -> float:
+        whole = float((weight * below).sum())
+        return float((weight * above).sum()) / whole if whole else float("nan")
+
+    return Score(ratio(np.ones(len(below))), bootstrap(ratio, len(below)))
+
+
+def values(scores: Any) -> Any:
+    """The values of scores, in dicts of dicts as they are."""
+    if isinstance(scores, Score):
+        return scores.value
+    return {key: values(own) for key, own in scores.items()} if isinstance(scores, dict) else scores
 
 
 class _Ranks:
