@@ -10,8 +10,9 @@ from . import (
     tasks as tasks,
 )
 from .data.folder import Folder as Folder
+from .data.opening import open_data as open_data
 from .data.prepare import prepare as prepare
-from .evaluation import available as available, evaluate as evaluate, names as names, open_data as open_data
+from .evaluation import available as available, evaluate as evaluate, names as names
 from .measures.samples import Settings as Settings
 from .packing import load_results as load_results, pack as pack
 from .report import write_report as write_report

@@ -5,23 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from protok.bench import results, tasks
-from protok.bench.data.folder import Folder
+from protok.bench.data.opening import open_data, read_training
 from protok.bench.data.source import TRAIN, VALID, WITHIN, LabelledStructures, Table, digest, within
-from protok.bench.measures import alignment, codebook, homologs, locality
+from protok.bench.measures import alignment, codebook, gru, homologs, learnability, locality
+from protok.bench.measures.learnability import Lesson
+from protok.bench.measures.lengths import length
 from protok.bench.measures.samples import PRESETS, Settings
 from protok.bench.probing import probe_table
 from protok.bench.representations.load import Measurable, representation
 from protok.bench.representations.representation import Representation
 from protok.errors import FormatError, ProtokError, Unsupported
 from protok.structure.backbone import Backbone
-from protok.structure.io.sources.paths import iter_files
 from protok.tokenizers.protocol import Named
 
 #: What there are many of.
@@ -29,15 +30,26 @@ Item = TypeVar("Item")
 #: Structures of a set that robustness is measured on, at most; reconstruction takes all.
 STRUCTURES = 40
 #: The measures on structures alone, by their tasks; of the first all structures, of others some.
-MEASURES = codebook.MEASURES | locality.MEASURES
+MEASURES = codebook.MEASURES | locality.MEASURES | {length.__name__: length}
+#: Those for which a small language model learns codes.
+LEARNED = learnability.MEASURES
 COMPLEXES = locality.complexes.__name__
 DOMAINS = locality.domain_in_chain.__name__
 HOMOLOGS = homologs.homologs.__name__
-WHOLE = ("distinctiveness", "utilization", "reconstruction", COMPLEXES)
+WHOLE = ("distinctiveness", "utilization", "reconstruction", COMPLEXES, length.__name__, *LEARNED)
 #: Domains whose codes are compared alone and in their chains, at most.
 MOST_DOMAINS = 400
 #: Structures that k-means centres come from.
 CENTRES = 1000
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What tasks work with: data, how probes are trained, what a language model learns from."""
+
+    folder: LabelledStructures
+    settings: Settings
+    lesson: Lesson | None
 
 
 def evaluate(
@@ -45,6 +57,8 @@ def evaluate(
     tasks: str | Sequence[str] = "all",
     data: str | Path | LabelledStructures = "mini",
     *,
+    train: str | Path | None = None,
+    quick: bool = False,
     out: str | Path | None = None,
     probe: str | Settings = "fast",
     seeds: Iterable[int] | None = None,
@@ -63,7 +77,12 @@ def evaluate(
         as z-scores in each chain.
     data
         A tidy folder (see `protok.bench.data.folder`), the official release, a folder of structure
-        files (for the tasks that need no labels), or `mini`.
+        files (for the tasks that need no labels), a Parquet file of structures, or `mini`.
+    train
+        Structures, as for `data`, or a file of tokens, whose codes a small language model learns: for the
+        tasks learnability and rate.
+    quick
+        Let it learn for a tenth of the steps. The rows say so.
     out
         Folder of result files; a result that is there is not computed again.
     probe
@@ -95,7 +114,9 @@ def evaluate(
         if settings.name == "linear":
             raise FormatError("the linear probe draws nothing", "leave the seeds out")
         settings = replace(settings, seeds=tuple(seeds))
-    chosen = _chosen(tasks, folder)
+    lesson = Lesson(read_training(train), gru.QUICK if quick else gru.FULL) if train is not None else None
+    asked = _Asked(folder, settings, lesson)
+    chosen = _chosen(tasks, folder, lesson is not None)
     alone = isinstance(tokenizers, str | Path | Named)
     listed = [tokenizers] if alone else list(tokenizers)
     representations = [named(tokenizer, folder, cache) for tokenizer in listed]
@@ -104,7 +125,8 @@ def evaluate(
     parts: dict[str, tuple] = {}
     for tokenizer, who in zip(listed, representations, strict=True):
         for name in chosen:
-            row = _measured(who, name, folder, settings, Path(out) if out else None, parts, dict(about or {}))
+            place = results.path_of(Path(out), who.name, name) if out else None
+            row = _measured(who, name, asked, place, parts, dict(about or {}))
             rows.append(row)
             if progress is not None:
                 progress(_line(row))
@@ -131,22 +153,6 @@ def _distinct(representations: list[Representation]) -> None:
             )
 
 
-def open_data(data: str | Path) -> LabelledStructures:
-    """The data of a folder, tidy, official, or of structure files; or the set named `mini`."""
-    from protok.bench.data import mini, release
-
-    path = Path(data)
-    if str(data) == "mini" and not path.is_dir():
-        return mini.from_files(mini.mini_files())
-    if not path.is_dir():
-        raise FormatError("no such folder", "give a data folder, or mini", file=str(data))
-    if release.root_of(path):
-        return release.Release(path)
-    if not any(path.glob("*.parquet")) and next(iter_files(path), None) is not None:
-        return mini.from_files(path)
-    return Folder(path)
-
-
 def names(folder: LabelledStructures) -> list[str]:
     """Names of the chains that tasks ask for: what a file of precomputed tokens has to hold."""
     lists: list[Callable[[], Iterable[str]]] = [
@@ -162,8 +168,8 @@ def names(folder: LabelledStructures) -> list[str]:
     return sorted(named)
 
 
-def available(folder: LabelledStructures) -> list[str]:
-    """Tasks that a data folder can supply."""
+def available(folder: LabelledStructures, train: bool = False) -> list[str]:
+    """Tasks that a data folder can supply, with something to learn codes from or without."""
     names = folder.tables()
     for task in names:
         if task in tasks.UNTAUGHT:
@@ -174,6 +180,7 @@ def available(folder: LabelledStructures) -> list[str]:
         names.append("sensitivity")
     if _has(folder.has_sets):
         names += [name for name in MEASURES if name != COMPLEXES]
+        names += LEARNED if train else []
     if _has(folder.complexes):
         names.append(COMPLEXES)
     if _has(lambda: len(alignment.representatives(folder.domains())) > 1):
@@ -189,8 +196,8 @@ def _has(what: Callable[[], Any]) -> bool:
         return True
 
 
-def _chosen(wanted: str | Sequence[str], folder: LabelledStructures) -> list[str]:
-    has = available(folder)
+def _chosen(wanted: str | Sequence[str], folder: LabelledStructures, train: bool) -> list[str]:
+    has = available(folder, train)
     if not has:
         raise FormatError(
             "no list of any task is there",
@@ -201,6 +208,8 @@ def _chosen(wanted: str | Sequence[str], folder: LabelledStructures) -> list[str
     asked = [wanted] if isinstance(wanted, str) else wanted
     chosen = list(dict.fromkeys(n for name in asked for n in (has if name == "all" else [name])))
     for name in chosen:
+        if name in LEARNED and not train:
+            raise FormatError(f"nothing to learn codes from for {name}", "give structures as train, --train")
         if name not in has and not _is_within(name, folder.tables()):
             known = " (a task of protok, but its data is not there)" if name in tasks.TASKS else ""
             raise FormatError(f"no task {name!r}{known}", f"the data has {', '.join(has)}")
@@ -223,25 +232,20 @@ def _centres(tokenizer: Measurable, folder: LabelledStructures) -> list[Backbone
 
 
 def _measured(
-    who: Representation,
-    name: str,
-    folder: LabelledStructures,
-    settings: Settings,
-    out: Path | None,
-    parts: dict,
-    about: dict[str, Any],
+    who: Representation, name: str, asked: _Asked, path: Path | None, parts: dict, about: dict[str, Any]
 ) -> results.Result:
     started, spent, encoding = time.perf_counter(), time.process_time(), who.seconds
     tokenizer = {key: getattr(who, key) for key in ("name", "codebook", "fingerprint", "layer", "size")}
     task_info = {"name": name, "kind": "", "metric": ""}
     fields: dict[str, Any] = {"tokenizer": tokenizer, "task": task_info, "status": results.OK}
-    path = results.path_of(out, who.name, name) if out else None
     try:
         if name not in parts:  # the same for every tokenizer
-            parts[name] = _prepare(name, folder)
+            parts[name] = _prepare(name, asked.folder)
         task, labelled, described, sha256 = parts[name]
         fields["task"] = asdict(task)
-        used = settings.to_dict() if task.supervised else {"structures": STRUCTURES}
+        used = asked.settings.to_dict() if task.supervised else {"structures": STRUCTURES}
+        if name in LEARNED and asked.lesson:
+            used = asked.lesson.settings.to_dict() | {"train_sha256": asked.lesson.training.digest}
         fields["key"] = results.key_of(
             fingerprint=who.fingerprint, task=name, version=task.version, data=sha256, settings=used
         )
@@ -249,7 +253,7 @@ def _measured(
             return _described(kept, fields["task"], path)
         fields["data"] = {"sha256": sha256, **described}
         fields["settings"] = used
-        scored, fields["points"], fields["chosen"] = _work(who, name, labelled, folder, settings)
+        scored, fields["points"], fields["chosen"] = _work(who, name, labelled, asked)
         fields["scores"] = {
             split: {metric: asdict(score) for metric, score in of.items()} for split, of in scored.items()
         }
@@ -307,7 +311,7 @@ def _prepare(name: str, folder: LabelledStructures) -> tuple[tasks.Task, Any, di
         domains = _evenly(folder.domains(), MOST_DOMAINS)
         sha256 = digest(folder, domains, [domain.id for domain in domains])
         return tasks.TASKS[name], {"test": domains}, {"domains": len(domains)}, sha256
-    if name in MEASURES:
+    if name in MEASURES or name in LEARNED:
         named = {"all": list(folder.complexes())} if name == COMPLEXES else folder.sets()
         most = {kind: len(ids) if name in WHOLE else STRUCTURES for kind, ids in named.items()}
         sets = {kind: _evenly(ids, most[kind]) for kind, ids in named.items()}
@@ -343,10 +347,11 @@ def _left_out(folder: LabelledStructures, what: str) -> dict[str, Any]:
     return {"left_out": len(missing), "first_left_out": missing[:5]} if missing else {}
 
 
-def _work(who: Representation, name: str, labelled: Any, folder: LabelledStructures, settings: Settings):
+def _work(who: Representation, name: str, labelled: Any, asked: _Asked):
     """Scores by split, points for plots by split, and what a probe chose."""
+    folder = asked.folder
     if isinstance(labelled, Table):
-        scores, chosen = probe_table(who, labelled, folder, settings)
+        scores, chosen = probe_table(who, labelled, folder, asked.settings)
         return scores, {}, chosen
     if name == "sensitivity":
         done = {kind: alignment.sensitivity(who, folder, pairs) for kind, pairs in labelled.items()}
@@ -357,6 +362,13 @@ def _work(who: Representation, name: str, labelled: Any, folder: LabelledStructu
     elif name == DOMAINS:
         parts = {kind: [(folder.structure(d.id), d.rows) for d in of] for kind, of in labelled.items()}
         done = {kind: locality.domain_in_chain(who, of) for kind, of in parts.items()}
+    elif name in LEARNED and asked.lesson:
+        label = asked.lesson.settings.label
+        done = {
+            f"{kind}{suffix}{label}": part
+            for kind, ids in labelled.items()
+            for suffix, part in LEARNED[name](who, [folder.structure(i) for i in ids], asked.lesson).items()
+        }
     else:
         measure = MEASURES[name]
         done = {kind: measure(who, [folder.structure(id) for id in ids]) for kind, ids in labelled.items()}

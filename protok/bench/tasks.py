@@ -186,6 +186,31 @@ TRAINING_FREE = (
         citation="Zhang & Skolnick 2004 (TM-score); Mariani et al. 2013 (lDDT)",
     ),
     Task(
+        "rate",
+        "what do bits buy?",
+        "structures",
+        "rmsd",
+        "lower",
+        beside={"bits_a_residue": "lower", "foretold_bits": "lower"},
+        labels="Of each spacing of keyframes: CA RMSD and lDDT, means over chains; bits a residue of every "
+        "code that is stored, keyframes and links too, nominal and as the language model of `learnability` "
+        "foretells them from those before, a keyframe behind the letters of its block",
+        licence=PDB,
+    ),
+    Task(
+        "learnability",
+        "how much of the codes can be foretold?",
+        "structures",
+        "bits",
+        "lower",
+        beside={"share": "lower"},
+        labels="Bits a residue that one GRU layer of 256 cannot foretell after 2,000 steps of 64 x 256 "
+        "letters of other chains; without context (unigram), nominal (log2 K), and the share of it. "
+        "Of two alphabets (NAME:both) a letter of either, one after the other. A code that says nothing "
+        "costs little: read it beside what codes tell",
+        licence=PDB,
+    ),
+    Task(
         "mirror",
         "does a mirror image get other codes?",
         "structures",
@@ -244,6 +269,18 @@ TRAINING_FREE = (
         licence=PDB,
     ),
     Task(
+        "length",
+        "are long chains coded as well as short ones?",
+        "structures",
+        "lddt_lost",
+        "lower",
+        beside={"letters_lost": "lower"},
+        labels="lDDT of chains of 100 to 300 residues less that of 500 and more; letters_lost: log2 of the "
+        "perplexity of all their codes, likewise; RMSD, lDDT and perplexity by length. The perplexity of "
+        "few residues is low",
+        licence=PDB,
+    ),
+    Task(
         "wrong_codes",
         "what does one wrong code cost far away?",
         "structures",
@@ -271,7 +308,8 @@ TRAINING_FREE = (
         "bits",
         labels="Pairs of domains of one SCOP superfamily, one a sequence cluster, with a TM-score of 0.5 or "
         "more: mean of log2 p(b | a) / p(b) over residues within 5 Å by TM-align, p of other superfamilies; "
-        "bits_inside: codes of the domains in their chains; agreement: share of equal codes beyond chance",
+        "bits_inside: codes of the domains in their chains; agreement: share of equal codes beyond chance, "
+        "and by the TM-score of the pair",
         licence=ASK,
         citation="Andreeva et al., NAR 2020, doi:10.1093/nar/gkz1064 (SCOP2)",
     ),

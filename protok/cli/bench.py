@@ -50,7 +50,16 @@ def bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="FOLDER",
-        help="data folder, official release, folder of structure files, or mini (default)",
+        help="data folder, official release, folder or Parquet file of structures, or mini (default)",
+    )
+    parser.add_argument(
+        "--train",
+        metavar="PATH",
+        help="structures as for --data, or a token file, that a small language model learns codes from, "
+        "for the tasks learnability and rate, which take long",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="let it learn for 200 steps, not 2,000; rows say so"
     )
     parser.add_argument(
         "-o", "--out", type=out_folder, metavar="FOLDER", help="for result files; reused if unchanged"
@@ -108,7 +117,8 @@ def bench(arguments: argparse.Namespace) -> int:
     except ValueError:
         say(f"error: --seeds {arguments.seeds}: give whole numbers, 1,2,3")
         return USAGE
-    from protok.bench.evaluation import evaluate, open_data
+    from protok.bench.data.opening import open_data
+    from protok.bench.evaluation import evaluate
 
     folder = open_data(arguments.data or "mini")
     _complain(folder.errors)
@@ -116,6 +126,8 @@ def bench(arguments: argparse.Namespace) -> int:
         arguments.model,
         [name.strip() for name in arguments.tasks.split(",")],
         folder,
+        train=arguments.train,
+        quick=arguments.quick,
         out=arguments.out,
         probe=arguments.probe,
         seeds=seeds,
@@ -145,10 +157,11 @@ def _list(arguments: argparse.Namespace) -> int:
             splits = f" ({', '.join(task.splits)})" if task.splits else ""
             print(f"{task.name:16} {task.metric:12} {task.what}{splits}")
         return OK
-    from protok.bench.evaluation import available, names, open_data
+    from protok.bench.data.opening import open_data
+    from protok.bench.evaluation import available, names
 
     folder = open_data(arguments.data)
-    for name in available(folder):
+    for name in available(folder, arguments.train is not None):
         print(name)
     chains = names(folder)
     print(f"{count(len(chains), 'chain')}: {' '.join(chains)}")

@@ -124,6 +124,12 @@ class Ids:
     def __len__(self) -> int:
         return self.around + self.environments
 
+    def kinds(self) -> list[range]:
+        """Ids of each kind of code that there is: letters, keyframes, links, environments."""
+        frames = [range(self.key, self.link), range(self.link, self.link + LINK_SIZE)] if self.motions else []
+        kinds = [range(len(SPECIALS), self.gap), *frames, range(self.around, len(self))]
+        return [kind for kind in kinds if kind]
+
     def names(self) -> list[str]:
         """Of all ids."""
         letters = [*map(str, range(self.size))]

@@ -142,6 +142,11 @@ class Vocabulary:
         """Name of each id."""
         return self._numbers.names()
 
+    @property
+    def kinds(self) -> list[range]:
+        """Ids of each kind of code that there is: letters, keyframes, links, environments."""
+        return self._numbers.kinds()
+
     def grammar(self) -> Grammar:
         """What may stand next in a row that is being written, so that it can be decoded."""
         return Grammar(self._numbers)

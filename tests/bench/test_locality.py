@@ -1,5 +1,7 @@
 """Measures of locality, and the reference codec that stands beside every reconstruction."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import protok
 from protok import bench
 from protok.bench import results
 from protok.bench.measures import locality
+from protok.bench.measures.lengths import length
 from protok.bench.representations.reference_codec import BITS, ReferenceCodec
 from protok.bench.representations.representation import Representation
 from protok.errors import CodebookMismatch, Unsupported
@@ -57,15 +60,49 @@ def test_codes_hang_on_all_before_them_and_wrong_ones_move_the_rest(codec, chain
     assert "rmsd_keyframe" not in scores
     assert 0.1 < scores["lddt_lost_5_percent_of_letters"].value < 1
     stretches = locality.without_keyframes(codec, chains)
-    assert 0 < stretches[8] < stretches[32] < 0.8
+    assert 0 < stretches[8].value < stretches[32].value < 0.8 and stretches[8].se > 0
 
 
 def test_letters_of_neighbours_alone_stay_when_the_chain_is_cut(chains):
     kept = locality.kept_when_cut(protok.load("protein-blocks"), chains, 4)
     # Two residues at either end of a piece have no block.
-    assert kept["beyond the window"] == 1.0 and 0.9 < kept["middle half"] < 1.0
+    assert kept["beyond the window"].value == 1.0 and 0.9 < kept["middle half"].value < 1.0
+    assert 0 < kept["middle half"].se < 0.1
     loose = locality.kept_when_cut(protok.load("3di"), chains)
-    assert 0.5 < loose["middle half"] < 1.0 and "beyond the window" not in loose
+    assert 0.5 < loose["middle half"].value < 1.0 and "beyond the window" not in loose
+
+
+def test_letters_that_noise_leaves_tell_all_of_themselves(chains):
+    kept = locality.kept_under_noise(Tiny(), chains, 0.2, 0)
+    ids = np.concatenate([Tiny().encode(chain).ids for chain in chains])
+    p = np.bincount(ids) / len(ids)
+    assert kept["kept"].value == 1 and kept["kept"].se == 0
+    assert kept["mutual_information_bits"].value == pytest.approx(-(p * np.log2(p)).sum())
+    assert 0 <= kept["mutual_information_bits"].se < 0.1
+
+
+def test_chains_are_told_apart_by_their_length():
+    class Halves(Tiny):
+        """Two letters in usual chains, one in long ones; decoded to what was encoded, long ones stretched."""
+
+        def encode(self, structure):
+            ids = np.arange(len(structure)) % 2 if len(structure) < 500 else np.zeros(len(structure), int)
+            self.last = structure
+            return protok.Tokens.like(structure, ids, 8, self.codebook)
+
+        def decode(self, tokens):
+            return replace(self.last, coords=self.last.coords * (1 if len(tokens) < 500 else 1.5))
+
+    some = [random_backbone(n, seed=n) for n in (120, 250, 520, 600)]
+    scores, points = length(Representation(Halves()), some)
+    assert scores["letters_lost"].value == pytest.approx(1) and scores["letters_lost"].se < 1e-3
+    lost = 1 - np.mean([protok.lddt(replace(c, coords=c.coords * 1.5), c) for c in some[2:]])
+    assert scores["lddt_lost"].value == pytest.approx(lost, abs=1e-6) and lost > 0.1
+    assert scores["rmsd_100_to_200"].value == pytest.approx(0, abs=1e-3) and "rmsd_300_to_500" not in scores
+    assert scores["perplexity_500_to_1000"].value == 1 and scores["perplexity_500_to_1000"].se == 0
+    assert points["chains"] == {"0": 0, "100": 1, "200": 1, "300": 0, "500": 2, "1000": 0}
+    scores, _ = length(Representation(protok.load("3di")), some)
+    assert "lddt_lost" not in scores and np.isfinite(scores["letters_lost"].value)
 
 
 def test_a_domain_has_the_letters_of_its_chain(chains):

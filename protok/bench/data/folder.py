@@ -41,7 +41,7 @@ class Folder:
     Parameters
     ----------
     path
-        The folder. Files are read when they are asked for.
+        The folder, or one Parquet file of structures. Files are read when they are asked for.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Folder:
         self.left_out: dict[str, list[str]] = {}
         self.about: dict[str, dict[str, str]] = {}
         columns: dict[Path, set[str]] = {}
-        for file in sorted(self.path.glob("*.parquet")):
+        for file in [self.path] if self.path.is_file() else sorted(self.path.glob("*.parquet")):
             try:
                 columns[file] = set(schema_of(file).names)
             except FormatError as error:

@@ -1,6 +1,6 @@
 """Tokenizers that know little, to tell what a score is worth.
 
-`residue-type` sees the sequence and no structure, `neighbour-count` how buried a residue is,
+`residue-type` sees the sequence and no structure, `place` neither, `neighbour-count` how buried a residue is,
 `random-code` nothing at all: its scores are chance. `simple-features` joins what the first two
 see, and is what a regression without any model would use. A structure tokenizer that does not
 beat them carries nothing for the task.
@@ -80,6 +80,19 @@ class NeighbourCount(_Control):
         return np.clip(neighbours(structure, RADIUS), 0, MOST)
 
 
+class Place(_Control):
+    """Which of 64 equal parts of its chain a residue lies in."""
+
+    name, size = "place", 64
+
+    def ids(self, structure: Backbone) -> np.ndarray:
+        out = np.empty(len(structure), int)
+        for chain in structure.chains:
+            rows = np.flatnonzero(structure.chain == chain)
+            out[rows] = np.arange(len(rows)) * self.size // len(rows)
+        return out
+
+
 class SimpleFeatures:
     """What needs no model: residue type, neighbours within 8, 10 and 14 Å, distance to the termini.
 
@@ -108,4 +121,4 @@ class SimpleFeatures:
         return features
 
 
-CONTROLS = {kind.name: kind for kind in (ResidueType, RandomCode, NeighbourCount, SimpleFeatures)}
+CONTROLS = {kind.name: kind for kind in (ResidueType, Place, RandomCode, NeighbourCount, SimpleFeatures)}
