@@ -18,12 +18,13 @@ from pathlib import Path
 from benchmarks.command import without_traceback
 from benchmarks.paths import ROOT
 from benchmarks.speed import projection
-from benchmarks.tables import accuracy, images, leaderboard, progressive, quantizers, shapes, speed
+from benchmarks.tables import accuracy, battery, images, leaderboard, progressive, quantizers, shapes, speed
 from benchmarks.tables.cards import cards
 
 TABLES = {
     "quality": shapes.quality,
     "before": accuracy.before,
+    "battery": battery.battery,
     "shapes rebuilt": shapes.rebuilt,
     "shapes kept": shapes.kept,
     "shapes design": shapes.design,

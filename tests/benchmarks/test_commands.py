@@ -15,6 +15,7 @@ FILES = [path for name in ("benchmarks", "recipes") for path in (ROOT / name).rg
 MODULES = [path for path in FILES if 'if __name__ == "__main__"' in path.read_text("utf-8")]
 #: Arguments without which a command would not ask for data; NONE stands for a place where nothing is.
 ARGUMENTS = {
+    "benchmarks.accuracy.battery": "--data NONE",
     "benchmarks.accuracy.confidence": "--data NONE",
     "benchmarks.accuracy.environment_design": "--run --data NONE",
     "benchmarks.accuracy.finetune": "--data NONE --train NONE/train.parquet",
