@@ -119,6 +119,25 @@ class Database:
         residues = int(self._bounds[-1]) - len(self)
         return f"Database({len(self)} chains, {residues} residues, {', '.join(self.sizes)})"
 
+    def matrices(self, matrix: Matrix | Sequence[Matrix]) -> list[Matrix]:
+        """One matrix or several, if the database has their alphabets.
+
+        Raises
+        ------
+        CodebookMismatch
+            If it lacks one.
+        """
+        matrices = [matrix] if isinstance(matrix, Matrix) else [*matrix]
+        for each in matrices:
+            if self.sizes.get(each.codebook) != each.size:
+                there = ", ".join(f"{codebook} ({size} codes)" for codebook, size in self.sizes.items())
+                raise CodebookMismatch(
+                    f"the codes are of {there}, the matrix of {each.codebook} ({each.size})",
+                    "use the matrix of the same codebook",
+                    file=self.file,
+                )
+        return matrices
+
     def usage(self, codebook: str = "") -> np.ndarray:
         """How often each code of an alphabet occurs, (size,); by default of the tokens'."""
         codebook = codebook or self.codebook
