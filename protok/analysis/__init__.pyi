@@ -1,5 +1,6 @@
 from . import (
     alignment as alignment,
+    cluster as cluster,
     compare as compare,
     database as database,
     differences as differences,
@@ -7,6 +8,7 @@ from . import (
     features as features,
     graphs as graphs,
     hits as hits,
+    multiple as multiple,
     reduction as reduction,
     search as search,
     substitution as substitution,

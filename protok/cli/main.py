@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 from protok.cli import (
     bench,
+    cluster,
     compare,
     decode,
     embed,
@@ -49,6 +50,8 @@ COMMANDS = (
     ("atlas", "what each code of a codebook means: table and page", view.atlas_arguments, view.atlas),
     ("export", "tokens for language models and others", export.export_arguments, export.export),
     ("search", "chains of a token file like a query", search.search_arguments, search.search),
+    ("cluster", "clusters of chains with like letters", cluster.cluster_arguments, cluster.cluster),
+    ("align", "multiple alignment of chains by their letters", cluster.align_arguments, cluster.align),
     ("matrix", "substitution matrix of codes from homologs", search.matrix_arguments, search.matrix),
 )
 

@@ -8,11 +8,11 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from protok.common.files import check_output, finite
+from protok.common.files import atomic, check_output, finite
 
 OK, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -126,6 +126,16 @@ def number(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """An argument between 0 and 1."""
+    try:
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+
+
 def out_file(text: str) -> Path:
     """An argument that names a file to write, which must be possible; its folder is made if needed."""
     try:
@@ -133,6 +143,11 @@ def out_file(text: str) -> Path:
     except (ValueError, OSError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return Path(text)
+
+
+def written(path: str | Path | None) -> AbstractContextManager[IO[Any]]:
+    """A file as text, whole or not there, or for None the standard output."""
+    return nullcontext(sys.stdout) if path is None else atomic(path, newline="")
 
 
 def out_folder(text: str) -> Path:

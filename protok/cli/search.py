@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protok.cli.database import (
+    database_argument,
+    database_of,
+    jobs_argument,
+    letters_arguments,
+    matrices_of,
+    origins,
+    tokenizer_of,
+)
 from protok.cli.options import (
     FAILED,
     MODEL,
@@ -22,32 +29,23 @@ from protok.cli.options import (
     say,
     say_notes,
     say_uncoded,
+    written,
 )
-from protok.common.files import atomic
 from protok.common.grouping import numbered
-from protok.tokenizers.protocol import HasEnvironments
 
 if TYPE_CHECKING:
     from protok.analysis.database import Database
-    from protok.analysis.substitution import Matrix
-    from protok.tokenizers.protocol import Tokenizer
     from protok.tokens.tokens import Tokens
 
 
 #: Hits that are expected more often are left out, where nobody says otherwise.
 EXPECTED = 10.0
-#: Which letters are compared.
-SHAPES, ENVIRONMENTS, BOTH = BY = ("shapes", "environments", "both")
 
 
 def search_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `protok search`."""
     parser.add_argument("query", metavar="QUERY", help="a structure file, or a token file")
-    parser.add_argument(
-        "database",
-        metavar="DATABASE",
-        help="a token file, a folder of Parquet files, or structures: a file, a folder, an archive",
-    )
+    database_argument(parser, "DATABASE")
     parser.add_argument(
         "-o", "--out", type=out_file, metavar="FILE", help="where hits go (default: the standard output)"
     )
@@ -58,18 +56,7 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
         help="tsv: a table with names of columns (default); m8: the twelve columns of BLAST and Foldseek",
     )
     parser.add_argument("--alignments", type=out_file, metavar="FILE", help="write the alignments as text")
-    parser.add_argument(
-        "--by",
-        choices=BY,
-        help="letters that are compared (default: both where there are both, else those there are)",
-    )
-    parser.add_argument(
-        "--model",
-        help=f"name or folder of the model (default: the one that the database names; of structures {MODEL})",
-    )
-    parser.add_argument(
-        "--matrix", metavar="FILE", help="of `protok matrix` (default: a published one, or one of the model)"
-    )
+    letters_arguments(parser)
     parser.add_argument(
         "--top", type=number, default=100, metavar="N", help="hits of a chain, at most (default: 100)"
     )
@@ -86,9 +73,7 @@ def search_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="chains that are aligned with gaps (default: 300)",
     )
-    parser.add_argument(
-        "--jobs", type=number, default=1, metavar="N", help="processes that encode structures"
-    )
+    jobs_argument(parser)
     reading_arguments(parser)
 
 
@@ -100,10 +85,10 @@ def search(arguments: argparse.Namespace) -> int:
     from protok.common.tables import write_table
     from protok.errors import ProtokError
 
-    database, failed = _database(arguments)
+    database, failed = database_of(arguments)
     queries = _queries(arguments, database)
     labels = numbered([query.label for query in queries], "#")
-    matrices = _matrices(arguments, database)
+    matrices = matrices_of(arguments, database)
     if arguments.evalue is not None and len(database) < FEWEST:
         cause = f"no E-values among {count(len(database), 'chain')}"
         raise ProtokError(cause, f"leave --evalue out, or search {FEWEST} and more", file=database.file)
@@ -114,78 +99,26 @@ def search(arguments: argparse.Namespace) -> int:
         for query, label in zip(queries, labels, strict=True)
     }
     hits = [hit for own in by_query.values() for hit in own]
-    with _written(arguments.out) as handle:
+    with written(arguments.out) as handle:
         if arguments.format == "m8":
             handle.writelines(map(m8, hits))
         else:
             write_table(Hit, hits, handle)
     if arguments.alignments is not None:
         chains = dict(zip(database.labels, database.chains, strict=True))
-        with _written(arguments.alignments) as handle:
+        with written(arguments.alignments) as handle:
             for query, label in zip(queries, labels, strict=True):
                 handle.writelines(
                     alignment(hit, query, chains[hit.target], matrices) for hit in by_query[label]
                 )
     say_uncoded(database.left_out, "left out of the database")
-    origins = "; ".join(f"{matrix.codebook}: {matrix.origin}" for matrix in matrices)
     say(
         f"{count(len(hits), 'hit')} of {count(len(queries), 'chain')} among "
-        f"{count(len(database), 'chain')} ({origins})"
+        f"{count(len(database), 'chain')} ({origins(matrices)})"
     )
     if len(database) < FEWEST:
         say(f"no E-values: they need {FEWEST} chains")
     return FAILED if failed else OK
-
-
-def _written(path: str | None):
-    return nullcontext(sys.stdout) if path is None else atomic(path, newline="")
-
-
-def _database(arguments: argparse.Namespace) -> tuple[Database, bool]:
-    """Chains to search, and whether some structures could not be encoded."""
-    from protok.analysis.database import Database
-    from protok.cli.info import TOKEN_SUFFIXES
-    from protok.pipeline.batches import encode_files
-
-    path = Path(arguments.database)
-    if path.name.lower().endswith(TOKEN_SUFFIXES) or (path.is_dir() and next(path.glob("*.parquet"), None)):
-        return Database.read(path), False
-    chains, failed = [], False
-    for result in encode_files(path, arguments.model or MODEL, jobs=arguments.jobs):
-        chains += result.tokens
-        for error in result.errors:
-            failed = True
-            say(f"error: {error}")
-    return Database(chains, str(path)), failed
-
-
-def _matrices(arguments: argparse.Namespace, database: Database) -> list[Matrix]:
-    """Of the letters that are compared."""
-    from protok.analysis.substitution import Matrix, default_matrix
-    from protok.errors import Unsupported
-
-    if arguments.matrix is not None:
-        return [Matrix.load(arguments.matrix)]
-    tokenizer = _tokenizer(arguments, database)
-    around = tokenizer.environment if isinstance(tokenizer, HasEnvironments) else None
-    there = around is not None and around.codebook in database.sizes
-    by = arguments.by or (BOTH if there else SHAPES)
-    if by != SHAPES and not there:
-        raise Unsupported("has no environment letters", "leave --by out", file=database.file)
-    chosen = [tokenizer] if by != ENVIRONMENTS else []
-    chosen += [around] if around is not None and by != SHAPES else []
-    # Before a table of that size is made.
-    usage = [
-        database.usage(each.codebook) if database.sizes[each.codebook] == each.size else None
-        for each in chosen
-    ]
-    return list(map(default_matrix, chosen, usage))
-
-
-def _tokenizer(arguments: argparse.Namespace, database: Database) -> Tokenizer:
-    from protok.pipeline.decode import model_of
-
-    return model_of([database.codebook], arguments.model, str(arguments.database))
 
 
 def _queries(arguments: argparse.Namespace, database: Database) -> list[Tokens]:
@@ -209,7 +142,7 @@ def _queries(arguments: argparse.Namespace, database: Database) -> list[Tokens]:
 
         structures = read_file(path, ReadOptions(**reading))
         say_notes((path.name, note) for structure in structures for note in structure.notes)
-        tokenizer = _tokenizer(arguments, database)
+        tokenizer = tokenizer_of(arguments, database)
         chains = [chain for structure in structures for chain in tokenizer.encode(structure).by_chain()]
     coded = [tokens for tokens in chains if not tokens.uncoded]
     if not coded:

@@ -21,6 +21,11 @@ def write_table(kind: type, rows: Iterable[Any], handle: IO[str]) -> None:
         handle.write("\t".join(_cell(getattr(row, name)) for name in names) + "\n")
 
 
+def word(text: str, also: str = "") -> str:
+    """The text as one word: blanks, and characters of `also`, are %20 and the like."""
+    return re.sub(rf"[\s{re.escape(also)}]", lambda character: quote(character[0], ""), text)
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1e-3 else f"{value:.4g}"

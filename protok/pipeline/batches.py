@@ -126,6 +126,16 @@ def encode_files(
             due += 1
 
 
+def encode_beside(
+    paths: str | Path | Iterable[str | Path], tokenizer: Tokenizer | str | Path, **reading
+) -> Iterator[tuple[Structures, Encoded[Tokens]]]:
+    """What was read of each file, and its tokens; as `encode_files`, in this process."""
+    options, tokenizer = EncodeOptions(**reading), as_tokenizer(tokenizer)
+    for batch in batches(find_sources(paths), options, 1, residues_of(tokenizer)):
+        read = read_structures(batch, options)
+        yield from zip(read, encode_structures(read, tokenizer, options), strict=True)
+
+
 def residues_of(tokenizer: Tokenizer) -> int:
     """Residues that a tokenizer is best given at once."""
     return tokenizer.batch_residues if isinstance(tokenizer, EncodesBatches) else BATCH_RESIDUES

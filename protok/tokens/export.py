@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from protok.common.files import atomic
 from protok.common.grouping import numbered
+from protok.common.tables import word
 from protok.errors import CodebookMismatch, NoProtein, Unsupported
 from protok.structure.backbone import AMINO_ACIDS
 from protok.tokens.tokens import Tokens, join
@@ -143,7 +142,7 @@ def write_letters(
                 f"{chain.codebook} has {chain.size} codes, and there are {len(AMINO_ACIDS)} letters",
                 "use the ids, or an alphabet such as 3di",
             )
-        headers.append(re.sub(r"\s", lambda blank: quote(blank[0]), chain.label))
+        headers.append(word(chain.label))
         letters.append(_paired(chain) if pairs else _letters(chain, "X"))
         sequence.append(chain.sequence)
     if book is None:
