@@ -2,11 +2,12 @@
 
     python -m benchmarks.leaderboard.clusters
 
-SCOPe domains of half A of the folds that were kept aside (`benchmarks.leaderboard.search`), at most 40 % alike:
-the share of the pairs in clusters that are of one family, and of one superfamily, and the share of the pairs of
-one family that are in a cluster, over the least score; beside it, at the score that `protok cluster` takes, what
-aligning each chain with all representatives gives. Near copies are pairs of chains that are 90 % identical over
-80 % of both, among the chains of `valid.parquet` and among human chains: the share in one cluster.
+SCOPe domains of half A of the folds that were kept aside (`benchmarks.leaderboard.search`), at most 40 %
+alike: the share of the pairs in clusters that are of one family, and of one superfamily, and the share of the
+pairs of one family that are in a cluster, over the least score; beside it, at the score that `protok cluster`
+takes, what aligning each chain with all representatives gives. Near copies are pairs of chains that are 90 %
+identical over 80 % of both, among the chains of `valid.parquet` and among human chains: the share in one
+cluster.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ ARGUMENTS = {
     "benchmarks.accuracy.shape_design": "--run --data NONE",
     "benchmarks.accuracy.shapes": "--data NONE --test",
     "benchmarks.leaderboard.compare": "3di protein-blocks --cells NONE",
+    "benchmarks.leaderboard.clusters": "--data NONE",
+    "benchmarks.leaderboard.compare": "NONE NONE --name x",
     "benchmarks.leaderboard.geometry_in_codes": "--data NONE",
     "benchmarks.leaderboard.run": "--run --data NONE --cells NONE/cells",
     "benchmarks.leaderboard.search": "--half A --data NONE",

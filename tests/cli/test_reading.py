@@ -26,6 +26,8 @@ ALL = (
         "embed x.pdb -o v.parquet",
         "decode t.parquet -o out",
         "search x.pdb t.parquet",
+        "cluster in",
+        "align in",
         "matrix in -o m.npz",
         "view x.pdb",
         "info x.pdb",
