@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import records
+from benchmarks.leaderboard.clusters import HUMAN, VALID
 from benchmarks.leaderboard.run import PROBES, load
 from benchmarks.leaderboard.search import LEVELS, WHOLE, WITHIN
 from benchmarks.paths import RESULTS
@@ -276,3 +277,29 @@ def search() -> str:
         )
         parts.append(f"{text}\n\n{table(head, rows)}")
     return "\n\n".join(parts)
+
+
+def clusters() -> str:
+    """Clusters of SCOPe domains, over the least score, and of near copies."""
+    if not (file := RESULTS / "clusters.json").exists():
+        return "Not measured."
+    result, rows, near = json.loads(file.read_text()), [], []
+    for row in result["rows"]:
+        for score, cells in (*row["scores"].items(), *((what, row[what]) for what in MODES)):
+            shares = [f"{cells[key]:.3f}" for key in SHARES]
+            counts = [str(cells[key]) for key in ("clusters", "largest", "pairs")]
+            rows.append([row["tokenizer"], score, *counts, *shares, str(cells.get("cpu_seconds", ""))])
+        copies = [f"{row[kind]['together']:.3f} of {row[kind]['pairs']}" for kind in (VALID, HUMAN)]
+        near.append([row["tokenizer"], *copies])
+    head = ["", "least score", "clusters", "largest", "pairs in clusters", *SHARES, "CPU seconds"]
+    data = result["data"]
+    also = ["", *(f"{kind}: {data[kind]} chains" for kind in (VALID, HUMAN))]
+    copies = (
+        "Pairs of chains that are 90 % identical over 80 % of both, and the share of them in one cluster:"
+    )
+    title = f"{data['domains']} domains of half A of the folds."
+    return "\n\n".join([title, table(head, rows), copies, table(also, near)])
+
+
+MODES = ("default", "all representatives")
+SHARES = ("of one superfamily", "of one family", "of families")

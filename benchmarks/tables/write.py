@@ -42,6 +42,7 @@ TABLES = {
     "knows": leaderboard.knows,
     "unshipped": leaderboard.unshipped,
     "search": leaderboard.search,
+    "clusters": leaderboard.clusters,
     "progressive": progressive.verdicts,
     "progressive settings": progressive.settings,
     "progressive rates": progressive.tuned,

@@ -1,4 +1,4 @@
-"""The search on SCOPe domains: relatives by their families, shares before the first stranger, both halves."""
+"""Search and clusters on SCOPe domains: relatives by families, shares before the first stranger, halves."""
 
 import math
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.leaderboard import search
+from benchmarks.leaderboard import clusters, search
 from protok.testing import random_backbone
 
 
@@ -77,3 +77,16 @@ def test_a_row_of_domains_that_are_copies(table):
     assert row[search.WHOLE]["family"]["queries"] == 2 and len(row["codebooks"]) == 2
     assert row[search.WITHIN]["family"]["value"] == 1
     assert {"strangers_at_1", "cpu_seconds_a_query"} < row[search.WHOLE].keys() and "reversed_at_1" in row
+
+
+def test_clusters_of_domains_that_are_copies(table):
+    domains = search.chains(table, "A")[search.WHOLE]
+    copies = [replace(random_backbone(60, seed=5), name=name, sequence="ACDEFGHIKLMN" * 5) for name in "ab"]
+    row = clusters.measured(
+        "3di", domains, {clusters.VALID: [*copies, replace(random_backbone(60), name="c")]}
+    )
+    assert row["default"]["clusters"] == row["all representatives"]["clusters"] == 3
+    scores = row["scores"]["0.50"]
+    assert scores["pairs"] == 2 and scores["of one superfamily"] == scores["of families"] == 1
+    assert scores["of one family"] == 0.5
+    assert row[clusters.VALID] == {"pairs": 1, "together": 1.0}
