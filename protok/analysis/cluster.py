@@ -110,17 +110,18 @@ class _Representatives:
     def __init__(self, lengths: list[int], words: list[Int[np.ndarray, "w"]], coverage: float):
         self._lengths, self._words, self._coverage = np.array(lengths), words, coverage
         self._weight = np.log1p(len(words) / np.bincount(np.concatenate(words)))
-        self._heads: list[int] = []
+        self._heads, self._count = np.empty(len(words), int), 0
         self._by_word: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
 
     def add(self, n: int) -> None:
         for word in self._words[n].tolist():
-            self._by_word[word].append(len(self._heads))
-        self._heads.append(n)
+            self._by_word[word].append(self._count)
+        self._heads[self._count] = n
+        self._count += 1
 
     def near(self, n: int, most: int | None) -> list[int]:
         """Those that share words with chain n and are not too long, the likeliest first; None for all."""
-        heads, shared = np.array(self._heads, int), np.zeros(len(self._heads))
+        heads, shared = self._heads[: self._count], np.zeros(self._count)
         for word in self._words[n].tolist():
             shared[list(self._by_word.get(word, ()))] += self._weight[word]
         fit = self._coverage * self._lengths[heads] <= self._lengths[n]
