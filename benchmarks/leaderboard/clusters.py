@@ -13,6 +13,7 @@ cluster.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -115,15 +116,16 @@ def main() -> None:
     others = {VALID: [valid.backbone(n) for n in range(len(valid))], HUMAN: human}
     for structures in others.values():
         structures[:] = [replace(chain, name=f"c{n:05d}") for n, chain in enumerate(structures)]
-    rows = []
+    old = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    rows = {row["tokenizer"]: row for row in old}
     for name in options.model or MODELS:
-        rows.append(measured(name, domains, others))
-        print(rows[-1], flush=True)
+        rows[name] = measured(name, domains, others)
+        print(rows[name], flush=True)
     sizes = {"domains": len(domains)} | {kind: len(of) for kind, of in others.items()}
     about = provenance(
         "python -m benchmarks.leaderboard.clusters",
         data={"sha256": digest([path, store, *files])} | sizes,
-        rows=rows,
+        rows=list(rows.values()),
     )
     write(options.out, about)
 

@@ -24,9 +24,10 @@ from protok.tokens.tokens import Tokens
 
 #: Least share of both chains that their alignment spans, as in MMseqs2 and Foldseek.
 COVERAGE = 0.8
-#: Least normalised score of codes alone, and where environments are compared: the lowest in steps of .05 by
-#: which 97 % of the pairs in clusters are of one superfamily, on half A of the SCOPe folds.
-SCORE, AROUND = 0.25, 0.4
+#: Least normalised score of shapes alone, where environments are compared, and of alphabets with letters, such
+#: as 3Di: the lowest in steps of .05 by which 97 % of the pairs in clusters are of one superfamily, on half A of
+#: the SCOPe folds.
+SCORE, AROUND, LETTERED = 0.25, 0.4, 0.5
 #: Codes of a word, and representatives that are remembered of each.
 WORD, REMEMBERED = 3, 100
 #: Representatives that a chain is aligned with.
@@ -56,7 +57,7 @@ def cluster(
         Least share of both chains, of a representative and of a member, that their alignment spans.
     score
         Least score of their alignment, over what both score with themselves (`Hit.normalised`); by default
-        `SCORE`, and `AROUND` where environments are compared.
+        `SCORE`, `AROUND` where environments are compared, `LETTERED` of alphabets with letters.
     candidates
         Representatives that a chain is aligned with; None for all.
 
@@ -76,7 +77,8 @@ def cluster(
     """
     matrices = database.matrices(matrix)
     if score is None:
-        score = SCORE if [each.codebook for each in matrices] == [database.codebook] else AROUND
+        alone = [each.codebook for each in matrices] == [database.codebook]
+        score = AROUND if not alone else LETTERED if database.chains[0].alphabet else SCORE
     chains, labels = database.chains, database.labels
     words = _words(database, [each.codebook for each in matrices])
     order = sorted(range(len(chains)), key=lambda n: (-len(chains[n]), labels[n]))
@@ -91,8 +93,8 @@ def cluster(
                 heads.add(n)
             clusters.setdefault(labels[head], []).append(labels[n])
             advance(1)
-    alone = numbered([*labels, *database.left_out], "#")[len(labels) :]
-    return clusters | {label: [label] for label in alone}
+    left_out = numbered([*labels, *database.left_out], "#")[len(labels) :]
+    return clusters | {label: [label] for label in left_out}
 
 
 def _alike(aligner: Aligner, chain: Tokens, coverage: float, least: float) -> bool:

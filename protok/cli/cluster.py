@@ -62,8 +62,8 @@ def cluster_arguments(parser: argparse.ArgumentParser) -> None:
         "--score",
         type=share,
         metavar="SCORE",
-        help="least score of a member and its representative, 1 of equal codes (default: 0.25, and 0.4 where "
-        "environments are compared)",
+        help="least score of a member and its representative, 1 of equal codes (default: 0.25, 0.4 where "
+        "environments are compared, 0.5 of 3di and protein-blocks)",
     )
     jobs_argument(parser)
     verbosity_arguments(parser)
