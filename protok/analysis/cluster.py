@@ -24,8 +24,8 @@ from protok.tokens.tokens import Tokens
 
 #: Least share of both chains that their alignment spans, as in MMseqs2 and Foldseek.
 COVERAGE = 0.8
-#: Least normalised score of shapes alone, where environments are compared, and of alphabets with letters, such
-#: as 3Di: the lowest in steps of .05 by which 97 % of the pairs in clusters are of one superfamily, on half A of
+#: Least normalised score of shapes alone, where environments are compared, and of alphabets with letters as
+#: 3Di: the lowest in steps of .05 by which 97 % of the pairs in clusters are of one superfamily, on half A of
 #: the SCOPe folds.
 SCORE, AROUND, LETTERED = 0.25, 0.4, 0.5
 #: Codes of a word, and representatives that are remembered of each.

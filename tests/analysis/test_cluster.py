@@ -12,6 +12,7 @@ from protok.analysis.database import Database
 from protok.analysis.substitution import Matrix
 from protok.cli.main import main
 from protok.errors import CodebookMismatch
+from protok.structure.backbone import AMINO_ACIDS
 from protok.tokens.files import save
 from protok.tokens.tokens import Tokens
 from tests.helpers.models import BOTH, small
@@ -106,6 +107,18 @@ def test_chains_without_codes_and_of_two_residues_are_clusters_of_their_own(matr
     clusters = cluster(Database([*bare, *families[:2], toy_chain([1, 2], "two")]), matrix)
     assert clusters["bare_A"] == ["bare_A"] and clusters["bare_A#2"] == ["bare_A#2"]
     assert clusters["two_A"] == ["two_A"] and len(clusters) == 4
+
+
+def test_more_is_asked_of_alphabets_with_letters(matrix):
+    rng = np.random.default_rng(5)
+    ids = rng.integers(0, 20, 200)
+    noisy = [np.where(rng.random(200) < share, rng.integers(0, 20, 200), ids) for share in (0, 0.2, 0.4, 0.6)]
+    plain = [toy_chain(codes, f"c{n}") for n, codes in enumerate(noisy)]
+    lettered = [replace(tokens, alphabet=AMINO_ACIDS[:20]) for tokens in plain]
+    few, many = (cluster(Database(plain), matrix, coverage=0, score=score) for score in (0.25, 0.5))
+    assert few != many
+    assert cluster(Database(plain), matrix, coverage=0) == few
+    assert cluster(Database(lettered), matrix, coverage=0) == many
 
 
 def test_environments_are_compared_alone_and_beside_codes(matrix):
