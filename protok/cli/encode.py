@@ -56,8 +56,7 @@ def job_arguments(
     )
     parser.add_argument("-o", "--out", metavar="FILE", required=required, help=out)
     parser.add_argument("--model", default=options.MODEL, help=f"{models}, or the folder of a model")
-    parser.add_argument("--jobs", type=options.number, default=1, metavar="N", help="processes (default: 1)")
-    options.device_argument(parser)
+    work_arguments(parser)
     parser.add_argument(
         "--engine",
         choices=("local", "ray"),
@@ -67,6 +66,23 @@ def job_arguments(
     )
     parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: local)")
     parser.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs for each encoder of Ray")
+    parser.add_argument(
+        "--max-bytes",
+        dest=f"{options.READ}max_bytes",
+        type=options.parse_bytes,
+        metavar="N",
+        help="refuse inputs that hold more, unpacked: 500M, 2G (default: 2G)",
+    )
+    parser.add_argument(
+        "--unordered", action="store_true", help="records as they are done, not as the inputs"
+    )
+    options.reading_arguments(parser)
+
+
+def work_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how a job works, whatever its inputs are."""
+    parser.add_argument("--jobs", type=options.number, default=1, metavar="N", help="processes (default: 1)")
+    options.device_argument(parser)
     parser.add_argument(
         "--on-error",
         choices=("skip", "stop"),
@@ -92,19 +108,8 @@ def job_arguments(
         help="give up an input that takes longer (default: 600 with several "
         "processes or to go on after a kill, else none)",
     )
-    parser.add_argument(
-        "--max-bytes",
-        dest=f"{options.READ}max_bytes",
-        type=options.parse_bytes,
-        metavar="N",
-        help="refuse inputs that hold more, unpacked: 500M, 2G (default: 2G)",
-    )
-    parser.add_argument(
-        "--unordered", action="store_true", help="records as they are done, not as the inputs"
-    )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; needs -o")
     options.verbosity_arguments(parser)
-    options.reading_arguments(parser)
 
 
 def encode(arguments: argparse.Namespace) -> int:
@@ -144,15 +149,11 @@ def of_tokens(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def prepare(arguments: argparse.Namespace) -> int:
     """Check where a job is to run, and bring its model there; an exit code."""
-    from protok.pipeline.encode import parts_of
     from protok.tokenizers.protocol import Movable
     from protok.tokenizers.registry import load
 
     ray = arguments.engine == "ray"
-    # What ended a run before its end may be the next input: a worker process that ends is replaced.
-    stopped = arguments.out is not None and parts_of(arguments.out).exists()
-    if arguments.timeout is None and (arguments.jobs > 1 or stopped):
-        arguments.timeout = 600.0
+    set_timeout(arguments)
     if not ray and (arguments.gpus or arguments.address):
         options.say("error: --gpus and --address need --engine ray")
         return options.USAGE
@@ -167,6 +168,16 @@ def prepare(arguments: argparse.Namespace) -> int:
             return options.USAGE
         tokenizer.to(arguments.device)
     return options.OK
+
+
+def set_timeout(arguments: argparse.Namespace) -> None:
+    """Give a job a time limit where it has none and needs one."""
+    from protok.pipeline.encode import parts_of
+
+    # What ended a run before its end may be the next input: a worker process that ends is replaced.
+    stopped = arguments.out is not None and parts_of(arguments.out).exists()
+    if arguments.timeout is None and (arguments.jobs > 1 or stopped):
+        arguments.timeout = 600.0
 
 
 def job_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -186,9 +197,15 @@ def job_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_job(
-    arguments: argparse.Namespace, job: Callable[[], Summary], again: str = "goes on where it stopped"
+    arguments: argparse.Namespace,
+    job: Callable[[], Summary],
+    again: str = "goes on where it stopped",
+    units: tuple[str, str] = ("chain", "residue"),
 ) -> int:
-    """Run a batch job and say what it came to; an exit code. `again` is what the same command does later."""
+    """Run a batch job and say what it came to; an exit code.
+
+    `again` is what the same command does later, `units` are what a file holds and what that consists of.
+    """
     from dataclasses import asdict
 
     from protok.pipeline.encode import Stopped, errors_of
@@ -207,9 +224,9 @@ def run_job(
     if summary.resumed == summary.files:
         state = ", complete before"
     where = f"in {summary.out}" if summary.chains else f"and no {summary.out}"
+    made = f"{options.count(summary.chains, units[0])}, {options.count(summary.residues, units[1])} {where}"
     options.tell(
-        f"{options.count(summary.files - summary.failed, 'file')}, {options.count(summary.chains, 'chain')}, "
-        f"{options.count(summary.residues, 'residue')} {where} ({summary.codebook}), "
+        f"{options.count(summary.files - summary.failed, 'file')}, {made} ({summary.codebook}), "
         f"{summary.seconds:.1f} s{state}"
     )
     options.say_notes(summary.notes)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from protok.cli.encode import run_job, set_timeout, work_arguments
 from protok.cli.options import (
     FAILED,
     OK,
@@ -24,10 +26,15 @@ from protok.cli.options import (
     run_arguments,
     run_training,
     say,
+    tell,
+    verbosity_arguments,
 )
 
+if TYPE_CHECKING:
+    from protok.pipeline.encode import Summary
+
 MODEL = "protok-image"
-#: Images that are encoded or scored together.
+#: Images that are decoded together.
 BATCH = 32
 
 
@@ -44,7 +51,8 @@ def add_image(commands, command: Callable) -> None:
         help="image files, folders, .npz files; the folder of a class stands in an image's name",
     )
     verb.add_argument("-o", "--out", required=True, type=out_file, metavar="FILE.npz", help="for the codes")
-    _model_argument(verb)
+    verb.add_argument("--model", default=MODEL, help=f"name or folder (default: {MODEL})")
+    work_arguments(verb)
     verb.add_argument(
         "--size",
         type=number,
@@ -60,7 +68,12 @@ def add_image(commands, command: Callable) -> None:
         help="which images of an .npz file that holds both (default: train)",
     )
     verb.add_argument("--levels", type=number, metavar="M", help="keep the first M levels only")
-    verb.add_argument("--json", action="store_true", help="print a summary as JSON")
+    verb.add_argument(
+        "--sheet",
+        type=out_file,
+        metavar="FILE.png",
+        help="write 12 originals above what each number of levels makes of them",
+    )
 
     verb = command(verbs, "decode", "codes to PNG files", _decode)
     verb.add_argument("codes", metavar="CODES.npz", help="as written by protok image encode")
@@ -69,6 +82,7 @@ def add_image(commands, command: Callable) -> None:
     device_argument(verb)
     verb.add_argument("--levels", type=number, metavar="M", help="use the first M levels only")
     verb.add_argument("--json", action="store_true", help="print a summary as JSON")
+    verbosity_arguments(verb)
 
     verb = command(verbs, "train", "train or fine-tune an image tokenizer", _train)
     verb.add_argument(
@@ -110,48 +124,27 @@ def _model_argument(verb: argparse.ArgumentParser) -> None:
 
 
 def _encode(arguments: argparse.Namespace) -> int:
-    from protok.errors import ProtokError
-    from protok.image.dataset import find_images
-    from protok.image.pixels import as_pixels, middle
     from protok.image.tokenizer import ImageTokenizer
-    from protok.image.tokens import MIRRORED, save_codes
+    from protok.pipeline.images import ImageOptions, draw_codes, encode_images
 
-    if not arguments.out.name.endswith(".npz"):
-        say(f"error: {arguments.out}: codes of images are written to .npz files")
+    tokenizer = ImageTokenizer.from_pretrained(arguments.model)
+    if arguments.device != "cpu" and arguments.jobs > 1:
+        say("error: --device goes with one process")
         return USAGE
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model).to(arguments.device)
-    if not _levels_fit(arguments.levels, tokenizer.levels):
-        return USAGE
-    tokens, failed = [], []
-    images = find_images(arguments.inputs, arguments.part)
-    for start in range(0, len(images), BATCH):
-        names, pixels = [], []
-        for name, source in images[start : start + BATCH]:
-            try:
-                x = as_pixels(source, size=arguments.size)
-            except ProtokError as error:
-                file = str(source) if isinstance(source, Path) else name
-                failed.append({"file": file, "reason": error.reason})
-                say(f"error: {error}" if isinstance(source, Path) else f"error: {name}: {error}")
-                continue
-            x = middle(x, min(x.shape[:2])) if arguments.square else x
-            pixels.append(x)
-            names.append(name)
-            if arguments.mirror:
-                pixels.append(x[:, ::-1])
-                names.append(f"{name}{MIRRORED}")
-        tokens += tokenizer.encode_batch(pixels, names=names)
-    tokens = [image.prefix(arguments.levels) for image in tokens]
-    if tokens:
-        save_codes(tokens, arguments.out)
-        summary = _summary(tokens)
-        if arguments.json:
-            print_json(summary | {"failed": failed})
-        say(
-            f"{count(len(tokens), 'image')}, {count(sum(map(len, tokens)), 'code')} in "
-            f"{arguments.out} ({tokenizer.codebook}), {summary['bits_per_pixel']:.3g} bits per pixel"
+    tokenizer.to(arguments.device)
+    set_timeout(arguments)
+    reading = ImageOptions(arguments.size, arguments.square, arguments.mirror, arguments.levels)
+    settings = {key: getattr(arguments, key) for key in ("part", "jobs", "on_error", "errors", "overwrite")}
+
+    def job() -> Summary:
+        return encode_images(
+            arguments.inputs, tokenizer, arguments.out, options=reading, timeout=arguments.timeout, **settings
         )
-    return FAILED if failed else OK
+
+    code = run_job(arguments, job, units=("image", "code"))
+    if arguments.sheet and arguments.out.exists():
+        draw_codes(arguments.inputs, tokenizer, arguments.out, arguments.sheet, arguments.part, reading)
+    return code
 
 
 def _levels_fit(levels: int | None, there: int) -> bool:
@@ -175,6 +168,7 @@ def _summary(tokens: list) -> dict:
 def _decode(arguments: argparse.Namespace) -> int:
     from protok.common.checkpoint import named_in
     from protok.common.grouping import numbered
+    from protok.common.progress import show_progress
     from protok.image.pixels import inside, write_pixels
     from protok.image.tokenizer import KIND, ImageTokenizer
     from protok.image.tokens import load_codes
@@ -192,13 +186,15 @@ def _decode(arguments: argparse.Namespace) -> int:
     tokens = [image.prefix(arguments.levels) for image in tokens]
     bits = sum(image.bits_per_pixel / len(tokens) for image in tokens)
     written = []
-    for start in range(0, len(tokens), BATCH):
-        for pixels in tokenizer.decode_batch(tokens[start : start + BATCH]):
-            path = inside(arguments.out, f"{names[len(written)]}.png")
-            written.append(str(write_pixels(pixels, path)))
+    with show_progress("decoding", len(tokens)) as advance:
+        for start in range(0, len(tokens), BATCH):
+            for pixels in tokenizer.decode_batch(tokens[start : start + BATCH]):
+                path = inside(arguments.out, f"{names[len(written)]}.png")
+                written.append(str(write_pixels(pixels, path)))
+                advance(1)
     if arguments.json:
         print_json({"codebook": tokenizer.codebook, "bits_per_pixel": bits, "files": written})
-    say(
+    tell(
         f"{count(len(written), 'image')} in {arguments.out} ({tokenizer.codebook}), {bits:.3g} bits per pixel"
     )
     return OK

@@ -58,8 +58,7 @@ class Pictures:
 
     def some(self, most: int | None) -> Pictures:
         """At most so many of them, evenly spread; all for None."""
-        n = len(self)
-        return self if most is None or most >= n else self[np.linspace(0, n - 1, most).astype(int)]
+        return self if most is None else self[spread(len(self), most)]
 
     def pixels(self, i: int, size: int | None = None) -> np.ndarray:
         """Pixels of one image, (h, w, 3) uint8, the shorter side scaled to `size`.
@@ -112,6 +111,11 @@ class Pictures:
                 content = hashlib.sha256(raw).hexdigest()
             sha256.update(f"{name}\0{content}\n".encode())
         return sha256.hexdigest()
+
+
+def spread(n: int, most: int) -> np.ndarray:
+    """Numbers of at most so many of `n` things, evenly spread from the first to the last."""
+    return np.arange(n) if most >= n else np.linspace(0, n - 1, most).astype(int)
 
 
 def open_pictures(path: str | Path, part: str = "train", classes: str | Path = "") -> Pictures:
@@ -236,13 +240,24 @@ def _only(pictures: Pictures, path: Path) -> Pictures:
     return replace(kept, labels=labels[labels >= 0], classes=tuple(wanted))
 
 
-def find_images(
-    inputs: Sequence[str | Path], part: str = "train"
-) -> list[tuple[str, Path | bytes | np.ndarray]]:
-    """Names and sources of images: files, folders searched through, .npz files.
+@dataclass(frozen=True)
+class Found:
+    """An image as an input of a job: its name, what `as_pixels` takes, and where it lies.
 
-    Names are unique. They start with the class, ``class/name``, where a folder has one folder a
-    class, or the .npz file names classes.
+    `number`: which image of an .npz file; None of an image file.
+    """
+
+    name: str
+    image: Path | bytes | np.ndarray
+    file: str
+    number: int | None = None
+
+
+def find_images(inputs: Sequence[str | Path], part: str = "train") -> list[Found]:
+    """Images by different names: files, folders searched through, .npz files.
+
+    Names start with the class, ``class/name``, where a folder has one folder a class, or the .npz file
+    names classes.
 
     Parameters
     ----------
@@ -257,19 +272,19 @@ def find_images(
         If an input does not exist or holds no image.
     """
     pillow()
-    images: list[tuple[str, Any]] = []
+    images: list[Found] = []
     for path in map(Path, inputs):
         if path.suffix == ".npz" and path.is_file():
             held = open_pictures(path, part)
             for i, (source, label) in enumerate(zip(held.source, held.labels, strict=True)):
                 folder = f"{held.classes[label]}/" if 0 <= label < len(held.classes) else ""
-                images.append((f"{folder}{path.stem}-{part}-{i:05d}", source))
+                images.append(Found(f"{folder}{path.stem}-{part}-{i:05d}", source, str(path), i))
         elif path.is_dir():
             inside = _images_in(path)
             if not inside:
                 raise FormatError("holds no images", f"images end in {' '.join(SUFFIXES)}", file=str(path))
-            images += [(p.relative_to(path).with_suffix("").as_posix(), p) for p in inside]
+            images += [Found(p.relative_to(path).with_suffix("").as_posix(), p, str(p)) for p in inside]
         else:
-            images += [(path.stem, file) for file in open_pictures(path).source]
-    names = numbered([name for name, _ in images], "-")
-    return [(name, source) for name, (_, source) in zip(names, images, strict=True)]
+            images += [Found(path.stem, file, str(file)) for file in open_pictures(path).source]
+    names = numbered([image.name for image in images], "-")
+    return [replace(image, name=name) for name, image in zip(names, images, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from protok.errors import FormatError
 from protok.image.dataset import Pictures, held_out
 from protok.image.metrics import Scorer
-from protok.image.pixels import contact_sheet, write_pixels
+from protok.image.pixels import contact_sheet, fitted, write_pixels
 from protok.image.tokenizer import ImageTokenizer
+from protok.image.tokens import ImageTokens
 from protok.quantize.diagnostics import spread
 from protok.quantize.usage import perplexity, share_used
 
@@ -21,6 +23,8 @@ from protok.quantize.usage import perplexity, share_used
 BATCH = 64
 #: Images on a sheet.
 SHOWN = 12
+#: Pixels of the longer side of an image on a sheet of levels, at least and at most.
+SIDES = 96, 384
 
 
 def score(
@@ -123,10 +127,21 @@ def progressive(
     if sheet is not None:
         pictures = (images if isinstance(images, Pictures) else held_out(images)).some(SHOWN)
         x = list(pictures.readable(size, []))
-        tokens = tokenizer.encode_batch(x)
-        shown = [x] + [tokenizer.decode_batch(tokens, levels=row["levels"]) for row in scores]
-        write_pixels(contact_sheet(shown, zoom=max(1, 96 // x[0].shape[0])), sheet)
+        draw_levels(tokenizer, x, tokenizer.encode_batch(x), sheet)
     return scores
+
+
+def draw_levels(
+    tokenizer: ImageTokenizer,
+    originals: Sequence[np.ndarray],
+    tokens: Sequence[ImageTokens],
+    path: str | Path,
+) -> Path:
+    """Write a sheet: originals above what one level of their codes, two levels and so on make of them."""
+    levels = min(image.levels for image in tokens)
+    rows = [originals] + [tokenizer.decode_batch(tokens, levels=m + 1) for m in range(levels)]
+    longest = min(max(SIDES[0], *(max(image.shape) for image in originals)), SIDES[1])
+    return write_pixels(contact_sheet([[fitted(image, longest) for image in row] for row in rows]), path)
 
 
 @torch.no_grad()

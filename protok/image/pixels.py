@@ -32,10 +32,12 @@ def pillow() -> Any:
     return Image
 
 
-def read_pixels(source: str | Path | bytes, *, size: int | None = None, name: str = "") -> np.ndarray:
+def read_pixels(
+    source: str | Path | bytes, *, size: int | None = None, name: str = "", notes: list[str] | None = None
+) -> np.ndarray:
     """Pixels of an image file, (h, w, 3) uint8.
 
-    Turned as its orientation tag says, transparency over white, 16-bit greys scaled to 8;
+    Turned as its orientation tag says, transparency over white, 16 bits a channel scaled to 8;
     of an animation the first frame.
 
     Parameters
@@ -46,6 +48,8 @@ def read_pixels(source: str | Path | bytes, *, size: int | None = None, name: st
         Scale so that the shorter side has so many pixels.
     name
         Of the bytes, for errors.
+    notes
+        Gets a line for each thing in the file that the pixels do not have: transparency, 16 bits, frames.
 
     Raises
     ------
@@ -67,7 +71,7 @@ def read_pixels(source: str | Path | bytes, *, size: int | None = None, name: st
             if size is not None:
                 # Decodes a JPEG at a half, a quarter, an eighth where that is enough.
                 image.draft("RGB", (2 * size, 2 * size))
-            return _array(image, size, where)
+            return _array(image, size, where, notes)
     except pil.UnidentifiedImageError as error:
         raise FormatError(
             "is not an image that can be read", f"give one of {' '.join(SUFFIXES)}", file=where
@@ -83,11 +87,17 @@ def read_pixels(source: str | Path | bytes, *, size: int | None = None, name: st
         raise CorruptFile(f"the image is damaged ({error})", "replace or remove it", file=where) from error
 
 
-def _array(image: Any, size: int | None, where: str) -> np.ndarray:
+def _array(image: Any, size: int | None, where: str, notes: list[str] | None = None) -> np.ndarray:
     pil = pillow()
     with Extra("image", "reading images"):
         from PIL import ImageOps
 
+    seen = [] if notes is None else notes
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        seen.append(f"the first of {frames} frames was taken")
+    # Pillow gives 8 bits of colours that the file has with 16, and tells of it in the way it unpacks them.
+    if ";16" in f"{image.mode} {getattr(image, 'tile', '')}":
+        seen.append("16 bits a channel were scaled to 8")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = pil.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
@@ -95,6 +105,8 @@ def _array(image: Any, size: int | None, where: str) -> np.ndarray:
         raise FormatError(f"pixels of mode {image.mode} have no range", "save it with 8 bits", file=where)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[0] < 255:
+            seen.append("transparent parts were laid over white")
         image = pil.alpha_composite(pil.new("RGBA", image.size, "white"), image)
     return np.asarray(scaled(image.convert("RGB"), size))
 
@@ -108,7 +120,17 @@ def scaled(image: Any, size: int | None) -> Any:
     return image.resize(shape, pillow().Resampling.LANCZOS)
 
 
-def as_pixels(image: Any, *, size: int | None = None) -> np.ndarray:
+def fitted(pixels: np.ndarray, longest: int) -> np.ndarray:
+    """Pixels (h, w, 3) of an image whose longer side has so many, or nearly where it is small."""
+    side = max(pixels.shape[:2])
+    if side <= longest:
+        return pixels.repeat(longest // side, 0).repeat(longest // side, 1)
+    image = pillow().fromarray(pixels)
+    image.thumbnail((longest, longest), pillow().Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def as_pixels(image: Any, *, size: int | None = None, notes: list[str] | None = None) -> np.ndarray:
     """Pixels of whatever holds one image, (h, w, 3) uint8.
 
     Parameters
@@ -118,6 +140,8 @@ def as_pixels(image: Any, *, size: int | None = None) -> np.ndarray:
         uint8 or of floats in 0..1, or a tensor (3, h, w) of the same.
     size
         Scale so that the shorter side has so many pixels.
+    notes
+        Of files and Pillow images as for `read_pixels`.
 
     Raises
     ------
@@ -125,9 +149,9 @@ def as_pixels(image: Any, *, size: int | None = None) -> np.ndarray:
         If it is none of these.
     """
     if isinstance(image, str | Path | bytes):
-        return read_pixels(image, size=size)
+        return read_pixels(image, size=size, notes=notes)
     if hasattr(image, "getexif") and hasattr(image, "convert"):
-        return _array(image, size, "image")
+        return _array(image, size, "image", notes)
     if hasattr(image, "detach"):
         image = image.detach().cpu()
         image = image.movedim(0, -1) if image.ndim == 3 else image
@@ -178,14 +202,16 @@ def inside(folder: str | Path, name: str) -> Path:
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray]], gap: int = 2, zoom: int = 1) -> np.ndarray:
-    """Images of one size side by side, row below row, on white; (h, w, 3) uint8."""
-    if not rows or not rows[0] or len({image.shape for row in rows for image in row}) != 1:
-        raise ValueError("a sheet needs images of one size")
-    h, w = (zoom * side for side in rows[0][0].shape[:2])
+    """Images side by side, row below row, on white, each in the middle of its place; (h, w, 3) uint8."""
+    if not rows or not rows[0]:
+        raise ValueError("a sheet needs images")
+    h, w = (zoom * max(image.shape[axis] for row in rows for image in row) for axis in (0, 1))
     across = max(map(len, rows))
     sheet = np.full((len(rows) * (h + gap) - gap, across * (w + gap) - gap, 3), 255, dtype=np.uint8)
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
-            y, x = i * (h + gap), j * (w + gap)
-            sheet[y : y + h, x : x + w] = image.repeat(zoom, 0).repeat(zoom, 1)
+            image = image.repeat(zoom, 0).repeat(zoom, 1)
+            high, wide = image.shape[:2]
+            y, x = i * (h + gap) + (h - high) // 2, j * (w + gap) + (w - wide) // 2
+            sheet[y : y + high, x : x + wide] = image
     return sheet

@@ -86,6 +86,17 @@ class ImageTokenizer(DeviceMixin):
         """Ids at each place; 1 but for a residual quantizer."""
         return max(1, len(self.tables))
 
+    def check_levels(self, levels: int) -> None:
+        """Refuse more levels than the codes have, before the work.
+
+        Raises
+        ------
+        Unsupported
+            If there are not so many.
+        """
+        if levels > self.levels:
+            raise Unsupported(f"{levels} levels of {self.codebook}", f"the codes have {self.levels} levels")
+
     def _fingerprint(self) -> str:
         """Of everything that ids depend on: encoder and codebook, both saved exactly."""
         if self.network.quantizer is None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,11 +99,12 @@ class ImageTokens:
         return replace(self, ids=self.ids[..., :levels]) if self.ids.ndim == 3 else self
 
 
-def save_codes(tokens: Iterable[ImageTokens], path: str | Path) -> Path:
+def save_codes(tokens: Iterable[ImageTokens], path: str | Path, *, made_of: str = "") -> Path:
     """Write codes of any images to an .npz file, without pickle.
 
     It holds ``name``, ``codebook``, ``size``, ``factor``, ``shape`` (n, 2) of the images in
-    pixels, ``levels`` (0 where ids have no such dimension) and ``ids``, all images end to end.
+    pixels, ``levels`` (0 where ids have no such dimension) and ``ids``, all images end to end;
+    and ``made_of``, what a job says of it as JSON.
     """
     tokens = list(tokens)
     path = Path(path)
@@ -116,11 +120,19 @@ def save_codes(tokens: Iterable[ImageTokens], path: str | Path) -> Path:
         "ids": np.concatenate([np.zeros(0, np.int32), *(image.ids.ravel() for image in tokens)]).astype(
             np.int32
         ),
+        **({"made_of": np.array(made_of)} if made_of else {}),
     }
     # A full disk or Ctrl-C leaves an earlier file as it was.
     with atomic(path, "wb") as handle:
         write_arrays(handle, **columns)
     return path
+
+
+def made_of(path: str | Path) -> dict[str, Any]:
+    """What a job said of a file of codes; empty if it was not made by one, or is another file."""
+    with suppress(*DAMAGE):
+        return json.loads(str(read_arrays(path, ["made_of"])["made_of"]))
+    return {}
 
 
 def load_codes(path: str | Path) -> list[ImageTokens]:

@@ -3,6 +3,7 @@ from . import (
     decode as decode,
     embed as embed,
     encode as encode,
+    images as images,
     inputs as inputs,
     journal as journal,
     output as output,

@@ -53,17 +53,21 @@ class EncodeOptions(ReadOptions):
 
 
 class Record(Protocol):
-    """What a job makes of a chain, such as its tokens."""
-
-    @property
-    def chain(self) -> np.ndarray: ...
+    """What a job makes of a chain or an image, such as its tokens."""
 
     @property
     def uncoded(self) -> bool:
-        """Whether there is nothing for any residue."""
+        """Whether there is nothing for any part of it."""
         ...
 
     def __len__(self) -> int: ...
+
+
+class OfChain(Record, Protocol):
+    """What a job makes of a chain."""
+
+    @property
+    def chain(self) -> np.ndarray: ...
 
 
 R = TypeVar("R", bound=Record)
@@ -87,6 +91,15 @@ class Input:
     source: Source
     data: bytes | ProtokError | None = None
 
+
+class HasSource(Protocol):
+    """An input of a job."""
+
+    @property
+    def source(self) -> Source: ...
+
+
+I = TypeVar("I", bound=HasSource)  # noqa: E741
 
 #: Makes records of what was read, one `Encoded` for each input.
 Make = Callable[["Sequence[Structures]", Tokenizer, EncodeOptions], "list[Encoded[R]]"]
@@ -165,7 +178,22 @@ def encode_sources(
 ) -> Generator[tuple[Source, Encoded[R]]]:
     """Yield the result of each source as it comes; `timeout` as in `workers.run`."""
     queue = batches(sources, options, jobs, residues_of(tokenizer))
-    for entry, result in workers.run(encoder, (tokenizer, options, make), queue, jobs=jobs, timeout=timeout):
+    return in_workers(encoder, (tokenizer, options, make), queue, jobs=jobs, timeout=timeout)
+
+
+def in_workers(
+    factory: Callable[..., Callable[[Sequence[Any]], list[Encoded[R]]]],
+    arguments: tuple,
+    queue: Iterable[Sequence[Any]],
+    *,
+    jobs: int,
+    timeout: float | None,
+) -> Generator[tuple[Source, Encoded[R]]]:
+    """Yield the result of each input of a queue as it comes, one that was lost as an error.
+
+    Parameters are those of `workers.run`; an input has its `source`.
+    """
+    for entry, result in workers.run(factory, arguments, queue, jobs=jobs, timeout=timeout):
         path = entry.source.path
         if isinstance(result, workers.Lost):
             result = Encoded(path, errors=(ProtokError(result.reason, result.remedy, file=path),))
@@ -175,17 +203,19 @@ def encode_sources(
 def batches(
     sources: Sequence[Source], options: EncodeOptions, jobs: int, residues: int
 ) -> Iterator[list[Input]]:
-    """Yield sources ready for `jobs` workers, some files or some MB at a time.
-
-    More of them for a model that is best given many `residues` at once.
-    """
+    """Yield sources ready for `jobs` workers, more of them for a model that is best given many `residues`."""
     more = min(max(1, residues // BATCH_RESIDUES), MOST)
+    return shared_out(open_sources(sources, options), len(sources), jobs, more)
+
+
+def shared_out(inputs: Iterable[I], n: int, jobs: int, more: int = 1) -> Iterator[list[I]]:
+    """Yield `n` inputs for `jobs` workers, some files or some MB at a time, or so many times `more`."""
     most, size = BATCH_FILES * more, BATCH_BYTES * more
     if jobs > 1:  # so that all have something to do until the end
-        most = min(most, 1 + len(sources) // (4 * jobs))
+        most = min(most, 1 + n // (4 * jobs))
     # So many small files fill a batch as well.
     least = size // most
-    yield from packed(open_sources(sources, options), lambda entry: max(entry.source.size, least), size)
+    yield from packed(inputs, lambda entry: max(entry.source.size, least), size)
 
 
 def open_sources(sources: Iterable[Source], options: EncodeOptions) -> Iterator[Input]:
@@ -259,7 +289,7 @@ def encode_structures(
     return encoded
 
 
-def uncoded(tokens: Sequence[Record]) -> tuple[str, ...]:
+def uncoded(tokens: Sequence[OfChain]) -> tuple[str, ...]:
     """The note that chains without any code are worth, if there are such."""
     chains = [repr(str(chain.chain[0])) for chain in tokens if chain.uncoded]
     if not chains:

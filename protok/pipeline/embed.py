@@ -12,7 +12,7 @@ import numpy as np
 
 from protok.errors import CorruptFile, FormatError, Unsupported, as_error
 from protok.pipeline.batches import Encoded, EncodeOptions, Structures, uncoded
-from protok.pipeline.encode import Product, Summary, encode_all
+from protok.pipeline.encode import Form, Product, Summary, encode_all
 from protok.structure.backbone import Backbone
 from protok.tokenizers.protocol import Embeds, HasStates, Named, RanksCodes, Tokenizer
 from protok.tokenizers.registry import as_tokenizer
@@ -102,9 +102,8 @@ def embed_all(
         raise FormatError(f"{out.suffix!r} is no format of vectors", "use .parquet", file=str(out))
     asked, columns = columns, _columns(tokenizer, columns, alternatives)
     key = {"columns": columns, "alternatives": alternatives}
-    product = Product(
-        partial(embed_structures, **key), write_vectors, partial(_schema, columns, alternatives), key
-    )
+    form = Form(write_vectors, partial(_schema, columns, alternatives))
+    product = Product(partial(embed_structures, **key), form, key)
     summary = encode_all(paths, tokenizer, out, product=product, **settings)
     if isinstance(tokenizer, HasStates) and LATENTS in columns and STATES not in columns and not asked:
         note = f"the encoder of {tokenizer.name} shows no hidden states: latents and their mean alone"

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
@@ -23,6 +23,7 @@ from protok.common.progress import show_progress
 from protok.errors import ProtokError
 from protok.pipeline import output
 from protok.pipeline.batches import (
+    Encoded,
     EncodeOptions,
     Make,
     R,
@@ -32,7 +33,7 @@ from protok.pipeline.batches import (
     residues_of,
     uncoded,
 )
-from protok.pipeline.inputs import find_sources
+from protok.pipeline.inputs import Source, find_sources
 from protok.pipeline.journal import Journal
 from protok.structure.io.sequences import FILE, read_fasta
 from protok.tokenizers.protocol import HasEncoder, Tokenizer, encode_each
@@ -48,6 +49,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Form(Generic[R]):
+    """How a job keeps its records.
+
+    Attributes
+    ----------
+    write
+        Puts records into a Parquet file.
+    schema
+        Of such a file, as Arrow has it.
+    convert
+        Makes the output of a Parquet file of all records, where it is another kind of file; gets what the
+        output is to say of itself too.
+    stored
+        What a finished output says that it was made of; empty if it says nothing.
+    """
+
+    write: Callable[[Iterable[R], Path], None]
+    schema: Callable[[], pa.Schema]
+    convert: output.Convert = output.convert_tokens
+    stored: Callable[[Path], dict[str, Any]] = output.read_stored
+
+
+@dataclass(frozen=True)
 class Product(Generic[R]):
     """What a job makes of structures, one record a chain, and how it keeps them.
 
@@ -55,22 +79,19 @@ class Product(Generic[R]):
     ----------
     make
         Records of what was read; goes to workers, so it must pickle.
-    write
-        Puts records into a Parquet file.
-    schema
-        Of such a file, as Arrow has it.
+    form
+        How they are kept.
     key
         What records hang on besides model and options of reading, as JSON has it.
     """
 
     make: Make[R]
-    write: Callable[[Iterable[R], Path], None]
-    schema: Callable[[], pa.Schema]
+    form: Form[R]
     key: Mapping[str, Any] = field(default_factory=dict)
 
 
 #: Tokens, as `encode_all` makes them.
-TOKENS = Product(encode_structures, save, token_schema)
+TOKENS = Product(encode_structures, Form(save, token_schema))
 
 
 class Stopped(ProtokError):
@@ -192,20 +213,60 @@ def encode_all(
     FormatError
         If the suffix of `out` is none of these.
     """
-    if on_error not in ("skip", "stop"):
-        raise ValueError(f"on_error is 'skip' or 'stop', not {on_error!r}")
-    began = time.monotonic()
     out, options = Path(out), EncodeOptions(**reading)
-    if not out.name:
-        raise ProtokError("is no name for an output", "name a file or folder", file=str(out))
     output.check_suffix(out)
-    table = Path(errors) if errors is not None else errors_of(out)
-    check_output(out, folder=not out.suffix)
-    check_output(table)
     sources = find_sources(paths)
     tokenizer = as_tokenizer(tokenizer)
     check_options(tokenizer, options)
+
+    def stream(todo: Sequence[Source]) -> Generator[tuple[Source, Encoded]]:
+        if ray is None:
+            return encode_sources(todo, tokenizer, options, jobs, make=product.make, timeout=timeout)
+        from protok.pipeline.ray import encode_sources as on_cluster
+
+        return on_cluster(todo, tokenizer, options, ray, make=product.make, timeout=timeout)
+
     job = {**job_key(tokenizer, options), **product.key}
+    how = {"on_error": on_error, "errors": errors, "overwrite": overwrite, "progress": progress}
+    return carry_out(sources, job, stream, out, product.form, ordered=ordered, **how)
+
+
+def carry_out(
+    sources: Sequence[Source],
+    job: dict[str, Any],
+    stream: Callable[[Sequence[Source]], Generator[tuple[Source, Encoded]]],
+    out: Path,
+    form: Form,
+    *,
+    on_error: str = "skip",
+    errors: str | Path | None = None,
+    overwrite: bool = False,
+    ordered: bool = True,
+    progress: bool | None = None,
+) -> Summary:
+    """Do what is left of a job, of structures or of anything else, and let its output appear.
+
+    Parameters
+    ----------
+    sources
+        All inputs of the job.
+    job
+        What results depend on besides the inputs: with ``codebook``, as JSON has it.
+    stream
+        Yields the result of each of some sources as it comes.
+    form
+        How results are kept.
+    out, on_error, errors, overwrite, ordered, progress
+        As for `encode_all`, which says what is raised too.
+    """
+    if on_error not in ("skip", "stop"):
+        raise ValueError(f"on_error is 'skip' or 'stop', not {on_error!r}")
+    began = time.monotonic()
+    if not out.name:
+        raise ProtokError("is no name for an output", "name a file or folder", file=str(out))
+    table = Path(errors) if errors is not None else errors_of(out)
+    check_output(out, folder=not out.suffix)
+    check_output(table)
     made = {**job, "ordered": ordered}
     parts = parts_of(out)
 
@@ -215,27 +276,21 @@ def encode_all(
         raise ProtokError("is a folder of something else", "write elsewhere", file=str(out))
     table.parent.mkdir(parents=True, exist_ok=True)
     if taken and not overwrite:
-        stored = output.same_job(out, made, sources)
+        stored = output.same_job(out, made, sources, form.stored(out))
         if parts.exists():  # killed after the last step but one
             Journal(parts, job).remove()
         write_errors(stored["errors"], table)
         return _summary(out, job, stored, len(sources), began)
-    journal = Journal(parts, job, fresh=overwrite, write=product.write)
+    journal = Journal(parts, job, fresh=overwrite, write=form.write)
     try:
         done = [source for source in sources if source in journal.done]
         todo = [source for source in sources if source not in journal.done]
         known = output.error_rows(journal.done[source] for source in done)
         running = parts / "errors.tsv"
         write_errors(known, running)
-        if ray is None:
-            stream = encode_sources(todo, tokenizer, options, jobs, make=product.make, timeout=timeout)
-        else:
-            from protok.pipeline.ray import encode_sources as on_cluster
-
-            stream = on_cluster(todo, tokenizer, options, ray, make=product.make, timeout=timeout)
         with (
             show_progress("encoding", len(sources), progress) as advance,
-            contextlib.closing(stream) as results,
+            contextlib.closing(stream(todo)) as results,
         ):
             advance(len(done), len({file for file, _, _ in known}))
             for source, result in results:
@@ -249,7 +304,8 @@ def encode_all(
         journal.flush()
         stored = output.made_of(made, sources, [journal.done[source] for source in sources])
         if stored["chains"]:
-            output.finish(journal, sources, out, stored, schema=product.schema(), ordered=ordered)
+            tables = journal.tables(sources, ordered)
+            output.finish(tables, journal.folder, out, stored, schema=form.schema(), convert=form.convert)
         write_errors(stored["errors"], table)
         journal.remove()
     finally:

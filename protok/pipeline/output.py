@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from protok.common.files import atomic_folder, atomic_path
 from protok.errors import ProtokError
 from protok.pipeline.inputs import Source, repeated
-from protok.pipeline.journal import PART_ROWS, Entry, Journal, difference
+from protok.pipeline.journal import PART_ROWS, Entry, difference
 from protok.tokens.files import format_of, save
 from protok.tokens.parquet import read_parquet
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Keys of an output's Parquet metadata under which it says what it was made of, and what failed:
 # that is packed, as readers refuse metadata of 100 MB and a large job has many notes.
 MADE_OF, FAILED = b"protok.made_of", b"protok.errors_and_notes"
+#: Makes an output of a Parquet file and of what it is to say of itself.
+Convert = Callable[[Path, Path, Mapping[str, Any]], None]
 # Files of a dataset, and chains in each.
 PART, FILE_ROWS = "part-", 100_000
 
@@ -62,30 +64,34 @@ def _digest(sources: Sequence[Source]) -> str:
 
 
 def finish(
-    journal: Journal,
-    sources: Sequence[Source],
+    tables: Iterator[pa.Table],
+    drafts: Path,
     out: Path,
     stored: dict[str, Any],
     *,
     schema: pa.Schema,
-    ordered: bool,
+    convert: Convert,
 ) -> None:
-    """Join the parts of a journal, and let the output appear at once; `stored` is of `made_of`."""
-    tables = journal.tables(sources, ordered)
+    """Join the parts of a job, and let the output appear at once; `stored` is of `made_of`."""
     # Drafts lie in the folder of the journal, which goes with all that a kill may leave in it.
     if out.suffix.lower() == ".parquet":
-        with atomic_path(out, journal.folder) as joined:
+        with atomic_path(out, drafts) as joined:
             join(tables, joined, stored, schema)
     elif out.suffix:
-        joined = journal.folder / "joined.parquet"
+        joined = drafts / "joined.parquet"
         join(tables, joined, stored, schema)
-        with joined.open("rb") as handle:
-            save(read_parquet(handle, str(joined), own=True), out)
+        convert(joined, out, stored)
     else:
-        with atomic_folder(out, journal.folder) as dataset:
+        with atomic_folder(out, drafts) as dataset:
             for number in itertools.count():
                 if not join(tables, dataset / f"{PART}{number:06}.parquet", stored, schema, FILE_ROWS):
                     break
+
+
+def convert_tokens(joined: Path, out: Path, stored: Mapping[str, Any]) -> None:
+    """Write the tokens of a Parquet file as a file of another kind, which says nothing of the job."""
+    with joined.open("rb") as handle:
+        save(read_parquet(handle, str(joined), own=True), out)
 
 
 def join(
@@ -124,6 +130,8 @@ def read_stored(out: Path) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if out.suffix.lower() not in ("", ".parquet"):
+        return {}
     with contextlib.suppress(pa.ArrowException, OSError):
         file = out if out.suffix else out / f"{PART}{0:06}.parquet"
         metadata = pq.read_schema(file).metadata or {}
@@ -139,15 +147,16 @@ def is_dataset(folder: Path) -> bool:
     return ours and bool(read_stored(folder))
 
 
-def same_job(out: Path, job: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
-    """What a finished output was made of.
+def same_job(
+    out: Path, job: dict[str, Any], sources: Sequence[Source], stored: dict[str, Any]
+) -> dict[str, Any]:
+    """What a finished output was made of, which is `stored`, as it says itself.
 
     Raises
     ------
     ProtokError
         If that is not this job, or not known.
     """
-    stored = read_stored(out) if out.suffix.lower() in (".parquet", "") else {}
     if stored.get("job") == job and stored.get("inputs") == _digest(sources):
         return stored
     if not stored:

@@ -1,7 +1,9 @@
 """Reading images as users have them, collections of them, and the scores."""
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from protok.errors import CorruptFile, FormatError, ProtokError
 from protok.image import Scorer, as_pixels, contact_sheet, open_pictures
 from protok.image.dataset import find_images, has_part
 from protok.image.metrics import Gist
-from protok.image.pixels import read_pixels, write_pixels
+from protok.image.pixels import fitted, read_pixels, write_pixels
 
 
 def noise(h=12, w=10, seed=0):
@@ -72,6 +74,42 @@ def test_files_are_read_as_they_are_seen(tmp_path):
 
     Image.fromarray(x).convert("CMYK").save(tmp_path / "print.jpg")
     assert read_pixels(tmp_path / "print.jpg").shape == x.shape
+
+
+def deep_png(pixels):
+    """A PNG of 16 bits a channel, which Pillow does not write."""
+
+    def chunk(kind, content):
+        crc = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+    h, w, _ = pixels.shape
+    rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in pixels)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_what_pixels_do_not_have_of_a_file_is_said(tmp_path):
+    x = noise()
+    clear = Image.fromarray(np.concatenate([x, np.full((12, 10, 1), 90, np.uint8)], -1))
+    clear.save(tmp_path / "clear.png")
+    clear.putalpha(255)
+    clear.save(tmp_path / "opaque.png")
+    Image.fromarray(x[..., 0].astype(np.uint16) * 257).save(tmp_path / "grey.png")
+    (tmp_path / "colour.png").write_bytes(deep_png(x))
+    Image.fromarray(x).save(tmp_path / "film.gif", save_all=True, append_images=[Image.fromarray(255 - x)])
+    said = {
+        "clear.png": ["transparent parts were laid over white"],
+        "opaque.png": [],
+        "grey.png": ["16 bits a channel were scaled to 8"],
+        "colour.png": ["16 bits a channel were scaled to 8"],
+        "film.gif": ["the first of 2 frames was taken"],
+    }
+    for name, expected in said.items():
+        notes = []
+        read_pixels(tmp_path / name, notes=notes)
+        assert notes == expected, name
+    assert np.array_equal(read_pixels(tmp_path / "colour.png"), x)
 
 
 def test_size_is_that_of_the_shorter_side(tmp_path):
@@ -152,7 +190,7 @@ def test_flat_folders_single_files_and_nothing(tmp_path):
     with pytest.raises(FormatError, match="no such file or folder"):
         find_images([tmp_path / "nowhere"])
     images = find_images([tmp_path / "flat", tmp_path / "flat" / "1.png"])
-    assert [name for name, _ in images] == ["0", "1", "2", "1-2"]
+    assert [image.name for image in images] == ["0", "1", "2", "1-2"]
 
 
 def test_npz_files(tmp_path):
@@ -230,8 +268,16 @@ def test_a_sheet_holds_its_images():
     sheet = contact_sheet([[x, x], [x]], gap=1, zoom=2)
     assert sheet.shape == (17, 17, 3) and (sheet[9:, 9:] == 255).all()
     assert np.array_equal(sheet[:8:2, :8:2], x)
-    with pytest.raises(ValueError, match="one size"):
-        contact_sheet([[x, noise(4, 5)]])
+    wide = contact_sheet([[x, noise(2, 6)]], gap=1)
+    assert wide.shape == (4, 13, 3) and np.array_equal(wide[:, 1:5], x)
+    assert np.array_equal(wide[1:3, 7:], noise(2, 6)) and (wide[3, 7:] == 255).all()
+    with pytest.raises(ValueError, match="needs images"):
+        contact_sheet([])
+
+
+def test_images_on_a_sheet_are_about_as_long():
+    assert fitted(noise(10, 30), 100).shape == (30, 90, 3)
+    assert fitted(noise(100, 400), 100).shape == (25, 100, 3)
 
 
 def smooth(n, side=32, seed=0):

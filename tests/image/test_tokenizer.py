@@ -322,7 +322,7 @@ def test_images_of_one_name_are_not_written_over_each_other(tmp_path):
     shades = {"a.png": 0, "a.bmp": 90, "a-2.png": 180, "a-mirrored.png": 255}
     for name, shade in shades.items():
         write_pixels(np.full((8, 8, 3), shade, np.uint8), tmp_path / "in" / name)
-    assert len({name for name, _ in find_images([tmp_path / "in"])}) == 4
+    assert len({image.name for image in find_images([tmp_path / "in"])}) == 4
     codes, out = str(tmp_path / "c.npz"), tmp_path / "out"
     encode = ["image", "encode", str(tmp_path / "in"), "-o", codes, "--model", model, "--mirror"]
     assert main.main(encode) == 0

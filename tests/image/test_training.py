@@ -194,7 +194,10 @@ def test_the_command_line(trained, pictures, tmp_path, capsys):
     assert "5 images" in capsys.readouterr().err
     assert [t.name for t in load_codes(codes)] == ["48", "49", "51", "53", "55"]
     bad = str(tmp_path / "bad.jpg")
-    assert main.main(["image", "encode", bad, *inputs, "-o", str(codes), "--model", model]) == 1
+    again = ["image", "encode", bad, *inputs, "-o", str(codes), "--model", model]
+    assert main.main(again) == 2
+    assert "made of other inputs: 5 files then, 6 now" in capsys.readouterr().err
+    assert main.main([*again, "--overwrite"]) == 1
     assert "bad.jpg: is not an image" in capsys.readouterr().err
 
     assert main.main(["image", "decode", str(codes), "-o", str(out), "--model", model]) == 0
