@@ -37,9 +37,14 @@ class ImageConfig:
     VQGAN, 2 or 4 spare the convolutions at full resolution. ``multiples``: width of each
     resolution in units of ``width`` (``decoder_width`` in the decoder), finest first; one
     for each halving from ``patch`` to ``factor``, and one more. ``blocks``: residual blocks
-    at each resolution. ``attention``: at the coarsest resolution. ``window``: pixels along the side of
-    the squares that it was trained on, through which images of other sizes are read and decoded (see
-    `protok.image.windows`); a training sets it to ``data.size``. 0 takes images whole.
+    at each resolution. ``attention``: at the coarsest resolution.
+
+    ``norm``: what is normalised together: ``group``, channels of the whole image, as in VQGAN; or ``place``,
+    the channels of each place alone, so that a code hangs on nothing but pixels near it. ``linear``: beside
+    the convolutions the principal components of squares of ``factor`` x ``factor`` pixels lead to latents
+    and back, from which a training starts. ``window``: pixels along the side of the squares that a network
+    was trained on which is not local; images of other sizes are read and decoded through such squares (see
+    `protok.image.windows`). A training sets it to ``data.size``; 0 takes images whole.
     """
 
     name: str = ""
@@ -50,6 +55,8 @@ class ImageConfig:
     multiples: tuple[int, ...] = (1, 2)
     blocks: int = 1
     attention: bool = False
+    norm: str = "group"
+    linear: bool = False
     window: int = 0
     quantizer: CodebookConfig = field(default_factory=CodebookConfig)
 
@@ -59,6 +66,8 @@ class ImageConfig:
         if self.patch not in (1, 2, 4) or self.patch > self.factor:
             raise RecipeError(f"patch {self.patch} is not one of 1, 2, 4 up to the factor")
         at_least_one(self, "width", "decoder_width", "blocks")
+        if self.norm not in ("group", "place"):
+            raise RecipeError(f"norm {self.norm!r} is not group or place")
         if min(self.multiples, default=0) < 1:
             raise RecipeError(f"multiples {self.multiples} are not all 1 or more")
         if not 0 <= self.window <= WIDEST_WINDOW or self.window % self.factor:
@@ -70,6 +79,11 @@ class ImageConfig:
                 f"{len(self.multiples)} multiples for {stages} resolutions",
                 f"factor {self.factor} with patch {self.patch} has {stages}, finest first",
             )
+
+    @property
+    def local(self) -> bool:
+        """Whether a code hangs on pixels near it alone, whatever the size of the image."""
+        return self.norm == "place" and not self.attention
 
 
 @dataclass(frozen=True)

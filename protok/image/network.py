@@ -1,8 +1,9 @@
 """The network of an image tokenizer: convolutions down, a quantizer, convolutions up.
 
 The shape is that of VQGAN (Esser et al. 2021, arXiv 2012.09841): residual blocks with
-group normalisation at each resolution, strided convolutions between them, attention at the
-coarsest resolution as a choice. Pixels are in -1..1.
+normalisation at each resolution, strided convolutions between them, attention at the coarsest resolution as
+a choice. What is normalised is the whole image, as there, or each place alone, which makes the network local:
+then codes of a large image are those of its parts (see `protok.image.windows`). Pixels are in -1..1.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from protok.image.config import ImageConfig
 from protok.quantize import Quantized, build_quantizer
 
 
-def _norm(width: int) -> nn.GroupNorm:
+class PlaceNorm(nn.LayerNorm):
+    """Normalise the channels of each place alone: the same whatever lies around."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Same shape."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def _norm(width: int, kind: str) -> nn.Module:
+    if kind == "place":
+        return PlaceNorm(width)
     # At least 8 channels a group: what is normalised alone forgets the image's own level,
     # and with it the colours.
     return nn.GroupNorm(math.gcd(32, max(1, width // 8), width), width)
@@ -29,29 +40,28 @@ def _norm(width: int) -> nn.GroupNorm:
 class Residual(nn.Module):
     """Normalise, activate, convolve, twice, and add the input."""
 
-    def __init__(self, inward: int, width: int):
+    def __init__(self, width: int, norm: str):
         super().__init__()
         self.body = nn.Sequential(
-            _norm(inward),
+            _norm(width, norm),
             nn.SiLU(),
-            nn.Conv2d(inward, width, 3, 1, 1),
-            _norm(width),
+            nn.Conv2d(width, width, 3, 1, 1),
+            _norm(width, norm),
             nn.SiLU(),
             nn.Conv2d(width, width, 3, 1, 1),
         )
-        self.skip = nn.Conv2d(inward, width, 1) if inward != width else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e h w"]:
-        """Same resolution, `width` channels."""
-        return self.skip(x) + self.body(x)
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Same shape."""
+        return x + self.body(x)
 
 
 class Attention(nn.Module):
     """Every position attends to all others of its image, with one head."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, norm: str):
         super().__init__()
-        self.norm = _norm(width)
+        self.norm = _norm(width, norm)
         self.into = nn.Conv2d(width, 3 * width, 1)
         self.out = nn.Conv2d(width, width, 1)
 
@@ -63,9 +73,11 @@ class Attention(nn.Module):
         return x + self.out(seen.transpose(1, 2).unflatten(2, x.shape[2:]).contiguous())
 
 
-def _middle(width: int, attention: bool) -> list[nn.Module]:
-    parts: list[nn.Module] = [Residual(width, width)]
-    return parts + [Attention(width), Residual(width, width)] if attention else parts
+def _middle(width: int, config: ImageConfig) -> list[nn.Module]:
+    parts: list[nn.Module] = [Residual(width, config.norm)]
+    return (
+        parts + [Attention(width, config.norm), Residual(width, config.norm)] if config.attention else parts
+    )
 
 
 class Encoder(nn.Sequential):
@@ -78,9 +90,9 @@ class Encoder(nn.Sequential):
         for i, width in enumerate(widths):
             if i:
                 parts.append(nn.Conv2d(widths[i - 1], width, 3, 2, 1))
-            parts += [Residual(width, width) for _ in range(config.blocks)]
-        parts += _middle(widths[-1], config.attention)
-        parts += [_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], config.quantizer.dim, 1)]
+            parts += [Residual(width, config.norm) for _ in range(config.blocks)]
+        parts += _middle(widths[-1], config)
+        parts += [_norm(widths[-1], config.norm), nn.SiLU(), nn.Conv2d(widths[-1], config.quantizer.dim, 1)]
         super().__init__(*parts)
 
 
@@ -90,13 +102,13 @@ class Decoder(nn.Sequential):
     def __init__(self, config: ImageConfig):
         widths = [config.decoder_width * m for m in reversed(config.multiples)]
         parts: list[nn.Module] = [nn.Conv2d(config.quantizer.dim, widths[0], 3, 1, 1)]
-        parts += _middle(widths[0], config.attention)
+        parts += _middle(widths[0], config)
         for i, width in enumerate(widths):
             if i:
                 parts.append(nn.Upsample(scale_factor=2, mode="nearest"))
                 parts.append(nn.Conv2d(widths[i - 1], width, 3, 1, 1))
-            parts += [Residual(width, width) for _ in range(config.blocks)]
-        parts += [_norm(widths[-1]), nn.SiLU()]
+            parts += [Residual(width, config.norm) for _ in range(config.blocks)]
+        parts += [_norm(widths[-1], config.norm), nn.SiLU()]
         parts += [nn.Conv2d(widths[-1], 3 * config.patch**2, 3, 1, 1)]
         parts += [nn.PixelShuffle(config.patch)]
         super().__init__(*parts)
@@ -107,12 +119,47 @@ class Decoder(nn.Sequential):
         return cast(nn.Conv2d, self[-2]).weight
 
 
+def _silence(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+
+
 @dataclass
 class Reconstruction:
     """Pixels in about -1..1, and what the quantizer said; None without a codebook."""
 
     x: Tensor
     quantized: Quantized | None
+
+
+class Components(nn.Module):
+    """Squares of pixels to their principal components and back: the linear path beside the convolutions."""
+
+    def __init__(self, factor: int, dim: int):
+        super().__init__()
+        self.factor = factor
+        self.into = nn.Conv2d(3 * factor**2, dim, 1)
+        self.out = nn.Conv2d(dim, 3 * factor**2, 1)
+
+    @torch.no_grad()
+    def begin(self, x: Float[Tensor, "b 3 h w"]) -> None:
+        """Take the components of these images."""
+        squares = F.pixel_unshuffle(x, self.factor).movedim(1, -1).flatten(0, -2).double()
+        mean = squares.mean(0)
+        values, vectors = torch.linalg.eigh((squares - mean).T.cov())
+        axes = vectors[:, values.argsort(descending=True)[: len(self.into.weight)]]
+        self.into.weight.copy_(axes.T[..., None, None])
+        self.out.weight.copy_(axes[..., None, None])
+        self.into.bias.copy_(-(mean @ axes))  # pyright: ignore[reportOptionalMemberAccess]
+        self.out.bias.copy_(mean)  # pyright: ignore[reportOptionalMemberAccess]
+
+    def analyse(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d i j"]:
+        """Components of each square."""
+        return self.into(F.pixel_unshuffle(x, self.factor))
+
+    def compose(self, z: Float[Tensor, "b d i j"]) -> Float[Tensor, "b 3 h w"]:
+        """Pixels of components."""
+        return F.pixel_shuffle(self.out(z), self.factor)
 
 
 class ImageNetwork(nn.Module):
@@ -124,17 +171,40 @@ class ImageNetwork(nn.Module):
         self.encoder = Encoder(config)
         self.quantizer = build_quantizer(**asdict(config.quantizer))
         self.decoder = Decoder(config)
+        self.components = Components(config.factor, config.quantizer.dim) if config.linear else None
         # Convolutions of a CPU in bfloat16 are several times faster on this layout. torch's own
         # annotations of `to` do not have it.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
+    @torch.no_grad()
+    def begin(self, x: Float[Tensor, "b 3 h w"]) -> None:
+        """Start where the linear path does all, as well as a linear path can on these images."""
+        if self.components is None:
+            return
+        self.components.begin(x)
+        for module in self.modules():
+            if isinstance(module, Residual):
+                _silence(module.body[-1])
+        _silence(self.encoder[-1])
+        _silence(self.decoder[-2])
+
     def latents(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b i j d"]:
         """Latents in rows and columns; height and width are multiples of the factor."""
-        return self.encoder(x.contiguous(memory_format=torch.channels_last)).movedim(1, -1)
+        z = self.encoder(x.contiguous(memory_format=torch.channels_last))
+        if self.components is not None:
+            # As exact as float32 is: it carries most of the image.
+            with torch.autocast(x.device.type, enabled=False):
+                z = z.float() + self.components.analyse(x.float())
+        return z.movedim(1, -1)
 
     def pixels(self, z: Float[Tensor, "b i j d"]) -> Float[Tensor, "b 3 h w"]:
         """Pixels of latents or of code vectors."""
-        return self.decoder(z.movedim(-1, 1))
+        z = z.movedim(-1, 1)
+        x = self.decoder(z)
+        if self.components is not None:
+            with torch.autocast(z.device.type, enabled=False):
+                x = x.float() + self.components.compose(z.float())
+        return x
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Reconstruction:
         """Encode, quantize as hard as the curriculum says, decode."""

@@ -14,8 +14,8 @@ from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, ProtokError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-#: Pixels of the largest image that is read whole; its activations take about 4 GB.
-LARGEST = 4 << 20
+#: Pixels of the largest image that is read whole; as numbers in and out it takes about 4 GB.
+LARGEST = 1 << 26
 
 
 def pillow() -> Any:

@@ -23,7 +23,7 @@ from protok.image.config import ImageConfig
 from protok.image.network import ImageNetwork
 from protok.image.pixels import as_pixels
 from protok.image.tokens import ImageTokens
-from protok.image.windows import through_windows
+from protok.image.windows import reach, through_tiles, through_windows
 from protok.quantize import ProVQ, Quantizer, ResidualVQ
 
 #: Pixels that go through the network at once, unless one image has more.
@@ -104,6 +104,8 @@ class ImageTokenizer(DeviceMixin):
         sha256 = hashlib.sha256()
         with torch.no_grad():
             parts = dict(self.network.encoder.state_dict())
+            if self.network.components is not None:
+                parts |= self.network.components.into.state_dict(prefix="components.")
             for i, table in enumerate(self.tables):
                 every = torch.arange(self.size, device=table.usage.device)
                 parts[f"codes.{i}"] = table.lookup(every)
@@ -120,8 +122,9 @@ class ImageTokenizer(DeviceMixin):
         image
             Whatever `protok.image.as_pixels` takes: a path, a Pillow image, an array or
             tensor. Sides that are no multiple of the factor are filled up by repeating
-            the border; decoding cuts that off again. What is not of the size that the model was trained
-            on goes through windows of that size, on both ways (see `protok.image.windows`).
+            the border; decoding cuts that off again. A large image goes through a tile at a time, and
+            one that is not of the size that a model was trained on which is not local through windows of
+            that size, on both ways (see `protok.image.windows`).
         name
             Kept in the tokens; the file's stem by default.
 
@@ -244,10 +247,15 @@ class ImageTokenizer(DeviceMixin):
 
     def _through(self, network: Callable[[Tensor], Tensor], x: Tensor, inward: int) -> Tensor:
         """What a network makes of images of any size, or of their latents, one a place: `inward` is 1."""
-        window = self.network.config.window // self.factor
+        config, outward = self.network.config, self.factor // inward
+        if config.local:
+            part, scale = (self.network.decoder, self.factor) if inward == 1 else (self.network.encoder, 1)
+            around = -(-reach(part, scale) // self.factor)
+            return through_tiles(network, x.float(), around, inward, outward)
+        window = config.window // self.factor
         if not window:
             return network(x.float())
-        outward, most = self.factor // inward, max(1, PIXELS // (window * self.factor) ** 2)
+        most = max(1, PIXELS // (window * self.factor) ** 2)
         return through_windows(network, x.float(), window, inward, outward, most)
 
     def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:

@@ -34,6 +34,10 @@ with Extra("image", "training"):
     from protok.common.run import TrainingModule, TrainingRun
 
 
+#: Images whose principal components a linear path starts from.
+ANCHORED = 2000
+
+
 class Crops(Dataset):
     """Squares of training images: place and mirroring follow from the key's second number."""
 
@@ -204,10 +208,12 @@ def run(
         raise RecipeError("nothing to train on", "give --images DIR or data.train in the recipe")
     import_own(kind for kind in (plan.model.quantizer.kind, plan.model.quantizer.inner) if ":" in kind)
     train, valid = parts(plan)
-    plan = replace(plan, model=replace(plan.model, window=plan.data.size))
+    plan = replace(plan, model=replace(plan.model, window=0 if plan.model.local else plan.data.size))
     plan = training.begin(plan, train.digest())
     module = ImageTraining(plan, valid.squares(plan.data.size, plan.valid.images))
-    if start is not None:
+    if start is None:
+        module.network.begin(to_unit(train.squares(plan.data.size, ANCHORED)))
+    else:
         module.network.load_state_dict(start.network.state_dict())
     batches = DataLoader(
         Crops(train, plan.data.size, plan.data.flip),

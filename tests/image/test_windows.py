@@ -9,7 +9,8 @@ from PIL import Image
 
 from protok.image import ImageTokenizer
 from protok.image.pixels import read_pixels
-from protok.image.windows import starts, through_windows
+from protok.image.tokenizer import to_unit
+from protok.image.windows import reach, starts, through_tiles, through_windows
 from tests.helpers.paths import ROOT
 from tests.image.test_tokenizer import SMALL, images, tokenizer
 
@@ -44,6 +45,72 @@ def test_any_size_comes_back_as_it_was_alone_and_in_a_batch():
         assert tok.decode(tokens).shape == tok.reconstruct(image).shape == image.shape
         same = np.array_equal(tokens.ids, whole.encode(image).ids)
         assert same == (image.shape == (16, 16, 3)), "of the size of training there is one window, the image"
+
+
+LOCAL = SMALL | {"norm": "place", "linear": True}
+
+
+@pytest.mark.parametrize(
+    "shape", [{}, {"factor": 8, "multiples": (1, 1, 2)}, {"patch": 4, "multiples": (1,)}]
+)
+def test_a_local_network_reaches_as_far_as_is_counted(shape):
+    network = tokenizer(shape=LOCAL | shape).network
+    factor, middle = network.config.factor, 12
+    x = torch.zeros(1, 3, 25 * factor, 25 * factor)
+    x[..., middle * factor, middle * factor] = torch.nan
+    z = torch.zeros(1, 4, 25, 25)
+    z[..., middle, middle] = torch.nan
+    with torch.no_grad():
+        seen = network.latents(x)[0, :, :, 0].isnan().any(0).nonzero().flatten()
+        drawn = network.pixels(z.movedim(1, -1))[0, 0].isnan().any(0).nonzero().flatten()
+    # In places and in pixels: what is counted is enough, and no more than a place too much.
+    counted = reach(network.encoder, 1) / factor
+    assert counted - 1 < max(middle - seen[0], seen[-1] - middle) <= counted + 1
+    counted = reach(network.decoder, factor)
+    far = max(middle * factor - drawn[0], drawn[-1] + 1 - (middle + 1) * factor)
+    assert counted - factor < far <= counted
+
+
+def test_tiles_of_a_local_network_are_the_whole_image(monkeypatch):
+    monkeypatch.setattr("protok.image.windows.TILE", 24)
+    tok = tokenizer(shape=LOCAL)
+    (x,) = images(1, 100, 67)
+    with torch.no_grad():
+        z = tok.network.latents(torch.nn.functional.pad(to_unit(x[None]), (0, 1, 0, 0), mode="replicate"))
+        whole = tok.network.pixels(z)[0, :, :, :67].movedim(0, -1)
+    assert np.abs(tok.embed(x) - z[0].numpy()).max() < 1e-5
+    again = tok.reconstruct(x)
+    assert np.abs(again - ((whole.clamp(-1, 1) + 1) * 127.5).numpy()).max() <= 0.51
+    # With too little around them, tiles are seen.
+    latents = lambda part: tok.network.latents(part).movedim(-1, 1)  # noqa: E731
+    with torch.no_grad():
+        cut = through_tiles(latents, to_unit(x[None, :, :64]), 1, inward=4, outward=1)
+    assert (cut[0].movedim(0, -1) - z[0, :, :16]).abs().max() > 1e-3
+
+
+def test_a_crop_has_the_codes_of_the_whole():
+    """Of a local network, away from the borders: shifted by whole squares of pixels, nothing changes."""
+    tok = tokenizer(shape=LOCAL)
+    (x,) = images(1, 120, 120)
+    whole, crop = tok.encode(x), tok.encode(x[16:112, 24:112])
+    around = -(-reach(tok.network.encoder, 1) // 4)
+    inside = crop.ids[around : 24 - around, around : 22 - around]
+    assert inside.size
+    assert np.array_equal(inside, whole.ids[4 + around : 28 - around, 6 + around : 28 - around])
+    far = 4 * -(-reach(tok.network.decoder, 4) // 4)
+    part = tok.decode(whole.ids[4:28, 6:28])[far : 96 - far, far : 88 - far].astype(int)
+    assert part.size
+    assert np.abs(part - tok.decode(whole)[16 + far : 112 - far, 24 + far : 112 - far]).max() <= 1
+
+
+def test_a_linear_path_starts_from_principal_components():
+    tok = tokenizer(shape=LOCAL)
+    smooth = np.stack([np.asarray(Image.fromarray(x).resize((16, 16))) for x in images(40, 4, 4)])
+    tok.network.begin(to_unit(smooth))
+    squares = smooth.reshape(40, 4, 4, 4, 4, 3).transpose(0, 1, 3, 2, 4, 5).reshape(-1, 48) / 127.5 - 1.0
+    rest = np.linalg.svd(squares - squares.mean(0), compute_uv=False)[4:]
+    again = np.stack([tok.reconstruct(x) for x in smooth]).astype(float)
+    assert ((again - smooth) ** 2).sum() / 127.5**2 == pytest.approx((rest**2).sum(), rel=0.01)
 
 
 @pytest.fixture(scope="module")
