@@ -165,6 +165,22 @@ def _summary(tokens: list) -> dict:
     }
 
 
+def _coded(tokens: list) -> dict:
+    """Bits per pixel with an entropy coder, where the model is at hand and says the chances of its codes."""
+    from protok.common.checkpoint import named_in
+    from protok.errors import ProtokError
+    from protok.image.coding import code_lengths
+    from protok.image.tokenizer import KIND, ImageTokenizer
+
+    try:
+        tokenizer = ImageTokenizer.from_pretrained(named_in(tokens[0].codebook, KIND))
+        lengths = code_lengths(tokenizer, tokens)
+    except (ProtokError, IndexError):
+        return {}
+    share = [n / (image.height * image.width) for n, image in zip(lengths, tokens, strict=True)]
+    return {"bits_per_pixel_entropy_coded": sum(share) / len(share)}
+
+
 def _decode(arguments: argparse.Namespace) -> int:
     from protok.common.checkpoint import named_in
     from protok.common.grouping import numbered
@@ -222,7 +238,9 @@ def _score(arguments: argparse.Namespace) -> int:
         else:
             for row in rows:
                 scores = ", ".join(f"{k} {row[k]:.4g}" for k in ("psnr", "ssim", "mse"))
-                print(f"{row['bits_per_pixel']:.3g} bits per pixel: {scores}")
+                coded = row.get("coded_bits_per_pixel")
+                coded = "" if coded is None else f" ({coded:.3g} entropy-coded)"
+                print(f"{row['bits_per_pixel']:.3g} bits per pixel{coded}: {scores}")
         return FAILED if rows[0]["failed"] else OK
     scores = score(tokenizer, arguments.images, levels=arguments.levels, **options)
     failed = scores["failed"]
@@ -242,7 +260,8 @@ def _info(arguments: argparse.Namespace) -> int:
     if Path(arguments.what).is_file():
         from protok.image.tokens import load_codes
 
-        facts = {"kind": "codes of images", **_summary(load_codes(arguments.what))}
+        tokens = load_codes(arguments.what)
+        facts = {"kind": "codes of images", **_summary(tokens), **_coded(tokens)}
     else:
         from protok.image.tokenizer import ImageTokenizer
 

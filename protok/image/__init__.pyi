@@ -1,4 +1,5 @@
 from . import (
+    coding as coding,
     config as config,
     dataset as dataset,
     evaluate as evaluate,
@@ -11,6 +12,7 @@ from . import (
     training as training,
     windows as windows,
 )
+from .coding import compress as compress, decompress as decompress
 from .config import (
     ImageConfig as ImageConfig,
     ImageRecipe as ImageRecipe,

@@ -40,11 +40,15 @@ class ImageConfig:
     at each resolution. ``attention``: at the coarsest resolution.
 
     ``norm``: what is normalised together: ``group``, channels of the whole image, as in VQGAN; or ``place``,
-    the channels of each place alone, so that a code hangs on nothing but pixels near it. ``linear``: beside
+    the channels of each place alone, so that a code hangs on nothing but pixels near it (blocks are then
+    bottlenecks: deeper for the same work). ``linear``: beside
     the convolutions the principal components of squares of ``factor`` x ``factor`` pixels lead to latents
-    and back, from which a training starts. ``window``: pixels along the side of the squares that a network
-    was trained on which is not local; images of other sizes are read and decoded through such squares (see
-    `protok.image.windows`). A training sets it to ``data.size``; 0 takes images whole.
+    and back, from which a training starts. ``context``: width of the network that says the chances of codes
+    (see `protok.image.coding`), learnt at the end of a training; 0 for none.
+
+    ``window``: pixels along the side of the squares that a network was trained on which is not local; images
+    of other sizes are read and decoded through such squares (see `protok.image.windows`). A training sets it
+    to ``data.size``; 0 takes images whole.
     """
 
     name: str = ""
@@ -57,6 +61,7 @@ class ImageConfig:
     attention: bool = False
     norm: str = "group"
     linear: bool = False
+    context: int = 0
     window: int = 0
     quantizer: CodebookConfig = field(default_factory=CodebookConfig)
 
@@ -68,6 +73,8 @@ class ImageConfig:
         at_least_one(self, "width", "decoder_width", "blocks")
         if self.norm not in ("group", "place"):
             raise RecipeError(f"norm {self.norm!r} is not group or place")
+        if self.context < 0:
+            raise RecipeError(f"context {self.context} is below 0")
         if min(self.multiples, default=0) < 1:
             raise RecipeError(f"multiples {self.multiples} are not all 1 or more")
         if not 0 <= self.window <= WIDEST_WINDOW or self.window % self.factor:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from protok.errors import FormatError
+from protok.image.coding import code_lengths
 from protok.image.dataset import Pictures, held_out
 from protok.image.metrics import Scorer
 from protok.image.pixels import contact_sheet, fitted, write_pixels
@@ -60,7 +61,8 @@ def score(
     -------
     dict
         Of `Scorer.result`, and over all codes ``usage`` (share of the codes), ``perplexity``
-        and ``code_dimension``, means over levels, and ``bits_per_pixel``; ``failed`` has a row, file and
+        and ``code_dimension``, means over levels; ``bits_per_pixel``, and ``coded_bits_per_pixel`` where the
+        model says the chances of its codes (see `protok.image.coding`); ``failed`` has a row, file and
         reason, of each image that cannot be read and is left out.
 
     Raises
@@ -74,7 +76,7 @@ def score(
     scorer = Scorer(inception=inception)
     counts = np.zeros((levels or tokenizer.levels, tokenizer.size), np.int64)
     shown: list[list[np.ndarray]] = [[], []]
-    bits, scored = 0.0, 0
+    bits, coded, scored = 0.0, 0.0, 0
     failed: list[dict[str, str]] = []
     readable = images.readable(size, failed)
     while x := list(itertools.islice(readable, BATCH)):
@@ -84,6 +86,9 @@ def score(
         tokens = [codes.prefix(levels) for codes in tokenizer.encode_batch(x)]
         again = tokenizer.decode_batch(tokens)
         scorer.add(np.stack(again), np.stack(x))
+        if tokenizer.network.context is not None:
+            lengths = code_lengths(tokenizer, tokens)
+            coded += sum(n / (codes.height * codes.width) for n, codes in zip(lengths, tokens, strict=True))
         for codes in tokens:
             bits += codes.bits_per_pixel
             for level, ids in enumerate(codes.ids.reshape(-1, codes.levels).T):
@@ -101,6 +106,7 @@ def score(
         "codes": tokenizer.size,
         "levels": len(counts),
         "bits_per_pixel": bits / scored,
+        **({} if tokenizer.network.context is None else {"coded_bits_per_pixel": coded / scored}),
         **usage(tokenizer, counts),
         "failed": failed,
     }

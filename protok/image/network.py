@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from protok.image.coding import ContextModel
 from protok.image.config import ImageConfig
 from protok.quantize import Quantized, build_quantizer
 
@@ -29,7 +30,7 @@ class PlaceNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-def _norm(width: int, kind: str) -> nn.Module:
+def _norm(width: int, kind: str = "group") -> nn.Module:
     if kind == "place":
         return PlaceNorm(width)
     # At least 8 channels a group: what is normalised alone forgets the image's own level,
@@ -38,17 +39,37 @@ def _norm(width: int, kind: str) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """Normalise, activate, convolve, twice, and add the input."""
+    """Normalise the image, activate, convolve, twice, and add the input."""
 
-    def __init__(self, width: int, norm: str):
+    def __init__(self, width: int):
         super().__init__()
         self.body = nn.Sequential(
-            _norm(width, norm),
+            _norm(width),
             nn.SiLU(),
             nn.Conv2d(width, width, 3, 1, 1),
-            _norm(width, norm),
+            _norm(width),
             nn.SiLU(),
             nn.Conv2d(width, width, 3, 1, 1),
+        )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Same shape."""
+        return x + self.body(x)
+
+
+class Bottleneck(nn.Module):
+    """Normalise each place, and convolve at half the width, with a narrow way in and out; add the input."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        half = max(1, width // 2)
+        self.body = nn.Sequential(
+            PlaceNorm(width),
+            nn.Conv2d(width, half, 1),
+            nn.ReLU(),
+            nn.Conv2d(half, half, 3, 1, 1),
+            nn.ReLU(),
+            nn.Conv2d(half, width, 1),
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -73,11 +94,13 @@ class Attention(nn.Module):
         return x + self.out(seen.transpose(1, 2).unflatten(2, x.shape[2:]).contiguous())
 
 
+def _blocks(width: int, n: int, config: ImageConfig) -> list[nn.Module]:
+    return [Bottleneck(width) if config.norm == "place" else Residual(width) for _ in range(n)]
+
+
 def _middle(width: int, config: ImageConfig) -> list[nn.Module]:
-    parts: list[nn.Module] = [Residual(width, config.norm)]
-    return (
-        parts + [Attention(width, config.norm), Residual(width, config.norm)] if config.attention else parts
-    )
+    first = _blocks(width, 1, config)
+    return [*first, Attention(width, config.norm), *_blocks(width, 1, config)] if config.attention else first
 
 
 class Encoder(nn.Sequential):
@@ -90,7 +113,7 @@ class Encoder(nn.Sequential):
         for i, width in enumerate(widths):
             if i:
                 parts.append(nn.Conv2d(widths[i - 1], width, 3, 2, 1))
-            parts += [Residual(width, config.norm) for _ in range(config.blocks)]
+            parts += _blocks(width, config.blocks, config)
         parts += _middle(widths[-1], config)
         parts += [_norm(widths[-1], config.norm), nn.SiLU(), nn.Conv2d(widths[-1], config.quantizer.dim, 1)]
         super().__init__(*parts)
@@ -107,7 +130,7 @@ class Decoder(nn.Sequential):
             if i:
                 parts.append(nn.Upsample(scale_factor=2, mode="nearest"))
                 parts.append(nn.Conv2d(widths[i - 1], width, 3, 1, 1))
-            parts += [Residual(width, config.norm) for _ in range(config.blocks)]
+            parts += _blocks(width, config.blocks, config)
         parts += [_norm(widths[-1], config.norm), nn.SiLU()]
         parts += [nn.Conv2d(widths[-1], 3 * config.patch**2, 3, 1, 1)]
         parts += [nn.PixelShuffle(config.patch)]
@@ -172,6 +195,7 @@ class ImageNetwork(nn.Module):
         self.quantizer = build_quantizer(**asdict(config.quantizer))
         self.decoder = Decoder(config)
         self.components = Components(config.factor, config.quantizer.dim) if config.linear else None
+        self.context = ContextModel(config) if config.context else None
         # Convolutions of a CPU in bfloat16 are several times faster on this layout. torch's own
         # annotations of `to` do not have it.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -183,7 +207,7 @@ class ImageNetwork(nn.Module):
             return
         self.components.begin(x)
         for module in self.modules():
-            if isinstance(module, Residual):
+            if isinstance(module, Residual | Bottleneck):
                 _silence(module.body[-1])
         _silence(self.encoder[-1])
         _silence(self.decoder[-2])

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from protok.common.extras import Extra
 from protok.common.settings import RecipeError
 from protok.common.trainer import every_twentieth, scheduled_adamw, world_and_rank
+from protok.image.coding import LEARNT_FROM, learn_contexts
 from protok.image.config import ImageRecipe, read_image_recipe
 from protok.image.dataset import Pictures, has_part, open_pictures
 from protok.image.losses import Discriminator, Perceptual, balance, discriminator_loss, pixel_loss
@@ -234,6 +235,10 @@ def run(
         validation={key: round(value, 5) for key, value in measured.items()},
     )
     tokenizer = ImageTokenizer(module.network.eval())
+    if plan.model.context:
+        some = train.some(LEARNT_FROM)
+        codes = tokenizer.encode_batch(some.square(i, plan.data.size) for i in range(len(some)))
+        learn_contexts(tokenizer, codes, plan.optim.seed)
     return training.write(lambda folder: tokenizer.save_pretrained(folder, provenance=provenance))
 
 
