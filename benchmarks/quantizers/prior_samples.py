@@ -1,9 +1,9 @@
 """What a prior's samples are worth: validity, diversity and novelty, or likeness, and sheets.
 
-    python -m benchmarks.quantizers.prior_samples PRIOR --tokens TOKENS                       # chains
+    python -m benchmarks.quantizers.prior_samples PRIOR --tokens TOKENS --structures STORE    # chains
     python -m benchmarks.quantizers.prior_samples PRIOR --tokens CODES.npz --images DIR      # images
 
-The settings of sampling (temperature, top-p, guidance) are those of `prior_samples.toml`, of
+The settings of sampling (length, temperature, top-p, guidance) are those of `prior_samples.toml`, of
 the kind that fits the prior; each has its entry in the prior's result, which is written anew after
 each, and with ``-o`` of an earlier call only missing ones are measured.
 """
@@ -31,17 +31,21 @@ def measure(
     prior: Any, tokenizer: Any, tokens: str, setting: dict, n: int, **real: Any
 ) -> tuple[list, list, dict[str, Any]]:
     """Requests and codes of n samples of one setting, and their scores."""
+    from protok.cli.prior import likelihood, natives
     from protok.prior.evaluate import score_chains, score_images
     from protok.prior.sampling import requests, sample
 
     began = time.process_time()
-    asked = requests(prior, n, seed=0)
-    codes = sample(prior, asked, seed=0, **setting)
+    how = {**setting}
+    asked = requests(prior, n, [how.pop("length")] if "length" in how else (), seed=0)
+    codes = sample(prior, asked, seed=0, **how)
     seconds = time.process_time() - began
+    structures = real.pop("structures")
     if prior.layout.grid:
         scores = score_images(prior, tokenizer, asked, codes, tokens, **real)
     else:
-        scores = score_chains(prior, tokenizer, asked, codes, tokens)
+        own = {"natives": natives(structures), "likelihood": likelihood(None)}
+        scores = score_chains(prior, tokenizer, asked, codes, tokens, **own)
     drawn = sum(sequence.size for sequence in codes)
     return asked, codes, {"codes_per_cpu_second": drawn / seconds, **scores}
 
@@ -64,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("prior", type=Path, help="folder of a prior")
     parser.add_argument("--tokens", required=True, help="its training file")
     parser.add_argument("--tokenizer", help="default: the one that the prior names")
+    parser.add_argument("--structures", help="native chains that it has not learned, a store or folder")
     parser.add_argument("--images", help="real images, their val/ if they have")
     parser.add_argument("--inception", help="Inception weights of torch-fidelity: gFID")
     parser.add_argument("--recipe", type=Path, default=Path(__file__).with_suffix(".toml"))
@@ -80,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kind = "images" if layout.grid else "chains"
     name = options.tokenizer or layout.codebook.rpartition("@")[0]
     tokenizer = (images if layout.grid else proteins).decoder(name, layout)
-    real = {"images": options.images, "inception": options.inception}
+    real = {"images": options.images, "inception": options.inception, "structures": options.structures}
     result: dict[str, Any] = records.read(options.out).get(prior.config.name, {"settings": {}})
     about = provenance(
         "python -m benchmarks.quantizers.prior_samples " + " ".join(arguments or sys.argv[1:]),

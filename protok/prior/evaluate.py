@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from protok.errors import CodebookMismatch
+from protok.errors import CodebookMismatch, ProtokError
 from protok.prior.corpus import Corpus, read_corpus
 from protok.prior.model import Prior
 from protok.prior.sampling import Request
@@ -16,7 +17,13 @@ from protok.quantize.usage import perplexity, share_used
 
 if TYPE_CHECKING:
     from protok.image.tokenizer import ImageTokenizer
+    from protok.prior.judge import Likelihood
+    from protok.structure.backbone import Backbone
     from protok.tokenizers.protocol import Decodes
+    from protok.tokens.tokens import Tokens
+
+#: Controls have lengths within this share of those of the samples.
+NEAR = 0.1
 
 
 def _learned(prior: Prior, learned: str | Path) -> Corpus:
@@ -40,14 +47,100 @@ def code_use(codes: Sequence[np.ndarray], size: int) -> dict[str, float]:
     return {"usage": share_used(counts), "perplexity": perplexity(counts)}
 
 
+def _nearest(there: np.ndarray, asked: Sequence[int]) -> Iterator[int]:
+    """Of what has lengths, the nearest of each asked length that was not taken yet, if it is near."""
+    left = np.ones(len(there), bool)
+    for length in asked:
+        off = np.where(left, np.abs(there - length), np.inf)
+        best = int(off.argmin())
+        if off[best] <= NEAR * length:
+            left[best] = False
+            yield best
+
+
+def _whole(chain: Backbone | Tokens) -> bool:
+    """Whether nothing is missing inside, as in samples."""
+    from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths
+
+    if isinstance(chain, Backbone):
+        return bool(chain.mask.all() and (bond_lengths(chain.coords) < SURE_BOND).all())
+    return bool((chain.ids >= 0).all() and (chain.keyframes is None or len(chain.keyframes.start) == 1))
+
+
+def shuffled(tokens: Tokens, seed: Sequence[int]) -> Tokens:
+    """The blocks of a chain in another order, each with its keyframe; the first and the last stay."""
+    frames = tokens.keyframes
+    spacing = frames.spacing if frames is not None else 8
+    blocks = len(tokens) // spacing
+    order = np.arange(blocks)
+    order[1:-1] = 1 + np.random.default_rng(seed).permutation(max(blocks - 2, 0))
+    rows = (order[:, None] * spacing + np.arange(spacing)).ravel()
+    ids = np.concatenate([tokens.ids[rows], tokens.ids[len(rows) :]])
+    if frames is not None:
+        frames = replace(frames, code=np.concatenate([frames.code[order], frames.code[blocks:]]))
+    return replace(tokens, ids=ids, keyframes=frames)
+
+
+def controls(
+    corpus: Corpus,
+    tokenizer: Decodes,
+    lengths: Sequence[int],
+    natives: Sequence[Backbone] = (),
+    seed: int = 0,
+) -> tuple[dict[str, list[Tokens]], list[Backbone]]:
+    """Tokens of what samples are compared with, of lengths like theirs, and the native chains.
+
+    Parameters
+    ----------
+    corpus
+        Training chains; where there are no native chains, some of them stand for these.
+    lengths
+        Of the samples.
+    natives
+        Chains that the prior has not learned.
+
+    Returns
+    -------
+    dict
+        ``decoded``, tokens of native chains; ``shuffled``, the same with their blocks in another order; and
+        ``markov``, of `protok.prior.markov`.
+    list of Backbone
+        The native chains themselves.
+    """
+    from protok.prior.markov import Markov
+    from protok.tokenizers.protocol import HasKeyframes, encode_each
+
+    learned = [corpus.tokens(i) for i in range(len(corpus))]
+    pool = [chain for chain in natives or learned if _whole(chain)]
+    picked = [pool[i] for i in _nearest(np.array([len(chain) for chain in pool]), lengths)]
+    if not picked:
+        raise ProtokError(
+            f"no unbroken chain of {min(lengths)} to {max(lengths)} residues to compare samples with",
+            "give more structures, or ask for lengths that chains have",
+        )
+    decoded, native = picked, []
+    if natives:
+        native = picked
+        spacing = corpus.vocabulary.spacing if corpus.vocabulary else 0
+        options = {"keyframes": spacing} if isinstance(tokenizer, HasKeyframes) else {}
+        decoded = encode_each(tokenizer, picked, **options)
+    markov = Markov.of(learned)
+    drawn = [markov.draw(length, (seed, i)) for i, length in enumerate(lengths)]
+    mixed = [shuffled(chain, (seed, i)) for i, chain in enumerate(decoded)]
+    return {"decoded": decoded, "shuffled": mixed, "markov": drawn}, native
+
+
 def score_chains(
     prior: Prior,
     tokenizer: Decodes,
     wanted: Sequence[Request],
     codes: Sequence[np.ndarray],
     learned: str | Path,
+    *,
+    natives: Sequence[Backbone] = (),
+    likelihood: Likelihood | None = None,
 ) -> dict[str, Any]:
-    """Validity, diversity and novelty of sampled chains, beside training chains through the codes.
+    """Sampled chains and controls by `protok.prior.judge`, and the bars.
 
     Parameters
     ----------
@@ -56,30 +149,39 @@ def score_chains(
     wanted, codes
         Requests and what was sampled for them.
     learned
-        The training file. As many of its chains, decoded, are scored for comparison: what the
-        decoder does to real chains is not the prior's fault.
+        The training file, from which samples should differ.
+    natives, likelihood
+        See `controls` and `protok.prior.judge.summary`.
+
+    Returns
+    -------
+    dict
+        ``sets``, by name the measures of samples and controls, with ``diversity``, use of ``codes``, and of
+        samples and decoded native chains ``novelty``; and ``bars``.
     """
-    from protok.prior.novelty import Codes, Library, diversity, novelty
-    from protok.prior.proteins import as_tokens, built, validity
+    from protok.analysis.database import Database
+    from protok.analysis.substitution import default_matrix
+    from protok.prior.judge import bars, diversity, novelty, summary
+    from protok.prior.proteins import as_tokens, built
 
     corpus = _learned(prior, learned)
-    some = corpus.some(len(codes)).codes
-    usage = np.bincount(np.concatenate([ids[ids >= 0] for ids in corpus.letters()]), minlength=corpus.size)
-    table = Codes.of(tokenizer, usage)
     sampled = as_tokens(prior.layout, codes, wanted)
-    learnt = as_tokens(prior.layout, some, [Request()] * len(some))
-    backbones, decoded = ([built(tokenizer, t) for t in tokens] for tokens in (sampled, learnt))
-    codes, real = ([t.ids for t in tokens] for tokens in (sampled, learnt))
-    library = Library(corpus, table)
-    return {
-        "validity": validity(backbones),
-        "validity_of_training_chains": validity(decoded),
-        "diversity": diversity(codes, backbones, table),
-        "diversity_of_training_chains": diversity(real, decoded, table),
-        "novelty": novelty(codes, backbones, library, tokenizer),
-        "codes": code_use(codes, corpus.size),
-        "codes_of_training_chains": code_use(real, corpus.size),
-    }
+    others, native = controls(corpus, tokenizer, [len(chain) for chain in sampled], natives)
+    tokens = {"samples": sampled, **others}
+    backbones = {name: [built(tokenizer, chain) for chain in chains] for name, chains in tokens.items()}
+    if native:
+        backbones["native"] = native
+    database = Database(corpus.tokens(i) for i in range(len(corpus)))
+    matrix = default_matrix(tokenizer, database.usage())
+    sets = {}
+    for name, chains in backbones.items():
+        sets[name] = summary(chains, likelihood) | {"diversity": diversity(chains)}
+        if name in tokens:
+            sets[name]["codes"] = code_use([chain.ids for chain in tokens[name]], corpus.size)
+        if name == "samples" or (name == "decoded" and native):
+            search = (database, matrix, lambda chain: built(tokenizer, chain))
+            sets[name]["novelty"] = novelty(tokens[name], chains, *search)
+    return {"sets": sets, "bars": bars(sets)}
 
 
 def score_images(

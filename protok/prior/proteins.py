@@ -12,7 +12,8 @@ from protok.errors import Unsupported
 from protok.prior.layout import Layout
 from protok.prior.sampling import Request
 from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths
-from protok.structure.descriptors import secondary_structure
+from protok.structure.descriptors import backbone_torsions, secondary_structure
+from protok.structure.ramachandran import regions
 from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer, decoding
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.tokens import Tokens
@@ -21,8 +22,10 @@ from protok.tokens.tokens import Tokens
 CLASH, APART = 3.6, 3
 #: Lengths and angles across a peptide bond (Engh & Huber 1991), and what still counts as sound.
 BOND = {"C-N": (1.329, 0.05), "CA-C-N": (116.6, 10.0), "C-N-CA": (121.7, 10.0)}
-#: Residues in a chain that is valid: share of sound bonds, most clashes.
-SOUND, CLASHES = 0.95, 0.01
+#: Share of sound bonds in a chain that is valid.
+SOUND = 0.95
+#: CA atoms in Å that are in contact, of residues at least `APART` apart in the chain.
+CONTACT = 8.0
 
 
 def as_tokens(layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Request]) -> list[Tokens]:
@@ -76,15 +79,14 @@ def soundness(backbone: Backbone) -> dict[str, float]:
     dict
         ``length`` in residues; ``breaks``, bonds longer than 2 Å; ``bonds``, share of peptide
         bonds of sound C-N length, and ``angles``, of both its angles; ``clashes``, pairs of CA
-        closer than 3.6 Å and at least 3 residues apart, for each residue; ``left_handed``, share
-        of residues with phi > 0, which only glycine likes; ``helix`` and ``strand``, shares by
-        P-SEA (Labesse et al. 1997, in biotite); ``compactness``, the radius of gyration over
-        2.2 n^0.38 Å, which folded domains have; ``confidence`` of the decoder, 0..100.
+        closer than 3.6 Å and at least 3 residues apart, for each residue; ``outliers`` and ``favoured``,
+        shares of residues by `protok.structure.ramachandran`; ``left_handed``, of residues with phi > 0,
+        which only glycine likes; ``helix`` and ``strand``, by P-SEA (Labesse et al. 1997, in biotite);
+        ``radius`` of gyration in Å, and ``compactness``, that over 2.2 n^0.38 Å, which folded domains
+        have; ``contact_order``, relative: the mean of how far residues in contact (CA within 8 Å, at least 3
+        apart) are apart in the chain, over the length (Plaxco et al. 1998); ``confidence`` of the
+        decoder, 0..100.
     """
-    import torch
-
-    from protok.structure.geometry import torsions
-
     x = backbone.coords[backbone.mask].astype(np.float64)
     n, ca, c = x[:, 0], x[:, 1], x[:, 2]
     gap = bond_lengths(x)
@@ -93,8 +95,9 @@ def soundness(backbone: Backbone) -> dict[str, float]:
     sound = {key: np.abs(measured[key] - ideal)[bonded] <= room for key, (ideal, room) in BOND.items()}
     distance = np.linalg.norm(ca[:, None] - ca, axis=-1)
     pairs = np.triu(distance < CLASH, APART).sum()
-    angles, defined = torsions(torch.from_numpy(x), torch.from_numpy(bonded))
-    phi = angles[:, 0].numpy()[defined[:, 0].numpy()]
+    contacts = np.subtract(*np.nonzero(np.tril(distance < CONTACT, -APART)))
+    phi = backbone_torsions(backbone)[:, 0]
+    marks = regions(backbone)
     elements = secondary_structure(backbone[backbone.mask])
     spread = np.sqrt(((ca - ca.mean(0)) ** 2).sum(-1).mean())
     return {
@@ -103,10 +106,14 @@ def soundness(backbone: Backbone) -> dict[str, float]:
         "bonds": _mean(sound["C-N"]),
         "angles": _mean(sound["CA-C-N"] & sound["C-N-CA"]),
         "clashes": float(pairs / len(x)),
-        "left_handed": _mean(phi > 0),
+        "outliers": _mean(marks == "."),
+        "favoured": _mean(marks == "#"),
+        "left_handed": _mean(phi[np.isfinite(phi)] > 0),
         "helix": _mean(elements == "a"),
         "strand": _mean(elements == "b"),
+        "radius": float(spread),
         "compactness": float(spread / (2.2 * len(x) ** 0.38)),
+        "contact_order": _mean(contacts) / len(x),
         "confidence": _mean(backbone.bfactor[backbone.mask]),
     }
 
@@ -122,13 +129,6 @@ def _mean(values: np.ndarray) -> float:
 
 
 def is_valid(measures: dict[str, float]) -> bool:
-    """No break, at most one clash for 100 residues, 95 % of the bonds sound."""
+    """No break, no clash, 95 % of the bonds sound."""
     bonds = measures["length"] < 2 or min(measures["bonds"], measures["angles"]) >= SOUND
-    return measures["breaks"] == 0 and measures["clashes"] <= CLASHES and bonds
-
-
-def validity(backbones: Sequence[Backbone]) -> dict[str, float]:
-    """Means of `soundness` over chains, and ``valid``, the share that `is_valid`."""
-    rows = [soundness(backbone) for backbone in backbones]
-    means = {key: float(np.nanmean([row[key] for row in rows])) for key in rows[0]}
-    return {"chains": len(rows), "valid": float(np.mean([is_valid(row) for row in rows])), **means}
+    return measures["breaks"] == 0 and measures["clashes"] == 0 and bonds

