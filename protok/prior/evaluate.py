@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from protok.structure.backbone import Backbone
     from protok.tokenizers.protocol import Decodes
     from protok.tokens.tokens import Tokens
+
+Chain = TypeVar("Chain", "Backbone", "Tokens")
 
 #: Controls have lengths within this share of those of the samples.
 NEAR = 0.1
@@ -50,7 +52,7 @@ def code_use(codes: Sequence[np.ndarray], size: int) -> dict[str, float]:
 def _nearest(there: np.ndarray, asked: Sequence[int]) -> Iterator[int]:
     """Of what has lengths, the nearest of each asked length that was not taken yet, if it is near."""
     left = np.ones(len(there), bool)
-    for length in asked:
+    for length in asked if len(there) else ():
         off = np.where(left, np.abs(there - length), np.inf)
         best = int(off.argmin())
         if off[best] <= NEAR * length:
@@ -111,23 +113,29 @@ def controls(
     from protok.tokenizers.protocol import HasKeyframes, encode_each
 
     learned = [corpus.tokens(i) for i in range(len(corpus))]
-    pool = [chain for chain in natives or learned if _whole(chain)]
+    native: list[Backbone] = _picked(natives, lengths) if natives else []
+    if native:
+        spacing = corpus.vocabulary.spacing if corpus.vocabulary else 0
+        options = {"keyframes": spacing} if isinstance(tokenizer, HasKeyframes) else {}
+        decoded = encode_each(tokenizer, native, **options)
+    else:
+        decoded = _picked(learned, lengths)
+    markov = Markov.of(learned)
+    drawn = [markov.draw(length, (seed, i)) for i, length in enumerate(lengths)]
+    mixed = [shuffled(chain, (seed, i)) for i, chain in enumerate(decoded)]
+    return {"decoded": decoded, "shuffled": mixed, "markov": drawn}, native
+
+
+def _picked(chains: Sequence[Chain], lengths: Sequence[int]) -> list[Chain]:
+    """Of whole chains those whose lengths are nearest."""
+    pool = [chain for chain in chains if _whole(chain)]
     picked = [pool[i] for i in _nearest(np.array([len(chain) for chain in pool]), lengths)]
     if not picked:
         raise ProtokError(
             f"no unbroken chain of {min(lengths)} to {max(lengths)} residues to compare samples with",
             "give more structures, or ask for lengths that chains have",
         )
-    decoded, native = picked, []
-    if natives:
-        native = picked
-        spacing = corpus.vocabulary.spacing if corpus.vocabulary else 0
-        options = {"keyframes": spacing} if isinstance(tokenizer, HasKeyframes) else {}
-        decoded = encode_each(tokenizer, picked, **options)
-    markov = Markov.of(learned)
-    drawn = [markov.draw(length, (seed, i)) for i, length in enumerate(lengths)]
-    mixed = [shuffled(chain, (seed, i)) for i, chain in enumerate(decoded)]
-    return {"decoded": decoded, "shuffled": mixed, "markov": drawn}, native
+    return picked
 
 
 def score_chains(

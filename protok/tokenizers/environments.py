@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from protok.tokenizers.coded import CodedTokenizer
 from protok.tokenizers.protocol import codes_alone
 from protok.tokens.environment import Environment
 from protok.tokens.tokens import Tokens
+
+if TYPE_CHECKING:
+    from protok.tokenizers.shapes import ShapeTokenizer
 
 #: Residues that are read at once: their surroundings stay in a processor's caches.
 RESIDUES = 2048
@@ -177,7 +180,7 @@ class JointTokenizer:
 
     batch_residues = RESIDUES
 
-    def __init__(self, shapes: CodedTokenizer, environments: EnvironmentTokenizer):
+    def __init__(self, shapes: ShapeTokenizer, environments: EnvironmentTokenizer):
         self.shapes, self.environments = shapes, environments
         self.name, self.size = f"{shapes.name}:both", shapes.size * environments.size
         digest = hashlib.sha256(f"{shapes.codebook} {environments.codebook}".encode())

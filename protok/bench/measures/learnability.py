@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def learnability(representation: Representation, structures: Sequence[Backbone],
     if representation.continuous or not isinstance(tokenizer, Tokenizer):
         raise Unsupported(f"{representation.name} has no codes", "measure its codes")
     both = isinstance(tokenizer, JointTokenizer)
-    tokenizer = tokenizer.shapes if isinstance(tokenizer, JointTokenizer) else tokenizer
+    tokenizer = cast(Tokenizer, tokenizer.shapes) if isinstance(tokenizer, JointTokenizer) else tokenizer
     bare: dict[str, Any] = {"keyframes": 0} if isinstance(tokenizer, HasKeyframes) else {}
     bare |= {"environments": both} if isinstance(tokenizer, HasEnvironments) else {}
     tokens = [each for each in encode_each(tokenizer, structures, **bare) if not each.uncoded]
