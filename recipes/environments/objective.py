@@ -113,13 +113,13 @@ def bits(answers: list[dict[str, Tensor]], targets: list[dict[str, Asked]]) -> d
     """
     out: dict[str, float] = {}
     for name, first in targets[0].items():
-        said = torch.cat([part[name][own[name].rows] for part, own in zip(answers, targets, strict=True)])
+        answered = torch.cat([part[name][own[name].rows] for part, own in zip(answers, targets, strict=True)])
         true = torch.cat([own[name].target for own in targets])
         if first.shares and len(true):
             mean = true.mean(0).clamp(min=1e-9).log()
-            out[name] = float(nats(mean.expand_as(true), true) - nats(said, true)) / math.log(2)
+            out[name] = float(nats(mean.expand_as(true), true) - nats(answered, true)) / math.log(2)
         elif not first.shares:
-            for column, (a, b) in enumerate(zip(said.T, true.T, strict=True)):
+            for column, (a, b) in enumerate(zip(answered.T, true.T, strict=True)):
                 known = b.isfinite()
                 if known.sum() > 1:
                     share = 1 - (a - b)[known].square().mean() / b[known].var(correction=0)

@@ -107,8 +107,8 @@ def test_bits_by_hand():
     numbers = torch.tensor([[2.0], [-2.0]])
     targets = [{"fold": objective.Asked(rows, shares), "surface": objective.Asked(rows, numbers, False)}] * 2
     answers = [{"fold": sure, "surface": numbers}, {"fold": unsure, "surface": 0 * numbers}]
-    said = objective.bits(answers, targets)
-    assert said == pytest.approx({"fold": 0.5, "surface_0": 0.5}, abs=1e-6)
+    answered = objective.bits(answers, targets)
+    assert answered == pytest.approx({"fold": 0.5, "surface_0": 0.5}, abs=1e-6)
 
 
 def test_types_around_are_those_of_others_nearby():
