@@ -38,6 +38,53 @@ def levels_of(result: dict) -> str:
     return table([*head, "perplexity"], rows)
 
 
+def codecs() -> str:
+    """The shipped image model beside codecs at equal bits, and the sheet of both."""
+    result = records.read(RESULTS / "codecs.parquet").get("protok-image")
+    if result is None:
+        return NONE
+    text = f"`{result['codebook']}`:\n\n" + codecs_of(result)
+    sheet = FIGURES / "protok-image-codecs.png"
+    if not sheet.exists():
+        return text
+    text += f"\n\nFrom above: {'; '.join(result['sheet'])}.\n\n"
+    return (
+        text
+        + f"![Images of the test, and what the model and codecs make of them](/docs/figures/{sheet.name})"
+    )
+
+
+def codecs_of(result: dict) -> str:
+    """Levels of a model, below each codecs at its bits, and by how much the model is better than they are."""
+    rows = []
+    for row in result["rows"]:
+        gaps = row.get("better_than_it", {})
+        what = f"{row['what']}, " + (f"quality {row['quality']}" if gaps else f"{row['levels']} levels")
+        between = [_interval(gaps.get(key), digits) for key, digits in (("psnr", 2), ("stlpips-alex", 3))]
+        rows.append(
+            [
+                what if gaps else f"**{what}**",
+                "" if gaps else f"{row['nominal_bits']:.3f}",
+                "" if not gaps and not row["entropy_coded"] else f"{row['bits']:.3f}",
+                f"{row['psnr']:.2f}",
+                between[0],
+                f"{row['ssim']:.3f}",
+                f"{row['stlpips-alex']:.3f}",
+                between[1],
+                f"{row['frechet-efficientnet-lite0']:.1f}",
+            ]
+        )
+    head = ["", "nominal bits", "bits", "PSNR, dB", "model better by", "SSIM", "stlpips-alex"]
+    return table([*head, "model better by", "frechet efficientnet-lite0"], rows)
+
+
+def _interval(gap: dict | None, digits: int) -> str:
+    if gap is None:
+        return ""
+    mean, low, high = (f"{gap[key]:+.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
 def sweep() -> str:
     """Quantizers in the image tokenizer, size by size, best first."""
     there, note = records.read(RESULTS / "images.parquet"), ""

@@ -59,6 +59,7 @@ TABLES = {
     "quantizers": quantizers.quantizers,
     "speed": quantizers.speed,
     "image-model": images.model,
+    "image-codecs": images.codecs,
     "images": images.sweep,
     "image-samples": images.samples_of_images,
     "chain-samples": priors.samples,

@@ -131,7 +131,8 @@ def save_codes(tokens: Iterable[ImageTokens], path: str | Path, *, made_of: str 
 def made_of(path: str | Path) -> dict[str, Any]:
     """What a job said of a file of codes; empty if it was not made by one, or is another file."""
     with suppress(*DAMAGE):
-        return json.loads(str(read_arrays(path, ["made_of"])["made_of"]))
+        stored = json.loads(str(read_arrays(path, ["made_of"])["made_of"]))
+        return stored if isinstance(stored, dict) and {"job", "inputs", "errors"} <= stored.keys() else {}
     return {}
 
 

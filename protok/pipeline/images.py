@@ -136,14 +136,14 @@ def _listed(paths: str | Path | Iterable[str | Path]) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
-def source_of(found: Found) -> Source:
+def source_of(image: Found) -> Source:
     """What a job knows an image by: a file that was changed is another one."""
-    status = Path(found.file).stat()
-    if isinstance(found.image, Path):
-        return Source(found.file, found.name, status.st_size, status.st_mtime_ns)
-    path = f"{found.file}[{found.number}]"
-    size = len(found.image) if isinstance(found.image, bytes) else found.image.nbytes
-    return Source(path, found.name, size, status.st_mtime_ns, found.file)
+    status = Path(image.file).stat()
+    if isinstance(image.image, Path):
+        return Source(image.file, image.name, status.st_size, status.st_mtime_ns)
+    path = f"{image.file}[{image.number}]"
+    size = len(image.image) if isinstance(image.image, bytes) else image.image.nbytes
+    return Source(path, image.name, size, status.st_mtime_ns, image.file)
 
 
 def _encoder(

@@ -31,6 +31,7 @@ ARGUMENTS = {
     "benchmarks.leaderboard.search": "--half A --data NONE",
     "benchmarks.leaderboard.tm_scores": "--data NONE",
     "benchmarks.progressive.run": "--tune first --data NONE --jobs 1",
+    "benchmarks.quantizers.codecs": f"{ROOT}/protok/weights/protok-image --data NONE --figures NONE",
     "benchmarks.quantizers.images": "--run --data NONE --runs NONE",
     "benchmarks.quantizers.image_model": f"{ROOT}/protok/weights/protok-image --data NONE --figures NONE",
     "benchmarks.quantizers.prior_samples": "NONE --tokens NONE",
@@ -44,6 +45,7 @@ ARGUMENTS = {
     "recipes.environments.teacher": "NONE/runs/data",
     "recipes.environments.train": "--set data.folder=NONE/runs/data",
     "recipes.exclude": "NONE/train.parquet --tested a=NONE -o NONE/out.tsv",
+    "recipes.image.gather": "NONE/images",
     "recipes.promod3": "NONE/promod3-data_1.deb",
 }
 #: Commands that read the repository alone, and that which fetches.

@@ -98,14 +98,14 @@ def test_what_pixels_do_not_have_of_a_file_is_said(tmp_path):
     Image.fromarray(x[..., 0].astype(np.uint16) * 257).save(tmp_path / "grey.png")
     (tmp_path / "colour.png").write_bytes(deep_png(x))
     Image.fromarray(x).save(tmp_path / "film.gif", save_all=True, append_images=[Image.fromarray(255 - x)])
-    said = {
+    told = {
         "clear.png": ["transparent parts were laid over white"],
         "opaque.png": [],
         "grey.png": ["16 bits a channel were scaled to 8"],
         "colour.png": ["16 bits a channel were scaled to 8"],
         "film.gif": ["the first of 2 frames was taken"],
     }
-    for name, expected in said.items():
+    for name, expected in told.items():
         notes = []
         read_pixels(tmp_path / name, notes=notes)
         assert notes == expected, name

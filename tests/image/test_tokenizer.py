@@ -170,7 +170,7 @@ def test_saved_and_loaded_models_agree(tmp_path):
 def test_the_network_of_the_recipe_fits_in_the_wheel(tmp_path):
     from protok.image.config import read_image_recipe
 
-    recipe = read_image_recipe(ROOT / "recipes" / "image" / "imagenette-64.toml")
+    recipe = read_image_recipe(ROOT / "recipes" / "image" / "protok-image.toml")
     tok = ImageTokenizer(ImageNetwork(recipe.model).eval())
     tok.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_size < 6e6
