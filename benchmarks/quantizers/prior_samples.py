@@ -33,12 +33,16 @@ def measure(
     """Requests and codes of n samples of one setting, and their scores."""
     from protok.cli.prior import likelihood, natives
     from protok.prior.evaluate import score_chains, score_images
-    from protok.prior.sampling import requests, sample
+    from protok.prior.sampling import Drawing, requests, sample
+    from protok.prior.steering import Geometry
 
     began = time.process_time()
     how = {**setting}
-    asked = requests(prior, n, [how.pop("length")] if "length" in how else (), seed=0)
-    codes = sample(prior, asked, seed=0, **how)
+    lengths = [how.pop("length")] if "length" in how else ()
+    particles = how.pop("particles", 0)
+    steering = Geometry(tokenizer, prior.layout, particles) if particles else None
+    asked = requests(prior, n, lengths=lengths)
+    codes = sample(prior, asked, Drawing(**how), steering=steering)
     seconds = time.process_time() - began
     structures = real.pop("structures")
     if prior.layout.grid:

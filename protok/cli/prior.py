@@ -1,4 +1,4 @@
-"""The command line of priors: `protok prior train | sample | score | info`.
+"""The command line of priors: `protok prior train | sample | score | classes | info`.
 
 Arguments are parsed and results printed here; torch is imported when a command needs it.
 """
@@ -6,9 +6,10 @@ Arguments are parsed and results printed here; torch is imported when a command 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from protok.cli.options import (
     OK,
@@ -31,19 +32,21 @@ if TYPE_CHECKING:
     from protok.image.tokenizer import ImageTokenizer
     from protok.image.tokens import ImageTokens
     from protok.prior.judge import Likelihood
+    from protok.prior.layout import Layout
     from protok.prior.model import Prior
     from protok.prior.sampling import Request
     from protok.structure.backbone import Backbone
     from protok.tokenizers.protocol import Decodes
-    from protok.tokens.tokens import Tokens
 
 #: Images in a row of a sheet.
 ACROSS = 10
+#: Chains that are drawn and written before the next; what a stopped call has written is kept.
+TOGETHER = 64
 
 
 def add_prior(commands, command: Callable) -> None:
     """Add `prior` and its verbs to the commands; `command` makes a parser of one."""
-    what = "new proteins and images: train, sample, score, info"
+    what = "new proteins and images: train, sample, score, classes, info"
     about = "Autoregressive models over codes of proteins or of images."
     verbs = add_verbs(commands, "prior", what, about)
 
@@ -88,6 +91,11 @@ def add_prior(commands, command: Callable) -> None:
     )
     _sampling_arguments(verb, 64)
 
+    verb = command(verbs, "classes", "say of chains whether they are of helices or strands", _classes)
+    verb.add_argument("tokens", metavar="TOKENS", help="token file")
+    verb.add_argument("-o", "--out", required=True, metavar="TSV", help="for data.classes of a recipe")
+    verb.add_argument("--tokenizer", metavar="MODEL", help="default: the one that the tokens name")
+
     verb = command(verbs, "info", "say what a prior is", _info)
     verb.add_argument("prior", metavar="PRIOR", help="folder of a prior")
     verb.add_argument("--json", action="store_true", help="print JSON")
@@ -103,11 +111,12 @@ def _sampling_arguments(verb: argparse.ArgumentParser, n: int) -> None:
     verb.add_argument("-n", type=number, default=n, metavar="N", help=f"samples (default: {n})")
     device_argument(verb)
     group = verb.add_argument_group(
-        "what is drawn", "several are taken in turn; a prior takes what it was conditioned on"
+        "what is drawn",
+        "several are taken in turn; a prior takes what it was conditioned on, and of chains any length",
     )
     several: dict[str, Any] = {"nargs": "+", "default": []}
     group.add_argument(
-        "--class", **several, metavar="NAME", dest="classes", help="classes of images (default: all in turn)"
+        "--class", **several, metavar="NAME", dest="classes", help="classes (default: all in turn, or unsaid)"
     )
     group.add_argument(
         "--length",
@@ -133,6 +142,19 @@ def _sampling_arguments(verb: argparse.ArgumentParser, n: int) -> None:
         help="strength of classifier-free guidance (default: 0)",
     )
     group.add_argument("--seed", type=int, default=0, help="default: 0")
+    group.add_argument(
+        "--particles",
+        type=number,
+        default=0,
+        metavar="N",
+        help="of each chain, steered by geometry: fewer clashes, compact (default: plain samples)",
+    )
+    group.add_argument(
+        "--keep",
+        metavar="FILE",
+        help="structure of which all chains keep the first chain as a part; needs --length",
+    )
+    group.add_argument("--at", type=number, default=1, metavar="I", help="where it begins (default: 1)")
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -140,41 +162,68 @@ def _train(arguments: argparse.Namespace) -> int:
     return run_training(arguments, "protok.prior.training", use, tokens=arguments.tokens)
 
 
-def _drawn(
-    arguments: argparse.Namespace, prior: Prior
-) -> tuple[ImageTokenizer | Decodes, list[Request], list[np.ndarray]]:
-    """The tokenizer, the requests, and the codes."""
+def _asked(arguments: argparse.Namespace, prior: Prior) -> tuple[ImageTokenizer | Decodes, list[Request]]:
+    """The tokenizer and the requests."""
     from protok.common import checkpoint
-    from protok.errors import ProtokError
     from protok.prior import images, proteins
-    from protok.prior.sampling import requests, sample
+    from protok.prior.sampling import requests
     from protok.tokenizers import registry
 
     layout, name, where = prior.layout, arguments.tokenizer, arguments.prior
     prior.to(arguments.device)
+    wanted = {"classes": arguments.classes, "lengths": arguments.length, "sequences": arguments.sequence}
+    asked = requests(prior, arguments.n, **wanted, seed=arguments.seed)
     if layout.grid:
         name = name or checkpoint.named_in(layout.codebook, "image-tokenizer", file=where)
-        tokenizer = images.decoder(name, layout).to(arguments.device)
-    else:  # chains are rebuilt one by one: nothing for a GPU
-        tokenizer = proteins.decoder(name or registry.named_in(layout.codebook, where), layout)
-    options = {"class": arguments.classes, "length": arguments.length, "sequence": arguments.sequence}
-    wanted = {key: values for key, values in options.items() if values}
-    # Where a chain ends can be told to any prior over chains.
-    fits = {layout.condition} | (set() if layout.grid else {"length"})
-    odd = [key for key in wanted if key not in fits]
-    if odd or len(wanted) > 1:
-        raise ProtokError(
-            f"--{odd[0] if odd else ' and --'.join(wanted)} do not fit this prior, whose condition is "
-            f"{layout.condition}",
-            f"give one of {', '.join(f'--{key}' for key in sorted(fits - {'none'})) or 'none'}",
-        )
-    asked = requests(prior, arguments.n, sum(wanted.values(), []), arguments.seed)
-    keys = ("seed", "temperature", "top_p", "guidance")
-    return tokenizer, asked, sample(prior, asked, **{key: getattr(arguments, key) for key in keys})
+        return images.decoder(name, layout).to(arguments.device), asked
+    # Chains are rebuilt a few at a time: nothing for a GPU.
+    tokenizer = proteins.decoder(name or registry.named_in(layout.codebook, where), layout)
+    if arguments.keep is not None:
+        asked = _keeping(arguments, layout, tokenizer, asked)
+    return tokenizer, asked
+
+
+def _keeping(
+    arguments: argparse.Namespace, layout: Layout, tokenizer: Decodes, asked: list[Request]
+) -> list[Request]:
+    """The same requests, for chains with a part that is told."""
+    from dataclasses import replace
+
+    from protok.errors import ProtokError
+    from protok.prior.proteins import fixed
+    from protok.structure.io.read import read
+    from protok.tokenizers.protocol import HasKeyframes
+
+    options = {"keyframes": layout.spacing} if isinstance(tokenizer, HasKeyframes) else {}
+    piece = tokenizer.encode(next(read(arguments.keep).by_chain()), **options)
+    kept = []
+    for request in asked:
+        if request.length is None:
+            raise ProtokError("--keep of chains of any length", "say how long they shall be with --length")
+        kept.append(replace(request, fixed=fixed(layout, piece, arguments.at - 1, request.length)))
+    return kept
+
+
+def _draw(
+    arguments: argparse.Namespace,
+    prior: Prior,
+    tokenizer: ImageTokenizer | Decodes,
+    asked: list[Request],
+    first: int = 0,
+) -> list[np.ndarray]:
+    """Codes of requests, of which the first has a number."""
+    from protok.prior.sampling import Drawing, sample
+    from protok.prior.steering import Geometry
+
+    how = Drawing(arguments.temperature, arguments.top_p, arguments.guidance)
+    particles = arguments.particles
+    steering = Geometry(cast(Any, tokenizer), prior.layout, particles) if particles else None
+    return sample(prior, asked, how, seed=arguments.seed, first=first, steering=steering)
 
 
 def _settings(arguments: argparse.Namespace, prior: Prior) -> dict:
     keys = ("n", "seed", "temperature", "top_p", "guidance", "classes", "length", "sequence")
+    keys += ("particles", "keep", "at")
     return {
         "prior": prior.config.name,
         "codebook": prior.layout.codebook,
@@ -186,24 +235,43 @@ def _settings(arguments: argparse.Namespace, prior: Prior) -> dict:
 
 def _sample(arguments: argparse.Namespace) -> int:
     from protok.image.tokenizer import ImageTokenizer
-    from protok.prior import images, proteins
+    from protok.prior import images
     from protok.prior.model import Prior
 
     prior = Prior.from_pretrained(arguments.prior)
-    tokenizer, asked, codes = _drawn(arguments, prior)
-    out = arguments.out
+    tokenizer, asked = _asked(arguments, prior)
+    out, settings = arguments.out, _settings(arguments, prior)
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(tokenizer, ImageTokenizer):
+        codes = _draw(arguments, prior, tokenizer, asked)
         rows = _write_images(images.as_tokens(prior.layout, codes, asked), tokenizer, out)
+        write_json(out / "samples.json", settings | {"samples": rows})
     else:
-        rows = _write_backbones(proteins.as_tokens(prior.layout, codes, asked), tokenizer, out)
-    summary = _settings(arguments, prior) | {"samples": rows}
-    write_json(out / "samples.json", summary)
+        rows = _drawn_before(out, settings)
+        for first in range(len(rows), len(asked), TOGETHER):
+            some = asked[first : first + TOGETHER]
+            codes = _draw(arguments, prior, tokenizer, some, first)
+            rows += _write_backbones(prior.layout, codes, some, tokenizer, out, first)
+            write_json(out / "samples.json", settings | {"samples": rows})
     if arguments.json:
-        print_json(summary)
+        print_json(settings | {"samples": rows})
     what = "image" if prior.layout.grid else "backbone"
-    say(f"{count(len(codes), what)} in {out} ({prior.layout.codebook})")
+    say(f"{count(len(rows), what)} in {out} ({prior.layout.codebook})")
     return OK
+
+
+def _drawn_before(out: Path, settings: dict) -> list[dict]:
+    """What a call that was stopped, or asked for fewer, has drawn."""
+    from protok.errors import ProtokError
+
+    path = out / "samples.json"
+    if not path.exists():
+        return []
+    held = json.loads(path.read_text("utf-8"))
+    rows = held.pop("samples")
+    if held | {"n": 0} != json.loads(json.dumps(settings)) | {"n": 0}:
+        raise ProtokError("holds samples that were drawn otherwise", "give another folder", file=str(out))
+    return rows[: settings["n"]]
 
 
 def _write_images(tokens: list[ImageTokens], tokenizer: ImageTokenizer, out: Path) -> list[dict]:
@@ -220,19 +288,22 @@ def _write_images(tokens: list[ImageTokens], tokenizer: ImageTokenizer, out: Pat
     return [{"name": image.name, "file": str(path)} for image, path in zip(tokens, files, strict=True)]
 
 
-def _write_backbones(tokens: list[Tokens], tokenizer: Decodes, out: Path) -> list[dict]:
-    from protok.prior.proteins import built, is_valid, soundness
+def _write_backbones(
+    layout: Layout, codes: list[np.ndarray], asked: list[Request], tokenizer: Decodes, out: Path, first: int
+) -> list[dict]:
+    from protok.prior.proteins import as_tokens, built, is_valid, soundness
     from protok.structure.io.write import write
-    from protok.tokens.files import save
+    from protok.tokens.files import load, save
 
-    save(tokens, out / "tokens.parquet")
+    tokens = as_tokens(layout, codes, asked, first)
+    before = load(out / "tokens.parquet")[:first] if first else []
     rows = []
-    for chain in tokens:
-        backbone = built(tokenizer, chain)
-        path = out / f"{chain.name}.pdb"
+    for backbone in built(tokenizer, tokens):
+        path = out / f"{backbone.name}.pdb"
         write(backbone, path)
         measures = soundness(backbone)
-        rows.append({"name": chain.name, "file": str(path), "valid": is_valid(measures), **measures})
+        rows.append({"name": backbone.name, "file": str(path), "valid": is_valid(measures), **measures})
+    save([*before, *tokens], out / "tokens.parquet")
     return rows
 
 
@@ -242,7 +313,8 @@ def _score(arguments: argparse.Namespace) -> int:
     from protok.prior.model import Prior
 
     prior = Prior.from_pretrained(arguments.prior)
-    tokenizer, asked, codes = _drawn(arguments, prior)
+    tokenizer, asked = _asked(arguments, prior)
+    codes = _draw(arguments, prior, tokenizer, asked)
     if isinstance(tokenizer, ImageTokenizer):
         options = {"images": arguments.images, "inception": arguments.inception}
         scores = score_images(prior, tokenizer, asked, codes, arguments.tokens, **options)
@@ -281,6 +353,26 @@ def likelihood(path: str | None) -> Likelihood | None:
         return None
 
 
+def _classes(arguments: argparse.Namespace) -> int:
+    from collections import Counter
+
+    from protok.common.files import atomic
+    from protok.prior.proteins import built, kind_of
+    from protok.tokenizers.protocol import decoding
+    from protok.tokenizers.registry import as_tokenizer, named_in
+    from protok.tokens.files import load
+
+    tokens = [chain for chain in load(arguments.tokens) if not chain.uncoded]
+    name = arguments.tokenizer or named_in(tokens[0].codebook, arguments.tokens)
+    backbones = built(decoding(as_tokenizer(name)), tokens)
+    kinds = [kind_of(backbone) for backbone in backbones]
+    with atomic(arguments.out) as handle:
+        handle.writelines(f"{chain.name}\t{kind}\n" for chain, kind in zip(tokens, kinds, strict=True))
+    counts = ", ".join(f"{n} {kind}" for kind, n in Counter(kinds).most_common())
+    say(f"{count(len(tokens), 'chain')} in {arguments.out}: {counts}")
+    return OK
+
+
 def _info(arguments: argparse.Namespace) -> int:
     from protok.prior.model import Prior
 
@@ -298,7 +390,7 @@ def _info(arguments: argparse.Namespace) -> int:
         "condition": layout.condition,
         **prior.provenance,
     }
-    if layout.condition == "class":
-        facts["classes"] = list(layout.labels)
+    if layout.classes:
+        facts["classes"] = list(layout.classes)
     print_result(facts, arguments.json)
     return OK

@@ -9,6 +9,7 @@ from . import (
     model as model,
     proteins as proteins,
     sampling as sampling,
+    steering as steering,
     training as training,
 )
 from .config import (
@@ -19,4 +20,4 @@ from .config import (
 from .corpus import read_corpus as read_corpus
 from .layout import Layout as Layout
 from .model import Prior as Prior
-from .sampling import Request as Request, sample as sample
+from .sampling import Drawing as Drawing, Request as Request, sample as sample

@@ -49,24 +49,29 @@ class PriorDataConfig:
 
     ``train`` and ``valid`` are token files of `protok encode` or codes of `protok image encode`;
     without ``valid`` every twentieth record is held out, an image together with its mirror image.
-    ``condition``: ``none``; ``class``, the folder in an image's name; ``length`` of a chain; or
-    ``sequence``, a letter for every code, which the model sees beforehand. ``drop``: share of the
-    training records whose condition is hidden, so that the model also works without. ``order`` of
+    ``condition``: ``none``; ``class``, the folder in an image's name, or of a chain what the table
+    ``classes`` says (`protok prior classes` makes one, by helix and strand); ``length`` of a chain;
+    ``length+class``; or ``sequence``, a letter for every code, which the model sees beforehand. ``drop``:
+    share of the training records whose condition is hidden, so that the model also works without: of
+    length and class each by itself. ``order`` of
     the codes of images with levels: ``level``, all places of the coarsest first, or ``place``
     after place. ``layout`` of chains with keyframes: see `protok.tokens.vocabulary.Vocabulary`.
-    ``longest``: longer chains are left out.
+    ``environments``: whether the environment letter of each residue is learned too. ``longest``: longer
+    chains are left out.
     """
 
     train: str = ""
     valid: str = ""
+    classes: str = ""
     condition: str = "none"
     drop: float = 0.1
     order: str = "level"
     layout: str = BLOCKS
+    environments: bool = False
     longest: int = 512
 
     def __post_init__(self) -> None:
-        conditions = ("none", "class", "length", "sequence")
+        conditions = ("none", "class", "length", "length+class", "sequence")
         orders = ("level", "place")
         for key, known in (("condition", conditions), ("order", orders), ("layout", LAYOUTS)):
             if getattr(self, key) not in known:

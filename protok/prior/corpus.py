@@ -15,7 +15,7 @@ import numpy as np
 from protok.common.arrays import read_arrays
 from protok.errors import FormatError
 from protok.prior.config import PriorDataConfig
-from protok.prior.layout import OTHER, STRIDE, Layout, Row
+from protok.prior.layout import OTHER, STRIDE, Condition, Layout, Row
 from protok.tokens.layouts import BLOCKS, SPECIALS, UNK
 from protok.tokens.tokens import Tokens
 from protok.tokens.vocabulary import Vocabulary
@@ -37,7 +37,7 @@ class Corpus:
     texts
         The residue types of a chain; empty for images.
     classes
-        Of each record the folder in its name, or empty.
+        Of each record the folder in its name, or what a table says of a chain; or empty.
     codebook, grid, pixels
         As in `Layout`.
     size
@@ -89,8 +89,10 @@ class Corpus:
             origins.append(origin)
         return np.unique(origins, return_inverse=True)[1]
 
-    def condition(self, i: int, kind: str) -> str | int | None:
+    def condition(self, i: int, kind: str) -> Condition:
         """What record i is conditioned on."""
+        if kind == "length+class":
+            return len(self.texts[i]), self.classes[i]
         if kind == "class":
             return self.classes[i]
         if kind == "length":
@@ -106,20 +108,22 @@ class Corpus:
             If the condition is none that they have.
         """
         labels: tuple[str, ...] = ()
-        if data.condition == "class":
-            labels = tuple(sorted(set(self.classes)))
+        if data.condition not in ("none", "class") and self.grid:
+            raise FormatError(f"images have no {data.condition}", "condition on class or none")
+        if data.condition.startswith("length"):
+            # The upper end of each stretch of lengths.
+            labels = tuple(str(n) for n in range(STRIDE, data.longest + STRIDE, STRIDE))
+        if data.condition.endswith("class"):
+            labels += tuple(sorted(set(self.classes)))
             if "" in labels:
                 raise FormatError(
                     f"{self.names[self.classes.index('')]!r} names no class",
-                    "encode a folder of one folder of images a class, or condition on nothing",
+                    "encode a folder of one folder of images a class, give a table of all chains as "
+                    "data.classes, or condition on nothing",
                 )
-        elif data.condition != "none" and self.grid:
-            raise FormatError(f"images have no {data.condition}", "condition on class or none")
-        elif data.condition == "length":
-            # The upper end of each stretch of lengths.
-            labels = tuple(str(n) for n in range(STRIDE, data.longest + STRIDE, STRIDE))
         elif data.condition == "sequence":
-            if self.vocabulary is not None and self.vocabulary.spacing:
+            words = self.vocabulary
+            if words is not None and (words.spacing or words.environments):
                 raise FormatError("letters of a sequence have no keyframes", "set data.layout to letters")
             labels = tuple(sorted({OTHER}.union(*map(set, self.texts))))
         lengths: tuple[int, ...] = ()
@@ -136,6 +140,7 @@ class Corpus:
         if words is None:
             return Layout(self.codebook, self.size, self.grid, self.pixels)
         rows = {"arrangement": words.layout, "spacing": words.spacing, "motions": words.motions}
+        rows |= {"environments": words.environments, "around": words.around}
         return Layout(self.codebook, len(words) - len(SPECIALS), **rows)
 
     def tokens(self, i: int) -> Tokens:
@@ -144,12 +149,19 @@ class Corpus:
 
     def letters(self) -> list[np.ndarray]:
         """Of each chain, -1 where missing."""
-        if self.vocabulary is None or not self.vocabulary.spacing:
+        if self.vocabulary is None or not (self.vocabulary.spacing or self.vocabulary.environments):
             return list(self.codes)
         return [self.tokens(i).ids for i in range(len(self))]
 
 
-def read_corpus(path: str | Path, longest: int | None = None, layout: str = BLOCKS) -> Corpus:
+def read_corpus(
+    path: str | Path,
+    longest: int | None = None,
+    layout: str = BLOCKS,
+    *,
+    environments: bool = False,
+    classes: str | Path = "",
+) -> Corpus:
     """Read a token file, or codes of images.
 
     Parameters
@@ -161,6 +173,10 @@ def read_corpus(path: str | Path, longest: int | None = None, layout: str = BLOC
         Leave out longer chains.
     layout
         Of chains with keyframes.
+    environments
+        Whether to read environment letters too, of chains.
+    classes
+        Table of chains: name, tab, class.
 
     Raises
     ------
@@ -172,10 +188,31 @@ def read_corpus(path: str | Path, longest: int | None = None, layout: str = BLOC
         raise FormatError("no such file of codes", "check the path", file=str(path))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     images = path.suffix.lower() == ".npz" and _holds_images(path)
-    corpus = _images(path, digest) if images else _chains(path, digest, longest, layout)
+    corpus = _images(path, digest) if images else _chains(path, digest, longest, layout, environments)
+    if classes and not images:
+        table = read_classes(classes)
+        corpus = replace(corpus, classes=[table.get(name, "") for name in corpus.names])
     if not len(corpus):
         raise FormatError("holds no codes to learn from", "encode something", file=str(path))
     return corpus
+
+
+def read_classes(path: str | Path) -> dict[str, str]:
+    """Class of each name, from a table of names and classes with a tab between them.
+
+    Raises
+    ------
+    FormatError
+        If it is none.
+    """
+    try:
+        return dict(line.split("\t") for line in Path(path).read_text("utf-8").splitlines() if line)
+    except (OSError, ValueError) as error:
+        raise FormatError(
+            f"not a table of names and classes ({error})",
+            "make one with `protok prior classes`",
+            file=str(path),
+        ) from error
 
 
 def _holds_images(path: Path) -> bool:
@@ -203,7 +240,7 @@ def _images(path: Path, digest: str) -> Corpus:
     return Corpus(codes, names, [""] * len(names), classes, *own)
 
 
-def _chains(path: Path, digest: str, longest: int | None, layout: str) -> Corpus:
+def _chains(path: Path, digest: str, longest: int | None, layout: str, environments: bool) -> Corpus:
     from protok.tokens.files import scan
 
     codes, names, texts = [], [], []
@@ -215,9 +252,12 @@ def _chains(path: Path, digest: str, longest: int | None, layout: str) -> Corpus
         uncoded += chain.uncoded
         if chain.uncoded or (longest is not None and len(chain) > longest):
             continue
-        vocabulary = Vocabulary.of(chain, "" if layout == BLOCKS or chain.keyframes is None else layout)
+        own = "" if layout == BLOCKS or chain.keyframes is None else layout
+        if environments and chain.environment is None:
+            raise FormatError("no environment letters", "encode with a model that has them", file=str(path))
+        vocabulary = Vocabulary.of(chain, own, environments=environments)
         ids = np.array(vocabulary.encode(chain)[1:-1], np.int32)
-        if longest is None or len(ids) <= 2 * longest:
+        if longest is None or len(ids) <= (2 + environments) * longest:
             vocabularies.add(vocabulary)
             codes.append(np.where(ids == UNK, -1, ids - len(SPECIALS)))
             names.append(chain.name)
@@ -274,9 +314,16 @@ class Batches:
         cut = np.searchsorted(edges, edges[-1] * np.arange(PLAN + 1) / PLAN)
         place = rng.permutation(PLAN)[part]
         picked = drawn[cut[place] : cut[place + 1]]
-        hidden = np.random.default_rng((self.seed, step, 1)).random(n) < self.drop
+        hidden = np.random.default_rng((self.seed, step, 1)).random((2, n)) < self.drop
         kind = self.layout.condition
         return [
-            self.layout.row(self.corpus.codes[i], None if hide else self.corpus.condition(int(i), kind))
-            for i, hide in zip(picked if len(picked) else drawn[:1], hidden, strict=False)
+            self.layout.row(self.corpus.codes[i], _without(self.corpus.condition(int(i), kind), *hide))
+            for i, hide in zip(picked if len(picked) else drawn[:1], hidden.T.tolist(), strict=False)
         ]
+
+
+def _without(condition: Condition, first: bool, second: bool) -> Condition:
+    """A condition, or what is left of it where parts are hidden."""
+    if isinstance(condition, tuple):
+        return None if first else condition[0], None if second else condition[1]
+    return None if first else condition

@@ -30,7 +30,8 @@ NEAR = 0.1
 
 def _learned(prior: Prior, learned: str | Path) -> Corpus:
     layout = prior.layout
-    corpus = read_corpus(learned, layout.longest, layout.arrangement)
+    own = {"environments": bool(layout.environments)}
+    corpus = read_corpus(learned, layout.longest, layout.arrangement, **own)
     words = None if layout.grid else layout.vocabulary
     if corpus.codebook != layout.codebook or corpus.vocabulary != words:
         raise CodebookMismatch(
@@ -176,7 +177,7 @@ def score_chains(
     sampled = as_tokens(prior.layout, codes, wanted)
     others, native = controls(corpus, tokenizer, [len(chain) for chain in sampled], natives)
     tokens = {"samples": sampled, **others}
-    backbones = {name: [built(tokenizer, chain) for chain in chains] for name, chains in tokens.items()}
+    backbones = {name: built(tokenizer, chains) for name, chains in tokens.items()}
     if native:
         backbones["native"] = native
     database = Database(corpus.tokens(i) for i in range(len(corpus)))
@@ -187,7 +188,7 @@ def score_chains(
         if name in tokens:
             sets[name]["codes"] = code_use([chain.ids for chain in tokens[name]], corpus.size)
         if name == "samples" or (name == "decoded" and native):
-            search = (database, matrix, lambda chain: built(tokenizer, chain))
+            search = (database, matrix, lambda chain: built(tokenizer, [chain])[0])
             sets[name]["novelty"] = novelty(tokens[name], chains, *search)
     return {"sets": sets, "bars": bars(sets)}
 

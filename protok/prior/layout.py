@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -16,6 +18,8 @@ from protok.tokens.vocabulary import Vocabulary
 
 #: Lengths that share a label of the condition ``length``.
 STRIDE = 16
+#: A class, a length, a length and a class, or the letters of a sequence; None where it is hidden.
+Condition = str | int | tuple[int | None, str | None] | None
 #: Stands for every letter that was not among the training records'.
 OTHER = "X"
 
@@ -62,8 +66,8 @@ class Layout:
         Of the condition: classes, upper ends of lengths, or letters.
     lengths
         Quantiles of the training chains' lengths, from which lengths are drawn.
-    arrangement, spacing, motions
-        Layout and keyframes of chains; see `protok.tokens.vocabulary.Vocabulary`.
+    arrangement, spacing, motions, environments, around
+        Layout, keyframes and environment letters of chains; see `protok.tokens.vocabulary.Vocabulary`.
     """
 
     codebook: str = ""
@@ -78,6 +82,8 @@ class Layout:
     arrangement: str = LETTERS
     spacing: int = 0
     motions: int = 0
+    environments: int = 0
+    around: str = ""
 
     def __len__(self) -> int:
         """Ids in the vocabulary."""
@@ -86,14 +92,24 @@ class Layout:
     @property
     def vocabulary(self) -> Vocabulary:
         """Of chains: how letters, keyframes and links stand in a row; of images: the codes of all levels."""
-        others = KEYED + self.motions if self.spacing else 0
-        own = (self.arrangement, self.spacing, self.motions)
-        return Vocabulary(self.codebook, self.levels * self.size - others, *own)
+        others = (KEYED + self.motions if self.spacing else 0) + self.environments
+        own = {"layout": self.arrangement, "spacing": self.spacing, "motions": self.motions}
+        own |= {"environments": self.environments, "around": self.around}
+        return Vocabulary(self.codebook, self.levels * self.size - others, **own)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels of classes, which stand behind those of lengths."""
+        if not self.condition.endswith("class"):
+            return ()
+        return self.labels[self.stretches :] if self.condition == "length+class" else self.labels
 
     @property
     def label_names(self) -> list[str]:
         """Names of the ids of the labels: `<class:cat>`, `<length:16>`, `<sequence:G>`."""
-        return [f"<{self.condition}:{quote(label)}>" for label in self.labels]
+        others = len(self.labels) - len(self.classes)
+        kinds = [self.condition.split("+")[0]] * others + ["class"] * len(self.classes)
+        return [f"<{kind}:{quote(label)}>" for kind, label in zip(kinds, self.labels, strict=True)]
 
     @property
     def levels(self) -> int:
@@ -111,12 +127,12 @@ class Layout:
         if self.grid:
             return math.prod(self.grid)
         # Keyframes are at most as many as every second residue; of links and gaps few have more.
-        return self.longest * (2 if self.spacing else 1)
+        return self.longest * (1 + bool(self.spacing) + bool(self.environments))
 
     @property
     def context(self) -> int:
         """Positions that a model needs."""
-        return self.most + 3
+        return self.most + 4
 
     def check_sizes(self) -> None:
         """Raise a FormatError for a layout from a file whose parts do not fit together."""
@@ -129,7 +145,8 @@ class Layout:
         known = {
             "none": True,
             "class": bool(self.labels),
-            "length": len(self.labels) * STRIDE >= self.longest,
+            "length": len(self.labels) >= self.stretches,
+            "length+class": len(self.labels) > self.stretches,
             "sequence": OTHER in self.labels,
         }
         try:
@@ -141,7 +158,12 @@ class Layout:
         if self.context > LONGEST:
             raise FormatError(f"rows of {self.context} codes", f"there are at most {LONGEST}")
 
-    def row(self, codes: np.ndarray, condition: str | int | None = None) -> Row:
+    @property
+    def stretches(self) -> int:
+        """Labels of lengths, where there are some: they are the first."""
+        return -(-self.longest // STRIDE)
+
+    def row(self, codes: np.ndarray, condition: Condition = None) -> Row:
         """A record as the model reads it.
 
         Parameters
@@ -164,13 +186,13 @@ class Layout:
             (np.arange(len(ids)) >= start) & (ids != UNK),
         )
 
-    def prefix(self, condition: str | int | None) -> tuple[np.ndarray, np.ndarray]:
+    def prefix(self, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
         """Ids and positions of what stands before the codes.
 
         Parameters
         ----------
         condition
-            A class, a length, or the letters; None where there is none or it is hidden.
+            See `Condition`.
 
         Raises
         ------
@@ -183,17 +205,22 @@ class Layout:
             number = {letter: i for i, letter in enumerate(self.labels)}
             letters = [self.first_label + number.get(c, number[OTHER]) for c in str(condition)]
             return np.array([BOS, *letters, BREAK]), np.array([*range(len(letters) + 1), 0])
-        label = MASK if condition is None else self.first_label + self._label(condition)
-        return np.array([BOS, label]), np.array([0, 1])
+        if self.condition != "length+class":
+            parts = (condition,)
+        else:
+            parts = condition if isinstance(condition, tuple) else (None, None)
+        kinds = zip(self.condition.split("+"), parts, strict=True)
+        labels = [MASK if of is None else self.first_label + self._label(kind, of) for kind, of in kinds]
+        return np.array([BOS, *labels]), np.arange(1 + len(labels))
 
-    def _label(self, condition: str | int) -> int:
-        if self.condition == "length":
+    def _label(self, kind: str, condition: Any) -> int:
+        if kind == "length":
             if not 1 <= int(condition) <= self.longest:
                 raise FormatError(f"a length of {condition} was not learned", f"give 1 to {self.longest}")
             return (int(condition) - 1) // STRIDE
-        if condition not in self.labels:
-            raise FormatError(f"no class {condition!r} was learned", f"give one of {', '.join(self.labels)}")
-        return self.labels.index(str(condition))
+        if condition not in self.classes:
+            raise FormatError(f"no class {condition!r} was learned", f"give one of {', '.join(self.classes)}")
+        return len(self.labels) - len(self.classes) + self.classes.index(condition)
 
     def level_of(self, n: int) -> np.ndarray:
         """Level of each of n codes in a row."""
@@ -296,7 +323,20 @@ class Progress:
 
     def __init__(self, layout: Layout, length: int | None):
         self.layout, self.length, self.step = layout, length, 0
-        self.grammar = layout.vocabulary.grammar() if layout.spacing else None
+        self.grammar = layout.vocabulary.grammar() if layout.spacing or layout.environments else None
+
+    def copied(self) -> Progress:
+        """A record that begins alike and goes its own way."""
+        other = copy(self)
+        other.grammar = copy(self.grammar)
+        if other.grammar is not None:
+            other.grammar.codes = [*other.grammar.codes]
+        return other
+
+    @property
+    def residues(self) -> int:
+        """Of a chain, that are there."""
+        return self.step if self.grammar is None else self.grammar.residues
 
     def push(self, number: int) -> None:
         """Go on with an id."""
@@ -312,7 +352,7 @@ class Progress:
         most = self.length or self.layout.longest
         may = np.zeros(len(self.layout), bool)
         may[: len(ids)] = self.grammar.allowed()
-        may[[UNK, BREAK, ids.gap]] = False
+        may[[UNK, BREAK, *([ids.gap] if ids.motions else [])]] = False
         if self.grammar.head:
             reached = (self.grammar.codes[-1] + 1) * spacing
             may[ids.key : ids.link] &= reached < most

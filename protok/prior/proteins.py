@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.errors import Unsupported
+from protok.errors import ProtokError, Unsupported
 from protok.prior.layout import Layout
 from protok.prior.sampling import Request
 from protok.structure.backbone import SURE_BOND, Backbone, bond_lengths
 from protok.structure.descriptors import backbone_torsions, secondary_structure
 from protok.structure.ramachandran import regions
-from protok.tokenizers.protocol import Decodes, HasKeyframes, Tokenizer, decoding
+from protok.tokenizers.protocol import Decodes, DecodesBatches, HasKeyframes, Tokenizer, decoding
 from protok.tokenizers.registry import as_tokenizer
+from protok.tokens.environment import Environment
+from protok.tokens.keyframes import Keyframes
+from protok.tokens.layouts import SPECIALS
 from protok.tokens.tokens import Tokens
 
 #: CA atoms in Å that are too close, of residues at least so far apart in the chain.
@@ -28,8 +31,10 @@ SOUND = 0.95
 CONTACT = 8.0
 
 
-def as_tokens(layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Request]) -> list[Tokens]:
-    """Tokens of sampled codes, named sample-0001 and so on, one chain A each.
+def as_tokens(
+    layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Request], first: int = 0
+) -> list[Tokens]:
+    """Tokens of sampled codes, named sample-0001 and so on after the `first`, one chain A each.
 
     Residues are those of the request where the condition is a sequence, else unknown.
 
@@ -42,7 +47,7 @@ def as_tokens(layout: Layout, codes: Sequence[np.ndarray], wanted: Sequence[Requ
         raise Unsupported(f"{layout.codebook} codes images", "give a prior over chains")
     tokens = []
     for i, (ids, request) in enumerate(zip(codes, wanted, strict=True)):
-        chain = layout.tokens(ids, f"sample-{i + 1:04d}")
+        chain = layout.tokens(ids, f"sample-{first + i + 1:04d}")
         if isinstance(request.condition, str) and len(request.condition) == len(chain):
             chain = replace(chain, sequence=request.condition)
         tokens.append(chain)
@@ -64,11 +69,82 @@ def decoder(name: Tokenizer | str | Path, layout: Layout) -> Decodes:
     return tokenizer
 
 
-def built(tokenizer: Decodes, tokens: Tokens) -> Backbone:
-    """The backbone of a chain; of letters alone where the prior has learnt no more."""
-    if isinstance(tokenizer, HasKeyframes) and tokens.keyframes is None:
-        return tokenizer.decode(tokens, letters_alone=True)
-    return tokenizer.decode(tokens)
+def fixed(layout: Layout, piece: Tokens, at: int, length: int) -> dict[int, int]:
+    """Places in a record and codes of residues that samples shall keep (`Request.fixed`).
+
+    All letters of a piece are told, and the keyframes of its whole blocks: so it is itself again, and lies
+    where the prior puts it.
+
+    Parameters
+    ----------
+    piece
+        Tokens of a chain or part of one, encoded by itself.
+    at
+        Residues before it.
+    length
+        Of the samples.
+
+    Raises
+    ------
+    ProtokError
+        If it has gaps, does not lie inside, or begins in the middle of a block.
+    """
+    spacing, frames = layout.spacing, piece.keyframes
+    if (piece.ids < 0).any() or (frames is not None and len(frames.start) > 1):
+        raise ProtokError("what samples shall keep has gaps", "give one unbroken stretch", file=piece.name)
+    if not 0 <= at <= at + len(piece) <= length:
+        raise ProtokError(f"residues {at + 1} to {at + len(piece)} of {length}", "ask for longer chains")
+    if spacing and at % spacing:
+        near = at - at % spacing + 1
+        raise ProtokError(
+            f"a block does not begin at residue {at + 1}", f"put it at {near} or {near + spacing}"
+        )
+    words = layout.vocabulary
+    blank = Tokens.from_ids(np.zeros(length, int), words.size, words.codebook)
+    if spacing:
+        own = (blank.ids, blank.chain, spacing, words.motions, [0] * (-(-length // spacing) - 1))
+        blank = replace(blank, keyframes=Keyframes.laid(*own))
+    if words.environments:
+        blank = replace(blank, environment=Environment(blank.ids, words.environments, words.around))
+    row, told = words.placed(blank), {}
+    code_at = (
+        {} if frames is None else dict(zip((frames.place + at).tolist(), frames.code.tolist(), strict=True))
+    )
+    first_code, is_code = words.names.index("<k0>") if spacing else 0, len(SPECIALS) + words.size
+    for place, (number, residue) in enumerate(zip(row.ids[1:-1], row.residues[1:-1], strict=True)):
+        if not at <= residue < at + len(piece):
+            continue
+        if number < is_code:
+            told[place] = len(SPECIALS) + int(piece.ids[residue - at])
+        elif (
+            spacing
+            and code_at.get(residue, -1) >= 0
+            and (residue // spacing + 1) * spacing <= at + len(piece)
+        ):
+            told[place] = first_code + code_at[residue]
+    return told
+
+
+def kind_of(backbone: Backbone) -> str:
+    """What the elements of a chain are by P-SEA: ``helix``, ``strand``, ``mixed`` or ``little``.
+
+    Little where fewer than a quarter of the residues are in either; else helix or strand where four fifths
+    of those that are, are in that.
+    """
+    elements = secondary_structure(backbone[backbone.mask])
+    helix, strand = (elements == "a").sum(), (elements == "b").sum()
+    if 4 * (helix + strand) < len(elements):
+        return "little"
+    return "helix" if helix > 4 * strand else "strand" if strand > 4 * helix else "mixed"
+
+
+def built(tokenizer: Decodes, tokens: Sequence[Tokens]) -> list[Backbone]:
+    """The backbones of chains; of letters alone where the prior has learnt no more."""
+    alone = isinstance(tokenizer, HasKeyframes) and any(chain.keyframes is None for chain in tokens)
+    options = {"letters_alone": True} if alone else {}
+    if isinstance(tokenizer, DecodesBatches):
+        return tokenizer.decode_batch(tokens, **options)
+    return [tokenizer.decode(chain, **options) for chain in tokens]
 
 
 def soundness(backbone: Backbone) -> dict[str, float]:

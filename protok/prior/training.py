@@ -126,9 +126,10 @@ def run(
 def parts(plan: PriorRecipe) -> tuple[Corpus, Corpus]:
     """Records to learn from, and records that are held out."""
     data = plan.data
-    train = read_corpus(data.train, data.longest, data.layout)
+    own = {"environments": data.environments, "classes": data.classes}
+    train = read_corpus(data.train, data.longest, data.layout, **own)
     if data.valid:
-        valid = read_corpus(data.valid, data.longest, data.layout)
+        valid = read_corpus(data.valid, data.longest, data.layout, **own)
         if (valid.codebook, valid.grid, valid.vocabulary) != (train.codebook, train.grid, train.vocabulary):
             raise CodebookMismatch(
                 f"holds codes of {valid.vocabulary or valid.codebook}, the training file of "

@@ -71,8 +71,13 @@ def runs_of(tokens: Tokens, device: torch.device) -> Runs:
     return Runs.of(present.to(device), bonded.to(device))
 
 
-def placed(network: ShapeNetwork, tokens: Tokens, runs: Runs, h: Tensor, steps: Poses) -> Read:
-    """With keyframes of tokens, and one in the middle of each run that has none."""
+def placed(
+    network: ShapeNetwork, tokens: Tokens, runs: Runs, h: Tensor, steps: Poses, structure: np.ndarray
+) -> Read:
+    """With keyframes of tokens, and one in the middle of each run that has none.
+
+    `structure` is of residues, ascending: each lies about its own first keyframe.
+    """
     frames, config = tokens.keyframes, network.config.keyframes
     if frames is None:
         none = np.zeros(0, np.int32)
@@ -97,7 +102,7 @@ def placed(network: ShapeNetwork, tokens: Tokens, runs: Runs, h: Tensor, steps: 
     by_run = link.new_full((len(runs), CODES), -1)
     by_run[runs.run[start]] = link
     links = torch.where(grid.first[:, None], by_run[grid.run], -1)
-    group = torch.zeros(len(runs), dtype=torch.long, device=device)
+    group = torch.from_numpy(structure.astype(np.int64)).to(device)[runs.first]
     poses = decode(grid, steps, ids, links, network.motions(frames.spacing), group)
     # A run without a link lies anywhere, and those that hang on it with it.
     return Read(h, steps, grid, poses, (by_run[:, 0] < 0).cumsum(0))

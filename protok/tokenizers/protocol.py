@@ -12,6 +12,7 @@ refused for one object, by `Unsupported`, as a continuous model refuses `code_ve
 | `HasKeyframes` | keyframes that say where residues lie |
 | `HasEnvironments` | a second alphabet, for what lies around residues |
 | `Decodes` | codes to a backbone |
+| `DecodesBatches` | codes of several structures to backbones at once |
 | `HasCodeVectors` | a vector for each code |
 | `HasAlphabet` | a letter for each code |
 | `HasScores` | what aligned codes score, counted in homologs |
@@ -128,6 +129,15 @@ class Decodes(Tokenizer, Protocol):
 
     def decode(self, tokens: Tokens, /) -> Backbone:
         """The backbone of tokens of this codebook, with a confidence 0..100 in `bfactor`."""
+        ...
+
+
+@runtime_checkable
+class DecodesBatches(Decodes, Protocol):
+    """Codes of several structures back at once."""
+
+    def decode_batch(self, tokens: Sequence[Tokens], /) -> list[Backbone]:
+        """What `decode` gives for each."""
         ...
 
 

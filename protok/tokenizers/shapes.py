@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from protok.common.grouping import packed
+from protok.common.grouping import alike, packed
 from protok.errors import ProtokError, Unsupported
 from protok.model.batch import Batch
 from protok.model.confidence import among_neighbours
@@ -29,7 +29,7 @@ from protok.tokenizers.coded import CodedTokenizer, add_weights, hollow
 from protok.tokenizers.environments import EnvironmentTokenizer
 from protok.tokenizers.soft import Alternatives, decode_soft, distances, nearest
 from protok.tokens.keyframes import Keyframes
-from protok.tokens.tokens import Tokens
+from protok.tokens.tokens import Tokens, join
 
 #: Residues that the networks read at once: small batches suit a CPU's caches, large ones a GPU.
 RESIDUES, GPU_RESIDUES = 2048, 2**16
@@ -314,7 +314,6 @@ class ShapeTokenizer(CodedTokenizer):
         with torch.autocast(self.device.type, enabled=False):
             return read(Poses.of(batch.coords), Runs.in_batch(batch))
 
-    @torch.no_grad()
     def decode(self, tokens: Tokens | Any, *, letters_alone: bool = False) -> Backbone:
         """Backbone of tokens: N, CA, C, O in Å, with a confidence in `bfactor`.
 
@@ -337,13 +336,16 @@ class ShapeTokenizer(CodedTokenizer):
         Unsupported
             If they have no keyframes and this was not asked for.
         """
-        if not isinstance(tokens, Tokens):
-            numbers = tokens.cpu() if isinstance(tokens, Tensor) else tokens
-            tokens = Tokens.from_ids(numbers, self.size, self.codebook)
-        ids, order = self._ids(tokens), by_chain(tokens)
-        if order is not None:
+        tokens = tokens if isinstance(tokens, Tokens) else self._of_ids(tokens)
+        if (order := by_chain(tokens)) is not None:
             back = np.argsort(order)
             return self.decode(tokens[order], letters_alone=letters_alone)[back]
+        return self._decode(tokens, letters_alone, np.zeros(len(tokens), int))
+
+    @torch.no_grad()
+    def _decode(self, tokens: Tokens, letters_alone: bool, structure: np.ndarray) -> Backbone:
+        """Of several structures end to end, whose numbers the residues have."""
+        ids = self._ids(tokens)
         if tokens.keyframes is None and not letters_alone:
             raise Unsupported(
                 "letters alone do not say where residues lie: these have no keyframes",
@@ -354,12 +356,37 @@ class ShapeTokenizer(CodedTokenizer):
         with torch.autocast(self.device.type, enabled=False):
             h, numbers = self.network.read(self._quantizer.lookup(ids), runs)
             steps = stored_steps(numbers)
-            built = self._built(tokens, tokens.ids >= 0, runs, placed(self.network, tokens, runs, h, steps))
+            read = placed(self.network, tokens, runs, h, steps, structure)
+            built = self._built(tokens, tokens.ids >= 0, runs, read)
         return built if tokens.keyframes is not None else replace(built, notes=(LETTERS_ALONE,))
 
     def decode_batch(self, tokens: Iterable[Tokens | Any], *, letters_alone: bool = False) -> list[Backbone]:
-        """Backbones of several tokens or rows of ids, as `decode` takes each; -1 fills up a row."""
-        return [self.decode(each, letters_alone=letters_alone) for each in tokens]
+        """Backbones of several tokens or rows of ids, as `decode` takes each; -1 fills up a row.
+
+        Those with keyframes of one spacing are decoded together, which is faster for short chains.
+        """
+        every = [each if isinstance(each, Tokens) else self._of_ids(each) for each in tokens]
+        kinds = [(f.spacing, f.size) if (f := t.keyframes) else () for t in every]
+        out: dict[int, Backbone] = {}
+        for part in alike(kinds, max(len(every), 1)):
+            for rows in packed(part, lambda i: len(every[i]), self._residues):
+                out |= zip(rows, self._decode_together([every[i] for i in rows], letters_alone), strict=True)
+        return [out[i] for i in range(len(every))]
+
+    def _decode_together(self, tokens: list[Tokens], letters_alone: bool) -> list[Backbone]:
+        if len(tokens) == 1 or any(by_chain(each) is not None for each in tokens):
+            return [self.decode(each, letters_alone=letters_alone) for each in tokens]
+        for each in tokens:
+            self._ids(each)
+        renamed = [replace(t, chain=np.char.add(f"{i} ", t.chain)) for i, t in enumerate(tokens)]
+        sizes = [len(each) for each in tokens]
+        whole = self._decode(join(renamed), letters_alone, np.repeat(np.arange(len(sizes)), sizes))
+        ends = np.cumsum(sizes)[:-1]
+        parts = zip(tokens, np.split(whole.coords, ends), np.split(whole.bfactor, ends), strict=True)
+        return [replace(whole, coords=x, bfactor=b, **_residues(t)) for t, x, b in parts]
+
+    def _of_ids(self, ids: Any) -> Tokens:
+        return Tokens.from_ids(ids.cpu() if isinstance(ids, Tensor) else ids, self.size, self.codebook)
 
     @torch.no_grad()
     def rebuild(self, structure: Any, *, keyframes: int | None = None) -> Backbone:
@@ -399,4 +426,9 @@ class ShapeTokenizer(CodedTokenizer):
             own = atoms.confidence.cpu().numpy()[there]
             group = read.group[runs.run[runs.present]].cpu().numpy()
             confidence[there] = among_neighbours(coords[there, 1], own, group)
-        return Backbone(coords, like.sequence, like.chain, like.index, like.icode, confidence, like.name)
+        return Backbone(coords, bfactor=confidence, **_residues(like))
+
+
+def _residues(like: Backbone | Tokens) -> dict[str, Any]:
+    """What of residues is not decoded."""
+    return {key: getattr(like, key) for key in ("sequence", "chain", "index", "icode", "name")}

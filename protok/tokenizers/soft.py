@@ -87,6 +87,10 @@ def decode_soft(
     with frozen(network), torch.autocast(weights.device.type, enabled=False):
         mean = quantizer.outward(weights @ table(quantizer, weights)) * runs.present[:, None]
         h, numbers = network.read(mean, runs)
-        built = atoms_of(network, runs, placed(network, like, runs, h, steps_of(numbers.double())))
+        built = atoms_of(
+            network,
+            runs,
+            placed(network, like, runs, h, steps_of(numbers.double()), np.zeros(len(like), int)),
+        )
     coords = built.coords.masked_fill(~runs.present[:, None, None], torch.nan)
     return Atoms(coords, built.confidence.masked_fill(~runs.present, torch.nan))

@@ -20,7 +20,7 @@ from protok.prior import training as train
 from protok.prior.corpus import PLAN, Batches
 from protok.prior.model import stack
 from protok.prior.proteins import as_tokens
-from protok.prior.sampling import _Stream, pick, requests
+from protok.prior.sampling import Drawing, _Stream, pick, requests
 from protok.tokens import files
 from protok.tokens.layouts import BLOCKS, EOS, FIRST, MASK, UNK
 from protok.tokens.tokens import Tokens
@@ -218,7 +218,7 @@ def test_guidance_moves_samples_towards_their_condition():
     made = prior(IMAGE)
     bits = {}
     for guidance in (0.0, 3.0):
-        codes = sample(made, [Request("cat")] * 40, guidance=guidance)
+        codes = sample(made, [Request("cat")] * 40, Drawing(guidance=guidance))
         gain = [made.bits([IMAGE.row(ids, None)])[0] - made.bits([IMAGE.row(ids, "cat")])[0] for ids in codes]
         bits[guidance] = np.mean(gain)
     assert bits[3.0] > bits[0.0] + 0.1
@@ -229,9 +229,98 @@ def test_wishes_that_cannot_be_met_are_refused():
     with pytest.raises(ProtokError, match="length of 21"):
         sample(made, [Request(length=21)])
     with pytest.raises(ProtokError, match="top-p"):
-        sample(made, [Request()], top_p=0.0)
+        Drawing(top_p=0.0)
     assert requests(prior(IMAGE), 3) == [Request("cat"), Request("dog"), Request("cat")]
-    assert requests(made, 3, [5, 6]) == [Request(None, 5), Request(None, 6), Request(None, 5)]
+    assert requests(made, 3, lengths=[5, 6]) == [Request(None, 5), Request(None, 6), Request(None, 5)]
+
+
+class Likes:
+    """Steers towards a code: each of them weighs so much."""
+
+    def __init__(self, code, weight, particles):
+        self.code, self.weight, self.particles = code, weight, particles
+
+    def due(self, progress):
+        return progress.residues == 1
+
+    def log_weights(self, records, lengths):
+        assert all(len(ids) <= n for ids, n in zip(records, lengths, strict=True))
+        return np.array([self.weight * (ids == self.code).sum() for ids in records])
+
+
+def of_pairs(made):
+    """Probability of each chain of two codes, (7, 7)."""
+    with torch.no_grad():
+        first = made.network(torch.tensor([[1]])).logits[0, -1, 6:13].softmax(-1)
+        rows = torch.tensor([[1, 6 + i] for i in range(7)])
+        return (first[:, None] * made.network(rows).logits[:, -1, 6:13].softmax(-1)).numpy()
+
+
+def shares(codes):
+    counts = np.zeros((7, 7))
+    np.add.at(counts, tuple(np.stack(codes).T), 1 / len(codes))
+    return counts
+
+
+def test_particles_follow_the_distribution_times_the_weight():
+    made = prior(CHAIN)
+    expected = of_pairs(made)
+    wanted = [Request(length=2)] * 400
+    plain = shares(sample(made, wanted))
+    weights = np.exp(2.0 * ((np.arange(7) == 3)[:, None] + (np.arange(7) == 3.0)))
+    tilted = expected * weights / (expected * weights).sum()
+    steered = shares(sample(made, wanted, steering=Likes(3, 2.0, 32)))
+
+    def off(share, p):
+        return abs(share - p).sum()
+
+    assert off(plain, expected) < 0.4 and off(steered, tilted) < 0.4 < off(plain, tilted)
+    again = sample(made, wanted[:3], steering=Likes(3, 2.0, 32), first=2, batch=1)
+    both = sample(made, wanted[:5], steering=Likes(3, 2.0, 32))
+    assert all(np.array_equal(a, b) for a, b in zip(again, both[2:], strict=False))
+
+
+def test_told_codes_are_kept_and_what_is_before_expects_them():
+    made = prior(CHAIN)
+    expected = of_pairs(made)[:, 5] / of_pairs(made)[:, 5].sum()
+    told = [Request(length=2, fixed={1: 11})] * 400
+    codes = sample(made, told, steering=Likes(0, 0.0, 32))
+    assert {ids[1] for ids in codes} == {5}
+    got = np.bincount([ids[0] for ids in codes], minlength=7) / len(codes)
+    assert abs(got - expected).sum() < 0.25
+    assert [ids.tolist() for ids in sample(made, [Request(length=3, fixed={0: 6, 2: 8})])][0][::2] == [0, 2]
+    with pytest.raises(ProtokError, match="<eos> cannot stand at position 1"):
+        sample(made, [Request(length=3, fixed={1: EOS})])
+
+
+def test_a_class_of_chains_is_a_condition_beside_the_length(wheels, tmp_path):
+    table = tmp_path / "classes.tsv"
+    table.write_text("".join(f"c{i}\t{'up down'.split()[i % 2]}\n" for i in range(80)))
+    plan = TINY | {"data.condition": "length+class", "data.classes": str(table), "data.longest": 20}
+    made = Prior.from_pretrained(train.run(tokens=wheels, out=tmp_path / "run", overrides=plan))
+    layout = made.layout
+    assert layout.labels == ("16", "32", "down", "up") and layout.classes == ("down", "up")
+    assert layout.label_names == ["<length:16>", "<length:32>", "<class:down>", "<class:up>"]
+    label = layout.first_label
+    for condition, ids in (
+        ((17, "up"), [1, label + 1, label + 3]),
+        ((3, None), [1, label, MASK]),
+        (None, [1, MASK, MASK]),
+    ):
+        assert layout.prefix(condition)[0].tolist() == ids
+    assert requests(made, 3, lengths=[5], classes=["up", "down"])[1] == Request((5, "down"), 5)
+    assert {len(ids) for ids in sample(made, requests(made, 4, lengths=[5], classes=["up"]))} == {5}
+    with pytest.raises(FormatError, match="no class 'sideways' was learned"):
+        sample(made, requests(made, 1, classes=["sideways"]))
+    with pytest.raises(ProtokError, match="--sequence do not fit this prior"):
+        requests(made, 1, sequences=["AG"])
+    corpus = read_corpus(wheels, classes=table)
+    rows = [row.ids[1:3] for k in range(40) for row in Batches(corpus, layout, 60, 0.3, 0).batch(k)]
+    hidden = np.array(rows) == MASK
+    assert 0.05 < (hidden[:, 0] & ~hidden[:, 1]).mean() < 0.4 and 0.02 < hidden.all(1).mean() < 0.2
+    table.write_text("c0 up\n")
+    with pytest.raises(FormatError, match="not a table of names and classes"):
+        read_corpus(wheels, classes=table)
 
 
 @pytest.mark.slow
@@ -386,7 +475,7 @@ def test_files_that_cannot_be_learned_are_refused(tmp_path, drawings):
     [
         ({"model.architecture": "rnn"}, "'rnn' is not one of llama, gpt2"),
         ({"model.width": 30}, "does not divide into 2 heads"),
-        ({"data.condition": "mood"}, "none, class, length, sequence"),
+        ({"data.condition": "mood"}, "none, class, length, length.class, sequence"),
         ({"data.ordre": "level"}, "did you mean order"),
         ({"model.heads": 0}, "heads 0 is too small"),
         ({"valid.records": 0}, "records 0 is too small"),

@@ -21,16 +21,19 @@ from protok.image.config import CodebookConfig
 from protok.image.metrics import frechet
 from protok.image.network import ImageNetwork
 from protok.image.pixels import read_pixels, write_pixels
-from protok.prior import Layout, Prior, PriorConfig, Request, read_corpus
+from protok.prior import Layout, Prior, PriorConfig, Request, read_corpus, sample
 from protok.prior.config import PriorDataConfig
+from protok.prior.corpus import read_classes
 from protok.prior.evaluate import code_use, controls
 from protok.prior.images import likeness, repetition
 from protok.prior.judge import bars, diversity, novelty, summary
 from protok.prior.markov import Markov
-from protok.prior.proteins import as_tokens, decoder, is_valid, soundness
+from protok.prior.proteins import as_tokens, decoder, fixed, is_valid, soundness
+from protok.prior.steering import Geometry, log_weight
 from protok.structure.io.sources.paths import iter_files
 from protok.structure.store import write_store
 from protok.tokens import files
+from protok.tokens.vocabulary import Vocabulary
 from tests.helpers.paths import ROOT
 
 TINY = {
@@ -166,6 +169,97 @@ def test_samples_become_tokens_that_know_their_codebook(tokenizer):
     with pytest.raises(CodebookMismatch, match="other@0"):
         decoder(tokenizer, replace(layout, codebook="other@0"))
     assert code_use([np.array([0, 0, 1, 1, -1])], 4) == {"usage": 0.5, "perplexity": 2.0}
+
+
+def over_blocks(tokenizer, longest=64):
+    """A prior of random weights over letters and keyframes each 8."""
+    words = Vocabulary.of(tokenizer.encode(protok.read(ROOT / "data" / "7w89.A.pdb"), keyframes=8))
+    rows = {"arrangement": words.layout, "spacing": 8, "motions": words.motions}
+    layout = Layout(words.codebook, len(words) - 6, longest=longest, lengths=(40,), **rows)
+    torch.manual_seed(0)
+    return Prior(PriorConfig("blocks", layers=1, width=16, heads=2), layout)
+
+
+@pytest.mark.parametrize("particles", [0, 4])
+def test_a_part_that_is_told_is_kept_with_its_keyframes(tokenizer, chains, particles):
+    made, piece = over_blocks(tokenizer), chains[2][np.arange(20)]
+    tokens = tokenizer.encode(piece, keyframes=8)
+    told = fixed(made.layout, tokens, 16, 50)
+    assert len(told) == 20 + 1  # of two whole blocks, the first begins the part
+    steering = Geometry(tokenizer, made.layout, particles) if particles else None
+    codes = sample(made, [Request(length=50, fixed=told)], steering=steering)
+    (chain,) = as_tokens(made.layout, codes, [Request()], first=6)
+    assert chain.name == "sample-0007" and len(chain) == 50
+    assert (chain.ids[16:36] == tokens.ids).all()
+    assert chain.keyframes.code[3] == tokens.keyframes.code[1]
+    for at, length, message in ((12, 50, "put it at 9 or 17"), (40, 50, "residues 41 to 60 of 50")):
+        with pytest.raises(ProtokError, match=message):
+            fixed(made.layout, tokens, at, length)
+    gap = replace(tokens, keyframes=None, ids=np.where(np.arange(20) == 3, -1, tokens.ids))
+    with pytest.raises(ProtokError, match="has gaps"):
+        fixed(made.layout, gap, 16, 50)
+
+
+def test_steered_chains_are_likelier_to_be_proteins(tokenizer):
+    made = over_blocks(tokenizer)
+    worth = []
+    for particles in (0, 12):
+        steering = Geometry(tokenizer, made.layout, particles) if particles else None
+        codes = sample(made, [Request(length=48)] * 4, steering=steering)
+        weigh = Geometry(tokenizer, made.layout).log_weights
+        worth.append(weigh(codes, [48] * 4).mean())
+    assert worth[1] > worth[0] + 1
+    with pytest.raises(ProtokError, match="come first lie nowhere"):
+        Geometry(tokenizer, replace(made.layout, arrangement="keyframes-first"))
+
+
+def test_weights_are_those_of_native_chains(chains):
+    whole = next(chain for chain in chains if chain.mask.all()).coords[:, 1].astype(float)
+    native = log_weight(whole, len(whole))
+    assert log_weight(whole * 2.0, len(whole)) < native - 3  # too wide
+    assert log_weight(whole * 0.6, len(whole)) < native - 20  # clashes
+
+
+def test_sampling_that_was_stopped_goes_on(tokenizer, tmp_path, monkeypatch, capsys):
+    from protok.cli import prior as commands
+
+    made = str(over_blocks(tokenizer).save_pretrained(tmp_path / "p"))
+    monkeypatch.setattr(commands, "TOGETHER", 2)
+
+    def drawn(out, *options):
+        return main.main(["prior", "sample", made, "-o", str(tmp_path / out), "--length", "20", *options])
+
+    assert drawn("whole", "-n", "5") == 0
+    write, calls = commands._write_backbones, []
+
+    def stopped(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    monkeypatch.setattr(commands, "_write_backbones", stopped)
+    assert drawn("part", "-n", "5") == 130
+    assert len(files.load(tmp_path / "part" / "tokens.parquet")) == 2
+    assert drawn("part", "-n", "5") == 0 and len(calls) == 4
+    both = [files.load(tmp_path / out / "tokens.parquet") for out in ("whole", "part")]
+    assert all((a.ids == b.ids).all() and a.name == b.name for a, b in zip(*both, strict=True))
+    assert len(json.loads((tmp_path / "part" / "samples.json").read_text())["samples"]) == 5
+    capsys.readouterr()
+    assert drawn("part", "-n", "5", "--seed", "1") == 2
+    assert "drawn otherwise" in capsys.readouterr().err
+    kept = ["--keep", str(ROOT / "data" / "7w89.A.pdb"), "--at", "9", "--length", "20"]
+    assert main.main(["prior", "sample", made, "-o", str(tmp_path / "kept"), "-n", "1", *kept]) == 2
+    assert "ask for longer chains" in capsys.readouterr().err
+
+
+def test_classes_of_chains_are_by_helix_and_strand(tokenizer, encoded, tmp_path, capsys):
+    out = tmp_path / "classes.tsv"
+    assert main.main(["prior", "classes", str(encoded), "-o", str(out)]) == 0
+    assert "4 chains in" in capsys.readouterr().err
+    table = read_classes(out)
+    assert {*table} == {chain.name for chain in files.load(encoded)}
+    assert {*table.values()} <= {"helix", "strand", "mixed", "little"} and len({*table.values()}) > 1
 
 
 def test_a_store_is_encoded_as_its_chains_are(tokenizer, chains, tmp_path, capsys):
