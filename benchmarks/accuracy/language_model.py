@@ -3,8 +3,10 @@
     python -m benchmarks.accuracy.language_model --model protok-1 3di
 
 The same transformer learns rows of each tokenizer (of protok-1: letters alone, blocks with a keyframe each
-eight and each four residues) on the same chains of the training store, for the same steps, and foretells
-chains of the validation store. Nominal bits say what a string takes to store; these, what there is to learn.
+eight and each four residues, keyframes first; of a model with environment letters also rows with these) on
+the same chains of the training store, for the same steps, and foretells chains of the validation store.
+Nominal bits say what a string takes to store; these, what there is to learn. Beside it stands what tables
+of counts foretell (`protok.prior.markov`).
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ from benchmarks.paths import RESULTS, RUNS, SHARED
 from benchmarks.tables.provenance import digest, provenance
 from protok.structure.backbone import Backbone
 from protok.structure.store import read_store
-from protok.tokenizers.protocol import HasKeyframes, Tokenizer, encode_each
-from protok.tokens.files import save
-from protok.tokens.layouts import BLOCKS, LETTERS
+from protok.tokenizers.protocol import HasEnvironments, HasKeyframes, Tokenizer, encode_each
+from protok.tokens.files import load, save
+from protok.tokens.layouts import BLOCKS, FIRST, LETTERS, SPECIALS
 
 #: Chains to learn from and to foretell, and residues of the longest.
 TRAIN, VALID, LONGEST = 2000, 100, 512
@@ -34,39 +36,65 @@ MODEL = {"layers": 3, "width": 128, "heads": 4}
 OPTIM = {"steps": 400, "batch": 2048, "lr": 2e-3, "lr_warmup_steps": 40, "precision": "32"}
 
 
-def rows_of(tokenizer: Tokenizer) -> list[tuple[str, int]]:
-    """Layouts and spacings that are compared."""
-    if isinstance(tokenizer, HasKeyframes):
-        return [(LETTERS, 8), (BLOCKS, 8), (BLOCKS, 4)]
-    return [(LETTERS, 0)]
+def rows_of(tokenizer: Tokenizer) -> list[tuple[str, int, bool]]:
+    """Layouts, spacings, and whether environment letters are learned too, that are compared."""
+    if not isinstance(tokenizer, HasKeyframes):
+        return [(LETTERS, 0, False)]
+    rows = [(LETTERS, 8, False), (BLOCKS, 8, False), (BLOCKS, 4, False), (FIRST, 8, False)]
+    if isinstance(tokenizer, HasEnvironments) and tokenizer.environment is not None:
+        rows += [(LETTERS, 8, True), (BLOCKS, 8, True)]
+    return rows
 
 
-def foretold(tokenizer: Tokenizer, layout: str, spacing: int, chains: dict[str, list[Backbone]]) -> dict:
-    """Bits a residue of the validation chains, and what the model was."""
+def foretold(
+    tokenizer: Tokenizer, layout: str, spacing: int, around: bool, chains: dict[str, list[Backbone]]
+) -> dict:
+    """Bits a residue of the validation chains, all and by kind of token, and what the model was."""
     from protok.prior import Prior
     from protok.prior.corpus import read_corpus
+    from protok.prior.markov import Markov
     from protok.prior.training import run
 
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder, f"{name}.parquet") for name in chains}
         for name, structures in chains.items():
             options = {"keyframes": spacing} if isinstance(tokenizer, HasKeyframes) else {}
+            options |= {"environments": around} if isinstance(tokenizer, HasEnvironments) else {}
             save(encode_each(tokenizer, structures, **options), files[name])
         overrides = {f"model.{key}": value for key, value in MODEL.items()}
         overrides |= {f"optim.{key}": value for key, value in OPTIM.items()}
         overrides |= {"data.valid": str(files["valid"]), "data.longest": LONGEST, "data.layout": layout}
+        overrides |= {"data.environments": around}
         overrides |= {"valid.every": OPTIM["steps"], "valid.records": VALID}
         prior = Prior.from_pretrained(
             run(tokens=files["train"], out=Path(folder, "run"), overrides=overrides)
         )
-        corpus = read_corpus(files["valid"], LONGEST, layout)
+        corpus = read_corpus(files["valid"], LONGEST, layout, environments=around)
+        markov, read = Markov.of(load(files["train"])), load(files["valid"])
     rows = [prior.layout.row(codes) for codes in corpus.codes]
-    scored = np.array([int(row.scored.sum()) for row in rows])
+    ids, bits = np.concatenate([row.ids for row in rows]), np.concatenate(prior.bits_each(rows))
     residues = sum(int((letters >= 0).sum()) for letters in corpus.letters())
+    words = prior.layout.vocabulary
+    names = np.array([*words.names, *prior.layout.label_names])[ids]
+    kinds = {"letters": "<s", "keyframes": "<k", "links": "<l", "environments": "<e"}
+    is_mark = ids < len(SPECIALS)
+    by_kind = {
+        kind: float(
+            np.nansum(bits[np.char.startswith(names, begin) & ~is_mark & (names != "<letters>")]) / residues
+        )
+        for kind, begin in kinds.items()
+    }
+    counted = np.sum([markov.bits(chain) for chain in read], 0) / residues
     return {
         "layout": layout,
-        "keyframes_each": spacing if layout == BLOCKS else 0,
-        "bits_a_residue": float((prior.bits(rows) * scored).sum() / residues),
+        "keyframes_each": 0 if layout == LETTERS else spacing,
+        "environments": around,
+        "bits_a_residue": float(np.nansum(bits) / residues),
+        "bits_by_kind": by_kind,
+        "markov_bits_a_residue": {
+            "letters": counted[0],
+            "keyframes": 0.0 if layout == LETTERS else counted[1],
+        },
         "chains": len(rows),
         "parameters": prior.provenance["parameters"],
     }
@@ -91,9 +119,10 @@ def main(arguments: list[str] | None = None) -> None:
     command = "python -m benchmarks.accuracy.language_model " + " ".join(sys.argv[1:])
     for model in options.model:
         tokenizer = protok.load(model)
-        for layout, spacing in rows_of(tokenizer):
-            result = foretold(tokenizer, layout, spacing, chains)
+        for layout, spacing, around in rows_of(tokenizer):
+            result = foretold(tokenizer, layout, spacing, around, chains)
             name = f"{tokenizer.codebook} foretold {layout} {result['keyframes_each']}"
+            name += " environments" * around
             about = {"seed": 0, "data_sha256": digest(files), "model": MODEL | OPTIM}
             records.put(options.out, name, {"name": name, **provenance(command, **about, **result)})
             print(name, result, flush=True)

@@ -95,3 +95,21 @@ def bars() -> str:
             met = "" if row["met"] is None else ("yes" if row["met"] else "no")
             body.append([prior, name, row["bar"], row["wanted"], got, met])
     return table(["prior", "samples", "bar", "wanted", "got", "met"], body) if body else NONE
+
+
+def layouts() -> str:
+    """What layouts of tokens leave to foretell, by `benchmarks.accuracy.language_model`."""
+    kinds = ("letters", "keyframes", "environments")
+    head = ["tokens", "layout", "keyframes each", "bits a residue", *kinds]
+    head += ["order-3 Markov model: letters", "keyframes by their letter"]
+    body = []
+    for key, result in records.read(RESULTS / "shapes.parquet").items():
+        if " foretold " not in key:
+            continue
+        layout = result["layout"] + " with environments" * bool(result.get("environments"))
+        each = str(result["keyframes_each"] or "")
+        row = [key.partition(" foretold ")[0], layout, each, f"{result['bits_a_residue']:.2f}"]
+        parts, counted = result.get("bits_by_kind", {}), result.get("markov_bits_a_residue", {})
+        row += [f"{parts[kind]:.2f}" if parts.get(kind) else "" for kind in kinds]
+        body.append(row + [f"{counted[kind]:.2f}" if counted.get(kind) else "" for kind in kinds[:2]])
+    return table(head, sorted(body)) if body else NONE

@@ -274,9 +274,9 @@ def _foretold() -> list[str]:
     texts = []
     for name in ("protok-1@", *speed.BEFORE):
         parts = {
-            (key.split()[-2], key.split()[-1]): result["bits_a_residue"]
+            (result["layout"], str(result["keyframes_each"])): result["bits_a_residue"]
             for key, result in records.read(RESULTS / "shapes.parquet").items()
-            if key.startswith(name) and " foretold " in key
+            if key.startswith(name) and " foretold " in key and not result.get("environments")
         }
         if name in speed.BEFORE:
             texts.append(f"{parts['letters', '0']:.2f}" if parts else "not measured")

@@ -65,6 +65,7 @@ TABLES = {
     "chain-samples": priors.samples,
     "chain-samples-before": priors.samples_before,
     "chain-bars": priors.bars,
+    "chain-layouts": priors.layouts,
 }
 MARKED = re.compile(r"<!-- ([a-z -]+) -->\n.*?<!-- end -->", re.S)
 

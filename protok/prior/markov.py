@@ -13,9 +13,9 @@ import numpy as np
 from protok.tokens.keyframes import Keyframes
 from protok.tokens.tokens import Tokens
 
-#: Letters before one that count; and the counts that each table puts on the one of shorter contexts
-#: (a hierarchical Dirichlet prior: MacKay & Peto 1995, https://doi.org/10.1017/S1351324900000218).
-ORDER, PRIOR = 3, 16.0
+#: Letters before one that count; and the share of its outcomes that each table counts as seen, as tables of
+#: shorter contexts have them (a hierarchical Dirichlet prior: MacKay & Peto 1995, 10.1017/S1351324900000218).
+ORDER, PRIOR = 3, 0.25
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ def _table(words: np.ndarray, shape: tuple[int, ...], shorter: np.ndarray | floa
     """Probabilities of the last of each word after the others, drawn towards those of shorter contexts."""
     flat = np.ravel_multi_index(tuple(words.T), shape) if words.size else np.zeros(0, int)
     count = np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape).astype(np.float32)
-    return ((count + np.float32(PRIOR) * shorter) / (count.sum(-1, keepdims=True) + PRIOR)).astype(np.float32)
+    before = np.float32(PRIOR * shape[-1])
+    return (count + before * shorter) / (count.sum(-1, keepdims=True) + before)
 
 
 def _one(p: np.ndarray, draws: np.random.Generator) -> int:

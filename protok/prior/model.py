@@ -119,7 +119,7 @@ class Prior(DeviceMixin):
         )
 
     def losses(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood in nats of each row of `stack`, and how many ids it scored."""
+        """Negative log-likelihood in nats of the targets of `stack`, (b, n), and which of them count."""
         # Without a mask transformers takes positions that start again for packed sequences.
         logits = self.network(
             input_ids=batch["ids"],
@@ -131,17 +131,23 @@ class Prior(DeviceMixin):
         loss = F.cross_entropy(
             logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
         )
-        return loss.reshape(targets.shape).sum(1), (targets != IGNORED).sum(1)
+        return loss.reshape(targets.shape), targets != IGNORED
 
     @torch.no_grad()
-    def bits(self, rows: Sequence[Row], batch: int = 8) -> np.ndarray:
-        """Mean bits for a scored id of each row: log2 of what it is as good as choosing from."""
-        means = []
+    def bits_each(self, rows: Sequence[Row], batch: int = 8) -> list[np.ndarray]:
+        """Bits of each id of rows, (n,): log2 of what it is as good as choosing from; NaN if not scored."""
+        each = []
         for start in range(0, len(rows), batch):
             parts = {k: v.to(self.device) for k, v in stack(rows[start : start + batch]).items()}
-            total, n = self.losses(parts)
-            means.append((total / n / np.log(2)).cpu().numpy())
-        return np.concatenate(means)
+            loss, scored = self.losses(parts)
+            bits = torch.where(scored, loss / np.log(2), torch.nan).cpu().numpy()
+            mine = zip(bits, rows[start : start + batch], strict=True)
+            each += [np.append(np.nan, own[: len(row.ids) - 1]) for own, row in mine]
+        return each
+
+    def bits(self, rows: Sequence[Row], batch: int = 8) -> np.ndarray:
+        """Mean bits for a scored id of each row."""
+        return np.array([np.nanmean(own) for own in self.bits_each(rows, batch)])
 
     def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write ``config.json`` and ``model.safetensors``, which need nothing else, and the tokenizer.

@@ -56,8 +56,8 @@ class PriorTraining(TrainingModule):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         """Mean negative log-likelihood of the codes of a batch."""
         torch.manual_seed(self.recipe.optim.seed * 1_000_003 + self.global_step)
-        total, n = self.prior.losses(batch)
-        loss = total.sum() / n.sum()
+        each, scored = self.prior.losses(batch)
+        loss = each.sum() / scored.sum()
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         values = {"bits": loss / np.log(2), "lr": rate}
         self.record(self.global_step + 1, values, "bits")

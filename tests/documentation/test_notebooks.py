@@ -20,6 +20,7 @@ SHOWS = {
     "03_structtokenbench": (1, ["random-code", "flex_bfactor", "buried"]),
     "04_finetune": (2, ["Fine-tuning of protok-1", "tokens that changed: 0", "held out"]),
     "05_images": (4, ["ImageTokens(", "continuous"]),
+    "06_samples": (3, ["steered", "compactness"]),
 }
 #: What is run of the longer ones: fewer chains and steps than are shown.
 SHORTER = {
@@ -57,7 +58,7 @@ def check(notebook: dict, name: str) -> None:
         assert word in printed, word
 
 
-def test_there_are_five():
+def test_there_are_six():
     assert [path.stem for path in NOTEBOOKS] == list(SHOWS)
 
 

@@ -505,6 +505,10 @@ def test_recipes_run_dry(path, wheels, drawings, tmp_path):
         "valid.records": 2,
     }
     data = drawings if plan.data.condition == "class" else wheels
+    if plan.data.classes:
+        table = tmp_path / "classes.tsv"
+        table.write_text("".join(f"c{i}\tup\n" for i in range(80)))
+        small["data.classes"] = str(table)
     model = train.run(path, tokens=data, out=tmp_path / "run", overrides=small)
     made = Prior.from_pretrained(model)
     assert made.provenance["steps"] == 2
