@@ -88,7 +88,7 @@ def foretold(
     return {
         "layout": layout,
         "keyframes_each": 0 if layout == LETTERS else spacing,
-        "environments": around,
+        "environments": words.around,
         "bits_a_residue": float(np.nansum(bits) / residues),
         "bits_by_kind": by_kind,
         "markov_bits_a_residue": {

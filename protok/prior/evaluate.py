@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
     from protok.tokens.tokens import Tokens
 
 Chain = TypeVar("Chain", "Backbone", "Tokens")
-
 #: Controls have lengths within this share of those of the samples.
 NEAR = 0.1
 
 
 def _learned(prior: Prior, learned: str | Path) -> Corpus:
     layout = prior.layout
-    own = {"environments": bool(layout.environments)}
-    corpus = read_corpus(learned, layout.longest, layout.arrangement, **own)
+    around = bool(layout.environments)
+    corpus = read_corpus(learned, layout.longest, layout.arrangement, environments=around)
     words = None if layout.grid else layout.vocabulary
     if corpus.codebook != layout.codebook or corpus.vocabulary != words:
         raise CodebookMismatch(
@@ -50,15 +49,23 @@ def code_use(codes: Sequence[np.ndarray], size: int) -> dict[str, float]:
     return {"usage": share_used(counts), "perplexity": perplexity(counts)}
 
 
-def _nearest(there: np.ndarray, asked: Sequence[int]) -> Iterator[int]:
-    """Of what has lengths, the nearest of each asked length that was not taken yet, if it is near."""
-    left = np.ones(len(there), bool)
-    for length in asked if len(there) else ():
+def _alike(chains: Sequence[Chain], asked: Sequence[int]) -> list[Chain]:
+    """Of unbroken chains the nearest of each asked length that was not taken yet, if it is near."""
+    pool = [chain for chain in chains if _whole(chain)]
+    there, left = np.array([len(chain) for chain in pool]), np.ones(len(pool), bool)
+    picked = []
+    for length in asked if pool else ():
         off = np.where(left, np.abs(there - length), np.inf)
         best = int(off.argmin())
         if off[best] <= NEAR * length:
             left[best] = False
-            yield best
+            picked.append(pool[best])
+    if not picked:
+        raise ProtokError(
+            f"no unbroken chain of {min(asked)} to {max(asked)} residues to compare samples with",
+            "give more structures, or ask for lengths that chains have",
+        )
+    return picked
 
 
 def _whole(chain: Backbone | Tokens) -> bool:
@@ -114,29 +121,14 @@ def controls(
     from protok.tokenizers.protocol import HasKeyframes, encode_each
 
     learned = [corpus.tokens(i) for i in range(len(corpus))]
-    native: list[Backbone] = _picked(natives, lengths) if natives else []
-    if native:
-        spacing = corpus.vocabulary.spacing if corpus.vocabulary else 0
-        options = {"keyframes": spacing} if isinstance(tokenizer, HasKeyframes) else {}
-        decoded = encode_each(tokenizer, native, **options)
-    else:
-        decoded = _picked(learned, lengths)
+    native = _alike(natives, lengths) if natives else []
+    spacing = corpus.vocabulary.spacing if corpus.vocabulary else 0
+    options = {"keyframes": spacing} if isinstance(tokenizer, HasKeyframes) else {}
+    decoded = encode_each(tokenizer, native, **options) if native else _alike(learned, lengths)
     markov = Markov.of(learned)
     drawn = [markov.draw(length, (seed, i)) for i, length in enumerate(lengths)]
     mixed = [shuffled(chain, (seed, i)) for i, chain in enumerate(decoded)]
     return {"decoded": decoded, "shuffled": mixed, "markov": drawn}, native
-
-
-def _picked(chains: Sequence[Chain], lengths: Sequence[int]) -> list[Chain]:
-    """Of whole chains those whose lengths are nearest."""
-    pool = [chain for chain in chains if _whole(chain)]
-    picked = [pool[i] for i in _nearest(np.array([len(chain) for chain in pool]), lengths)]
-    if not picked:
-        raise ProtokError(
-            f"no unbroken chain of {min(lengths)} to {max(lengths)} residues to compare samples with",
-            "give more structures, or ask for lengths that chains have",
-        )
-    return picked
 
 
 def score_chains(

@@ -137,16 +137,14 @@ def requests(
     if "length" in kinds and not len(lengths):
         drawn = np.random.default_rng((seed, 1)).integers(len(layout.lengths), size=n)
         lengths = [layout.lengths[i] for i in drawn]
-    made = []
-    for kind, length, sequence in islice(
-        zip(*(cycle(of or [None]) for of in (classes, lengths, sequences)), strict=False), n
-    ):
+    made, turns = [], (cycle(of or [None]) for of in (classes, lengths, sequences))
+    for kind, length, sequence in islice(zip(*turns, strict=False), n):
         if "sequence" in kinds:
             made.append(Request(sequence, length if sequence is None else len(sequence)))
+        elif layout.condition == "length+class":
+            made.append(Request((length, kind), length))
         else:
-            parts = {"class": kind, "length": length, "none": None}
-            own = tuple(parts[key] for key in kinds)
-            made.append(Request(own if len(own) > 1 else own[0], length))
+            made.append(Request({"class": kind, "length": length}.get(layout.condition), length))
     return made
 
 
@@ -281,7 +279,7 @@ class _Batch:
             self.going &= (ids != EOS).numpy()
             if not self.going.any():
                 break
-            for i in np.flatnonzero(self.going):
+            for i in np.flatnonzero(self.going).tolist():
                 self.records[i].append(int(ids[i]))
                 self.begun[i].push(self.records[i][-1])
             if self.steering is not None:
@@ -298,7 +296,8 @@ class _Batch:
             return self.records
         self._weigh(np.ones(len(self.records), bool))
         return [
-            self.records[rows[_drawn(self.weights[rows], 1, draws)[0]]] for rows, draws in self._samples()
+            self.records[int(rows[_drawn(self.weights[rows], 1, draws)[0]])]
+            for rows, draws in self._samples()
         ]
 
     def _samples(self) -> Iterator[tuple[np.ndarray, np.random.Generator]]:
@@ -307,7 +306,7 @@ class _Batch:
 
     def _fix(self, step: int, ids: Tensor, logits: Tensor) -> None:
         """Put told codes in place of drawn ones; a particle weighs as much as it expects them."""
-        for i in np.flatnonzero(self.going):
+        for i in np.flatnonzero(self.going).tolist():
             told = self.wanted[i].fixed.get(step)
             if told is None:
                 continue
@@ -323,7 +322,7 @@ class _Batch:
         """Add to the weights what records have become worth."""
         if self.steering is None or not rows.any():
             return
-        some = np.flatnonzero(rows)
+        some = np.flatnonzero(rows).tolist()
         codes = [self.layout.unflatten(self.records[i]) for i in some]
         worth = self.steering.log_weights(codes, [self.wanted[i].length for i in some])
         self.weights[some] += worth - self.worth[some]

@@ -19,8 +19,11 @@ from protok.prior.proteins import APART, CLASH, CONTACT, built
 from protok.tokenizers.protocol import Decodes
 from protok.tokens.layouts import FIRST
 
-#: Nats that a clash costs, and a pair of CA atoms that is nearer than any two are in most proteins.
-COSTS = {CLASH: 4.0, 4.0: 1.0}
+#: Nats that a clash costs.
+COST = 12.0
+#: How many times the Gaussian of native measures counts: what a small prior draws lies far from it, and once
+#: would leave most of that as it is.
+STRENGTH = 8.0
 #: Residues between two looks, and before the first.
 EVERY, FROM = 8, 24
 #: Residues apart in the chain from which on a contact ties it together.
@@ -55,12 +58,12 @@ PRECISION = np.array([[43.404, 7.024, 3.95], [7.024, 10.423, -44.486], [3.95, -4
 
 
 def log_weight(ca: np.ndarray, length: int) -> float:
-    """What a chain of (n, 3) CA atoms weighs that is to have a length: minus the cost of its clashes, and the
-    logarithm of the Gaussian of native measures, up to a constant."""
+    """Weight of a chain of (n, 3) CA atoms that is to have a length, up to a constant: minus the cost of
+    its clashes, and `STRENGTH` times the logarithm of the Gaussian of native measures."""
     distance = np.linalg.norm(ca[:, None] - ca, axis=-1)
-    costs = sum(cost * np.triu(distance < reach, APART).sum() for reach, cost in COSTS.items())
+    clashes = np.triu(distance < CLASH, APART).sum()
     off = measures(ca) - FACTORS @ terms(len(ca), length)
-    return float(-costs - off @ PRECISION @ off / 2)
+    return float(-COST * clashes - STRENGTH * off @ PRECISION @ off / 2)
 
 
 @dataclass(frozen=True)
