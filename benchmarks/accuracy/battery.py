@@ -78,7 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
 def keep_foldcomp(folder: LabelledStructures, cells: Path, about: dict) -> None:
     """Write the row of Foldcomp beside those of tokenizers, unless it is there."""
     path, (ids,) = results.path_of(cells, "foldcomp", "foldcomp"), folder.sets().values()
-    key = results.key_of(data=digest(folder, (), ids))
+    data = digest(folder, (), ids)
+    key = results.key_of(data=data)
     if results.cached(path, key):
         return
     scores, failed = foldcomp.measured(chains_of([folder.structure(id) for id in ids]))
@@ -89,6 +90,7 @@ def keep_foldcomp(folder: LabelledStructures, cells: Path, about: dict) -> None:
         scores={"all": {name: asdict(score) for name, score in scores.items()}},
         points={"all": {"failed": failed}},
         key=key,
+        data={"sha256": data, "structures": {"all": len(ids)}},
         versions=results.versions(),
         about=about,
     )

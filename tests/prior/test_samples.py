@@ -385,7 +385,7 @@ def test_images_of_collections_are_encoded_by_class(tmp_path):
     both = {f"{part}_{k}": v for part in ("train", "valid") for k, v in parts.items()}
     np.savez(tmp_path / "two.npz", wnids=np.array(["n01", "n02"]), **both)
     images = find_images([tmp_path / "two.npz"], "valid")
-    assert [name for name, _ in images] == ["n02/two-valid-00000", "n01/two-valid-00001"]
+    assert [image.name for image in images] == ["n02/two-valid-00000", "n01/two-valid-00001"]
     model, out = str(picture_model(tmp_path / "m")), tmp_path / "c.npz"
     encode = ["image", "encode", str(tmp_path / "two.npz"), "-o", str(out), "--model", model]
     assert main.main(encode) == 0
