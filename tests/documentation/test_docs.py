@@ -117,6 +117,7 @@ def test_with_other_libraries(desk):
         "docs/search",
         "docs/shapes",
         "docs/language-models",
+        "docs/priors",
         "docs/vectors",
     ],
 )
