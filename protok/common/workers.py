@@ -31,6 +31,10 @@ OWN_PROGRAM = (
     "call this below `if __name__ == '__main__':`, or define what it needs in a module instead, or use jobs=1"
 )
 
+#: Exit code of a worker that was told to end, and seconds that it has for it: drafts of files are removed.
+ENDED = 128 + signal.SIGTERM
+GRACE = 5.0
+
 
 @dataclass(frozen=True)
 class Lost:
@@ -105,7 +109,6 @@ def run(
             answers = {pipe: busy[pipe].receive() for pipe in wait(list(busy), min(left, default=None))}
             for pipe, worker in busy.items():
                 if pipe not in answers and worker.patience() == 0:
-                    worker.process.kill()
                     answers[pipe] = "late", f"it took longer than {timeout:g} s"
             for pipe, (kind, content) in answers.items():
                 worker = busy[pipe]
@@ -215,6 +218,8 @@ class _Worker:
                 f"a worker process ended before it began (exit code {code})",
                 OWN_PROGRAM if self.of_program else "see what it printed, or use jobs=1",
             )
+        if code == ENDED:
+            code = -signal.SIGTERM
         if code >= 0:
             return f"the worker process ended with exit code {code}"
         if code == -signal.SIGTERM:
@@ -225,7 +230,9 @@ class _Worker:
 
     def stop(self) -> None:
         self.pipe.close()
-        self.process.kill()  # it has nothing to save
+        self.process.terminate()
+        self.process.join(GRACE)
+        self.process.kill()  # in code that hears nothing
         self.process.join()
 
 
@@ -279,10 +286,18 @@ def _end_with_parent() -> None:
 
 
 def _serve(pipe) -> None:
-    """Work for the parent until it closes the pipe."""
+    """Work for the parent until it closes the pipe, or says by SIGTERM that it is to end."""
+    try:
+        _work(pipe)
+    except SystemExit as end:  # now all that was open is closed: without a tidy end of the interpreter
+        os._exit(end.code if isinstance(end.code, int) else 1)
+
+
+def _work(pipe) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Ctrl-C reaches the whole process group; the parent answers it for all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
         try:

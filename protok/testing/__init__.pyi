@@ -39,6 +39,7 @@ from .tokenizers import (
     check_chains as check_chains,
     check_code_vectors as check_code_vectors,
     check_decode as check_decode,
+    check_decode_batch as check_decode_batch,
     check_deterministic as check_deterministic,
     check_embed as check_embed,
     check_environments as check_environments,

@@ -38,6 +38,7 @@ from protok.testing.structures import (
 )
 from protok.tokenizers.protocol import (
     Decodes,
+    DecodesBatches,
     Embeds,
     EncodesBatches,
     HasAlphabet,
@@ -328,6 +329,22 @@ def check_decode(tokenizer: Decodes, structures: Structures = None) -> None:
             raise AssertionError(f"id {tokens.size} is decoded, though ids end at {tokens.size - 1}")
 
 
+def check_decode_batch(tokenizer: DecodesBatches, structures: Structures = None) -> None:
+    """`decode_batch` gives what `decode` gives one by one, to a thousandth of an Å, in the same order."""
+    tokens = [tokenizer.encode(s) for s in [*_chosen(structures), random_backbone(7, 7)]]
+    try:
+        single = [tokenizer.decode(each) for each in tokens]
+    except Unsupported:
+        return
+    for picked in (range(len(tokens)), [len(tokens) - 1, 0], [0]):
+        batch = tokenizer.decode_batch([tokens[i] for i in picked])
+        require(len(batch) == len(picked), f"{len(batch)} results for a batch of {len(picked)}")
+        for i, back in zip(picked, batch, strict=True):
+            require_labels(back, single[i], "decoding in a batch changes")
+            same = np.allclose(back.coords, single[i].coords, atol=1e-3, equal_nan=True)
+            require(same, f"place of {tokens[i]!r} in the batch holds other coordinates than by itself")
+
+
 def check_environments(tokenizer: HasEnvironments, structures: Structures = None) -> None:
     """Environment letters are those of `environment` alone, and change nothing of what they stand beside."""
     alone = tokenizer.environment
@@ -372,6 +389,7 @@ TOKENIZER_CONTRACTS = (
 ABILITY_CONTRACTS: dict[type, Callable[..., None]] = {
     EncodesBatches: check_batch,
     Decodes: check_decode,
+    DecodesBatches: check_decode_batch,
     HasKeyframes: check_keyframes,
     HasEnvironments: check_environments,
     HasCodeVectors: check_code_vectors,

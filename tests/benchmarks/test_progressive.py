@@ -144,7 +144,8 @@ def test_a_training_that_diverges_has_learnt_nothing(tmp_path):
     assert result["test"]["quantized"] > 1
 
 
-def test_rates_grow_until_the_best_is_inside():
+def test_rates_grow_until_the_best_is_inside(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "RATES", tmp_path / "rates.toml")
     there: dict = {}
     # Least error between four and eight thousandths, nearer to the latter: beyond the grid.
     score = {rate: abs(math.log(rate / 6e-3)) + 1 for rate in (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)}

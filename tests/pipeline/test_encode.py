@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 import protok
 from protok.common import workers
+from protok.common.files import atomic
 from protok.errors import FormatError, ProtokError, TruncatedFile
 from protok.pipeline import inputs, journal, output
 from protok.pipeline.batches import EncodeOptions, encode_files
@@ -356,6 +358,24 @@ def test_workers_raise_for_the_item_alone(jobs):
     results = dict(workers.run(work_factory, (3,), [[1, 2], [4, 5, 6], [7]], jobs=jobs))
     assert results.pop(5) == workers.Lost("ArithmeticError: five")
     assert results == {n: 3 * n for n in (1, 2, 4, 6, 7)}
+
+
+def slow_writer():
+    def work(batch):
+        for path in batch:
+            with atomic(path) as handle:
+                handle.write("begun")
+                handle.flush()
+                time.sleep(60)
+        return batch
+
+    return work
+
+
+def test_a_worker_that_is_ended_leaves_no_drafts(tmp_path):
+    ((item, lost),) = workers.run(slow_writer, (), [[tmp_path / "out"]], jobs=1, timeout=1)
+    assert item == tmp_path / "out" and lost.reason == "it took longer than 1 s"
+    assert not [*tmp_path.iterdir()]
 
 
 def test_workers_that_cannot_start_say_so():

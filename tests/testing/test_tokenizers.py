@@ -19,6 +19,7 @@ from protok.structure.descriptors import secondary_structure
 from protok.tokenizers import protocol
 from protok.tokenizers.protocol import (
     Decodes,
+    DecodesBatches,
     HasEnvironments,
     HasKeyframes,
     HasScores,
@@ -198,7 +199,7 @@ class Plain:
 
 
 def test_contracts_are_those_of_what_a_tokenizer_can_do():
-    others = (HasKeyframes, HasEnvironments, HasScores)
+    others = (DecodesBatches, HasKeyframes, HasEnvironments, HasScores)
     able = [check for ability, check in testing.ABILITY_CONTRACTS.items() if ability not in others]
     assert testing.contracts_for(Toy()) == (*testing.TOKENIZER_CONTRACTS, *able)
     assert testing.contracts_for(Plain()) == testing.TOKENIZER_CONTRACTS
