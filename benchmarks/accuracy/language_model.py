@@ -28,7 +28,7 @@ from protok.structure.backbone import Backbone
 from protok.structure.store import read_store
 from protok.tokenizers.protocol import HasEnvironments, HasKeyframes, Tokenizer, encode_each
 from protok.tokens.files import load, save
-from protok.tokens.layouts import BLOCKS, FIRST, LETTERS, SPECIALS
+from protok.tokens.layouts import BLOCKS, FIRST, LETTERS
 
 #: Chains to learn from and to foretell, and residues of the longest.
 TRAIN, VALID, LONGEST = 2000, 100, 512
@@ -75,14 +75,9 @@ def foretold(
     ids, bits = np.concatenate([row.ids for row in rows]), np.concatenate(prior.bits_each(rows))
     residues = sum(int((letters >= 0).sum()) for letters in corpus.letters())
     words = prior.layout.vocabulary
-    names = np.array([*words.names, *prior.layout.label_names])[ids]
-    kinds = {"letters": "<s", "keyframes": "<k", "links": "<l", "environments": "<e"}
-    is_mark = ids < len(SPECIALS)
     by_kind = {
-        kind: float(
-            np.nansum(bits[np.char.startswith(names, begin) & ~is_mark & (names != "<letters>")]) / residues
-        )
-        for kind, begin in kinds.items()
+        kind: float(np.nansum(bits[(ids >= own.start) & (ids < own.stop)]) / residues)
+        for kind, own in words.kinds.items()
     }
     counted = np.sum([markov.bits(chain) for chain in read], 0) / residues
     return {

@@ -43,15 +43,11 @@ def codecs() -> str:
     result = records.read(RESULTS / "codecs.parquet").get("protok-image")
     if result is None:
         return NONE
-    text = f"`{result['codebook']}`:\n\n" + codecs_of(result)
-    sheet = FIGURES / "protok-image-codecs.png"
-    if not sheet.exists():
-        return text
-    text += f"\n\nFrom above: {'; '.join(result['sheet'])}.\n\n"
-    return (
-        text
-        + f"![Images of the test, and what the model and codecs make of them](/docs/figures/{sheet.name})"
-    )
+    parts = [f"`{result['codebook']}`:", codecs_of(result)]
+    if (sheet := FIGURES / "protok-image-codecs.png").exists():
+        what = "Images of the test, and what the model and codecs make of them"
+        parts += [f"From above: {'; '.join(result['sheet'])}.", f"![{what}](/docs/figures/{sheet.name})"]
+    return "\n\n".join(parts)
 
 
 def codecs_of(result: dict) -> str:

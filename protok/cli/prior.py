@@ -262,13 +262,18 @@ def _sample(arguments: argparse.Namespace) -> int:
 
 def _drawn_before(out: Path, settings: dict) -> list[dict]:
     """What a call that was stopped, or asked for fewer, has drawn."""
-    from protok.errors import ProtokError
+    from protok.errors import CorruptFile, ProtokError
 
     path = out / "samples.json"
     if not path.exists():
         return []
-    held = json.loads(path.read_text("utf-8"))
-    rows = held.pop("samples")
+    try:
+        held = json.loads(path.read_text("utf-8"))
+        rows = held.pop("samples")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptFile(
+            f"does not say what was drawn ({error!r})", "give another folder", file=str(path)
+        ) from error
     if held | {"n": 0} != json.loads(json.dumps(settings)) | {"n": 0}:
         raise ProtokError("holds samples that were drawn otherwise", "give another folder", file=str(out))
     return rows[: settings["n"]]
@@ -357,12 +362,15 @@ def _classes(arguments: argparse.Namespace) -> int:
     from collections import Counter
 
     from protok.common.files import atomic
+    from protok.errors import FormatError
     from protok.prior.proteins import built, kind_of
     from protok.tokenizers.protocol import decoding
     from protok.tokenizers.registry import as_tokenizer, named_in
     from protok.tokens.files import load
 
     tokens = [chain for chain in load(arguments.tokens) if not chain.uncoded]
+    if not tokens:
+        raise FormatError("no chain in it has codes", "encode something", file=arguments.tokens)
     name = arguments.tokenizer or named_in(tokens[0].codebook, arguments.tokens)
     backbones = built(decoding(as_tokenizer(name)), tokens)
     kinds = [kind_of(backbone) for backbone in backbones]

@@ -18,7 +18,6 @@ from protok.tokenizers.protocol import Decodes, DecodesBatches, HasKeyframes, To
 from protok.tokenizers.registry import as_tokenizer
 from protok.tokens.environment import Environment
 from protok.tokens.keyframes import Keyframes
-from protok.tokens.layouts import SPECIALS
 from protok.tokens.tokens import Tokens
 
 #: CA atoms in Å that are too close, of residues at least so far apart in the chain.
@@ -110,18 +109,15 @@ def fixed(layout: Layout, piece: Tokens, at: int, length: int) -> dict[int, int]
     code_at = (
         {} if frames is None else dict(zip((frames.place + at).tolist(), frames.code.tolist(), strict=True))
     )
-    first_code, is_code = words.names.index("<k0>") if spacing else 0, len(SPECIALS) + words.size
+    letters, motions = words.kinds["letters"], words.kinds.get("keyframes", range(0))
     for place, (number, residue) in enumerate(zip(row.ids[1:-1], row.residues[1:-1], strict=True)):
         if not at <= residue < at + len(piece):
             continue
-        if number < is_code:
-            told[place] = len(SPECIALS) + int(piece.ids[residue - at])
-        elif (
-            spacing
-            and code_at.get(residue, -1) >= 0
-            and (residue // spacing + 1) * spacing <= at + len(piece)
-        ):
-            told[place] = first_code + code_at[residue]
+        if number in letters:
+            told[place] = letters.start + int(piece.ids[residue - at])
+        elif number in motions and (residue // spacing + 1) * spacing <= at + len(piece):
+            if (code := code_at.get(residue, -1)) >= 0:
+                told[place] = motions.start + code
     return told
 
 
@@ -147,6 +143,18 @@ def built(tokenizer: Decodes, tokens: Sequence[Tokens]) -> list[Backbone]:
     return [tokenizer.decode(chain, **options) for chain in tokens]
 
 
+def apart_within(ca: np.ndarray, reach: float) -> np.ndarray:
+    """How far apart in the chain residues are, at least `APART`, whose CA atoms (n, 3) lie within `reach` Å:
+    (pairs,)."""
+    near = np.linalg.norm(ca[:, None] - ca, axis=-1) < reach
+    return np.subtract(*np.nonzero(np.tril(near, -APART)))
+
+
+def radius_of_gyration(ca: np.ndarray) -> float:
+    """Of CA atoms (n, 3), all of one mass, in Å."""
+    return float(np.sqrt(((ca - ca.mean(0)) ** 2).sum(-1).mean()))
+
+
 def soundness(backbone: Backbone) -> dict[str, float]:
     """Whether one chain could be a protein's: geometry only, no energy and no folding.
 
@@ -169,27 +177,24 @@ def soundness(backbone: Backbone) -> dict[str, float]:
     bonded = gap < SURE_BOND
     measured = {"C-N": gap, "CA-C-N": _angle(ca[:-1], c[:-1], n[1:]), "C-N-CA": _angle(c[:-1], n[1:], ca[1:])}
     sound = {key: np.abs(measured[key] - ideal)[bonded] <= room for key, (ideal, room) in BOND.items()}
-    distance = np.linalg.norm(ca[:, None] - ca, axis=-1)
-    pairs = np.triu(distance < CLASH, APART).sum()
-    contacts = np.subtract(*np.nonzero(np.tril(distance < CONTACT, -APART)))
     phi = backbone_torsions(backbone)[:, 0]
     marks = regions(backbone)
     elements = secondary_structure(backbone[backbone.mask])
-    spread = np.sqrt(((ca - ca.mean(0)) ** 2).sum(-1).mean())
+    spread = radius_of_gyration(ca)
     return {
         "length": len(x),
         "breaks": int((~bonded).sum()),
         "bonds": _mean(sound["C-N"]),
         "angles": _mean(sound["CA-C-N"] & sound["C-N-CA"]),
-        "clashes": float(pairs / len(x)),
+        "clashes": len(apart_within(ca, CLASH)) / len(x),
         "outliers": _mean(marks == "."),
         "favoured": _mean(marks == "#"),
         "left_handed": _mean(phi[np.isfinite(phi)] > 0),
         "helix": _mean(elements == "a"),
         "strand": _mean(elements == "b"),
-        "radius": float(spread),
+        "radius": spread,
         "compactness": float(spread / (2.2 * len(x) ** 0.38)),
-        "contact_order": _mean(contacts) / len(x),
+        "contact_order": _mean(apart_within(ca, CONTACT)) / len(x),
         "confidence": _mean(backbone.bfactor[backbone.mask]),
     }
 

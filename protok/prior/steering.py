@@ -15,14 +15,13 @@ import numpy as np
 
 from protok.errors import Unsupported
 from protok.prior.layout import Layout, Progress
-from protok.prior.proteins import APART, CLASH, CONTACT, built
+from protok.prior.proteins import CLASH, CONTACT, apart_within, built, radius_of_gyration
 from protok.tokenizers.protocol import Decodes
 from protok.tokens.layouts import FIRST
 
 #: Nats that a clash costs.
 COST = 12.0
-#: How many times the Gaussian of native measures counts: what a small prior draws lies far from it, and once
-#: would leave most of that as it is.
+#: How many times the Gaussian of native measures counts. Set by hand, as the cost of a clash.
 STRENGTH = 8.0
 #: Residues between two looks, and before the first.
 EVERY, FROM = 8, 24
@@ -33,11 +32,9 @@ FAR = 6
 def measures(ca: np.ndarray) -> np.ndarray:
     """What is compared with native chains, (3,): log of the radius of gyration, far contacts a residue, and
     relative contact order, of a chain of (n, 3) CA atoms."""
-    near = np.linalg.norm(ca[:, None] - ca, axis=-1) < CONTACT
-    apart = np.subtract(*np.nonzero(np.tril(near, -APART)))
-    spread = np.sqrt(((ca - ca.mean(0)) ** 2).sum(-1).mean())
+    apart = apart_within(ca, CONTACT)
     order = apart.mean() / len(ca) if len(apart) else 0.0
-    return np.array([np.log(spread), (apart >= FAR).sum() / len(ca), order])
+    return np.array([np.log(radius_of_gyration(ca)), (apart >= FAR).sum() / len(ca), order])
 
 
 def terms(n: int, length: int) -> np.ndarray:
@@ -60,8 +57,7 @@ PRECISION = np.array([[43.404, 7.024, 3.95], [7.024, 10.423, -44.486], [3.95, -4
 def log_weight(ca: np.ndarray, length: int) -> float:
     """Weight of a chain of (n, 3) CA atoms that is to have a length, up to a constant: minus the cost of
     its clashes, and `STRENGTH` times the logarithm of the Gaussian of native measures."""
-    distance = np.linalg.norm(ca[:, None] - ca, axis=-1)
-    clashes = np.triu(distance < CLASH, APART).sum()
+    clashes = len(apart_within(ca, CLASH))
     off = measures(ca) - FACTORS @ terms(len(ca), length)
     return float(-COST * clashes - STRENGTH * off @ PRECISION @ off / 2)
 

@@ -124,11 +124,15 @@ class Ids:
     def __len__(self) -> int:
         return self.around + self.environments
 
-    def kinds(self) -> list[range]:
+    def kinds(self) -> dict[str, range]:
         """Ids of each kind of code that there is: letters, keyframes, links, environments."""
-        frames = [range(self.key, self.link), range(self.link, self.link + LINK_SIZE)] if self.motions else []
-        kinds = [range(len(SPECIALS), self.gap), *frames, range(self.around, len(self))]
-        return [kind for kind in kinds if kind]
+        kinds = {"letters": range(len(SPECIALS), self.gap)}
+        if self.motions:
+            kinds |= {"keyframes": range(self.key, self.link)}
+            kinds |= {"links": range(self.link, self.link + LINK_SIZE)}
+        if self.environments:
+            kinds["environments"] = range(self.around, len(self))
+        return kinds
 
     def names(self) -> list[str]:
         """Of all ids."""

@@ -143,7 +143,7 @@ class Vocabulary:
         return self._numbers.names()
 
     @property
-    def kinds(self) -> list[range]:
+    def kinds(self) -> dict[str, range]:
         """Ids of each kind of code that there is: letters, keyframes, links, environments."""
         return self._numbers.kinds()
 

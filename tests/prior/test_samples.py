@@ -245,7 +245,9 @@ def test_sampling_that_was_stopped_goes_on(tokenizer, tmp_path, monkeypatch, cap
     both = [files.load(tmp_path / out / "tokens.parquet") for out in ("whole", "part")]
     assert all((a.ids == b.ids).all() and a.name == b.name for a, b in zip(*both, strict=True))
     assert len(json.loads((tmp_path / "part" / "samples.json").read_text())["samples"]) == 5
-    capsys.readouterr()
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "samples.json").write_text("[")
+    assert drawn("torn", "-n", "1") == 2 and "does not say what was drawn" in capsys.readouterr().err
     assert drawn("part", "-n", "5", "--seed", "1") == 2
     assert "drawn otherwise" in capsys.readouterr().err
     kept = ["--keep", str(ROOT / "data" / "7w89.A.pdb"), "--at", "9", "--length", "20"]

@@ -77,11 +77,11 @@ def foretold(
 
     chains = lesson.training.some(lesson.settings.residues)
     read = [row(each) for each in lesson.training.tokens(tokenizer, chains, **options)]
-    model = learn(read, words.kinds, lesson.settings, lesson.training.weight[chains])
+    model = learn(read, [*words.kinds.values()], lesson.settings, lesson.training.weight[chains])
     rows = [row(each) for each in tokens]
     counts = np.bincount(np.concatenate(read), minlength=len(words))
     rare, nominal = np.zeros(len(words)), np.zeros(len(words))
-    for kind in words.kinds:
+    for kind in words.kinds.values():
         mine = slice(kind.start, kind.stop)
         rare[mine] = np.log2((counts[mine].sum() + len(kind) / 2) / (counts[mine] + 0.5))
         nominal[mine] = np.log2(len(kind))
