@@ -78,22 +78,25 @@ def _tokens(path: Path) -> dict[str, Any]:
 
     counts: dict[str, np.ndarray] = {}
     bits: dict[str, float] = defaultdict(float)
-    names, chains, uncoded, residues = set(), 0, 0, 0
+    names, chains, uncoded, residues, missing = set(), 0, 0, 0, 0
     for tokens in scan(path):
         names.add(tokens.name)
         chains += 1
         uncoded += tokens.uncoded
         residues += len(tokens)
-        count = counts.setdefault(tokens.codebook, np.zeros(tokens.size, np.int64))
-        count += np.bincount(tokens.ids[tokens.ids >= 0], minlength=tokens.size)
-        bits[tokens.codebook] += tokens.bits
+        missing += int((tokens.ids < 0).sum())
+        for codes in (tokens, tokens.environment):
+            if codes is not None:
+                count = counts.setdefault(codes.codebook, np.zeros(codes.size, np.int64))
+                count += np.bincount(codes.ids[codes.ids >= 0], minlength=codes.size)
+                bits[codes.codebook] += codes.bits
     return {
         "kind": "tokens",
         "structures": len(names),
         "chains": chains,
         "chains without any code": uncoded,
         "residues": residues,
-        "missing tokens": residues - sum(int(count.sum()) for count in counts.values()),
+        "missing tokens": missing,
         "codebooks": {
             codebook: {
                 "codes": len(count),

@@ -190,14 +190,15 @@ class Tokens:
 
     @property
     def bits(self) -> float:
-        """Bits of what is stored: log2 of every code that there is, and of the places of breaks.
+        """Bits of what a structure is decoded from: log2 of every code there is, and of places of breaks.
 
+        Environment letters, of which nothing is decoded, have bits of their own (`Environment.bits`).
         Keyframes lie where the runs of residues say; of a break that no missing token shows, the place is
         stored too, a number up to the length.
         """
         letters = float((self.ids >= 0).sum() * np.log2(max(self.size, 1)))
         frames = 0.0 if self.keyframes is None else self.keyframes.bits(self.ids, self.chain)
-        return letters + frames + (0.0 if self.environment is None else self.environment.bits)
+        return letters + frames
 
     def ids_of(self, codebook: str) -> np.ndarray:
         """(L,) codes of an alphabet that the tokens have: their own, or that of their environments.

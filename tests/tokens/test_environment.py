@@ -33,10 +33,10 @@ def test_slices_and_chains_keep_them():
         join([chains[0], replace(chains[1], environment=around(len(chains[1]), codebook="b"))])
 
 
-def test_bits_are_those_of_all_letters():
+def test_letters_have_bits_of_their_own():
     tokens = make(40)
     both = replace(tokens, environment=Environment(np.r_[np.zeros(30, int), -np.ones(10, int)], 128, "a@1"))
-    assert both.bits == tokens.bits + 30 * 7
+    assert both.bits == tokens.bits and both.environment.bits == 30 * 7
 
 
 @FORMATS
