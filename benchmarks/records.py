@@ -1,8 +1,8 @@
 """Many results of one kind in one Parquet file: a row a result, the whole of it kept as JSON.
 
 ```python
-records.put(RESULTS / "shape_design.parquet", "base", {...})
-records.read(RESULTS / "shape_design.parquet")["base"]
+records.put(RESULTS / "design.parquet", "base", {...})
+records.read(RESULTS / "design.parquet")["base"]
 ```
 
 The first columns say what a row is (`name`, and where its numbers come from), so that a table can be

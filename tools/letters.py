@@ -15,7 +15,7 @@ import protok
 from protok.viz.atlas import make_atlas, open_structures
 from protok.viz.meaning import KNOWN, describe
 
-TOKENIZERS = ("protok-1", "3di", "protein-blocks")
+TOKENIZERS = ("protok-1", "protok-1:environment", "3di", "protein-blocks")
 
 
 def main() -> None:

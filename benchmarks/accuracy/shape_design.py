@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants")
     parser.add_argument("--train", type=Path, default=RUNS / "data" / "train.parquet")
     parser.add_argument("--data", type=Path, default=SHARED)
-    parser.add_argument("-o", "--out", type=Path, default=RESULTS / "shape_design.parquet")
+    parser.add_argument("-o", "--out", type=Path, default=RESULTS / "design.parquet")
     options = parser.parse_args(arguments)
     recipe, there = tomllib.loads(RECIPE.read_text()), records.read(options.out)
     valid, chains = options.data / "structures" / "valid.parquet", []

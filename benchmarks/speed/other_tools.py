@@ -15,7 +15,11 @@ import numpy as np
 import protok
 
 #: A model with keyframes by what is asked of it, and how that is asked.
-OURS: dict[str, dict[str, Any]] = {"shapes alone": {"keyframes": 0}, "shapes and keyframes": {}}
+OURS: dict[str, dict[str, Any]] = {
+    "shapes alone": {"keyframes": 0, "environments": False},
+    "shapes and keyframes": {"environments": False},
+    "both alphabets and keyframes": {},
+}
 #: Those that are not protok's own network.
 OTHERS = ("mini3di + fastpdb", "biotite 3Di", "ProteinMPNN encoder")
 #: What protok calls one of them that it has.

@@ -17,7 +17,11 @@ from benchmarks.command import without_traceback
 from benchmarks.paths import RESULTS
 
 ROUTES = {"cif.gz": "mmCIF, gzip", "fcz": "Foldcomp", "pdb.gz": "PDB, gzip"}
-WAYS = {"shapes alone": "`--keyframes 0`", "shapes and keyframes": "default"}
+WAYS = {
+    "shapes alone": "`--shapes-only --keyframes 0`",
+    "shapes and keyframes": "`--shapes-only`",
+    "both alphabets and keyframes": "default",
+}
 #: Memory of one job's parent process that a plan may use, in bytes.
 ROOM = 8e9
 

@@ -22,8 +22,9 @@ PART = "<!-- --8<-- [start:card] -->\n{}<!-- --8<-- [end:card] -->\n"
 PROTEIN = """\
 # {codebook}
 
-A tokenizer of protein backbones: one of {letters} shape letters a residue, a keyframe each {spacings}
-residues as asked, and a decoder to N, CA, C and O, of complexes too.
+A tokenizer of protein backbones: one of {letters} shape letters and one of {around[letters]} environment
+letters a residue, a keyframe each {spacings} residues as asked, and a decoder of shapes and keyframes to
+N, CA, C and O, of complexes too.
 
 - **Use**: `protok.load("{name}")` of the Python package protok{repository}, which holds the weights.
 - **Data**: {chains:,} chains: those of Debian's [`promod3-data`](https://packages.debian.org/promod3-data)
@@ -38,9 +39,15 @@ residues as asked, and a decoder to N, CA, C and O, of complexes too.
   {reach} positions either side in all); refiner of {refiner[layers]} of width {refiner[width]}. What codes
   follow from is in float32, the refiner in float16.
 - **Keyframes**: {motions}.
+- **Environments**: `protok.load("{name}:environment")`, made by
+  `python -m recipes.environments.train recipes/environments/{name}.toml` and `recipes.environments.join` of
+  the same chains, seed {around[seed]}, {around[steps]} steps, {around[hours]:.1f} hours ({around[hardware]}).
+  Encoder of {around[layers]} layers (width {around[hidden]}) over the {around[neighbours]} nearest residues
+  of the chain, to {around[dim]} dimensions. What aligned letters score: {around[scores]}.
 - **Quantizer** of letters and keyframes: an independent implementation of
   [ProVQ](https://arxiv.org/abs/2603.22304).
-- **Tuned on** the validation store alone. [CASP14](https://predictioncenter.org/casp14/),
+- **Tuned on** the validation store alone, environments also on validation sides of site tables and on half
+  A of the search folds. [CASP14](https://predictioncenter.org/casp14/),
   [CAMEO2022](https://www.cameo3d.org) and the complexes were read with the finished model, on the dates
   below.
 
@@ -144,10 +151,23 @@ def protein(config: dict) -> str:
             for spacing, size in zip(*(model["keyframes"][key] for key in ("spacings", "sizes")), strict=True)
         ),
         refiner=model["refiner"],
+        around=around(config),
         tables=rebuilt(),
         **{key: made[key] for key in ("seed", "steps", "hardware", "torch")},
     )
     return f"{front_matter(head)}\n\n{PART.format(text)}"
+
+
+def around(config: dict) -> dict:
+    """What the card says of the second alphabet."""
+    made, model = config["provenance"]["environment"], config["model"]["environment"]
+    return {
+        "letters": model["quantizer"]["size"],
+        "dim": model["quantizer"]["dim"],
+        "hours": made["seconds_of_last_start"] / 3600,
+        **model["encoder"],
+        **{key: made[key] for key in ("seed", "steps", "hardware", "scores")},
+    }
 
 
 def image(config: dict) -> str:

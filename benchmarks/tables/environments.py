@@ -6,6 +6,8 @@ from benchmarks import records
 from benchmarks.paths import RESULTS
 from benchmarks.tables.markdown import table
 
+#: Before the name of a variant, in a file that has the variants of shapes too.
+KEY = "environment "
 #: What letters tell of chains that are kept aside: bits, or shares of variance.
 TOLD = {
     "kind": "residue type, bits",
@@ -19,11 +21,17 @@ TOLD = {
 }
 
 
+def variants() -> dict[str, dict]:
+    """Results of the design search, by variant."""
+    there = records.read(RESULTS / "design.parquet")
+    return {name.removeprefix(KEY): result for name, result in there.items() if name.startswith(KEY)}
+
+
 def design() -> str:
     """Variants of the recipe: single letters on validation sides, letters kept, bits of homologs."""
     head = ["variant", "change", "AUROC within proteins", "bits saved by a homolog", "kept at .2 Å noise"]
     body = []
-    for name, result in records.read(RESULTS / "environment_design.parquet").items():
+    for name, result in variants().items():
         held = result["held_out"]
         changes = ", ".join(f"{key} {value}" for key, value in result["changes"].items())
         scores = [f"{result['auroc_within']:.3f}" if "auroc_within" in result else ""]
@@ -40,7 +48,7 @@ def design() -> str:
 def told() -> str:
     """What the letters of each variant, or the latents of one without, tell of each target."""
     body = []
-    for name, result in records.read(RESULTS / "environment_design.parquet").items():
+    for name, result in variants().items():
         values = (result["held_out"].get(f"bits_{key}") for key in TOLD)
         body.append([f"`{name}`", *("" if value is None else f"{value:.3f}" for value in values)])
     return table(["variant", *TOLD.values()], body) if body else "No variant has been measured yet."

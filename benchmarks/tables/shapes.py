@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks import records
 from benchmarks.paths import RESULTS
 from benchmarks.tables import speed
+from benchmarks.tables.environments import KEY
 from benchmarks.tables.markdown import table
 from protok.bench.measures.locality import MANY
 
@@ -152,7 +153,9 @@ def design() -> str:
     head += ["perplexity", "kept under noise", "middle half", "stretches of 32, Å"]
     head += ["multiply-adds a residue: encoding", "decoding"]
     body = []
-    for name, result in records.read(RESULTS / "shape_design.parquet").items():
+    for name, result in records.read(RESULTS / "design.parquet").items():
+        if name.startswith(KEY):
+            continue
         scores = result["reconstruction"]
         changes = ", ".join(
             f"{key.removeprefix('model.')} {value}" for key, value in result["changes"].items()

@@ -21,6 +21,7 @@ from benchmarks.speed import projection
 from benchmarks.tables import (
     accuracy,
     battery,
+    environments,
     images,
     leaderboard,
     priors,
@@ -39,6 +40,8 @@ TABLES = {
     "shapes kept": shapes.kept,
     "shapes design": shapes.design,
     "shapes beside": shapes.beside,
+    "environments design": environments.design,
+    "environments told": environments.told,
     "finetune": accuracy.finetune,
     "reading": speed.reading,
     "encoding": speed.encoding,

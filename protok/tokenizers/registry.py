@@ -13,7 +13,7 @@ from protok.tokenizers.protocol import Tokenizer
 
 #: Which model is for which job; those of one job in a row.
 USES = {
-    ("protok-1",): "the default: local letters, chains of any length, complexes",
+    ("protok-1",): "the default: local shape, what lies around, chains of any length, complexes",
     ("3di", "protein-blocks"): "search, local shape; they cannot be decoded",
     ("protok-image",): "images, for examples",
 }
@@ -47,7 +47,8 @@ def _bits(name: str) -> str:
         return f"{bits} a level"
     frames = config["keyframes"]
     each = sorted(math.log2(n) / s for n, s in zip(frames["sizes"], frames["spacings"], strict=True))
-    return f"{bits}, and about {each[0]:.0f} to {each[-1]:.0f} of keyframes"
+    around = f"{math.log2(config['environment']['quantizer']['size']):.0f} of environments"
+    return f"{bits}, about {each[0]:.0f} to {each[-1]:.0f} of keyframes; beside them {around}"
 
 
 def named_in(codebook: str, file: str | Path = "") -> str:

@@ -275,7 +275,8 @@ def test_command_on_structures_with_alignments(examples, tmp_path, capsys):
     (folder / "broken.pdb").write_text("ATOM      1  N   MET A   1\n")
     assert main(["search", query, str(folder), "--model", str(model)]) == 1
     assert "broken.pdb" in capsys.readouterr().err
-    assert main(["search", query, str(examples / "7soo.A.pdb"), "--by", "both"]) == 2
+    bare = small().save_pretrained(tmp_path / "bare")
+    assert main(["search", query, str(examples / "7soo.A.pdb"), "--model", str(bare), "--by", "both"]) == 2
     assert "has no environment letters" in capsys.readouterr().err
 
 

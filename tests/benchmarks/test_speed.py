@@ -9,12 +9,17 @@ from benchmarks.speed.other_tools import options_of, tool
 from benchmarks.tables import speed
 
 
-def test_shapes_alone_never_code_keyframes(bundled):
-    for name, keyed in (("shapes alone", False), ("shapes and keyframes", True)):
+def test_names_say_what_is_encoded(bundled):
+    for name, keyed, around in (
+        ("shapes alone", False, False),
+        ("shapes and keyframes", True, False),
+        ("both alphabets and keyframes", True, True),
+    ):
         (read, encode, count), tokenizer = tool(name, "protok-1")
         chain = read(bundled)
         tokens = encode(chain)
         assert (tokens.keyframes is not None) is keyed and count(chain) == len(tokens)
+        assert (tokens.environment is not None) is around
         assert tokenizer.name == "protok-1"
     assert options_of("3di") == {}
 

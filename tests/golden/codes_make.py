@@ -16,7 +16,8 @@ def main() -> None:
     tok, codes = protok.load("protok-1"), {}
     for path in sorted(iter_files([ROOT / "data"])):
         tokens = tok.encode(path)
-        codes[path.name] = f"{','.join(map(str, tokens.ids))} {tokens.keyframes.text}"
+        parts = (",".join(map(str, tokens.ids)), tokens.keyframes.text, tokens.environment.text)
+        codes[path.name] = " ".join(parts)
     golden = {tok.name: {"codebook": tok.codebook, "encoder": tok.encoder_fingerprint, "codes": codes}}
     out = Path(__file__).with_name("codes.json")
     out.write_text(json.dumps(golden, indent=1) + "\n")

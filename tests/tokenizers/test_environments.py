@@ -88,10 +88,11 @@ def test_a_folder_of_files_has_both_alphabets_or_one(saved, tokenizer, examples,
     assert main(refused) == 2 or not (tmp_path / "3di.parquet").exists()
 
 
-def test_the_second_alphabet_is_loaded_by_name(saved, tokenizer, examples):
+def test_the_second_alphabet_is_loaded_by_name(saved, tokenizer, examples, tmp_path):
     alone = protok.load(f"{saved}:environment")
     file = next(iter(sorted(examples.glob("*.pdb"))))
     assert np.array_equal(alone.encode(file).ids, tokenizer.encode(file).environment.ids)
     assert alone.name == "small:environment" and alone.codebook == tokenizer.environment.codebook
-    with pytest.raises(FormatError, match="protok-1 has no environment letters"):
-        protok.load("protok-1:environment")
+    bare = small().save_pretrained(tmp_path / "bare")
+    with pytest.raises(FormatError, match="bare has no environment letters"):
+        protok.load(f"{bare}:environment")

@@ -15,6 +15,7 @@ from protok.pipeline.encode import encode_all
 from protok.structure.backbone import joined
 from protok.structure.io.sources.paths import iter_files
 from protok.testing import moved, random_rotation
+from protok.tokens.environment import Environment
 from protok.tokens.files import load
 from protok.tokens.keyframes import Keyframes
 from protok.tokens.vocabulary import Vocabulary
@@ -52,11 +53,14 @@ def test_shipped_codes_are_those_of_the_golden_file(tokenizer, examples):
     assert (tokenizer.codebook, tokenizer.encoder_fingerprint) == (golden["codebook"], golden["encoder"])
     for file, codes in golden["codes"].items():
         tokens = tokenizer.encode(examples / file)
-        ids, frames = codes.split(" ")
+        ids, frames, around = codes.split(" ")
         # Not all: where two codes are equally near, the last bit of a processor decides.
         assert (tokens.ids == np.array(ids.split(","), int)).mean() > 0.98
         same = tokens.keyframes.code == Keyframes.from_text(frames).code
         assert same.mean() > 0.9
+        letters = Environment.from_text(around)
+        assert letters.codebook == tokens.environment.codebook
+        assert (letters.ids == tokens.environment.ids).mean() > 0.98
 
 
 def test_codes_are_the_same_in_batches_and_on_several_threads(tokenizer, chains, alone):
