@@ -43,7 +43,14 @@ from protok.tokenizers.protocol import codes_alone
 from protok.tokens.environment import Environment
 from protok.tokens.tokens import Tokens
 
-MODELS = ("protok-1", "3di", "protein-blocks")
+MODELS = (
+    "protok-1",
+    "protok-1:environment",
+    "protok-1+protok-1:environment",
+    "3di",
+    "3di+protok-1:environment",
+    "protein-blocks",
+)
 FOLDS = Path(__file__).with_name("folds.tsv")
 #: Relatives, the nearer first; each without those before it.
 LEVELS = ("family", "superfamily", "fold")

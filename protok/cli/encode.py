@@ -34,7 +34,7 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
         dest="environments",
         action="store_const",
         const=False,
-        help="leave out the environment letters of models that have them: several times as fast",
+        help="leave out the environment letters of models that have them: twice as fast",
     )
 
 
