@@ -1,5 +1,6 @@
 """The second alphabet, untrained: contracts, beside shapes, in files, what is refused."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_shapes_keyframes_and_fingerprint_are_those_of_a_model_without(tokenizer
         bare.encode(file, environments=True)
 
 
-def test_a_folder_of_files_has_both_alphabets_or_one(saved, tokenizer, examples, tmp_path):
+def test_a_folder_of_files_has_both_alphabets_or_one(saved, tokenizer, examples, tmp_path, capsys):
     wanted = {
         (t.name, t.chain[0]): t
         for f in sorted(examples.glob("*.pdb"))
@@ -73,6 +74,12 @@ def test_a_folder_of_files_has_both_alphabets_or_one(saved, tokenizer, examples,
     letters = {(tokens.name, tokens.chain[0]): tokens.environment.ids for tokens in both}
     assert wanted and wanted.keys() <= letters.keys()
     assert all(np.array_equal(letters[key], chain.environment.ids) for key, chain in wanted.items())
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "both.parquet"), "--json"]) == 0
+    books = json.loads(capsys.readouterr().out)["codebooks"]
+    sizes = {tokenizer.codebook: tokenizer.size, tokenizer.environment.codebook: tokenizer.environment.size}
+    assert {book: row["codes"] for book, row in books.items()} == sizes
+    assert books[tokenizer.environment.codebook]["bits a residue"] == pytest.approx(np.log2(48), abs=0.01)
     out = tmp_path / "shapes.parquet"
     assert main(["encode", str(examples), "--model", str(saved), "--shapes-only", "-o", str(out)]) == 0
     assert all(tokens.environment is None and tokens.keyframes is not None for tokens in load(out))
