@@ -18,8 +18,9 @@ USES = {
     ("protok-image",): "images, for examples",
 }
 
-#: Behind a model's name and a colon: its environment letters, classes of these, both alphabets as one.
-PARTS = AROUND, REDUCED, BOTH = ("environment", "environment20", "both")
+#: Behind a model's name and a colon: its shapes with keyframes, its environment letters, classes of these,
+#: both alphabets as one.
+PARTS = SHAPE, AROUND, REDUCED, BOTH = ("shape", "environment", "environment20", "both")
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def load(name: str | Path) -> Tokenizer:
         text with a separator, as in ``./mine``), or
         ``hf:owner/name`` or ``hf:owner/name@revision`` for a model of the Hugging Face Hub,
         which is downloaded (`protok.common.hub`). Nothing is ever downloaded without ``hf:``.
-        ``:environment`` behind it is the model's second alphabet alone, ``:environment20`` its
-        letters in twenty classes, for tools that know amino acids, ``:both`` a letter for each pair of
-        a shape and an environment.
+        ``:shape`` behind it is the model without its second alphabet, ``:environment`` that
+        alphabet alone, ``:environment20`` its letters in twenty classes, for tools that know amino
+        acids, ``:both`` a letter for each pair of a shape and an environment.
 
     Returns
     -------
@@ -93,6 +94,9 @@ def load(name: str | Path) -> Tokenizer:
     if part not in PARTS:
         return ShapeTokenizer.from_pretrained(name)
     shapes = ShapeTokenizer.from_pretrained(whole)
+    if part == SHAPE:
+        shapes.network.environment = None
+        return shapes
     tokenizer = around = shapes.environment
     if around is not None and part != AROUND:
         tokenizer = around.reduced if part == REDUCED else JointTokenizer(shapes, around)

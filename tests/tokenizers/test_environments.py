@@ -95,9 +95,13 @@ def test_a_folder_of_files_has_both_alphabets_or_one(saved, tokenizer, examples,
     assert main(refused) == 2 or not (tmp_path / "3di.parquet").exists()
 
 
-def test_the_second_alphabet_is_loaded_by_name(saved, tokenizer, examples, tmp_path):
-    alone = protok.load(f"{saved}:environment")
+def test_each_alphabet_is_loaded_by_name(saved, tokenizer, examples, tmp_path):
+    alone, shapes = protok.load(f"{saved}:environment"), protok.load(f"{saved}:shape")
     file = next(iter(sorted(examples.glob("*.pdb"))))
+    assert shapes.codebook == tokenizer.codebook and shapes.environment is None
+    tokens = shapes.encode(file)
+    assert np.array_equal(tokens.ids, tokenizer.encode(file).ids)
+    assert tokens.keyframes is not None and tokens.environment is None
     assert np.array_equal(alone.encode(file).ids, tokenizer.encode(file).environment.ids)
     assert alone.name == "small:environment" and alone.codebook == tokenizer.environment.codebook
     bare = small().save_pretrained(tmp_path / "bare")
