@@ -35,7 +35,7 @@ from benchmarks.tables.provenance import PACKAGES, digest, provenance, write
 from protok.analysis.database import Database
 from protok.analysis.hits import Hit
 from protok.analysis.search import search
-from protok.analysis.substitution import Matrix, default_matrix, tm_alignment
+from protok.analysis.substitution import Matrix, default_matrices, tm_alignment
 from protok.bench.measures.scores import mean_of
 from protok.structure.backbone import Backbone
 from protok.structure.store import read_store
@@ -100,18 +100,18 @@ def queries(whole: Sequence[Chain], most: int) -> list[int]:
 
 def encoded(name: str, structures: Sequence[Backbone]) -> tuple[list[Tokens], list[Matrix]]:
     """Tokens by one alphabet, or two with the second beside the first, and what their letters score."""
-    tokens, matrices = [], []
-    for part in name.split("+"):
-        tokenizer = protok.load(part)
+    tokens, usages = [], []
+    tokenizers = [protok.load(part) for part in name.split("+")]
+    for tokenizer in tokenizers:
         codes = codes_alone(tokenizer, structures)
-        usage = np.bincount(np.concatenate([t.ids[t.ids >= 0] for t in codes]), minlength=tokenizer.size)
-        matrices.append(default_matrix(tokenizer, usage))
+        letters = np.concatenate([t.ids[t.ids >= 0] for t in codes])
+        usages.append(np.bincount(letters, minlength=tokenizer.size))
         if not tokens:
             tokens = codes
             continue
         beside = [Environment(t.ids, t.size, t.codebook) for t in codes]
         tokens = [replace(t, environment=e) for t, e in zip(tokens, beside, strict=True)]
-    return tokens, matrices
+    return tokens, default_matrices(tokenizers, usages)
 
 
 def shares(ranked: Sequence[int], relation: np.ndarray) -> list[float]:

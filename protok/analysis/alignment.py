@@ -30,7 +30,8 @@ class Aligner:
     query
         Tokens of one chain.
     matrices
-        Of its codes, of its environments, or of both: their scores add up, with the gaps of the first.
+        Of its codes, of its environments, or of both, `substitution.summands`: their scores add up, with the
+        gaps of the first.
 
     Attributes
     ----------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from protok.analysis.substitution import Matrix
+from protok.analysis.substitution import Matrix, summands
 from protok.common.grouping import numbered
 from protok.errors import CodebookMismatch, CorruptFile, NoProtein
 from protok.tokens.files import scan
@@ -120,7 +120,7 @@ class Database:
         return f"Database({len(self)} chains, {residues} residues, {', '.join(self.sizes)})"
 
     def matrices(self, matrix: Matrix | Sequence[Matrix]) -> list[Matrix]:
-        """One matrix or several, if the database has their alphabets.
+        """One matrix, or several so that their scores can be added, if the database has their alphabets.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class Database:
                     "use the matrix of the same codebook",
                     file=self.file,
                 )
-        return matrices
+        return summands(matrices)
 
     def usage(self, codebook: str = "") -> np.ndarray:
         """How often each code of an alphabet occurs, (size,); by default of the tokens'."""

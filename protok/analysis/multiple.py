@@ -78,7 +78,7 @@ def align(database: Database, matrix: Matrix | Sequence[Matrix]) -> MultipleAlig
     database
         Of two chains or more, with the alphabets of the matrices.
     matrix
-        Of the codes, or of the environments; several add up, with the gaps of the first.
+        Of the codes, or of the environments; several add up, with the dearest gap of them.
 
     Raises
     ------

@@ -44,7 +44,7 @@ def search(
     database
         With the alphabets of the matrices.
     matrix
-        Of the query's codes, or of its environments; several add up, with the gaps of the first.
+        Of the query's codes, or of its environments; several add up, with the dearest gap of them.
     candidates
         Chains that are aligned with gaps; the others are not hits.
     top

@@ -1,6 +1,6 @@
 """Substitution matrices: how much likelier codes are aligned in homologs than by chance.
 
-A score is a log-odds in quarters of a bit. The pairs of codes that homologs align are either
+A score is a log-odds, ours in quarters of a bit. The pairs of codes that homologs align are either
 counted (`of_alignments`) or modelled (`of_codebook`): a homolog's code is taken for the same
 point of the latent space, moved by Gaussian noise. Foldseek's matrix of 3Di and that of Protein
 Blocks are biotite's copies of the published ones.
@@ -8,8 +8,8 @@ Blocks are biotite's copies of the published ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from protok.common.arrays import read_arrays, write_arrays
 from protok.common.extras import Extra
 from protok.common.files import atomic
 from protok.errors import CorruptFile, FormatError, Unsupported
-from protok.tokenizers.protocol import HasCodeVectors, HasScores, Tokenizer
+from protok.tokenizers.protocol import HasCodeVectors, HasEnvironments, HasScores, Tokenizer
 
 if TYPE_CHECKING:
     from protok.structure.backbone import Backbone
@@ -30,8 +30,13 @@ BIT = 4
 FLOOR = -4 * BIT
 #: Opening a gap (with its first residue), and each further residue.
 GAP = (-40, -4)
+#: What scores of shapes count for beside those of another alphabet, chosen on half A of the SCOPe folds:
+#: shapes of neighbours are alike.
+BESIDE = 0.5
 #: Of the Gaussian, over the root mean square distance of two codes.
 WIDTH = 0.4
+#: Of a matrix, in its file.
+HELD = ("scores", "gap", "codebook", "origin", "bit")
 #: Modelled pairs that are added to counted ones, for each code.
 PSEUDO = 10
 
@@ -50,12 +55,15 @@ class Matrix:
         `name@fingerprint` of the codes.
     origin : str
         Where the scores come from, in words.
+    bit : int
+        Score of one bit.
     """
 
     scores: np.ndarray
     gap: tuple[int, int]
     codebook: str
     origin: str = ""
+    bit: int = BIT
 
     def __post_init__(self) -> None:
         scores = np.asarray(self.scores)
@@ -67,6 +75,8 @@ class Matrix:
             raise ValueError("scores are symmetric")
         if len(self.gap) != 2 or not all(-1000 <= g < 0 for g in self.gap):
             raise ValueError("gaps cost: two negative numbers")
+        if not 1 <= self.bit <= 1000:
+            raise ValueError(f"a bit scores 1 to 1000, not {self.bit}")
         object.__setattr__(self, "scores", scores.astype(np.int16))
 
     @property
@@ -77,7 +87,7 @@ class Matrix:
     def save(self, path: str | Path) -> None:
         """Write an `.npz` file of plain arrays."""
         with atomic(path, "wb") as handle:
-            write_arrays(handle, scores=self.scores, gap=self.gap, codebook=self.codebook, origin=self.origin)
+            write_arrays(handle, **{name: getattr(self, name) for name in HELD})
 
     @classmethod
     def load(cls, path: str | Path) -> Matrix:
@@ -89,9 +99,10 @@ class Matrix:
             If it is no such file.
         """
         try:
-            held = read_arrays(path, ("scores", "gap", "codebook", "origin"))
+            held = read_arrays(path, HELD)
             first, further = map(int, held["gap"])
-            return cls(held["scores"], (first, further), str(held["codebook"]), str(held["origin"]))
+            names = str(held["codebook"]), str(held["origin"])
+            return cls(held["scores"], (first, further), *names, int(held["bit"]))
         except FileNotFoundError:
             raise
         except Exception as error:  # numpy raises a dozen kinds on damaged bytes
@@ -123,12 +134,13 @@ def default_matrix(tokenizer: Tokenizer, usage: np.ndarray | None = None) -> Mat
     if tokenizer.name == "3di":
         # Foldseek's own gap costs; its matrix is in half bits.
         scores = SubstitutionMatrix.std_3di_matrix().score_matrix()
-        return Matrix(scores, (-10, -1), tokenizer.codebook, origin)
+        return Matrix(scores, (-10, -1), tokenizer.codebook, origin, bit=2)
     if tokenizer.name == "protein-blocks":
         # The last letter of biotite's alphabet is the undefined block. Scores are in hundredths,
-        # tenths are enough here.
+        # tenths are enough here. What a bit scores is not published: with 15, 2^(score / bit) of blocks drawn
+        # from natural chains has mean 1, as log-odds have (Karlin & Altschul 1990).
         scores = SubstitutionMatrix.std_protein_blocks_matrix().score_matrix()[:16, :16]
-        return Matrix(np.rint(scores / 10).astype(int), (-100, -10), tokenizer.codebook, origin)
+        return Matrix(np.rint(scores / 10).astype(int), (-100, -10), tokenizer.codebook, origin, bit=15)
     if isinstance(tokenizer, HasScores) and tokenizer.scores is not None:
         return Matrix(tokenizer.scores, GAP, tokenizer.codebook, "counted in homologs of its training chains")
     if not isinstance(tokenizer, HasCodeVectors):
@@ -137,6 +149,37 @@ def default_matrix(tokenizer: Tokenizer, usage: np.ndarray | None = None) -> Mat
             "count one in homologs with `protok matrix` and give it with --matrix",
         )
     return of_codebook(tokenizer.code_vectors(), tokenizer.codebook, usage)
+
+
+def default_matrices(tokenizers: Sequence[Tokenizer], usages: Sequence[np.ndarray | None]) -> list[Matrix]:
+    """Those of `default_matrix` of one alphabet or several whose scores add up; of shapes `BESIDE` of theirs.
+
+    Parameters
+    ----------
+    tokenizers
+        One, or shapes and others.
+    usages
+        Of each, as for `default_matrix`.
+    """
+    matrices = list(map(default_matrix, tokenizers, usages))
+    return [
+        replace(m, scores=np.rint(BESIDE * m.scores).astype(int))
+        if len(matrices) > 1 and isinstance(t, HasEnvironments)
+        else m
+        for t, m in zip(tokenizers, matrices, strict=True)
+    ]
+
+
+def summands(matrices: Sequence[Matrix]) -> list[Matrix]:
+    """Matrices whose scores can be added: all in quarters of a bit, rounded, with the dearest gap of them."""
+    if len(matrices) == 1:
+        return [*matrices]
+    scores = [np.rint(m.scores * (BIT / m.bit)).astype(int) for m in matrices]
+    gaps = [np.rint(np.multiply(m.gap, BIT / m.bit)).astype(int) for m in matrices]
+    first, further = np.minimum(np.min(gaps, axis=0), -1).tolist()
+    return [
+        replace(m, scores=own, gap=(first, further), bit=BIT) for m, own in zip(matrices, scores, strict=True)
+    ]
 
 
 def of_codebook(

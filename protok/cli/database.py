@@ -86,7 +86,7 @@ def tokenizer_of(arguments: argparse.Namespace, database: Database) -> Tokenizer
 
 def matrices_of(arguments: argparse.Namespace, database: Database) -> list[Matrix]:
     """Of the letters that are compared."""
-    from protok.analysis.substitution import Matrix, default_matrix
+    from protok.analysis.substitution import Matrix, default_matrices
     from protok.errors import Unsupported
 
     if arguments.matrix is not None:
@@ -104,7 +104,7 @@ def matrices_of(arguments: argparse.Namespace, database: Database) -> list[Matri
         database.usage(each.codebook) if database.sizes[each.codebook] == each.size else None
         for each in chosen
     ]
-    return list(map(default_matrix, chosen, usage))
+    return default_matrices(chosen, usage)
 
 
 def origins(matrices: list[Matrix]) -> str:

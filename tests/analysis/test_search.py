@@ -8,16 +8,27 @@ import numpy as np
 import pytest
 
 import protok
+from protok.analysis.alignment import Aligner
 from protok.analysis.database import END, UNKNOWN, Database, Profile
 from protok.analysis.hits import Hit, alignment, m8
 from protok.analysis.search import search
-from protok.analysis.substitution import Matrix, default_matrix, of_alignments, of_codebook, tm_alignment
+from protok.analysis.substitution import (
+    HELD,
+    Matrix,
+    default_matrices,
+    default_matrix,
+    of_alignments,
+    of_codebook,
+    summands,
+    tm_alignment,
+)
 from protok.cli.main import main
 from protok.errors import CodebookMismatch, CorruptFile, FormatError, NoProtein
 from protok.tokens.environment import Environment
 from protok.tokens.files import save
 from protok.tokens.tokens import Tokens
 from tests.helpers.models import BOTH, small
+from tests.helpers.toy import AROUND, TOY, toy_chain
 
 
 def chain(ids, name, book="toy@1", size=20):
@@ -70,20 +81,44 @@ def test_published_matrices_have_the_order_of_the_letters():
     assert default_matrix(protok.load("3di")).scores[v, v] == 3
 
 
+def test_alphabets_add_up_in_quarters_of_a_bit_with_the_dearest_gap(toy):
+    matrix, chains, rng = toy
+    halves = Matrix(np.rint(matrix.scores / 2).astype(int), (-10, -3), TOY, bit=2)
+    around = replace(matrix, codebook=AROUND)
+    first, second = summands([halves, around])
+    assert (first.scores == 2 * halves.scores).all() and (second.scores == around.scores).all()
+    assert first.gap == second.gap == (-40, -6) and first.bit == second.bit == 4
+    assert summands([halves]) == [halves]
+    a, b = (toy_chain(c.ids, "x", rng.integers(0, 20, len(c.ids))) for c in chains[:2])
+    hit = search(a, Database([b]), [halves, around])[0]
+    assert hit.score == Aligner(a, [first, second]).align(b)[0]
+
+
+def test_shapes_count_half_beside_environments():
+    tokenizer = protok.load("protok-1")
+    alone, half = (
+        default_matrices(t, [None] * len(t)) for t in ([tokenizer], [tokenizer, tokenizer.environment])
+    )
+    assert (alone[0].scores == default_matrix(tokenizer).scores).all()
+    assert (half[0].scores == np.rint(alone[0].scores / 2)).all() and alone[0].scores.any()
+    assert (half[1].scores == tokenizer.environment.scores).all()
+
+
 def test_matrix_files(toy, tmp_path):
     matrix = toy[0]
     matrix.save(tmp_path / "m.npz")
     again = Matrix.load(tmp_path / "m.npz")
     assert (again.scores == matrix.scores).all()
-    assert (again.gap, again.codebook) == (matrix.gap, matrix.codebook)
+    assert (again.gap, again.codebook, again.bit) == (matrix.gap, matrix.codebook, matrix.bit)
     for held in (
         {"scores": np.ones((2, 3), int)},
         {"scores": np.ones((2, 2))},
         {"scores": np.array([[1, 2], [3, 1]])},
         {"scores": np.array([{}])},  # would need pickle
         {"gap": np.array([1, 1])},
+        {"bit": 0},
     ):
-        good = {"scores": matrix.scores, "gap": np.array(matrix.gap), "codebook": "a@b", "origin": ""}
+        good = {name: getattr(matrix, name) for name in HELD}
         np.savez(tmp_path / "bad.npz", **(good | held))
         with pytest.raises(CorruptFile, match="not a substitution matrix"):
             Matrix.load(tmp_path / "bad.npz")
