@@ -26,7 +26,7 @@ from protok.tokens.tokens import Tokens
 COVERAGE = 0.8
 #: Least normalised score of shapes alone, where environments are compared, and of alphabets with letters as
 #: 3Di: the lowest in steps of .05 by which 97 % of the pairs in clusters are of one superfamily, on half A of
-#: the SCOPe folds.
+#: the SCOPe folds (of environments beside shapes .35 would do).
 SCORE, AROUND, LETTERED = 0.25, 0.4, 0.5
 #: Codes of a word, and representatives that are remembered of each.
 WORD, REMEMBERED = 3, 100
@@ -77,7 +77,8 @@ def cluster(
     """
     matrices = database.matrices(matrix)
     if score is None:
-        alone = [each.codebook for each in matrices] == [database.codebook]
+        books = [each.codebook for each in matrices]
+        alone = books == [database.codebook] and ":environment@" not in database.codebook
         score = AROUND if not alone else LETTERED if database.chains[0].alphabet else SCORE
     chains, labels = database.chains, database.labels
     words = _words(database, [each.codebook for each in matrices])

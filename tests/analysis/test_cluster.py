@@ -109,16 +109,24 @@ def test_chains_without_codes_and_of_two_residues_are_clusters_of_their_own(matr
     assert clusters["two_A"] == ["two_A"] and len(clusters) == 4
 
 
+SHARES = np.linspace(0, 0.6, 13)
+
+
 def test_more_is_asked_of_alphabets_with_letters(matrix):
     rng = np.random.default_rng(5)
     ids = rng.integers(0, 20, 200)
-    noisy = [np.where(rng.random(200) < share, rng.integers(0, 20, 200), ids) for share in (0, 0.2, 0.4, 0.6)]
+    noisy = [np.where(rng.random(200) < share, rng.integers(0, 20, 200), ids) for share in SHARES]
     plain = [toy_chain(codes, f"c{n}") for n, codes in enumerate(noisy)]
     lettered = [replace(tokens, alphabet=AMINO_ACIDS[:20]) for tokens in plain]
     few, many = (cluster(Database(plain), matrix, coverage=0, score=score) for score in (0.25, 0.5))
     assert few != many
     assert cluster(Database(plain), matrix, coverage=0) == few
     assert cluster(Database(lettered), matrix, coverage=0) == many
+    book = "toy:environment@1"
+    alone = Database([replace(tokens, codebook=book) for tokens in plain])
+    matrix = replace(matrix, codebook=book)
+    assert cluster(alone, matrix, coverage=0) == cluster(alone, matrix, coverage=0, score=0.4)
+    assert cluster(alone, matrix, coverage=0) != cluster(alone, matrix, coverage=0, score=0.25)
 
 
 def test_environments_are_compared_alone_and_beside_codes(matrix):
