@@ -138,7 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     low, high = result["interval"]
     print(f"{result['first']} and {result['second']} on {result['tables']} tables: gain {result['gain']}")
     print(f"95 % interval {low} to {high}; {told} tables are told apart by Holm's steps")
-    about = provenance("python -m benchmarks.leaderboard.compare " + " ".join(arguments or sys.argv[1:]))
+    command = "python -m benchmarks.leaderboard.compare " + " ".join(arguments or sys.argv[1:])
+    tables = {row.task["name"]: row.data["sha256"] for row in results if row.task["name"] in result["each"]}
+    about = provenance(command, seed=0, sha256=tables)
     fingerprints = {
         row.tokenizer["name"]: row.tokenizer["fingerprint"]
         for row in results

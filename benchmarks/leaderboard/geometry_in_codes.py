@@ -25,7 +25,16 @@ from protok.bench.data.source import digest
 from protok.bench.representations.controls import neighbours
 from protok.structure.backbone import Backbone
 
-MODELS = ("3di", "protein-blocks", "protok-1", "protok-1:continuous", "protok-1:states", "protok-1:decoder")
+MODELS = (
+    "3di",
+    "protein-blocks",
+    "protok-1",
+    "protok-1:continuous",
+    "protok-1:states",
+    "protok-1:decoder",
+    "protok-1:environment",
+    "protok-1:environment:continuous",
+)
 FAR = 8  # residues apart in the sequence
 
 

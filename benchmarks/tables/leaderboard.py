@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 
@@ -48,7 +47,8 @@ def short() -> str:
         probe: len(results.representations()) if results and len(_shared_sites(results)) >= ENOUGH else 0
         for probe, results in loaded.items()
     }
-    probe = max(PROBES, key=rows.__getitem__)
+    # Of equals the linear one, which also sees the vector alone.
+    probe = max(PROBES[::-1], key=rows.__getitem__)
     if not rows[probe]:
         return "Too few tables have been computed for a ranking; those that have are on the page."
     return f"Probe: {PROBE_NAMES[probe]}.\n\n{_summary(loaded[probe], MORE[:2])}"
@@ -178,7 +178,7 @@ def gains() -> str:
         [
             f"`{result['rows'][0]}`" + (f" ({n} seeds)" if (n := len(result["rows"])) > 1 else ""),
             f"`{result['over']}`",
-            result["probe"],
+            f"{result['probe']}: {SITES[result['metric']]}",
             str(result["tables"]),
             f"{result['first']:.3f}",
             f"{result['second']:.3f}",
@@ -188,7 +188,8 @@ def gains() -> str:
         ]
         for result in records.read(RESULTS / "gains.parquet").values()
     ]
-    head = ["row", "over", "probe", "tables", "row has", "other has", "gain (95 %)", "better", "worse"]
+    head = ["row", "over", "probe and mean", "tables", "row has", "other has", "gain (95 %)"]
+    head += ["better", "worse"]
     return table(head, rows) if rows else "No row has been compared yet."
 
 
@@ -233,20 +234,6 @@ def _costs(results: Results) -> str:
     head = ["tokenizer", "tasks", "all of them with encoding, CPU min", "residues a CPU-second"]
     also = ["task", "tokenizers", "median, CPU s", "largest, CPU s"]
     return f"{table(head, by_name)}\n\n{table(also, by_task)}"
-
-
-def unshipped() -> str:
-    """Models that were trained and not shipped: mean AUROC of site tables, and RMSD."""
-    with (RESULTS / "unshipped.csv").open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    scores = [f"{probe}_{what}" for probe in ("linear", "fast") for what in LAYERS]
-    head = ["model", "what was tried", "tables", *(name.replace("_", ", ") for name in scores)]
-    head += ["CASP14, Å", "CAMEO, Å"]
-    columns = ("model", "tried", "site_tables", *scores, "rmsd_casp14", "rmsd_cameo2022")
-    return table(head, [[row[column] for column in columns] for row in rows])
-
-
-LAYERS = ("codes", "latents", "states", "decoder")
 
 
 def search() -> str:

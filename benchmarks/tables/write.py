@@ -53,7 +53,6 @@ TABLES = {
     "leaderboard gains": leaderboard.gains,
     "leaderboard costs": leaderboard.costs,
     "knows": leaderboard.knows,
-    "unshipped": leaderboard.unshipped,
     "search": leaderboard.search,
     "clusters": leaderboard.clusters,
     "progressive": progressive.verdicts,
