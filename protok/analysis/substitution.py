@@ -163,7 +163,7 @@ def default_matrices(tokenizers: Sequence[Tokenizer], usages: Sequence[np.ndarra
     """
     matrices = list(map(default_matrix, tokenizers, usages))
     return [
-        replace(m, scores=np.rint(BESIDE * m.scores).astype(int))
+        replace(m, scores=np.rint(BESIDE * m.scores).astype(int), origin=f"{m.origin}, times {BESIDE:g}")
         if len(matrices) > 1 and isinstance(t, HasEnvironments)
         else m
         for t, m in zip(tokenizers, matrices, strict=True)
