@@ -36,7 +36,7 @@ from protok.structure.sequence_search import WordIndex
 from protok.structure.store import read_store
 from protok.tokens.tokens import Tokens
 
-MODELS = ("protok-1", "3di")
+MODELS = ("protok-1", "protok-1+protok-1:environment", "protok-1:environment", "3di")
 SCORES = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 #: Least identity of near copies.
 IDENTITY = 0.9
@@ -102,7 +102,7 @@ def main() -> None:
     """Measure and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=SHARED, help="project data")
-    parser.add_argument("--model", action="append", help=f"instead of {' and '.join(MODELS)}")
+    parser.add_argument("--model", action="append", help=f"instead of {', '.join(MODELS)}")
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "clusters.json")
     options = parser.parse_args()
     path, store = (

@@ -48,7 +48,7 @@ def short() -> str:
         for probe, results in loaded.items()
     }
     # Of equals the linear one, which also sees the vector alone.
-    probe = max(PROBES[::-1], key=rows.__getitem__)
+    probe = max(PROBES, key=lambda name: (rows[name], name == "linear"))
     if not rows[probe]:
         return "Too few tables have been computed for a ranking; those that have are on the page."
     return f"Probe: {PROBE_NAMES[probe]}.\n\n{_summary(loaded[probe], MORE[:2])}"
@@ -178,7 +178,7 @@ def gains() -> str:
         [
             f"`{result['rows'][0]}`" + (f" ({n} seeds)" if (n := len(result["rows"])) > 1 else ""),
             f"`{result['over']}`",
-            f"{result['probe']}: {SITES[result['metric']]}",
+            f"{result['probe']}: {SITES.get(result['metric'], result['metric'])}",
             str(result["tables"]),
             f"{result['first']:.3f}",
             f"{result['second']:.3f}",

@@ -25,8 +25,7 @@ from protok.tokens.tokens import Tokens
 #: Least share of both chains that their alignment spans, as in MMseqs2 and Foldseek.
 COVERAGE = 0.8
 #: Least normalised score of shapes alone, where environments are compared, and of alphabets with letters as
-#: 3Di: the lowest in steps of .05 by which 97 % of the pairs in clusters are of one superfamily, on half A of
-#: the SCOPe folds (of environments beside shapes .35 would do).
+#: 3Di: by which 97 to 99 % of the pairs in clusters are of one superfamily, on half A of the SCOPe folds.
 SCORE, AROUND, LETTERED = 0.25, 0.4, 0.5
 #: Codes of a word, and representatives that are remembered of each.
 WORD, REMEMBERED = 3, 100
@@ -57,7 +56,8 @@ def cluster(
         Least share of both chains, of a representative and of a member, that their alignment spans.
     score
         Least score of their alignment, over what both score with themselves (`Hit.normalised`); by default
-        `SCORE`, `AROUND` where environments are compared, `LETTERED` of alphabets with letters.
+        `SCORE`, `AROUND` where environments are compared (in two alphabets, or as ``NAME:environment``),
+        `LETTERED` of alphabets with letters.
     candidates
         Representatives that a chain is aligned with; None for all.
 

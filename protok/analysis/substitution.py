@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Scores of one bit.
 BIT = 4
+#: The highest score.
+MOST = 1000
 #: No pair of codes costs more than four bits: noise makes odd codes.
 FLOOR = -4 * BIT
 #: Opening a gap (with its first residue), and each further residue.
@@ -69,14 +71,14 @@ class Matrix:
         scores = np.asarray(self.scores)
         if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
             raise ValueError(f"scores are square, not of shape {scores.shape}")
-        if scores.dtype.kind not in "iu" or np.abs(scores.astype(np.int64)).max() > 1000:
-            raise ValueError("scores are integers from -1000 to 1000")
+        if scores.dtype.kind not in "iu" or np.abs(scores.astype(np.int64)).max() > MOST:
+            raise ValueError(f"scores are integers from {-MOST} to {MOST}")
         if (scores != scores.T).any():
             raise ValueError("scores are symmetric")
-        if len(self.gap) != 2 or not all(-1000 <= g < 0 for g in self.gap):
-            raise ValueError("gaps cost: two negative numbers")
-        if not 1 <= self.bit <= 1000:
-            raise ValueError(f"a bit scores 1 to 1000, not {self.bit}")
+        if len(self.gap) != 2 or not all(-MOST <= g < 0 for g in self.gap):
+            raise ValueError(f"gaps cost: two numbers from {-MOST} to -1")
+        if not 1 <= self.bit <= MOST:
+            raise ValueError(f"a bit scores 1 to {MOST}, not {self.bit}")
         object.__setattr__(self, "scores", scores.astype(np.int16))
 
     @property
@@ -171,12 +173,15 @@ def default_matrices(tokenizers: Sequence[Tokenizer], usages: Sequence[np.ndarra
 
 
 def summands(matrices: Sequence[Matrix]) -> list[Matrix]:
-    """Matrices whose scores can be added: all in quarters of a bit, rounded, with the dearest gap of them."""
+    """Matrices whose scores can be added: all in quarters of a bit, rounded, with the dearest gap of them.
+
+    What is beyond the `MOST` of a matrix in quarters is cut.
+    """
     if len(matrices) == 1:
         return [*matrices]
-    scores = [np.rint(m.scores * (BIT / m.bit)).astype(int) for m in matrices]
+    scores = [np.rint(m.scores * (BIT / m.bit)).clip(-MOST, MOST).astype(int) for m in matrices]
     gaps = [np.rint(np.multiply(m.gap, BIT / m.bit)).astype(int) for m in matrices]
-    first, further = np.minimum(np.min(gaps, axis=0), -1).tolist()
+    first, further = np.min(gaps, axis=0).clip(-MOST, -1).tolist()
     return [
         replace(m, scores=own, gap=(first, further), bit=BIT) for m, own in zip(matrices, scores, strict=True)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protok.common import checkpoint
@@ -87,6 +87,7 @@ def load(name: str | Path) -> Tokenizer:
 
     if str(name) in ALPHABETS:
         return ALPHABETS[str(name)]()
+    from protok.model.config import ShapesConfig
     from protok.tokenizers.environments import JointTokenizer
     from protok.tokenizers.shapes import ShapeTokenizer
 
@@ -95,7 +96,8 @@ def load(name: str | Path) -> Tokenizer:
         return ShapeTokenizer.from_pretrained(name)
     shapes = ShapeTokenizer.from_pretrained(whole)
     if part == SHAPE:
-        shapes.network.environment = None
+        bare = replace(shapes.network.config, environment=ShapesConfig().environment)
+        shapes.network.config, shapes.network.environment = bare, None
         return shapes
     tokenizer = around = shapes.environment
     if around is not None and part != AROUND:

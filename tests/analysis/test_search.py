@@ -89,6 +89,8 @@ def test_alphabets_add_up_in_quarters_of_a_bit_with_the_dearest_gap(toy):
     assert (first.scores == 2 * halves.scores).all() and (second.scores == around.scores).all()
     assert first.gap == second.gap == (-40, -6) and first.bit == second.bit == 4
     assert summands([halves]) == [halves]
+    coarse, _ = summands([Matrix(300 * np.eye(20, dtype=int), (-300, -1), TOY, bit=1), around])
+    assert coarse.scores.max() == 1000 and coarse.gap == (-1000, -4)
     a, b = (toy_chain(c.ids, "x", rng.integers(0, 20, len(c.ids))) for c in chains[:2])
     hit = search(a, Database([b]), [halves, around])[0]
     assert hit.score == Aligner(a, [first, second]).align(b)[0]

@@ -102,6 +102,7 @@ def test_each_alphabet_is_loaded_by_name(saved, tokenizer, examples, tmp_path):
     tokens = shapes.encode(file)
     assert np.array_equal(tokens.ids, tokenizer.encode(file).ids)
     assert tokens.keyframes is not None and tokens.environment is None
+    assert protok.load(shapes.save_pretrained(tmp_path / "shape")).encode(file).environment is None
     assert np.array_equal(alone.encode(file).ids, tokenizer.encode(file).environment.ids)
     assert alone.name == "small:environment" and alone.codebook == tokenizer.environment.codebook
     bare = small().save_pretrained(tmp_path / "bare")
