@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.command import without_traceback
+from benchmarks.leaderboard.run import ROWS
 from benchmarks.paths import RESULTS, SHARED
 from benchmarks.tables.provenance import provenance, write
 from benchmarks.tables.speed import BEFORE
@@ -25,16 +26,8 @@ from protok.bench.data.source import digest
 from protok.bench.representations.controls import neighbours
 from protok.structure.backbone import Backbone
 
-MODELS = (
-    "3di",
-    "protein-blocks",
-    "protok-1",
-    "protok-1:continuous",
-    "protok-1:states",
-    "protok-1:decoder",
-    "protok-1:environment",
-    "protok-1:environment:continuous",
-)
+#: Of the leaderboard those that see the backbone alone, ProteinMPNN aside.
+MODELS = tuple(name for name in ROWS if name.startswith(("3di", "protein-blocks", "protok")))
 FAR = 8  # residues apart in the sequence
 
 

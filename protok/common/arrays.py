@@ -10,7 +10,8 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,12 +40,8 @@ def array_names(path: str | Path) -> set[str]:
     ValueError
         If it is damaged.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    # NotImplementedError is what `zipfile` raises for a format that it does not know, as damage makes one.
-    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-        raise ValueError(str(error)) from error
+    with _damage_told(), zipfile.ZipFile(path) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
 
 
 def read_arrays(file: str | Path | IO[bytes], wanted: Iterable[str]) -> dict[str, np.ndarray]:
@@ -55,23 +52,29 @@ def read_arrays(file: str | Path | IO[bytes], wanted: Iterable[str]) -> dict[str
     ValueError
         If it is damaged, or would take more than `allowed` memory.
     """
+    with _damage_told(), zipfile.ZipFile(file) as archive:
+        assert archive.fp is not None  # as long as it is open
+        most = allowed(archive.fp.seek(0, os.SEEK_END))
+        members = {key: f"{key}.npy" for key in wanted if f"{key}.npy" in archive.NameToInfo}
+        # All are measured before the first is read.
+        size = sum(_measured(archive, name, most) for name in members.values())
+        if size > most:
+            raise ValueError(f"it unpacks to {size} bytes")
+        out = {}
+        for key, name in members.items():
+            with archive.open(name) as member:
+                out[key] = np.lib.format.read_array(member, allow_pickle=False)
+        return out
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """ValueError for whatever damaged bytes make `zipfile` and numpy raise, which is a dozen kinds."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            assert archive.fp is not None  # as long as it is open
-            most = allowed(archive.fp.seek(0, os.SEEK_END))
-            members = {key: f"{key}.npy" for key in wanted if f"{key}.npy" in archive.NameToInfo}
-            # All are measured before the first is read.
-            size = sum(_measured(archive, name, most) for name in members.values())
-            if size > most:
-                raise ValueError(f"it unpacks to {size} bytes")
-            out = {}
-            for key, name in members.items():
-                with archive.open(name) as member:
-                    out[key] = np.lib.format.read_array(member, allow_pickle=False)
-            return out
+        yield
     except OSError:
         raise
-    except Exception as error:  # zipfile and numpy raise a dozen kinds on damaged bytes
+    except Exception as error:
         raise ValueError(str(error)) from error
 
 
