@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from protok.quantize import Quantizer
 
-#: Halves of held-out data. The sweep of schedules (`benchmarks.quantizers.run`) asks for `both` of images.
+#: Halves of held-out data.
 HALVES = ("tune", "test")
 
 
@@ -131,8 +131,7 @@ class Images(Task):
 
     def held_out(self, half: str) -> list[Tensor]:
         # Classes are in order, so that every second image is a fair half.
-        part = slice(None) if half == "both" else slice(HALVES.index(half), None, 2)
-        return list(_unit(self.valid[part]).split(64))
+        return list(_unit(self.valid[HALVES.index(half) :: 2]).split(64))
 
     def encode(self, x: Tensor) -> tuple[Tensor, None]:
         return self.encoder(x).movedim(1, -1), None

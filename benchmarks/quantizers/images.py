@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks import records
 from benchmarks.command import without_traceback
 from benchmarks.paths import FIGURES, RECIPES, RESULTS, RUNS, SHARED
-from benchmarks.quantizers.run import paired
+from benchmarks.progressive.analysis import LEVEL, Contrast
 
 #: What every setting is compared with, at the same size.
 CONTROLS = ("step", "kmeans-respawn", "plain")
@@ -144,6 +144,16 @@ def sweep(recipe: Mapping[str, Any], out: Path, figures: Path, data: Path, runs:
         print(f"{len(missing)} of {len(plan)} cells are still to be measured")
     else:
         summarize(recipe, out, figures, data, runs)
+
+
+def paired(ours: Mapping[int, float], other: Mapping[int, float]) -> dict[str, float] | None:
+    """Mean difference over the seeds of both and its 95 % interval; None without two."""
+    seeds = sorted(ours.keys() & other.keys())
+    if len(seeds) < 2:
+        return None
+    gap = Contrast("", tuple(ours[seed] - other[seed] for seed in seeds))
+    low, high = gap.interval(LEVEL)
+    return {"seeds": len(seeds), "mean": gap.mean, "low": low, "high": high}
 
 
 def summarize(recipe: Mapping[str, Any], out: Path, figures: Path, data: Path, runs: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import re
 
 from benchmarks.paths import RESULTS
+from benchmarks.speed.quantizers import OUT as QUANTIZERS
 from benchmarks.tables.markdown import table
 
 #: What `benchmarks.speed.encoding` calls protok-1 with its keyframes, and whose rate others are put beside.
@@ -113,6 +114,25 @@ def decoding() -> str:
     head = ["", *(f"{n:,} residues" for n in lengths), "dearest to cheapest residue"]
     head += [f"memory for {lengths[-1]:,}, MiB"]
     return f"Residues per CPU-second of one thread:\n\n{table(head, rows)}\n\n{_when(models)}"
+
+
+def quantizers() -> str:
+    """Assignment, forward pass and training step of VQ beside vector-quantize-pytorch."""
+    result = load(QUANTIZERS.name)
+    rows = []
+    for size, measured in result["sizes"].items():
+        alone = measured["assign"]
+        row = [f"{int(size):,}", f"{alone['seconds']:.1f}", f"{alone['extra_mebibytes']:.0f}"]
+        for what in ("forward", "step"):
+            ours, theirs = measured[what].values()
+            row.append(f"{ours:.0f} / {theirs:.0f} ({theirs / ours:.1f}x)")
+        rows.append([*row, f"{measured['same_ids']:.2%}"])
+    vectors = result["vectors"]
+    head = ["codes", f"{vectors['assign']:,} vectors, s", "extra memory, MiB"]
+    head += [f"{what}, ms: protok / vector-quantize-pytorch" for what in ("forward", "training step")]
+    where = f"threads: {result['threads']}, {result['hardware']['cpu']}"
+    about = f"`VQ`, {vectors['beside']:,} vectors a pass, {where}."
+    return f"{table([*head, 'same ids'], rows)}\n\n{about}"
 
 
 def beside() -> list[list[str]]:

@@ -26,7 +26,6 @@ from benchmarks.tables import (
     leaderboard,
     priors,
     progressive,
-    quantizers,
     shapes,
     speed,
 )
@@ -58,8 +57,7 @@ TABLES = {
     "progressive": progressive.verdicts,
     "progressive settings": progressive.settings,
     "progressive rates": progressive.tuned,
-    "quantizers": quantizers.quantizers,
-    "speed": quantizers.speed,
+    "quantizer speed": speed.quantizers,
     "image-model": images.model,
     "image-codecs": images.codecs,
     "images": images.sweep,

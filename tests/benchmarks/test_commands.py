@@ -35,7 +35,6 @@ ARGUMENTS = {
     "benchmarks.quantizers.images": "--run --data NONE --runs NONE",
     "benchmarks.quantizers.image_model": f"{ROOT}/protok/weights/protok-image --data NONE --figures NONE",
     "benchmarks.quantizers.prior_samples": "NONE --tokens NONE",
-    "benchmarks.quantizers.run": "--run images --data NONE",
     "benchmarks.speed.decoding": "--model NONE/",
     "benchmarks.speed.encoding": "--structures NONE",
     "benchmarks.speed.reading": "--structures NONE",
@@ -52,6 +51,7 @@ ARGUMENTS = {
 NEED_NOTHING = {
     "benchmarks.progressive.analysis",
     "benchmarks.speed.projection",
+    "benchmarks.speed.quantizers",
     "benchmarks.tables.rate_distortion",
     "benchmarks.tables.write",
     "benchmarks.targets",
