@@ -107,3 +107,7 @@ class EnvironmentNetwork(nn.Module):
     def latents(self, batch: Batch) -> Float[Tensor, "n d"]:
         """Latents of all residues; those of incomplete residues mean nothing."""
         return self.encoder(surroundings(batch, self.encoder.neighbours))
+
+    def states(self, batch: Batch) -> Float[Tensor, "n h"]:
+        """What the encoder knows of all residues, before it is projected to latents."""
+        return self.encoder.states(surroundings(batch, self.encoder.neighbours))

@@ -103,10 +103,10 @@ def check_embed(tokenizer: Embeds, structures: Structures = None) -> None:
 
 
 def check_states(tokenizer: HasStates, structures: Structures = None) -> None:
-    """`states` gives one row a residue or token, NaN exactly where there is none."""
+    """`states` gives one row a residue, and a token of what decodes; NaN exactly where there is none."""
     for s in _chosen(structures):
         require_rows(tokenizer.states(s), ~s.mask, "states")
-        if isinstance(tokenizer, Tokenizer) and tokenizer.size:
+        if isinstance(tokenizer, Decodes) and tokenizer.size:
             tokens = tokenizer.encode(s)
             require_rows(tokenizer.states(tokens), np.asarray(tokens.ids) < 0, "states")
 

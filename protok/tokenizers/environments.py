@@ -13,13 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from protok.common.grouping import packed
+from protok.errors import Unsupported
 from protok.model.batch import Batch
 from protok.model.config import EnvironmentConfig
 from protok.model.environment import CLASSES, EnvironmentNetwork
 from protok.structure.backbone import AMINO_ACIDS, Backbone
 from protok.structure.io.interop import as_backbone
 from protok.tokenizers.built import by_chain
-from protok.tokenizers.coded import CodedTokenizer
+from protok.tokenizers.coded import CodedTokenizer, hollow
 from protok.tokenizers.protocol import codes_alone
 from protok.tokens.environment import Environment
 from protok.tokens.tokens import Tokens
@@ -103,6 +104,20 @@ class EnvironmentTokenizer(CodedTokenizer):
         codes = self._of_all(structures, lambda batch: self._quantizer.assign(self.network.latents(batch)))
         letters = (np.where(s.mask, c, -1) for s, c in zip(structures, codes, strict=True))
         return [Environment(ids, self.size, self.codebook) for ids in letters]
+
+    def states(self, structure: Any) -> Float[np.ndarray, "n h"]:
+        """Hidden states of residues, float32: features for a model on top. NaN where a residue is incomplete.
+
+        Raises
+        ------
+        Unsupported
+            Of tokens: no network reads these letters.
+        """
+        if isinstance(structure, Tokens):
+            what = f"{self.name} has no states of tokens"
+            raise Unsupported(what, "give the structure, or use code_vectors")
+        backbone = as_backbone(structure)
+        return hollow(self._of_all([backbone], self.network.states)[0], backbone.mask)
 
     def _latents(self, backbone: Backbone) -> Float[Tensor, "n d"]:
         return torch.from_numpy(self._of_all([backbone], self.network.latents)[0]).to(self.device)

@@ -190,7 +190,7 @@ class Embeds(Named, Protocol):
 
 @runtime_checkable
 class HasStates(Named, Protocol):
-    """Hidden states: wider than embeddings, and of tokens those that the decoder has."""
+    """Hidden states: wider than embeddings; of tokens those that the decoder has, where there is one."""
 
     def states(self, structure_or_tokens: Backbone | Tokens, /) -> np.ndarray:
         """(L, w) float32; NaN where a residue is incomplete or has no token."""

@@ -41,6 +41,13 @@ def test_contracts(tokenizer, alone):
         check(whole, **options.get(check, {}))
 
 
+def test_states_are_of_structures_alone(tokenizer):
+    whole, chain = tokenizer.environment, testing.packed_chain(40)
+    assert whole.states(chain).shape == (40, whole.network.config.encoder.hidden)
+    with pytest.raises(Unsupported, match="no states of tokens"):
+        whole.states(whole.encode(chain))
+
+
 def test_letters_are_of_each_chain_alone(tokenizer):
     complex = testing.random_complex([60, 50], seed=3)
     letters = tokenizer.encode(complex).environment.ids
