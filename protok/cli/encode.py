@@ -123,9 +123,7 @@ def encode(arguments: argparse.Namespace) -> int:
         return _encode_to_stdout(arguments, {**reading, **of_tokens(arguments)})
     # A store of structures; token files have no coordinates to encode.
     store = [Path(path).suffix for path in arguments.inputs] == [".parquet"]
-    of_files = ("overwrite", "errors", "keyframes", "unordered")
-    refused = [f"--{flag}" for flag in of_files if getattr(arguments, flag) not in (None, False)]
-    refused += ["--shapes-only"] * (arguments.environments is False)
+    refused = [f"--{flag}" for flag in ("overwrite", "errors", "unordered") if getattr(arguments, flag)]
     refused += ["how files are read"] if reading else []
     if store and refused:
         options.say(f"error: {', '.join(refused)}: not for a store of structures")
@@ -133,7 +131,7 @@ def encode(arguments: argparse.Namespace) -> int:
     if store:
         return run_job(
             arguments,
-            lambda: encode_store(arguments.inputs[0], arguments.model, arguments.out),
+            lambda: encode_store(arguments.inputs[0], arguments.model, arguments.out, **of_tokens(arguments)),
             "begins anew",
         )
     settings = {**job_settings(arguments), **reading, **of_tokens(arguments)}

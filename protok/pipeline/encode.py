@@ -318,7 +318,12 @@ def carry_out(
 
 
 def encode_store(
-    store: str | Path, tokenizer: Tokenizer | str | Path, out: str | Path, *, progress: bool | None = None
+    store: str | Path,
+    tokenizer: Tokenizer | str | Path,
+    out: str | Path,
+    *,
+    progress: bool | None = None,
+    **asked: Any,
 ) -> Summary:
     """Tokenize a structure store, as training writes and reads it, into one token file.
 
@@ -331,6 +336,8 @@ def encode_store(
         Parquet file (see `protok.structure.store`).
     tokenizer, out, progress
         As for `encode_all`.
+    **asked
+        ``keyframes`` and ``environments``, as for `encode_all`.
 
     Raises
     ------
@@ -338,6 +345,8 @@ def encode_store(
         If `store` is none, or the suffix of `out` is unknown.
     ProtokError
         If `out` exists.
+    Unsupported
+        If the tokenizer has not what is asked for.
     """
     from protok.structure.store import read_store
 
@@ -345,6 +354,8 @@ def encode_store(
     out, tokenizer = Path(out), as_tokenizer(tokenizer)
     output.check_suffix(out)
     check_output(out)
+    options = EncodeOptions(**asked)
+    check_options(tokenizer, options)
     if out.exists():
         raise ProtokError("exists already", "write elsewhere, or remove it", file=str(out))
     chains = read_store(store)
@@ -356,7 +367,7 @@ def encode_store(
     with show_progress("encoding", len(chains), progress) as advance:
         for _, group in itertools.groupby(zip(room, order.tolist(), strict=True), key=lambda pair: pair[0]):
             rows = [row for _, row in group]
-            results = encode_each(tokenizer, [chains.backbone(row) for row in rows])
+            results = encode_each(tokenizer, [chains.backbone(row) for row in rows], **options.asked)
             for row, tokens in zip(rows, results, strict=True):
                 name, _, chain = chains.ids[row].rpartition("_")
                 label = np.full(len(tokens), chain)

@@ -319,6 +319,10 @@ def test_flags_that_would_do_nothing_are_refused(capsys, tmp_path, examples):
     store.touch()
     code, _, err = run(capsys, "encode", store, "-o", tmp_path / "t", "--chain", "A")
     assert code == 2 and "how files are read: not for a store" in err
+    code, _, err = run(
+        capsys, "encode", store, "-o", tmp_path / "t.csv", "--model", "3di", "--keyframes", "8"
+    )
+    assert code == 2 and "no keyframes" in err
     code, _, err = run(capsys, "encode", examples, "-o", tmp_path / "t", "--gpus", "1")
     assert code == 2 and "--engine ray" in err
 
