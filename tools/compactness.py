@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
             continue
         ca = chain.coords[:, 1].astype(float)
         for n in {*range(FROM, len(ca), 4 * EVERY), len(ca)}:
-            x.append(terms(n, len(ca)))
+            x.append(terms(ca[:n], len(ca)))
             y.append(measures(ca[:n]))
     x, y = np.array(x), np.array(y)
     factors = np.linalg.lstsq(x, y, rcond=None)[0].T

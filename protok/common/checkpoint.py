@@ -165,7 +165,7 @@ def save_model(
     content: Mapping[str, Any],
     *,
     card: str = "",
-    half: str = "",
+    half: str | tuple[str, ...] = "",
     exclude: tuple[str, ...] = TRANSIENT,
 ) -> Path:
     """Write the weights of a network, and what is said of it.

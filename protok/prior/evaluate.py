@@ -164,6 +164,7 @@ def score_chains(
     from protok.analysis.substitution import default_matrix
     from protok.prior.judge import bars, diversity, novelty, summary
     from protok.prior.proteins import as_tokens, built
+    from protok.tokens.files import load
 
     corpus = _learned(prior, learned)
     sampled = as_tokens(prior.layout, codes, wanted)
@@ -172,7 +173,8 @@ def score_chains(
     backbones = {name: built(tokenizer, chains) for name, chains in tokens.items()}
     if native:
         backbones["native"] = native
-    database = Database(corpus.tokens(i) for i in range(len(corpus)))
+    # With the keyframes of their file, also where the prior has learned letters alone: as they really are.
+    database = Database(chain for chain in load(learned) if len(chain) <= prior.layout.longest)
     matrix = default_matrix(tokenizer, database.usage())
     sets = {}
     for name, chains in backbones.items():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from protok.common.checkpoint import DeviceMixin, load_network, read_model, save_model
 from protok.common.extras import Extra
+from protok.common.hub import folder_of
 from protok.common.settings import from_dict
 from protok.prior.config import PriorConfig
 from protok.prior.layout import Layout, Row
@@ -149,6 +150,12 @@ class Prior(DeviceMixin):
         """Mean bits for a scored id of each row."""
         return np.array([np.nanmean(own) for own in self.bits_each(rows, batch)])
 
+    def round(self) -> None:
+        """Round the weights to what float16 holds: they are saved in it then, as nothing is lost."""
+        with torch.no_grad():
+            for weight in self.network.parameters():
+                weight.copy_(weight.half())
+
     def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write ``config.json`` and ``model.safetensors``, which need nothing else, and the tokenizer.
 
@@ -159,25 +166,34 @@ class Prior(DeviceMixin):
             **cast(Any, self.network).config.to_dict(),
             "architectures": [type(self.network).__name__],
             "kind": KIND,
+            # What transformers brings weights to, however they are saved.
+            "dtype": "float32",
             "codebook": self.layout.codebook,
             "model": asdict(self.config),
             "layout": asdict(self.layout),
             "provenance": {**self.provenance, **(provenance or {})},
         }
-        folder = save_model(folder, self.network, saved, exclude=TIED)
+        exact = all(torch.equal(p, p.half().float()) for p in self.network.parameters())
+        half = ("model.", "transformer.") if exact else ()
+        folder = save_model(folder, self.network, saved, half=half, exclude=TIED)
         self.layout.vocabulary.save(folder, self.layout.label_names)
         return folder
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Prior:
-        """Load a prior from its folder.
+    def from_pretrained(cls, name: str | Path) -> Prior:
+        """Load a prior.
+
+        Parameters
+        ----------
+        name
+            Of one that protok ships, a folder, or ``hf:owner/name``, as for `protok.load`.
 
         Raises
         ------
         FormatError
-            If the folder is not one.
+            If there is none, or the folder is not one.
         """
-        folder = Path(folder)
+        folder = folder_of(name, KIND)
 
         def parse(saved: dict[str, Any], _: Any) -> tuple[PriorConfig, Layout, Any]:
             config = from_dict(PriorConfig, saved["model"], str(folder))

@@ -88,8 +88,14 @@ class Steering(Protocol):
         """Whether to look at a record that goes on."""
         ...
 
-    def log_weights(self, records: Sequence[np.ndarray], lengths: Sequence[int | None]) -> np.ndarray:
-        """Of records of codes, (n,), that are to have these lengths."""
+    def aims(self, records: Sequence[np.ndarray]) -> np.ndarray:
+        """What plain draws of the samples are like, (samples, k): what steering is to leave as it is."""
+        ...
+
+    def log_weights(
+        self, records: Sequence[np.ndarray], lengths: Sequence[int | None], aims: np.ndarray
+    ) -> np.ndarray:
+        """Of records of codes, (n,), that are to have these lengths, each with the aim of its sample."""
         ...
 
 
@@ -193,14 +199,17 @@ def sample(
             raise ProtokError(f"a length of {request.length} was not learned", f"give 1 to {longest}")
     prefixes = [prior.layout.prefix(request.condition) for request in wanted]
     records: list[np.ndarray] = [np.zeros(0, np.int32)] * len(wanted)
-    particles = 1 if steering is None else steering.particles
+    particles, aims = 1, np.zeros((len(wanted), 0))
+    if steering is not None:
+        particles = steering.particles
+        aims = steering.aims(sample(prior, wanted, how, seed=seed, first=first, batch=batch))
     for part in alike((len(ids) for ids, _ in prefixes), max(1, batch // particles)):
         rows = np.repeat(part, particles).tolist()
         streams = [_Stream(prior, [prefixes[i] for i in rows])]
         if how.guidance:
             streams.append(_Stream(prior, [prior.layout.prefix(None)] * len(rows)))
         seeds = [(seed, first + i, *([k] if k else ())) for i in part for k in range(particles)]
-        batch_of = _Batch(prior.layout, [wanted[i] for i in rows], streams, seeds, steering)
+        batch_of = _Batch(prior.layout, [wanted[i] for i in rows], streams, seeds, steering, aims[rows])
         for i, ids in zip(part, batch_of.draw(how), strict=True):
             records[i] = prior.layout.unflatten(ids)
     return records
@@ -254,7 +263,9 @@ class _Batch:
         streams: Sequence[_Stream],
         seeds: Sequence[tuple[int, ...]],
         steering: Steering | None,
+        aims: np.ndarray,
     ):
+        self.aims = aims
         self.wanted, self.streams, self.steering, self.most = wanted, streams, steering, layout.most
         self.begun = [layout.progress(request.length) for request in wanted]
         # One more than there are codes: the end of a chain is drawn too.
@@ -324,7 +335,7 @@ class _Batch:
             return
         some = np.flatnonzero(rows).tolist()
         codes = [self.layout.unflatten(self.records[i]) for i in some]
-        worth = self.steering.log_weights(codes, [self.wanted[i].length for i in some])
+        worth = self.steering.log_weights(codes, [self.wanted[i].length for i in some], self.aims[some])
         self.weights[some] += worth - self.worth[some]
         self.worth[some] = worth
 
@@ -365,13 +376,14 @@ def pick(logits: Tensor, chance: Tensor, temperature: float, top_p: float) -> Te
     if temperature == 0:
         return logits.argmax(-1)
     p = torch.softmax(logits.double() / temperature, dim=-1)
-    p, ids = p.sort(dim=-1, descending=True, stable=True)
-    before = p.cumsum(-1) - p
-    # The first id that reaches top_p belongs to them.
-    p = p * (before < top_p)
+    places = torch.arange(p.shape[-1]).expand_as(p)
+    ids = places
+    if top_p < 1:
+        p, ids = p.sort(dim=-1, descending=True, stable=True)
+        # The first id that reaches top_p belongs to them.
+        p = p * (p.cumsum(-1) - p < top_p)
     edges = p.cumsum(-1)
     at = torch.searchsorted(edges, (chance.double() * edges[:, -1])[:, None], right=True)
-    at = at.clamp(max=p.shape[-1] - 1)
     # Rounding must not lead to an id of no probability.
-    at = torch.minimum(at, (p > 0).sum(-1, keepdim=True) - 1)
+    at = torch.minimum(at, torch.where(p > 0, places, 0).amax(-1, keepdim=True))
     return ids.gather(-1, at)[:, 0]

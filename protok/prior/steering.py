@@ -1,9 +1,10 @@
-"""Geometry in the loop: samples that do not run into themselves, and are as compact as proteins.
+"""Geometry in the loop: samples that do not run into themselves, and are folded as proteins are.
 
 A prior over local codes cannot know where the chain has come from. A sampler can: it decodes what is drawn
 so far, and weighs particles (see `protok.prior.sampling.Steering`) by soft potentials: each clash costs, and
-so does what native chains of that length do not have. Nothing is moved or relaxed: samples are what their
-codes decode to, as without.
+so does what native chains of that length and of as much helix and strand do not have. So that this is not won
+by having less of them, their shares are to be those of a plain draw of the same prior. Nothing is moved or
+relaxed: samples are what their codes decode to, as without.
 """
 
 from __future__ import annotations
@@ -15,51 +16,77 @@ import numpy as np
 
 from protok.errors import Unsupported
 from protok.prior.layout import Layout, Progress
-from protok.prior.proteins import CLASH, CONTACT, apart_within, built, radius_of_gyration
+from protok.prior.proteins import APART, CLASH, CONTACT, apart_within, built, radius_of_gyration
 from protok.tokenizers.protocol import Decodes
 from protok.tokens.layouts import FIRST
 
 #: Nats that a clash costs.
-COST = 12.0
-#: How many times the Gaussian of native measures counts. Set by hand, as the cost of a clash.
-STRENGTH = 8.0
+COST = 20.0
+#: How many times the Gaussian of native measures counts; and the spread of shares of helix and strand about
+#: those of a plain draw. Set by hand on trial samples, as the cost of a clash.
+STRENGTH, ROOM = 40.0, 0.06
 #: Residues between two looks, and before the first.
 EVERY, FROM = 8, 24
-#: Residues apart in the chain from which on a contact ties it together.
-FAR = 6
+#: Residues apart in the chain from which on a contact ties it together; and Å between CA atoms of neighbours
+#: in a sheet and few others, of residues so far apart that they are not of one helix.
+FAR, PAIRED, BEYOND = 6, 6.0, 4
+
+
+def elements(ca: np.ndarray) -> np.ndarray:
+    """Shares of residues that begin a turn of helix and a stretch of strand, (2,), by distances between the
+    next CA atoms: what P-SEA goes by, without its rules for whole elements."""
+    second, third = (np.linalg.norm(ca[k:] - ca[:-k], axis=1) for k in (2, 3))
+    second = second[:-1]
+    helix = (third > 4.3) & (third < 6.0) & (second > 5.0) & (second < 5.9)
+    return np.array([helix.sum(), ((third > 9.3) & (second > 6.1)).sum()]) / len(ca)
 
 
 def measures(ca: np.ndarray) -> np.ndarray:
-    """What is compared with native chains, (3,): log of the radius of gyration, far contacts a residue, and
-    relative contact order, of a chain of (n, 3) CA atoms."""
-    apart = apart_within(ca, CONTACT)
-    order = apart.mean() / len(ca) if len(apart) else 0.0
-    return np.array([np.log(radius_of_gyration(ca)), (apart >= FAR).sum() / len(ca), order])
+    """What is compared with native chains, (4,), of (n, 3) CA atoms: log of the radius of gyration, far
+    contacts a residue, relative contact order, and the share of residues with a neighbour as in a sheet."""
+    n, distance = len(ca), np.linalg.norm(ca[:, None] - ca, axis=-1)
+    apart = np.subtract(*np.nonzero(np.tril(distance < CONTACT, -APART)))
+    pairs = np.tril(distance < PAIRED, -BEYOND)
+    order = apart.mean() / n if len(apart) else 0.0
+    paired = (pairs | pairs.T).any(1).mean()
+    return np.array([np.log(radius_of_gyration(ca)), (apart >= FAR).sum() / n, order, paired])
 
 
-def terms(n: int, length: int) -> np.ndarray:
-    """By which native measures are foretold of the first n residues of a chain, (5,)."""
-    return np.array([1.0, np.log(n), np.log(n) ** 2, n / length, (n / length) ** 2])
+def terms(ca: np.ndarray, length: int) -> np.ndarray:
+    """By which native measures are foretold of the first (n, 3) residues of a chain, (7,)."""
+    n = len(ca)
+    return np.array([1.0, np.log(n), np.log(n) ** 2, n / length, (n / length) ** 2, *elements(ca)])
 
 
 #: Of native chains, by `python -m tools.compactness`: factors of `terms` for each of `measures`, and the
 #: precision (inverse covariance) of what they leave.
 FACTORS = np.array(
     [
-        [1.689, 0.1836, 0.0123, -0.0947, -0.0126],
-        [-2.7254, 1.1401, -0.0626, -0.238, 0.3626],
-        [0.1594, 0.0484, -0.0098, -0.0535, 0.0604],
+        [1.5856, 0.1466, 0.0166, -0.121, -0.0038, 0.2606, 0.3955],
+        [-2.4195, 1.0476, -0.0527, -0.0267, 0.2323, -0.9879, 0.83],
+        [0.1811, 0.0322, -0.008, -0.0321, 0.0461, -0.0804, 0.1548],
+        [-0.9215, 0.4839, -0.0394, 0.0644, -0.0052, -0.1471, 0.3144],
     ]
 )
-PRECISION = np.array([[43.404, 7.024, 3.95], [7.024, 10.423, -44.486], [3.95, -44.486, 440.292]])
+PRECISION = np.array(
+    [
+        [59.878, 16.556, 22.247, 0.34],
+        [16.556, 27.165, -24.527, -41.398],
+        [22.247, -24.527, 469.482, -36.874],
+        [0.34, -41.398, -36.874, 160.205],
+    ]
+)
 
 
-def log_weight(ca: np.ndarray, length: int) -> float:
+def log_weight(ca: np.ndarray, length: int, aim: np.ndarray) -> float:
     """Weight of a chain of (n, 3) CA atoms that is to have a length, up to a constant: minus the cost of
-    its clashes, and `STRENGTH` times the logarithm of the Gaussian of native measures."""
+    its clashes, `STRENGTH` times the logarithm of the Gaussian of native measures, and that of its `elements`
+    about the aim, as far as the chain has got."""
     clashes = len(apart_within(ca, CLASH))
-    off = measures(ca) - FACTORS @ terms(len(ca), length)
-    return float(-COST * clashes - STRENGTH * off @ PRECISION @ off / 2)
+    by = terms(ca, length)
+    off, drift = measures(ca) - FACTORS @ by, (by[-2:] - aim) / ROOM
+    gaussians = STRENGTH * off @ PRECISION @ off + len(ca) / length * drift @ drift
+    return float(-COST * clashes - gaussians / 2)
 
 
 @dataclass(frozen=True)
@@ -96,8 +123,17 @@ class Geometry:
         full = grammar is None or (grammar.closed if self.layout.spacing else not grammar.waits)
         return n >= FROM and n % EVERY == 0 and full
 
-    def log_weights(self, records: Sequence[np.ndarray], lengths: Sequence[int | None]) -> np.ndarray:
+    def aims(self, records: Sequence[np.ndarray]) -> np.ndarray:
+        """Shares of helix and strand of plain draws, (samples, 2)."""
+        return np.array([elements(ca) for ca in self._traces(records)])
+
+    def log_weights(
+        self, records: Sequence[np.ndarray], lengths: Sequence[int | None], aims: np.ndarray
+    ) -> np.ndarray:
         """See `log_weight`; a length that is not asked for is that of the record."""
+        each = zip(self._traces(records), lengths, aims, strict=True)
+        return np.array([log_weight(ca, n or len(ca), aim) for ca, n, aim in each])
+
+    def _traces(self, records: Sequence[np.ndarray]) -> list[np.ndarray]:
         chains = [self.layout.tokens(record) for record in records]
-        traces = [backbone.coords[:, 1].astype(float) for backbone in built(self.tokenizer, chains)]
-        return np.array([log_weight(ca, n or len(ca)) for ca, n in zip(traces, lengths, strict=True)])
+        return [backbone.coords[:, 1].astype(float) for backbone in built(self.tokenizer, chains)]

@@ -112,6 +112,7 @@ def run(
     if not training.first:
         return training.model
     prior.network.eval()
+    prior.round()
     provenance = training.provenance(
         train_records=len(train),
         valid_sha256=valid.digest,

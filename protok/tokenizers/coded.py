@@ -88,6 +88,11 @@ class CodedTokenizer(DeviceMixin, ABC):
     def _ids(self, tokens: Tokens) -> Int[Tensor, "n"]:
         """Codes of tokens of this codebook, -1 for a missing one, as torch has them."""
         self.check_precision()
+        self._check(tokens)
+        return torch.from_numpy(tokens.ids.astype(np.int64)).to(self.device)
+
+    def _check(self, tokens: Tokens) -> None:
+        """Refuse tokens that are not of this codebook."""
         if tokens.codebook != self.codebook:
             raise CodebookMismatch(
                 f"the tokens are of {tokens.codebook}, the decoder of {self.codebook}",
@@ -100,7 +105,6 @@ class CodedTokenizer(DeviceMixin, ABC):
                 "give ids in 0..size-1, or -1 for a missing token",
                 file=tokens.name,
             )
-        return torch.from_numpy(tokens.ids.astype(np.int64)).to(self.device)
 
     def save_pretrained(self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
         """Write ``config.json`` and ``model.safetensors``, which need nothing else, and the card, if any.

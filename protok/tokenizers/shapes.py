@@ -377,7 +377,7 @@ class ShapeTokenizer(CodedTokenizer):
         if len(tokens) == 1 or any(by_chain(each) is not None for each in tokens):
             return [self.decode(each, letters_alone=letters_alone) for each in tokens]
         for each in tokens:
-            self._ids(each)
+            self._check(each)
         renamed = [replace(t, chain=np.char.add(f"{i} ", t.chain)) for i, t in enumerate(tokens)]
         sizes = [len(each) for each in tokens]
         whole = self._decode(join(renamed), letters_alone, np.repeat(np.arange(len(sizes)), sizes))

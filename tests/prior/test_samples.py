@@ -24,12 +24,13 @@ from protok.image.pixels import read_pixels, write_pixels
 from protok.prior import Layout, Prior, PriorConfig, Request, read_corpus, sample
 from protok.prior.config import PriorDataConfig
 from protok.prior.corpus import read_classes
-from protok.prior.evaluate import code_use, controls
+from protok.prior.evaluate import code_use, controls, score_chains
 from protok.prior.images import likeness, repetition
 from protok.prior.judge import bars, diversity, novelty, summary
 from protok.prior.markov import Markov
 from protok.prior.proteins import as_tokens, decoder, fixed, is_valid, soundness
-from protok.prior.steering import Geometry, log_weight
+from protok.prior.steering import Geometry, elements, log_weight
+from protok.structure.descriptors import secondary_structure
 from protok.structure.io.sources.paths import iter_files
 from protok.structure.store import write_store
 from protok.tokens import files
@@ -206,8 +207,8 @@ def test_steered_chains_are_likelier_to_be_proteins(tokenizer):
     for particles in (0, 12):
         steering = Geometry(tokenizer, made.layout, particles) if particles else None
         codes = sample(made, [Request(length=48)] * 4, steering=steering)
-        weigh = Geometry(tokenizer, made.layout).log_weights
-        worth.append(weigh(codes, [48] * 4).mean())
+        weigh = Geometry(tokenizer, made.layout)
+        worth.append(weigh.log_weights(codes, [48] * 4, np.full((4, 2), 0.2)).mean())
     assert worth[1] > worth[0] + 1
     with pytest.raises(ProtokError, match="come first lie nowhere"):
         Geometry(tokenizer, replace(made.layout, arrangement="keyframes-first"))
@@ -215,9 +216,21 @@ def test_steered_chains_are_likelier_to_be_proteins(tokenizer):
 
 def test_weights_are_those_of_native_chains(chains):
     whole = next(chain for chain in chains if chain.mask.all()).coords[:, 1].astype(float)
-    native = log_weight(whole, len(whole))
-    assert log_weight(whole * 2.0, len(whole)) < native - 3  # too wide
-    assert log_weight(whole * 0.6, len(whole)) < native - 20  # clashes
+    aim, n = elements(whole), len(whole)
+    native = log_weight(whole, n, aim)
+    assert log_weight(whole * 2.0, n, aim) < native - 3  # too wide
+    assert log_weight(whole * 0.6, n, aim) < native - 20  # clashes
+    assert log_weight(whole, n, aim + 0.2) < native - 5  # less helix and strand than was wanted
+    mirrored = log_weight(whole * [-1, 1, 1], n, aim)
+    assert mirrored == pytest.approx(native), "distances alone: handedness is the codes' own"
+
+
+def test_elements_are_those_of_p_sea(chains):
+    for chain in chains:
+        whole = chain[chain.mask]
+        kinds = secondary_structure(whole)
+        shares = elements(whole.coords[:, 1].astype(float))
+        assert shares == pytest.approx([(kinds == kind).mean() for kind in "ab"], abs=0.3)
 
 
 def test_sampling_that_was_stopped_goes_on(tokenizer, tmp_path, monkeypatch, capsys):
@@ -273,11 +286,23 @@ def test_a_store_is_encoded_as_its_chains_are(tokenizer, chains, tmp_path, capsy
     assert [chain.name for chain in loaded] == [chain.name for chain in chains]
     # A store rounds coordinates to hundredths of an Å.
     equal = [(a.ids == b.ids).mean() for a, b in zip(loaded, tokenizer.encode_batch(chains), strict=True)]
-    assert np.mean(equal) > 0.9
+    assert np.mean(equal) > 0.9 and all(chain.environment is not None for chain in loaded)
     assert main.main(["encode", str(store), "-o", str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main.main(["encode", str(out), "-o", str(tmp_path / "x.parquet")]) == 2
     assert "not a structure store" in capsys.readouterr().err
+    each8 = tmp_path / "each8.parquet"
+    assert main.main(["encode", str(store), "-o", str(each8), "--keyframes", "8", "--shapes-only"]) == 0
+    assert all(c.keyframes.spacing == 8 and c.environment is None for c in files.load(each8))
+
+
+def test_samples_are_compared_with_training_chains_as_they_are(tokenizer, encoded, monkeypatch):
+    layout = read_corpus(encoded, layout="letters").layout(PriorDataConfig(layout="letters"))
+    made, asked = Prior(PriorConfig("letters", layers=1, width=16, heads=2), layout), [Request(length=40)] * 2
+    seen = []
+    monkeypatch.setattr("protok.prior.judge.novelty", lambda t, b, database, *_: seen.append(database) or {})
+    score_chains(made, tokenizer, asked, sample(made, asked), encoded)
+    assert len(seen) == 1 and all(chain.keyframes is not None for chain in seen[0].chains)
 
 
 @pytest.mark.slow
@@ -397,8 +422,6 @@ def test_images_of_collections_are_encoded_by_class(tmp_path):
 def test_a_prior_over_other_codes_is_refused(tmp_path, encoded, tokenizer):
     layout = Layout("other@0", 64, longest=40, lengths=(5,))
     made = Prior(PriorConfig(layers=1, width=16, heads=2), layout)
-    from protok.prior.evaluate import score_chains
-
     with pytest.raises(CodebookMismatch, match="other@0"):
         score_chains(made, tokenizer, [Request()], [np.arange(3)], encoded)
     with pytest.raises(ProtokError, match="codes chains"):
