@@ -365,11 +365,12 @@ def size(folder: Path) -> int:
 def test_shipped_weights_are_small_and_carded():
     weights = ROOT / "protok" / "weights"
     models = [path.parent for path in weights.glob("*/config.json")]
-    assert sorted(model.name for model in models) == ["protok-1", "protok-image"]
+    assert sorted(model.name for model in models) == ["prior-protok-1", "protok-1", "protok-image"]
     for model in models:
         assert (model / "model.safetensors").exists()
         assert (model / "README.md").exists()
-    assert size(weights) < 12e6
+    sizes = {model.name: size(model) for model in models}
+    assert sizes.pop("prior-protok-1") < 6e6 and sum(sizes.values()) < 12e6
     assert size(ROOT / "protok") < 20e6, "a wheel is the package, packed"
 
 

@@ -14,7 +14,9 @@ import argparse
 import sys
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +29,49 @@ PACKAGES = ("torch", "numpy", "transformers", "biotite", "tmtools", "torchmetric
 SHOWN = 50
 
 
+def draw(
+    prior: Path, tokenizer: str, setting: Mapping[str, Any], asked: Sequence[Any], first: int
+) -> tuple[list[Any], float]:
+    """Codes of requests, of which the first has a number, and CPU-seconds: what one process does."""
+    from protok.prior import Prior, proteins
+    from protok.prior.sampling import Drawing, sample
+    from protok.prior.steering import Geometry
+
+    began, how = time.process_time(), {**setting}
+    loaded = Prior.from_pretrained(prior)
+    how.pop("length", None)
+    steering = None
+    if particles := how.pop("particles", 0):
+        steering = Geometry(proteins.decoder(tokenizer, loaded.layout), loaded.layout, particles)
+    codes = sample(loaded, asked, Drawing(**how), first=first, steering=steering)
+    return codes, time.process_time() - began
+
+
 def measure(
-    prior: Any, tokenizer: Any, tokens: str, setting: dict, n: int, **real: Any
+    prior: Path, tokenizer: str, tokens: str, setting: Mapping[str, Any], n: int, jobs: int, **real: Any
 ) -> tuple[list, list, dict[str, Any]]:
     """Requests and codes of n samples of one setting, and their scores."""
     from protok.cli.prior import likelihood, natives
+    from protok.prior import Prior, images, proteins
     from protok.prior.evaluate import score_chains, score_images
-    from protok.prior.sampling import Drawing, requests, sample
-    from protok.prior.steering import Geometry
+    from protok.prior.sampling import requests
 
-    began = time.process_time()
-    how = {**setting}
-    lengths = [how.pop("length")] if "length" in how else ()
-    particles = how.pop("particles", 0)
-    steering = Geometry(tokenizer, prior.layout, particles) if particles else None
-    asked = requests(prior, n, lengths=lengths)
-    codes = sample(prior, asked, Drawing(**how), steering=steering)
-    seconds = time.process_time() - began
+    loaded = Prior.from_pretrained(prior)
+    asked = requests(loaded, n, lengths=[setting["length"]] if "length" in setting else ())
+    firsts = range(0, n, -(-n // jobs))
+    calls = [(prior, tokenizer, setting, asked[i : i + firsts.step], i) for i in firsts]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        parts = [*pool.map(draw, *zip(*calls, strict=True))] if jobs > 1 else [draw(*calls[0])]
+    codes, seconds = [c for part, _ in parts for c in part], sum(spent for _, spent in parts)
     structures = real.pop("structures")
-    if prior.layout.grid:
-        scores = score_images(prior, tokenizer, asked, codes, tokens, **real)
+    if loaded.layout.grid:
+        decoder = images.decoder(tokenizer, loaded.layout)
+        scores = score_images(loaded, decoder, asked, codes, tokens, **real)
     else:
+        decoder = proteins.decoder(tokenizer, loaded.layout)
         own = {"natives": natives(structures), "likelihood": likelihood(None)}
-        scores = score_chains(prior, tokenizer, asked, codes, tokens, **own)
-    drawn = sum(sequence.size for sequence in codes)
-    return asked, codes, {"codes_per_cpu_second": drawn / seconds, **scores}
+        scores = score_chains(loaded, decoder, asked, codes, tokens, **own)
+    return asked, codes, {"codes_per_cpu_second": sum(ids.size for ids in codes) / seconds, **scores}
 
 
 def sheet(prior: Any, tokenizer: Any, asked: list, codes: list, path: Path) -> None:
@@ -77,18 +97,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--inception", help="Inception weights of torch-fidelity: gFID")
     parser.add_argument("--recipe", type=Path, default=Path(__file__).with_suffix(".toml"))
     parser.add_argument("-n", type=int, default=64, help="samples a setting")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that draw; samples are the same")
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "prior_samples.parquet")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="folder of sheets of images")
     options = parser.parse_args(arguments)
 
     from benchmarks.tables.provenance import provenance
-    from protok.prior import Prior, images, proteins
+    from protok.prior import Prior, images
 
     prior = Prior.from_pretrained(options.prior)
     layout = prior.layout
     kind = "images" if layout.grid else "chains"
     name = options.tokenizer or layout.codebook.rpartition("@")[0]
-    tokenizer = (images if layout.grid else proteins).decoder(name, layout)
     real = {"images": options.images, "inception": options.inception, "structures": options.structures}
     result: dict[str, Any] = records.read(options.out).get(prior.config.name, {"settings": {}})
     about = provenance(
@@ -105,9 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for key, setting in tomllib.loads(options.recipe.read_text())[kind].items():
         if key in result["settings"]:
             continue
-        asked, codes, scores = measure(prior, tokenizer, options.tokens, setting, options.n, **real)
+        own = (options.prior, name, options.tokens, setting, options.n, options.jobs)
+        asked, codes, scores = measure(*own, **real)
         if layout.grid:
-            sheet(prior, tokenizer, asked, codes, options.figures / f"{prior.config.name}-{key}.png")
+            path = options.figures / f"{prior.config.name}-{key}.png"
+            sheet(prior, images.decoder(name, layout), asked, codes, path)
         result["settings"][key] = {"sampling": setting, **scores}
         records.put(options.out, prior.config.name, about | {"settings": result["settings"]})
 

@@ -94,11 +94,36 @@ models with each other on the same images and with nothing published.
 losses: fine texture is smoothed, and images of other sizes go through overlapping windows of {side} px.
 It is made to run offline in examples and tests; for good images train one of the recipes for ImageNet.
 """
+PRIOR = """\
+# {name}
+
+A prior over shape letters and keyframes of `{codebook}`: a {architecture} of {layers} layers (width {width},
+{parameters:,} parameters in float16), which draws new chains of a wanted length and kind.
+
+- **Use**: `protok prior sample {name} -o new/ --length 100 --particles 64` of the Python package
+  protok{repository}, which holds the weights; in Python
+  `protok.prior.Prior.from_pretrained("{name}")`. The folder is one of `transformers` too:
+  `AutoModelForCausalLM`, `AutoTokenizer`.
+- **Data**: {train_records:,} chains of the training store of `protok-1`, of up to {longest} residues, with
+  keyframes each {spacing} residues; a twentieth of the store is held out. sha256 of the token file:
+  `{train_sha256}`.
+- **Command**: those of `recipes/prior/protok-1.toml`; seed {seed}, {steps} steps of {batch:,} ids. The
+  recipe as resolved is in `config.json`.
+- **Hardware and time**: {hardware}, other work beside it; {hours:.1f} hours. torch {torch}.
+- **Held out**: {valid_bits:.2f} bits an id, letters and keyframes together, over {valid_records} chains.
+
+What samples are worth, beside native chains and other controls: `docs/priors.md` of the repository.
+
+**Licence**: Apache-2.0.
+
+**Limits**: backbones alone, without amino acid types; no folding model has judged them. Without particles
+chains run into themselves and are wider than proteins.
+"""
 
 
 def cards() -> dict[Path, str]:
     """The card of each shipped model, by its file."""
-    of: dict[str, Callable[[dict], str]] = {"": protein, "image-tokenizer": image}
+    of: dict[str, Callable[[dict], str]] = {"": protein, "image-tokenizer": image, "prior": prior}
     return {
         path.with_name("README.md"): of[config.get("kind", "")](config)
         for path in sorted(WEIGHTS.glob("*/config.json"))
@@ -203,4 +228,21 @@ def image(config: dict) -> str:
         **{key: made[key] for key in ("seed", "steps", "hardware", "torch")},
         **{key: model[key] for key in ("name", "factor", "patch", "width", "decoder_width")},
     )
+    return f"{front_matter(head)}\n\n{PART.format(text)}"
+
+
+def prior(config: dict) -> str:
+    """Of a prior over chains."""
+    made, model = config["provenance"], config["model"]
+    text = PRIOR.format(
+        repository=repository(),
+        hours=made["seconds_of_last_start"] / 3600,
+        batch=made["recipe"]["optim"]["batch"],
+        codebook=config["codebook"],
+        **{key: model[key] for key in ("name", "architecture", "layers", "width")},
+        **{key: config["layout"][key] for key in ("longest", "spacing")},
+        **{key: made[key] for key in ("seed", "steps", "hardware", "torch", "parameters")},
+        **{key: made[key] for key in ("train_records", "train_sha256", "valid_records", "valid_bits")},
+    )
+    head = {"license": "apache-2.0", "tags": [*PROTEIN_TAGS, "text-generation"]}
     return f"{front_matter(head)}\n\n{PART.format(text)}"

@@ -133,7 +133,17 @@ class Corpus:
             lengths = tuple(quantiles.astype(int).tolist())
         bare = self._bare()
         own = {"order": data.order, "condition": data.condition, "longest": data.longest}
+        if data.condition == "length+class":
+            own["shares"] = self._shares(-(-data.longest // STRIDE))
         return replace(bare, labels=labels, lengths=lengths, **own)
+
+    def _shares(self, stretches: int) -> tuple[float, ...]:
+        """Of each stretch of lengths the shares of the classes; of a rare one more as of all."""
+        names, kind = np.unique(self.classes, return_inverse=True)
+        counts = np.zeros((stretches, len(names)))
+        np.add.at(counts, (np.array([(len(text) - 1) // STRIDE for text in self.texts]), kind), 1)
+        counts += counts.sum(0) / counts.sum()
+        return tuple(np.round(counts / counts.sum(1, keepdims=True), 4).ravel().tolist())
 
     def _bare(self) -> Layout:
         words = self.vocabulary

@@ -64,6 +64,9 @@ class Layout:
         See `protok.prior.config.PriorDataConfig`.
     labels
         Of the condition: classes, upper ends of lengths, or letters.
+    shares
+        Of classes among the training chains of each stretch of lengths, one stretch after the other; () where
+        these are not both conditions.
     lengths
         Quantiles of the training chains' lengths, from which lengths are drawn.
     arrangement, spacing, motions, environments, around
@@ -78,6 +81,7 @@ class Layout:
     condition: str = "none"
     longest: int = 512
     labels: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
     lengths: tuple[int, ...] = ()
     arrangement: str = LETTERS
     spacing: int = 0
@@ -139,6 +143,7 @@ class Layout:
         numbers = (self.size, self.longest, *self.grid, *self.pixels, *self.lengths)
         texts, grid = (self.order, self.condition, *self.labels), self.grid
         sound = all(type(n) is int and n > 0 for n in numbers) and all(isinstance(t, str) for t in texts)
+        sound = sound and all(0 <= share <= 1 for share in self.shares)
         if sound and grid:
             sound = len(grid) == len(self.pixels) == 3
             sound = sound and grid[:2] == tuple(-(-side // self.pixels[2]) for side in self.pixels[:2])
@@ -146,7 +151,8 @@ class Layout:
             "none": True,
             "class": bool(self.labels),
             "length": len(self.labels) >= self.stretches,
-            "length+class": len(self.labels) > self.stretches,
+            "length+class": len(self.labels) > self.stretches
+            and len(self.shares) in (0, self.stretches * len(self.classes)),
             "sequence": OTHER in self.labels,
         }
         try:
@@ -221,6 +227,13 @@ class Layout:
         if condition not in self.classes:
             raise FormatError(f"no class {condition!r} was learned", f"give one of {', '.join(self.classes)}")
         return len(self.labels) - len(self.classes) + self.classes.index(condition)
+
+    def class_at(self, length: int | None, chance: float) -> str | None:
+        """A class as training chains of a length have it, by a number in 0..1; None where none is known."""
+        if length is None or not self.shares:
+            return None
+        shares = np.reshape(self.shares, (self.stretches, -1))[self._label("length", length)]
+        return self.classes[int(np.searchsorted(shares.cumsum(), chance * shares.sum(), side="right"))]
 
     def level_of(self, n: int) -> np.ndarray:
         """Level of each of n codes in a row."""

@@ -118,9 +118,10 @@ def requests(
         How many.
     classes, lengths, sequences
         Asked for in turn. Without them: all classes in turn where they are the condition alone, lengths
-        like those of the training chains where they are one, no sequence.
+        like those of the training chains where they are one, classes like those of training chains of the
+        same length where they are one beside it, no sequence.
     seed
-        Of the drawn lengths.
+        Of what is drawn.
 
     Raises
     ------
@@ -143,11 +144,13 @@ def requests(
     if "length" in kinds and not len(lengths):
         drawn = np.random.default_rng((seed, 1)).integers(len(layout.lengths), size=n)
         lengths = [layout.lengths[i] for i in drawn]
+    draws = np.random.default_rng((seed, 2))
     made, turns = [], (cycle(of or [None]) for of in (classes, lengths, sequences))
     for kind, length, sequence in islice(zip(*turns, strict=False), n):
         if "sequence" in kinds:
             made.append(Request(sequence, length if sequence is None else len(sequence)))
         elif layout.condition == "length+class":
+            kind = kind or layout.class_at(length, draws.random())
             made.append(Request((length, kind), length))
         else:
             made.append(Request({"class": kind, "length": length}.get(layout.condition), length))
@@ -285,7 +288,10 @@ class _Batch:
                 logits = (1 + how.guidance) * logits - how.guidance * self.streams[1].logits
             may = torch.from_numpy(np.stack([record.allowed() for record in self.begun]))
             logits = logits.masked_fill(~may, -torch.inf)
-            ids = pick(logits, torch.from_numpy(self.chance[:, step]), how.temperature, how.top_p)
+            # Of thousands of ids, most rows may have one of a few at most places.
+            some = may.any(0).nonzero()[:, 0]
+            chance = torch.from_numpy(self.chance[:, step])
+            ids = some[pick(logits[:, some], chance, how.temperature, how.top_p)]
             self._fix(step, ids, logits)
             self.going &= (ids != EOS).numpy()
             if not self.going.any():
@@ -376,8 +382,7 @@ def pick(logits: Tensor, chance: Tensor, temperature: float, top_p: float) -> Te
     if temperature == 0:
         return logits.argmax(-1)
     p = torch.softmax(logits.double() / temperature, dim=-1)
-    places = torch.arange(p.shape[-1]).expand_as(p)
-    ids = places
+    ids = torch.arange(p.shape[-1]).expand_as(p)
     if top_p < 1:
         p, ids = p.sort(dim=-1, descending=True, stable=True)
         # The first id that reaches top_p belongs to them.
@@ -385,5 +390,6 @@ def pick(logits: Tensor, chance: Tensor, temperature: float, top_p: float) -> Te
     edges = p.cumsum(-1)
     at = torch.searchsorted(edges, (chance.double() * edges[:, -1])[:, None], right=True)
     # Rounding must not lead to an id of no probability.
-    at = torch.minimum(at, torch.where(p > 0, places, 0).amax(-1, keepdim=True))
+    last = p.shape[-1] - 1 - (p > 0).flip(-1).int().argmax(-1, keepdim=True)
+    at = torch.minimum(at, last)
     return ids.gather(-1, at)[:, 0]

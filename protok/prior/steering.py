@@ -21,10 +21,10 @@ from protok.tokenizers.protocol import Decodes
 from protok.tokens.layouts import FIRST
 
 #: Nats that a clash costs.
-COST = 20.0
+COST = 30.0
 #: How many times the Gaussian of native measures counts; and the spread of shares of helix and strand about
 #: those of a plain draw. Set by hand on trial samples, as the cost of a clash.
-STRENGTH, ROOM = 40.0, 0.06
+STRENGTH, ROOM = 40.0, 0.03
 #: Residues between two looks, and before the first.
 EVERY, FROM = 8, 24
 #: Residues apart in the chain from which on a contact ties it together; and Å between CA atoms of neighbours

@@ -16,6 +16,7 @@ USES = {
     ("protok-1",): "the default: local shape, what lies around, chains of any length, complexes",
     ("3di", "protein-blocks"): "search, local shape; they cannot be decoded",
     ("protok-image",): "images, for examples",
+    ("prior-protok-1",): "new chains in codes of `protok-1` (`protok prior sample`)",
 }
 
 #: Behind a model's name and a colon: its shapes with keyframes, its environment letters, classes of these,
@@ -25,7 +26,8 @@ PARTS = SHAPE, AROUND, REDUCED, BOTH = ("shape", "environment", "environment20",
 
 @dataclass(frozen=True)
 class ModelRow:
-    """Models of one job: their names, bits that a residue (or place of an image) costs, what for."""
+    """Models of one job: their names, bits that a residue (or place of an image) costs where they code, what
+    for."""
 
     names: tuple[str, ...]
     bits: str
@@ -43,6 +45,8 @@ def _bits(name: str) -> str:
     if name in ALPHABETS:
         return f"{math.log2(ALPHABETS[name]().size):.2g}"
     config = json.loads((checkpoint.WEIGHTS / name / "config.json").read_text(encoding="utf-8"))["model"]
+    if "quantizer" not in config:
+        return ""
     bits = f"{math.log2(config['quantizer']['size']):.2g}"
     if "levels" in config["quantizer"]:
         return f"{bits} a level"
