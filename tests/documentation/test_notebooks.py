@@ -32,7 +32,7 @@ SHORTER = {
         '"finetune.chains": 6': '"finetune.chains": 2',
     },
     "05_images": {'"optim.steps": 160': '"optim.steps": 40'},
-    "06_samples": {"particles=64": "particles=4", "particles=32": "particles=4"},
+    "06_samples": {"particles=32": "particles=4", "particles=16": "particles=4"},
 }
 
 
