@@ -16,7 +16,7 @@ USES = {
     ("protok-1",): "the default: local shape, what lies around, chains of any length, complexes",
     ("3di", "protein-blocks"): "search, local shape; they cannot be decoded",
     ("protok-image",): "images, for examples",
-    ("prior-protok-1",): "new chains in codes of `protok-1` (`protok prior sample`)",
+    ("prior-protok-1",): "new chains in codes of protok-1, by protok prior sample",
 }
 
 #: Behind a model's name and a colon: its shapes with keyframes, its environment letters, classes of these,
@@ -46,7 +46,7 @@ def _bits(name: str) -> str:
         return f"{math.log2(ALPHABETS[name]().size):.2g}"
     config = json.loads((checkpoint.WEIGHTS / name / "config.json").read_text(encoding="utf-8"))["model"]
     if "quantizer" not in config:
-        return ""
+        return "-"
     bits = f"{math.log2(config['quantizer']['size']):.2g}"
     if "levels" in config["quantizer"]:
         return f"{bits} a level"

@@ -367,9 +367,8 @@ def test_models_are_those_of_the_registry_and_of_the_readme(capsys):
     assert code == 0
     rows = registry.models()
     names = [name for row in rows for name in row.names]
-    assert sorted(names) == sorted(
-        [*ALPHABETS, *checkpoint.shipped(), *checkpoint.shipped("image-tokenizer")]
-    )
+    kinds = ("", "image-tokenizer", "prior")
+    assert sorted(names) == sorted([*ALPHABETS, *(of for kind in kinds for of in checkpoint.shipped(kind))])
     table = (ROOT / "README.md").read_text("utf-8").split("[start:models] -->")[1].split("<!--")[0]
     cells = [line.strip("|").split("|") for line in table.strip().splitlines()[2:]]
     in_readme = [tuple(cell.strip().replace("`", "") for cell in row) for row in cells]
