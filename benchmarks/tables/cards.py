@@ -244,5 +244,12 @@ def prior(config: dict) -> str:
         **{key: made[key] for key in ("seed", "steps", "hardware", "torch", "parameters")},
         **{key: made[key] for key in ("train_records", "train_sha256", "valid_records", "valid_bits")},
     )
-    head = {"license": "apache-2.0", "tags": [*PROTEIN_TAGS, "text-generation"]}
+    held = round(made["valid_bits"], 2)
+    results = [Measured("held-out chains of the training store", "bits", "bits an id", held)]
+    head = {
+        "license": "apache-2.0",
+        "tags": [*PROTEIN_TAGS, "text-generation"],
+        "metrics": ["bits"],
+        "model-index": model_index(model["name"], "Next code", results),
+    }
     return f"{front_matter(head)}\n\n{PART.format(text)}"

@@ -26,7 +26,8 @@ def test_a_card_is_what_configuration_and_results_give(path):
     made, advice = cards.cards()[path], "run python -m benchmarks.tables.write"
     assert made == path.read_text("utf-8"), advice
     model = json.loads(path.with_name("config.json").read_text())
-    assert f"# {model['codebook']}\n" in made and "**Licence**: Apache-2.0." in made
+    title = model["model"]["name"] if model.get("kind") == "prior" else model["codebook"]
+    assert f"# {title}\n" in made and "**Licence**: Apache-2.0." in made
 
 
 @pytest.mark.parametrize("path", cards.cards(), ids=lambda path: path.parent.name)
@@ -90,9 +91,9 @@ def test_a_result_is_replaced_by_that_of_the_same_name(tmp_path):
 
 
 def test_tables_are_filled_on_any_page_with_links_from_there():
-    made = {"speed": "![x](/docs/figures/x.png) [y](https://y) /z"}
-    text = "a <!-- speed -->\nold\n<!-- end --> b"
+    made = {"reading": "![x](/docs/figures/x.png) [y](https://y) /z"}
+    text = "a <!-- reading -->\nold\n<!-- end --> b"
     assert "](figures/x.png) [y](https://y) /z" in write.fill(text, ROOT / "docs", made)
     assert "](../docs/figures/x.png)" in write.fill(text, ROOT / "benchmarks", made)
-    with pytest.raises(SystemExit, match="no table is named sped"):
-        write.fill(text.replace("speed", "sped"), ROOT, made)
+    with pytest.raises(SystemExit, match="no table is named riding"):
+        write.fill(text.replace("reading", "riding"), ROOT, made)
