@@ -291,7 +291,7 @@ def test_a_prior_names_no_path_either(grid, tmp_path, monkeypatch, capsys):
     for name in ("./m", "hf:someone/model"):
         layout = Layout(f"{name}@1", 8, grid, (16, 16, 8) if grid else (), longest=32, lengths=(8,))
         Prior(PriorConfig("p", layers=1, width=16, heads=2), layout).save_pretrained("p")
-        assert main.main(["prior", "sample", "p", "-n", "1", "-o", "out"]) == main.USAGE
+        assert main.main(["prior", "sample", "./p", "-n", "1", "-o", "out"]) == main.USAGE
         assert "no model of that name is known" in capsys.readouterr().err
 
 

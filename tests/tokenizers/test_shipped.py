@@ -8,6 +8,7 @@ from protok.common.checkpoint import WEIGHTS
 from protok.common.settings import from_dict
 from protok.image.config import ImageConfig, ImageRecipe
 from protok.model.config import ShapesConfig
+from protok.prior.config import PriorConfig, PriorRecipe
 from protok.training.config import Recipe
 
 SHIPPED = sorted(WEIGHTS.glob("*/config.json"))
@@ -16,9 +17,8 @@ SHIPPED = sorted(WEIGHTS.glob("*/config.json"))
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
 def test_a_shipped_configuration_has_no_key_that_nothing_reads(path):
     config = json.loads(path.read_text())
-    model, recipe = ShapesConfig, Recipe
-    if config.get("kind") == "image-tokenizer":
-        model, recipe = ImageConfig, ImageRecipe
+    kinds = {"image-tokenizer": (ImageConfig, ImageRecipe), "prior": (PriorConfig, PriorRecipe)}
+    model, recipe = kinds.get(config.get("kind", ""), (ShapesConfig, Recipe))
     assert from_dict(model, config["model"], str(path)).name == path.parent.name
     assert from_dict(recipe, config["provenance"]["recipe"], str(path)).model.name == path.parent.name
 
