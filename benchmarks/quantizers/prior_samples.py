@@ -32,11 +32,17 @@ SHOWN = 50
 def draw(
     prior: Path, tokenizer: str, setting: Mapping[str, Any], asked: Sequence[Any], first: int
 ) -> tuple[list[Any], float]:
-    """Codes of requests, of which the first has a number, and CPU-seconds: what one process does."""
+    """Codes of requests, of which the first has a number, and CPU-seconds: what one process does.
+
+    In one thread: threads of several processes would wait for each other.
+    """
+    import torch
+
     from protok.prior import Prior, proteins
     from protok.prior.sampling import Drawing, sample
     from protok.prior.steering import Geometry
 
+    torch.set_num_threads(1)
     began, how = time.process_time(), {**setting}
     loaded = Prior.from_pretrained(prior)
     how.pop("length", None)
@@ -61,7 +67,7 @@ def measure(
     firsts = range(0, n, -(-n // jobs))
     calls = [(prior, tokenizer, setting, asked[i : i + firsts.step], i) for i in firsts]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        parts = [*pool.map(draw, *zip(*calls, strict=True))] if jobs > 1 else [draw(*calls[0])]
+        parts = [*pool.map(draw, *zip(*calls, strict=True))]
     codes, seconds = [c for part, _ in parts for c in part], sum(spent for _, spent in parts)
     structures = real.pop("structures")
     if loaded.layout.grid:

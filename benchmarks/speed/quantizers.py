@@ -48,7 +48,8 @@ def assignment(size: int, many: int = MANY) -> dict[str, float]:
 
 
 def pair(size: int) -> dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
-    """Both quantizers with one codebook, as functions from vectors to vectors, ids and loss."""
+    """Both quantizers with one codebook, as functions from vectors (1, n, DIM) to those of codes, ids (1, n)
+    and loss; they learn from vectors that ask for a gradient."""
     from vector_quantize_pytorch import VectorQuantize
 
     torch.manual_seed(0)

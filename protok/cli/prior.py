@@ -55,7 +55,7 @@ def add_prior(commands, command: Callable) -> None:
     run_arguments(verb)
 
     verb = command(verbs, "sample", "draw new images or protein backbones", _sample)
-    verb.add_argument("prior", metavar="PRIOR", help="folder of a prior")
+    verb.add_argument("prior", metavar="PRIOR", help="prior-protok-1, or the folder of a prior")
     verb.add_argument(
         "-o",
         "--out",
@@ -68,7 +68,7 @@ def add_prior(commands, command: Callable) -> None:
     verb.add_argument("--json", action="store_true", help="print a summary as JSON")
 
     verb = command(verbs, "score", "draw samples and say how good, various and new they are", _score)
-    verb.add_argument("prior", metavar="PRIOR", help="folder of a prior")
+    verb.add_argument("prior", metavar="PRIOR", help="prior-protok-1, or the folder of a prior")
     verb.add_argument(
         "--tokens", metavar="FILE", required=True, help="training codes, from which samples should differ"
     )
@@ -97,7 +97,7 @@ def add_prior(commands, command: Callable) -> None:
     verb.add_argument("--tokenizer", metavar="MODEL", help="default: the one that the tokens name")
 
     verb = command(verbs, "info", "say what a prior is", _info)
-    verb.add_argument("prior", metavar="PRIOR", help="folder of a prior")
+    verb.add_argument("prior", metavar="PRIOR", help="prior-protok-1, or the folder of a prior")
     verb.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -143,11 +143,11 @@ def built(tokenizer: Decodes, tokens: Sequence[Tokens]) -> list[Backbone]:
     return [tokenizer.decode(chain, **options) for chain in tokens]
 
 
-def apart_within(ca: np.ndarray, reach: float) -> np.ndarray:
-    """How far apart in the chain residues are, at least `APART`, whose CA atoms (n, 3) lie within `reach` Å:
-    (pairs,)."""
+def contacts(ca: np.ndarray, reach: float, apart: int = APART) -> np.ndarray:
+    """Residues, at least `apart` apart in the chain, whose CA atoms (n, 3) lie within `reach` Å: (pairs, 2),
+    the later one first."""
     near = np.linalg.norm(ca[:, None] - ca, axis=-1) < reach
-    return np.subtract(*np.nonzero(np.tril(near, -APART)))
+    return np.argwhere(np.tril(near, -apart))
 
 
 def radius_of_gyration(ca: np.ndarray) -> float:
@@ -186,7 +186,7 @@ def soundness(backbone: Backbone) -> dict[str, float]:
         "breaks": int((~bonded).sum()),
         "bonds": _mean(sound["C-N"]),
         "angles": _mean(sound["CA-C-N"] & sound["C-N-CA"]),
-        "clashes": len(apart_within(ca, CLASH)) / len(x),
+        "clashes": len(contacts(ca, CLASH)) / len(x),
         "outliers": _mean(marks == "."),
         "favoured": _mean(marks == "#"),
         "left_handed": _mean(phi[np.isfinite(phi)] > 0),
@@ -194,7 +194,7 @@ def soundness(backbone: Backbone) -> dict[str, float]:
         "strand": _mean(elements == "b"),
         "radius": spread,
         "compactness": float(spread / (2.2 * len(x) ** 0.38)),
-        "contact_order": _mean(apart_within(ca, CONTACT)) / len(x),
+        "contact_order": _mean(np.subtract(*contacts(ca, CONTACT).T)) / len(x),
         "confidence": _mean(backbone.bfactor[backbone.mask]),
     }
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from protok.errors import Unsupported
 from protok.prior.layout import Layout, Progress
-from protok.prior.proteins import APART, CLASH, CONTACT, apart_within, built, radius_of_gyration
+from protok.prior.proteins import CLASH, CONTACT, built, contacts, radius_of_gyration
 from protok.tokenizers.protocol import Decodes
 from protok.tokens.layouts import FIRST
 
@@ -44,11 +44,9 @@ def elements(ca: np.ndarray) -> np.ndarray:
 def measures(ca: np.ndarray) -> np.ndarray:
     """What is compared with native chains, (4,), of (n, 3) CA atoms: log of the radius of gyration, far
     contacts a residue, relative contact order, and the share of residues with a neighbour as in a sheet."""
-    n, distance = len(ca), np.linalg.norm(ca[:, None] - ca, axis=-1)
-    apart = np.subtract(*np.nonzero(np.tril(distance < CONTACT, -APART)))
-    pairs = np.tril(distance < PAIRED, -BEYOND)
+    n, apart = len(ca), np.subtract(*contacts(ca, CONTACT).T)
     order = apart.mean() / n if len(apart) else 0.0
-    paired = (pairs | pairs.T).any(1).mean()
+    paired = len(np.unique(contacts(ca, PAIRED, BEYOND))) / n
     return np.array([np.log(radius_of_gyration(ca)), (apart >= FAR).sum() / n, order, paired])
 
 
@@ -82,7 +80,7 @@ def log_weight(ca: np.ndarray, length: int, aim: np.ndarray) -> float:
     """Weight of a chain of (n, 3) CA atoms that is to have a length, up to a constant: minus the cost of
     its clashes, `STRENGTH` times the logarithm of the Gaussian of native measures, and that of its `elements`
     about the aim, as far as the chain has got."""
-    clashes = len(apart_within(ca, CLASH))
+    clashes = len(contacts(ca, CLASH))
     by = terms(ca, length)
     off, drift = measures(ca) - FACTORS @ by, (by[-2:] - aim) / ROOM
     gaussians = STRENGTH * off @ PRECISION @ off + len(ca) / length * drift @ drift

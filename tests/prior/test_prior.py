@@ -316,10 +316,8 @@ def test_a_class_of_chains_is_a_condition_beside_the_length(wheels, tmp_path):
     assert requests(made, 3, lengths=[5], classes=["up", "down"])[1] == Request((5, "down"), 5)
     assert {len(ids) for ids in sample(made, requests(made, 4, lengths=[5], classes=["up"]))} == {5}
     drawn = [request.condition for request in requests(made, 40, lengths=[5])]
-    assert layout.shares == pytest.approx([0.5] * 4, abs=0.1) and {kind for _, kind in drawn} == {
-        "up",
-        "down",
-    }
+    assert layout.shares == pytest.approx([0.5] * 4, abs=0.1)
+    assert {kind for _, kind in drawn} == {"up", "down"}
     assert layout.class_at(None, 0.5) is None and layout.class_at(20, 0.6) == "up"
     with pytest.raises(FormatError, match="no class 'sideways' was learned"):
         sample(made, requests(made, 1, classes=["sideways"]))

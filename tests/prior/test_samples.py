@@ -230,7 +230,7 @@ def test_elements_are_those_of_p_sea(chains):
         whole = chain[chain.mask]
         kinds = secondary_structure(whole)
         shares = elements(whole.coords[:, 1].astype(float))
-        assert shares == pytest.approx([(kinds == kind).mean() for kind in "ab"], abs=0.3)
+        assert shares == pytest.approx([(kinds == kind).mean() for kind in "ab"], abs=0.15)
 
 
 def test_sampling_that_was_stopped_goes_on(tokenizer, tmp_path, monkeypatch, capsys):
