@@ -1,6 +1,6 @@
 """What a prior's samples are worth: validity, diversity and novelty, or likeness, and sheets.
 
-    python -m benchmarks.quantizers.prior_samples PRIOR --tokens TOKENS --structures STORE    # chains
+    python -m benchmarks.quantizers.prior_samples PRIOR --tokens TOKENS --structures STORE... # chains
     python -m benchmarks.quantizers.prior_samples PRIOR --tokens CODES.npz --images DIR      # images
 
 The settings of sampling (length, temperature, top-p, guidance) are those of `prior_samples.toml`, of
@@ -57,7 +57,7 @@ def measure(
     prior: Path, tokenizer: str, tokens: str, setting: Mapping[str, Any], n: int, jobs: int, **real: Any
 ) -> tuple[list, list, dict[str, Any]]:
     """Requests and codes of n samples of one setting, and their scores."""
-    from protok.cli.prior import likelihood, natives
+    from protok.cli.prior import likelihood
     from protok.prior import Prior, images, proteins
     from protok.prior.evaluate import score_chains, score_images
     from protok.prior.sampling import requests
@@ -75,9 +75,23 @@ def measure(
         scores = score_images(loaded, decoder, asked, codes, tokens, **real)
     else:
         decoder = proteins.decoder(tokenizer, loaded.layout)
-        own = {"natives": natives(structures), "likelihood": likelihood(None)}
+        chains = [chain for path in structures or () for chain in experimental(path)]
+        own = {"natives": chains, "likelihood": likelihood(None)}
         scores = score_chains(loaded, decoder, asked, codes, tokens, **own)
     return asked, codes, {"codes_per_cpu_second": sum(ids.size for ids in codes) / seconds, **scores}
+
+
+def experimental(path: str) -> list[Any]:
+    """Chains of a folder or store, without those that a manifest beside it calls predicted (tier C)."""
+    import pandas as pd
+
+    from protok.cli.prior import natives
+
+    predicted: set[str] = set()
+    if (manifest := Path(path).with_name("manifest.csv")).exists():
+        table = pd.read_csv(manifest, usecols=["id", "tier"])
+        predicted = set(table.id[table.tier == "C"])
+    return [chain for chain in natives(path) if chain.name not in predicted]
 
 
 def sheet(prior: Any, tokenizer: Any, asked: list, codes: list, path: Path) -> None:
@@ -98,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("prior", type=Path, help="folder of a prior")
     parser.add_argument("--tokens", required=True, help="its training file")
     parser.add_argument("--tokenizer", help="default: the one that the prior names")
-    parser.add_argument("--structures", help="native chains that it has not learned, a store or folder")
+    parser.add_argument(
+        "--structures", nargs="+", help="native chains that it has not learned, stores or folders"
+    )
     parser.add_argument("--images", help="real images, their val/ if they have")
     parser.add_argument("--inception", help="Inception weights of torch-fidelity: gFID")
     parser.add_argument("--recipe", type=Path, default=Path(__file__).with_suffix(".toml"))

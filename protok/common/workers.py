@@ -287,10 +287,15 @@ def _end_with_parent() -> None:
 
 def _serve(pipe) -> None:
     """Work for the parent until it closes the pipe, or says by SIGTERM that it is to end."""
+    code = 0
     try:
         _work(pipe)
-    except SystemExit as end:  # now all that was open is closed: without a tidy end of the interpreter
-        os._exit(end.code if isinstance(end.code, int) else 1)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    # Now all that was open is closed; a tidy end of the interpreter would stumble over a late SIGTERM.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _work(pipe) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from protok.errors import ProtokError, Unsupported
 from protok.prior.layout import Layout
@@ -146,8 +147,8 @@ def built(tokenizer: Decodes, tokens: Sequence[Tokens]) -> list[Backbone]:
 def contacts(ca: np.ndarray, reach: float, apart: int = APART) -> np.ndarray:
     """Residues, at least `apart` apart in the chain, whose CA atoms (n, 3) lie within `reach` Å: (pairs, 2),
     the later one first."""
-    near = np.linalg.norm(ca[:, None] - ca, axis=-1) < reach
-    return np.argwhere(np.tril(near, -apart))
+    pairs = KDTree(ca).query_pairs(reach, output_type="ndarray")
+    return pairs[np.subtract(*pairs.T[::-1]) >= apart, ::-1]
 
 
 def radius_of_gyration(ca: np.ndarray) -> float:

@@ -22,9 +22,10 @@ from protok.tokens.layouts import FIRST
 
 #: Nats that a clash costs.
 COST = 30.0
-#: How many times the Gaussian of native measures counts; and the spread of shares of helix and strand about
-#: those of a plain draw. Set by hand on trial samples, as the cost of a clash.
-STRENGTH, ROOM = 40.0, 0.03
+#: How many times the Gaussian of native measures counts of a whole chain, and of less of it by the square of
+#: its share: early, few particles would be left. And the spread of shares of helix and strand about those of a
+#: plain draw. Set by hand on trial samples, as the cost of a clash.
+STRENGTH, ROOM = 60.0, 0.03
 #: Residues between two looks, and before the first.
 EVERY, FROM = 8, 24
 #: Residues apart in the chain from which on a contact ties it together; and Å between CA atoms of neighbours
@@ -78,12 +79,12 @@ PRECISION = np.array(
 
 def log_weight(ca: np.ndarray, length: int, aim: np.ndarray) -> float:
     """Weight of a chain of (n, 3) CA atoms that is to have a length, up to a constant: minus the cost of
-    its clashes, `STRENGTH` times the logarithm of the Gaussian of native measures, and that of its `elements`
-    about the aim, as far as the chain has got."""
+    its clashes, up to `STRENGTH` times the logarithm of the Gaussian of native measures, and that of its
+    `elements` about the aim, as far as the chain has got."""
     clashes = len(contacts(ca, CLASH))
-    by = terms(ca, length)
+    by, there = terms(ca, length), len(ca) / length
     off, drift = measures(ca) - FACTORS @ by, (by[-2:] - aim) / ROOM
-    gaussians = STRENGTH * off @ PRECISION @ off + len(ca) / length * drift @ drift
+    gaussians = STRENGTH * there**2 * off @ PRECISION @ off + there * drift @ drift
     return float(-COST * clashes - gaussians / 2)
 
 
