@@ -22,9 +22,9 @@ from protok.tokens.layouts import FIRST
 
 #: Nats that a clash costs.
 COST = 30.0
-#: How many times the Gaussian of native measures counts of a whole chain, and of less of it by the square of
-#: its share: early, few particles would be left. And the spread of shares of helix and strand about those of a
-#: plain draw. Set by hand on trial samples, as the cost of a clash.
+#: How many times the Gaussian of native measures counts, of part of a chain less, by the square of its share:
+#: else few particles would be left early. And the spread of shares of helix and strand about those of a plain
+#: draw. Set by hand on trial samples, as the cost of a clash.
 STRENGTH, ROOM = 60.0, 0.03
 #: Residues between two looks, and before the first.
 EVERY, FROM = 8, 24
