@@ -54,30 +54,33 @@ def draw(
 
 
 def measure(
-    prior: Path, tokenizer: str, tokens: str, setting: Mapping[str, Any], n: int, jobs: int, **real: Any
+    prior: Any,
+    folder: Path,
+    tokenizer: str,
+    tokens: str,
+    setting: Mapping[str, Any],
+    n: int,
+    jobs: int,
+    **real: Any,
 ) -> tuple[list, list, dict[str, Any]]:
-    """Requests and codes of n samples of one setting, and their scores."""
+    """Requests and codes of n samples of one setting, and their scores, of a prior in a folder."""
     from protok.cli.prior import likelihood
-    from protok.prior import Prior, images, proteins
+    from protok.prior import images, proteins
     from protok.prior.evaluate import score_chains, score_images
     from protok.prior.sampling import requests
 
-    loaded = Prior.from_pretrained(prior)
-    asked = requests(loaded, n, lengths=[setting["length"]] if "length" in setting else ())
+    asked = requests(prior, n, lengths=[setting["length"]] if "length" in setting else ())
     firsts = range(0, n, -(-n // jobs))
-    calls = [(prior, tokenizer, setting, asked[i : i + firsts.step], i) for i in firsts]
+    calls = [(folder, tokenizer, setting, asked[i : i + firsts.step], i) for i in firsts]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         parts = [*pool.map(draw, *zip(*calls, strict=True))]
     codes, seconds = [c for part, _ in parts for c in part], sum(spent for _, spent in parts)
-    structures = real.pop("structures")
-    if loaded.layout.grid:
-        decoder = images.decoder(tokenizer, loaded.layout)
-        scores = score_images(loaded, decoder, asked, codes, tokens, **real)
+    natives = real.pop("natives")
+    if prior.layout.grid:
+        scores = score_images(prior, images.decoder(tokenizer, prior.layout), asked, codes, tokens, **real)
     else:
-        decoder = proteins.decoder(tokenizer, loaded.layout)
-        chains = [chain for path in structures or () for chain in experimental(path)]
-        own = {"natives": chains, "likelihood": likelihood(None)}
-        scores = score_chains(loaded, decoder, asked, codes, tokens, **own)
+        own = {"natives": natives, "likelihood": likelihood(None)}
+        scores = score_chains(prior, proteins.decoder(tokenizer, prior.layout), asked, codes, tokens, **own)
     return asked, codes, {"codes_per_cpu_second": sum(ids.size for ids in codes) / seconds, **scores}
 
 
@@ -113,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokens", required=True, help="its training file")
     parser.add_argument("--tokenizer", help="default: the one that the prior names")
     parser.add_argument(
-        "--structures", nargs="+", help="native chains that it has not learned, stores or folders"
+        "--structures", nargs="+", default=[], help="native chains that it has not learned, stores or folders"
     )
     parser.add_argument("--images", help="real images, their val/ if they have")
     parser.add_argument("--inception", help="Inception weights of torch-fidelity: gFID")
@@ -131,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     layout = prior.layout
     kind = "images" if layout.grid else "chains"
     name = options.tokenizer or layout.codebook.rpartition("@")[0]
-    real = {"images": options.images, "inception": options.inception, "structures": options.structures}
+    chains = [chain for path in options.structures for chain in experimental(path)]
+    real = {"images": options.images, "inception": options.inception, "natives": chains}
     result: dict[str, Any] = records.read(options.out).get(prior.config.name, {"settings": {}})
     about = provenance(
         "python -m benchmarks.quantizers.prior_samples " + " ".join(arguments or sys.argv[1:]),
@@ -147,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for key, setting in tomllib.loads(options.recipe.read_text())[kind].items():
         if key in result["settings"]:
             continue
-        own = (options.prior, name, options.tokens, setting, options.n, options.jobs)
+        own = (prior, options.prior, name, options.tokens, setting, options.n, options.jobs)
         asked, codes, scores = measure(*own, **real)
         if layout.grid:
             path = options.figures / f"{prior.config.name}-{key}.png"

@@ -80,7 +80,7 @@ PRECISION = np.array(
 def log_weight(ca: np.ndarray, length: int, aim: np.ndarray) -> float:
     """Weight of a chain of (n, 3) CA atoms that is to have a length, up to a constant: minus the cost of
     its clashes, up to `STRENGTH` times the logarithm of the Gaussian of native measures, and that of its
-    `elements` about the aim, as far as the chain has got."""
+    `elements` about the aim (2,), as far as the chain has got."""
     clashes = len(contacts(ca, CLASH))
     by, there = terms(ca, length), len(ca) / length
     off, drift = measures(ca) - FACTORS @ by, (by[-2:] - aim) / ROOM

@@ -28,8 +28,8 @@ from protok.prior.evaluate import code_use, controls, score_chains
 from protok.prior.images import likeness, repetition
 from protok.prior.judge import bars, diversity, novelty, summary
 from protok.prior.markov import Markov
-from protok.prior.proteins import as_tokens, decoder, fixed, is_valid, soundness
-from protok.prior.steering import Geometry, elements, log_weight
+from protok.prior.proteins import as_tokens, contacts, decoder, fixed, is_valid, soundness
+from protok.prior.steering import FACTORS, PRECISION, Geometry, elements, log_weight, measures, terms
 from protok.structure.descriptors import secondary_structure
 from protok.structure.io.sources.paths import iter_files
 from protok.structure.store import write_store
@@ -223,6 +223,23 @@ def test_weights_are_those_of_native_chains(chains):
     assert log_weight(whole, n, aim + 0.2) < native - 5  # less helix and strand than was wanted
     mirrored = log_weight(whole * [-1, 1, 1], n, aim)
     assert mirrored == pytest.approx(native), "distances alone: handedness is the codes' own"
+
+
+def test_early_looks_weigh_less(chains):
+    ca = next(chain for chain in chains if chain.mask.all()).coords[:, 1].astype(float)
+    for begun in (ca, ca[: len(ca) // 2]):
+        off = measures(begun) - FACTORS @ terms(begun, len(ca))
+        alone = log_weight(begun, len(ca), elements(begun)) / (off @ PRECISION @ off / 2)
+        assert len(contacts(begun, 3.6)) == 0 and alone == pytest.approx(-60 * (len(begun) / len(ca)) ** 2)
+
+
+@pytest.mark.parametrize(("reach", "apart"), [(3.6, 3), (8.0, 3), (6.0, 4)])
+def test_contacts_are_those_of_all_distances(chains, reach, apart):
+    for chain in chains:
+        ca = chain.coords[chain.mask][:, 1].astype(float)
+        near = np.linalg.norm(ca[:, None] - ca, axis=-1) < reach
+        assert {*map(tuple, contacts(ca, reach, apart))} == {*map(tuple, np.argwhere(np.tril(near, -apart)))}
+    assert contacts(ca[:2], reach, apart).shape == (0, 2)
 
 
 def test_elements_are_those_of_p_sea(chains):
