@@ -5,83 +5,93 @@
 
 The settings of sampling (length, temperature, top-p, guidance) are those of `prior_samples.toml`, of
 the kind that fits the prior; each has its entry in the prior's result, which is written anew after
-each, and with ``-o`` of an earlier call only missing ones are measured.
+each, and with ``-o`` of an earlier call only missing ones are measured. With ``--drawn`` codes are kept as
+they are drawn, so that a call that was stopped loses few.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
-import time
 import tomllib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import records
 from benchmarks.command import without_traceback
 from benchmarks.paths import FIGURES, RESULTS
+from benchmarks.tables.provenance import digest, provenance
+from protok.common.files import atomic
 
 PACKAGES = ("torch", "numpy", "transformers", "biotite", "tmtools", "torchmetrics")
 #: Images on a sheet, at most.
 SHOWN = 50
+#: Samples that a process draws at once.
+PART = 10
 
 
 def draw(
-    prior: Path, tokenizer: str, setting: Mapping[str, Any], asked: Sequence[Any], first: int
-) -> tuple[list[Any], float]:
-    """Codes of requests, of which the first has a number, and CPU-seconds: what one process does.
-
-    In one thread: threads of several processes would wait for each other.
-    """
-    import torch
+    prior: Path, tokenizer: str, setting: Mapping[str, Any], kept: Path | None, part: tuple[int, list[Any]]
+) -> list[Any]:
+    """Codes of some requests, of which the first has a number; those that were drawn before are read."""
+    import numpy as np
 
     from protok.prior import Prior, proteins
     from protok.prior.sampling import Drawing, sample
     from protok.prior.steering import Geometry
 
-    torch.set_num_threads(1)
-    began, how = time.process_time(), {**setting}
+    (first, asked), how = part, {**setting}
     loaded = Prior.from_pretrained(prior)
+    if kept is not None:
+        # Codes are another thing where anything is that they are made by.
+        files = [*filter(Path.is_file, prior.iterdir()), *Path(proteins.__file__).parent.glob("*.py")]
+        of = [digest(files), how, [asdict(request) for request in asked], first]
+        kept /= f"{hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:16]}.npz"
+        if kept.exists():
+            with np.load(kept) as file:
+                return [file[str(i)] for i in range(len(asked))]
     how.pop("length", None)
     steering = None
     if particles := how.pop("particles", 0):
         steering = Geometry(proteins.decoder(tokenizer, loaded.layout), loaded.layout, particles)
     codes = sample(loaded, asked, Drawing(**how), first=first, steering=steering)
-    return codes, time.process_time() - began
+    if kept is not None:
+        with atomic(kept, "wb") as file:
+            np.savez_compressed(file, **{str(i): ids for i, ids in enumerate(codes)})
+    return codes
 
 
 def measure(
     prior: Any,
-    folder: Path,
     tokenizer: str,
-    tokens: str,
     setting: Mapping[str, Any],
-    n: int,
-    jobs: int,
-    **real: Any,
+    options: argparse.Namespace,
+    natives: Sequence[Any],
 ) -> tuple[list, list, dict[str, Any]]:
-    """Requests and codes of n samples of one setting, and their scores, of a prior in a folder."""
+    """Requests and codes of samples of one setting, and their scores."""
     from protok.cli.prior import likelihood
+    from protok.common.workers import each
     from protok.prior import images, proteins
     from protok.prior.evaluate import score_chains, score_images
     from protok.prior.sampling import requests
 
-    asked = requests(prior, n, lengths=[setting["length"]] if "length" in setting else ())
-    firsts = range(0, n, -(-n // jobs))
-    calls = [(folder, tokenizer, setting, asked[i : i + firsts.step], i) for i in firsts]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        parts = [*pool.map(draw, *zip(*calls, strict=True))]
-    codes, seconds = [c for part, _ in parts for c in part], sum(spent for _, spent in parts)
-    natives = real.pop("natives")
+    lengths = [setting["length"]] if "length" in setting else ()
+    asked, jobs = requests(prior, options.n, lengths=lengths), options.jobs
+    parts = [(first, asked[first : first + PART]) for first in range(0, len(asked), PART)]
+    drawn = each(partial(draw, options.prior, tokenizer, setting, options.drawn), parts, jobs)
+    codes = [ids for part in drawn for ids in part]
     if prior.layout.grid:
-        scores = score_images(prior, images.decoder(tokenizer, prior.layout), asked, codes, tokens, **real)
-    else:
-        own = {"natives": natives, "likelihood": likelihood(None)}
-        scores = score_chains(prior, proteins.decoder(tokenizer, prior.layout), asked, codes, tokens, **own)
-    return asked, codes, {"codes_per_cpu_second": sum(ids.size for ids in codes) / seconds, **scores}
+        own = {"images": options.images, "inception": options.inception}
+        shown = images.decoder(tokenizer, prior.layout)
+        return asked, codes, score_images(prior, shown, asked, codes, options.tokens, **own)
+    own = {"natives": natives, "likelihood": likelihood(None), "jobs": jobs}
+    built = proteins.decoder(tokenizer, prior.layout)
+    return asked, codes, score_chains(prior, built, asked, codes, options.tokens, **own)
 
 
 def experimental(path: str) -> list[Any]:
@@ -122,20 +132,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--inception", help="Inception weights of torch-fidelity: gFID")
     parser.add_argument("--recipe", type=Path, default=Path(__file__).with_suffix(".toml"))
     parser.add_argument("-n", type=int, default=64, help="samples a setting")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that draw; samples are the same")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; samples are the same")
+    parser.add_argument("--drawn", type=Path, metavar="FOLDER", help="for codes as they are drawn")
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "prior_samples.parquet")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="folder of sheets of images")
     options = parser.parse_args(arguments)
 
-    from benchmarks.tables.provenance import provenance
     from protok.prior import Prior, images
 
+    if options.drawn is not None:
+        options.drawn.mkdir(parents=True, exist_ok=True)
     prior = Prior.from_pretrained(options.prior)
     layout = prior.layout
     kind = "images" if layout.grid else "chains"
     name = options.tokenizer or layout.codebook.rpartition("@")[0]
     chains = [chain for path in options.structures for chain in experimental(path)]
-    real = {"images": options.images, "inception": options.inception, "natives": chains}
     result: dict[str, Any] = records.read(options.out).get(prior.config.name, {"settings": {}})
     about = provenance(
         "python -m benchmarks.quantizers.prior_samples " + " ".join(arguments or sys.argv[1:]),
@@ -151,8 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for key, setting in tomllib.loads(options.recipe.read_text())[kind].items():
         if key in result["settings"]:
             continue
-        own = (prior, options.prior, name, options.tokens, setting, options.n, options.jobs)
-        asked, codes, scores = measure(*own, **real)
+        asked, codes, scores = measure(prior, name, setting, options, chains)
         if layout.grid:
             path = options.figures / f"{prior.config.name}-{key}.png"
             sheet(prior, images.decoder(name, layout), asked, codes, path)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from protok.errors import ProtokError
 
@@ -34,6 +34,9 @@ OWN_PROGRAM = (
 #: Exit code of a worker that was told to end, and seconds that it has for it: drafts of files are removed.
 ENDED = 128 + signal.SIGTERM
 GRACE = 5.0
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,30 @@ def run(
     finally:
         for worker in [*idle, *busy.values()]:
             worker.stop()
+
+
+def each(work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 1) -> list[Result]:
+    """Results of items, by several processes, for which `work` has to pickle.
+
+    Raises
+    ------
+    ProtokError
+        If one fails: says how.
+    """
+    numbered = [*enumerate(items)]
+    # Few enough that all processes end together, without a message for each.
+    size = max(1, min(16, len(numbered) // (8 * jobs)))
+    batches = (numbered[i : i + size] for i in range(0, len(numbered), size))
+    results: dict[int, Result] = {}
+    for (number, _), result in run(_each_of, (work,), batches, jobs=jobs):
+        if isinstance(result, Lost):
+            raise ProtokError(result.reason, result.remedy)
+        results[number] = result
+    return [results[number] for number, _ in numbered]
+
+
+def _each_of(work: Callable[[Item], Result]) -> Callable[[Sequence[tuple[int, Item]]], list[Result]]:
+    return lambda batch: [work(item) for _, item in batch]
 
 
 def _pickled(factory: Callable, arguments: tuple) -> bytes:

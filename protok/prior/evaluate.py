@@ -140,6 +140,7 @@ def score_chains(
     *,
     natives: Sequence[Backbone] = (),
     likelihood: Likelihood | None = None,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Sampled chains and controls by `protok.prior.judge`, and the bars.
 
@@ -153,6 +154,8 @@ def score_chains(
         The training file, from which samples should differ.
     natives, likelihood
         See `controls` and `protok.prior.judge.summary`.
+    jobs
+        Processes that measure.
 
     Returns
     -------
@@ -178,12 +181,11 @@ def score_chains(
     matrix = default_matrix(tokenizer, database.usage())
     sets = {}
     for name, chains in backbones.items():
-        sets[name] = summary(chains, likelihood) | {"diversity": diversity(chains)}
+        sets[name] = summary(chains, likelihood, jobs) | {"diversity": diversity(chains, jobs)}
         if name in tokens:
             sets[name]["codes"] = code_use([chain.ids for chain in tokens[name]], corpus.size)
         if name == "samples" or (name == "decoded" and native):
-            search = (database, matrix, lambda chain: built(tokenizer, [chain])[0])
-            sets[name]["novelty"] = novelty(tokens[name], chains, *search)
+            sets[name]["novelty"] = novelty(tokens[name], chains, database, matrix, tokenizer, jobs)
     return {"sets": sets, "bars": bars(sets)}
 
 

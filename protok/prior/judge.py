@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from protok.analysis.alignment import tm_align
 from protok.analysis.database import Database
 from protok.analysis.search import search
 from protok.analysis.substitution import Matrix
-from protok.prior.proteins import is_valid, soundness
+from protok.common.workers import each
+from protok.prior.proteins import built, is_valid, soundness
 from protok.structure.backbone import Backbone
+from protok.tokenizers.protocol import Decodes
 from protok.tokens.tokens import Tokens
 
 #: TM-scores from which on two chains have one fold, and a sample is a copy.
@@ -34,7 +38,9 @@ VALID = {100: 0.6, 250: 0.3}
 Likelihood = Callable[[Backbone], float]
 
 
-def summary(backbones: Sequence[Backbone], likelihood: Likelihood | None = None) -> dict[str, Any]:
+def summary(
+    backbones: Sequence[Backbone], likelihood: Likelihood | None = None, jobs: int = 1
+) -> dict[str, Any]:
     """Number of chains, share of valid ones, and of each measure mean, spread and median.
 
     Parameters
@@ -42,6 +48,8 @@ def summary(backbones: Sequence[Backbone], likelihood: Likelihood | None = None)
     likelihood
         Of a backbone, by `protok.bench.representations.proteinmpnn_design`; without it there is no
         ``mpnn``.
+    jobs
+        Processes that ask for it.
 
     Returns
     -------
@@ -51,7 +59,8 @@ def summary(backbones: Sequence[Backbone], likelihood: Likelihood | None = None)
     """
     rows = [soundness(backbone) for backbone in backbones]
     if likelihood is not None:
-        rows = [row | {"mpnn": likelihood(b)} for row, b in zip(rows, backbones, strict=True)]
+        likely = each(likelihood, backbones, jobs)
+        rows = [row | {"mpnn": value} for row, value in zip(rows, likely, strict=True)]
     result: dict[str, Any] = {"chains": len(rows), "valid": float(np.mean([is_valid(row) for row in rows]))}
     for key in rows[0]:
         values = np.array([row[key] for row in rows], float)
@@ -61,7 +70,7 @@ def summary(backbones: Sequence[Backbone], likelihood: Likelihood | None = None)
     return result
 
 
-def diversity(backbones: Sequence[Backbone]) -> dict[str, float]:
+def diversity(backbones: Sequence[Backbone], jobs: int = 1) -> dict[str, float]:
     """How unlike chains are to one another.
 
     Returns
@@ -71,22 +80,23 @@ def diversity(backbones: Sequence[Backbone]) -> dict[str, float]:
         ``clusters``, number of single-linkage clusters at a TM-score of .5 among the valid ones.
     """
     first, second = np.triu_indices(len(backbones), 1)
-    some = np.random.default_rng(0).permutation(len(first))[:PAIRS].tolist()
+    valid = np.array([is_valid(soundness(backbone)) for backbone in backbones], bool)
+    some = np.zeros(len(first), bool)
+    some[np.random.default_rng(0).permutation(len(first))[:PAIRS]] = True
+    both = valid[first] & valid[second]
+    wanted = some | both
+    pairs = [*zip(first[wanted].tolist(), second[wanted].tolist(), strict=True)]
+    tm = np.zeros(len(first))
+    tm[wanted] = each(partial(_tm_of_pair, backbones), pairs, jobs)
+    linked = both & (tm > FOLD)
+    graph = coo_array((linked[linked], (first[linked], second[linked])), shape=(len(valid), len(valid)))
+    clusters = connected_components(graph, directed=False)[1][valid]
+    scores = {"tm_score": float(tm[some].mean())} if some.any() else {}
+    return scores | {"clusters": len(set(clusters.tolist()))}
 
-    @cache
-    def tm(i: int, j: int) -> float:
-        return tm_align(backbones[i], backbones[j])
 
-    pairs = [tm(int(first[k]), int(second[k])) for k in some]
-    valid = [i for i, backbone in enumerate(backbones) if is_valid(soundness(backbone))]
-    label = {i: i for i in valid}
-    for at, j in enumerate(valid):
-        for i in valid[:at]:
-            if label[i] != label[j] and tm(i, j) > FOLD:
-                old, new = label[j], label[i]
-                label = {k: new if own == old else own for k, own in label.items()}
-    scores = {"tm_score": float(np.mean(pairs))} if pairs else {}
-    return scores | {"clusters": len(set(label.values()))}
+def _tm_of_pair(backbones: Sequence[Backbone], pair: tuple[int, int]) -> float:
+    return tm_align(*(backbones[i] for i in pair))
 
 
 def novelty(
@@ -94,7 +104,8 @@ def novelty(
     backbones: Sequence[Backbone],
     database: Database,
     matrix: Matrix,
-    build: Callable[[Tokens], Backbone],
+    tokenizer: Decodes,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """How like each chain is to the training chain that it is likest to.
 
@@ -107,17 +118,22 @@ def novelty(
         ``tm_score``: mean over chains; ``novel`` and ``copies``: shares of chains below .5, and from .8 on;
         ``nearest``: name of each one's likest training chain.
     """
-    by_label = dict(zip(database.labels, database.chains, strict=True))
-    decoded = cache(lambda label: build(by_label[label]))
-    best, nearest = [], []
-    for tokens, backbone in zip(chains, backbones, strict=True):
-        hits = search(tokens, database, matrix, candidates=CANDIDATES, top=NEAREST)
-        scores = {hit.target: tm_align(backbone, decoded(hit.target)) for hit in hits}
-        nearest.append(max(scores, key=scores.__getitem__, default=""))
-        best.append(scores.get(nearest[-1], 0.0))
-    tm = np.array(best)
+    pairs = [*zip(chains, backbones, strict=True)]
+    likest = each(partial(_likest, database, matrix, tokenizer), pairs, jobs)
+    tm = np.array([score for score, _ in likest])
     shares = {"novel": float(np.mean(tm < FOLD)), "copies": float(np.mean(tm >= COPY))}
+    nearest = [label for _, label in likest]
     return {"library": len(database), "tm_score": float(tm.mean()), **shares, "nearest": nearest}
+
+
+def _likest(
+    database: Database, matrix: Matrix, tokenizer: Decodes, chain: tuple[Tokens, Backbone]
+) -> tuple[float, str]:
+    """TM-score and name of the training chain that a chain is likest to."""
+    hits = search(chain[0], database, matrix, candidates=CANDIDATES, top=NEAREST)
+    there = built(tokenizer, [database.chains[database.labels.index(hit.target)] for hit in hits])
+    scores = [(tm_align(chain[1], other), hit.target) for other, hit in zip(there, hits, strict=True)]
+    return max(scores, default=(0.0, ""))
 
 
 @dataclass(frozen=True)

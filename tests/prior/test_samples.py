@@ -29,6 +29,7 @@ from protok.prior.images import likeness, repetition
 from protok.prior.judge import bars, diversity, novelty, summary
 from protok.prior.markov import Markov
 from protok.prior.proteins import as_tokens, contacts, decoder, fixed, is_valid, soundness
+from protok.prior.sampling import requests
 from protok.prior.steering import FACTORS, PRECISION, Geometry, elements, log_weight, measures, terms
 from protok.structure.descriptors import secondary_structure
 from protok.structure.io.sources.paths import iter_files
@@ -106,10 +107,10 @@ def test_the_training_chain_that_a_sample_repeats_is_found(tokenizer, encoded):
     matrix = default_matrix(tokenizer, database.usage())
     turned = replace(tokens[1], ids=np.roll(tokens[1].ids, 5), keyframes=None)
     built = [tokenizer.decode(tokens[1]), tokenizer.decode(tokens[1])[::-1]]
-    result = novelty([tokens[1], turned], built, database, matrix, tokenizer.decode)
+    result = novelty([tokens[1], turned], built, database, matrix, tokenizer)
     assert result["nearest"][0] == database.labels[1] and result["library"] == len(tokens)
     assert result["copies"] == 0.5 and result["tm_score"] < 0.95
-    alone = novelty(tokens[1:2], built[:1], database, matrix, tokenizer.decode)
+    alone = novelty(tokens[1:2], built[:1], database, matrix, tokenizer)
     assert alone["tm_score"] > 0.99 and alone["novel"] == 0 and alone["copies"] == 1
 
 
@@ -462,9 +463,17 @@ def test_the_benchmark_measures_each_setting_once(encoded, tokenizer, tmp_path, 
     recipe = tmp_path / "samples.toml"
     recipe.write_text("[chains.plain]\ntemperature = 1.0\n[images.other]\ntemperature = 2.0\n")
     options = [str(folder), "--tokens", str(encoded), "-n", "2", "-o", str(out)]
-    samples.main([*options, "--recipe", str(recipe)])
+    samples.main([*options, "--recipe", str(recipe), "--jobs", "2", "--drawn", str(tmp_path / "drawn")])
     record = records.read(out)["small"]
     assert [*record["settings"]] == ["plain"] and record["codebook"] == tokenizer.codebook
     assert record["settings"]["plain"]["sets"]["samples"]["chains"] == 2
+    asked = requests(made, 2)
+    plain = samples.draw(folder, "protok-1", {"temperature": 1.0}, None, (0, asked))
+    with monkeypatch.context() as without:
+        without.setattr("protok.prior.sampling.sample", None)
+        kept = samples.draw(folder, "protok-1", {"temperature": 1.0}, tmp_path / "drawn", (0, asked))
+        with pytest.raises(TypeError):
+            samples.draw(folder, "protok-1", {"temperature": 2.0}, tmp_path / "drawn", (0, asked))
+    assert all(np.array_equal(a, b) for a, b in zip(plain, kept, strict=True))
     monkeypatch.setattr(samples, "measure", None)
     samples.main([*options, "--recipe", str(recipe)])
