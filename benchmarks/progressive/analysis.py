@@ -238,6 +238,7 @@ def draw(results: Results, path: Path) -> None:
         axis.set_ylim(len(of) - 0.4, -0.6)
         axis.set_title(about, fontsize=8, loc="left")
         axis.set_xscale("symlog", linthresh=10)
+    axes[-1, 0].xaxis.set_major_formatter("{x:g}")
     axes[-1, 0].set_xlabel("log error less, in hundredths (grey: within 3 %)", fontsize=8)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)

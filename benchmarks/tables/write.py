@@ -55,6 +55,7 @@ TABLES = {
     "search": leaderboard.search,
     "clusters": leaderboard.clusters,
     "progressive": progressive.verdicts,
+    "progressive pairs": progressive.pairs,
     "progressive settings": progressive.settings,
     "progressive rates": progressive.tuned,
     "quantizer speed": speed.quantizers,

@@ -206,7 +206,8 @@ def test_tables_give_verdicts_once_there_are_some(monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "registration", lambda: small)
     monkeypatch.setattr(tables, "OUT", tmp_path / "results.parquet")
     error = dict(zip(arms, (4.0, 3.0, 2.0, 2.001), strict=True))
-    assert tables.verdicts() == "There is no answer yet." and not tables.settings() + tables.tuned()
+    assert tables.verdicts() == "There is no answer yet."
+    assert not tables.settings() + tables.tuned() + tables.pairs()
     there = {}
     for cell in plan.cells(small, "first"):
         spoiled = error[cell.arm] * (1 + cell.dim / 1000) * (1 + len(cell.arm) * cell.seed / 1e4)
@@ -219,6 +220,8 @@ def test_tables_give_verdicts_once_there_are_some(monkeypatch, tmp_path):
     assert "| waiting against re-anchoring (B - A') | +40" in text and "helps |" in text
     assert "| ramp against jump (C - B) | -0" in text and "| equivalent |" in text
     assert text.endswith("0.4 core-hours.") and "default against" not in text
+    row = "| waiting alone (B - A') | letters: D 5, K 512, 1,500 steps | +40"
+    assert row in tables.pairs()
     text = tables.settings()
     assert (
         "**letters: D 5, K 512, 1,500 steps**" in text
