@@ -72,8 +72,9 @@ def measure(
     setting: Mapping[str, Any],
     options: argparse.Namespace,
     natives: Sequence[Any],
+    measured: Mapping[str, Any] | None,
 ) -> tuple[list, list, dict[str, Any]]:
-    """Requests and codes of samples of one setting, and their scores."""
+    """Requests and codes of samples of one setting, and their scores; controls may be measured before."""
     from protok.cli.prior import likelihood
     from protok.common.workers import each
     from protok.prior import images, proteins
@@ -89,7 +90,7 @@ def measure(
         own = {"images": options.images, "inception": options.inception}
         shown = images.decoder(tokenizer, prior.layout)
         return asked, codes, score_images(prior, shown, asked, codes, options.tokens, **own)
-    own = {"natives": natives, "likelihood": likelihood(None), "jobs": jobs}
+    own = {"natives": natives, "likelihood": likelihood(None), "measured": measured, "jobs": jobs}
     built = proteins.decoder(tokenizer, prior.layout)
     return asked, codes, score_chains(prior, built, asked, codes, options.tokens, **own)
 
@@ -162,7 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for key, setting in tomllib.loads(options.recipe.read_text())[kind].items():
         if key in result["settings"]:
             continue
-        asked, codes, scores = measure(prior, name, setting, options, chains)
+        controls = {of["sampling"].get("length"): of.get("sets") for of in result["settings"].values()}
+        before = controls.get(setting["length"]) if "length" in setting else None
+        asked, codes, scores = measure(prior, name, setting, options, chains, before)
         if layout.grid:
             path = options.figures / f"{prior.config.name}-{key}.png"
             sheet(prior, images.decoder(name, layout), asked, codes, path)

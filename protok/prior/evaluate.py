@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -140,6 +140,7 @@ def score_chains(
     *,
     natives: Sequence[Backbone] = (),
     likelihood: Likelihood | None = None,
+    measured: Mapping[str, Any] | None = None,
     jobs: int = 1,
 ) -> dict[str, Any]:
     """Sampled chains and controls by `protok.prior.judge`, and the bars.
@@ -154,6 +155,8 @@ def score_chains(
         The training file, from which samples should differ.
     natives, likelihood
         See `controls` and `protok.prior.judge.summary`.
+    measured
+        ``sets`` of other samples of as many and the same lengths: their controls are those of these.
     jobs
         Processes that measure.
 
@@ -171,7 +174,9 @@ def score_chains(
 
     corpus = _learned(prior, learned)
     sampled = as_tokens(prior.layout, codes, wanted)
-    others, native = controls(corpus, tokenizer, [len(chain) for chain in sampled], natives)
+    others, native = {}, []
+    if not measured:
+        others, native = controls(corpus, tokenizer, [len(chain) for chain in sampled], natives)
     tokens = {"samples": sampled, **others}
     backbones = {name: built(tokenizer, chains) for name, chains in tokens.items()}
     if native:
@@ -179,13 +184,14 @@ def score_chains(
     # With the keyframes of their file, also where the prior has learned letters alone: as they really are.
     database = Database(chain for chain in load(learned) if len(chain) <= prior.layout.longest)
     matrix = default_matrix(tokenizer, database.usage())
-    sets = {}
+    sets: dict[str, Any] = {}
     for name, chains in backbones.items():
         sets[name] = summary(chains, likelihood, jobs) | {"diversity": diversity(chains, jobs)}
         if name in tokens:
             sets[name]["codes"] = code_use([chain.ids for chain in tokens[name]], corpus.size)
         if name == "samples" or (name == "decoded" and native):
             sets[name]["novelty"] = novelty(tokens[name], chains, database, matrix, tokenizer, jobs)
+    sets = {**(measured or {}), **sets}
     return {"sets": sets, "bars": bars(sets)}
 
 

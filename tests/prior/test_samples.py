@@ -461,19 +461,26 @@ def test_the_benchmark_measures_each_setting_once(encoded, tokenizer, tmp_path, 
     made = Prior(PriorConfig("small", layers=1, width=16, heads=2), layout)
     folder, out = made.save_pretrained(tmp_path / "p"), tmp_path / "out.parquet"
     recipe = tmp_path / "samples.toml"
-    recipe.write_text("[chains.plain]\ntemperature = 1.0\n[images.other]\ntemperature = 2.0\n")
+    recipe.write_text("[chains.plain]\nlength = 40\n[images.other]\ntemperature = 2.0\n")
     options = [str(folder), "--tokens", str(encoded), "-n", "2", "-o", str(out)]
     samples.main([*options, "--recipe", str(recipe), "--jobs", "2", "--drawn", str(tmp_path / "drawn")])
     record = records.read(out)["small"]
     assert [*record["settings"]] == ["plain"] and record["codebook"] == tokenizer.codebook
     assert record["settings"]["plain"]["sets"]["samples"]["chains"] == 2
-    asked = requests(made, 2)
-    plain = samples.draw(folder, "protok-1", {"temperature": 1.0}, None, (0, asked))
+    asked = requests(made, 2, lengths=[40])
+    plain = samples.draw(folder, "protok-1", {"length": 40}, None, (0, asked))
     with monkeypatch.context() as without:
         without.setattr("protok.prior.sampling.sample", None)
-        kept = samples.draw(folder, "protok-1", {"temperature": 1.0}, tmp_path / "drawn", (0, asked))
+        kept = samples.draw(folder, "protok-1", {"length": 40}, tmp_path / "drawn", (0, asked))
         with pytest.raises(TypeError):
             samples.draw(folder, "protok-1", {"temperature": 2.0}, tmp_path / "drawn", (0, asked))
     assert all(np.array_equal(a, b) for a, b in zip(plain, kept, strict=True))
+    recipe.write_text(recipe.read_text() + "[chains.sharp]\nlength = 40\ntop_p = 0.5\n")
+    with monkeypatch.context() as without:
+        without.setattr("protok.prior.evaluate.controls", None)
+        samples.main([*options, "--recipe", str(recipe)])
+    first, second = (of["sets"] for of in records.read(out)["small"]["settings"].values())
+    assert first.keys() == second.keys() and first["samples"] != second["samples"]
+    assert all(first[name] == second[name] for name in first.keys() - {"samples"})
     monkeypatch.setattr(samples, "measure", None)
     samples.main([*options, "--recipe", str(recipe)])
