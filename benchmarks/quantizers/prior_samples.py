@@ -38,7 +38,7 @@ PART = 10
 def draw(
     prior: Path, tokenizer: str, setting: Mapping[str, Any], kept: Path | None, part: tuple[int, list[Any]]
 ) -> list[Any]:
-    """Codes of some requests, of which the first has a number; those that were drawn before are read."""
+    """Codes of some requests, of which the first has a number; what was kept in a folder is read."""
     import numpy as np
 
     from protok.prior import Prior, proteins
@@ -46,24 +46,33 @@ def draw(
     from protok.prior.steering import Geometry
 
     (first, asked), how = part, {**setting}
-    loaded = Prior.from_pretrained(prior)
     if kept is not None:
-        # Codes are another thing where anything is that they are made by.
-        files = [*filter(Path.is_file, prior.iterdir()), *Path(proteins.__file__).parent.glob("*.py")]
-        of = [digest(files), how, [asdict(request) for request in asked], first]
+        of = [how, [asdict(request) for request in asked], first]
         kept /= f"{hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:16]}.npz"
         if kept.exists():
             with np.load(kept) as file:
                 return [file[str(i)] for i in range(len(asked))]
+    loaded = Prior.from_pretrained(prior)
     how.pop("length", None)
     steering = None
     if particles := how.pop("particles", 0):
         steering = Geometry(proteins.decoder(tokenizer, loaded.layout), loaded.layout, particles)
     codes = sample(loaded, asked, Drawing(**how), first=first, steering=steering)
     if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
         with atomic(kept, "wb") as file:
             np.savez_compressed(file, **{str(i): ids for i, ids in enumerate(codes)})
     return codes
+
+
+def made_by(prior: Path, tokenizer: str) -> str:
+    """A name for all that codes follow from beside the setting: both models, and the package."""
+    import protok
+    from protok.common.hub import folder_of
+
+    models = [path for folder in (prior, folder_of(tokenizer)) for path in Path(folder).iterdir()]
+    source = sorted(Path(protok.__file__).parent.rglob("*.py"))
+    return digest([*filter(Path.is_file, models), *source])[:16]
 
 
 def measure(
@@ -84,7 +93,8 @@ def measure(
     lengths = [setting["length"]] if "length" in setting else ()
     asked, jobs = requests(prior, options.n, lengths=lengths), options.jobs
     parts = [(first, asked[first : first + PART]) for first in range(0, len(asked), PART)]
-    drawn = each(partial(draw, options.prior, tokenizer, setting, options.drawn), parts, jobs)
+    kept = options.drawn and options.drawn / made_by(options.prior, tokenizer)
+    drawn = each(partial(draw, options.prior, tokenizer, setting, kept), parts, jobs)
     codes = [ids for part in drawn for ids in part]
     if prior.layout.grid:
         own = {"images": options.images, "inception": options.inception}
@@ -134,15 +144,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recipe", type=Path, default=Path(__file__).with_suffix(".toml"))
     parser.add_argument("-n", type=int, default=64, help="samples a setting")
     parser.add_argument("--jobs", type=int, default=1, help="processes; samples are the same")
-    parser.add_argument("--drawn", type=Path, metavar="FOLDER", help="for codes as they are drawn")
+    parser.add_argument("--drawn", type=Path, metavar="FOLDER", help="keeps codes as they are drawn")
     parser.add_argument("-o", "--out", type=Path, default=RESULTS / "prior_samples.parquet")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="folder of sheets of images")
     options = parser.parse_args(arguments)
 
     from protok.prior import Prior, images
 
-    if options.drawn is not None:
-        options.drawn.mkdir(parents=True, exist_ok=True)
     prior = Prior.from_pretrained(options.prior)
     layout = prior.layout
     kind = "images" if layout.grid else "chains"
@@ -160,12 +168,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Numbers of samples change the Fréchet distance and the share of novel ones.
     if any(result.get(key) != about[key] for key in ("codebook", "n", "training")):
         result = {"settings": {}}
+    controls: dict[int, Any] = {}
     for key, setting in tomllib.loads(options.recipe.read_text())[kind].items():
         if key in result["settings"]:
             continue
-        controls = {of["sampling"].get("length"): of.get("sets") for of in result["settings"].values()}
-        before = controls.get(setting["length"]) if "length" in setting else None
-        asked, codes, scores = measure(prior, name, setting, options, chains, before)
+        length = setting.get("length")
+        asked, codes, scores = measure(prior, name, setting, options, chains, controls.get(length))
+        if length is not None:
+            controls[length] = scores["sets"]
         if layout.grid:
             path = options.figures / f"{prior.config.name}-{key}.png"
             sheet(prior, images.decoder(name, layout), asked, codes, path)

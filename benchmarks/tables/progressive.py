@@ -7,8 +7,15 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks import records
-from benchmarks.progressive import analysis
-from benchmarks.progressive.analysis import Contrast, Results, holm, of_default, registered
+from benchmarks.progressive.analysis import (
+    LEVEL,
+    Contrast,
+    Results,
+    differences,
+    holm,
+    of_default,
+    registered,
+)
 from benchmarks.progressive.plan import TUNE, rates, registration, tuning
 from benchmarks.progressive.run import OUT
 from benchmarks.tables.markdown import table
@@ -53,9 +60,9 @@ def _family(contrasts: Sequence[Contrast]) -> str:
 def pairs() -> str:
     """Differences between arms in each setting by itself: no verdicts, and not corrected."""
     body = []
-    for about, of in analysis.differences(Results(registration(), records.read(OUT))).items():
+    for about, of in differences(Results(registration(), records.read(OUT))).items():
         for setting, contrast in of:
-            low, high = (100 * x for x in contrast.interval(analysis.LEVEL))
+            low, high = (100 * x for x in contrast.interval(LEVEL))
             body.append([about, str(setting), f"{100 * contrast.mean:+.1f} [{low:+.1f}, {high:+.1f}]"])
     return table(["what", "setting", "less log error, hundredths, 95 %"], body) if body else ""
 

@@ -135,7 +135,16 @@ def run(
 
 
 def each(work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 1) -> list[Result]:
-    """Results of items, by several processes, for which `work` has to pickle.
+    """Results of items, in their order.
+
+    Parameters
+    ----------
+    work
+        What is done to each; for more than one process it has to pickle.
+    items
+        As many results are given.
+    jobs
+        Processes; 1 does it in this one.
 
     Raises
     ------

@@ -73,6 +73,11 @@ def summary(
 def diversity(backbones: Sequence[Backbone], jobs: int = 1) -> dict[str, float]:
     """How unlike chains are to one another.
 
+    Parameters
+    ----------
+    jobs
+        Processes that align.
+
     Returns
     -------
     dict
@@ -111,6 +116,17 @@ def novelty(
 
     `protok.analysis.search` finds training chains by their letters; those with the best alignments are
     decoded, and the best TM-score of them is that of the chain: a lower bound of the best over all.
+
+    Parameters
+    ----------
+    chains, backbones
+        The same ones, as tokens and as they are built.
+    database, matrix
+        Training chains, and scores of aligned letters.
+    tokenizer
+        Of their codes.
+    jobs
+        Processes that search and align.
 
     Returns
     -------

@@ -21,7 +21,7 @@ from protok.image.config import CodebookConfig
 from protok.image.metrics import frechet
 from protok.image.network import ImageNetwork
 from protok.image.pixels import read_pixels, write_pixels
-from protok.prior import Layout, Prior, PriorConfig, Request, read_corpus, sample
+from protok.prior import Layout, Prior, PriorConfig, Request, evaluate, read_corpus, sample
 from protok.prior.config import PriorDataConfig
 from protok.prior.corpus import read_classes
 from protok.prior.evaluate import code_use, controls, score_chains
@@ -471,14 +471,19 @@ def test_the_benchmark_measures_each_setting_once(encoded, tokenizer, tmp_path, 
     plain = samples.draw(folder, "protok-1", {"length": 40}, None, (0, asked))
     with monkeypatch.context() as without:
         without.setattr("protok.prior.sampling.sample", None)
-        kept = samples.draw(folder, "protok-1", {"length": 40}, tmp_path / "drawn", (0, asked))
+        (drawn,) = (tmp_path / "drawn").iterdir()
+        kept = samples.draw(folder, "protok-1", {"length": 40}, drawn, (0, asked))
         with pytest.raises(TypeError):
-            samples.draw(folder, "protok-1", {"temperature": 2.0}, tmp_path / "drawn", (0, asked))
+            samples.draw(folder, "protok-1", {"temperature": 2.0}, drawn, (0, asked))
+    assert drawn.name == samples.made_by(folder, "protok-1") != samples.made_by(folder, "protok-image")
     assert all(np.array_equal(a, b) for a, b in zip(plain, kept, strict=True))
     recipe.write_text(recipe.read_text() + "[chains.sharp]\nlength = 40\ntop_p = 0.5\n")
-    with monkeypatch.context() as without:
-        without.setattr("protok.prior.evaluate.controls", None)
+    out.unlink()
+    made_controls = []
+    with monkeypatch.context() as counted:
+        counted.setattr(evaluate, "controls", lambda *own: made_controls.append(1) or controls(*own))
         samples.main([*options, "--recipe", str(recipe)])
+    assert len(made_controls) == 1
     first, second = (of["sets"] for of in records.read(out)["small"]["settings"].values())
     assert first.keys() == second.keys() and first["samples"] != second["samples"]
     assert all(first[name] == second[name] for name in first.keys() - {"samples"})
